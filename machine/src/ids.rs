@@ -1,0 +1,176 @@
+//! Names, ids and numbers, parsed once at the edge and trusted inside.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The longest name accepted, in bytes.
+pub const NAME_LEN_MAX: usize = 64;
+
+/// A name that breaks the rules, with the rule it breaks.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{kind} {value:?} is not valid: {reason}")]
+pub struct InvalidName {
+    /// What the name was for: "machine name", "state name", ...
+    pub kind: &'static str,
+    /// The offending text, shortened to 80 characters.
+    pub value: String,
+    /// The rule it breaks.
+    pub reason: &'static str,
+}
+
+fn check(kind: &'static str, value: &str) -> Result<(), InvalidName> {
+    let reason = if value.is_empty() {
+        "it is empty"
+    } else if value.len() > NAME_LEN_MAX {
+        "it is longer than 64 bytes"
+    } else if !value.starts_with(|c: char| c.is_ascii_alphanumeric()) {
+        "it must start with a letter or a digit"
+    } else if !value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+        "only letters, digits, '-', '_' and '.' are allowed"
+    } else {
+        return Ok(());
+    };
+    Err(InvalidName { kind, value: value.chars().take(80).collect(), reason })
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])* $type:ident, $kind:literal) => {
+        $(#[$doc])*
+        ///
+        /// 1 to 64 bytes: ASCII letters, digits, `-`, `_`, `.`, starting with a letter or a digit.
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        pub struct $type(Arc<str>);
+
+        impl $type {
+            /// Parses a name.
+            pub fn new(value: impl AsRef<str>) -> Result<Self, InvalidName> {
+                check($kind, value.as_ref())?;
+                Ok(Self(value.as_ref().into()))
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+
+        impl FromStr for $type {
+            type Err = InvalidName;
+            fn from_str(value: &str) -> Result<Self, InvalidName> {
+                Self::new(value)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                Self::new(String::deserialize(d)?).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+name!(
+    /// The name of a machine: what a definition defines.
+    MachineName, "machine name"
+);
+name!(
+    /// The name of a state of a machine.
+    StateName, "state name"
+);
+name!(
+    /// The name of an event, which may cause a transition.
+    EventName, "event name"
+);
+
+/// The identity of an instance: `machine/name`, for example `order/42`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct InstanceId {
+    /// The machine it is an instance of.
+    pub machine: MachineName,
+    name: InstanceName,
+}
+
+name!(
+    /// The name of an instance within its machine.
+    InstanceName, "instance name"
+);
+
+impl InstanceId {
+    /// Puts an id together from its two parts.
+    pub fn new(machine: impl AsRef<str>, name: impl AsRef<str>) -> Result<Self, InvalidName> {
+        Ok(Self { machine: MachineName::new(machine)?, name: InstanceName::new(name)? })
+    }
+
+    /// The part after the slash.
+    pub fn name(&self) -> &str {
+        self.name.as_str()
+    }
+}
+
+impl fmt::Display for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.machine, self.name)
+    }
+}
+
+impl fmt::Debug for InstanceId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{self}\"")
+    }
+}
+
+impl FromStr for InstanceId {
+    type Err = InvalidName;
+    fn from_str(value: &str) -> Result<Self, InvalidName> {
+        let Some((machine, name)) = value.split_once('/') else {
+            return Err(InvalidName {
+                kind: "instance id",
+                value: value.chars().take(80).collect(),
+                reason: "it must have the form machine/name",
+            });
+        };
+        Self::new(machine, name)
+    }
+}
+
+macro_rules! number {
+    ($(#[$doc:meta])* $type:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub struct $type(pub $inner);
+
+        impl fmt::Display for $type {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number!(
+    /// How many transitions an instance has made since it was created; a new instance is at 0.
+    Revision(u64)
+);
+number!(
+    /// The version of a definition; the first is 1.
+    Version(u32)
+);
+number!(
+    /// Cluster time in milliseconds since the Unix epoch: the leader's clock, never going back.
+    Timestamp(u64)
+);

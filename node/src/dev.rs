@@ -1,0 +1,1 @@
+//! `lockstepd dev`: three real nodes on this machine.

@@ -1,0 +1,21 @@
+//! The Lockstep server: a Raft cluster of state machines behind HTTP and gRPC.
+//!
+//! The modules in the order of the house: each may use only those above it.
+
+pub mod config;
+pub mod telemetry;
+
+pub mod store;
+
+pub mod consensus;
+
+pub mod discovery;
+
+pub mod cluster;
+
+pub mod service;
+
+pub mod api;
+
+pub mod dev;
+pub mod run;

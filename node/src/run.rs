@@ -1,0 +1,1 @@
+//! A node from start to stop: puts the rooms together.

@@ -1,0 +1,104 @@
+//! What a node keeps on disk: the log, the vote, the snapshots, its identity.
+//!
+//! [`Storage`] is the disk as consensus sees it; [`DiskStore`] is the real one, over sled. The
+//! simulation brings one of its own that forgets what was not flushed.
+//!
+//! The promise: an operation whose completion was called with `Ok` survives a power loss, and
+//! operations reach the disk in the order they were asked for. What is found damaged is reported
+//! with its place, and nothing is silently dropped.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+
+use bytes::Bytes;
+use lockstep_machine::State;
+
+/// A boxed future that may move between threads.
+pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
+
+/// Called once, from any thread, when an operation is durable or has failed for good.
+pub type Done = Box<dyn FnOnce(io::Result<()>) + Send + 'static>;
+
+/// One encoded log entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its log index.
+    pub index: u64,
+    /// The entry, encoded.
+    pub bytes: Bytes,
+}
+
+/// Small values kept beside the log, each overwritten as a whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Slot {
+    /// The vote. Durable when its completion is called.
+    Vote,
+    /// The committed position. Written in order, but not waited for: a crash may bring back an
+    /// older one.
+    Committed,
+    /// The last purged log id. Set by [`Storage::purge`] only.
+    Purged,
+}
+
+/// What a log holds at start-up.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LogBounds {
+    /// The first record's index.
+    pub first: Option<u64>,
+    /// The last record's index.
+    pub last: Option<u64>,
+}
+
+/// A disk. All writing calls queue at once and never block; they reach the disk in call order.
+pub trait Storage: Clone + Send + Sync + 'static {
+    /// A complete, immutable, verified snapshot: a handle, not its bytes. A snapshot that is being
+    /// read stays readable when a newer one replaces it.
+    type Snapshot: SnapshotHandle;
+
+    /// The log's extent. Called once, before anything is written.
+    fn bounds(&self) -> io::Result<LogBounds>;
+
+    /// Records `from..to`, in order, without gaps: at least one where there is one, then as many as
+    /// stay within `bytes_max`. Sees every record whose append has completed.
+    fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Record>>;
+
+    /// Appends records; they follow the last one without a gap, except after a purge beyond the end.
+    fn append(&self, records: Vec<Record>, done: Done);
+
+    /// Removes every record after `last_kept`, from the end backwards; all of them when `None`.
+    fn truncate_after(&self, last_kept: Option<u64>, done: Done);
+
+    /// Writes `marker` to [`Slot::Purged`] durably, then removes every record up to `upto`.
+    /// Completes once the marker is written; the removal may go on behind.
+    fn purge(&self, upto: u64, marker: Bytes, done: Done);
+
+    /// Overwrites a slot.
+    fn save(&self, slot: Slot, value: Bytes, done: Done);
+
+    /// Reads a slot as last saved.
+    fn load(&self, slot: Slot) -> io::Result<Option<Bytes>>;
+
+    /// Writes `state` as a snapshot beside the current one and makes it current, unless that is
+    /// newer. `index` is the last log index it covers, `meta` is opaque and kept with it.
+    fn write_snapshot(&self, index: u64, meta: Bytes, state: State) -> BoxFuture<io::Result<Self::Snapshot>>;
+
+    /// Reads a snapshot back whole. Does not change which one is current.
+    fn read_snapshot(&self, snapshot: Self::Snapshot) -> BoxFuture<io::Result<State>>;
+
+    /// Makes a received snapshot current, durably.
+    fn adopt_snapshot(&self, snapshot: Self::Snapshot) -> BoxFuture<io::Result<()>>;
+
+    /// The current snapshot.
+    fn current_snapshot(&self) -> Option<Self::Snapshot>;
+}
+
+/// A snapshot on a disk.
+pub trait SnapshotHandle: Clone + Send + Sync + 'static {
+    /// The last log index it covers.
+    fn index(&self) -> u64;
+    /// What was written beside it.
+    fn meta(&self) -> Bytes;
+    /// Its size in bytes.
+    fn length(&self) -> u64;
+}

@@ -1,0 +1,42 @@
+//! The wire contract of Lockstep: the generated gRPC types, and their conversions to and from
+//! [`lockstep_machine`]. Nothing is decided here.
+//!
+//! - [`v1`]: the public interface, stable within the major version.
+//! - [`raft`]: what nodes say to each other, and what they write to disk.
+
+/// The public interface, `lockstep.v1`.
+#[allow(missing_docs, clippy::all)]
+pub mod v1 {
+    tonic::include_proto!("lockstep.v1");
+
+    /// The encoded file descriptors of `lockstep.v1`, for gRPC reflection.
+    pub const DESCRIPTORS: &[u8] = tonic::include_file_descriptor_set!("lockstep.v1.descriptors");
+}
+
+/// The peer interface, `lockstep.raft.v1`: not for clients.
+#[allow(missing_docs, clippy::all)]
+pub mod raft {
+    tonic::include_proto!("lockstep.raft.v1");
+}
+
+mod batch;
+mod public;
+
+pub use batch::{decode_batch, decode_outcome, encode_batch, encode_outcome};
+
+/// A message that breaks the contract: which field, and how.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{field}: {reason}")]
+pub struct Malformed {
+    /// The field, for example `transition.to`.
+    pub field: &'static str,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl Malformed {
+    /// A fault in one field.
+    pub fn new(field: &'static str, reason: impl ToString) -> Self {
+        Self { field, reason: reason.to_string() }
+    }
+}
