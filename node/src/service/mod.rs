@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+pub use crate::consensus::Role;
 use lockstep_machine::{IdempotencyKey, Instance, InstanceId, Reply, StateName, Transition};
 
 /// How fresh a read must be.
@@ -79,31 +80,6 @@ pub struct ReadReply {
     pub view: Option<InstanceView>,
     /// The last log index this node had applied.
     pub applied_index: u64,
-}
-
-/// What a node is in its cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Leads.
-    Leader,
-    /// Follows.
-    Follower,
-    /// Stands for election.
-    Candidate,
-    /// Receives the log without a vote, or does not belong to a cluster yet.
-    Learner,
-}
-
-impl Role {
-    /// In lower case.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Role::Leader => "leader",
-            Role::Follower => "follower",
-            Role::Candidate => "candidate",
-            Role::Learner => "learner",
-        }
-    }
 }
 
 /// A member of the cluster, as the log has it.

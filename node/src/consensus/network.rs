@@ -1,0 +1,328 @@
+//! What consensus says to other nodes, over gRPC.
+//!
+//! Each purpose has a connection of its own, so that neither a long append nor a snapshot delays a
+//! heartbeat. Connections are made when first needed; openraft decides when to try again.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use futures::stream::{self, BoxStream, StreamExt as _};
+use futures::{FutureExt as _, Stream};
+use lockstep_proto::raft as pb;
+use lockstep_proto::raft::peer_client::PeerClient;
+use openraft::alias::{SnapshotOf, VoteOf};
+use openraft::base::BoxFuture;
+use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
+use openraft::raft::{
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
+    TransferLeaderResponse, VoteRequest, VoteResponse,
+};
+use openraft::vote::{RaftLeaderId as _, RaftVote as _};
+use openraft::{AnyError, OptionalSend};
+use openraft_rt_tokio::TokioRuntime;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Request, Status};
+
+use super::state_machine::Observer;
+use super::types::{Member, NodeId, Types};
+use super::wire;
+use crate::store::{SnapshotFile, SnapshotHandle as _};
+
+type C = Types<TokioRuntime>;
+
+/// Metadata: the cluster a call belongs to.
+pub const CLUSTER_HEADER: &str = "lockstep-cluster";
+/// Metadata: the node id a call is meant for.
+pub const TARGET_HEADER: &str = "lockstep-target";
+
+/// The largest peer message accepted, bytes: a read from the log is capped at 1 MiB, a single
+/// entry may be larger.
+pub const MESSAGE_BYTES_MAX: usize = 32 << 20;
+
+/// What may be under way unacknowledged on one stream, bytes: bounds what a slow receiver holds.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// A stream with something outstanding is given up after this; well above a slow fsync.
+const STREAM_PATIENCE_MIN: Duration = Duration::from_millis(300);
+const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
+
+/// The cluster this node belongs to: unset until it does.
+pub type ClusterTag = Arc<ArcSwapOption<String>>;
+
+/// Opens a connection to a node, when first used.
+pub fn channel(grpc_address: &str) -> Result<Channel, tonic::transport::Error> {
+    Ok(Endpoint::from_shared(format!("http://{grpc_address}"))?
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(Duration::from_secs(2))
+        .keep_alive_timeout(Duration::from_secs(2))
+        .keep_alive_while_idle(true)
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
+        .connect_lazy())
+}
+
+/// Marks a call as meant for one node of one cluster.
+pub fn addressed<T>(message: T, cluster: &ClusterTag, target: NodeId) -> Result<Request<T>, Status> {
+    let cluster = cluster.load_full().ok_or_else(|| Status::unavailable("this node belongs to no cluster yet"))?;
+    let mut request = Request::new(message);
+    let cluster = cluster.parse().map_err(|_| Status::internal("the cluster id is not printable"))?;
+    request.metadata_mut().insert(CLUSTER_HEADER, cluster);
+    request.metadata_mut().insert(TARGET_HEADER, target.into());
+    Ok(request)
+}
+
+/// Makes connections for openraft.
+pub struct GrpcNetwork {
+    cluster: ClusterTag,
+    observer: Arc<dyn Observer>,
+}
+
+impl GrpcNetwork {
+    /// A network of the cluster that `cluster` names.
+    pub fn new(cluster: ClusterTag, observer: Arc<dyn Observer>) -> Self {
+        Self { cluster, observer }
+    }
+
+    fn peer(&self, target: NodeId, member: &Member, streams: bool) -> Peer {
+        let client = channel(&member.grpc_address).map(|channel| {
+            PeerClient::new(channel)
+                .max_decoding_message_size(MESSAGE_BYTES_MAX)
+                .max_encoding_message_size(MESSAGE_BYTES_MAX)
+        });
+        Peer {
+            target,
+            name: member.name.clone(),
+            address: member.grpc_address.clone(),
+            client: client.ok(),
+            cluster: self.cluster.clone(),
+            observer: self.observer.clone(),
+            streams,
+        }
+    }
+}
+
+impl RaftNetworkFactory<C> for GrpcNetwork {
+    type Network = Peer;
+
+    async fn new_client(&mut self, target: NodeId, node: &Member) -> Peer {
+        self.peer(target, node, true)
+    }
+
+    async fn new_heartbeat_client(&mut self, target: NodeId, node: &Member) -> Peer {
+        self.peer(target, node, false)
+    }
+
+    async fn new_snapshot_client(&mut self, target: NodeId, node: &Member) -> Peer {
+        self.peer(target, node, false)
+    }
+}
+
+/// A connection to one peer for one purpose.
+pub struct Peer {
+    target: NodeId,
+    name: String,
+    address: String,
+    /// Unset when the member's address is not one.
+    client: Option<PeerClient<Channel>>,
+    cluster: ClusterTag,
+    observer: Arc<dyn Observer>,
+    /// Whether appends go over one long stream, or one by one as heartbeats do.
+    streams: bool,
+}
+
+/// A peer that cannot be talked to now is left alone for a while; anything else is tried again.
+fn rpc_error(status: Status) -> RPCError<C> {
+    match status.code() {
+        Code::Unavailable | Code::FailedPrecondition | Code::Unimplemented => Unreachable::new(&status).into(),
+        _ => NetworkError::new(&status).into(),
+    }
+}
+
+fn malformed(error: lockstep_proto::Malformed) -> RPCError<C> {
+    NetworkError::new(&error).into()
+}
+
+impl Peer {
+    fn client(&self) -> Result<PeerClient<Channel>, RPCError<C>> {
+        self.client.clone().ok_or_else(|| {
+            let error = AnyError::error(format!("{}: {:?} is not an address", self.name, self.address));
+            Unreachable::new(&error).into()
+        })
+    }
+
+    fn request<T>(&self, message: T, option: &RPCOption) -> Result<Request<T>, RPCError<C>> {
+        let mut request = addressed(message, &self.cluster, self.target).map_err(rpc_error)?;
+        request.set_timeout(option.hard_ttl());
+        Ok(request)
+    }
+}
+
+impl RaftNetworkV2<C> for Peer {
+    type SnapshotData = SnapshotFile;
+
+    async fn append_entries(
+        &mut self,
+        rpc: AppendEntriesRequest<C>,
+        option: RPCOption,
+    ) -> Result<AppendEntriesResponse<C>, RPCError<C>> {
+        let request = self.request(wire::append_out(&rpc), &option)?;
+        let sent = Instant::now();
+        let reply = self.client()?.append(request).await.map_err(rpc_error)?;
+        self.observer.append_round_trip(&self.name, sent.elapsed());
+        wire::append_reply_in(reply.into_inner()).map_err(malformed)
+    }
+
+    fn stream_append<'s, S>(
+        &'s mut self,
+        input: S,
+        option: RPCOption,
+    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<C>, RPCError<C>>>, RPCError<C>>>
+    where
+        S: Stream<Item = AppendEntriesRequest<C>> + OptionalSend + Unpin + 'static,
+    {
+        if !self.streams {
+            return stream_append_sequential(self, input, option);
+        }
+        Box::pin(async move {
+            let patience = option.soft_ttl().max(STREAM_PATIENCE_MIN);
+            let sent = Arc::new(AtomicU64::new(0));
+            let count = sent.clone();
+            // Pulled by the transport: back-pressure reaches the log's reader.
+            let output = input.map(move |request| {
+                count.fetch_add(1, Ordering::Relaxed);
+                wire::append_out(&request)
+            });
+            let request = addressed(output, &self.cluster, self.target).map_err(rpc_error)?;
+            let mut client = self.client()?;
+            let opening = tokio::time::timeout(patience, client.stream_append(request)).await;
+            let replies = match opening {
+                Ok(opened) => opened.map_err(rpc_error)?.into_inner(),
+                Err(_) => return Err(rpc_error(Status::deadline_exceeded("the peer did not open the stream"))),
+            };
+            Ok(in_order(replies, sent, patience).boxed())
+        })
+    }
+
+    async fn vote(&mut self, rpc: VoteRequest<C>, option: RPCOption) -> Result<VoteResponse<C>, RPCError<C>> {
+        let request = self.request(wire::vote_request_out(&rpc), &option)?;
+        let reply = self.client()?.vote(request).await.map_err(rpc_error)?;
+        wire::vote_reply_in(reply.into_inner()).map_err(malformed)
+    }
+
+    async fn pre_vote(&mut self, rpc: VoteRequest<C>, option: RPCOption) -> Result<VoteResponse<C>, RPCError<C>> {
+        let request = self.request(wire::vote_request_out(&rpc), &option)?;
+        let reply = self.client()?.pre_vote(request).await.map_err(rpc_error)?;
+        wire::vote_reply_in(reply.into_inner()).map_err(malformed)
+    }
+
+    async fn full_snapshot(
+        &mut self,
+        vote: VoteOf<C>,
+        snapshot: SnapshotOf<C, SnapshotFile>,
+        cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
+        _option: RPCOption,
+    ) -> Result<SnapshotResponse<C>, StreamingError<C>> {
+        // openraft reads the newest snapshot on every retry, under the vote it began with: entries of
+        // a newer term under an older vote would end the receiver's core.
+        if newer_than(&snapshot.meta, &vote) {
+            return Err(ReplicationClosed::new("the snapshot is newer than this leadership").into());
+        }
+        let length = snapshot.snapshot.length();
+        let header = pb::SnapshotHeader {
+            vote: Some(wire::vote_out(&vote)),
+            meta: Some(wire::snapshot_meta_out(&snapshot.meta)),
+            length,
+        };
+        let request =
+            addressed(chunks(header, snapshot.snapshot), &self.cluster, self.target).map_err(unreachable)?;
+        let mut client = self.client().map_err(StreamingError::from)?;
+        tokio::select! {
+            closed = cancel => Err(StreamingError::Closed(closed)),
+            reply = client.install_snapshot(request) => {
+                let reply = reply.map_err(unreachable)?.into_inner();
+                self.observer.snapshot_sent(length);
+                let vote = wire::vote_in(reply.vote).map_err(|e| StreamingError::Unreachable(Unreachable::new(&e)))?;
+                Ok(SnapshotResponse::new(vote))
+            }
+        }
+    }
+
+    async fn transfer_leader(
+        &mut self,
+        rpc: TransferLeaderRequest<C>,
+        option: RPCOption,
+    ) -> Result<TransferLeaderResponse<C>, RPCError<C>> {
+        let request = self.request(wire::transfer_out(&rpc), &option)?;
+        let reply = self.client()?.transfer_leader(request).await.map_err(rpc_error)?.into_inner();
+        wire::transfer_reply_in(reply).map_err(malformed)
+    }
+}
+
+/// Whether a snapshot holds entries of a later leadership than `vote`'s.
+pub(crate) fn newer_than(meta: &super::types::SnapshotMeta, vote: &super::types::Vote) -> bool {
+    meta.last_log_id.as_ref().is_some_and(|last| last.committed_leader_id() > &vote.leader_id().to_committed())
+}
+
+/// A failed snapshot is never resent at once: each try is the whole file.
+fn unreachable(status: Status) -> StreamingError<C> {
+    StreamingError::Unreachable(Unreachable::new(&status))
+}
+
+/// The replies of a stream, until one that is not a success; an error when one is overdue. An idle
+/// stream may stay silent for ever.
+fn in_order(
+    replies: tonic::Streaming<pb::AppendResponse>,
+    sent: Arc<AtomicU64>,
+    patience: Duration,
+) -> impl Stream<Item = Result<StreamAppendResult<C>, RPCError<C>>> + Send {
+    stream::unfold(Some((replies, 0_u64, sent)), move |state| async move {
+        let (mut replies, received, sent) = state?;
+        loop {
+            let waiting = sent.load(Ordering::Relaxed) > received;
+            match tokio::time::timeout(patience, replies.next()).await {
+                Ok(Some(Ok(reply))) => {
+                    return Some(match wire::stream_reply_in(reply) {
+                        Ok(result) => {
+                            let more = result.is_ok().then_some((replies, received + 1, sent));
+                            (Ok(result), more)
+                        }
+                        Err(e) => (Err(malformed(e)), None),
+                    });
+                }
+                Ok(Some(Err(status))) => return Some((Err(rpc_error(status)), None)),
+                Ok(None) => return None,
+                Err(_) if waiting => {
+                    let status = Status::deadline_exceeded("the peer did not answer an append in time");
+                    return Some((Err(rpc_error(status)), None));
+                }
+                Err(_) => continue,
+            }
+        }
+    })
+}
+
+/// A snapshot as a header and chunks, read from the file as the transport asks for them.
+fn chunks(header: pb::SnapshotHeader, file: SnapshotFile) -> impl Stream<Item = pb::SnapshotChunk> + Send + 'static {
+    use pb::snapshot_chunk::Part;
+    let head = stream::iter([pb::SnapshotChunk { part: Some(Part::Header(header)) }]);
+    let body = stream::unfold((file, 0_u64), |(file, offset)| {
+        async move {
+            if offset >= file.length() {
+                return None;
+            }
+            let reader = file.clone();
+            let read = tokio::task::spawn_blocking(move || reader.read_at(offset, SNAPSHOT_CHUNK_BYTES)).await;
+            // A short stream is refused by the receiver, which checks the length.
+            let bytes = read.ok()?.ok().filter(|bytes| !bytes.is_empty())?;
+            let next = offset + bytes.len() as u64;
+            Some((pb::SnapshotChunk { part: Some(Part::Data(bytes)) }, (file, next)))
+        }
+        .boxed()
+    });
+    head.chain(body)
+}

@@ -1,0 +1,388 @@
+//! One node's part in consensus: start it, propose, confirm reads, look at it, stop it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_machine::{Batch, Request, Timestamp};
+use lockstep_proto::encode_batch;
+use openraft::async_runtime::watch::WatchReceiver as _;
+use openraft::errors::{ClientWriteError, InitializeError, RaftError};
+use openraft::raft::linearizable_read::{Linearizer, ReadLogId};
+use openraft::{Config, Raft, ReadPolicy, ServerState, SnapshotPolicy, StepDownPolicy};
+
+use super::batcher::{BatchLimits, Batcher, ProposeError, ProposeResult};
+use super::log::LogStore;
+use super::state_machine::{Observer, SharedState, StateMachine};
+use super::types::{LogId, Member, NodeId, Payload, Runtime, Types};
+use crate::store::Storage;
+
+/// Reads the wall clock. The state machine keeps its time monotonic, whatever this does.
+pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// How consensus is to behave.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Between a leader's heartbeats.
+    pub heartbeat: Duration,
+    /// Shortest wait before standing for election.
+    pub election_timeout_min: Duration,
+    /// Longest wait before standing for election, and the leader's lease.
+    pub election_timeout_max: Duration,
+    /// Snapshot after this many log entries.
+    pub snapshot_entries: u64,
+    /// Entries kept behind a snapshot.
+    pub log_keep_entries: u64,
+    /// Bytes of log kept in memory, about.
+    pub log_cache_bytes: usize,
+    /// How requests are grouped into log entries.
+    pub batch: BatchLimits,
+}
+
+impl Settings {
+    /// The settings as openraft takes them, with the fences that its defaults lack.
+    pub fn raft_config(&self) -> Result<Config, ConsensusError> {
+        let millis = |d: Duration| d.as_millis() as u64;
+        Config {
+            cluster_name: "lockstep".to_owned(),
+            heartbeat_interval: millis(self.heartbeat),
+            election_timeout_min: millis(self.election_timeout_min),
+            election_timeout_max: millis(self.election_timeout_max),
+            enable_pre_vote: Some(true),
+            // By default a restarted leader resumes its term and may give a log id out twice.
+            enable_leader_restore: Some(false),
+            // A leader that can send but not hear must not keep its followers loyal for ever.
+            quorum_loss_probe_interval: Some((millis(self.election_timeout_max) * 2).max(1000)),
+            removed_leader_step_down: StepDownPolicy::After(500),
+            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_entries),
+            // Installing a snapshot on a busy follower can panic it: let live followers never need one.
+            max_in_snapshot_log_to_keep: self.log_keep_entries,
+            purge_batch_size: 4096.min(self.log_keep_entries.max(1)),
+            replication_lag_threshold: 10_000,
+            // Covers sending and installing; the default of 200 ms fits neither.
+            install_snapshot_timeout: 60_000,
+            max_payload_entries: 1024,
+            api_channel_size: Some(4096),
+            ..Config::default()
+        }
+        .validate()
+        .map_err(|e| ConsensusError::Settings { reason: e.to_string() })
+    }
+}
+
+/// Why consensus could not start or has ended.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsensusError {
+    /// The settings contradict each other.
+    #[error("the raft settings are not usable: {reason}")]
+    Settings {
+        /// Which, and why.
+        reason: String,
+    },
+    /// The disk could not be read or written.
+    #[error("storage failed: {0}")]
+    Storage(#[from] io::Error),
+    /// The consensus core stopped or failed: the process must end.
+    #[error("the consensus core ended: {reason}")]
+    Core {
+        /// What it said.
+        reason: String,
+    },
+}
+
+/// What a node is in its cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Leads.
+    Leader,
+    /// Follows.
+    Follower,
+    /// Stands for election.
+    Candidate,
+    /// Receives the log without a vote, or does not belong to a cluster yet.
+    Learner,
+}
+
+impl Role {
+    /// In lower case.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Leader => "leader",
+            Role::Follower => "follower",
+            Role::Candidate => "candidate",
+            Role::Learner => "learner",
+        }
+    }
+}
+
+/// Where this node stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// This node.
+    pub node_id: NodeId,
+    /// The current term.
+    pub term: u64,
+    /// Whether it leads, follows, stands for election, or only learns.
+    pub role: Role,
+    /// The leader it knows, and how to reach it.
+    pub leader: Option<(NodeId, Member)>,
+    /// The members, whether each votes, and how far each is known to match (on a leader).
+    pub members: BTreeMap<NodeId, (Member, bool, Option<u64>)>,
+    /// The first log index kept; 0 for none.
+    pub log_first_index: u64,
+    /// The last log index; 0 for none.
+    pub log_last_index: u64,
+    /// Known to be committed; 0 for none.
+    pub committed_index: u64,
+    /// Applied here; 0 for none.
+    pub applied_index: u64,
+    /// Covered by the current snapshot; 0 for none.
+    pub snapshot_index: u64,
+}
+
+/// A log position that a linearizable read must have applied, and who vouched for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReadPoint {
+    pub(crate) leader: NodeId,
+    pub(crate) log_id: LogId,
+}
+
+/// One node's part in consensus. Cheap to clone.
+pub struct Consensus<RT: Runtime, S: Storage> {
+    pub(crate) raft: Raft<Types<RT>, StateMachine<RT, S>>,
+    log: LogStore<RT, S>,
+    shared: SharedState,
+    batcher: Batcher,
+    pub(crate) observer: Arc<dyn Observer>,
+}
+
+impl<RT: Runtime, S: Storage> Clone for Consensus<RT, S> {
+    fn clone(&self) -> Self {
+        Self {
+            raft: self.raft.clone(),
+            log: self.log.clone(),
+            shared: self.shared.clone(),
+            batcher: self.batcher.clone(),
+            observer: self.observer.clone(),
+        }
+    }
+}
+
+impl<RT: Runtime, S: Storage> Consensus<RT, S> {
+    /// Opens the log and the state on `storage` and prepares the core. Nothing is sent and no vote
+    /// is cast before [`run`](Self::run): serve peers first.
+    pub async fn open<N>(
+        node_id: NodeId,
+        settings: &Settings,
+        storage: S,
+        network: N,
+        clock: Clock,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Self, ConsensusError>
+    where
+        N: openraft::RaftNetworkFactory<Types<RT>>,
+        N::Network: openraft::network::NetSnapshot<Types<RT>, SnapshotData = S::Snapshot>,
+    {
+        let config = Arc::new(settings.raft_config()?);
+        let log = LogStore::open(storage.clone(), settings.log_cache_bytes)?;
+        let (machine, shared) = StateMachine::<RT, S>::open(storage, observer.clone()).await?;
+        let raft = Raft::build(node_id, config, network, log.clone(), machine)
+            .await
+            .map_err(|e| ConsensusError::Core { reason: e.to_string() })?;
+        let batcher = {
+            let (raft, observer) = (raft.clone(), observer.clone());
+            Batcher::start::<RT, _, _>(settings.batch, move |requests| {
+                append(raft.clone(), clock.clone(), observer.clone(), requests)
+            })
+        };
+        Ok(Self { raft, log, shared, batcher, observer })
+    }
+
+    /// Begins to take part.
+    pub fn run(&self) {
+        self.raft.run();
+    }
+
+    /// Whether this node has ever belonged to a cluster.
+    pub async fn is_initialized(&self) -> Result<bool, ConsensusError> {
+        self.raft.is_initialized().await.map_err(|e| ConsensusError::Core { reason: e.to_string() })
+    }
+
+    /// Makes these the first members. Every member may call it, with the same members; on a node
+    /// that has a log already it does nothing.
+    pub async fn initialize(&self, members: BTreeMap<NodeId, Member>) -> Result<(), ConsensusError> {
+        match self.raft.initialize(members).await {
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(e) => Err(ConsensusError::Core { reason: e.to_string() }),
+        }
+    }
+
+    /// Proposes a request here, if this node leads. Once it is committed and applied, its reply.
+    /// May never end while a leader has no quorum: bound the wait.
+    pub async fn propose(&self, request: Request) -> ProposeResult {
+        self.batcher.submit(request).await
+    }
+
+    /// On the leader: a position that a linearizable read starting now must have applied.
+    pub async fn read_point(&self) -> Result<ReadPoint, ProposeError> {
+        use openraft::errors::LinearizableReadError as E;
+        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+            Ok(linearizer) => {
+                Ok(ReadPoint { leader: *self.raft.node_id(), log_id: *linearizer.read_log_id().log_id() })
+            }
+            Err(RaftError::APIError(E::ForwardToLeader(forward))) => {
+                Err(ProposeError::NotLeader { leader: forward.leader_id })
+            }
+            Err(_) => Err(ProposeError::NotLeader { leader: None }),
+        }
+    }
+
+    /// Waits until this node has applied `point`; `false` if it has not within `patience`.
+    pub async fn await_applied(&self, point: ReadPoint, patience: Duration) -> Result<bool, ConsensusError> {
+        let linearizer =
+            Linearizer::<Types<RT>>::new(point.leader, ReadLogId::from_log_id(point.log_id), None);
+        match linearizer.try_await_ready(&self.raft, Some(patience)).await {
+            Ok(ready) => Ok(ready.is_ok()),
+            Err(e) => Err(ConsensusError::Core { reason: e.to_string() }),
+        }
+    }
+
+    /// The applied state.
+    pub fn state(&self) -> &SharedState {
+        &self.shared
+    }
+
+    /// Where this node stands now.
+    pub fn standing(&self) -> Standing {
+        let watched = self.raft.metrics();
+        let metrics = watched.borrow_watched().clone();
+        let membership = metrics.membership_config.membership();
+        let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
+        let voters: Vec<NodeId> = membership.voter_ids().collect();
+        let matched = |id: &NodeId| {
+            metrics.replication.as_ref().and_then(|peers| peers.get(id)).map(|matched| index(*matched))
+        };
+        let members = membership
+            .nodes()
+            .map(|(id, member)| (*id, (member.clone(), voters.contains(id), matched(id))))
+            .collect();
+        let leader = metrics
+            .current_leader
+            .and_then(|id| membership.get_node(&id).map(|member| (id, member.clone())));
+        let (log_first_index, log_last_index) = self.log.extent();
+        Standing {
+            node_id: metrics.id,
+            term: metrics.current_term,
+            role: match metrics.state {
+                ServerState::Leader => Role::Leader,
+                ServerState::Candidate => Role::Candidate,
+                ServerState::Follower => Role::Follower,
+                ServerState::Learner | ServerState::Shutdown => Role::Learner,
+            },
+            leader,
+            members,
+            log_first_index,
+            log_last_index,
+            committed_index: index(metrics.local_committed),
+            applied_index: index(metrics.last_applied),
+            snapshot_index: index(metrics.snapshot),
+        }
+    }
+
+    /// The leader as this node knows it: cheaper than [`standing`](Self::standing).
+    pub fn leader(&self) -> Option<(NodeId, Member)> {
+        let watched = self.raft.metrics();
+        let metrics = watched.borrow_watched();
+        let id = metrics.current_leader?;
+        metrics.membership_config.membership().get_node(&id).map(|member| (id, member.clone()))
+    }
+
+    /// This node's id.
+    pub fn node_id(&self) -> NodeId {
+        *self.raft.node_id()
+    }
+
+    /// Calls `look` at once and after every change of where this node stands, until the core ends;
+    /// returns why it ended.
+    pub async fn watch(&self, mut look: impl FnMut(&Standing) + Send) -> ConsensusError {
+        let mut metrics = self.raft.metrics();
+        loop {
+            let running = metrics.borrow_watched().running_state.clone();
+            look(&self.standing());
+            if let Err(fatal) = running {
+                return ConsensusError::Core { reason: fatal.to_string() };
+            }
+            if metrics.changed().await.is_err() {
+                return ConsensusError::Core { reason: "it is gone".to_owned() };
+            }
+        }
+    }
+
+    /// Waits until this node has applied again what it knew to be committed before it stopped.
+    pub async fn recovered(&self, patience: Duration) -> bool {
+        self.raft.wait_for_recovery(Some(patience)).await.is_ok()
+    }
+
+    /// Hands leadership to the most caught-up voter, if this node leads; returns whether it no
+    /// longer does, after `patience` at most.
+    pub async fn hand_over(&self, patience: Duration) -> bool {
+        let standing = self.standing();
+        if standing.role != Role::Leader {
+            return true;
+        }
+        let heir = standing
+            .members
+            .iter()
+            .filter(|(id, (_, voter, _))| *voter && **id != standing.node_id)
+            .max_by_key(|(_, (_, _, matched))| *matched);
+        let Some((heir, _)) = heir else { return false };
+        if self.raft.trigger().transfer_leader(*heir).await.is_err() {
+            return false;
+        }
+        let me = standing.node_id;
+        self.raft
+            .wait(Some(patience))
+            .metrics(|m| m.current_leader.is_some_and(|l| l != me), "another node leads")
+            .await
+            .is_ok()
+    }
+
+    /// Builds a snapshot soon.
+    pub async fn snapshot(&self) -> Result<(), ConsensusError> {
+        self.raft.trigger().snapshot().await.map_err(|e| ConsensusError::Core { reason: e.to_string() })
+    }
+
+    /// Ends this node's part.
+    pub async fn shutdown(&self) {
+        // It fails only when the core is gone already.
+        drop(self.raft.shutdown().await);
+    }
+}
+
+/// Puts a group of requests into one log entry, and waits until it is applied.
+async fn append<RT: Runtime, S: Storage>(
+    raft: Raft<Types<RT>, StateMachine<RT, S>>,
+    clock: Clock,
+    observer: Arc<dyn Observer>,
+    requests: Vec<Request>,
+) -> Vec<ProposeResult> {
+    let count = requests.len();
+    let payload = Payload(encode_batch(&Batch { stamp: clock(), requests }));
+    let error = match raft.client_write(payload).await {
+        Ok(written) => {
+            observer.proposed(count);
+            return written.data.0.into_iter().map(Ok).collect();
+        }
+        Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
+            ProposeError::NotLeader { leader: forward.leader_id }
+        }
+        // Discarded by a new leader, or the core failed: whether it survives is not known here.
+        Err(_) => ProposeError::Unknown,
+    };
+    observer.proposal_failed(match error {
+        ProposeError::NotLeader { .. } => "not_leader",
+        _ => "unknown",
+    });
+    vec![Err(error); count]
+}

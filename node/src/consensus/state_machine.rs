@@ -1,0 +1,212 @@
+//! The replicated state as openraft wants it: applies entries, builds and installs snapshots.
+
+use std::io;
+use std::marker::PhantomData;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use futures::{Stream, StreamExt as _};
+use lockstep_machine::{Batch, Reply, State};
+use lockstep_proto::{decode_batch, raft as pb};
+use openraft::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
+use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
+use openraft::{EntryPayload, Instant as _, OptionalSend};
+
+use super::types::{LogId, Member, Payload, Replies, Runtime, SnapshotMeta, StoredMembership, Types};
+use super::wire;
+use crate::store::{SnapshotHandle as _, Storage};
+
+/// Told what happens in consensus, for metrics. Every method has an empty default.
+#[allow(unused_variables)]
+pub trait Observer: Send + Sync + 'static {
+    /// A batch was applied here, with these replies.
+    fn applied(&self, batch: &Batch, replies: &[Reply], state: &State, took: Duration) {}
+    /// A snapshot was built here.
+    fn snapshot_built(&self, bytes: u64, took: Duration) {}
+    /// A snapshot from another node was installed here.
+    fn snapshot_installed(&self, bytes: u64) {}
+    /// A snapshot was sent to another node.
+    fn snapshot_sent(&self, bytes: u64) {}
+    /// Requests were put into one log entry.
+    fn proposed(&self, requests: usize) {}
+    /// A request could not be proposed, for this reason.
+    fn proposal_failed(&self, reason: &'static str) {}
+    /// A peer answered an append after this long.
+    fn append_round_trip(&self, peer: &str, took: Duration) {}
+}
+
+/// Tells nobody.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Silent;
+impl Observer for Silent {}
+
+/// What was applied, readable beside the worker that applies.
+#[derive(Debug, Clone, Default)]
+pub struct Applied {
+    /// The replicated state.
+    pub state: State,
+    pub(crate) last: Option<LogId>,
+    pub(crate) membership: StoredMembership,
+}
+
+impl Applied {
+    /// The last log index applied; 0 for none.
+    pub fn index(&self) -> u64 {
+        self.last.map_or(0, |id| id.index)
+    }
+
+    /// The members and whether each votes, as of the last applied entry.
+    pub fn members(&self) -> impl Iterator<Item = (u64, &Member, bool)> {
+        let voters: std::collections::BTreeSet<u64> = self.membership.voter_ids().collect();
+        self.membership.nodes().map(move |(id, member)| (*id, member, voters.contains(id)))
+    }
+}
+
+/// The state shared between the worker that applies and those who read.
+#[derive(Clone, Default)]
+pub struct SharedState(Arc<RwLock<Applied>>);
+
+impl SharedState {
+    /// Looks at the state. Never hold the guard across an await.
+    pub fn read(&self) -> RwLockReadGuard<'_, Applied> {
+        // A writer cannot panic half way: the process aborts on any panic.
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut Applied) -> T) -> T {
+        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// The state machine of one node.
+pub struct StateMachine<RT, S> {
+    shared: SharedState,
+    storage: S,
+    observer: Arc<dyn Observer>,
+    runtime: PhantomData<fn() -> RT>,
+}
+
+impl<RT: Runtime, S: Storage> StateMachine<RT, S> {
+    /// Restores the current snapshot, if there is one.
+    pub async fn open(storage: S, observer: Arc<dyn Observer>) -> io::Result<(Self, SharedState)> {
+        let shared = SharedState::default();
+        if let Some(snapshot) = storage.current_snapshot() {
+            let meta = read_meta(&snapshot)?;
+            let state = storage.read_snapshot(snapshot).await?;
+            shared.write(|applied| {
+                *applied = Applied { state, last: meta.last_log_id, membership: meta.last_membership };
+            });
+        }
+        Ok((Self { shared: shared.clone(), storage, observer, runtime: PhantomData }, shared))
+    }
+}
+
+fn read_meta<H: crate::store::SnapshotHandle>(snapshot: &H) -> io::Result<SnapshotMeta> {
+    let place = || format!("the snapshot at log index {}", snapshot.index());
+    let meta = wire::decode::<pb::SnapshotMeta>(snapshot.meta(), place)?;
+    wire::snapshot_meta_in(meta).map_err(|e| wire::damaged(place(), e))
+}
+
+impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<RT, S> {
+    type SnapshotData = S::Snapshot;
+    type SnapshotBuilder = Builder<RT, S>;
+
+    async fn applied_state(
+        &mut self,
+    ) -> Result<(Option<LogIdOf<Types<RT>>>, StoredMembershipOf<Types<RT>>), io::Error> {
+        let applied = self.shared.read();
+        Ok((applied.last, applied.membership.clone()))
+    }
+
+    async fn apply<Entries>(&mut self, mut entries: Entries) -> Result<(), io::Error>
+    where
+        Entries: Stream<Item = Result<EntryResponder<Types<RT>>, io::Error>> + Unpin + OptionalSend,
+    {
+        while let Some(item) = entries.next().await {
+            let (entry, responder) = item?;
+            let replies = match entry.payload {
+                EntryPayload::Blank => {
+                    self.shared.write(|applied| applied.last = Some(entry.log_id));
+                    Vec::new()
+                }
+                EntryPayload::Membership(membership) => {
+                    self.shared.write(|applied| {
+                        applied.last = Some(entry.log_id);
+                        applied.membership = StoredMembership::new(Some(entry.log_id), membership);
+                    });
+                    Vec::new()
+                }
+                EntryPayload::Normal(Payload(bytes)) => {
+                    let batch = decode_batch(&bytes)
+                        .map_err(|e| wire::damaged(format!("the batch in log entry {}", entry.log_id.index), e))?;
+                    let started = RT::Instant::now();
+                    let replies = self.shared.write(|applied| {
+                        applied.last = Some(entry.log_id);
+                        applied.state.apply(&batch)
+                    });
+                    let took = started.elapsed();
+                    self.observer.applied(&batch, &replies, &self.shared.read().state, took);
+                    replies
+                }
+            };
+            if let Some(responder) = responder {
+                responder.send(Replies(replies));
+            }
+        }
+        Ok(())
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
+        Builder {
+            applied: self.shared.read().clone(),
+            storage: self.storage.clone(),
+            observer: self.observer.clone(),
+            runtime: PhantomData,
+        }
+    }
+
+    async fn install_snapshot(
+        &mut self,
+        meta: &SnapshotMetaOf<Types<RT>>,
+        snapshot: Self::SnapshotData,
+    ) -> Result<(), io::Error> {
+        let bytes = snapshot.length();
+        let state = self.storage.read_snapshot(snapshot.clone()).await?;
+        self.storage.adopt_snapshot(snapshot).await?;
+        self.shared.write(|applied| {
+            *applied = Applied { state, last: meta.last_log_id, membership: meta.last_membership.clone() };
+        });
+        self.observer.snapshot_installed(bytes);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Types<RT>, Self::SnapshotData>>, io::Error> {
+        let Some(snapshot) = self.storage.current_snapshot() else { return Ok(None) };
+        Ok(Some(Snapshot { meta: read_meta(&snapshot)?, snapshot }))
+    }
+}
+
+/// Writes one consistent view, taken when it was made, while the state moves on.
+pub struct Builder<RT, S> {
+    applied: Applied,
+    storage: S,
+    observer: Arc<dyn Observer>,
+    runtime: PhantomData<fn() -> RT>,
+}
+
+impl<RT: Runtime, S: Storage> RaftSnapshotBuilder<Types<RT>> for Builder<RT, S> {
+    type SnapshotData = S::Snapshot;
+
+    async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types<RT>, Self::SnapshotData>, io::Error> {
+        let started = RT::Instant::now();
+        let meta = SnapshotMeta {
+            last_log_id: self.applied.last,
+            last_membership: self.applied.membership.clone(),
+        };
+        let encoded = wire::encode(&wire::snapshot_meta_out(&meta));
+        let snapshot =
+            self.storage.write_snapshot(self.applied.index(), encoded, self.applied.state.clone()).await?;
+        self.observer.snapshot_built(snapshot.length(), started.elapsed());
+        Ok(Snapshot { meta, snapshot })
+    }
+}
