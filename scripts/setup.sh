@@ -3,8 +3,10 @@
 #
 #   scripts/setup.sh            lockstep:latest and lockstep:<version>
 #   LOCKSTEP_IMAGE=name:tag scripts/setup.sh
+#   scripts/setup.sh version    only says which version it would be
+#   scripts/setup.sh date       only says which date
 #
-# LOCKSTEP_VERSION and LOCKSTEP_BUILD_DATE override what Cargo.toml, git and the clock say; so does
+# VERSION and BUILD_DATE override what Cargo.toml, git and the clock say; so does
 # SOURCE_DATE_EPOCH for the date. RUST_IMAGE and BASE_IMAGE override the base images.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -25,12 +27,19 @@ version() {
 
 build_date() { date -u ${SOURCE_DATE_EPOCH:+-d "@$SOURCE_DATE_EPOCH"} +%Y-%m-%dT%H:%M:%SZ; }
 
-LOCKSTEP_VERSION=${LOCKSTEP_VERSION:-$(version)}
-LOCKSTEP_BUILD_DATE=${LOCKSTEP_BUILD_DATE:-$(build_date)}
-LOCKSTEP_IMAGE=${LOCKSTEP_IMAGE:-lockstep:latest}
-export LOCKSTEP_VERSION LOCKSTEP_BUILD_DATE LOCKSTEP_IMAGE
+case "${1:-}" in
+  "") ;;
+  version) version; exit ;;
+  date) build_date; exit ;;
+  *) echo "usage: scripts/setup.sh [version | date]" >&2; exit 2 ;;
+esac
 
-echo "building $LOCKSTEP_IMAGE: version $LOCKSTEP_VERSION, built $LOCKSTEP_BUILD_DATE"
+VERSION=${VERSION:-$(version)}
+BUILD_DATE=${BUILD_DATE:-$(build_date)}
+LOCKSTEP_IMAGE=${LOCKSTEP_IMAGE:-lockstep:latest}
+export VERSION BUILD_DATE LOCKSTEP_IMAGE
+
+echo "building $LOCKSTEP_IMAGE: version $VERSION, built $BUILD_DATE"
 if docker compose version >/dev/null 2>&1; then
   # The same builder, and so the same cache, as `docker compose up --build`.
   docker compose --progress plain build node1
@@ -40,8 +49,8 @@ else
     [ -z "${!name:-}" ] || arguments+=(--build-arg "$name=${!name}")
   done
   docker build -t "$LOCKSTEP_IMAGE" "${arguments[@]}" \
-    --build-arg "VERSION=$LOCKSTEP_VERSION" --build-arg "BUILD_DATE=$LOCKSTEP_BUILD_DATE" .
+    --build-arg "VERSION=$VERSION" --build-arg "BUILD_DATE=$BUILD_DATE" .
 fi
 # A tag may not hold the + that a version may.
-docker tag "$LOCKSTEP_IMAGE" "${LOCKSTEP_IMAGE%:*}:${LOCKSTEP_VERSION//+/-}"
+docker tag "$LOCKSTEP_IMAGE" "${LOCKSTEP_IMAGE%:*}:${VERSION//+/-}"
 docker image inspect --format "built $LOCKSTEP_IMAGE: {{.Id}}, {{.Size}} bytes" "$LOCKSTEP_IMAGE"
