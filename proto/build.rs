@@ -14,7 +14,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // Reflection shows the public contract only.
     let public = protox::compile(PUBLIC, ["."])?;
-    fs::write(out.join("lockstep.v1.descriptors.bin"), public.encode_to_vec())?;
+    fs::write(
+        out.join("lockstep.v1.descriptors.bin"),
+        public.encode_to_vec(),
+    )?;
     tonic_prost_build::configure().compile_fds(public)?;
 
     let peer = protox::compile(PEER, ["."])?;

@@ -111,7 +111,11 @@ impl IdempotencyKey {
         } else {
             return Ok(Self(value.into()));
         };
-        Err(InvalidName { kind: "idempotency key", value: value.chars().take(80).collect(), reason })
+        Err(InvalidName {
+            kind: "idempotency key",
+            value: value.chars().take(80).collect(),
+            reason,
+        })
     }
 
     /// The key as text.

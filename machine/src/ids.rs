@@ -28,12 +28,19 @@ fn check(kind: &'static str, value: &str) -> Result<(), InvalidName> {
         "it is longer than 64 bytes"
     } else if !value.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         "it must start with a letter or a digit"
-    } else if !value.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+    } else if !value
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    {
         "only letters, digits, '-', '_' and '.' are allowed"
     } else {
         return Ok(());
     };
-    Err(InvalidName { kind, value: value.chars().take(80).collect(), reason })
+    Err(InvalidName {
+        kind,
+        value: value.chars().take(80).collect(),
+        reason,
+    })
 }
 
 macro_rules! name {
@@ -113,7 +120,10 @@ name!(
 impl InstanceId {
     /// Puts an id together from its two parts.
     pub fn new(machine: impl AsRef<str>, name: impl AsRef<str>) -> Result<Self, InvalidName> {
-        Ok(Self { machine: MachineName::new(machine)?, name: InstanceName::new(name)? })
+        Ok(Self {
+            machine: MachineName::new(machine)?,
+            name: InstanceName::new(name)?,
+        })
     }
 
     /// The part after the slash.

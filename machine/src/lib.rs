@@ -16,10 +16,15 @@ mod outcome;
 mod requests;
 mod snapshot;
 mod state;
+mod transition;
 
-pub use command::{Batch, Command, IdempotencyKey, Origin, Request, SessionId, Transition, Trigger};
+pub use command::{
+    Batch, Command, IdempotencyKey, Origin, Request, SessionId, Transition, Trigger,
+};
 pub use definition::{Definition, DefinitionFault, DefinitionInvalid, Move};
-pub use ids::{EventName, InstanceId, InvalidName, MachineName, Revision, StateName, Timestamp, Version};
+pub use ids::{
+    EventName, InstanceId, InvalidName, MachineName, Revision, StateName, Timestamp, Version,
+};
 pub use instance::Instance;
 pub use outcome::{Outcome, Rejection, Reply, Transitioned};
 pub use snapshot::{Restore, RestoreError, SNAPSHOT_FORMAT};

@@ -61,7 +61,10 @@ pub enum Rejection {
         instance: InstanceId,
     },
     /// The machine has no such state.
-    #[error("machine {machine:?} has no state {state:?}; its states are {}", list(known))]
+    #[error(
+        "machine {machine:?} has no state {state:?}; its states are {}",
+        list(known)
+    )]
     UnknownState {
         /// The machine.
         machine: MachineName,
@@ -87,7 +90,10 @@ pub enum Rejection {
         revision: Revision,
     },
     /// The definition has no transition from here to there.
-    #[error("{instance} cannot go from {from:?} to {to:?}; allowed from {from:?}: {}", list(allowed))]
+    #[error(
+        "{instance} cannot go from {from:?} to {to:?}; allowed from {from:?}: {}",
+        list(allowed)
+    )]
     IllegalTransition {
         /// The instance.
         instance: InstanceId,
@@ -113,7 +119,9 @@ pub enum Rejection {
         revision: Revision,
     },
     /// The instance is not at the revision the caller expected.
-    #[error("{instance} is at revision {revision} in state {current:?}, not at revision {expected}")]
+    #[error(
+        "{instance} is at revision {revision} in state {current:?}, not at revision {expected}"
+    )]
     RevisionMismatch {
         /// The instance.
         instance: InstanceId,
@@ -128,7 +136,9 @@ pub enum Rejection {
     #[error("the idempotency key was used before, for a different request")]
     KeyReused,
     /// The request's number was answered before, or its session is forgotten: it must not run.
-    #[error("the request was given up before it was executed; nothing was changed by this copy of it")]
+    #[error(
+        "the request was given up before it was executed; nothing was changed by this copy of it"
+    )]
     RequestExpired,
 }
 
@@ -136,7 +146,11 @@ fn list(names: &[StateName]) -> String {
     if names.is_empty() {
         return "nothing (it is final)".to_owned();
     }
-    names.iter().map(StateName::as_str).collect::<Vec<_>>().join(", ")
+    names
+        .iter()
+        .map(StateName::as_str)
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 impl Rejection {
@@ -152,6 +166,48 @@ impl Rejection {
             Rejection::RevisionMismatch { .. } => "revision_mismatch",
             Rejection::KeyReused => "idempotency_key_reused",
             Rejection::RequestExpired => "request_expired",
+        }
+    }
+
+    /// The state the instance is in and its revision, where the reason tells.
+    pub fn current(&self) -> Option<(&StateName, Revision)> {
+        match self {
+            Rejection::UnknownState {
+                current, revision, ..
+            }
+            | Rejection::UnknownEvent {
+                current, revision, ..
+            }
+            | Rejection::IllegalTransition {
+                from: current,
+                revision,
+                ..
+            }
+            | Rejection::StateMismatch {
+                current, revision, ..
+            }
+            | Rejection::RevisionMismatch {
+                current, revision, ..
+            } => Some((current, *revision)),
+            Rejection::UnknownMachine { .. }
+            | Rejection::UnknownInstance { .. }
+            | Rejection::KeyReused
+            | Rejection::RequestExpired => None,
+        }
+    }
+
+    /// Where the instance may go from where it is, where the reason tells.
+    pub fn allowed(&self) -> &[StateName] {
+        match self {
+            Rejection::IllegalTransition { allowed, .. } => allowed,
+            Rejection::UnknownMachine { .. }
+            | Rejection::UnknownInstance { .. }
+            | Rejection::UnknownState { .. }
+            | Rejection::UnknownEvent { .. }
+            | Rejection::StateMismatch { .. }
+            | Rejection::RevisionMismatch { .. }
+            | Rejection::KeyReused
+            | Rejection::RequestExpired => &[],
         }
     }
 }

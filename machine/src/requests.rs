@@ -1,1 +1,230 @@
 //! What was asked before: stored outcomes, so that sending twice never executes twice.
+//!
+//! Two tables, asked in this order for each request:
+//!
+//! - [`Sessions`], by the request's [`Origin`]: the copies that forwarding and retrying make. It
+//!   is the completion table of RIFL (Lee et al., SOSP 2015): one reply per outstanding request.
+//! - [`Keys`], by the caller's [`IdempotencyKey`]: the copies that callers make. The first outcome
+//!   is kept, a rejection included, for a bounded time and number.
+//!
+//! Both forget in an order that follows from the log alone, so every node forgets alike.
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, Vector};
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::command::{Command, IdempotencyKey, Origin, SessionId};
+use crate::ids::Timestamp;
+use crate::outcome::{Outcome, Reply};
+
+/// A reply as the tables hold it: a node of a persistent map is copied when a snapshot shares it,
+/// and one shared outcome is cheaper to copy than its many names.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredReply {
+    pub(crate) outcome: Arc<Outcome>,
+    pub(crate) replayed: bool,
+}
+
+impl StoredReply {
+    pub(crate) fn to_reply(&self) -> Reply {
+        Reply {
+            outcome: Outcome::clone(&self.outcome),
+            replayed: self.replayed,
+        }
+    }
+}
+
+/// The sessions that requests come from, with the replies to those still outstanding.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Sessions {
+    sessions: OrdMap<SessionId, Session>,
+    /// Counts the requests that named a session; orders their last uses.
+    uses: u64,
+}
+
+/// One session's window of outstanding requests.
+#[derive(Debug, Clone)]
+pub(crate) struct Session {
+    /// Requests below this number must never run again; never goes back.
+    pub(crate) answered_below: u64,
+    /// The value of [`Sessions::uses`] at its last request.
+    pub(crate) last_used: u64,
+    /// The replies from `answered_below` on, by sequence number.
+    pub(crate) replies: OrdMap<u64, StoredReply>,
+}
+
+/// What the session table knows about a request.
+pub(crate) enum Seen {
+    /// It was never executed: execute it, then [`Sessions::store`] its reply.
+    Never,
+    /// It was executed; this was the reply.
+    Before(Reply),
+    /// It was given up, or its session is forgotten: nobody can tell whether it was executed.
+    Expired,
+}
+
+impl Sessions {
+    /// Looks a request up, and forgets what its origin says is answered.
+    ///
+    /// A session is remembered from its first request on; if that makes more than `sessions_max`
+    /// (at least 1), the one idle for longest is forgotten.
+    pub(crate) fn look_up(&mut self, origin: Origin, sessions_max: u64) -> Seen {
+        let Origin {
+            session: id,
+            sequence,
+            answered_below,
+        } = origin;
+        if !self.sessions.contains_key(&id) {
+            // Numbers start at 1: a first request that says others are answered belongs to a
+            // session that was forgotten, and this may be a copy of one that was executed.
+            if answered_below > 1 {
+                return Seen::Expired;
+            }
+            self.make_room(sessions_max);
+            self.sessions.insert(
+                id,
+                Session {
+                    answered_below,
+                    last_used: 0,
+                    replies: OrdMap::new(),
+                },
+            );
+        }
+        self.uses = self.uses.saturating_add(1);
+        let Some(session) = self.sessions.get_mut(&id) else {
+            return Seen::Expired;
+        };
+        session.last_used = self.uses;
+        session.forget_below(answered_below);
+        if sequence < session.answered_below {
+            return Seen::Expired;
+        }
+        match session.replies.get(&sequence) {
+            Some(reply) => Seen::Before(reply.to_reply()),
+            None => Seen::Never,
+        }
+    }
+
+    /// Keeps the reply to a request that was [`Seen::Never`] before.
+    pub(crate) fn store(&mut self, origin: Origin, reply: StoredReply) {
+        if let Some(session) = self.sessions.get_mut(&origin.session) {
+            session.replies.insert(origin.sequence, reply);
+        }
+    }
+
+    /// Makes room for one more. A new session is a node that started: rare enough for a search.
+    fn make_room(&mut self, sessions_max: u64) {
+        while !self.sessions.is_empty() && self.sessions.len() as u64 >= sessions_max {
+            let idle = self
+                .sessions
+                .iter()
+                .min_by_key(|(_, session)| session.last_used);
+            let Some(id) = idle.map(|(id, _)| *id) else {
+                return;
+            };
+            self.sessions.remove(&id);
+        }
+    }
+
+    /// How many replies are kept.
+    pub(crate) fn replies(&self) -> usize {
+        self.sessions
+            .values()
+            .map(|session| session.replies.len())
+            .sum()
+    }
+
+    pub(crate) fn uses(&self) -> u64 {
+        self.uses
+    }
+
+    pub(crate) fn table(&self) -> &OrdMap<SessionId, Session> {
+        &self.sessions
+    }
+
+    /// The table of a snapshot.
+    pub(crate) fn restore(sessions: OrdMap<SessionId, Session>, uses: u64) -> Self {
+        Self { sessions, uses }
+    }
+}
+
+impl Session {
+    fn forget_below(&mut self, answered_below: u64) {
+        self.answered_below = self.answered_below.max(answered_below);
+        while let Some(&(sequence, _)) = self.replies.get_min() {
+            if sequence >= self.answered_below {
+                return;
+            }
+            self.replies.remove(&sequence);
+        }
+    }
+}
+
+/// The callers' keys, with the first outcome of each.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Keys {
+    first: OrdMap<IdempotencyKey, FirstUse>,
+    /// The same keys, oldest first.
+    order: Vector<IdempotencyKey>,
+}
+
+/// The first use of a key.
+#[derive(Debug, Clone)]
+pub(crate) struct FirstUse {
+    /// Of the command: another command under the same key is a mistake of the caller.
+    pub(crate) fingerprint: Fingerprint,
+    pub(crate) outcome: Arc<Outcome>,
+    pub(crate) stored_at: Timestamp,
+}
+
+/// A hash of a command that is the same in every build: xxh3 of its postcard form.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Fingerprint(pub(crate) u128);
+
+impl Fingerprint {
+    pub(crate) fn of(command: &Command) -> Self {
+        let bytes = postcard::to_stdvec(command)
+            .expect("postcard writes every derived type of known length to memory");
+        Self(xxh3_128(&bytes))
+    }
+}
+
+impl Keys {
+    pub(crate) fn get(&self, key: &IdempotencyKey) -> Option<&FirstUse> {
+        self.first.get(key)
+    }
+
+    /// Keeps the first use of a key; if that makes more than `keys_max`, the oldest go.
+    pub(crate) fn store(&mut self, key: IdempotencyKey, first: FirstUse, keys_max: u64) {
+        self.order.push_back(key.clone());
+        self.first.insert(key, first);
+        while self.order.len() as u64 > keys_max {
+            self.forget_oldest();
+        }
+    }
+
+    /// Forgets the keys stored longer than `retention_ms` ago.
+    pub(crate) fn forget_expired(&mut self, now: Timestamp, retention_ms: u64) {
+        while let Some(first) = self.order.front().and_then(|key| self.first.get(key)) {
+            if now.0.saturating_sub(first.stored_at.0) <= retention_ms {
+                return;
+            }
+            self.forget_oldest();
+        }
+    }
+
+    fn forget_oldest(&mut self) {
+        if let Some(key) = self.order.pop_front() {
+            self.first.remove(&key);
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    pub(crate) fn order(&self) -> &Vector<IdempotencyKey> {
+        &self.order
+    }
+}

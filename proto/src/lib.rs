@@ -37,6 +37,9 @@ pub struct Malformed {
 impl Malformed {
     /// A fault in one field.
     pub fn new(field: &'static str, reason: impl ToString) -> Self {
-        Self { field, reason: reason.to_string() }
+        Self {
+            field,
+            reason: reason.to_string(),
+        }
     }
 }

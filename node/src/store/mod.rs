@@ -7,12 +7,31 @@
 //! operations reach the disk in the order they were asked for. What is found damaged is reported
 //! with its place, and nothing is silently dropped.
 
+mod codec;
+mod database;
+mod disk;
+mod durability;
+mod error;
+mod files;
+mod identity;
+mod log;
+mod reserve;
+mod slots;
+mod snapshot;
+mod writer;
+
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 
 use bytes::Bytes;
 use lockstep_machine::State;
+
+pub use disk::{DiskStore, NoObserver, StoreObserver, StoreOptions};
+pub use durability::assert_linked;
+pub use error::StoreError;
+pub use identity::{Identity, IdentityFile};
+pub use snapshot::{SnapshotFile, SnapshotReceiver};
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;

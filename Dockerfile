@@ -1,0 +1,77 @@
+# Lockstep's image: `lockstepd` (the server) and `lockstep` (the command line).
+#
+#   scripts/setup.sh                   builds it with version and build date
+#   docker build -t lockstep .         builds it without
+#
+# Works with BuildKit and with the classic builder: no frontend to fetch, no cache mounts.
+ARG RUST_IMAGE=rust:1.95-slim-bookworm
+ARG BASE_IMAGE=debian:bookworm-slim
+
+# 1. Manifests only. The next stage copies what this one leaves, and a copy is cached by content:
+#    an edited source file changes nothing here, so the dependencies stay built.
+FROM ${BASE_IMAGE} AS manifests
+WORKDIR /src
+COPY . .
+RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock -delete \
+ && find . -mindepth 2 -name Cargo.toml | while read -r manifest; do \
+      room=$(dirname "$manifest"); \
+      mkdir -p "$room/src"; \
+      echo 'fn main() {}' > "$room/src/main.rs"; \
+      : > "$room/src/lib.rs"; \
+      if grep -q '^\[build-dependencies' "$manifest"; then echo 'fn main() {}' > "$room/build.rs"; fi; \
+      awk '/^\[/ { dropped = /^\[\[(test|bench|example)\]\]/ } !dropped' "$manifest" > manifest.tmp; \
+      mv manifest.tmp "$manifest"; \
+    done \
+ && find . -type d -empty -delete
+
+# 2. The dependencies, built against empty stand-ins of our own crates.
+FROM ${RUST_IMAGE} AS build
+# OpenSSL is built from source, for which the upstream image lacks make and most of perl.
+RUN if ! make --version || ! perl -MFindBin -MFile::Compare -MIPC::Cmd -e 1; then \
+      apt-get update \
+      && apt-get install -y --no-install-recommends make perl \
+      && rm -rf /var/lib/apt/lists/*; \
+    fi
+WORKDIR /src
+COPY --from=manifests /src ./
+RUN cargo build --release --locked -p lockstep-node -p lockstep-client \
+ && cargo clean --release -p lockstep-node -p lockstep-client -p lockstep-proto -p lockstep-machine
+
+# 3. The sources. Only the rooms that end up in the image: tests and documentation do not.
+COPY machine machine
+COPY proto proto
+COPY client client
+COPY node node
+ARG VERSION=
+ARG BUILD_DATE=
+RUN if [ -n "$VERSION" ]; then export LOCKSTEP_VERSION="$VERSION"; fi \
+ && if [ -n "$BUILD_DATE" ]; then export LOCKSTEP_BUILD_DATE="$BUILD_DATE"; fi \
+ && cargo build --release --locked -p lockstep-node -p lockstep-client --bins \
+ && install -D -t /out target/release/lockstepd target/release/lockstep
+
+# 4. What runs.
+FROM ${BASE_IMAGE}
+RUN groupadd --gid 10001 lockstep \
+ && useradd --uid 10001 --gid 10001 --no-log-init --no-create-home --home-dir /data --shell /usr/sbin/nologin lockstep \
+ && install -d -o lockstep -g lockstep -m 0750 /data
+# For a Consul behind https. Copied, so that this stage needs no network.
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /out/ /usr/local/bin/
+ENV LOCKSTEP_DATA_DIR=/data
+USER 10001:10001
+WORKDIR /data
+VOLUME /data
+# HTTP and gRPC
+EXPOSE 3333 4333
+# SIGTERM hands leadership over and leaves in order.
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 CMD ["lockstepd", "health"]
+ENTRYPOINT ["lockstepd"]
+CMD ["run"]
+ARG VERSION=
+ARG BUILD_DATE=
+LABEL org.opencontainers.image.title="Lockstep" \
+      org.opencontainers.image.description="A replicated finite-state-machine service" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.created="${BUILD_DATE}"

@@ -1,0 +1,193 @@
+//! The real disk: log and slots in sled, snapshots in files.
+//!
+//! ```text
+//! <data folder>/log/         sled: trees "log" and "meta"
+//! <data folder>/snapshots/   one file each
+//! <data folder>/reserve      space to give up when the disk is full
+//! ```
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use lockstep_machine::State;
+
+use super::log::Log;
+use super::reserve::{self, Reserve};
+use super::slots::{SlotName, Slots};
+use super::snapshot::{self, SnapshotFile, SnapshotReceiver, Snapshots, on_disk_thread};
+use super::writer::{Operation, Writer};
+use super::{BoxFuture, Done, LogBounds, Record, Slot, Storage, StoreError, database, files};
+
+/// How much memory and disk the store may take for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoreOptions {
+    /// sled's page cache, bytes.
+    pub cache_bytes: u64,
+    /// The file held back for a full disk, bytes; 0 for none.
+    pub reserve_bytes: u64,
+}
+
+/// Watches the store at work. Called on the writing thread: return soon.
+pub trait StoreObserver: Send + Sync {
+    /// A flush took so long and made so many operations durable. Called before their completions.
+    fn flushed(&self, took: Duration, operations: usize);
+
+    /// The store failed for good; the node must exit. Called once, before the completions.
+    fn failed(&self, error: &StoreError);
+}
+
+/// Watches nothing.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct NoObserver;
+
+impl StoreObserver for NoObserver {
+    fn flushed(&self, _took: Duration, _operations: usize) {}
+
+    fn failed(&self, _error: &StoreError) {}
+}
+
+/// [`Storage`] over a data folder. Clones share it; the last one to go waits for what is queued.
+#[derive(Clone)]
+pub struct DiskStore {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    dir: PathBuf,
+    writer: Writer,
+    log: Log,
+    slots: Slots,
+    snapshots: Snapshots,
+}
+
+impl DiskStore {
+    /// Opens the store in a data folder, makes it where there is none, and reads and checks
+    /// everything in it. Blocks.
+    ///
+    /// On a full disk the reserve is given up and opening tried once more. A process that was just
+    /// killed is waited for, for a few seconds.
+    pub fn open(
+        dir: &Path,
+        options: StoreOptions,
+        observer: Arc<dyn StoreObserver>,
+    ) -> Result<DiskStore, StoreError> {
+        files::create_dir(dir)?;
+        let reserve = Reserve::new(dir, options.reserve_bytes);
+        let opened = match Opened::open(dir, options.cache_bytes) {
+            Err(error) if error.is_disk_full() && reserve.give_back() => Opened::open(dir, options.cache_bytes),
+            opened => opened,
+        };
+        let Opened { db, log, slots, snapshots } = opened?;
+        reserve.ensure();
+        let writer = Writer::start(db, log.clone(), slots.clone(), reserve, observer)
+            .map_err(StoreError::io("start the writing thread for", dir))?;
+        let inner = Inner { dir: dir.to_owned(), writer, log, slots, snapshots };
+        Ok(DiskStore { inner: Arc::new(inner) })
+    }
+
+    /// Begins to take in a snapshot of `length` bytes from a peer. Blocks, briefly.
+    pub fn receive_snapshot(&self, length: u64) -> io::Result<SnapshotReceiver> {
+        self.inner.snapshots.receive(length)
+    }
+
+    /// Bytes that the data folder takes on disk, the reserve included. Blocks.
+    pub fn size_on_disk(&self) -> io::Result<u64> {
+        files::size_on_disk(&self.inner.dir)
+    }
+
+    /// Bytes free on the disk that holds the data folder, the reserve not included. Blocks.
+    pub fn free_bytes(&self) -> io::Result<u64> {
+        reserve::free_bytes(&self.inner.dir)
+    }
+}
+
+/// What opening finds.
+struct Opened {
+    db: sled::Db,
+    log: Log,
+    slots: Slots,
+    snapshots: Snapshots,
+}
+
+impl Opened {
+    fn open(dir: &Path, cache_bytes: u64) -> Result<Opened, StoreError> {
+        let database = database::open(&dir.join("log"), cache_bytes)?;
+        let slots = Slots::open(database.meta)?;
+        let log = Log::open(database.log, slots.purge_point()?.map(|(upto, _)| upto))?;
+        let snapshots = Snapshots::open(dir.join("snapshots"), slots.load(SlotName::Snapshot)?)?;
+        Ok(Opened { db: database.db, log, slots, snapshots })
+    }
+}
+
+impl Inner {
+    fn make_current(&self, snapshot: &SnapshotFile) -> io::Result<()> {
+        self.snapshots.make_current(snapshot, |value| {
+            self.writer.perform(Operation::Save { name: SlotName::Snapshot, value })
+        })
+    }
+}
+
+impl Storage for DiskStore {
+    type Snapshot = SnapshotFile;
+
+    /// Opening has checked that the log has no gaps.
+    fn bounds(&self) -> io::Result<LogBounds> {
+        Ok(self.inner.log.bounds())
+    }
+
+    fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Record>> {
+        Ok(self.inner.log.read(from, to, bytes_max)?)
+    }
+
+    fn append(&self, records: Vec<Record>, done: Done) {
+        self.inner.writer.submit(Operation::Append(records), done);
+    }
+
+    fn truncate_after(&self, last_kept: Option<u64>, done: Done) {
+        self.inner.writer.submit(Operation::TruncateAfter(last_kept), done);
+    }
+
+    fn purge(&self, upto: u64, marker: Bytes, done: Done) {
+        self.inner.writer.submit(Operation::Purge { upto, marker }, done);
+    }
+
+    fn save(&self, slot: Slot, value: Bytes, done: Done) {
+        if slot == Slot::Purged {
+            return done(Err(StoreError::PurgePointSaved.into()));
+        }
+        self.inner.writer.submit(Operation::Save { name: SlotName::Public(slot), value }, done);
+    }
+
+    fn load(&self, slot: Slot) -> io::Result<Option<Bytes>> {
+        Ok(match slot {
+            Slot::Purged => self.inner.slots.purge_point()?.map(|(_, marker)| marker),
+            slot => self.inner.slots.load(SlotName::Public(slot))?,
+        })
+    }
+
+    fn write_snapshot(&self, index: u64, meta: Bytes, state: State) -> BoxFuture<io::Result<SnapshotFile>> {
+        let inner = self.inner.clone();
+        Box::pin(on_disk_thread(move || {
+            let snapshot = inner.snapshots.write(index, &meta, state.records())?;
+            inner.make_current(&snapshot)?;
+            Ok(snapshot)
+        }))
+    }
+
+    fn read_snapshot(&self, snapshot: SnapshotFile) -> BoxFuture<io::Result<State>> {
+        Box::pin(on_disk_thread(move || snapshot::restore(&snapshot)))
+    }
+
+    /// A current snapshot that is newer stays.
+    fn adopt_snapshot(&self, snapshot: SnapshotFile) -> BoxFuture<io::Result<()>> {
+        let inner = self.inner.clone();
+        Box::pin(on_disk_thread(move || inner.make_current(&snapshot)))
+    }
+
+    fn current_snapshot(&self) -> Option<SnapshotFile> {
+        self.inner.snapshots.current()
+    }
+}

@@ -1,0 +1,168 @@
+//! What can be wrong with a disk, and what to do about it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Why the store could not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// What was written is not what is there. Nothing is repaired or dropped.
+    #[error("{what} {place}: {reason}; the data is damaged: remove this node's data folder and let it join again")]
+    Damaged {
+        /// The kind of thing, for example "log entry".
+        what: &'static str,
+        /// Which one, and where in it.
+        place: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Written by a newer build, or not by Lockstep.
+    #[error("{what} has format {found}; this build reads format {supported}: run the build that wrote it")]
+    Format {
+        /// What was read.
+        what: String,
+        /// The format found.
+        found: u32,
+        /// The format this build reads.
+        supported: u32,
+    },
+    /// The operating system refused.
+    #[error("cannot {doing} {}: {source}", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On which file or directory.
+        path: PathBuf,
+        /// Its answer.
+        source: io::Error,
+    },
+    /// sled refused.
+    #[error("cannot {doing}: {source}")]
+    Database {
+        /// What was tried.
+        doing: &'static str,
+        /// Its answer.
+        source: sled::Error,
+    },
+    /// This executable was linked so that sled's flushes would not survive a power loss.
+    #[error("sync_file_range is not Lockstep's own: sled's flushes would not be durable; this build must not be used")]
+    NotDurable,
+    /// Records were appended out of order. A defect in the caller.
+    #[error("log entry {index} appended where entry {expected} follows")]
+    OutOfOrder {
+        /// The index that came.
+        index: u64,
+        /// The one that follows the log's end.
+        expected: u64,
+    },
+    /// Something does not fit its form on disk.
+    #[error("{what} of {bytes} bytes is too large: at most {bytes_max}")]
+    TooLarge {
+        /// What.
+        what: String,
+        /// Its size.
+        bytes: u64,
+        /// The largest there may be.
+        bytes_max: u64,
+    },
+    /// The purge point was written other than by a purge. A defect in the caller.
+    #[error("the purge point is written by a purge only")]
+    PurgePointSaved,
+    /// Another process works in the data folder.
+    #[error("data folder {} is in use by {}: every node needs a folder of its own", dir.display(), holder.map_or("another process".to_owned(), |pid| format!("process {pid}")))]
+    InUse {
+        /// The folder.
+        dir: PathBuf,
+        /// The other process, where it left its number.
+        holder: Option<u32>,
+    },
+    /// The folder belongs to something else.
+    #[error("{} is not a Lockstep data folder: it holds {found} and no identity.json; choose an empty folder", dir.display())]
+    NotADataFolder {
+        /// The folder.
+        dir: PathBuf,
+        /// The first thing found in it.
+        found: String,
+    },
+    /// The disk does not hold what is needed.
+    #[error("not enough disk space for {what}: {needed} bytes needed, {free} free")]
+    NoSpace {
+        /// What for.
+        what: &'static str,
+        /// Bytes needed.
+        needed: u64,
+        /// Bytes free.
+        free: u64,
+    },
+    /// An earlier failure was final: nothing is written any more until the node is restarted.
+    #[error("the store has stopped writing: {first}")]
+    Stopped {
+        /// The first failure, or why there is no writer.
+        first: String,
+        /// The kind of the first failure.
+        kind: io::ErrorKind,
+    },
+}
+
+impl StoreError {
+    /// A stable name for logs and scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            StoreError::Damaged { .. } => "store_damaged",
+            StoreError::Format { .. } => "store_format",
+            StoreError::Io { .. } | StoreError::Database { .. } if self.is_disk_full() => "store_disk_full",
+            StoreError::Io { .. } => "store_io",
+            StoreError::Database { .. } => "store_database",
+            StoreError::NotDurable => "store_not_durable",
+            StoreError::OutOfOrder { .. } => "store_out_of_order",
+            StoreError::TooLarge { .. } => "store_too_large",
+            StoreError::PurgePointSaved => "store_purge_point_saved",
+            StoreError::InUse { .. } => "store_in_use",
+            StoreError::NotADataFolder { .. } => "store_not_a_data_folder",
+            StoreError::NoSpace { .. } => "store_disk_full",
+            StoreError::Stopped { .. } => "store_stopped",
+        }
+    }
+
+    /// Whether the same call may succeed later in the same process.
+    pub fn may_retry(&self) -> bool {
+        matches!(self, StoreError::InUse { .. } | StoreError::NoSpace { .. })
+    }
+
+    /// Whether there was no space left on the disk.
+    pub fn is_disk_full(&self) -> bool {
+        self.kind() == io::ErrorKind::StorageFull
+    }
+
+    pub(super) fn kind(&self) -> io::ErrorKind {
+        match self {
+            StoreError::Damaged { .. } | StoreError::Format { .. } => io::ErrorKind::InvalidData,
+            StoreError::Io { source, .. } => source.kind(),
+            StoreError::Database { source: sled::Error::Io(source), .. } => source.kind(),
+            StoreError::Database { source: sled::Error::Corruption { .. }, .. } => io::ErrorKind::InvalidData,
+            StoreError::OutOfOrder { .. } | StoreError::TooLarge { .. } | StoreError::PurgePointSaved => {
+                io::ErrorKind::InvalidInput
+            }
+            StoreError::InUse { .. } => io::ErrorKind::ResourceBusy,
+            StoreError::NoSpace { .. } => io::ErrorKind::StorageFull,
+            StoreError::Database { .. }
+            | StoreError::NotDurable
+            | StoreError::NotADataFolder { .. } => io::ErrorKind::Other,
+            StoreError::Stopped { kind, .. } => *kind,
+        }
+    }
+
+    pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
+        move |source| StoreError::Io { doing, path: path.to_owned(), source }
+    }
+
+    pub(super) fn database(doing: &'static str) -> impl FnOnce(sled::Error) -> StoreError {
+        move |source| StoreError::Database { doing, source }
+    }
+}
+
+impl From<StoreError> for io::Error {
+    fn from(error: StoreError) -> Self {
+        io::Error::new(error.kind(), error)
+    }
+}

@@ -1,0 +1,262 @@
+//! Who this node is: drawn once per data folder, and never again.
+//!
+//! `identity.json` holds one line of JSON and its checksum. `lock` is held for as long as the
+//! process works in the folder, and holds its process id.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{StoreError, files};
+use crate::discovery::BootstrapPlan;
+
+/// The format written by this build.
+const FORMAT: u32 = 1;
+
+const IDENTITY: &str = "identity.json";
+const LOCK: &str = "lock";
+
+/// How long a process that was just killed may go on holding the folder.
+const LOCK_WAIT_MAX: Duration = Duration::from_secs(3);
+
+/// Between two attempts to lock.
+const LOCK_WAIT_STEP: Duration = Duration::from_millis(50);
+
+/// Who a node is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The format this was written in.
+    pub format: u32,
+    /// The node's id: random, 63 bits, never 0.
+    pub node_id: u64,
+    /// The cluster it belongs to. Once set, the node never takes part in founding another.
+    pub cluster_id: Option<String>,
+    /// The first membership it has agreed to, kept so that an interrupted bootstrap goes on.
+    pub plan: Option<BootstrapPlan>,
+}
+
+/// The identity of a data folder, and the lock on it. One process at a time.
+#[derive(Debug)]
+pub struct IdentityFile {
+    path: PathBuf,
+    identity: Identity,
+    /// Locked for as long as it is open.
+    _lock: File,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    /// Over the identity as compact JSON.
+    crc32: u32,
+    identity: Value,
+}
+
+impl IdentityFile {
+    /// Locks a data folder and reads its identity. Makes the folder where there is none, and draws
+    /// an identity where it is empty. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// A folder that holds other things, is in use, is damaged, or was written by a newer build.
+    pub fn open(dir: &Path) -> Result<IdentityFile, StoreError> {
+        files::create_dir(dir)?;
+        let path = dir.join(IDENTITY);
+        if !path.exists() {
+            refuse_foreign(dir)?;
+        }
+        let lock = lock(dir, LOCK_WAIT_MAX)?;
+        let identity = if path.exists() {
+            read(&path)?
+        } else {
+            let identity = Identity { format: FORMAT, node_id: draw_node_id(), cluster_id: None, plan: None };
+            write(&path, &identity)?;
+            identity
+        };
+        Ok(IdentityFile { path, identity, _lock: lock })
+    }
+
+    /// The identity.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Changes the identity, durably: after an error it is as before, here and, unless the disk
+    /// failed between writing and answering, in the file. Blocks.
+    pub fn update(&mut self, change: impl FnOnce(&mut Identity)) -> Result<(), StoreError> {
+        let mut identity = self.identity.clone();
+        change(&mut identity);
+        write(&self.path, &identity)?;
+        self.identity = identity;
+        Ok(())
+    }
+}
+
+fn draw_node_id() -> u64 {
+    rand::random_range(1..1 << 63)
+}
+
+/// A new disk is often mounted with a `lost+found`; the others are left by a crash during the first start.
+fn refuse_foreign(dir: &Path) -> Result<(), StoreError> {
+    for entry in fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
+        let found = entry.map_err(StoreError::io("list", dir))?.file_name().to_string_lossy().into_owned();
+        if !["lost+found", LOCK, "identity.tmp"].contains(&found.as_str()) {
+            return Err(StoreError::NotADataFolder { dir: dir.to_owned(), found });
+        }
+    }
+    Ok(())
+}
+
+fn read(path: &Path) -> Result<Identity, StoreError> {
+    let damaged =
+        |reason: String| StoreError::Damaged { what: "identity", place: path.display().to_string(), reason };
+    let content = fs::read(path).map_err(StoreError::io("read", path))?;
+    let stored: Stored = serde_json::from_slice(&content).map_err(|error| damaged(error.to_string()))?;
+    let computed = crc32fast::hash(stored.identity.to_string().as_bytes());
+    if computed != stored.crc32 {
+        return Err(damaged(format!("checksum is {computed} where {} was written", stored.crc32)));
+    }
+    let found = stored.identity.get("format").and_then(Value::as_u64).and_then(|format| u32::try_from(format).ok());
+    if let Some(found) = found.filter(|found| *found != FORMAT) {
+        let what = format!("identity {}", path.display());
+        return Err(StoreError::Format { what, found, supported: FORMAT });
+    }
+    let identity: Identity =
+        serde_json::from_value(stored.identity).map_err(|error| damaged(error.to_string()))?;
+    if identity.node_id == 0 || identity.node_id >> 63 != 0 {
+        return Err(damaged(format!("{} is not a node id", identity.node_id)));
+    }
+    Ok(identity)
+}
+
+fn write(path: &Path, identity: &Identity) -> Result<(), StoreError> {
+    let encode = || -> serde_json::Result<Vec<u8>> {
+        let identity = serde_json::to_value(identity)?;
+        let crc32 = crc32fast::hash(identity.to_string().as_bytes());
+        let mut content = serde_json::to_vec(&Stored { crc32, identity })?;
+        content.push(b'\n');
+        Ok(content)
+    };
+    let content = encode().map_err(|error| StoreError::io("encode", path)(error.into()))?;
+    files::replace(path, &content)
+}
+
+fn lock(dir: &Path, wait_max: Duration) -> Result<File, StoreError> {
+    let path = dir.join(LOCK);
+    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = open.map_err(StoreError::io("open", &path))?;
+    let deadline = Instant::now() + wait_max;
+    // SAFETY: the descriptor belongs to `file`, which outlives the call.
+    while unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+        let error = io::Error::last_os_error();
+        match error.kind() {
+            io::ErrorKind::Interrupted => {}
+            io::ErrorKind::WouldBlock if Instant::now() < deadline => thread::sleep(LOCK_WAIT_STEP),
+            io::ErrorKind::WouldBlock => {
+                let mut text = String::new();
+                let _ = file.read_to_string(&mut text);
+                return Err(StoreError::InUse { dir: dir.to_owned(), holder: text.trim().parse().ok() });
+            }
+            _ => return Err(StoreError::io("lock", &path)(error)),
+        }
+    }
+    let mut write = || {
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())
+    };
+    write().map_err(StoreError::io("write", &path))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan() -> BootstrapPlan {
+        BootstrapPlan { cluster_id: "c1".into(), members: Vec::new() }
+    }
+
+    #[test]
+    fn an_identity_is_drawn_once_and_kept() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("made/on/the/way");
+        let mut file = IdentityFile::open(&dir).unwrap();
+        let node_id = file.identity().node_id;
+        assert!(node_id > 0 && node_id < 1 << 63);
+        file.update(|identity| {
+            identity.cluster_id = Some("c1".into());
+            identity.plan = Some(plan());
+        })
+        .unwrap();
+        let expected = file.identity().clone();
+        drop(file);
+        let file = IdentityFile::open(&dir).unwrap();
+        assert_eq!(file.identity(), &expected);
+        assert_eq!((file.identity().node_id, file.identity().plan.clone()), (node_id, Some(plan())));
+    }
+
+    #[test]
+    fn another_folder_is_another_node() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let id = |dir: &tempfile::TempDir| IdentityFile::open(dir.path()).unwrap().identity().node_id;
+        assert_ne!(id(&a), id(&b));
+    }
+
+    #[test]
+    fn a_folder_in_use_is_refused_with_the_process_that_holds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let _held = IdentityFile::open(dir.path()).unwrap();
+        let error = lock(dir.path(), Duration::ZERO).unwrap_err();
+        assert!(matches!(error, StoreError::InUse { holder: Some(pid), .. } if pid == std::process::id()), "{error}");
+    }
+
+    #[test]
+    fn a_folder_of_something_else_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("holiday.jpg"), b"sea").unwrap();
+        let error = IdentityFile::open(dir.path()).unwrap_err();
+        assert!(error.to_string().contains("is not a Lockstep data folder: it holds holiday.jpg"), "{error}");
+        assert!(!dir.path().join(LOCK).exists());
+    }
+
+    #[test]
+    fn a_fresh_disk_and_a_crash_during_the_first_start_are_accepted() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("lost+found")).unwrap();
+        fs::write(dir.path().join("identity.tmp"), b"{").unwrap();
+        IdentityFile::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_damaged_file_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        drop(IdentityFile::open(dir.path()).unwrap());
+        let path = dir.path().join(IDENTITY);
+        let whole = fs::read(&path).unwrap();
+        // All but the final line feed.
+        for at in 0..whole.len() - 1 {
+            let mut damaged = whole.clone();
+            damaged[at] ^= 1;
+            fs::write(&path, &damaged).unwrap();
+            let error = IdentityFile::open(dir.path()).unwrap_err();
+            assert!(matches!(error, StoreError::Damaged { what: "identity", .. }), "byte {at}: {error}");
+        }
+        fs::write(&path, b"").unwrap();
+        assert!(IdentityFile::open(dir.path()).is_err());
+    }
+
+    #[test]
+    fn a_newer_format_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = IdentityFile::open(dir.path()).unwrap();
+        file.update(|identity| identity.format = FORMAT + 1).unwrap();
+        drop(file);
+        let error = IdentityFile::open(dir.path()).unwrap_err();
+        assert!(matches!(error, StoreError::Format { found: 2, supported: 1, .. }), "{error}");
+    }
+}

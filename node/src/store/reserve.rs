@@ -1,0 +1,94 @@
+//! Space held back for the day the disk is full: sled cannot even reopen on a full disk, so the
+//! first write refused for lack of space gives this file up.
+
+use std::ffi::CString;
+use std::fs::{self, File};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::{StoreError, files};
+
+/// A file that only takes up space.
+#[derive(Debug)]
+pub(super) struct Reserve {
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Reserve {
+    /// The reserve of a data folder.
+    pub(super) fn new(dir: &Path, bytes: u64) -> Reserve {
+        Reserve { path: dir.join("reserve"), bytes }
+    }
+
+    /// Allocates the file where it is missing and there is space for it and as much again: on a disk
+    /// that is still full it would take away what reopening has just been given. Its absence is
+    /// logged, and is no failure.
+    pub(super) fn ensure(&self) {
+        if self.bytes == 0 || fs::metadata(&self.path).is_ok_and(|found| found.blocks() * 512 >= self.bytes) {
+            return;
+        }
+        if let Err(error) = self.allocate() {
+            let _ = fs::remove_file(&self.path);
+            tracing::warn!(%error, bytes = self.bytes, "no disk space could be held in reserve; free some");
+        }
+    }
+
+    /// Gives the space back; whether there was any.
+    pub(super) fn give_back(&self) -> bool {
+        let given = fs::remove_file(&self.path).is_ok();
+        if given {
+            tracing::warn!(bytes = self.bytes, "the disk is full; gave up the reserve so that the log can be opened");
+        }
+        given
+    }
+
+    fn allocate(&self) -> Result<(), StoreError> {
+        let dir = self.path.parent().unwrap_or(&self.path);
+        let free = free_bytes(dir).map_err(StoreError::io("read the free space of", dir))?;
+        let needed = self.bytes.saturating_mul(2);
+        if free < needed {
+            return Err(StoreError::NoSpace { what: "the reserve", needed, free });
+        }
+        let write = || -> io::Result<()> {
+            let file = File::create(&self.path)?;
+            allocate(&file, self.bytes)?;
+            file.sync_all()
+        };
+        write().map_err(StoreError::io("allocate", &self.path))?;
+        files::sync_dir(dir)
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn allocate(file: &File, bytes: u64) -> io::Result<()> {
+    let bytes = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
+    // SAFETY: the descriptor belongs to `file`, which outlives the call.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allocate(mut file: &File, bytes: u64) -> io::Result<()> {
+    io::copy(&mut io::Read::take(io::repeat(1), bytes), &mut file).map(|_| ())
+}
+
+/// Bytes an unprivileged process may still write to the disk that holds `dir`.
+pub(super) fn free_bytes(dir: &Path) -> io::Result<u64> {
+    let path = CString::new(dir.as_os_str().as_bytes())?;
+    let mut answer = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: `path` ends in NUL and `answer` has room for the answer.
+    if unsafe { libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the call succeeded, so it filled the answer.
+    let answer = unsafe { answer.assume_init() };
+    #[allow(clippy::unnecessary_cast, reason = "the fields' widths differ between platforms")]
+    Ok((answer.f_bavail as u64).saturating_mul(answer.f_frsize as u64))
+}

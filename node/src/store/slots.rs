@@ -1,0 +1,73 @@
+//! Small values beside the log, in a sled tree of their own.
+
+use bytes::Bytes;
+
+use super::{Slot, StoreError, codec};
+
+/// Under which name a value is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum SlotName {
+    /// What callers save.
+    Public(Slot),
+    /// The file name of the current snapshot.
+    Snapshot,
+}
+
+impl SlotName {
+    fn as_str(self) -> &'static str {
+        match self {
+            SlotName::Public(Slot::Vote) => "vote",
+            SlotName::Public(Slot::Committed) => "committed",
+            SlotName::Public(Slot::Purged) => "purged",
+            SlotName::Snapshot => "snapshot",
+        }
+    }
+}
+
+/// The slots.
+#[derive(Clone)]
+pub(super) struct Slots {
+    tree: sled::Tree,
+}
+
+impl Slots {
+    /// Opens them and checks each.
+    pub(super) fn open(tree: sled::Tree) -> Result<Slots, StoreError> {
+        let slots = Slots { tree };
+        for slot in [Slot::Vote, Slot::Committed] {
+            slots.load(SlotName::Public(slot))?;
+        }
+        slots.purge_point()?;
+        Ok(slots)
+    }
+
+    /// Reads a slot.
+    pub(super) fn load(&self, name: SlotName) -> Result<Option<Bytes>, StoreError> {
+        let Some(value) = self.tree.get(name.as_str()).map_err(StoreError::database("read a slot"))? else {
+            return Ok(None);
+        };
+        codec::decode_slot(name.as_str(), &value).map(|bytes| Some(Bytes::copy_from_slice(bytes)))
+    }
+
+    /// Overwrites a slot. Durable with the next flush.
+    pub(super) fn save(&self, name: SlotName, value: &[u8]) -> Result<(), StoreError> {
+        let value = codec::encode_slot(name.as_str(), value)?;
+        self.tree.insert(name.as_str(), value).map_err(StoreError::database("write a slot"))?;
+        Ok(())
+    }
+
+    /// Up to where the log was purged, and what the caller keeps with that.
+    pub(super) fn purge_point(&self) -> Result<Option<(u64, Bytes)>, StoreError> {
+        let Some(mut value) = self.load(SlotName::Public(Slot::Purged))? else { return Ok(None) };
+        let Some(upto) = value.first_chunk::<8>().map(|upto| u64::from_be_bytes(*upto)) else {
+            let reason = format!("{} bytes do not hold an index", value.len());
+            return Err(StoreError::Damaged { what: "slot", place: "purged".into(), reason });
+        };
+        Ok(Some((upto, value.split_off(8))))
+    }
+
+    /// Overwrites the purge point. Durable with the next flush.
+    pub(super) fn save_purge_point(&self, upto: u64, marker: &[u8]) -> Result<(), StoreError> {
+        self.save(SlotName::Public(Slot::Purged), &[&upto.to_be_bytes(), marker].concat())
+    }
+}

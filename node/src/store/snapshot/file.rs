@@ -1,0 +1,163 @@
+//! A snapshot on disk, and one that is still being written.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::{Bytes, BytesMut};
+
+use super::super::{SnapshotHandle, StoreError};
+use super::format::{Header, Reader};
+
+/// How the name of a complete snapshot ends.
+pub(super) const COMPLETE: &str = "snapshot";
+
+/// How the name of an unfinished snapshot ends.
+pub(super) const UNFINISHED: &str = "tmp";
+
+/// A complete, verified snapshot: an open file. It stays readable when a newer one replaces it; one
+/// that never became current is removed with its last handle.
+#[derive(Debug, Clone)]
+pub struct SnapshotFile {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    file: Arc<File>,
+    path: PathBuf,
+    header: Header,
+    length: u64,
+    /// Whether the file outlives its handles.
+    kept: AtomicBool,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        if !self.kept.load(Ordering::Acquire) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
+
+impl SnapshotHandle for SnapshotFile {
+    fn index(&self) -> u64 {
+        self.inner.header.index
+    }
+
+    fn meta(&self) -> Bytes {
+        self.inner.header.meta.clone()
+    }
+
+    fn length(&self) -> u64 {
+        self.inner.length
+    }
+}
+
+impl SnapshotFile {
+    /// Reads up to `max` bytes of the file from `offset`; fewer at its end, none after it. Blocks.
+    pub fn read_at(&self, offset: u64, max: usize) -> io::Result<Bytes> {
+        let length = usize::try_from(self.inner.length.saturating_sub(offset)).unwrap_or(max).min(max);
+        let mut bytes = BytesMut::zeroed(length);
+        self.inner.file.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes.freeze())
+    }
+
+    /// Opens the file at `path` and checks every byte of it.
+    pub(super) fn open(path: PathBuf) -> Result<SnapshotFile, StoreError> {
+        let file = File::open(&path).map_err(StoreError::io("open", &path))?;
+        let length = file.metadata().map_err(StoreError::io("read the size of", &path))?.len();
+        let file = Arc::new(file);
+        let (header, mut reader) = Reader::open(whole(&file), &name(&path), length)?;
+        reader.check_rest()?;
+        Ok(SnapshotFile { inner: Arc::new(Inner { file, path, header, length, kept: AtomicBool::new(true) }) })
+    }
+
+    /// Reads it from the start, header first.
+    pub(super) fn reader(&self) -> Result<Reader<impl Read + use<>>, StoreError> {
+        let (_, reader) = Reader::open(whole(&self.inner.file), &self.name(), self.inner.length)?;
+        Ok(reader)
+    }
+
+    /// Its file's name.
+    pub(super) fn name(&self) -> String {
+        name(&self.inner.path)
+    }
+
+    /// Whether both are handles of the same file.
+    pub(super) fn is_same(&self, other: &SnapshotFile) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Lets the file stay when the handles go, or not.
+    pub(super) fn keep(&self, kept: bool) {
+        self.inner.kept.store(kept, Ordering::Release);
+    }
+
+    /// Takes the file out of its directory. The handles go on reading it.
+    pub(super) fn unlink(&self) {
+        self.keep(false);
+        if let Err(error) = fs::remove_file(&self.inner.path) {
+            tracing::warn!(path = %self.inner.path.display(), %error, "an old snapshot could not be removed");
+        }
+    }
+}
+
+fn name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn whole(file: &Arc<File>) -> impl Read + use<> {
+    BufReader::with_capacity(1 << 18, At { file: file.clone(), offset: 0 })
+}
+
+/// Reads a shared file with a position of its own.
+struct At {
+    file: Arc<File>,
+    offset: u64,
+}
+
+impl Read for At {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.file.read_at(buffer, self.offset)?;
+        self.offset += read as u64;
+        Ok(read)
+    }
+}
+
+/// A snapshot that is being written. Dropped before it is complete, it leaves nothing behind.
+#[derive(Debug)]
+pub(super) struct Unfinished {
+    pub(super) file: Arc<File>,
+    path: PathBuf,
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.path);
+    }
+}
+
+impl Unfinished {
+    /// Starts one in `dir`.
+    pub(super) fn create(dir: &Path) -> Result<Unfinished, StoreError> {
+        let path = dir.join(format!("{:016x}.{UNFINISHED}", rand::random::<u64>()));
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
+        Ok(Unfinished { file: Arc::new(file.map_err(StoreError::io("create", &path))?), path })
+    }
+
+    /// Syncs it, reads it back whole, and gives it its name. Its directory is not synced yet.
+    pub(super) fn complete(self) -> Result<SnapshotFile, StoreError> {
+        self.file.sync_all().map_err(StoreError::io("sync", &self.path))?;
+        let unnamed = SnapshotFile::open(self.path.clone())?;
+        let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
+        let path = self.path.with_file_name(format!("{:020}-{stem}.{COMPLETE}", unnamed.index()));
+        fs::rename(&self.path, &path).map_err(StoreError::io("put in place", &path))?;
+        let (header, length) = (unnamed.inner.header.clone(), unnamed.inner.length);
+        let inner = Inner { file: self.file.clone(), path, header, length, kept: AtomicBool::new(false) };
+        Ok(SnapshotFile { inner: Arc::new(inner) })
+    }
+}

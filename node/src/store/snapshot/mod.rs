@@ -1,0 +1,141 @@
+//! Snapshots: one file each. One of them is current: a slot beside the log names it.
+//!
+//! A file gets its name only when it is complete and synced, and the slot is written after that, so
+//! a crash leaves at worst a file that nobody names; opening removes it.
+
+mod file;
+mod format;
+mod receiver;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use lockstep_machine::{Restore, State};
+
+use super::{SnapshotHandle, StoreError, files, reserve};
+pub use file::SnapshotFile;
+use file::Unfinished;
+pub use receiver::SnapshotReceiver;
+
+/// The snapshots of a data folder.
+pub(super) struct Snapshots {
+    dir: PathBuf,
+    current: Mutex<Option<SnapshotFile>>,
+    /// Held while the current one is replaced, which waits for the disk; `current` is never held
+    /// that long.
+    replacing: Mutex<()>,
+}
+
+impl Snapshots {
+    /// Opens and checks the one named `current`, and removes what crashes left behind.
+    pub(super) fn open(dir: PathBuf, current: Option<Bytes>) -> Result<Snapshots, StoreError> {
+        files::create_dir(&dir)?;
+        let current = current.map(|name| open_current(&dir, &name)).transpose()?;
+        remove_leftovers(&dir, current.as_ref())?;
+        Ok(Snapshots { dir, current: Mutex::new(current), replacing: Mutex::new(()) })
+    }
+
+    /// The current one.
+    pub(super) fn current(&self) -> Option<SnapshotFile> {
+        lock(&self.current).clone()
+    }
+
+    /// Writes a snapshot, complete and synced, but not current yet. Blocks.
+    pub(super) fn write(
+        &self,
+        index: u64,
+        meta: &[u8],
+        records: impl Iterator<Item = Vec<u8>>,
+    ) -> io::Result<SnapshotFile> {
+        let unfinished = Unfinished::create(&self.dir)?;
+        format::write(&*unfinished.file, index, meta, records)?;
+        Ok(unfinished.complete()?)
+    }
+
+    /// Makes a snapshot current unless that one is newer. `point` writes the name down durably.
+    /// Blocks.
+    pub(super) fn make_current(
+        &self,
+        snapshot: &SnapshotFile,
+        point: impl FnOnce(Bytes) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let _replacing = lock(&self.replacing);
+        let previous = self.current();
+        if previous.as_ref().is_some_and(|current| current.is_same(snapshot) || current.index() > snapshot.index()) {
+            return Ok(());
+        }
+        files::sync_dir(&self.dir)?;
+        // From here on the name may be on disk, even if `point` fails.
+        snapshot.keep(true);
+        point(snapshot.name().into())?;
+        *lock(&self.current) = Some(snapshot.clone());
+        if let Some(previous) = previous {
+            previous.unlink();
+        }
+        Ok(())
+    }
+
+    /// Begins to take in a snapshot of `length` bytes. Blocks, briefly.
+    pub(super) fn receive(&self, length: u64) -> io::Result<SnapshotReceiver> {
+        let free = reserve::free_bytes(&self.dir)?;
+        if free < length {
+            return Err(StoreError::NoSpace { what: "a snapshot from a peer", needed: length, free }.into());
+        }
+        Ok(SnapshotReceiver::new(Unfinished::create(&self.dir)?, length))
+    }
+}
+
+/// Rebuilds the state. Blocks.
+pub(super) fn restore(snapshot: &SnapshotFile) -> io::Result<State> {
+    let damaged = |error: lockstep_machine::RestoreError| StoreError::Damaged {
+        what: "snapshot",
+        place: snapshot.name(),
+        reason: error.to_string(),
+    };
+    let mut reader = snapshot.reader()?;
+    let mut restore = Restore::new();
+    while let Some(record) = reader.next_record()? {
+        restore.push(&record).map_err(damaged)?;
+    }
+    Ok(restore.finish().map_err(damaged)?)
+}
+
+/// Runs what blocks on a thread where it may.
+pub(super) async fn on_disk_thread<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+fn open_current(dir: &Path, name: &[u8]) -> Result<SnapshotFile, StoreError> {
+    let damaged = |reason: &str| StoreError::Damaged {
+        what: "snapshot",
+        place: String::from_utf8_lossy(name).into_owned(),
+        reason: reason.into(),
+    };
+    let file_name = std::str::from_utf8(name).ok().filter(|name| !name.is_empty() && !name.contains('/'));
+    let path = dir.join(file_name.ok_or_else(|| damaged("its name is not one of a snapshot"))?);
+    if !path.exists() {
+        return Err(damaged("it is the current one, and its file is missing"));
+    }
+    SnapshotFile::open(path)
+}
+
+fn remove_leftovers(dir: &Path, current: Option<&SnapshotFile>) -> Result<(), StoreError> {
+    let current = current.map(SnapshotFile::name);
+    for entry in fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
+        let path = entry.map_err(StoreError::io("list", dir))?.path();
+        let ours = path.extension().is_some_and(|end| end == file::COMPLETE || end == file::UNFINISHED);
+        if ours && path.file_name().map(|name| name.to_string_lossy().into_owned()) != current {
+            files::remove(&path)?;
+        }
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,216 @@
+//! The one thread that writes: takes what waits in the queue, inserts it in order, flushes once, and
+//! completes the callbacks in order.
+//!
+//! A failure is final. sled keeps a failed write's error for good, and what a disk holds after a
+//! failed flush is unknown, so everything after it fails too, until the node is started again.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use bytes::Bytes;
+
+use super::log::Log;
+use super::reserve::Reserve;
+use super::slots::{SlotName, Slots};
+use super::{Done, Record, Slot, StoreError, StoreObserver};
+
+/// Operations flushed together at most, so that a flush begins even while more keep coming.
+const OPERATIONS_PER_FLUSH_MAX: usize = 4096;
+
+/// Purged parts removed in one step when there is nothing else to do: about a millisecond's work.
+const REMOVED_PER_STEP_MIN: usize = 64;
+
+/// Something to write.
+pub(super) enum Operation {
+    Append(Vec<Record>),
+    TruncateAfter(Option<u64>),
+    Purge { upto: u64, marker: Bytes },
+    Save { name: SlotName, value: Bytes },
+}
+
+struct Request {
+    operation: Operation,
+    done: Done,
+}
+
+/// The queue's entry. Dropping it waits until everything queued is written.
+pub(super) struct Writer {
+    queue: Option<Sender<Request>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Writer {
+    /// Starts the thread.
+    pub(super) fn start(
+        db: sled::Db,
+        log: Log,
+        slots: Slots,
+        reserve: Reserve,
+        observer: Arc<dyn StoreObserver>,
+    ) -> io::Result<Writer> {
+        let (queue, requests) = mpsc::channel();
+        let flusher = Flusher { db, log, slots, reserve, observer, removing_upto: None, failure: None };
+        let thread = thread::Builder::new().name("log-writer".into()).spawn(move || flusher.run(&requests))?;
+        Ok(Writer { queue: Some(queue), thread: Some(thread) })
+    }
+
+    /// Queues an operation. Never blocks.
+    pub(super) fn submit(&self, operation: Operation, done: Done) {
+        let request = Request { operation, done };
+        let refused = match &self.queue {
+            Some(queue) => queue.send(request).err().map(|refused| refused.0),
+            None => Some(request),
+        };
+        if let Some(request) = refused {
+            (request.done)(Err(ended().into()));
+        }
+    }
+
+    /// Does one operation and waits for it. Blocks: not for async code.
+    pub(super) fn perform(&self, operation: Operation) -> io::Result<()> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        self.submit(operation, Box::new(move |result| drop(answer.send(result))));
+        answered.recv().unwrap_or_else(|_| Err(ended().into()))
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.queue = None;
+        // The last handle may go with a callback, on the thread itself.
+        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != thread::current().id()) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn ended() -> StoreError {
+    StoreError::Stopped { first: "its writing thread has ended".into(), kind: io::ErrorKind::Other }
+}
+
+struct Failure {
+    first: String,
+    kind: io::ErrorKind,
+}
+
+struct Flusher {
+    db: sled::Db,
+    log: Log,
+    slots: Slots,
+    reserve: Reserve,
+    observer: Arc<dyn StoreObserver>,
+    /// Records up to here are purged and may still take up space.
+    removing_upto: Option<u64>,
+    failure: Option<Failure>,
+}
+
+impl Flusher {
+    fn run(mut self, requests: &Receiver<Request>) {
+        let mut batch = VecDeque::new();
+        loop {
+            let next = if self.removing_upto.is_some() {
+                requests.try_recv()
+            } else {
+                requests.recv().map_err(|_| TryRecvError::Disconnected)
+            };
+            match next {
+                Ok(request) => batch.push_back(request),
+                Err(TryRecvError::Empty) => {
+                    self.remove_purged(REMOVED_PER_STEP_MIN);
+                    continue;
+                }
+                Err(TryRecvError::Disconnected) => return,
+            }
+            batch.extend(requests.try_iter().take(OPERATIONS_PER_FLUSH_MAX - 1));
+            self.write_batch(&mut batch);
+        }
+    }
+
+    fn write_batch(&mut self, batch: &mut VecDeque<Request>) {
+        let mut waiting = Vec::with_capacity(batch.len());
+        let mut removing_upto = None;
+        let mut records = 0;
+        for Request { operation, done } in batch.drain(..) {
+            if let Operation::Append(appended) = &operation {
+                records += appended.len();
+            }
+            if let Operation::Purge { upto, .. } = &operation {
+                removing_upto = removing_upto.max(Some(*upto));
+            }
+            let needs_flush = !matches!(operation, Operation::Save { name: SlotName::Public(Slot::Committed), .. });
+            if self.failure.is_none()
+                && let Err(error) = self.write(operation)
+            {
+                self.fail(&error);
+            }
+            if needs_flush || self.failure.is_some() {
+                waiting.push(done);
+            } else {
+                done(Ok(()));
+            }
+        }
+        if self.failure.is_none() && !waiting.is_empty() {
+            self.flush(waiting.len());
+        }
+        for done in waiting {
+            done(self.outcome());
+        }
+        // Only now is the purge point durable.
+        self.removing_upto = self.removing_upto.max(removing_upto);
+        self.remove_purged(REMOVED_PER_STEP_MIN.max(2 * records));
+    }
+
+    fn write(&self, operation: Operation) -> Result<(), StoreError> {
+        match operation {
+            Operation::Append(records) => records.iter().try_for_each(|record| self.log.insert(record)),
+            Operation::TruncateAfter(last_kept) => self.log.truncate_after(last_kept),
+            Operation::Purge { upto, marker } => {
+                if self.log.purged().is_none_or(|purged| purged <= upto) {
+                    self.slots.save_purge_point(upto, &marker)?;
+                    self.log.purge(upto);
+                }
+                Ok(())
+            }
+            Operation::Save { name, value } => self.slots.save(name, &value),
+        }
+    }
+
+    fn flush(&mut self, operations: usize) {
+        let started = Instant::now();
+        match self.db.flush() {
+            Ok(_) => self.observer.flushed(started.elapsed(), operations),
+            Err(error) => self.fail(&StoreError::database("flush the log")(error)),
+        }
+    }
+
+    fn remove_purged(&mut self, parts_max: usize) {
+        let Some(upto) = self.removing_upto.filter(|_| self.failure.is_none()) else {
+            self.removing_upto = None;
+            return;
+        };
+        match self.log.remove_purged(upto, parts_max) {
+            Ok(true) => {}
+            Ok(false) => self.removing_upto = None,
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn fail(&mut self, error: &StoreError) {
+        if error.is_disk_full() {
+            self.reserve.give_back();
+        }
+        self.failure = Some(Failure { first: error.to_string(), kind: error.kind() });
+        self.observer.failed(error);
+    }
+
+    fn outcome(&self) -> io::Result<()> {
+        match &self.failure {
+            None => Ok(()),
+            Some(Failure { first, kind }) => Err(StoreError::Stopped { first: first.clone(), kind: *kind }.into()),
+        }
+    }
+}
