@@ -21,7 +21,7 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::vote::{RaftLeaderId as _, RaftVote as _};
+use openraft::vote::RaftLeaderId as _;
 use openraft::{AnyError, OptionalSend};
 use openraft_rt_tokio::TokioRuntime;
 use tonic::transport::{Channel, Endpoint};

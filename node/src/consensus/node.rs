@@ -148,6 +148,13 @@ pub struct ReadPoint {
     pub(crate) log_id: LogId,
 }
 
+impl ReadPoint {
+    /// The position (`term`, `index`), vouched for by `leader` after the read began.
+    pub fn new(leader: NodeId, term: u64, index: u64) -> Self {
+        Self { leader, log_id: LogId::new_term_index(term, index) }
+    }
+}
+
 /// One node's part in consensus. Cheap to clone.
 pub struct Consensus<RT: Runtime, S: Storage> {
     pub(crate) raft: Raft<Types<RT>, StateMachine<RT, S>>,

@@ -16,11 +16,10 @@ use tonic::{Request, Response, Status, Streaming};
 use super::batcher::{ProposeError, ProposeResult};
 use super::network::{CLUSTER_HEADER, ClusterTag, MESSAGE_BYTES_MAX, TARGET_HEADER, newer_than};
 use super::node::Consensus;
-use super::types::{NodeId, Types};
+use super::types::NodeId;
 use super::wire;
 use crate::store::DiskStore;
 
-type C = Types<TokioRuntime>;
 
 /// The longest that a forwarded request may wait here.
 const PROPOSE_PATIENCE_MAX: Duration = Duration::from_secs(60);

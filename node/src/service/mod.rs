@@ -1,9 +1,21 @@
 //! The use cases: propose, read, administer. The only thing the edges call.
 
+pub mod peers;
+pub mod router;
+mod sequencer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
+use async_trait::async_trait;
+use lockstep_machine::{Command, IdempotencyKey, Instance, InstanceId, Reply, StateName, Transition};
+
 pub use crate::consensus::Role;
-use lockstep_machine::{IdempotencyKey, Instance, InstanceId, Reply, StateName, Transition};
+use crate::consensus::network::ClusterTag;
+use crate::consensus::{Applied, Runtime, Standing};
+use crate::store::Storage;
+pub use router::{ForwardObserver, Peers, Router};
 
 /// How fresh a read must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -127,9 +139,102 @@ pub struct Status {
 }
 
 /// What the edges call. One per node, shared.
-pub struct Service {}
+pub struct Service {
+    core: Arc<dyn Core>,
+    cluster: ClusterTag,
+    node: MemberStatus,
+    phase: AtomicU8,
+}
+
+/// Where the node is in its life, as far as requests care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// Has not yet applied again what it knew before it stopped, or belongs to no cluster.
+    Recovering = 0,
+    /// Serves.
+    Serving = 1,
+    /// Is stopping: serves what comes, but says that it is not ready.
+    Stopping = 2,
+}
+
+/// The routing core without its type parameters.
+#[async_trait]
+trait Core: Send + Sync + 'static {
+    async fn submit(
+        &self,
+        command: Command,
+        key: Option<IdempotencyKey>,
+        patience: Duration,
+    ) -> Result<Reply, ServiceError>;
+    async fn read(
+        &self,
+        id: &InstanceId,
+        consistency: Consistency,
+        patience: Duration,
+    ) -> Result<ReadReply, ServiceError>;
+    async fn confirm(&self, patience: Duration) -> Result<(), ServiceError>;
+    fn standing(&self) -> Standing;
+    fn snapshot_of_state(&self) -> Applied;
+}
+
+#[async_trait]
+impl<RT: Runtime, S: Storage, P: Peers> Core for Router<RT, S, P> {
+    async fn submit(
+        &self,
+        command: Command,
+        key: Option<IdempotencyKey>,
+        patience: Duration,
+    ) -> Result<Reply, ServiceError> {
+        Router::submit(self, command, key, patience).await
+    }
+
+    async fn read(
+        &self,
+        id: &InstanceId,
+        consistency: Consistency,
+        patience: Duration,
+    ) -> Result<ReadReply, ServiceError> {
+        Router::read(self, id, consistency, patience).await
+    }
+
+    async fn confirm(&self, patience: Duration) -> Result<(), ServiceError> {
+        Router::confirm(self, patience).await
+    }
+
+    fn standing(&self) -> Standing {
+        self.consensus().standing()
+    }
+
+    fn snapshot_of_state(&self) -> Applied {
+        self.consensus().state().read().clone()
+    }
+}
 
 impl Service {
+    /// The service of one node, described by `node`.
+    pub fn new<RT: Runtime, S: Storage, P: Peers>(
+        router: Router<RT, S, P>,
+        cluster: ClusterTag,
+        node: MemberStatus,
+    ) -> Self {
+        Self { core: Arc::new(router), cluster, node, phase: AtomicU8::new(Phase::Recovering as u8) }
+    }
+
+    /// Says where the node is in its life.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    fn recovering(&self) -> bool {
+        self.phase.load(Ordering::Acquire) == Phase::Recovering as u8
+    }
+
+    fn not_recovered() -> ServiceError {
+        let reason = "it has not yet caught up with what it knew before, or belongs to no cluster yet";
+        ServiceError::NotReady { reason: reason.to_owned() }
+    }
+
     /// Moves an instance, from whichever node this is: forwards to the leader, retries on a new one,
     /// executes at most once.
     pub async fn transition(
@@ -138,34 +243,71 @@ impl Service {
         key: Option<IdempotencyKey>,
         deadline: Duration,
     ) -> Result<Reply, ServiceError> {
-        let _ = (transition, key, deadline);
-        unimplemented!()
+        self.core.submit(Command::Transition(transition), key, deadline).await
     }
 
-    /// Reads an instance.
+    /// Reads an instance. A stale read is refused until the node is where it was before it stopped.
     pub async fn instance(
         &self,
         id: InstanceId,
         consistency: Consistency,
         deadline: Duration,
     ) -> Result<ReadReply, ServiceError> {
-        let _ = (id, consistency, deadline);
-        unimplemented!()
+        if consistency == Consistency::Stale && self.recovering() {
+            return Err(Self::not_recovered());
+        }
+        self.core.read(&id, consistency, deadline).await
     }
 
     /// The cluster as this node sees it.
     pub fn status(&self) -> Status {
-        unimplemented!()
+        let standing = self.core.standing();
+        let mut members: Vec<MemberStatus> = standing
+            .members
+            .into_iter()
+            .map(|(id, (member, voter, matched_index))| MemberStatus {
+                id,
+                name: member.name,
+                grpc_address: member.grpc_address,
+                http_address: member.http_address,
+                voter,
+                matched_index,
+            })
+            .collect();
+        members.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
+        let voter = members.iter().any(|m| m.id == self.node.id && m.voter);
+        Status {
+            cluster_id: self.cluster.load().as_deref().cloned().unwrap_or_default(),
+            node: MemberStatus { voter, ..self.node.clone() },
+            role: standing.role,
+            term: standing.term,
+            leader_id: standing.leader.map(|(id, _)| id),
+            members,
+            log_first_index: standing.log_first_index,
+            log_last_index: standing.log_last_index,
+            committed_index: standing.committed_index,
+            applied_index: standing.applied_index,
+            snapshot_index: standing.snapshot_index,
+        }
     }
 
     /// The hash over the whole state, with the log index it was taken at. Off the runtime's threads.
     pub async fn state_hash(&self) -> (u64, String) {
-        unimplemented!()
+        let applied = self.core.snapshot_of_state();
+        let index = applied.index();
+        let hash = tokio::task::spawn_blocking(move || applied.state.hash().to_string()).await;
+        // The task is never cancelled, and a panic ends the process.
+        (index, hash.unwrap_or_default())
     }
 
     /// Whether this node can serve a linearizable read now and is not lagging.
     pub async fn ready(&self, deadline: Duration) -> Result<(), ServiceError> {
-        let _ = deadline;
-        unimplemented!()
+        if self.phase.load(Ordering::Acquire) == Phase::Stopping as u8 {
+            return Err(ServiceError::NotReady { reason: "it is stopping".to_owned() });
+        }
+        if self.recovering() {
+            return Err(Self::not_recovered());
+        }
+        self.core.confirm(deadline).await
     }
 }

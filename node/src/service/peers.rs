@@ -1,0 +1,136 @@
+//! Other nodes, reached over gRPC with what entered here.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lockstep_machine::{Reply, Request};
+use lockstep_proto::raft as pb;
+use lockstep_proto::raft::peer_client::PeerClient;
+use lockstep_proto::{Malformed, decode_outcome};
+use tonic::transport::Channel;
+use tonic::{Code, Status};
+
+use super::router::Peers;
+use crate::consensus::network::{ClusterTag, MESSAGE_BYTES_MAX, addressed, channel};
+use crate::consensus::{Member, NodeId, ProposeError, ProposeResult, ReadPoint};
+
+/// Connections to the other nodes, one each, kept while the node is a member.
+#[derive(Clone)]
+pub struct GrpcPeers {
+    cluster: ClusterTag,
+    clients: Arc<Mutex<HashMap<NodeId, (String, PeerClient<Channel>)>>>,
+}
+
+/// More members than any cluster has: the table is cleared when it would grow past this.
+const CLIENTS_MAX: usize = 64;
+
+impl GrpcPeers {
+    /// Peers of the cluster that `cluster` names.
+    pub fn new(cluster: ClusterTag) -> Self {
+        Self { cluster, clients: Arc::default() }
+    }
+
+    fn client(&self, id: NodeId, member: &Member) -> Result<PeerClient<Channel>, Status> {
+        // Only whole entries are ever put in.
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((address, client)) = clients.get(&id)
+            && *address == member.grpc_address
+        {
+            return Ok(client.clone());
+        }
+        let channel = channel(&member.grpc_address).map_err(|e| Status::unavailable(e.to_string()))?;
+        let client = PeerClient::new(channel)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        if clients.len() >= CLIENTS_MAX {
+            clients.clear();
+        }
+        clients.insert(id, (member.grpc_address.clone(), client.clone()));
+        Ok(client)
+    }
+
+    async fn try_propose(
+        &self,
+        (id, member): (NodeId, Member),
+        requests: &[Request],
+        patience: Duration,
+    ) -> Result<Vec<ProposeResult>, Status> {
+        let message = pb::ProposeRequest {
+            requests: requests.iter().map(pb::Request::from).collect(),
+            timeout_ms: patience.as_millis() as u64,
+        };
+        let mut request = addressed(message, &self.cluster, id)?;
+        request.set_timeout(patience);
+        let response = self.client(id, &member)?.propose(request).await?.into_inner();
+        if response.results.len() != requests.len() {
+            return Err(Status::internal("the leader answered another number of requests"));
+        }
+        Ok(response.results.into_iter().map(|r| result_in(r).unwrap_or(Err(ProposeError::Unknown))).collect())
+    }
+}
+
+/// Whether there was no connection to send on.
+fn never_sent(status: &Status) -> bool {
+    let mut cause = std::error::Error::source(status);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
+            return matches!(io.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable);
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn result_in(result: pb::ProposeResult) -> Result<ProposeResult, Malformed> {
+    use pb::propose_failure::Kind;
+    use pb::propose_result::Result as In;
+    Ok(match result.result.ok_or_else(|| Malformed::new("propose.result", "it is missing"))? {
+        In::Reply(reply) => Ok(Reply { outcome: decode_outcome(&reply.outcome)?, replayed: reply.replayed }),
+        In::Failure(failure) => Err(match failure.kind() {
+            Kind::NotLeader => ProposeError::NotLeader { leader: failure.leader_id },
+            Kind::Overloaded => ProposeError::Overloaded,
+            Kind::Unknown | Kind::Unspecified => ProposeError::Unknown,
+        }),
+    })
+}
+
+#[async_trait]
+impl Peers for GrpcPeers {
+    async fn propose(
+        &self,
+        leader: (NodeId, Member),
+        requests: Vec<Request>,
+        patience: Duration,
+    ) -> Vec<ProposeResult> {
+        match self.try_propose(leader, &requests, patience).await {
+            Ok(results) => results,
+            Err(status) => {
+                let refused = matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument);
+                // All but what was never sent or not looked at may have been executed.
+                let error = if refused || never_sent(&status) {
+                    ProposeError::NotLeader { leader: None }
+                } else {
+                    ProposeError::Unknown
+                };
+                vec![Err(error); requests.len()]
+            }
+        }
+    }
+
+    async fn read_point(&self, leader: (NodeId, Member), patience: Duration) -> Result<ReadPoint, ProposeError> {
+        let (id, member) = leader;
+        let ask = async {
+            let mut request = addressed(pb::ReadIndexRequest {}, &self.cluster, id)?;
+            request.set_timeout(patience);
+            let reply = self.client(id, &member)?.read_index(request).await?.into_inner();
+            reply.log_id.ok_or_else(|| Status::internal("the leader gave no log position"))
+        };
+        match ask.await {
+            Ok(log_id) => Ok(ReadPoint::new(id, log_id.term, log_id.index)),
+            Err(_) => Err(ProposeError::NotLeader { leader: None }),
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! Gets a request to the leader, wherever that is, within one deadline, and executes it once.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::future::{Either, select};
+use lockstep_machine::{Command, IdempotencyKey, InstanceId, Outcome, Rejection, Reply, Request, SessionId};
+use openraft_rt::Instant as _;
+
+use super::sequencer::{Sequencer, Ticket};
+use super::{Consistency, InstanceView, ReadReply, ServiceError};
+use crate::consensus::batcher::Batcher;
+use crate::consensus::{BatchLimits, Consensus, Member, NodeId, ProposeError, ProposeResult, ReadPoint, Runtime};
+use crate::store::Storage;
+
+/// One try at one leader takes no longer: a leader that is cut off or paused does not answer.
+const ATTEMPT_MAX: Duration = Duration::from_secs(1);
+/// Between two looks for a leader.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+const PAUSE_MAX: Duration = Duration::from_millis(100);
+
+/// How to reach other nodes with what entered here.
+#[async_trait]
+pub trait Peers: Clone + Send + Sync + 'static {
+    /// Has the leader propose requests: one result each.
+    async fn propose(&self, leader: (NodeId, Member), requests: Vec<Request>, patience: Duration)
+    -> Vec<ProposeResult>;
+
+    /// A read point from the leader.
+    async fn read_point(&self, leader: (NodeId, Member), patience: Duration) -> Result<ReadPoint, ProposeError>;
+}
+
+/// Told about forwarding, for metrics.
+pub trait ForwardObserver: Send + Sync + 'static {
+    /// A request was forwarded: "propose" or "read", with "ok", "not_leader", "unknown" or "overloaded".
+    fn forwarded(&self, kind: &'static str, result: &'static str);
+}
+
+/// Routes requests to the leader.
+pub struct Router<RT: Runtime, S: Storage, P> {
+    consensus: Consensus<RT, S>,
+    peers: P,
+    forward: Batcher,
+    sequencer: Sequencer,
+    draw_session: Arc<dyn Fn() -> SessionId + Send + Sync>,
+    observer: Arc<dyn ForwardObserver>,
+}
+
+impl<RT: Runtime, S: Storage, P: Peers> Router<RT, S, P> {
+    /// A router over this node's consensus. `draw_session` gives a new random session id.
+    pub fn new(
+        consensus: Consensus<RT, S>,
+        peers: P,
+        limits: BatchLimits,
+        draw_session: Arc<dyn Fn() -> SessionId + Send + Sync>,
+        observer: Arc<dyn ForwardObserver>,
+    ) -> Self {
+        let forward = {
+            let (consensus, peers) = (consensus.clone(), peers.clone());
+            Batcher::start::<RT, _, _>(limits, move |requests| {
+                let (leader, peers, me) = (consensus.leader(), peers.clone(), consensus.node_id());
+                async move {
+                    match leader {
+                        Some(leader) if leader.0 != me => peers.propose(leader, requests, ATTEMPT_MAX).await,
+                        _ => vec![Err(ProposeError::NotLeader { leader: None }); requests.len()],
+                    }
+                }
+            })
+        };
+        let sequencer = Sequencer::new(draw_session(), limits.queue_max);
+        Self { consensus, peers, forward, sequencer, draw_session, observer }
+    }
+
+    /// This node's consensus.
+    pub fn consensus(&self) -> &Consensus<RT, S> {
+        &self.consensus
+    }
+
+    /// Executes a command once, on whichever node leads.
+    pub async fn submit(
+        &self,
+        command: Command,
+        key: Option<IdempotencyKey>,
+        patience: Duration,
+    ) -> Result<Reply, ServiceError> {
+        let ticket = self.sequencer.begin().ok_or(ServiceError::Overloaded)?;
+        let mut deadline = Deadline::<RT>::after(patience);
+        // Whether some try may have reached the log.
+        let mut maybe_executed = false;
+        loop {
+            match self.attempt(&ticket, &command, &key, deadline.left().min(ATTEMPT_MAX)).await {
+                Ok(reply) => match reply.outcome {
+                    Outcome::Rejected(Rejection::RequestExpired) => {
+                        let origin = ticket.origin();
+                        self.sequencer.renew(origin.session, (self.draw_session)());
+                        return Err(ServiceError::OutcomeUnknown { waited: deadline.waited() });
+                    }
+                    _ => return Ok(reply),
+                },
+                Err(ProposeError::Overloaded) if !maybe_executed => return Err(ServiceError::Overloaded),
+                Err(ProposeError::Unknown) => maybe_executed = true,
+                Err(ProposeError::NotLeader { .. } | ProposeError::Overloaded) => {}
+            }
+            if !deadline.pause().await {
+                let waited = deadline.waited();
+                return Err(if maybe_executed {
+                    ServiceError::OutcomeUnknown { waited }
+                } else {
+                    ServiceError::Unavailable { waited }
+                });
+            }
+        }
+    }
+
+    async fn attempt(
+        &self,
+        ticket: &Ticket,
+        command: &Command,
+        key: &Option<IdempotencyKey>,
+        patience: Duration,
+    ) -> ProposeResult {
+        let Some((leader, _)) = self.consensus.leader() else {
+            return Err(ProposeError::NotLeader { leader: None });
+        };
+        let request = Request { origin: ticket.origin(), key: key.clone(), command: command.clone() };
+        if leader == self.consensus.node_id() {
+            return within::<RT, _>(patience, self.consensus.propose(request)).await.unwrap_or(Err(ProposeError::Unknown));
+        }
+        let result =
+            within::<RT, _>(patience, self.forward.submit(request)).await.unwrap_or(Err(ProposeError::Unknown));
+        self.observer.forwarded("propose", label(&result));
+        result
+    }
+
+    /// Reads an instance.
+    pub async fn read(
+        &self,
+        id: &InstanceId,
+        consistency: Consistency,
+        patience: Duration,
+    ) -> Result<ReadReply, ServiceError> {
+        if consistency == Consistency::Linearizable {
+            self.confirm(patience).await?;
+        }
+        let applied = self.consensus.state().read();
+        let state = &applied.state;
+        let view = state.instance(id).map(|instance| InstanceView {
+            id: id.clone(),
+            instance: instance.clone(),
+            allowed: state.allowed(id),
+        });
+        Ok(ReadReply { view, applied_index: applied.index() })
+    }
+
+    /// Waits until this node has applied every write acknowledged before the call.
+    pub async fn confirm(&self, patience: Duration) -> Result<(), ServiceError> {
+        let mut deadline = Deadline::<RT>::after(patience);
+        loop {
+            if let Some(point) = self.read_point(deadline.left().min(ATTEMPT_MAX)).await {
+                let applied = self.consensus.await_applied(point, deadline.left()).await;
+                if let Ok(true) = applied {
+                    return Ok(());
+                }
+            }
+            if !deadline.pause().await {
+                return Err(ServiceError::Unavailable { waited: deadline.waited() });
+            }
+        }
+    }
+
+    async fn read_point(&self, patience: Duration) -> Option<ReadPoint> {
+        let leader = self.consensus.leader()?;
+        if leader.0 == self.consensus.node_id() {
+            return within::<RT, _>(patience, self.consensus.read_point()).await?.ok();
+        }
+        let result = within::<RT, _>(patience, self.peers.read_point(leader, patience)).await?;
+        self.observer.forwarded("read", label(&result));
+        result.ok()
+    }
+}
+
+fn label<T>(result: &Result<T, ProposeError>) -> &'static str {
+    match result {
+        Ok(_) => "ok",
+        Err(ProposeError::NotLeader { .. }) => "not_leader",
+        Err(ProposeError::Unknown) => "unknown",
+        Err(ProposeError::Overloaded) => "overloaded",
+    }
+}
+
+/// `None` when the future has not ended after `patience`.
+async fn within<RT: Runtime, F: Future + Send>(patience: Duration, future: F) -> Option<F::Output> {
+    match select(pin!(future), pin!(RT::sleep(patience))).await {
+        Either::Left((output, _)) => Some(output),
+        Either::Right(_) => None,
+    }
+}
+
+/// One deadline for a whole request, and growing pauses between its tries.
+struct Deadline<RT: Runtime> {
+    began: RT::Instant,
+    patience: Duration,
+    pause: Duration,
+}
+
+impl<RT: Runtime> Deadline<RT> {
+    fn after(patience: Duration) -> Self {
+        Self { began: RT::Instant::now(), patience, pause: PAUSE_MIN }
+    }
+
+    fn waited(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    fn left(&self) -> Duration {
+        self.patience.saturating_sub(self.waited())
+    }
+
+    /// Waits a little; `false` when the deadline has come.
+    async fn pause(&mut self) -> bool {
+        let left = self.left();
+        RT::sleep(self.pause.min(left)).await;
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        !self.left().is_zero()
+    }
+}

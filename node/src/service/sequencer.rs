@@ -1,0 +1,104 @@
+//! Numbers the requests that enter here, so that sending one twice never executes it twice.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lockstep_machine::{Origin, SessionId};
+
+/// One node process's sequence of requests.
+#[derive(Clone)]
+pub struct Sequencer {
+    session: Arc<Mutex<Session>>,
+    outstanding_max: usize,
+}
+
+struct Session {
+    id: SessionId,
+    next: u64,
+    outstanding: BTreeSet<u64>,
+}
+
+/// A request's number, held until the request is answered.
+pub struct Ticket {
+    sequencer: Sequencer,
+    session: SessionId,
+    sequence: u64,
+}
+
+impl Sequencer {
+    /// A new session. `id` must be drawn at random at each start of the process.
+    pub fn new(id: SessionId, outstanding_max: usize) -> Self {
+        let session = Session { id, next: 1, outstanding: BTreeSet::new() };
+        Self { session: Arc::new(Mutex::new(session)), outstanding_max }
+    }
+
+    /// The next number; `None` while too many are outstanding.
+    pub fn begin(&self) -> Option<Ticket> {
+        let mut session = self.lock();
+        if session.outstanding.len() >= self.outstanding_max {
+            return None;
+        }
+        let sequence = session.next;
+        session.next += 1;
+        session.outstanding.insert(sequence);
+        Some(Ticket { sequencer: self.clone(), session: session.id, sequence })
+    }
+
+    /// Starts another session, where the cluster has forgotten this one.
+    pub fn renew(&self, forgotten: SessionId, id: SessionId) {
+        let mut session = self.lock();
+        if session.id == forgotten {
+            *session = Session { id, next: 1, outstanding: BTreeSet::new() };
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Session> {
+        // Nothing between two changes can panic.
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Ticket {
+    /// The request's origin, as of now.
+    pub fn origin(&self) -> Origin {
+        let session = self.sequencer.lock();
+        let answered_below = match session.outstanding.first() {
+            Some(oldest) if session.id == self.session => *oldest,
+            _ => self.sequence,
+        };
+        Origin { session: self.session, sequence: self.sequence, answered_below }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut session = self.sequencer.lock();
+        if session.id == self.session {
+            session.outstanding.remove(&self.sequence);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answered_request_is_below_the_line_once_all_before_it_are() {
+        let sequencer = Sequencer::new(SessionId(7), 10);
+        let [first, second, third] = [(); 3].map(|()| sequencer.begin().unwrap());
+        drop(second);
+        assert_eq!(third.origin().answered_below, 1);
+        drop(first);
+        assert_eq!(third.origin(), Origin { session: SessionId(7), sequence: 3, answered_below: 3 });
+    }
+
+    #[test]
+    fn no_number_is_given_while_too_many_are_outstanding() {
+        let sequencer = Sequencer::new(SessionId(7), 1);
+        let only = sequencer.begin().unwrap();
+        assert!(sequencer.begin().is_none());
+        drop(only);
+        assert!(sequencer.begin().is_some());
+    }
+}
