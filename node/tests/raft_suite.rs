@@ -23,7 +23,10 @@ struct NewFolder {
 impl StoreBuilder<Types<TokioRuntime>, Log, Machine, TempDir> for NewFolder {
     async fn build(&self) -> Result<(TempDir, Log, Machine), StorageError<Types<TokioRuntime>>> {
         let folder = tempfile::tempdir().unwrap();
-        let options = StoreOptions { cache_bytes: 1 << 20, reserve_bytes: 0 };
+        let options = StoreOptions {
+            cache_bytes: 1 << 20,
+            reserve_bytes: 0,
+        };
         let disk = DiskStore::open(folder.path(), options, Arc::new(NoObserver)).unwrap();
         let log = Log::open(disk.clone(), self.recent_bytes_max).unwrap();
         let (machine, _) = Machine::open(disk, Arc::new(Silent)).await.unwrap();
@@ -33,12 +36,16 @@ impl StoreBuilder<Types<TokioRuntime>, Log, Machine, TempDir> for NewFolder {
 
 #[test]
 fn the_log_and_the_state_machine_keep_their_contract() {
-    let suite = Suite::test_all(NewFolder { recent_bytes_max: 1 << 20 });
+    let suite = Suite::test_all(NewFolder {
+        recent_bytes_max: 1 << 20,
+    });
     TokioRuntime::new(2).block_on(suite).unwrap();
 }
 
 #[test]
 fn the_log_keeps_its_contract_when_it_is_read_from_disk() {
-    let suite = Suite::test_all(NewFolder { recent_bytes_max: 0 });
+    let suite = Suite::test_all(NewFolder {
+        recent_bytes_max: 0,
+    });
     TokioRuntime::new(2).block_on(suite).unwrap();
 }

@@ -8,11 +8,11 @@
 //! ```
 
 // Consensus and its router are compiled in from their sources: a simulated network hands messages
-// to the core itself, which the library rightly keeps to itself.
-#[allow(dead_code, unused_imports)]
+// to the core itself, which the library rightly keeps to itself. They are linted there.
+#[allow(clippy::all, dead_code, unused_imports)]
 #[path = "../src/consensus/mod.rs"]
 mod consensus;
-#[allow(dead_code, unused_imports)]
+#[allow(clippy::all, dead_code, unused_imports)]
 #[path = "../src/service/mod.rs"]
 mod service;
 /// What those two know as `crate::store`.
@@ -51,23 +51,34 @@ const READERS_PER_NODE: u64 = 2;
 async fn history(plant: fn(&Cluster)) -> Counts {
     let cluster = Cluster::new();
     for id in NODES {
-        cluster.disk(id).set_flush_max(Duration::from_micros(500 + up_to(20_000)));
+        cluster
+            .disk(id)
+            .set_flush_max(Duration::from_micros(500 + up_to(20_000)));
     }
     plant(&cluster);
     cluster.found().await;
     for node in NODES {
         for client in 0..WRITERS_PER_NODE {
-            drop(SimRuntime::spawn(workload::write_for_ever(cluster.clone(), node, node * 100 + client)));
+            drop(SimRuntime::spawn(workload::write_for_ever(
+                cluster.clone(),
+                node,
+                node * 100 + client,
+            )));
         }
         for _ in 0..READERS_PER_NODE {
-            drop(SimRuntime::spawn(workload::read_for_ever(cluster.clone(), node)));
+            drop(SimRuntime::spawn(workload::read_for_ever(
+                cluster.clone(),
+                node,
+            )));
         }
     }
     sleep_ms(1000).await;
     faults::trouble(&cluster, TROUBLE).await;
     cluster.must_heal().await;
     let stale = cluster.network().stale_snapshots();
-    cluster.oracle().count(|counts| counts.snapshots_stale = stale);
+    cluster
+        .oracle()
+        .count(|counts| counts.snapshots_stale = stale);
     cluster.oracle().counts()
 }
 
@@ -83,12 +94,24 @@ fn nothing_acknowledged_is_lost_whatever_fails() {
         }
     }
     println!("{count} histories, {void} void: {total:?}");
-    assert!(void * 10 <= count, "{void} of {count} histories were void: too few were looked at");
+    assert!(
+        void * 10 <= count,
+        "{void} of {count} histories were void: too few were looked at"
+    );
     // A simulation in which little happens would find nothing.
     if count >= 50 {
-        assert!(total.acknowledged > 100 * count, "too few writes: {total:?}");
-        assert!(total.reads > 10 * count && total.hashes_compared > count, "too little was compared: {total:?}");
-        assert!(total.snapshots_installed > 0 && total.crashes > count && total.transfers > 0, "{total:?}");
+        assert!(
+            total.acknowledged > 100 * count,
+            "too few writes: {total:?}"
+        );
+        assert!(
+            total.reads > 10 * count && total.hashes_compared > count,
+            "too little was compared: {total:?}"
+        );
+        assert!(
+            total.snapshots_installed > 0 && total.crashes > count && total.transfers > 0,
+            "{total:?}"
+        );
         assert!(total.unknown > 0 && total.replayed > 0, "{total:?}");
     }
 }
@@ -110,7 +133,11 @@ fn found(plant: fn(&Cluster)) -> Option<String> {
 
 #[test]
 fn a_disk_that_acknowledges_before_it_flushes_is_found_out() {
-    let what = found(|cluster| NODES.iter().for_each(|id| cluster.disk(*id).plant_acks_before_flush()));
+    let what = found(|cluster| {
+        NODES
+            .iter()
+            .for_each(|id| cluster.disk(*id).plant_acks_before_flush())
+    });
     println!("found: {what:?}");
     assert!(what.is_some(), "the simulation did not notice lost writes");
 }
@@ -119,5 +146,8 @@ fn a_disk_that_acknowledges_before_it_flushes_is_found_out() {
 fn a_follower_that_reads_without_asking_the_leader_is_found_out() {
     let what = found(|cluster| cluster.network().plant_unconfirmed_reads());
     println!("found: {what:?}");
-    assert!(what.is_some_and(|what| what.contains("a read on node")), "the simulation did not notice stale reads");
+    assert!(
+        what.is_some_and(|what| what.contains("a read on node")),
+        "the simulation did not notice stale reads"
+    );
 }

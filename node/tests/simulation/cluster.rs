@@ -96,11 +96,22 @@ impl Cluster {
 
     /// The router of a node, while that runs.
     pub fn router(&self, id: NodeId) -> Option<Arc<SimRouter>> {
-        self.0.nodes.lock().unwrap().get(&id).map(|(_, router)| router.clone())
+        self.0
+            .nodes
+            .lock()
+            .unwrap()
+            .get(&id)
+            .map(|(_, router)| router.clone())
     }
 
     fn running(&self) -> Vec<(NodeId, SimConsensus)> {
-        self.0.nodes.lock().unwrap().iter().map(|(id, (consensus, _))| (*id, consensus.clone())).collect()
+        self.0
+            .nodes
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|(id, (consensus, _))| (*id, consensus.clone()))
+            .collect()
     }
 
     /// Whether clients are to stop.
@@ -123,16 +134,34 @@ impl Cluster {
         let watcher = self.0.oracle.watcher(id);
         let (began, skew_ms) = (self.0.began, one_of(2000));
         // Wall clocks differ between nodes, and jump when a node starts.
-        let clock = Arc::new(move || Timestamp(1_000_000 + skew_ms + began.elapsed().as_millis() as u64));
+        let clock =
+            Arc::new(move || Timestamp(1_000_000 + skew_ms + began.elapsed().as_millis() as u64));
         let (disk, peers) = (self.disk(id).open(), self.0.network.at((id, run)));
-        let consensus =
-            Consensus::open(id, &self.0.settings, disk, peers.clone(), clock, watcher.clone()).await;
+        let consensus = Consensus::open(
+            id,
+            &self.0.settings,
+            disk,
+            peers.clone(),
+            clock,
+            watcher.clone(),
+        )
+        .await;
         let consensus = consensus.unwrap_or_else(|e| panic!("node {id} did not start: {e}"));
         watcher.watch(consensus.state().clone());
         let draw = Arc::new(|| SessionId(up_to(u64::MAX - 1)));
-        let router = Router::new(consensus.clone(), peers, self.0.settings.batch, draw, Arc::new(Unobserved));
+        let router = Router::new(
+            consensus.clone(),
+            peers,
+            self.0.settings.batch,
+            draw,
+            Arc::new(Unobserved),
+        );
         self.0.network.connect((id, run), consensus.clone());
-        self.0.nodes.lock().unwrap().insert(id, (consensus.clone(), Arc::new(router)));
+        self.0
+            .nodes
+            .lock()
+            .unwrap()
+            .insert(id, (consensus.clone(), Arc::new(router)));
         consensus.run();
     }
 
@@ -141,7 +170,10 @@ impl Cluster {
         for id in NODES {
             self.start(id).await;
         }
-        let member = |id: NodeId| Member { name: format!("node-{id}"), ..Member::default() };
+        let member = |id: NodeId| Member {
+            name: format!("node-{id}"),
+            ..Member::default()
+        };
         let members = NODES.map(|id| (id, member(id)));
         for (id, consensus) in self.running() {
             let founded = consensus.initialize(members.clone().into()).await;
@@ -164,7 +196,9 @@ impl Cluster {
         for (_, consensus) in self.running() {
             if consensus.standing().role == crate::consensus::Role::Leader {
                 let handed_over = consensus.hand_over(Duration::from_millis(500)).await;
-                self.0.oracle.count(|counts| counts.transfers += u64::from(handed_over));
+                self.0
+                    .oracle
+                    .count(|counts| counts.transfers += u64::from(handed_over));
             }
         }
     }
@@ -173,7 +207,9 @@ impl Cluster {
     pub async fn check(&self) {
         for (id, consensus) in self.running() {
             if let Err(error) = consensus.is_initialized().await {
-                self.0.oracle.violated(format!("the core of node {id} is dead: {error}"));
+                self.0
+                    .oracle
+                    .violated(format!("the core of node {id} is dead: {error}"));
             }
         }
         self.0.oracle.check();
@@ -194,7 +230,9 @@ impl Cluster {
         for (id, consensus) in self.running() {
             let applied = consensus.state().read();
             let instance = applied.state.instance(&triad());
-            let revision = instance.unwrap_or_else(|| panic!("node {id} lost the instance")).revision;
+            let revision = instance
+                .unwrap_or_else(|| panic!("node {id} lost the instance"))
+                .revision;
             self.0.oracle.ended(revision.0);
         }
         for key in self.0.never_executed.lock().unwrap().iter() {
@@ -206,7 +244,9 @@ impl Cluster {
     /// Whether every node confirms a read and all have applied the same; equal states are checked.
     async fn is_whole(&self) -> bool {
         for id in NODES {
-            let Some(router) = self.router(id) else { return false };
+            let Some(router) = self.router(id) else {
+                return false;
+            };
             if router.confirm(Duration::from_millis(500)).await.is_err() {
                 return false;
             }
@@ -221,11 +261,17 @@ impl Cluster {
             })
             .collect();
         let (index, last, hash) = places[0];
-        if index != last || places.iter().any(|place| (place.0, place.1) != (index, last)) {
+        if index != last
+            || places
+                .iter()
+                .any(|place| (place.0, place.1) != (index, last))
+        {
             return false;
         }
         if places.iter().any(|place| place.2 != hash) {
-            self.0.oracle.violated(format!("at log index {index} the nodes differ: {places:?}"));
+            self.0
+                .oracle
+                .violated(format!("at log index {index} the nodes differ: {places:?}"));
         }
         true
     }

@@ -37,15 +37,23 @@ enum Change {
 impl Image {
     fn make(&mut self, change: Change) {
         match change {
-            Change::Append(records) => self.log.extend(records.into_iter().map(|r| (r.index, r.bytes))),
-            Change::TruncateAfter(kept) => drop(self.log.split_off(&kept.map_or(0, |kept| kept + 1))),
+            Change::Append(records) => self
+                .log
+                .extend(records.into_iter().map(|r| (r.index, r.bytes))),
+            Change::TruncateAfter(kept) => {
+                drop(self.log.split_off(&kept.map_or(0, |kept| kept + 1)))
+            }
             Change::Purge { upto, marker } => {
                 self.slots.insert(Slot::Purged, marker);
                 self.log = self.log.split_off(&(upto + 1));
             }
             Change::Save(slot, value) => drop(self.slots.insert(slot, value)),
             Change::Snapshot(snapshot) => {
-                if self.snapshot.as_ref().is_none_or(|current| current.index < snapshot.index) {
+                if self
+                    .snapshot
+                    .as_ref()
+                    .is_none_or(|current| current.index < snapshot.index)
+                {
                     self.snapshot = Some(snapshot);
                 }
             }
@@ -85,7 +93,9 @@ impl Medium {
             inner.generation += 1;
             let survive = up_to(inner.pending.len() as u64);
             for _ in 0..survive {
-                let Some((change, _)) = inner.pending.pop_front() else { break };
+                let Some((change, _)) = inner.pending.pop_front() else {
+                    break;
+                };
                 inner.durable.make(change);
             }
             if let Some((Change::Append(mut records), _)) = inner.pending.pop_front() {
@@ -102,7 +112,11 @@ impl Medium {
     pub fn open(&self) -> SimDisk {
         self.crash();
         let generation = self.0.lock().unwrap().generation;
-        let disk = SimDisk { medium: self.clone(), generation, asked: Arc::new(Notify::new()) };
+        let disk = SimDisk {
+            medium: self.clone(),
+            generation,
+            asked: Arc::new(Notify::new()),
+        };
         drop(SimRuntime::spawn(disk.clone().flush_for_ever()));
         disk
     }
@@ -143,7 +157,9 @@ impl SimDisk {
                     return;
                 }
                 for _ in 0..count {
-                    let Some((change, done)) = inner.pending.pop_front() else { break };
+                    let Some((change, done)) = inner.pending.pop_front() else {
+                        break;
+                    };
                     inner.durable.make(change);
                     completions.extend(done);
                 }
@@ -172,12 +188,19 @@ impl SimDisk {
 
     fn look<T>(&self, look: impl FnOnce(&Image) -> T) -> io::Result<T> {
         let inner = self.medium.0.lock().unwrap();
-        if inner.generation == self.generation { Ok(look(&inner.durable)) } else { Err(crashed()) }
+        if inner.generation == self.generation {
+            Ok(look(&inner.durable))
+        } else {
+            Err(crashed())
+        }
     }
 
     async fn make_current(&self, snapshot: SimSnapshot) -> io::Result<()> {
         let (tx, rx) = tokio::sync::oneshot::channel();
-        self.ask(Change::Snapshot(snapshot), Box::new(move |result| drop(tx.send(result))));
+        self.ask(
+            Change::Snapshot(snapshot),
+            Box::new(move |result| drop(tx.send(result))),
+        );
         rx.await.unwrap_or_else(|_| Err(crashed()))
     }
 
@@ -206,7 +229,10 @@ impl Storage for SimDisk {
                 if gap || (bytes > bytes_max && !records.is_empty()) {
                     break;
                 }
-                records.push(Record { index, bytes: value.clone() });
+                records.push(Record {
+                    index,
+                    bytes: value.clone(),
+                });
             }
             records
         })
@@ -233,10 +259,19 @@ impl Storage for SimDisk {
         self.look(|image| image.slots.get(&slot).cloned())
     }
 
-    fn write_snapshot(&self, index: u64, meta: Bytes, state: State) -> BoxFuture<io::Result<SimSnapshot>> {
+    fn write_snapshot(
+        &self,
+        index: u64,
+        meta: Bytes,
+        state: State,
+    ) -> BoxFuture<io::Result<SimSnapshot>> {
         let disk = self.clone();
         Box::pin(async move {
-            let snapshot = SimSnapshot { index, meta, records: Arc::new(state.records().collect()) };
+            let snapshot = SimSnapshot {
+                index,
+                meta,
+                records: Arc::new(state.records().collect()),
+            };
             nap(disk.flush_max() * 4).await;
             disk.make_current(snapshot.clone()).await?;
             Ok(snapshot)

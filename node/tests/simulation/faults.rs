@@ -17,7 +17,9 @@ fn any_node() -> NodeId {
 pub async fn trouble(cluster: &Cluster, how_long: Duration) {
     let began = SimInstant::now();
     let loss_permille = one_of(2) * up_to(60);
-    cluster.network().set_weather(Duration::from_micros(500 + up_to(8000)), loss_permille);
+    cluster
+        .network()
+        .set_weather(Duration::from_micros(500 + up_to(8000)), loss_permille);
     while began.elapsed() < how_long {
         sleep_ms(50 + up_to(400)).await;
         match one_of(8) {

@@ -11,6 +11,7 @@ use async_trait::async_trait;
 use futures::future::{Either, join_all, select};
 use lockstep_machine::Request;
 use openraft::AnyError;
+use openraft::OptionalSend;
 use openraft::alias::{SnapshotOf, VoteOf};
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2};
@@ -18,7 +19,6 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
-use openraft::OptionalSend;
 use openraft_rt::AsyncRuntime as _;
 use openraft_rt_sim::SimRuntime;
 
@@ -104,7 +104,9 @@ impl SimNetwork {
 
     /// Sets delay and loss of every message.
     pub fn set_weather(&self, delay_max: Duration, loss_permille: u64) {
-        self.0.delay_us_max.store(delay_max.as_micros() as u64, Ordering::Relaxed);
+        self.0
+            .delay_us_max
+            .store(delay_max.as_micros() as u64, Ordering::Relaxed);
         self.0.loss_permille.store(loss_permille, Ordering::Relaxed);
     }
 
@@ -120,7 +122,10 @@ impl SimNetwork {
 
     /// The end of the network at one process.
     pub fn at(&self, process: Process) -> SimPeers {
-        SimPeers { network: self.clone(), from: process }
+        SimPeers {
+            network: self.clone(),
+            from: process,
+        }
     }
 
     fn process(&self, id: NodeId) -> Option<(u64, SimConsensus)> {
@@ -129,7 +134,10 @@ impl SimNetwork {
 
     /// One message on its way; never arrives if it is lost.
     async fn travel(&self, from: NodeId, to: NodeId) {
-        nap(Duration::from_micros(self.0.delay_us_max.load(Ordering::Relaxed))).await;
+        nap(Duration::from_micros(
+            self.0.delay_us_max.load(Ordering::Relaxed),
+        ))
+        .await;
         let cut = self.0.cuts.lock().unwrap().contains(&(from, to));
         if cut || one_of(1000) < self.0.loss_permille.load(Ordering::Relaxed) {
             std::future::pending::<()>().await;
@@ -162,7 +170,9 @@ impl SimNetwork {
             }
             reply.map_err(Failure::Answered)
         };
-        SimRuntime::timeout(patience, Box::pin(round_trip)).await.unwrap_or(Err(Failure::Lost))
+        SimRuntime::timeout(patience, Box::pin(round_trip))
+            .await
+            .unwrap_or(Err(Failure::Lost))
     }
 }
 
@@ -177,7 +187,10 @@ impl RaftNetworkFactory<C> for SimPeers {
     type Network = Link;
 
     async fn new_client(&mut self, target: NodeId, _: &Member) -> Link {
-        Link { peers: self.clone(), to: target }
+        Link {
+            peers: self.clone(),
+            to: target,
+        }
     }
 }
 
@@ -197,7 +210,10 @@ impl Link {
         T: Send,
         F: Future<Output = Result<T, String>> + Send,
     {
-        self.peers.network.call(self.peers.from, self.to, patience, serve).await
+        self.peers
+            .network
+            .call(self.peers.from, self.to, patience, serve)
+            .await
     }
 }
 
@@ -209,18 +225,41 @@ impl RaftNetworkV2<C> for Link {
         rpc: AppendEntriesRequest<C>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<C>, RPCError<C>> {
-        let serve = |peer: SimConsensus| async move { peer.raft.append_entries(rpc).await.map_err(|e| e.to_string()) };
-        self.call(option.soft_ttl(), serve).await.map_err(Failure::into_rpc)
+        let serve = |peer: SimConsensus| async move {
+            peer.raft
+                .append_entries(rpc)
+                .await
+                .map_err(|e| e.to_string())
+        };
+        self.call(option.soft_ttl(), serve)
+            .await
+            .map_err(Failure::into_rpc)
     }
 
-    async fn vote(&mut self, rpc: VoteRequest<C>, option: RPCOption) -> Result<VoteResponse<C>, RPCError<C>> {
-        let serve = |peer: SimConsensus| async move { peer.raft.vote(rpc).await.map_err(|e| e.to_string()) };
-        self.call(option.soft_ttl(), serve).await.map_err(Failure::into_rpc)
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<C>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<C>, RPCError<C>> {
+        let serve = |peer: SimConsensus| async move {
+            peer.raft.vote(rpc).await.map_err(|e| e.to_string())
+        };
+        self.call(option.soft_ttl(), serve)
+            .await
+            .map_err(Failure::into_rpc)
     }
 
-    async fn pre_vote(&mut self, rpc: VoteRequest<C>, option: RPCOption) -> Result<VoteResponse<C>, RPCError<C>> {
-        let serve = |peer: SimConsensus| async move { peer.raft.pre_vote(rpc).await.map_err(|e| e.to_string()) };
-        self.call(option.soft_ttl(), serve).await.map_err(Failure::into_rpc)
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<C>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<C>, RPCError<C>> {
+        let serve = |peer: SimConsensus| async move {
+            peer.raft.pre_vote(rpc).await.map_err(|e| e.to_string())
+        };
+        self.call(option.soft_ttl(), serve)
+            .await
+            .map_err(Failure::into_rpc)
     }
 
     async fn transfer_leader(
@@ -228,9 +267,15 @@ impl RaftNetworkV2<C> for Link {
         rpc: TransferLeaderRequest<C>,
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<C>, RPCError<C>> {
-        let serve =
-            |peer: SimConsensus| async move { peer.raft.handle_transfer_leader(rpc).await.map_err(|e| e.to_string()) };
-        self.call(option.soft_ttl(), serve).await.map_err(Failure::into_rpc)
+        let serve = |peer: SimConsensus| async move {
+            peer.raft
+                .handle_transfer_leader(rpc)
+                .await
+                .map_err(|e| e.to_string())
+        };
+        self.call(option.soft_ttl(), serve)
+            .await
+            .map_err(Failure::into_rpc)
     }
 
     /// The guards of the real sender and of the real receiver, both.
@@ -242,14 +287,25 @@ impl RaftNetworkV2<C> for Link {
         option: RPCOption,
     ) -> Result<SnapshotResponse<C>, StreamingError<C>> {
         if newer_than(&snapshot.meta, &vote) {
-            self.peers.network.0.stale_snapshots.fetch_add(1, Ordering::Relaxed);
-            return Err(ReplicationClosed::new("the snapshot is newer than this leadership").into());
+            self.peers
+                .network
+                .0
+                .stale_snapshots
+                .fetch_add(1, Ordering::Relaxed);
+            return Err(
+                ReplicationClosed::new("the snapshot is newer than this leadership").into(),
+            );
         }
         let serve = |peer: SimConsensus| async move {
             if newer_than(&snapshot.meta, &vote) {
-                return Err("the snapshot is newer than the leadership it was sent under".to_owned());
+                return Err(
+                    "the snapshot is newer than the leadership it was sent under".to_owned(),
+                );
             }
-            peer.raft.install_full_snapshot(vote, snapshot).await.map_err(|e| e.to_string())
+            peer.raft
+                .install_full_snapshot(vote, snapshot)
+                .await
+                .map_err(|e| e.to_string())
         };
         let sending = self.call(option.soft_ttl().min(CONNECTION_DEAD), serve);
         match select(pin!(cancel), pin!(sending)).await {
@@ -275,24 +331,38 @@ impl Peers for SimPeers {
                 let peer = peer.clone();
                 async move {
                     let proposal = Box::pin(peer.propose(request));
-                    SimRuntime::timeout(patience, proposal).await.unwrap_or(Err(ProposeError::Unknown))
+                    SimRuntime::timeout(patience, proposal)
+                        .await
+                        .unwrap_or(Err(ProposeError::Unknown))
                 }
             });
             Ok(join_all(proposals.collect::<Vec<_>>()).await)
         };
-        match self.network.call(self.from, leader.0, patience, serve).await {
+        match self
+            .network
+            .call(self.from, leader.0, patience, serve)
+            .await
+        {
             Ok(results) => results,
             Err(Failure::Refused) => vec![Err(ProposeError::NotLeader { leader: None }); count],
             Err(Failure::Lost | Failure::Answered(_)) => vec![Err(ProposeError::Unknown); count],
         }
     }
 
-    async fn read_point(&self, leader: (NodeId, Member), patience: Duration) -> Result<ReadPoint, ProposeError> {
+    async fn read_point(
+        &self,
+        leader: (NodeId, Member),
+        patience: Duration,
+    ) -> Result<ReadPoint, ProposeError> {
         if *self.network.0.reads_unconfirmed.lock().unwrap() {
             return Ok(ReadPoint::new(leader.0, 1, 1));
         }
-        let serve = |peer: SimConsensus| async move { peer.read_point().await.map_err(|e| e.to_string()) };
-        let point = self.network.call(self.from, leader.0, patience, serve).await;
+        let serve =
+            |peer: SimConsensus| async move { peer.read_point().await.map_err(|e| e.to_string()) };
+        let point = self
+            .network
+            .call(self.from, leader.0, patience, serve)
+            .await;
         point.map_err(|_| ProposeError::NotLeader { leader: None })
     }
 }

@@ -6,15 +6,20 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use lockstep_machine::{
-    Batch, IdempotencyKey, Outcome, Reply, Request, SessionId, State, StateHash, StateName, Transitioned,
+    Batch, IdempotencyKey, Outcome, Reply, Request, SessionId, State, StateHash, StateName,
+    Transitioned,
 };
 
 use crate::consensus::state_machine::SharedState;
 use crate::consensus::{NodeId, Observer};
 
 /// The moves of the built-in machine, written down again here.
-const MOVES: [(&str, &str); 4] =
-    [("first", "second"), ("first", "third"), ("second", "third"), ("third", "first")];
+const MOVES: [(&str, &str); 4] = [
+    ("first", "second"),
+    ("first", "third"),
+    ("second", "third"),
+    ("third", "first"),
+];
 
 /// The state is hashed at every index that this divides.
 const HASH_EVERY: u64 = 8;
@@ -89,15 +94,23 @@ impl Known {
     }
 
     fn applied(&mut self, node: NodeId, request: &Request, reply: &Reply) {
-        let Outcome::Transitioned(made) = &reply.outcome else { return };
+        let Outcome::Transitioned(made) = &reply.outcome else {
+            return;
+        };
         let revision = made.revision.0;
         let origin = (request.origin.session, request.origin.sequence);
         if !reply.replayed {
-            let executed =
-                Executed { origin, key: request.key.clone(), from: made.from.clone(), to: made.to.clone() };
+            let executed = Executed {
+                origin,
+                key: request.key.clone(),
+                from: made.from.clone(),
+                to: made.to.clone(),
+            };
             if let Some(other) = self.executed.get(&revision) {
                 if *other != executed {
-                    let text = format!("node {node} executed revision {revision} as {executed:?}, another as {other:?}");
+                    let text = format!(
+                        "node {node} executed revision {revision} as {executed:?}, another as {other:?}"
+                    );
                     self.violated(text);
                 }
                 return;
@@ -106,27 +119,36 @@ impl Known {
             if let Some(key) = request.key.clone()
                 && let Some(first) = self.by_key.insert(key.clone(), revision)
             {
-                self.violated(format!("key {key} was executed twice: as revisions {first} and {revision}"));
+                self.violated(format!(
+                    "key {key} was executed twice: as revisions {first} and {revision}"
+                ));
             }
             self.executed.insert(revision, executed);
         }
         if let Some(first) = self.by_origin.insert(origin, revision)
             && first != revision
         {
-            self.violated(format!("request {origin:?} came to revision {first} and to {revision}"));
+            self.violated(format!(
+                "request {origin:?} came to revision {first} and to {revision}"
+            ));
         }
     }
 
     fn check_history(&mut self, revision: u64, executed: &Executed) {
         if !MOVES.contains(&(executed.from.as_str(), executed.to.as_str())) {
-            self.violated(format!("revision {revision} is not a move of the machine: {executed:?}"));
+            self.violated(format!(
+                "revision {revision} is not a move of the machine: {executed:?}"
+            ));
         }
         let before = match self.executed.get(&(revision - 1)) {
             None if revision == 1 => Some("first"),
             before => before.map(|before| before.to.as_str()),
         };
         if before != Some(executed.from.as_str()) {
-            let text = format!("revision {revision} begins in {}, the one before ended in {before:?}", executed.from);
+            let text = format!(
+                "revision {revision} begins in {}, the one before ended in {before:?}",
+                executed.from
+            );
             self.violated(text);
         }
     }
@@ -135,7 +157,11 @@ impl Known {
 impl Oracle {
     /// What a process that starts is to report to.
     pub fn watcher(&self, node: NodeId) -> Arc<Watcher> {
-        Arc::new(Watcher { node, oracle: self.clone(), state: OnceLock::new() })
+        Arc::new(Watcher {
+            node,
+            oracle: self.clone(),
+            state: OnceLock::new(),
+        })
     }
 
     fn known<T>(&self, look: impl FnOnce(&mut Known) -> T) -> T {
@@ -170,28 +196,49 @@ impl Oracle {
 
     /// A client was told that its request, begun when clients knew `told`, was executed. `repeats`
     /// is the revision that an earlier answer to the same key named.
-    pub fn acknowledged(&self, told: u64, reply: &Reply, repeats: Option<u64>, expected: Option<u64>) {
-        let Outcome::Transitioned(made) = &reply.outcome else { return };
+    pub fn acknowledged(
+        &self,
+        told: u64,
+        reply: &Reply,
+        repeats: Option<u64>,
+        expected: Option<u64>,
+    ) {
+        let Outcome::Transitioned(made) = &reply.outcome else {
+            return;
+        };
         let revision = made.revision.0;
         self.known(|known| {
             known.counts.acknowledged += 1;
             known.counts.replayed += u64::from(reply.replayed);
-            let same = known.executed.get(&revision).is_some_and(|e| e.from == made.from && e.to == made.to);
+            let same = known
+                .executed
+                .get(&revision)
+                .is_some_and(|e| e.from == made.from && e.to == made.to);
             if !same {
-                known.violated(format!("revision {revision} was acknowledged but never executed like that: {made:?}"));
+                known.violated(format!(
+                    "revision {revision} was acknowledged but never executed like that: {made:?}"
+                ));
             }
             if repeats.is_some_and(|first| first != revision) {
-                known.violated(format!("a key came to revision {repeats:?}, and to {revision} when repeated"));
+                known.violated(format!(
+                    "a key came to revision {repeats:?}, and to {revision} when repeated"
+                ));
             }
             if expected.is_some_and(|expected| expected + 1 != revision) {
-                known.violated(format!("revision {revision} was made although {expected:?} was expected"));
+                known.violated(format!(
+                    "revision {revision} was made although {expected:?} was expected"
+                ));
             }
             if !reply.replayed && repeats.is_none() {
                 if revision <= told {
-                    known.violated(format!("revision {revision} was made after clients knew {told}"));
+                    known.violated(format!(
+                        "revision {revision} was made after clients knew {told}"
+                    ));
                 }
                 if known.acknowledged.insert(revision, made.clone()).is_some() {
-                    known.violated(format!("revision {revision} was acknowledged to two requests"));
+                    known.violated(format!(
+                        "revision {revision} was acknowledged to two requests"
+                    ));
                 }
             }
             known.told = known.told.max(revision);
@@ -202,10 +249,19 @@ impl Oracle {
     pub fn saw(&self, told: u64, revision: u64, state: &StateName, what: &str) {
         self.known(|known| {
             if revision < told {
-                known.violated(format!("{what} saw revision {revision} after clients knew {told}"));
+                known.violated(format!(
+                    "{what} saw revision {revision} after clients knew {told}"
+                ));
             }
-            if revision > 0 && known.executed.get(&revision).is_none_or(|executed| executed.to != *state) {
-                known.violated(format!("{what} saw state {state} at revision {revision}, which is not so"));
+            if revision > 0
+                && known
+                    .executed
+                    .get(&revision)
+                    .is_none_or(|executed| executed.to != *state)
+            {
+                known.violated(format!(
+                    "{what} saw state {state} at revision {revision}, which is not so"
+                ));
             }
             known.told = known.told.max(revision);
         });
@@ -215,7 +271,8 @@ impl Oracle {
     pub fn never_executed(&self, key: &IdempotencyKey) {
         self.known(|known| {
             if let Some(revision) = known.by_key.get(key) {
-                let text = format!("{key} was said not to be executed, but it is revision {revision}");
+                let text =
+                    format!("{key} was said not to be executed, but it is revision {revision}");
                 known.violated(text);
             }
         });
@@ -257,12 +314,17 @@ impl Observer for Watcher {
             for (request, reply) in batch.requests.iter().zip(replies) {
                 known.applied(self.node, request, reply);
             }
-            let Some(index) = index.filter(|index| index % HASH_EVERY == 0) else { return };
+            let Some(index) = index.filter(|index| index % HASH_EVERY == 0) else {
+                return;
+            };
             let hash = state.hash();
             let (other, node) = *known.hashes.entry(index).or_insert((hash, self.node));
             known.counts.hashes_compared += u64::from(node != self.node);
             if other != hash {
-                let text = format!("at log index {index} nodes {node} and {} differ: {other}, {hash}", self.node);
+                let text = format!(
+                    "at log index {index} nodes {node} and {} differ: {other}, {hash}",
+                    self.node
+                );
                 known.violated(text);
             }
         });

@@ -30,8 +30,15 @@ thread_local! {
 
 /// The first seed and how many, as the environment wants them.
 pub fn wanted(count: u64) -> (u64, u64) {
-    let number = |name| std::env::var(name).ok().map(|text| text.parse().expect("it must be a number"));
-    (number("LOCKSTEP_TEST_SEED").unwrap_or(1), number("LOCKSTEP_TEST_SEEDS").unwrap_or(count))
+    let number = |name| {
+        std::env::var(name)
+            .ok()
+            .map(|text| text.parse().expect("it must be a number"))
+    };
+    (
+        number("LOCKSTEP_TEST_SEED").unwrap_or(1),
+        number("LOCKSTEP_TEST_SEEDS").unwrap_or(count),
+    )
 }
 
 /// What to say about a failure.
@@ -53,13 +60,17 @@ fn install_hook() {
                 let (seed, first) = running.as_mut()?;
                 let payload = info.payload();
                 let text = payload.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text");
+                let text = text
+                    .or_else(|| payload.downcast_ref::<&str>().copied())
+                    .unwrap_or("a panic without a text");
                 let place = info.location().map(ToString::to_string).unwrap_or_default();
                 first.get_or_insert_with(|| format!("{text} ({place})"));
                 Some(*seed)
             });
             match noted {
-                Some(seed) if cfg!(panic = "abort") => eprintln!("{}", failure(seed, &info.to_string())),
+                Some(seed) if cfg!(panic = "abort") => {
+                    eprintln!("{}", failure(seed, &info.to_string()))
+                }
                 Some(_) => {}
                 None => default(info),
             }

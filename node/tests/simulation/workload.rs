@@ -22,7 +22,10 @@ fn patience() -> Duration {
 
 /// A client that writes on one node until the cluster is to stop.
 pub async fn write_for_ever(cluster: Cluster, node: NodeId, client: u64) {
-    let mut view = View { state: StateName::new("first").expect("the literal is valid"), revision: 0 };
+    let mut view = View {
+        state: StateName::new("first").expect("the literal is valid"),
+        revision: 0,
+    };
     for request in 0_u64.. {
         if cluster.quiet() {
             return;
@@ -44,7 +47,12 @@ struct View {
     revision: u64,
 }
 
-async fn write(cluster: &Cluster, router: &SimRouter, key: Option<IdempotencyKey>, view: &mut View) {
+async fn write(
+    cluster: &Cluster,
+    router: &SimRouter,
+    key: Option<IdempotencyKey>,
+    view: &mut View,
+) {
     let oracle = cluster.oracle();
     let to = match (view.state.as_str(), one_of(2)) {
         ("first", 0) => "second",
@@ -62,11 +70,17 @@ async fn write(cluster: &Cluster, router: &SimRouter, key: Option<IdempotencyKey
     let mut first = None;
     // With a key, ask again: for what was not known, and now and then for what was.
     for attempt in 0..4 {
-        match router.submit(command.clone(), key.clone(), patience()).await {
+        match router
+            .submit(command.clone(), key.clone(), patience())
+            .await
+        {
             Ok(reply) => match &reply.outcome {
                 Outcome::Transitioned(made) => {
                     oracle.acknowledged(told, &reply, first, expected);
-                    *view = View { state: made.to.clone(), revision: made.revision.0 };
+                    *view = View {
+                        state: made.to.clone(),
+                        revision: made.revision.0,
+                    };
                     first = Some(made.revision.0);
                     if key.is_none() || one_of(3) > 0 {
                         return;
@@ -75,16 +89,25 @@ async fn write(cluster: &Cluster, router: &SimRouter, key: Option<IdempotencyKey
                 Outcome::Rejected(rejection) => {
                     oracle.count(|counts| counts.rejected += 1);
                     if let Some(first) = first {
-                        oracle.violated(format!("a key came to revision {first}, then to {rejection}"));
+                        oracle.violated(format!(
+                            "a key came to revision {first}, then to {rejection}"
+                        ));
                     }
                     // A stored rejection tells the past.
-                    if let (Some((state, revision)), false) = (rejection.current(), reply.replayed) {
+                    if let (Some((state, revision)), false) = (rejection.current(), reply.replayed)
+                    {
                         oracle.saw(told, revision.0, state, "a rejection");
-                        *view = View { state: state.clone(), revision: revision.0 };
+                        *view = View {
+                            state: state.clone(),
+                            revision: revision.0,
+                        };
                     }
                     return;
                 }
-                other => return oracle.violated(format!("an outcome that nothing asked for: {other:?}")),
+                other => {
+                    return oracle
+                        .violated(format!("an outcome that nothing asked for: {other:?}"));
+                }
             },
             Err(ServiceError::OutcomeUnknown { .. }) => {
                 oracle.count(|counts| counts.unknown += 1);
@@ -94,7 +117,10 @@ async fn write(cluster: &Cluster, router: &SimRouter, key: Option<IdempotencyKey
             }
             Err(error) => {
                 oracle.count(|counts| counts.unavailable += 1);
-                if !matches!(error, ServiceError::Unavailable { .. } | ServiceError::Overloaded) {
+                if !matches!(
+                    error,
+                    ServiceError::Unavailable { .. } | ServiceError::Overloaded
+                ) {
                     oracle.violated(format!("an error that nothing explains: {error}"));
                 }
                 if let (0, Some(key)) = (attempt, &key) {
@@ -110,12 +136,21 @@ async fn write(cluster: &Cluster, router: &SimRouter, key: Option<IdempotencyKey
 pub async fn read_for_ever(cluster: Cluster, node: NodeId) {
     while !cluster.quiet() {
         nap(Duration::from_millis(40)).await;
-        let Some(router) = cluster.router(node) else { continue };
+        let Some(router) = cluster.router(node) else {
+            continue;
+        };
         let told = cluster.oracle().told();
-        let Ok(reply) = router.read(&triad(), Consistency::Linearizable, patience()).await else { continue };
+        let Ok(reply) = router
+            .read(&triad(), Consistency::Linearizable, patience())
+            .await
+        else {
+            continue;
+        };
         let view = reply.view.expect("the built-in instance is always there");
         let what = format!("a read on node {node}");
-        cluster.oracle().saw(told, view.instance.revision.0, &view.instance.state, &what);
+        cluster
+            .oracle()
+            .saw(told, view.instance.revision.0, &view.instance.state, &what);
         cluster.oracle().count(|counts| counts.reads += 1);
     }
 }
