@@ -1,5 +1,6 @@
 //! The edges: decode, call the service, encode. Nothing is decided here.
 
+pub mod grpc;
 pub mod http;
 
 use lockstep_machine::{Outcome, Reply};
