@@ -18,4 +18,5 @@ pub mod service;
 pub mod api;
 
 pub mod dev;
+pub mod probe;
 pub mod run;
