@@ -15,6 +15,8 @@ pub mod cluster;
 
 pub mod service;
 
+pub mod observe;
+
 pub mod api;
 
 pub mod dev;

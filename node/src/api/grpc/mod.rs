@@ -10,13 +10,20 @@ use std::time::{Duration, Instant};
 use lockstep_proto::v1;
 use lockstep_proto::v1::cluster_server::ClusterServer;
 use lockstep_proto::v1::machines_server::MachinesServer;
+use tokio::net::TcpListener;
 use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::server::{HealthReporter, health_reporter};
 
 use crate::config;
 use crate::service::Service;
 use crate::telemetry::{Metrics, Report};
+
+/// Between two looks whether a silent connection is still alive, and for the answer.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// What may be under way on one stream, bytes: appends from a leader are up to this far ahead.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
 /// What the gRPC interface works with.
 #[derive(Clone)]
@@ -107,4 +114,23 @@ impl GrpcState {
             .and_then(|value| value.to_str().ok());
         answer::deadline(asked, self.request_timeout)
     }
+}
+
+/// Serves `routes` until `shutdown` ends, then lets open calls end.
+pub async fn serve(
+    listener: TcpListener,
+    routes: Routes,
+    grpc: &config::Grpc,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    tonic::transport::Server::builder()
+        .concurrency_limit_per_connection(grpc.concurrency_max)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, shutdown)
+        .await
 }
