@@ -154,7 +154,7 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 fn discover(sources: Sources) -> Result<(), Failure> {
     let config = configuration(&sources)?.config;
     on_this_thread(async {
-        let way = discovery::open(&config.discovery).map_err(failed)?;
+        let way = discovery::open(config.discovery.clone()).map_err(failed)?;
         let peers = way.peers().await.map_err(failed)?;
         complain(&format!("{} sees {} node(s)", way.kind(), peers.len()));
         let mut text = format!("{:<20} {:<28} {:<28} {}\n", "NODE", "GRPC", "HTTP", "TAGS");

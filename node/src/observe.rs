@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_machine::{Batch, Command, Outcome, Rejection, Reply, State, StateName, Transition, Trigger};
+use lockstep_machine::{
+    Batch, Command, Outcome, Rejection, Reply, State, StateName, Transition, Trigger,
+};
 use tokio::sync::mpsc;
 
 use crate::consensus::{Observer, Role, Standing};
@@ -23,32 +25,56 @@ pub struct Observation {
 impl Observation {
     /// Reports into `metrics`; the one failure that a store can report goes to `store_failed`.
     pub fn new(metrics: Arc<Metrics>, store_failed: mpsc::UnboundedSender<String>) -> Arc<Self> {
-        Arc::new(Self { metrics, store_failed })
+        Arc::new(Self {
+            metrics,
+            store_failed,
+        })
     }
 
     fn transition(&self, transition: &Transition, reply: &Reply, state: &State) {
         // A state or machine that is not defined must not become a label: a client made it up.
         let none = "";
         let (machine, from, to, result) = match &reply.outcome {
-            Outcome::Transitioned(t) => (t.instance.machine.as_str(), t.from.as_str(), t.to.as_str(), "ok"),
+            Outcome::Transitioned(t) => (
+                t.instance.machine.as_str(),
+                t.from.as_str(),
+                t.to.as_str(),
+                "ok",
+            ),
             Outcome::Rejected(rejection) => {
                 let known = state.instance(&transition.instance).is_some();
-                let machine = if known { transition.instance.machine.as_str() } else { none };
+                let machine = if known {
+                    transition.instance.machine.as_str()
+                } else {
+                    none
+                };
                 let to = match (&transition.trigger, rejection) {
                     (Trigger::To(to), Rejection::IllegalTransition { .. }) => to.as_str(),
                     _ => none,
                 };
-                (machine, current(rejection).map_or(none, StateName::as_str), to, rejection.code())
+                (
+                    machine,
+                    current(rejection).map_or(none, StateName::as_str),
+                    to,
+                    rejection.code(),
+                )
             }
             _ => (none, none, none, "other"),
         };
-        self.metrics.transitions_total.with_label_values(&[machine, from, to, result]).inc();
+        self.metrics
+            .transitions_total
+            .with_label_values(&[machine, from, to, result])
+            .inc();
     }
 
     fn show_state(&self, state: &State) {
-        let shown = state.instances().find(|(id, _)| (id.machine.as_str(), id.name()) == SHOWN);
+        let shown = state
+            .instances()
+            .find(|(id, _)| (id.machine.as_str(), id.name()) == SHOWN);
         let Some((id, instance)) = shown else { return };
-        let Some(definition) = state.definition(&id.machine, instance.version) else { return };
+        let Some(definition) = state.definition(&id.machine, instance.version) else {
+            return;
+        };
         for name in &definition.states {
             let labels = [SHOWN.0, SHOWN.1, name.as_str()];
             let gauge = self.metrics.current_state.with_label_values(&labels);
@@ -72,14 +98,19 @@ impl Observation {
         for (id, (member, _, matched)) in &standing.members {
             if let Some(matched) = matched.filter(|_| *id != standing.node_id) {
                 let lag = standing.log_last_index.saturating_sub(matched);
-                m.replication_lag_entries.with_label_values(&[&member.name]).set(signed(lag));
+                m.replication_lag_entries
+                    .with_label_values(&[&member.name])
+                    .set(signed(lag));
             }
         }
         if leader.is_some() && leader != *last_leader {
             if last_leader.is_some() {
                 m.leader_changes_total.inc();
             }
-            let name = standing.leader.as_ref().map(|(_, member)| member.name.as_str());
+            let name = standing
+                .leader
+                .as_ref()
+                .map(|(_, member)| member.name.as_str());
             tracing::info!(leader = name, term = standing.term, "leader");
             *last_leader = leader;
         }
@@ -105,7 +136,9 @@ fn current(rejection: &Rejection) -> Option<&StateName> {
 impl Observer for Observation {
     fn applied(&self, batch: &Batch, replies: &[Reply], state: &State, took: Duration) {
         self.metrics.apply_seconds.observe(took.as_secs_f64());
-        self.metrics.proposals_committed_total.inc_by(replies.len() as u64);
+        self.metrics
+            .proposals_committed_total
+            .inc_by(replies.len() as u64);
         for (request, reply) in batch.requests.iter().zip(replies) {
             if reply.replayed {
                 self.metrics.replays_total.inc();
@@ -113,14 +146,18 @@ impl Observer for Observation {
                 self.transition(transition, reply, state);
             }
         }
-        self.metrics.keys_remembered.set(signed(state.remembered().0 as u64));
+        self.metrics
+            .keys_remembered
+            .set(signed(state.remembered().0 as u64));
         self.show_state(state);
     }
 
     fn snapshot_built(&self, bytes: u64, took: Duration) {
         self.metrics.snapshots_built_total.inc();
         self.metrics.snapshot_size_bytes.set(signed(bytes));
-        self.metrics.snapshot_build_seconds.observe(took.as_secs_f64());
+        self.metrics
+            .snapshot_build_seconds
+            .observe(took.as_secs_f64());
         tracing::info!(bytes, took_ms = took.as_millis() as u64, "snapshot built");
     }
 
@@ -139,18 +176,26 @@ impl Observer for Observation {
     }
 
     fn proposal_failed(&self, reason: &'static str) {
-        self.metrics.proposals_failed_total.with_label_values(&[reason]).inc();
+        self.metrics
+            .proposals_failed_total
+            .with_label_values(&[reason])
+            .inc();
     }
 
     fn append_round_trip(&self, peer: &str, took: Duration) {
-        self.metrics.append_round_trip_seconds.with_label_values(&[peer]).observe(took.as_secs_f64());
+        self.metrics
+            .append_round_trip_seconds
+            .with_label_values(&[peer])
+            .observe(took.as_secs_f64());
     }
 }
 
 impl StoreObserver for Observation {
     fn flushed(&self, took: Duration, operations: usize) {
         self.metrics.fsync_seconds.observe(took.as_secs_f64());
-        self.metrics.flush_batch_operations.observe(operations as f64);
+        self.metrics
+            .flush_batch_operations
+            .observe(operations as f64);
     }
 
     fn failed(&self, error: &StoreError) {
@@ -161,6 +206,9 @@ impl StoreObserver for Observation {
 
 impl ForwardObserver for Observation {
     fn forwarded(&self, kind: &'static str, result: &'static str) {
-        self.metrics.forwarded_requests_total.with_label_values(&[kind, result]).inc();
+        self.metrics
+            .forwarded_requests_total
+            .with_label_values(&[kind, result])
+            .inc();
     }
 }

@@ -52,7 +52,9 @@ pub enum RunError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The store failed while the node ran.
-    #[error("the store failed; the node stops so that nothing is acknowledged that is not kept: {0}")]
+    #[error(
+        "the store failed; the node stops so that nothing is acknowledged that is not kept: {0}"
+    )]
     StoreFailed(String),
     /// Consensus could not start, or ended.
     #[error(transparent)]
@@ -122,7 +124,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             limits: (&config.http).into(),
             started,
         };
-        let (router, limits, stopping) = (api::http::router(state), config.http.clone(), stopped(stopping.clone()));
+        let (router, limits, stopping) = (
+            api::http::router(state),
+            config.http.clone(),
+            stopped(stopping.clone()),
+        );
         tokio::spawn(async move { api::http::serve(http, router, &limits, stopping).await })
     };
     let public = {
@@ -133,30 +139,50 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             request_timeout: config.http.request_timeout,
             started,
         };
-        api::grpc::public_routes(state, &config.grpc).await.map_err(|e| RunError::Start(e.to_string()))?
+        api::grpc::public_routes(state, &config.grpc)
+            .await
+            .map_err(|e| RunError::Start(e.to_string()))?
     };
     let mut grpc_server = {
         let host = Arc::new(PeerHost(place.clone()));
         let peers = PeerServer::service(consensus.clone(), store.clone(), place.tag(), host);
         let routes = public.routes.add_service(peers);
         let limits = config.grpc.clone();
-        tokio::spawn(async move { api::grpc::serve(grpc, routes, &limits, stopped(stopping)).await })
+        tokio::spawn(
+            async move { api::grpc::serve(grpc, routes, &limits, stopped(stopping)).await },
+        )
     };
-    let readiness = tokio::spawn(watch_readiness(service.clone(), metrics.clone(), public.health));
+    let readiness = tokio::spawn(watch_readiness(
+        service.clone(),
+        metrics.clone(),
+        public.health,
+    ));
 
     consensus.run();
     let findable = {
         let metrics = metrics.clone();
         let passing = move |nodes: usize| metrics.discovery_passing_nodes.set(nodes as i64);
-        tokio::spawn(cluster::stay_findable(place.clone(), discovery.clone(), passing))
+        tokio::spawn(cluster::stay_findable(
+            place.clone(),
+            discovery.clone(),
+            passing,
+        ))
     };
-    let mut settled = tokio::spawn(settle(place.clone(), consensus.clone(), discovery.clone(), config.discovery.expect, service.clone()));
+    let mut settled = tokio::spawn(settle(
+        place.clone(),
+        consensus.clone(),
+        discovery.clone(),
+        config.discovery.expect,
+        service.clone(),
+    ));
     let disk_size = tokio::spawn(watch_disk_size(store.clone(), metrics.clone()));
     let mut core = {
         let (consensus, observation) = (consensus.clone(), observation.clone());
         tokio::spawn(async move {
             let mut last_leader = None;
-            consensus.watch(|standing| observation.standing(standing, &mut last_leader)).await
+            consensus
+                .watch(|standing| observation.standing(standing, &mut last_leader))
+                .await
         })
     };
     tracing::info!(
@@ -199,8 +225,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     if outcome.is_ok() {
         leave(&service, &consensus, &discovery).await;
     }
-    // Nobody listens any more only when both interfaces ended by themselves.
-    drop(stop.send(true));
+    stop.send_replace(true);
     if outcome.is_ok() {
         drop(tokio::time::timeout(config.http.drain_timeout, &mut http_server).await);
         drop(tokio::time::timeout(config.http.drain_timeout, &mut grpc_server).await);
@@ -229,19 +254,34 @@ async fn leave(
 }
 
 /// Closing the store flushes what is queued.
-async fn close(store: DiskStore, consensus: Consensus<TokioRuntime, DiskStore>, service: Arc<Service>) {
+async fn close(
+    store: DiskStore,
+    consensus: Consensus<TokioRuntime, DiskStore>,
+    service: Arc<Service>,
+) {
     let closing = tokio::task::spawn_blocking(move || drop((consensus, service, store)));
     drop(tokio::time::timeout(CLOSE_PATIENCE, closing).await);
 }
 
 async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
-    TcpListener::bind(address).await.map_err(|reason| RunError::Listen { what, address, reason })
+    TcpListener::bind(address)
+        .await
+        .map_err(|reason| RunError::Listen {
+            what,
+            address,
+            reason,
+        })
 }
 
-async fn open_disk(config: &Config, observation: Arc<Observation>) -> Result<(IdentityFile, DiskStore), RunError> {
+async fn open_disk(
+    config: &Config,
+    observation: Arc<Observation>,
+) -> Result<(IdentityFile, DiskStore), RunError> {
     let dir = config.data_dir.clone();
-    let options =
-        StoreOptions { cache_bytes: config.storage.cache_bytes, reserve_bytes: config.storage.reserve_bytes };
+    let options = StoreOptions {
+        cache_bytes: config.storage.cache_bytes,
+        reserve_bytes: config.storage.reserve_bytes,
+    };
     let opened = tokio::task::spawn_blocking(move || {
         let identity = IdentityFile::open(&dir)?;
         let store = DiskStore::open(&dir, options, observation)?;
@@ -273,7 +313,11 @@ fn batch_limits(config: &Config) -> BatchLimits {
 
 fn wall_clock() -> Timestamp {
     // A clock before 1970 reads as 1970: the state machine only ever moves time forward.
-    Timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_millis() as u64))
+    Timestamp(
+        SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |d| d.as_millis() as u64),
+    )
 }
 
 fn member_status(place: &Place) -> MemberStatus {
@@ -319,7 +363,9 @@ async fn watch_disk_size(store: DiskStore, metrics: Arc<Metrics>) {
     loop {
         let store = store.clone();
         if let Ok(Ok(bytes)) = tokio::task::spawn_blocking(move || store.size_on_disk()).await {
-            metrics.log_disk_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+            metrics
+                .log_disk_bytes
+                .set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
         tokio::time::sleep(DISK_SIZE_EVERY).await;
     }
@@ -331,9 +377,10 @@ async fn stopped(mut stopping: watch::Receiver<bool>) {
 }
 
 async fn told_to_stop() -> &'static str {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         return std::future::pending().await;
     };
     tokio::select! {
