@@ -16,11 +16,14 @@ use super::router::Peers;
 use crate::consensus::network::{ClusterTag, MESSAGE_BYTES_MAX, addressed, channel};
 use crate::consensus::{Member, NodeId, ProposeError, ProposeResult, ReadPoint};
 
+/// By node id: the address that a connection was made for, and the connection.
+type Clients = HashMap<NodeId, (String, PeerClient<Channel>)>;
+
 /// Connections to the other nodes, one each, kept while the node is a member.
 #[derive(Clone)]
 pub struct GrpcPeers {
     cluster: ClusterTag,
-    clients: Arc<Mutex<HashMap<NodeId, (String, PeerClient<Channel>)>>>,
+    clients: Arc<Mutex<Clients>>,
 }
 
 /// More members than any cluster has: the table is cleared when it would grow past this.

@@ -107,7 +107,7 @@ impl<RT: Runtime, S: Storage, P: Peers> Router<RT, S, P> {
         key: Option<IdempotencyKey>,
         patience: Duration,
     ) -> Result<Reply, ServiceError> {
-        let ticket = self.sequencer.begin().ok_or(ServiceError::Overloaded)?;
+        let mut ticket = self.sequencer.begin().ok_or(ServiceError::Overloaded)?;
         let mut deadline = Deadline::<RT>::after(patience);
         // Whether some try may have reached the log.
         let mut maybe_executed = false;
@@ -117,14 +117,20 @@ impl<RT: Runtime, S: Storage, P: Peers> Router<RT, S, P> {
                 .await
             {
                 Ok(reply) => match reply.outcome {
+                    // The cluster has forgotten the session: nothing that is sent under it runs.
                     Outcome::Rejected(Rejection::RequestExpired) => {
-                        let origin = ticket.origin();
-                        self.sequencer.renew(origin.session, (self.draw_session)());
-                        return Err(ServiceError::OutcomeUnknown {
-                            waited: deadline.waited(),
-                        });
+                        let forgotten = ticket.origin().session;
+                        self.sequencer.renew(forgotten, (self.draw_session)());
+                        if maybe_executed {
+                            let waited = deadline.waited();
+                            return Err(ServiceError::OutcomeUnknown { waited });
+                        }
+                        ticket = self.sequencer.begin().ok_or(ServiceError::Overloaded)?;
                     }
-                    _ => return Ok(reply),
+                    _ => {
+                        ticket.applied();
+                        return Ok(reply);
+                    }
                 },
                 Err(ProposeError::Overloaded) if !maybe_executed => {
                     return Err(ServiceError::Overloaded);
