@@ -681,11 +681,13 @@ mod tests {
         assert!(restore.finish().is_err());
     }
 
+    type Damage<'a> = &'a dyn Fn(&mut Vec<Record>);
+
     // The records: 0 header, 1 definition, 2 instance, 3 and 4 keys, 5 session with 3 replies,
     // 9 session with 3 replies, 13 end.
     #[test]
     fn a_record_that_contradicts_another_is_refused_by_number() {
-        let cases: [(u64, &str, &dyn Fn(&mut Vec<Record>)); 16] = [
+        let cases: [(u64, &str, Damage); 16] = [
             (0, "the first record must be the header", &|it| {
                 drop(it.remove(0))
             }),

@@ -264,25 +264,25 @@ impl Model {
         };
         let current = state_name(&place.state);
         let revision = Revision(place.revision);
-        if let Some(expected) = command.expect_state.clone() {
-            if expected != current {
-                return Err(Rejection::StateMismatch {
-                    instance,
-                    expected,
-                    current,
-                    revision,
-                });
-            }
+        if let Some(expected) = command.expect_state.clone()
+            && expected != current
+        {
+            return Err(Rejection::StateMismatch {
+                instance,
+                expected,
+                current,
+                revision,
+            });
         }
-        if let Some(expected) = command.expect_revision {
-            if expected != revision {
-                return Err(Rejection::RevisionMismatch {
-                    instance,
-                    expected,
-                    current,
-                    revision,
-                });
-            }
+        if let Some(expected) = command.expect_revision
+            && expected != revision
+        {
+            return Err(Rejection::RevisionMismatch {
+                instance,
+                expected,
+                current,
+                revision,
+            });
         }
         let here: Vec<&Step> = STEPS
             .iter()
