@@ -142,7 +142,7 @@ impl Args for Settings {
                 KeyDefault::Derived(from) => format!(" [default: {from}]"),
                 KeyDefault::Required => " [required]".into(),
             };
-            let help = format!("{}{default} [env: {}]", key.doc, key.env);
+            let help = format!("{}{default} [env: {}]", key.doc, key.env).replace('`', "");
             command.arg(
                 Arg::new(key.flag)
                     .long(key.flag)

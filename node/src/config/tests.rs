@@ -200,7 +200,7 @@ fn durations_need_a_unit_and_stay_within_bounds() {
     assert!(heartbeat("100").contains("expected a duration with its unit"));
     assert!(heartbeat("-1s").contains("expected a duration"));
     assert!(heartbeat("1ms").contains("must be between 5ms and 1m"));
-    assert!(heartbeat("99999999999years").contains("expected a duration"));
+    assert!(heartbeat("99999999999years").contains("must be between"));
     assert!(
         fault(&[("LOCKSTEP_CONSUL_DEREGISTER_AFTER", "59s")]).contains("must be between 1m and")
     );
