@@ -38,7 +38,10 @@ impl FromStr for Address {
     fn from_str(value: &str) -> Result<Self, InvalidAddress> {
         parse(value)
             .map(|address| Self(address.to_owned()))
-            .map_err(|reason| InvalidAddress { value: value.chars().take(80).collect(), reason })
+            .map_err(|reason| InvalidAddress {
+                value: value.chars().take(80).collect(),
+                reason,
+            })
     }
 }
 
@@ -61,10 +64,13 @@ fn parse(value: &str) -> Result<&str, &'static str> {
     if host.contains(':') && !(host.starts_with('[') && host.ends_with(']')) {
         return Err("an IPv6 address goes in brackets: [::1]:4333");
     }
-    if !port.bytes().all(|b| b.is_ascii_digit()) || !port.parse::<u16>().is_ok_and(|port| port > 0) {
+    if !port.bytes().all(|b| b.is_ascii_digit()) || !port.parse::<u16>().is_ok_and(|port| port > 0)
+    {
         return Err("the port must be a number from 1 to 65535");
     }
-    let uri = format!("http://{address}").parse::<Uri>().map_err(|_| "the host is not a name or an IP address")?;
+    let uri = format!("http://{address}")
+        .parse::<Uri>()
+        .map_err(|_| "the host is not a name or an IP address")?;
     // Rules out user names, paths and queries: what is dialled is what was written.
     match uri.authority() {
         Some(authority) if authority.as_str() == address && !address.contains('@') => Ok(address),
@@ -84,7 +90,10 @@ mod tests {
             ("http://node1.example:4333/", "node1.example:4333"),
             ("[::1]:4333", "[::1]:4333"),
         ] {
-            assert_eq!(written.parse::<Address>().map(|a| a.to_string()).as_deref(), Ok(meant));
+            assert_eq!(
+                written.parse::<Address>().map(|a| a.to_string()).as_deref(),
+                Ok(meant)
+            );
         }
     }
 
@@ -107,7 +116,9 @@ mod tests {
         ] {
             let refused = written.parse::<Address>();
             assert!(
-                refused.as_ref().is_err_and(|e| e.to_string().contains(part)),
+                refused
+                    .as_ref()
+                    .is_err_and(|e| e.to_string().contains(part)),
                 "{written:?} gave {refused:?}"
             );
         }

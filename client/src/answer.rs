@@ -53,12 +53,21 @@ pub(crate) enum Execution {
 impl Failure {
     /// The request never left.
     pub(crate) fn not_sent(cause: String) -> Self {
-        Self { cause, execution: Execution::None, overloaded: false, retry_after: None, disconnected: true }
+        Self {
+            cause,
+            execution: Execution::None,
+            overloaded: false,
+            retry_after: None,
+            disconnected: true,
+        }
     }
 
     /// The request left, and nothing came back in time.
     pub(crate) fn no_answer(cause: String) -> Self {
-        Self { execution: Execution::Possible, ..Self::not_sent(cause) }
+        Self {
+            execution: Execution::Possible,
+            ..Self::not_sent(cause)
+        }
     }
 }
 
@@ -69,7 +78,9 @@ pub(crate) fn judge(status: Status) -> Verdict {
     let execution = match (code, status.code()) {
         (Some("unavailable" | "not_ready" | "overloaded"), _) => Execution::None,
         (Some("outcome_unknown"), _) => Execution::Possible,
-        (_, Code::InvalidArgument) => return Verdict::Final(Error::Invalid(status.message().to_owned())),
+        (_, Code::InvalidArgument) => {
+            return Verdict::Final(Error::Invalid(status.message().to_owned()));
+        }
         (_, Code::NotFound | Code::FailedPrecondition) => return Verdict::Final(refused(&status)),
         (_, Code::ResourceExhausted | Code::Unimplemented) => Execution::None,
         _ if never_connected(&status) => Execution::None,
@@ -93,7 +104,11 @@ fn metadata<'a>(status: &'a Status, key: &str) -> Option<&'a str> {
 }
 
 fn refused(status: &Status) -> Error {
-    let fallback = if status.code() == Code::NotFound { "not_found" } else { "failed_precondition" };
+    let fallback = if status.code() == Code::NotFound {
+        "not_found"
+    } else {
+        "failed_precondition"
+    };
     Error::Rejected(Box::new(Rejected {
         code: metadata(status, CODE_KEY).unwrap_or(fallback).to_owned(),
         message: status.message().to_owned(),
@@ -143,7 +158,9 @@ mod tests {
     fn status(grpc: Code, code: Option<&'static str>) -> Status {
         let mut status = Status::new(grpc, "said so");
         if let Some(code) = code {
-            status.metadata_mut().insert(CODE_KEY, code.parse().expect("a code is ASCII"));
+            status
+                .metadata_mut()
+                .insert(CODE_KEY, code.parse().expect("a code is ASCII"));
         }
         status
     }
@@ -157,14 +174,26 @@ mod tests {
 
     #[test]
     fn only_a_node_that_says_so_makes_it_certain_that_nothing_was_executed() {
-        assert_eq!(execution(Code::Unavailable, Some("unavailable")), Execution::None);
-        assert_eq!(execution(Code::Unavailable, Some("not_ready")), Execution::None);
-        assert_eq!(execution(Code::FailedPrecondition, Some("not_ready")), Execution::None);
+        assert_eq!(
+            execution(Code::Unavailable, Some("unavailable")),
+            Execution::None
+        );
+        assert_eq!(
+            execution(Code::Unavailable, Some("not_ready")),
+            Execution::None
+        );
+        assert_eq!(
+            execution(Code::FailedPrecondition, Some("not_ready")),
+            Execution::None
+        );
         assert_eq!(execution(Code::ResourceExhausted, None), Execution::None);
         assert_eq!(execution(Code::Unimplemented, None), Execution::None);
         // Made by a proxy or by the transport: the request may have got through.
         assert_eq!(execution(Code::Unavailable, None), Execution::Possible);
-        assert_eq!(execution(Code::DeadlineExceeded, Some("outcome_unknown")), Execution::Possible);
+        assert_eq!(
+            execution(Code::DeadlineExceeded, Some("outcome_unknown")),
+            Execution::Possible
+        );
         assert_eq!(execution(Code::DeadlineExceeded, None), Execution::Possible);
         assert_eq!(execution(Code::Internal, None), Execution::Possible);
     }
@@ -189,8 +218,12 @@ mod tests {
             ("18446744073709551615", Some(RETRY_AFTER_MAX)),
             ("soon", None),
         ] {
-            hinted.metadata_mut().insert(RETRY_AFTER_KEY, hint.parse().expect("ASCII"));
-            let Verdict::Retry(failure) = judge(hinted.clone()) else { panic!("not a retry") };
+            hinted
+                .metadata_mut()
+                .insert(RETRY_AFTER_KEY, hint.parse().expect("ASCII"));
+            let Verdict::Retry(failure) = judge(hinted.clone()) else {
+                panic!("not a retry")
+            };
             assert!(failure.overloaded);
             assert_eq!(failure.retry_after, meant);
         }

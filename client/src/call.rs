@@ -36,7 +36,11 @@ impl Attempt {
 }
 
 /// Makes one attempt at one node, connecting first if need be.
-pub(crate) async fn attempt<T, F, Fut>(slot: &Slot, allowance: Duration, send: &F) -> Result<T, Verdict>
+pub(crate) async fn attempt<T, F, Fut>(
+    slot: &Slot,
+    allowance: Duration,
+    send: &F,
+) -> Result<T, Verdict>
 where
     F: Fn(Attempt) -> Fut,
     Fut: Future<Output = Result<T, Verdict>>,
@@ -45,15 +49,27 @@ where
     let connection = match tokio::time::timeout_at(end, slot.connect()).await {
         Ok(Ok(connection)) => connection,
         Ok(Err(cause)) => return Err(Verdict::Retry(Failure::not_sent(cause))),
-        Err(_) => return Err(Verdict::Retry(Failure::not_sent("no connection in time".to_owned()))),
+        Err(_) => {
+            return Err(Verdict::Retry(Failure::not_sent(
+                "no connection in time".to_owned(),
+            )));
+        }
     };
     let allowance = end.saturating_duration_since(Instant::now());
-    let sent = send(Attempt { channel: connection.channel.clone(), allowance });
+    let sent = send(Attempt {
+        channel: connection.channel.clone(),
+        allowance,
+    });
     let result = match tokio::time::timeout_at(end, sent).await {
         Ok(result) => result,
-        Err(_) => Err(Verdict::Retry(Failure::no_answer("no answer in time".to_owned()))),
+        Err(_) => Err(Verdict::Retry(Failure::no_answer(
+            "no answer in time".to_owned(),
+        ))),
     };
-    if let Err(Verdict::Retry(Failure { disconnected: true, .. })) = &result {
+    if let Err(Verdict::Retry(Failure {
+        disconnected: true, ..
+    })) = &result
+    {
         slot.disconnect(&connection).await;
     }
     result
@@ -78,7 +94,9 @@ where
         course.discover(endpoints).await;
         let round = endpoints.round();
         for slot in &round {
-            let Some(allowance) = course.allowance(round.len()) else { return Err(course.give_up(key)) };
+            let Some(allowance) = course.allowance(round.len()) else {
+                return Err(course.give_up(key));
+            };
             match attempt(slot, allowance, &send).await {
                 Ok(answer) => {
                     endpoints.prefer(slot);
@@ -89,7 +107,10 @@ where
                     return Err(error);
                 }
                 Err(Verdict::BadAnswer(reason)) => {
-                    return Err(Error::BadAnswer { endpoint: slot.address.clone(), reason });
+                    return Err(Error::BadAnswer {
+                        endpoint: slot.address.clone(),
+                        reason,
+                    });
                 }
                 Err(Verdict::Retry(failure)) => {
                     if !course.failed(endpoints, slot, failure).await {
@@ -145,7 +166,11 @@ impl Course {
     /// ask, so that one that hangs does not use up the whole call.
     fn allowance(&self, nodes: usize) -> Option<Duration> {
         let remaining = self.remaining();
-        let allowance = if nodes > 1 { (remaining / 2).max(Duration::from_millis(100)) } else { remaining };
+        let allowance = if nodes > 1 {
+            (remaining / 2).max(Duration::from_millis(100))
+        } else {
+            remaining
+        };
         (remaining >= ATTEMPT_MIN).then_some(allowance.min(remaining))
     }
 
@@ -167,7 +192,10 @@ impl Course {
 
     fn note(&mut self, endpoint: &Address, cause: String) {
         self.tried.retain(|tried| tried.endpoint != *endpoint);
-        self.tried.push(Tried { endpoint: endpoint.clone(), cause });
+        self.tried.push(Tried {
+            endpoint: endpoint.clone(),
+            cause,
+        });
     }
 
     /// Waits before the next round, each time about twice as long.
@@ -187,9 +215,19 @@ impl Course {
     }
 
     fn give_up(self, key: Option<&IdempotencyKey>) -> Error {
-        let Self { timeout, tried, undiscovered, execution, .. } = self;
+        let Self {
+            timeout,
+            tried,
+            undiscovered,
+            execution,
+            ..
+        } = self;
         match (key, execution, undiscovered) {
-            (Some(key), Execution::Possible, _) => Error::OutcomeUnknown { key: key.clone(), timeout, tried },
+            (Some(key), Execution::Possible, _) => Error::OutcomeUnknown {
+                key: key.clone(),
+                timeout,
+                tried,
+            },
             (_, _, Some(error)) if tried.is_empty() => Error::Discovery(error),
             _ => Error::Unavailable { timeout, tried },
         }

@@ -20,7 +20,9 @@ use crate::consul::Directory;
 use crate::endpoints::{Endpoints, Registry, Slot};
 use crate::error::{DiscoveryError, Error, Rejected, Tried};
 use crate::survey;
-use crate::types::{Consistency, Leader, NodeStatus, Read, Transition, TransitionCall, transition_outcome};
+use crate::types::{
+    Consistency, Leader, NodeStatus, Read, Transition, TransitionCall, transition_outcome,
+};
 
 /// How long a call may take unless the builder says otherwise.
 pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
@@ -42,7 +44,7 @@ pub struct Client {
 pub struct Builder {
     endpoints: Vec<String>,
     consul: Option<Consul>,
-    consul_token: Option<String>,
+    consul_token: Option<Token>,
     timeout: Duration,
 }
 
@@ -53,6 +55,16 @@ struct Consul {
     tag: Option<String>,
 }
 
+/// A secret, kept out of logs.
+#[derive(Clone)]
+struct Token(String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
+}
+
 impl Builder {
     /// Nodes to ask, `host:port` of their gRPC interfaces. The first is asked first.
     pub fn endpoints<I>(mut self, endpoints: I) -> Self
@@ -60,21 +72,30 @@ impl Builder {
         I: IntoIterator,
         I::Item: ToString,
     {
-        self.endpoints.extend(endpoints.into_iter().map(|endpoint| endpoint.to_string()));
+        self.endpoints
+            .extend(endpoints.into_iter().map(|endpoint| endpoint.to_string()));
         self
     }
 
     /// Find nodes through the Consul agent at `address` (`http://host:port`): those that pass
     /// their health checks under this service name and tag. Adds to the endpoints given.
     pub fn consul(mut self, address: &str, service: &str, tag: Option<&str>) -> Self {
-        let (address, service, tag) = (address.to_owned(), service.to_owned(), tag.map(str::to_owned));
-        self.consul = Some(Consul { address, service, tag });
+        let (address, service, tag) = (
+            address.to_owned(),
+            service.to_owned(),
+            tag.map(str::to_owned),
+        );
+        self.consul = Some(Consul {
+            address,
+            service,
+            tag,
+        });
         self
     }
 
     /// The token to show to Consul.
     pub fn consul_token(mut self, token: Option<String>) -> Self {
-        self.consul_token = token;
+        self.consul_token = token.map(Token);
         self
     }
 
@@ -96,25 +117,49 @@ impl Builder {
             )));
         }
         if self.endpoints.is_empty() && self.consul.is_none() {
-            return Err(Error::Invalid("neither endpoints nor Consul are given".to_owned()));
+            return Err(Error::Invalid(
+                "neither endpoints nor Consul are given".to_owned(),
+            ));
         }
-        let fixed = self.endpoints.iter().map(|text| text.parse()).collect::<Result<_, _>>()?;
-        let token = self.consul_token;
+        let fixed = self
+            .endpoints
+            .iter()
+            .map(|text| text.parse())
+            .collect::<Result<_, _>>()?;
+        let token = self.consul_token.map(|Token(token)| token);
         let registry = self
             .consul
-            .map(|Consul { address, service, tag }| match Directory::new(&address, token) {
-                Ok(directory) => Ok(Registry { directory, service, tag }),
-                Err(fault) => Err(Error::Invalid(fault.to_string())),
-            })
+            .map(
+                |Consul {
+                     address,
+                     service,
+                     tag,
+                 }| match Directory::new(&address, token) {
+                    Ok(directory) => Ok(Registry {
+                        directory,
+                        service,
+                        tag,
+                    }),
+                    Err(fault) => Err(Error::Invalid(fault.to_string())),
+                },
+            )
             .transpose()?;
-        Ok(Client { endpoints: Arc::new(Endpoints::new(fixed, registry)), timeout: self.timeout })
+        Ok(Client {
+            endpoints: Arc::new(Endpoints::new(fixed, registry)),
+            timeout: self.timeout,
+        })
     }
 }
 
 impl Client {
     /// Starts with no endpoint and a timeout of 5 s.
     pub fn builder() -> Builder {
-        Builder { endpoints: Vec::new(), consul: None, consul_token: None, timeout: TIMEOUT_DEFAULT }
+        Builder {
+            endpoints: Vec::new(),
+            consul: None,
+            consul_token: None,
+            timeout: TIMEOUT_DEFAULT,
+        }
     }
 
     /// Reads an instance, and where it may go from its state.
@@ -122,20 +167,41 @@ impl Client {
     /// # Errors
     /// [`Error::Rejected`] when there is no such instance, [`Error::Unavailable`] when no node
     /// could answer in time.
-    pub async fn get(&self, instance: &InstanceId, consistency: Consistency) -> Result<Read, Error> {
+    pub async fn get(
+        &self,
+        instance: &InstanceId,
+        consistency: Consistency,
+    ) -> Result<Read, Error> {
         let consistency = match consistency {
             Consistency::Linearizable => v1::Consistency::Linearizable,
             Consistency::Stale => v1::Consistency::Stale,
         };
-        let message = v1::GetInstanceRequest { id: instance.to_string(), consistency: consistency.into() };
-        call::run(&self.endpoints, self.timeout, None, async |attempt: Attempt| {
-            let request = attempt.request(message.clone());
-            let response = MachinesClient::new(attempt.channel).get_instance(request).await.map_err(judge)?;
-            let v1::GetInstanceResponse { instance: found, applied_index } = response.into_inner();
-            let found = found.ok_or_else(|| Verdict::Final(no_instance(instance)))?;
-            let instance = found.try_into().map_err(Verdict::BadAnswer)?;
-            Ok(Read { instance, applied_index })
-        })
+        let message = v1::GetInstanceRequest {
+            id: instance.to_string(),
+            consistency: consistency.into(),
+        };
+        call::run(
+            &self.endpoints,
+            self.timeout,
+            None,
+            async |attempt: Attempt| {
+                let request = attempt.request(message.clone());
+                let response = MachinesClient::new(attempt.channel)
+                    .get_instance(request)
+                    .await
+                    .map_err(judge)?;
+                let v1::GetInstanceResponse {
+                    instance: found,
+                    applied_index,
+                } = response.into_inner();
+                let found = found.ok_or_else(|| Verdict::Final(no_instance(instance)))?;
+                let instance = found.try_into().map_err(Verdict::BadAnswer)?;
+                Ok(Read {
+                    instance,
+                    applied_index,
+                })
+            },
+        )
         .await
     }
 
@@ -150,18 +216,29 @@ impl Client {
             None => IdempotencyKey::new(format!("{:032x}", rand::random::<u128>()))?,
         };
         let message = transition.into_message(&key);
-        call::run(&self.endpoints, self.timeout, Some(&key), async |attempt: Attempt| {
-            let request = attempt.request(message.clone());
-            let response = MachinesClient::new(attempt.channel).transition(request).await.map_err(judge)?;
-            match transition_outcome(response.into_inner()).map_err(Verdict::BadAnswer)? {
-                Ok(made) => Ok(made),
-                // Says only that this copy was not executed: another copy may have been.
-                Err(rejected) if rejected.code == "request_expired" => {
-                    Err(Verdict::Retry(Failure { disconnected: false, ..Failure::no_answer(rejected.message) }))
+        call::run(
+            &self.endpoints,
+            self.timeout,
+            Some(&key),
+            async |attempt: Attempt| {
+                let request = attempt.request(message.clone());
+                let response = MachinesClient::new(attempt.channel)
+                    .transition(request)
+                    .await
+                    .map_err(judge)?;
+                match transition_outcome(response.into_inner()).map_err(Verdict::BadAnswer)? {
+                    Ok(made) => Ok(made),
+                    // Says only that this copy was not executed: another copy may have been.
+                    Err(rejected) if rejected.code == "request_expired" => {
+                        Err(Verdict::Retry(Failure {
+                            disconnected: false,
+                            ..Failure::no_answer(rejected.message)
+                        }))
+                    }
+                    Err(rejected) => Err(Verdict::Final(Error::Rejected(Box::new(rejected)))),
                 }
-                Err(rejected) => Err(Verdict::Final(Error::Rejected(Box::new(rejected)))),
-            }
-        })
+            },
+        )
         .await
     }
 
@@ -169,7 +246,11 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Unavailable`] when it does not answer.
-    pub async fn status(&self, endpoint: &Address, with_state_hash: bool) -> Result<NodeStatus, Error> {
+    pub async fn status(
+        &self,
+        endpoint: &Address,
+        with_state_hash: bool,
+    ) -> Result<NodeStatus, Error> {
         ask_status(&self.endpoints.at(endpoint), self.timeout, with_state_hash).await
     }
 
@@ -185,7 +266,10 @@ impl Client {
         self.discover(deadline).await?;
         let asked = self.endpoints.all().into_iter().map(async |slot| {
             let remaining = deadline.saturating_duration_since(Instant::now());
-            (slot.address.clone(), ask_status(&slot, remaining, with_state_hash).await)
+            (
+                slot.address.clone(),
+                ask_status(&slot, remaining, with_state_hash).await,
+            )
         });
         Ok(join_all(asked).await)
     }
@@ -202,7 +286,10 @@ impl Client {
                 return Ok(leader);
             }
             if deadline.saturating_duration_since(Instant::now()) <= LEADER_POLL {
-                return Err(Error::Unavailable { timeout: self.timeout, tried });
+                return Err(Error::Unavailable {
+                    timeout: self.timeout,
+                    tried,
+                });
             }
             tokio::time::sleep(LEADER_POLL).await;
         }
@@ -217,7 +304,10 @@ impl Client {
         let (answers, failures) = self.survey(deadline).await?;
         match survey::newest(&answers) {
             Some(view) => Ok(view.clone()),
-            None => Err(Error::Unavailable { timeout: self.timeout, tried: failures }),
+            None => Err(Error::Unavailable {
+                timeout: self.timeout,
+                tried: failures,
+            }),
         }
     }
 
@@ -237,9 +327,18 @@ impl Client {
                 Ok(leader)
             }
             failed => {
-                let cause = failed.ok().and_then(Result::err).unwrap_or_else(|| "no connection in time".to_owned());
-                let tried = vec![Tried { endpoint: address, cause }];
-                Err(Error::Unavailable { timeout: self.timeout, tried })
+                let cause = failed
+                    .ok()
+                    .and_then(Result::err)
+                    .unwrap_or_else(|| "no connection in time".to_owned());
+                let tried = vec![Tried {
+                    endpoint: address,
+                    cause,
+                }];
+                Err(Error::Unavailable {
+                    timeout: self.timeout,
+                    tried,
+                })
             }
         }
     }
@@ -252,7 +351,12 @@ impl Client {
             .endpoints
             .all()
             .into_iter()
-            .map(async |slot| (slot.address.clone(), ask_status(&slot, remaining, false).await))
+            .map(async |slot| {
+                (
+                    slot.address.clone(),
+                    ask_status(&slot, remaining, false).await,
+                )
+            })
             .collect();
         let (mut answers, mut failures) = (Vec::new(), Vec::new());
         while let Some((endpoint, answer)) = asked.next().await {
@@ -263,7 +367,10 @@ impl Client {
                     answers.push(answer);
                 }
                 Err(Error::Unavailable { tried, .. }) => failures.extend(tried),
-                Err(other) => failures.push(Tried { endpoint, cause: other.to_string() }),
+                Err(other) => failures.push(Tried {
+                    endpoint,
+                    cause: other.to_string(),
+                }),
             }
             if survey::is_settled(&answers) {
                 break;
@@ -283,25 +390,43 @@ impl Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let endpoints: Vec<_> = self.endpoints.all().iter().map(|slot| slot.address.to_string()).collect();
-        f.debug_struct("Client").field("endpoints", &endpoints).field("timeout", &self.timeout).finish()
+        let endpoints: Vec<_> = self
+            .endpoints
+            .all()
+            .iter()
+            .map(|slot| slot.address.to_string())
+            .collect();
+        f.debug_struct("Client")
+            .field("endpoints", &endpoints)
+            .field("timeout", &self.timeout)
+            .finish()
     }
 }
 
-async fn ask_status(slot: &Slot, allowance: Duration, with_state_hash: bool) -> Result<NodeStatus, Error> {
+async fn ask_status(
+    slot: &Slot,
+    allowance: Duration,
+    with_state_hash: bool,
+) -> Result<NodeStatus, Error> {
     let ask = async |attempt: Attempt| {
         let request = attempt.request(v1::StatusRequest { with_state_hash });
-        let response = ClusterClient::new(attempt.channel).status(request).await.map_err(judge)?;
+        let response = ClusterClient::new(attempt.channel)
+            .status(request)
+            .await
+            .map_err(judge)?;
         NodeStatus::try_from(response.into_inner()).map_err(Verdict::BadAnswer)
     };
     let endpoint = slot.address.clone();
-    call::attempt(slot, allowance, &ask).await.map_err(|verdict| match verdict {
-        Verdict::Final(error) => error,
-        Verdict::BadAnswer(reason) => Error::BadAnswer { endpoint, reason },
-        Verdict::Retry(Failure { cause, .. }) => {
-            Error::Unavailable { timeout: allowance, tried: vec![Tried { endpoint, cause }] }
-        }
-    })
+    call::attempt(slot, allowance, &ask)
+        .await
+        .map_err(|verdict| match verdict {
+            Verdict::Final(error) => error,
+            Verdict::BadAnswer(reason) => Error::BadAnswer { endpoint, reason },
+            Verdict::Retry(Failure { cause, .. }) => Error::Unavailable {
+                timeout: allowance,
+                tried: vec![Tried { endpoint, cause }],
+            },
+        })
 }
 
 fn no_instance(instance: &InstanceId) -> Error {

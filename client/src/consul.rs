@@ -40,9 +40,13 @@ impl Directory {
     /// An address that cannot be used.
     pub fn new(address: &str, _token: Option<String>) -> Result<Self, ConsulError> {
         if !address.starts_with("http://") {
-            return Err(ConsulError { address: address.to_owned() });
+            return Err(ConsulError {
+                address: address.to_owned(),
+            });
         }
-        Ok(Self { address: address.to_owned() })
+        Ok(Self {
+            address: address.to_owned(),
+        })
     }
 
     /// The passing instances of a service.
@@ -54,6 +58,8 @@ impl Directory {
         _name: &str,
         _tag: Option<&str>,
     ) -> Result<Vec<ServiceEntry>, ConsulError> {
-        Err(ConsulError { address: self.address.clone() })
+        Err(ConsulError {
+            address: self.address.clone(),
+        })
     }
 }

@@ -33,7 +33,10 @@ pub(crate) struct Connection {
 
 impl Slot {
     pub(crate) fn new(address: Address) -> Self {
-        Self { address, connection: Mutex::new(None) }
+        Self {
+            address,
+            connection: Mutex::new(None),
+        }
     }
 
     /// The connection, made now if there is none: a failure here means that nothing was sent,
@@ -53,7 +56,10 @@ impl Slot {
             .connect()
             .await
             .map_err(|error| root_cause(&error))?;
-        let connection = Connection { number: rand::random(), channel };
+        let connection = Connection {
+            number: rand::random(),
+            channel,
+        };
         *slot = Some(connection.clone());
         Ok(connection)
     }
@@ -61,7 +67,10 @@ impl Slot {
     /// Forgets a connection that failed, unless it was replaced meanwhile.
     pub(crate) async fn disconnect(&self, failed: &Connection) {
         let mut slot = self.connection.lock().await;
-        if slot.as_ref().is_some_and(|current| current.number == failed.number) {
+        if slot
+            .as_ref()
+            .is_some_and(|current| current.number == failed.number)
+        {
             *slot = None;
         }
     }
@@ -89,7 +98,11 @@ struct Known {
 
 impl Endpoints {
     pub(crate) fn new(fixed: Vec<Address>, registry: Option<Registry>) -> Self {
-        let endpoints = Self { fixed, registry, known: StdMutex::default() };
+        let endpoints = Self {
+            fixed,
+            registry,
+            known: StdMutex::default(),
+        };
         endpoints.replace(Vec::new());
         endpoints
     }
@@ -101,14 +114,27 @@ impl Endpoints {
 
     /// Asks Consul again. With no registry there is nothing to do.
     pub(crate) async fn refresh(&self, deadline: Instant) -> Result<(), DiscoveryError> {
-        let Some(Registry { directory, service, tag }) = &self.registry else { return Ok(()) };
-        let entries = tokio::time::timeout_at(deadline, directory.services(service, tag.as_deref()))
-            .await
-            .map_err(|_| DiscoveryError::TimedOut)??;
-        let mut found: Vec<Address> =
-            entries.iter().filter_map(|entry| entry.grpc_address.parse().ok()).collect();
+        let Some(Registry {
+            directory,
+            service,
+            tag,
+        }) = &self.registry
+        else {
+            return Ok(());
+        };
+        let entries =
+            tokio::time::timeout_at(deadline, directory.services(service, tag.as_deref()))
+                .await
+                .map_err(|_| DiscoveryError::TimedOut)??;
+        let mut found: Vec<Address> = entries
+            .iter()
+            .filter_map(|entry| entry.grpc_address.parse().ok())
+            .collect();
         if found.is_empty() {
-            return Err(DiscoveryError::Empty { service: service.clone(), tag: tag.clone() });
+            return Err(DiscoveryError::Empty {
+                service: service.clone(),
+                tag: tag.clone(),
+            });
         }
         // Consul gives everyone the same order: without this, every client would ask the same node.
         found.shuffle(&mut rand::rng());
@@ -132,7 +158,8 @@ impl Endpoints {
     pub(crate) fn at(&self, address: &Address) -> Arc<Slot> {
         let known = self.known();
         let slot = known.slots.iter().find(|slot| slot.address == *address);
-        slot.cloned().unwrap_or_else(|| Arc::new(Slot::new(address.clone())))
+        slot.cloned()
+            .unwrap_or_else(|| Arc::new(Slot::new(address.clone())))
     }
 
     /// Starts the following calls at this node.
@@ -146,7 +173,11 @@ impl Endpoints {
     /// Like [`prefer`](Self::prefer), for a node that may be new.
     pub(crate) fn adopt(&self, slot: &Arc<Slot>) {
         let mut known = self.known();
-        if !known.slots.iter().any(|other| other.address == slot.address) {
+        if !known
+            .slots
+            .iter()
+            .any(|other| other.address == slot.address)
+        {
             known.slots.push(slot.clone());
         }
         drop(known);
@@ -169,12 +200,18 @@ impl Endpoints {
             if slots.iter().any(|slot| slot.address == *address) {
                 continue;
             }
-            let kept = known.slots.iter().find(|slot| slot.address == *address).cloned();
+            let kept = known
+                .slots
+                .iter()
+                .find(|slot| slot.address == *address)
+                .cloned();
             slots.push(kept.unwrap_or_else(|| Arc::new(Slot::new(address.clone()))));
         }
         let preferred = known.slots.get(known.preferred).cloned();
         known.slots = slots;
-        known.preferred = preferred.and_then(|slot| known.position(&slot)).unwrap_or(0);
+        known.preferred = preferred
+            .and_then(|slot| known.position(&slot))
+            .unwrap_or(0);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -184,7 +221,9 @@ impl Endpoints {
 
 impl Known {
     fn position(&self, slot: &Arc<Slot>) -> Option<usize> {
-        self.slots.iter().position(|other| other.address == slot.address)
+        self.slots
+            .iter()
+            .position(|other| other.address == slot.address)
     }
 }
 
@@ -197,12 +236,24 @@ mod tests {
     }
 
     fn order(endpoints: &Endpoints) -> Vec<String> {
-        endpoints.round().iter().map(|slot| slot.address.to_string()).collect()
+        endpoints
+            .round()
+            .iter()
+            .map(|slot| slot.address.to_string())
+            .collect()
     }
 
     #[test]
     fn calls_start_at_the_node_that_answered_and_move_on_from_one_that_failed() {
-        let endpoints = Endpoints::new(vec![address("a:1"), address("b:1"), address("a:1"), address("c:1")], None);
+        let endpoints = Endpoints::new(
+            vec![
+                address("a:1"),
+                address("b:1"),
+                address("a:1"),
+                address("c:1"),
+            ],
+            None,
+        );
         assert_eq!(order(&endpoints), ["a:1", "b:1", "c:1"]);
         let c = endpoints.at(&address("c:1"));
         endpoints.prefer(&c);

@@ -43,6 +43,6 @@ pub use types::{
 };
 
 pub use lockstep_machine::{
-    EventName, IdempotencyKey, InstanceId, InvalidName, Revision, StateName, Timestamp, Transitioned, Trigger,
-    Version,
+    EventName, IdempotencyKey, InstanceId, InvalidName, Revision, StateName, Timestamp,
+    Transitioned, Trigger, Version,
 };

@@ -5,7 +5,9 @@ use crate::types::{Leader, NodeStatus, Role};
 /// Whether further answers could not change who leads: a majority of the voters agree on the
 /// newest term's leader, and that leader is among them.
 pub(crate) fn is_settled(answers: &[NodeStatus]) -> bool {
-    let Some(newest) = newest(answers) else { return false };
+    let Some(newest) = newest(answers) else {
+        return false;
+    };
     let voters = newest.members.iter().filter(|member| member.voter).count();
     let agreeing = answers
         .iter()
@@ -20,15 +22,27 @@ pub(crate) fn is_settled(answers: &[NodeStatus]) -> bool {
 pub(crate) fn leader(answers: &[NodeStatus]) -> Option<Leader> {
     let view = newest(answers)?;
     let id = view.leader_id?;
-    let known = view.members.iter().chain([&view.node]).find(|member| member.id == id)?;
-    Some(Leader { member: known.clone(), term: view.term })
+    let known = view
+        .members
+        .iter()
+        .chain([&view.node])
+        .find(|member| member.id == id)?;
+    Some(Leader {
+        member: known.clone(),
+        term: view.term,
+    })
 }
 
 /// The answer that knows most: of the newest term, the leader's own before one that names a
 /// leader before the rest.
 pub(crate) fn newest(answers: &[NodeStatus]) -> Option<&NodeStatus> {
     answers.iter().max_by_key(|answer| {
-        (answer.term, answer.role == Role::Leader, answer.leader_id.is_some(), answer.applied_index)
+        (
+            answer.term,
+            answer.role == Role::Leader,
+            answer.leader_id.is_some(),
+            answer.applied_index,
+        )
     })
 }
 
@@ -38,12 +52,22 @@ mod tests {
     use lockstep_proto::v1;
 
     fn answer(id: u64, term: u64, leader_id: Option<u64>) -> NodeStatus {
-        let member = |id| v1::Member { id, name: format!("node{id}"), voter: true, ..Default::default() };
+        let member = |id| v1::Member {
+            id,
+            name: format!("node{id}"),
+            voter: true,
+            ..Default::default()
+        };
         v1::StatusResponse {
             node: Some(member(id)),
             term,
             leader_id,
-            role: if leader_id == Some(id) { v1::Role::Leader } else { v1::Role::Follower }.into(),
+            role: if leader_id == Some(id) {
+                v1::Role::Leader
+            } else {
+                v1::Role::Follower
+            }
+            .into(),
             members: (1..=3).map(member).collect(),
             ..Default::default()
         }
@@ -53,7 +77,11 @@ mod tests {
 
     #[test]
     fn the_newest_term_says_who_leads() {
-        let answers = [answer(1, 4, Some(1)), answer(2, 5, Some(3)), answer(3, 5, Some(3))];
+        let answers = [
+            answer(1, 4, Some(1)),
+            answer(2, 5, Some(3)),
+            answer(3, 5, Some(3)),
+        ];
         let leader = leader(&answers).expect("a leader is known");
         assert_eq!((leader.member.name.as_str(), leader.term), ("node3", 5));
     }

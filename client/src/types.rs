@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use lockstep_machine::{
-    EventName, IdempotencyKey, InstanceId, Revision, StateName, Timestamp, Transitioned, Trigger, Version,
+    EventName, IdempotencyKey, InstanceId, Revision, StateName, Timestamp, Transitioned, Trigger,
+    Version,
 };
 use lockstep_proto::v1;
 
@@ -72,7 +73,13 @@ impl TransitionCall {
 
     /// By whatever names the transition.
     pub fn by(instance: &InstanceId, trigger: Trigger) -> Self {
-        Self { instance: instance.clone(), trigger, expect_state: None, expect_revision: None, key: None }
+        Self {
+            instance: instance.clone(),
+            trigger,
+            expect_state: None,
+            expect_revision: None,
+            key: None,
+        }
     }
 
     /// Refuse unless the instance is in this state.
@@ -250,7 +257,10 @@ pub(crate) fn transition_outcome(
     use v1::transition_response::Outcome;
     let replayed = wire.replayed;
     match wire.outcome.ok_or("the answer has no outcome")? {
-        Outcome::Transitioned(made) => Ok(Ok(Transition { made: transitioned(made)?, replayed })),
+        Outcome::Transitioned(made) => Ok(Ok(Transition {
+            made: transitioned(made)?,
+            replayed,
+        })),
         Outcome::Rejected(rejected) => Ok(Err(Rejected {
             code: rejected.code,
             message: rejected.message,
@@ -271,7 +281,10 @@ fn transitioned(wire: v1::Transitioned) -> Result<Transitioned, Unreadable> {
         version: Version(wire.version),
         from: parsed("transitioned.from", &wire.from)?,
         to: parsed("transitioned.to", &wire.to)?,
-        event: wire.event.map(|event| parsed("transitioned.event", &event)).transpose()?,
+        event: wire
+            .event
+            .map(|event| parsed("transitioned.event", &event))
+            .transpose()?,
         revision: Revision(wire.revision),
         at: Timestamp(wire.at_ms),
     })
@@ -279,8 +292,22 @@ fn transitioned(wire: v1::Transitioned) -> Result<Transitioned, Unreadable> {
 
 impl From<v1::Member> for Member {
     fn from(wire: v1::Member) -> Self {
-        let v1::Member { id, name, grpc_address, http_address, voter, matched_index } = wire;
-        Self { id, name, grpc_address, http_address, voter, matched_index }
+        let v1::Member {
+            id,
+            name,
+            grpc_address,
+            http_address,
+            voter,
+            matched_index,
+        } = wire;
+        Self {
+            id,
+            name,
+            grpc_address,
+            http_address,
+            voter,
+            matched_index,
+        }
     }
 }
 
@@ -297,7 +324,10 @@ impl TryFrom<v1::StatusResponse> for NodeStatus {
         };
         Ok(Self {
             cluster_id: wire.cluster_id,
-            node: wire.node.ok_or("the answer does not say which node it is from")?.into(),
+            node: wire
+                .node
+                .ok_or("the answer does not say which node it is from")?
+                .into(),
             version: wire.version,
             build_date: wire.build_date,
             uptime: Duration::from_millis(wire.uptime_ms),

@@ -14,7 +14,10 @@ fn instance() -> InstanceId {
 }
 
 fn to(state: &str) -> TransitionCall {
-    TransitionCall::to(&instance(), StateName::new(state).expect("a test state is valid"))
+    TransitionCall::to(
+        &instance(),
+        StateName::new(state).expect("a test state is valid"),
+    )
 }
 
 fn client<E: ToString>(endpoints: impl IntoIterator<Item = E>, timeout_ms: u64) -> Client {
@@ -44,9 +47,15 @@ async fn a_dead_endpoint_is_passed_over_and_the_one_that_answers_is_kept() {
     let node = Node::start([Answer::Done, Answer::Done]).await;
     let dead = closed_port();
     let client = client([dead.as_str(), &node.address], 5000);
-    let moved = client.transition(to("second")).await.expect("the second endpoint answers");
+    let moved = client
+        .transition(to("second"))
+        .await
+        .expect("the second endpoint answers");
     assert_eq!(moved.made.to.as_str(), "second");
-    client.transition(to("third")).await.expect("it answers again");
+    client
+        .transition(to("third"))
+        .await
+        .expect("it answers again");
     assert_eq!(node.requests().len(), 2);
 }
 
@@ -55,7 +64,10 @@ async fn a_refusal_to_serve_is_tried_elsewhere_under_the_same_key() {
     let first = Node::start([Answer::Unavailable]).await;
     let second = Node::start([Answer::Done]).await;
     let client = client([&first.address, &second.address], 5000);
-    client.transition(to("second")).await.expect("the second node answers");
+    client
+        .transition(to("second"))
+        .await
+        .expect("the second node answers");
     let (one, other) = (first.requests(), second.requests());
     assert_eq!((one.len(), other.len()), (1, 1));
     let key = one[0].key.clone().expect("the client drew a key");
@@ -67,10 +79,17 @@ async fn a_refusal_to_serve_is_tried_elsewhere_under_the_same_key() {
 async fn a_single_node_is_asked_again_until_it_serves() {
     let node = Node::start([Answer::Unavailable, Answer::Unavailable, Answer::Done]).await;
     let client = client([&node.address], 5000);
-    client.transition(to("second")).await.expect("the third attempt is answered");
+    client
+        .transition(to("second"))
+        .await
+        .expect("the third attempt is answered");
     let requests = node.requests();
     assert_eq!(requests.len(), 3);
-    assert!(requests.iter().all(|request| request.key == requests[0].key));
+    assert!(
+        requests
+            .iter()
+            .all(|request| request.key == requests[0].key)
+    );
 }
 
 #[tokio::test]
@@ -80,8 +99,15 @@ async fn two_calls_have_two_keys_and_a_callers_key_is_kept() {
     client.transition(to("second")).await.expect("answered");
     client.transition(to("second")).await.expect("answered");
     let key = IdempotencyKey::new("order-42").expect("valid");
-    client.transition(to("second").idempotency_key(key)).await.expect("answered");
-    let keys: Vec<_> = node.requests().into_iter().map(|request| request.key).collect();
+    client
+        .transition(to("second").idempotency_key(key))
+        .await
+        .expect("answered");
+    let keys: Vec<_> = node
+        .requests()
+        .into_iter()
+        .map(|request| request.key)
+        .collect();
     assert_ne!(keys[0], keys[1]);
     assert_eq!(keys[2].as_deref(), Some("order-42"));
 }
@@ -91,7 +117,10 @@ async fn a_node_that_hangs_leaves_time_for_another() {
     let hung = Node::start([Answer::Hang]).await;
     let healthy = Node::start([Answer::Done]).await;
     let client = client([&hung.address, &healthy.address], 1000);
-    client.transition(to("second")).await.expect("the healthy node answers");
+    client
+        .transition(to("second"))
+        .await
+        .expect("the healthy node answers");
     assert_eq!(hung.requests()[0].key, healthy.requests()[0].key);
 }
 
@@ -101,13 +130,18 @@ async fn one_deadline_holds_for_the_whole_call_and_the_node_is_told_of_it() {
     let other = Node::start([Answer::Hang, Answer::Hang, Answer::Hang]).await;
     let client = client([&one.address, &other.address], 600);
     let start = Instant::now();
-    let error = client.transition(to("second")).await.expect_err("nobody answers");
+    let error = client
+        .transition(to("second"))
+        .await
+        .expect_err("nobody answers");
     let took = start.elapsed();
     assert!(took < Duration::from_millis(1100), "it took {took:?}");
     assert!(took > Duration::from_millis(500), "it took {took:?}");
     let request = one.requests().remove(0);
     assert!(request.timeout.expect("grpc-timeout is sent") <= Duration::from_millis(600));
-    let Error::OutcomeUnknown { key, tried, .. } = error else { panic!("{error}") };
+    let Error::OutcomeUnknown { key, tried, .. } = error else {
+        panic!("{error}")
+    };
     assert_eq!(Some(key.as_str()), request.key.as_deref());
     assert_eq!(tried.len(), 2);
 }
@@ -115,16 +149,23 @@ async fn one_deadline_holds_for_the_whole_call_and_the_node_is_told_of_it() {
 #[tokio::test]
 async fn a_read_that_hangs_is_unavailable_for_it_changes_nothing() {
     let node = Node::start([Answer::Hang]).await;
-    let error = client([&node.address], 300).get(&instance(), Consistency::Linearizable).await;
+    let error = client([&node.address], 300)
+        .get(&instance(), Consistency::Linearizable)
+        .await;
     assert!(matches!(error, Err(Error::Unavailable { .. })), "{error:?}");
 }
 
 #[tokio::test]
 async fn with_nobody_there_nothing_was_executed() {
     let dead = closed_port();
-    let error = client([&dead], 300).transition(to("second")).await.expect_err("nobody is there");
+    let error = client([&dead], 300)
+        .transition(to("second"))
+        .await
+        .expect_err("nobody is there");
     let text = error.to_string();
-    let Error::Unavailable { tried, .. } = error else { panic!("{text}") };
+    let Error::Unavailable { tried, .. } = error else {
+        panic!("{text}")
+    };
     assert_eq!(tried.len(), 1);
     assert!(text.contains(&dead) && text.contains("refused"), "{text}");
 }
@@ -134,13 +175,19 @@ async fn a_possible_execution_is_not_forgotten_when_later_attempts_are_refused()
     let node = Node::start([Answer::OutcomeUnknown]).await;
     let error = client([&node.address], 400).transition(to("second")).await;
     assert!(node.requests().len() > 1, "it was asked again");
-    assert!(matches!(error, Err(Error::OutcomeUnknown { .. })), "{error:?}");
+    assert!(
+        matches!(error, Err(Error::OutcomeUnknown { .. })),
+        "{error:?}"
+    );
 }
 
 #[tokio::test]
 async fn an_unknown_outcome_is_learnt_by_asking_again() {
     let node = Node::start([Answer::OutcomeUnknown, Answer::Replayed]).await;
-    let moved = client([&node.address], 5000).transition(to("second")).await.expect("learnt");
+    let moved = client([&node.address], 5000)
+        .transition(to("second"))
+        .await
+        .expect("learnt");
     assert!(moved.replayed);
     let requests = node.requests();
     assert_eq!(requests[0].key, requests[1].key);
@@ -148,15 +195,27 @@ async fn an_unknown_outcome_is_learnt_by_asking_again() {
 
 #[tokio::test]
 async fn an_overloaded_cluster_is_left_alone_for_as_long_as_it_asks() {
-    let node = Node::start([Answer::Overloaded { retry_after_ms: 300 }, Answer::Done]).await;
+    let node = Node::start([
+        Answer::Overloaded {
+            retry_after_ms: 300,
+        },
+        Answer::Done,
+    ])
+    .await;
     let start = Instant::now();
-    client([&node.address], 5000).transition(to("second")).await.expect("answered later");
+    client([&node.address], 5000)
+        .transition(to("second"))
+        .await
+        .expect("answered later");
     assert!(start.elapsed() >= Duration::from_millis(300));
 }
 
 #[tokio::test]
 async fn an_overloaded_cluster_that_asks_for_more_time_than_there_is_ends_the_call() {
-    let node = Node::start([Answer::Overloaded { retry_after_ms: 60_000 }]).await;
+    let node = Node::start([Answer::Overloaded {
+        retry_after_ms: 60_000,
+    }])
+    .await;
     let start = Instant::now();
     let error = client([&node.address], 5000).transition(to("second")).await;
     assert!(matches!(error, Err(Error::Unavailable { .. })), "{error:?}");
@@ -166,8 +225,12 @@ async fn an_overloaded_cluster_that_asks_for_more_time_than_there_is_ends_the_ca
 #[tokio::test]
 async fn a_rejection_is_final_and_says_what_is_allowed() {
     let node = Node::start([Answer::Rejected]).await;
-    let error = client([&node.address, &closed_port()], 5000).transition(to("second")).await;
-    let Err(Error::Rejected(rejected)) = error else { panic!("{error:?}") };
+    let error = client([&node.address, &closed_port()], 5000)
+        .transition(to("second"))
+        .await;
+    let Err(Error::Rejected(rejected)) = error else {
+        panic!("{error:?}")
+    };
     assert_eq!(rejected.code, "illegal_transition");
     assert_eq!(rejected.allowed, [StateName::new("first").expect("valid")]);
     assert_eq!(node.requests().len(), 1);
@@ -185,7 +248,9 @@ async fn a_broken_rule_is_not_asked_about_twice() {
 async fn an_answer_against_the_contract_is_reported_with_its_sender() {
     let node = Node::start([Answer::Nonsense]).await;
     let error = client([&node.address], 5000).transition(to("second")).await;
-    let Err(Error::BadAnswer { endpoint, .. }) = error else { panic!("{error:?}") };
+    let Err(Error::BadAnswer { endpoint, .. }) = error else {
+        panic!("{error:?}")
+    };
     assert_eq!(endpoint.as_str(), node.address);
 }
 
@@ -212,7 +277,10 @@ async fn the_leader_is_the_one_of_the_newest_term_and_can_be_preferred() {
     let client = client([&follower.address, &leader.address, &closed_port()], 5000);
     let found = client.prefer_leader().await.expect("there is a leader");
     assert_eq!((found.member.id, found.term), (2, 7));
-    client.transition(to("second")).await.expect("the leader answers");
+    client
+        .transition(to("second"))
+        .await
+        .expect("the leader answers");
     assert_eq!((follower.requests().len(), leader.requests().len()), (0, 1));
 }
 
@@ -220,7 +288,10 @@ async fn the_leader_is_the_one_of_the_newest_term_and_can_be_preferred() {
 async fn a_cluster_without_a_leader_is_asked_until_the_deadline() {
     let node = Node::start([]).await;
     node.set_status(1, 3, None);
-    let error = client([&node.address], 400).leader().await.expect_err("nobody leads");
+    let error = client([&node.address], 400)
+        .leader()
+        .await
+        .expect_err("nobody leads");
     assert!(error.to_string().contains("knows no leader"), "{error}");
 }
 
@@ -229,9 +300,20 @@ async fn every_endpoint_has_its_own_status_or_failure() {
     let node = Node::start([]).await;
     node.set_status(1, 3, None);
     let dead = closed_port();
-    let statuses = client([&dead, &node.address], 2000).statuses(true).await.expect("nothing to discover");
+    let statuses = client([&dead, &node.address], 2000)
+        .statuses(true)
+        .await
+        .expect("nothing to discover");
     assert_eq!(statuses[0].0.as_str(), dead);
     assert!(statuses[0].1.is_err());
-    assert_eq!(statuses[1].1.as_ref().map(|status| status.term).ok(), Some(3));
-    assert!(statuses[1].1.as_ref().is_ok_and(|status| status.state_hash.is_some()));
+    assert_eq!(
+        statuses[1].1.as_ref().map(|status| status.term).ok(),
+        Some(3)
+    );
+    assert!(
+        statuses[1]
+            .1
+            .as_ref()
+            .is_ok_and(|status| status.state_hash.is_some())
+    );
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use lockstep_proto::v1;
 use lockstep_proto::v1::cluster_server::{Cluster, ClusterServer};
 use lockstep_proto::v1::machines_server::{Machines, MachinesServer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -50,10 +50,15 @@ pub struct Node {
     server: JoinHandle<()>,
 }
 
-/// A port where nobody listens.
+/// A port where nobody listens, and nobody can begin to: it stays bound until the test ends.
 pub fn closed_port() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a port left");
-    listener.local_addr().expect("a bound socket has an address").to_string()
+    let socket = TcpSocket::new_v4().expect("a socket can be made");
+    socket
+        .bind(([127, 0, 0, 1], 0).into())
+        .expect("loopback has a port left");
+    let address = socket.local_addr().expect("a bound socket has an address");
+    std::mem::forget(socket);
+    address.to_string()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -67,8 +72,14 @@ impl Node {
 
     pub async fn start_at(address: &str, answers: impl IntoIterator<Item = Answer>) -> Self {
         let listener = TcpListener::bind(address).await.expect("the port is free");
-        let address = listener.local_addr().expect("a bound socket has an address").to_string();
-        let script = Arc::new(Script { answers: Mutex::new(answers.into_iter().collect()), ..Default::default() });
+        let address = listener
+            .local_addr()
+            .expect("a bound socket has an address")
+            .to_string();
+        let script = Arc::new(Script {
+            answers: Mutex::new(answers.into_iter().collect()),
+            ..Default::default()
+        });
         let (stop, stopped) = oneshot::channel::<()>();
         let service = Scripted(script.clone());
         let server = tokio::spawn(async move {
@@ -80,7 +91,12 @@ impl Node {
                 });
             serving.await.expect("the server runs");
         });
-        Self { address, script, stop, server }
+        Self {
+            address,
+            script,
+            stop,
+            server,
+        }
     }
 
     /// Stops the server and closes its connections.
@@ -105,14 +121,23 @@ impl Node {
             matched_index: None,
         };
         let mut members = vec![member(id, &self.address)];
-        members.extend(leader.filter(|(leader, _)| *leader != id).map(|(id, address)| member(id, address)));
+        members.extend(
+            leader
+                .filter(|(leader, _)| *leader != id)
+                .map(|(id, address)| member(id, address)),
+        );
         let leads = leader.is_some_and(|(leader, _)| leader == id);
         *lock(&self.script.status) = Some(v1::StatusResponse {
             cluster_id: "c1".to_owned(),
             node: members.first().cloned(),
             version: "9.8.7".to_owned(),
             build_date: "2020-01-01T00:00:00Z".to_owned(),
-            role: if leads { v1::Role::Leader } else { v1::Role::Follower }.into(),
+            role: if leads {
+                v1::Role::Leader
+            } else {
+                v1::Role::Follower
+            }
+            .into(),
             term,
             leader_id: leader.map(|(leader, _)| leader),
             members,
@@ -129,16 +154,27 @@ impl Node {
 struct Scripted(Arc<Script>);
 
 impl Scripted {
-    async fn next(&self, metadata: &tonic::metadata::MetadataMap, key: Option<String>) -> Result<Answer, Status> {
-        let timeout = metadata.get("grpc-timeout").and_then(|value| value.to_str().ok()).and_then(grpc_timeout);
+    async fn next(
+        &self,
+        metadata: &tonic::metadata::MetadataMap,
+        key: Option<String>,
+    ) -> Result<Answer, Status> {
+        let timeout = metadata
+            .get("grpc-timeout")
+            .and_then(|value| value.to_str().ok())
+            .and_then(grpc_timeout);
         lock(&self.0.asked).push(Asked { key, timeout });
-        let answer = lock(&self.0.answers).pop_front().unwrap_or(Answer::Unavailable);
+        let answer = lock(&self.0.answers)
+            .pop_front()
+            .unwrap_or(Answer::Unavailable);
         match answer {
             Answer::Unavailable => Err(coded(Code::Unavailable, "unavailable")),
             Answer::OutcomeUnknown => Err(coded(Code::DeadlineExceeded, "outcome_unknown")),
             Answer::Overloaded { retry_after_ms } => {
                 let mut status = coded(Code::ResourceExhausted, "overloaded");
-                status.metadata_mut().insert("retry-after-ms", retry_after_ms.into());
+                status
+                    .metadata_mut()
+                    .insert("retry-after-ms", retry_after_ms.into());
                 Err(status)
             }
             Answer::Invalid => Err(coded(Code::InvalidArgument, "invalid_argument")),
@@ -162,7 +198,10 @@ fn grpc_timeout(text: &str) -> Option<Duration> {
 
 fn coded(code: Code, text: &'static str) -> Status {
     let mut status = Status::new(code, text);
-    status.metadata_mut().insert("lockstep-code", tonic::metadata::MetadataValue::from_static(text));
+    status.metadata_mut().insert(
+        "lockstep-code",
+        tonic::metadata::MetadataValue::from_static(text),
+    );
     status
 }
 
@@ -193,14 +232,24 @@ impl Machines for Scripted {
     ) -> Result<Response<v1::TransitionResponse>, Status> {
         use v1::transition_request::Trigger;
         use v1::transition_response::Outcome;
-        let answer = self.next(request.metadata(), request.get_ref().idempotency_key.clone()).await?;
+        let answer = self
+            .next(
+                request.metadata(),
+                request.get_ref().idempotency_key.clone(),
+            )
+            .await?;
         let request = request.into_inner();
-        let Some(Trigger::To(to)) = request.trigger else { return Err(Status::unimplemented("events")) };
+        let Some(Trigger::To(to)) = request.trigger else {
+            return Err(Status::unimplemented("events"));
+        };
         let outcome = match answer {
             Answer::Nonsense => None,
             Answer::Rejected => Some(Outcome::Rejected(v1::Rejected {
                 code: "illegal_transition".to_owned(),
-                message: format!("{} cannot go from \"third\" to {to:?}; allowed from \"third\": first", request.id),
+                message: format!(
+                    "{} cannot go from \"third\" to {to:?}; allowed from \"third\": first",
+                    request.id
+                ),
                 current_state: Some("third".to_owned()),
                 current_revision: Some(9),
                 allowed: vec!["first".to_owned()],
@@ -215,17 +264,26 @@ impl Machines for Scripted {
                 at_ms: 1_700_000_000_000,
             })),
         };
-        Ok(Response::new(v1::TransitionResponse { outcome, replayed: matches!(answer, Answer::Replayed) }))
+        Ok(Response::new(v1::TransitionResponse {
+            outcome,
+            replayed: matches!(answer, Answer::Replayed),
+        }))
     }
 }
 
 #[tonic::async_trait]
 impl Cluster for Scripted {
-    async fn status(&self, request: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+    async fn status(
+        &self,
+        request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
         let Some(mut status) = lock(&self.0.status).clone() else {
             return Err(coded(Code::Unavailable, "unavailable"));
         };
-        status.state_hash = request.get_ref().with_state_hash.then(|| "0123456789abcdef".repeat(2));
+        status.state_hash = request
+            .get_ref()
+            .with_state_hash
+            .then(|| "0123456789abcdef".repeat(2));
         Ok(Response::new(status))
     }
 }
