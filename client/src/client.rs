@@ -44,7 +44,7 @@ pub struct Client {
 pub struct Builder {
     endpoints: Vec<String>,
     consul: Option<Consul>,
-    consul_token: Option<String>,
+    consul_token: Option<Token>,
     timeout: Duration,
 }
 
@@ -53,6 +53,16 @@ struct Consul {
     address: String,
     service: String,
     tag: Option<String>,
+}
+
+/// A secret, kept out of logs.
+#[derive(Clone)]
+struct Token(String);
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(hidden)")
+    }
 }
 
 impl Builder {
@@ -85,7 +95,7 @@ impl Builder {
 
     /// The token to show to Consul.
     pub fn consul_token(mut self, token: Option<String>) -> Self {
-        self.consul_token = token;
+        self.consul_token = token.map(Token);
         self
     }
 
@@ -116,7 +126,7 @@ impl Builder {
             .iter()
             .map(|text| text.parse())
             .collect::<Result<_, _>>()?;
-        let token = self.consul_token;
+        let token = self.consul_token.map(|Token(token)| token);
         let registry = self
             .consul
             .map(

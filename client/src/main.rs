@@ -1,2 +1,9 @@
-//! x
-fn main() {}
+//! `lockstep`: the command line of Lockstep.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -9,7 +9,7 @@ use std::time::Duration;
 use lockstep_proto::v1;
 use lockstep_proto::v1::cluster_server::{Cluster, ClusterServer};
 use lockstep_proto::v1::machines_server::{Machines, MachinesServer};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio_stream::wrappers::TcpListenerStream;
@@ -50,13 +50,15 @@ pub struct Node {
     server: JoinHandle<()>,
 }
 
-/// A port where nobody listens.
+/// A port where nobody listens, and nobody can begin to: it stays bound until the test ends.
 pub fn closed_port() -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("loopback has a port left");
-    listener
-        .local_addr()
-        .expect("a bound socket has an address")
-        .to_string()
+    let socket = TcpSocket::new_v4().expect("a socket can be made");
+    socket
+        .bind(([127, 0, 0, 1], 0).into())
+        .expect("loopback has a port left");
+    let address = socket.local_addr().expect("a bound socket has an address");
+    std::mem::forget(socket);
+    address.to_string()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
