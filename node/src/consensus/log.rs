@@ -128,7 +128,8 @@ impl<RT: Runtime, S: Storage> LogStore<RT, S> {
             .unwrap_or_else(|_| Err(io::Error::other("the store stopped before it answered")))
     }
 
-    /// Entries `from..to` from memory and, before that, the disk: stops early at `bytes_max`.
+    /// Entries `from..to` from memory and, before that, the disk: stops early at `bytes_max`. Begins
+    /// with the first there is.
     fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
         let memory_from = {
             let recent = self.inner.recent();
@@ -144,6 +145,10 @@ impl<RT: Runtime, S: Storage> LogStore<RT, S> {
             .inner
             .storage
             .read(from, to.min(memory_from), bytes_max)?;
+        if records.is_empty() && memory_from < to {
+            // What is in memory now may be on disk alone by the time it is looked for again.
+            return self.read(memory_from, to, bytes_max);
+        }
         records
             .into_iter()
             .map(|record| wire::decode_entry(record.bytes, record.index))
@@ -245,7 +250,15 @@ impl<RT: Runtime, S: Storage> RaftLogReader<Types<RT>> for LogStore<RT, S> {
         start: u64,
         end: u64,
     ) -> Result<Vec<EntryOf<Types<RT>>>, io::Error> {
-        self.read(start, end, READ_BYTES_MAX)
+        let mut entries = self.read(start, end, READ_BYTES_MAX)?;
+        // What was purged meanwhile must not leave a gap before the rest: openraft would send it.
+        if entries
+            .first()
+            .is_some_and(|first| first.log_id.index != start)
+        {
+            entries.clear();
+        }
+        Ok(entries)
     }
 
     async fn read_vote(&mut self) -> Result<Option<VoteOf<Types<RT>>>, io::Error> {
@@ -363,7 +376,8 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<RT, S> {
                     recent.bytes -= wire::entry_size(&entry);
                 }
             }
-            recent.last = last_log_id;
+            // Keeping what lies beyond the end adds nothing to it.
+            recent.last = recent.last.min(last_log_id).max(recent.purged);
         }
         self.wait(|storage, done| storage.truncate_after(last_log_id.map(|id| id.index), done))
             .await

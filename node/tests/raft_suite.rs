@@ -1,0 +1,51 @@
+//! openraft's own tests of a log and a state machine, on ours over the real disk.
+
+use std::sync::Arc;
+
+use lockstep_node::consensus::log::LogStore;
+use lockstep_node::consensus::state_machine::StateMachine;
+use lockstep_node::consensus::{Silent, Types};
+use lockstep_node::store::{DiskStore, NoObserver, StoreOptions};
+use openraft::StorageError;
+use openraft::testing::log::{StoreBuilder, Suite};
+use openraft_rt::AsyncRuntime as _;
+use openraft_rt_tokio::TokioRuntime;
+use tempfile::TempDir;
+
+type Log = LogStore<TokioRuntime, DiskStore>;
+type Machine = StateMachine<TokioRuntime, DiskStore>;
+
+/// Opens a store in a new folder for each test. Keeps `recent_bytes_max` of the log in memory.
+struct NewFolder {
+    recent_bytes_max: usize,
+}
+
+impl StoreBuilder<Types<TokioRuntime>, Log, Machine, TempDir> for NewFolder {
+    async fn build(&self) -> Result<(TempDir, Log, Machine), StorageError<Types<TokioRuntime>>> {
+        let folder = tempfile::tempdir().unwrap();
+        let options = StoreOptions {
+            cache_bytes: 1 << 20,
+            reserve_bytes: 0,
+        };
+        let disk = DiskStore::open(folder.path(), options, Arc::new(NoObserver)).unwrap();
+        let log = Log::open(disk.clone(), self.recent_bytes_max).unwrap();
+        let (machine, _) = Machine::open(disk, Arc::new(Silent)).await.unwrap();
+        Ok((folder, log, machine))
+    }
+}
+
+#[test]
+fn the_log_and_the_state_machine_keep_their_contract() {
+    let suite = Suite::test_all(NewFolder {
+        recent_bytes_max: 1 << 20,
+    });
+    TokioRuntime::new(2).block_on(suite).unwrap();
+}
+
+#[test]
+fn the_log_keeps_its_contract_when_it_is_read_from_disk() {
+    let suite = Suite::test_all(NewFolder {
+        recent_bytes_max: 0,
+    });
+    TokioRuntime::new(2).block_on(suite).unwrap();
+}
