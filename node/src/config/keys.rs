@@ -226,7 +226,7 @@ pub static KEYS: &[Key] = &[
         "Largest request body."
     ),
     key!(
-        "http.header_timeout", "LOCKSTEP_HTTP_HEADER_TIMEOUT", "http-header-timeout", Is("5s"),
+        "http.header_timeout", "LOCKSTEP_HTTP_HEADER_TIMEOUT", "http-header-timeout", Is("30s"),
         http.header_timeout: duration(ms(10), minutes(5)),
         "How long a client may take to send its request's head."
     ),
