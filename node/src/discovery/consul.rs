@@ -77,8 +77,8 @@ impl ConsulDiscovery {
         }
     }
 
-    /// Registers only what the agent does not hold already: registering anew would set the check
-    /// back to critical, and hide the node from the others until Consul runs it again.
+    /// Registers only what the agent does not hold already: registering starts the check's interval
+    /// over, so that a node announcing itself more often than that might never be checked.
     async fn register_if_needed(&self, wanted: &Registration) -> Result<(), DiscoveryError> {
         let (service, check) = self.held(wanted).await?;
         if let (Some(service), Some(check)) = (&service, &check)
@@ -86,17 +86,11 @@ impl ConsulDiscovery {
         {
             return Ok(());
         }
-        let status = check
-            .filter(|check| wanted.is_same_check(check))
-            .map(|check| check.status);
-        self.connection()
-            .call_raw(wanted.request(status.clone()))
-            .await?;
+        self.connection().call_raw(wanted.request()).await?;
         tracing::info!(
             id = wanted.id(),
             service = self.settings.service,
             was_known = service.is_some(),
-            status_kept = status,
             "consul_registered"
         );
         Ok(())

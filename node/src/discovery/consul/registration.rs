@@ -37,7 +37,6 @@ pub(super) struct HeldService {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct HeldCheck {
-    pub(super) status: String,
     #[serde(default)]
     notes: String,
 }
@@ -103,16 +102,12 @@ impl Registration {
             && service.port == u64::from(self.port)
             && service.tags.as_ref() == Some(&self.tags)
             && service.meta.as_ref() == Some(&self.meta)
-            && self.is_same_check(check)
+            && check.notes == self.check.notes
     }
 
-    /// Whether the agent runs the very check that this would register: then its verdict stands.
-    pub(super) fn is_same_check(&self, check: &HeldCheck) -> bool {
-        check.notes == self.check.notes
-    }
-
-    /// The request that registers it, with the check's first status; critical if none is given.
-    pub(super) fn request(&self, status: Option<String>) -> RegisterServiceRequest {
+    /// The request that registers it. The agent keeps the verdict of a check it knows, and takes a
+    /// new one for critical until it has run.
+    pub(super) fn request(&self) -> RegisterServiceRequest {
         RegisterServiceRequest {
             id: Some(self.id.clone()),
             name: Some(self.service.clone()),
@@ -120,7 +115,7 @@ impl Registration {
             port: Some(u64::from(self.port)),
             tags: Some(self.tags.clone()),
             meta: Some(self.meta.clone()),
-            checks: Some(vec![self.check.request(status)]),
+            checks: Some(vec![self.check.request()]),
             ..RegisterServiceRequest::default()
         }
     }
@@ -146,7 +141,7 @@ impl Check {
         }
     }
 
-    fn request(&self, status: Option<String>) -> AgentServiceCheck {
+    fn request(&self) -> AgentServiceCheck {
         AgentServiceCheck {
             check_id: Some(self.id.clone()),
             name: Some("livez".to_string()),
@@ -155,7 +150,6 @@ impl Check {
             interval: Some(go_duration(self.interval)),
             timeout: Some(go_duration(self.timeout)),
             deregister_critical_service_after: Some(go_duration(self.deregister_after)),
-            status,
             ..AgentServiceCheck::default()
         }
     }
@@ -268,7 +262,7 @@ mod tests {
 
     /// What an agent holds once `registration` was sent to it.
     fn held(registration: &Registration) -> (HeldService, HeldCheck) {
-        let request = registration.request(None);
+        let request = registration.request();
         let service = HeldService {
             name: request.name.unwrap_or_default(),
             address: request.address.unwrap_or_default(),
@@ -281,18 +275,12 @@ mod tests {
             .and_then(|mut checks| checks.pop())
             .expect("it has a check");
         let notes = check.notes.unwrap_or_default();
-        (
-            service,
-            HeldCheck {
-                status: "passing".to_string(),
-                notes,
-            },
-        )
+        (service, HeldCheck { notes })
     }
 
     #[test]
     fn it_says_who_the_node_is_and_how_to_check_it() {
-        let request = registration(&settings(), &me()).request(None);
+        let request = registration(&settings(), &me()).request();
         assert_eq!(request.id.as_deref(), Some("lockstep-node1"));
         assert_eq!(request.address.as_deref(), Some("10.0.0.1"));
         assert_eq!(request.port, Some(4333));
@@ -338,21 +326,6 @@ mod tests {
                 "change {number}"
             );
         }
-    }
-
-    #[test]
-    fn a_verdict_stands_only_while_the_check_is_the_same() {
-        let (_, check) = held(&registration(&settings(), &me()));
-        let joined = Announcement {
-            cluster_id: Some("c".to_string()),
-            ..me()
-        };
-        assert!(registration(&settings(), &joined).is_same_check(&check));
-        let moved = Announcement {
-            http_address: "10.0.0.2:3333".to_string(),
-            ..me()
-        };
-        assert!(!registration(&settings(), &moved).is_same_check(&check));
     }
 
     #[test]
