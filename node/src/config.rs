@@ -1,4 +1,27 @@
 //! What an operator can set: defaults < TOML file < `LOCKSTEP_*` environment < flags.
+//!
+//! One table, [`KEYS`], names every setting once: its path in the file, its environment variable,
+//! its flag, its default, what it expects. Loading, `check-config --show`, the README's table and
+//! the command line's help all follow from it.
+//!
+//! [`load`] reads every source before it judges, and returns every fault at once, each with the
+//! place it came from. A [`Config`] that exists has passed: later code need not check it again.
+
+mod fault;
+mod file;
+mod keys;
+mod load;
+mod sense;
+mod shape;
+mod show;
+
+#[cfg(test)]
+mod tests;
+
+pub use fault::{ConfigErrors, Fault, Origin, Warning};
+pub use keys::{KEYS, Key, KeyDefault};
+pub use load::{ENV_CONFIG, Loaded, Setting, Sources, load, load_explained};
+pub use show::{markdown, show};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

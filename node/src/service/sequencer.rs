@@ -16,6 +16,20 @@ struct Session {
     id: SessionId,
     next: u64,
     outstanding: BTreeSet<u64>,
+    /// Whether the cluster has seen this session. Until then nothing may be called answered: a
+    /// session that the state machine does not know must begin at its beginning.
+    known: bool,
+}
+
+impl Session {
+    fn new(id: SessionId) -> Self {
+        Self {
+            id,
+            next: 1,
+            outstanding: BTreeSet::new(),
+            known: false,
+        }
+    }
 }
 
 /// A request's number, held until the request is answered.
@@ -28,8 +42,11 @@ pub struct Ticket {
 impl Sequencer {
     /// A new session. `id` must be drawn at random at each start of the process.
     pub fn new(id: SessionId, outstanding_max: usize) -> Self {
-        let session = Session { id, next: 1, outstanding: BTreeSet::new() };
-        Self { session: Arc::new(Mutex::new(session)), outstanding_max }
+        let session = Session::new(id);
+        Self {
+            session: Arc::new(Mutex::new(session)),
+            outstanding_max,
+        }
     }
 
     /// The next number; `None` while too many are outstanding.
@@ -41,14 +58,18 @@ impl Sequencer {
         let sequence = session.next;
         session.next += 1;
         session.outstanding.insert(sequence);
-        Some(Ticket { sequencer: self.clone(), session: session.id, sequence })
+        Some(Ticket {
+            sequencer: self.clone(),
+            session: session.id,
+            sequence,
+        })
     }
 
     /// Starts another session, where the cluster has forgotten this one.
     pub fn renew(&self, forgotten: SessionId, id: SessionId) {
         let mut session = self.lock();
         if session.id == forgotten {
-            *session = Session { id, next: 1, outstanding: BTreeSet::new() };
+            *session = Session::new(id);
         }
     }
 
@@ -63,10 +84,24 @@ impl Ticket {
     pub fn origin(&self) -> Origin {
         let session = self.sequencer.lock();
         let answered_below = match session.outstanding.first() {
-            Some(oldest) if session.id == self.session => *oldest,
-            _ => self.sequence,
+            Some(oldest) if session.id == self.session && session.known => *oldest,
+            _ => 1,
         };
-        Origin { session: self.session, sequence: self.sequence, answered_below }
+        Origin {
+            session: self.session,
+            sequence: self.sequence,
+            answered_below,
+        }
+    }
+}
+
+impl Ticket {
+    /// The request was applied: the cluster knows the session.
+    pub fn applied(&self) {
+        let mut session = self.sequencer.lock();
+        if session.id == self.session {
+            session.known = true;
+        }
     }
 }
 
@@ -87,10 +122,28 @@ mod tests {
     fn an_answered_request_is_below_the_line_once_all_before_it_are() {
         let sequencer = Sequencer::new(SessionId(7), 10);
         let [first, second, third] = [(); 3].map(|()| sequencer.begin().unwrap());
+        second.applied();
         drop(second);
         assert_eq!(third.origin().answered_below, 1);
         drop(first);
-        assert_eq!(third.origin(), Origin { session: SessionId(7), sequence: 3, answered_below: 3 });
+        assert_eq!(
+            third.origin(),
+            Origin {
+                session: SessionId(7),
+                sequence: 3,
+                answered_below: 3
+            }
+        );
+    }
+
+    #[test]
+    fn nothing_is_called_answered_before_the_cluster_knows_the_session() {
+        let sequencer = Sequencer::new(SessionId(7), 10);
+        drop(sequencer.begin());
+        let second = sequencer.begin().unwrap();
+        assert_eq!(second.origin().answered_below, 1);
+        second.applied();
+        assert_eq!(second.origin().answered_below, 2);
     }
 
     #[test]

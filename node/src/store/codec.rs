@@ -57,7 +57,11 @@ pub(super) fn record_crc(index: u64, bytes: &[u8]) -> u32 {
 /// The parts of a log entry, first part first.
 pub(super) fn encode(index: u64, bytes: &[u8]) -> Result<Vec<(Key, Vec<u8>)>, StoreError> {
     if bytes.len() > RECORD_BYTES_MAX {
-        return Err(too_large(format!("log entry {index}"), bytes.len(), RECORD_BYTES_MAX));
+        return Err(too_large(
+            format!("log entry {index}"),
+            bytes.len(),
+            RECORD_BYTES_MAX,
+        ));
     }
     let crc = record_crc(index, bytes);
     let count = bytes.len().div_ceil(CHUNK_BYTES_MAX).max(1) as u16;
@@ -65,7 +69,12 @@ pub(super) fn encode(index: u64, bytes: &[u8]) -> Result<Vec<(Key, Vec<u8>)>, St
         let start = usize::from(part) * CHUNK_BYTES_MAX;
         let end = bytes.len().min(start + CHUNK_BYTES_MAX);
         let key = key(index, part);
-        let part = Part { parts: count, length: bytes.len() as u32, record_crc: crc, bytes: &bytes[start..end] };
+        let part = Part {
+            parts: count,
+            length: bytes.len() as u32,
+            record_crc: crc,
+            bytes: &bytes[start..end],
+        };
         (key, seal(&key, part))
     });
     Ok(parts.collect())
@@ -74,17 +83,37 @@ pub(super) fn encode(index: u64, bytes: &[u8]) -> Result<Vec<(Key, Vec<u8>)>, St
 /// A slot's value as it lies in sled: one part.
 pub(super) fn encode_slot(name: &str, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
     if bytes.len() > CHUNK_BYTES_MAX {
-        return Err(too_large(format!("slot {name}"), bytes.len(), CHUNK_BYTES_MAX));
+        return Err(too_large(
+            format!("slot {name}"),
+            bytes.len(),
+            CHUNK_BYTES_MAX,
+        ));
     }
-    Ok(seal(name.as_bytes(), Part { parts: 1, length: bytes.len() as u32, record_crc: 0, bytes }))
+    Ok(seal(
+        name.as_bytes(),
+        Part {
+            parts: 1,
+            length: bytes.len() as u32,
+            record_crc: 0,
+            bytes,
+        },
+    ))
 }
 
 /// A slot's value, checked.
 pub(super) fn decode_slot<'a>(name: &str, value: &'a [u8]) -> Result<&'a [u8], StoreError> {
-    let damaged = |reason| StoreError::Damaged { what: "slot", place: name.to_owned(), reason };
+    let damaged = |reason| StoreError::Damaged {
+        what: "slot",
+        place: name.to_owned(),
+        reason,
+    };
     let part = unseal(name.as_bytes(), value).map_err(damaged)?;
     if part.bytes.len() != part.length as usize {
-        return Err(damaged(format!("{} bytes where {} were written", part.bytes.len(), part.length)));
+        return Err(damaged(format!(
+            "{} bytes where {} were written",
+            part.bytes.len(),
+            part.length
+        )));
     }
     Ok(part.bytes)
 }
@@ -94,16 +123,28 @@ pub(super) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Result<Part<'a>, String
     let Some((header, bytes)) = value.split_first_chunk::<HEADER_BYTES>() else {
         return Err(format!("{} bytes are fewer than a header has", value.len()));
     };
-    let number = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let number = |at: usize| {
+        u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
+    };
     let (found, computed) = (number(11), crc(&[key, &header[..11], bytes]));
     if found != computed {
-        return Err(format!("checksum is {computed:08x} where {found:08x} was written"));
+        return Err(format!(
+            "checksum is {computed:08x} where {found:08x} was written"
+        ));
     }
     if header[0] != FORMAT {
-        return Err(format!("format {} is not known to this build, which reads format {FORMAT}", header[0]));
+        return Err(format!(
+            "format {} is not known to this build, which reads format {FORMAT}",
+            header[0]
+        ));
     }
     let parts = u16::from_be_bytes([header[1], header[2]]);
-    Ok(Part { parts, length: number(3), record_crc: number(7), bytes })
+    Ok(Part {
+        parts,
+        length: number(3),
+        record_crc: number(7),
+        bytes,
+    })
 }
 
 fn seal(key: &[u8], part: Part<'_>) -> Vec<u8> {
@@ -127,7 +168,11 @@ fn crc(pieces: &[&[u8]]) -> u32 {
 }
 
 fn too_large(what: String, bytes: usize, bytes_max: usize) -> StoreError {
-    StoreError::TooLarge { what, bytes: bytes as u64, bytes_max: bytes_max as u64 }
+    StoreError::TooLarge {
+        what,
+        bytes: bytes as u64,
+        bytes_max: bytes_max as u64,
+    }
 }
 
 #[cfg(test)]
@@ -139,9 +184,15 @@ mod tests {
         for length in [0, 1, CHUNK_BYTES_MAX, CHUNK_BYTES_MAX + 1, 1 << 20] {
             let bytes = vec![7; length];
             let parts = encode(3, &bytes).unwrap();
-            assert!(parts.iter().all(|(_, value)| value.len() <= VALUE_BYTES_MAX));
-            let joined: Vec<u8> =
-                parts.iter().flat_map(|(key, value)| unseal(key, value).unwrap().bytes.to_vec()).collect();
+            assert!(
+                parts
+                    .iter()
+                    .all(|(_, value)| value.len() <= VALUE_BYTES_MAX)
+            );
+            let joined: Vec<u8> = parts
+                .iter()
+                .flat_map(|(key, value)| unseal(key, value).unwrap().bytes.to_vec())
+                .collect();
             assert_eq!(joined, bytes);
         }
     }

@@ -28,7 +28,10 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Database, StoreError>
     durability::assert_linked()?;
     files::create_dir(dir)?;
     let db = open_when_unlocked(dir, cache_bytes)?;
-    let tree = |name| db.open_tree(name).map_err(StoreError::database("open a tree of the log"));
+    let tree = |name| {
+        db.open_tree(name)
+            .map_err(StoreError::database("open a tree of the log"))
+    };
     let (log, meta) = (tree("log")?, tree("meta")?);
     db.flush().map_err(StoreError::database("flush the log"))?;
     for path in ["conf", "db", "blobs", "."] {
@@ -39,13 +42,19 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Database, StoreError>
 }
 
 fn open_when_unlocked(dir: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
-    let config = sled::Config::new().path(dir).cache_capacity(cache_bytes).flush_every_ms(Some(FLUSH_EVERY_MS));
+    let config = sled::Config::new()
+        .path(dir)
+        .cache_capacity(cache_bytes)
+        .flush_every_ms(Some(FLUSH_EVERY_MS));
     let deadline = Instant::now() + LOCK_WAIT_MAX;
     loop {
         match config.open() {
             Err(error) if is_locked(&error) => {
                 if Instant::now() >= deadline {
-                    return Err(StoreError::InUse { dir: dir.to_owned(), holder: None });
+                    return Err(StoreError::InUse {
+                        dir: dir.to_owned(),
+                        holder: None,
+                    });
                 }
                 thread::sleep(LOCK_WAIT_STEP);
             }

@@ -77,15 +77,30 @@ impl DiskStore {
         files::create_dir(dir)?;
         let reserve = Reserve::new(dir, options.reserve_bytes);
         let opened = match Opened::open(dir, options.cache_bytes) {
-            Err(error) if error.is_disk_full() && reserve.give_back() => Opened::open(dir, options.cache_bytes),
+            Err(error) if error.is_disk_full() && reserve.give_back() => {
+                Opened::open(dir, options.cache_bytes)
+            }
             opened => opened,
         };
-        let Opened { db, log, slots, snapshots } = opened?;
+        let Opened {
+            db,
+            log,
+            slots,
+            snapshots,
+        } = opened?;
         reserve.ensure();
         let writer = Writer::start(db, log.clone(), slots.clone(), reserve, observer)
             .map_err(StoreError::io("start the writing thread for", dir))?;
-        let inner = Inner { dir: dir.to_owned(), writer, log, slots, snapshots };
-        Ok(DiskStore { inner: Arc::new(inner) })
+        let inner = Inner {
+            dir: dir.to_owned(),
+            writer,
+            log,
+            slots,
+            snapshots,
+        };
+        Ok(DiskStore {
+            inner: Arc::new(inner),
+        })
     }
 
     /// Begins to take in a snapshot of `length` bytes from a peer. Blocks, briefly.
@@ -118,14 +133,22 @@ impl Opened {
         let slots = Slots::open(database.meta)?;
         let log = Log::open(database.log, slots.purge_point()?.map(|(upto, _)| upto))?;
         let snapshots = Snapshots::open(dir.join("snapshots"), slots.load(SlotName::Snapshot)?)?;
-        Ok(Opened { db: database.db, log, slots, snapshots })
+        Ok(Opened {
+            db: database.db,
+            log,
+            slots,
+            snapshots,
+        })
     }
 }
 
 impl Inner {
     fn make_current(&self, snapshot: &SnapshotFile) -> io::Result<()> {
         self.snapshots.make_current(snapshot, |value| {
-            self.writer.perform(Operation::Save { name: SlotName::Snapshot, value })
+            self.writer.perform(Operation::Save {
+                name: SlotName::Snapshot,
+                value,
+            })
         })
     }
 }
@@ -147,18 +170,28 @@ impl Storage for DiskStore {
     }
 
     fn truncate_after(&self, last_kept: Option<u64>, done: Done) {
-        self.inner.writer.submit(Operation::TruncateAfter(last_kept), done);
+        self.inner
+            .writer
+            .submit(Operation::TruncateAfter(last_kept), done);
     }
 
     fn purge(&self, upto: u64, marker: Bytes, done: Done) {
-        self.inner.writer.submit(Operation::Purge { upto, marker }, done);
+        self.inner
+            .writer
+            .submit(Operation::Purge { upto, marker }, done);
     }
 
     fn save(&self, slot: Slot, value: Bytes, done: Done) {
         if slot == Slot::Purged {
             return done(Err(StoreError::PurgePointSaved.into()));
         }
-        self.inner.writer.submit(Operation::Save { name: SlotName::Public(slot), value }, done);
+        self.inner.writer.submit(
+            Operation::Save {
+                name: SlotName::Public(slot),
+                value,
+            },
+            done,
+        );
     }
 
     fn load(&self, slot: Slot) -> io::Result<Option<Bytes>> {
@@ -168,7 +201,12 @@ impl Storage for DiskStore {
         })
     }
 
-    fn write_snapshot(&self, index: u64, meta: Bytes, state: State) -> BoxFuture<io::Result<SnapshotFile>> {
+    fn write_snapshot(
+        &self,
+        index: u64,
+        meta: Bytes,
+        state: State,
+    ) -> BoxFuture<io::Result<SnapshotFile>> {
         let inner = self.inner.clone();
         Box::pin(on_disk_thread(move || {
             let snapshot = inner.snapshots.write(index, &meta, state.records())?;

@@ -24,7 +24,11 @@ pub fn assert_linked() -> Result<(), StoreError> {
     // SAFETY: the call takes no pointers, and -1 is never an open file.
     let answer = unsafe { libc::sync_file_range(-1, 0, 0, 0) };
     let error = std::io::Error::last_os_error().raw_os_error();
-    if answer == -1 && error == Some(libc::ENOSYS) { Ok(()) } else { Err(StoreError::NotDurable) }
+    if answer == -1 && error == Some(libc::ENOSYS) {
+        Ok(())
+    } else {
+        Err(StoreError::NotDurable)
+    }
 }
 
 /// Elsewhere sled calls `fsync` by itself.

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// What was written is not what is there. Nothing is repaired or dropped.
-    #[error("{what} {place}: {reason}; the data is damaged: remove this node's data folder and let it join again")]
+    #[error(
+        "{what} {place}: {reason}; the data is damaged: remove this node's data folder and let it join again"
+    )]
     Damaged {
         /// The kind of thing, for example "log entry".
         what: &'static str,
@@ -17,7 +19,9 @@ pub enum StoreError {
         reason: String,
     },
     /// Written by a newer build, or not by Lockstep.
-    #[error("{what} has format {found}; this build reads format {supported}: run the build that wrote it")]
+    #[error(
+        "{what} has format {found}; this build reads format {supported}: run the build that wrote it"
+    )]
     Format {
         /// What was read.
         what: String,
@@ -45,7 +49,9 @@ pub enum StoreError {
         source: sled::Error,
     },
     /// This executable was linked so that sled's flushes would not survive a power loss.
-    #[error("sync_file_range is not Lockstep's own: sled's flushes would not be durable; this build must not be used")]
+    #[error(
+        "sync_file_range is not Lockstep's own: sled's flushes would not be durable; this build must not be used"
+    )]
     NotDurable,
     /// Records were appended out of order. A defect in the caller.
     #[error("log entry {index} appended where entry {expected} follows")]
@@ -110,7 +116,9 @@ impl StoreError {
         match self {
             StoreError::Damaged { .. } => "store_damaged",
             StoreError::Format { .. } => "store_format",
-            StoreError::Io { .. } | StoreError::Database { .. } if self.is_disk_full() => "store_disk_full",
+            StoreError::Io { .. } | StoreError::Database { .. } if self.is_disk_full() => {
+                "store_disk_full"
+            }
             StoreError::Io { .. } => "store_io",
             StoreError::Database { .. } => "store_database",
             StoreError::NotDurable => "store_not_durable",
@@ -138,11 +146,17 @@ impl StoreError {
         match self {
             StoreError::Damaged { .. } | StoreError::Format { .. } => io::ErrorKind::InvalidData,
             StoreError::Io { source, .. } => source.kind(),
-            StoreError::Database { source: sled::Error::Io(source), .. } => source.kind(),
-            StoreError::Database { source: sled::Error::Corruption { .. }, .. } => io::ErrorKind::InvalidData,
-            StoreError::OutOfOrder { .. } | StoreError::TooLarge { .. } | StoreError::PurgePointSaved => {
-                io::ErrorKind::InvalidInput
-            }
+            StoreError::Database {
+                source: sled::Error::Io(source),
+                ..
+            } => source.kind(),
+            StoreError::Database {
+                source: sled::Error::Corruption { .. },
+                ..
+            } => io::ErrorKind::InvalidData,
+            StoreError::OutOfOrder { .. }
+            | StoreError::TooLarge { .. }
+            | StoreError::PurgePointSaved => io::ErrorKind::InvalidInput,
             StoreError::InUse { .. } => io::ErrorKind::ResourceBusy,
             StoreError::NoSpace { .. } => io::ErrorKind::StorageFull,
             StoreError::Database { .. }
@@ -153,7 +167,11 @@ impl StoreError {
     }
 
     pub(super) fn io(doing: &'static str, path: &Path) -> impl FnOnce(io::Error) -> StoreError {
-        move |source| StoreError::Io { doing, path: path.to_owned(), source }
+        move |source| StoreError::Io {
+            doing,
+            path: path.to_owned(),
+            source,
+        }
     }
 
     pub(super) fn database(doing: &'static str) -> impl FnOnce(sled::Error) -> StoreError {

@@ -10,13 +10,19 @@ use super::StoreError;
 /// Makes a directory's entries durable.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
     // A relative path of one part has the parent "".
-    let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
+    let dir = if dir.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        dir
+    };
     sync(dir)
 }
 
 /// Makes a file's content and metadata durable.
 pub(super) fn sync(path: &Path) -> Result<(), StoreError> {
-    File::open(path).and_then(|file| file.sync_all()).map_err(StoreError::io("sync", path))
+    File::open(path)
+        .and_then(|file| file.sync_all())
+        .map_err(StoreError::io("sync", path))
 }
 
 /// Makes a directory and those above it, durably.
@@ -28,7 +34,9 @@ pub(super) fn create_dir(dir: &Path) -> Result<(), StoreError> {
         create_dir(parent)?;
     }
     match fs::create_dir(dir) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(StoreError::io("create", dir)(error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(StoreError::io("create", dir)(error))
+        }
         _ => sync_dir(dir.parent().unwrap_or(dir)),
     }
 }
@@ -37,7 +45,11 @@ pub(super) fn create_dir(dir: &Path) -> Result<(), StoreError> {
 pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
     let new = path.with_extension("tmp");
     let write = || -> io::Result<()> {
-        let mut file = OpenOptions::new().create(true).write(true).truncate(true).open(&new)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .write(true)
+            .truncate(true)
+            .open(&new)?;
         file.write_all(content)?;
         file.sync_all()
     };
@@ -49,7 +61,9 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
 /// Removes a file, which may be gone already.
 pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(StoreError::io("remove", path)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(StoreError::io("remove", path)(error))
+        }
         _ => Ok(()),
     }
 }
@@ -60,8 +74,14 @@ pub(super) fn size_on_disk(dir: &Path) -> io::Result<u64> {
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
         // Files come and go while this looks.
-        let Ok(metadata) = entry.metadata() else { continue };
-        bytes += if metadata.is_dir() { size_on_disk(&entry.path())? } else { metadata.blocks() * 512 };
+        let Ok(metadata) = entry.metadata() else {
+            continue;
+        };
+        bytes += if metadata.is_dir() {
+            size_on_disk(&entry.path())?
+        } else {
+            metadata.blocks() * 512
+        };
     }
     Ok(bytes)
 }

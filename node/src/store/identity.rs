@@ -74,11 +74,20 @@ impl IdentityFile {
         let identity = if path.exists() {
             read(&path)?
         } else {
-            let identity = Identity { format: FORMAT, node_id: draw_node_id(), cluster_id: None, plan: None };
+            let identity = Identity {
+                format: FORMAT,
+                node_id: draw_node_id(),
+                cluster_id: None,
+                plan: None,
+            };
             write(&path, &identity)?;
             identity
         };
-        Ok(IdentityFile { path, identity, _lock: lock })
+        Ok(IdentityFile {
+            path,
+            identity,
+            _lock: lock,
+        })
     }
 
     /// The identity.
@@ -104,27 +113,49 @@ fn draw_node_id() -> u64 {
 /// A new disk is often mounted with a `lost+found`; the others are left by a crash during the first start.
 fn refuse_foreign(dir: &Path) -> Result<(), StoreError> {
     for entry in fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
-        let found = entry.map_err(StoreError::io("list", dir))?.file_name().to_string_lossy().into_owned();
+        let found = entry
+            .map_err(StoreError::io("list", dir))?
+            .file_name()
+            .to_string_lossy()
+            .into_owned();
         if !["lost+found", LOCK, "identity.tmp"].contains(&found.as_str()) {
-            return Err(StoreError::NotADataFolder { dir: dir.to_owned(), found });
+            return Err(StoreError::NotADataFolder {
+                dir: dir.to_owned(),
+                found,
+            });
         }
     }
     Ok(())
 }
 
 fn read(path: &Path) -> Result<Identity, StoreError> {
-    let damaged =
-        |reason: String| StoreError::Damaged { what: "identity", place: path.display().to_string(), reason };
+    let damaged = |reason: String| StoreError::Damaged {
+        what: "identity",
+        place: path.display().to_string(),
+        reason,
+    };
     let content = fs::read(path).map_err(StoreError::io("read", path))?;
-    let stored: Stored = serde_json::from_slice(&content).map_err(|error| damaged(error.to_string()))?;
+    let stored: Stored =
+        serde_json::from_slice(&content).map_err(|error| damaged(error.to_string()))?;
     let computed = crc32fast::hash(stored.identity.to_string().as_bytes());
     if computed != stored.crc32 {
-        return Err(damaged(format!("checksum is {computed} where {} was written", stored.crc32)));
+        return Err(damaged(format!(
+            "checksum is {computed} where {} was written",
+            stored.crc32
+        )));
     }
-    let found = stored.identity.get("format").and_then(Value::as_u64).and_then(|format| u32::try_from(format).ok());
+    let found = stored
+        .identity
+        .get("format")
+        .and_then(Value::as_u64)
+        .and_then(|format| u32::try_from(format).ok());
     if let Some(found) = found.filter(|found| *found != FORMAT) {
         let what = format!("identity {}", path.display());
-        return Err(StoreError::Format { what, found, supported: FORMAT });
+        return Err(StoreError::Format {
+            what,
+            found,
+            supported: FORMAT,
+        });
     }
     let identity: Identity =
         serde_json::from_value(stored.identity).map_err(|error| damaged(error.to_string()))?;
@@ -148,7 +179,12 @@ fn write(path: &Path, identity: &Identity) -> Result<(), StoreError> {
 
 fn lock(dir: &Path, wait_max: Duration) -> Result<File, StoreError> {
     let path = dir.join(LOCK);
-    let open = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+    let open = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path);
     let mut file = open.map_err(StoreError::io("open", &path))?;
     let deadline = Instant::now() + wait_max;
     // SAFETY: the descriptor belongs to `file`, which outlives the call.
@@ -160,7 +196,10 @@ fn lock(dir: &Path, wait_max: Duration) -> Result<File, StoreError> {
             io::ErrorKind::WouldBlock => {
                 let mut text = String::new();
                 let _ = file.read_to_string(&mut text);
-                return Err(StoreError::InUse { dir: dir.to_owned(), holder: text.trim().parse().ok() });
+                return Err(StoreError::InUse {
+                    dir: dir.to_owned(),
+                    holder: text.trim().parse().ok(),
+                });
             }
             _ => return Err(StoreError::io("lock", &path)(error)),
         }
@@ -178,7 +217,10 @@ mod tests {
     use super::*;
 
     fn plan() -> BootstrapPlan {
-        BootstrapPlan { cluster_id: "c1".into(), members: Vec::new() }
+        BootstrapPlan {
+            cluster_id: "c1".into(),
+            members: Vec::new(),
+        }
     }
 
     #[test]
@@ -197,13 +239,17 @@ mod tests {
         drop(file);
         let file = IdentityFile::open(&dir).unwrap();
         assert_eq!(file.identity(), &expected);
-        assert_eq!((file.identity().node_id, file.identity().plan.clone()), (node_id, Some(plan())));
+        assert_eq!(
+            (file.identity().node_id, file.identity().plan.clone()),
+            (node_id, Some(plan()))
+        );
     }
 
     #[test]
     fn another_folder_is_another_node() {
         let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let id = |dir: &tempfile::TempDir| IdentityFile::open(dir.path()).unwrap().identity().node_id;
+        let id =
+            |dir: &tempfile::TempDir| IdentityFile::open(dir.path()).unwrap().identity().node_id;
         assert_ne!(id(&a), id(&b));
     }
 
@@ -212,7 +258,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let _held = IdentityFile::open(dir.path()).unwrap();
         let error = lock(dir.path(), Duration::ZERO).unwrap_err();
-        assert!(matches!(error, StoreError::InUse { holder: Some(pid), .. } if pid == std::process::id()), "{error}");
+        assert!(
+            matches!(error, StoreError::InUse { holder: Some(pid), .. } if pid == std::process::id()),
+            "{error}"
+        );
     }
 
     #[test]
@@ -220,7 +269,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("holiday.jpg"), b"sea").unwrap();
         let error = IdentityFile::open(dir.path()).unwrap_err();
-        assert!(error.to_string().contains("is not a Lockstep data folder: it holds holiday.jpg"), "{error}");
+        assert!(
+            error
+                .to_string()
+                .contains("is not a Lockstep data folder: it holds holiday.jpg"),
+            "{error}"
+        );
         assert!(!dir.path().join(LOCK).exists());
     }
 
@@ -244,7 +298,16 @@ mod tests {
             damaged[at] ^= 1;
             fs::write(&path, &damaged).unwrap();
             let error = IdentityFile::open(dir.path()).unwrap_err();
-            assert!(matches!(error, StoreError::Damaged { what: "identity", .. }), "byte {at}: {error}");
+            assert!(
+                matches!(
+                    error,
+                    StoreError::Damaged {
+                        what: "identity",
+                        ..
+                    }
+                ),
+                "byte {at}: {error}"
+            );
         }
         fs::write(&path, b"").unwrap();
         assert!(IdentityFile::open(dir.path()).is_err());
@@ -254,9 +317,20 @@ mod tests {
     fn a_newer_format_is_refused() {
         let dir = tempfile::tempdir().unwrap();
         let mut file = IdentityFile::open(dir.path()).unwrap();
-        file.update(|identity| identity.format = FORMAT + 1).unwrap();
+        file.update(|identity| identity.format = FORMAT + 1)
+            .unwrap();
         drop(file);
         let error = IdentityFile::open(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::Format { found: 2, supported: 1, .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                StoreError::Format {
+                    found: 2,
+                    supported: 1,
+                    ..
+                }
+            ),
+            "{error}"
+        );
     }
 }

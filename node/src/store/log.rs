@@ -37,7 +37,10 @@ struct Extent {
 impl Extent {
     /// The index that an append must start with; any, when nothing was ever written.
     fn next(&self) -> Option<u64> {
-        self.present.map(|(_, last)| last).or(self.purged).map(|index| index.saturating_add(1))
+        self.present
+            .map(|(_, last)| last)
+            .or(self.purged)
+            .map(|index| index.saturating_add(1))
     }
 
     /// The lowest index that was not purged.
@@ -52,7 +55,10 @@ impl Log {
         let log = Log {
             tree,
             shared: Arc::new(Shared {
-                extent: Mutex::new(Extent { purged, present: None }),
+                extent: Mutex::new(Extent {
+                    purged,
+                    present: None,
+                }),
                 cutting: RwLock::new(()),
             }),
         };
@@ -67,7 +73,10 @@ impl Log {
     /// First and last index.
     pub(super) fn bounds(&self) -> LogBounds {
         let present = self.extent().present;
-        LogBounds { first: present.map(|(first, _)| first), last: present.map(|(_, last)| last) }
+        LogBounds {
+            first: present.map(|(first, _)| first),
+            last: present.map(|(_, last)| last),
+        }
     }
 
     /// The last index purged.
@@ -84,7 +93,9 @@ impl Log {
             return Err(StoreError::OutOfOrder { index, expected });
         }
         for (key, value) in codec::encode(index, &record.bytes)?.into_iter().rev() {
-            self.tree.insert(key, value).map_err(StoreError::database("write to the log"))?;
+            self.tree
+                .insert(key, value)
+                .map_err(StoreError::database("write to the log"))?;
         }
         let mut extent = self.extent();
         extent.present = Some((extent.present.map_or(index, |(first, _)| first), index));
@@ -93,7 +104,11 @@ impl Log {
 
     /// Removes what follows `last_kept`, from the end backwards.
     pub(super) fn truncate_after(&self, last_kept: Option<u64>) -> Result<(), StoreError> {
-        let _cutting = self.shared.cutting.write().unwrap_or_else(PoisonError::into_inner);
+        let _cutting = self
+            .shared
+            .cutting
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
         {
             let mut extent = self.extent();
             extent.present = match (extent.present, last_kept) {
@@ -103,12 +118,15 @@ impl Log {
         }
         let doing = "cut off the end of the log";
         loop {
-            let Some((last, _)) = self.tree.last().map_err(StoreError::database(doing))? else { return Ok(()) };
+            let Some((last, _)) = self.tree.last().map_err(StoreError::database(doing))? else {
+                return Ok(());
+            };
             let (index, _) = log_key(&last)?;
             if last_kept.is_some_and(|kept| index <= kept) {
                 return Ok(());
             }
-            self.remove_record(index).map_err(StoreError::database(doing))?;
+            self.remove_record(index)
+                .map_err(StoreError::database(doing))?;
         }
     }
 
@@ -117,15 +135,22 @@ impl Log {
         let mut extent = self.extent();
         extent.purged = Some(extent.purged.map_or(upto, |purged| purged.max(upto)));
         let start = extent.start();
-        extent.present =
-            extent.present.filter(|(_, last)| *last >= start).map(|(first, last)| (first.max(start), last));
+        extent.present = extent
+            .present
+            .filter(|(_, last)| *last >= start)
+            .map(|(first, last)| (first.max(start), last));
     }
 
     /// Removes up to `parts_max` parts of what was purged, forwards; whether there may be more.
     pub(super) fn remove_purged(&self, upto: u64, parts_max: usize) -> Result<bool, StoreError> {
         let doing = "remove purged log entries";
         let mut removed = 0;
-        for key in self.tree.range(..=codec::key(upto, u16::MAX)).keys().take(parts_max) {
+        for key in self
+            .tree
+            .range(..=codec::key(upto, u16::MAX))
+            .keys()
+            .take(parts_max)
+        {
             let key = key.map_err(StoreError::database(doing))?;
             self.tree.remove(key).map_err(StoreError::database(doing))?;
             removed += 1;
@@ -135,11 +160,22 @@ impl Log {
 
     /// Records `from..to` that were not purged: at least one where there is one, then as many as
     /// stay within `bytes_max`.
-    pub(super) fn read(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<Record>, StoreError> {
-        let _not_cutting = self.shared.cutting.read().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn read(
+        &self,
+        from: u64,
+        to: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, StoreError> {
+        let _not_cutting = self
+            .shared
+            .cutting
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
         loop {
             let extent = *self.extent();
-            let Some((first, last)) = extent.present else { return Ok(Vec::new()) };
+            let Some((first, last)) = extent.present else {
+                return Ok(Vec::new());
+            };
             let from = from.max(first);
             let answer = self.read_present(from, to.min(last.saturating_add(1)), bytes_max);
             // What was purged while it was being read is not missing.
@@ -150,7 +186,12 @@ impl Log {
         }
     }
 
-    fn read_present(&self, from: u64, to: u64, bytes_max: usize) -> Result<Vec<Record>, StoreError> {
+    fn read_present(
+        &self,
+        from: u64,
+        to: u64,
+        bytes_max: usize,
+    ) -> Result<Vec<Record>, StoreError> {
         let mut records: Vec<Record> = Vec::new();
         if from >= to {
             return Ok(records);
@@ -173,24 +214,43 @@ impl Log {
     }
 
     fn records(&self, range: std::ops::Range<u64>) -> Records {
-        Records { parts: self.tree.range(codec::key(range.start, 0)..codec::key(range.end, 0)) }
+        Records {
+            parts: self
+                .tree
+                .range(codec::key(range.start, 0)..codec::key(range.end, 0)),
+        }
     }
 
     /// Removes the one record at the end that was not written whole, if there is one.
     fn remove_torn_end(&self) -> Result<(), StoreError> {
         let doing = "read the end of the log";
-        let Some((last, _)) = self.tree.last().map_err(StoreError::database(doing))? else { return Ok(()) };
+        let Some((last, _)) = self.tree.last().map_err(StoreError::database(doing))? else {
+            return Ok(());
+        };
         let (index, _) = log_key(&last)?;
-        if !self.tree.contains_key(codec::key(index, 0)).map_err(StoreError::database(doing))? {
-            tracing::info!(index, "removed a log entry that a crash left unfinished; it was never acknowledged");
-            self.remove_record(index).map_err(StoreError::database("remove an unfinished log entry"))?;
+        if !self
+            .tree
+            .contains_key(codec::key(index, 0))
+            .map_err(StoreError::database(doing))?
+        {
+            tracing::info!(
+                index,
+                "removed a log entry that a crash left unfinished; it was never acknowledged"
+            );
+            self.remove_record(index)
+                .map_err(StoreError::database("remove an unfinished log entry"))?;
         }
         Ok(())
     }
 
     fn remove_record(&self, index: u64) -> sled::Result<()> {
         self.tree.remove(codec::key(index, 0))?;
-        for key in self.tree.range(codec::key(index, 1)..=codec::key(index, u16::MAX)).keys().rev() {
+        for key in self
+            .tree
+            .range(codec::key(index, 1)..=codec::key(index, u16::MAX))
+            .keys()
+            .rev()
+        {
             self.tree.remove(key?)?;
         }
         Ok(())
@@ -200,7 +260,9 @@ impl Log {
         let purged = self.extent().purged;
         let mut expected = purged.map(|purged| purged.saturating_add(1));
         let mut present = None;
-        for record in (Records { parts: self.tree.iter() }) {
+        for record in (Records {
+            parts: self.tree.iter(),
+        }) {
             let index = record?.index;
             follows(expected.unwrap_or(index), index)?;
             expected = Some(index.saturating_add(1));
@@ -211,7 +273,10 @@ impl Log {
     }
 
     fn extent(&self) -> std::sync::MutexGuard<'_, Extent> {
-        self.shared.extent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared
+            .extent
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -225,7 +290,11 @@ impl Iterator for Records {
 
     fn next(&mut self) -> Option<Self::Item> {
         let first = self.parts.next()?;
-        Some(first.map_err(StoreError::database("read the log")).and_then(|(key, value)| self.join(&key, &value)))
+        Some(
+            first
+                .map_err(StoreError::database("read the log"))
+                .and_then(|(key, value)| self.join(&key, &value)),
+        )
     }
 }
 
@@ -233,16 +302,31 @@ impl Records {
     fn join(&mut self, key: &[u8], value: &[u8]) -> Result<Record, StoreError> {
         let (index, number) = log_key(key)?;
         if number != 0 {
-            return Err(damaged(index, number, "it belongs to no record: part 0 is missing or has fewer parts".into()));
+            return Err(damaged(
+                index,
+                number,
+                "it belongs to no record: part 0 is missing or has fewer parts".into(),
+            ));
         }
         let head = codec::unseal(key, value).map_err(|reason| damaged(index, 0, reason))?;
-        let bytes = if head.parts == 1 { Bytes::copy_from_slice(head.bytes) } else { self.join_parts(index, &head)? };
+        let bytes = if head.parts == 1 {
+            Bytes::copy_from_slice(head.bytes)
+        } else {
+            self.join_parts(index, &head)?
+        };
         if bytes.len() != head.length as usize {
-            return Err(damaged(index, 0, format!("{} bytes where {} were written", bytes.len(), head.length)));
+            return Err(damaged(
+                index,
+                0,
+                format!("{} bytes where {} were written", bytes.len(), head.length),
+            ));
         }
         let crc = codec::record_crc(index, &bytes);
         if crc != head.record_crc {
-            let reason = format!("the entry's checksum is {crc:08x} where {:08x} was written", head.record_crc);
+            let reason = format!(
+                "the entry's checksum is {crc:08x} where {:08x} was written",
+                head.record_crc
+            );
             return Err(damaged(index, 0, reason));
         }
         Ok(Record { index, bytes })
@@ -251,13 +335,29 @@ impl Records {
     fn join_parts(&mut self, index: u64, head: &Part<'_>) -> Result<Bytes, StoreError> {
         let mut bytes = BytesMut::from(head.bytes);
         for number in 1..head.parts {
-            let next = self.parts.next().transpose().map_err(StoreError::database("read the log"))?;
-            let Some((key, value)) = next.filter(|(key, _)| key[..] == codec::key(index, number)) else {
-                return Err(damaged(index, number, format!("it is missing, of {} parts", head.parts)));
+            let next = self
+                .parts
+                .next()
+                .transpose()
+                .map_err(StoreError::database("read the log"))?;
+            let Some((key, value)) = next.filter(|(key, _)| key[..] == codec::key(index, number))
+            else {
+                return Err(damaged(
+                    index,
+                    number,
+                    format!("it is missing, of {} parts", head.parts),
+                ));
             };
-            let part = codec::unseal(&key, &value).map_err(|reason| damaged(index, number, reason))?;
-            if (part.parts, part.length, part.record_crc) != (head.parts, head.length, head.record_crc) {
-                return Err(damaged(index, number, "it belongs to another record than part 0".into()));
+            let part =
+                codec::unseal(&key, &value).map_err(|reason| damaged(index, number, reason))?;
+            if (part.parts, part.length, part.record_crc)
+                != (head.parts, head.length, head.record_crc)
+            {
+                return Err(damaged(
+                    index,
+                    number,
+                    "it belongs to another record than part 0".into(),
+                ));
             }
             bytes.extend_from_slice(part.bytes);
         }
@@ -274,11 +374,19 @@ fn log_key(key: &[u8]) -> Result<(u64, u16), StoreError> {
 }
 
 fn damaged(index: u64, part: u16, reason: String) -> StoreError {
-    StoreError::Damaged { what: "log entry", place: format!("{index} part {part}"), reason }
+    StoreError::Damaged {
+        what: "log entry",
+        place: format!("{index} part {part}"),
+        reason,
+    }
 }
 
 fn follows(expected: u64, index: u64) -> Result<(), StoreError> {
-    if index == expected { Ok(()) } else { Err(missing(expected)) }
+    if index == expected {
+        Ok(())
+    } else {
+        Err(missing(expected))
+    }
 }
 
 fn missing(index: u64) -> StoreError {

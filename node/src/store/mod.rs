@@ -18,6 +18,8 @@ mod log;
 mod reserve;
 mod slots;
 mod snapshot;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 use std::future::Future;
@@ -100,7 +102,12 @@ pub trait Storage: Clone + Send + Sync + 'static {
 
     /// Writes `state` as a snapshot beside the current one and makes it current, unless that is
     /// newer. `index` is the last log index it covers, `meta` is opaque and kept with it.
-    fn write_snapshot(&self, index: u64, meta: Bytes, state: State) -> BoxFuture<io::Result<Self::Snapshot>>;
+    fn write_snapshot(
+        &self,
+        index: u64,
+        meta: Bytes,
+        state: State,
+    ) -> BoxFuture<io::Result<Self::Snapshot>>;
 
     /// Reads a snapshot back whole. Does not change which one is current.
     fn read_snapshot(&self, snapshot: Self::Snapshot) -> BoxFuture<io::Result<State>>;

@@ -22,14 +22,19 @@ pub(super) struct Reserve {
 impl Reserve {
     /// The reserve of a data folder.
     pub(super) fn new(dir: &Path, bytes: u64) -> Reserve {
-        Reserve { path: dir.join("reserve"), bytes }
+        Reserve {
+            path: dir.join("reserve"),
+            bytes,
+        }
     }
 
     /// Allocates the file where it is missing and there is space for it and as much again: on a disk
     /// that is still full it would take away what reopening has just been given. Its absence is
     /// logged, and is no failure.
     pub(super) fn ensure(&self) {
-        if self.bytes == 0 || fs::metadata(&self.path).is_ok_and(|found| found.blocks() * 512 >= self.bytes) {
+        if self.bytes == 0
+            || fs::metadata(&self.path).is_ok_and(|found| found.blocks() * 512 >= self.bytes)
+        {
             return;
         }
         if let Err(error) = self.allocate() {
@@ -42,7 +47,10 @@ impl Reserve {
     pub(super) fn give_back(&self) -> bool {
         let given = fs::remove_file(&self.path).is_ok();
         if given {
-            tracing::warn!(bytes = self.bytes, "the disk is full; gave up the reserve so that the log can be opened");
+            tracing::warn!(
+                bytes = self.bytes,
+                "the disk is full; gave up the reserve so that the log can be opened"
+            );
         }
         given
     }
@@ -52,7 +60,11 @@ impl Reserve {
         let free = free_bytes(dir).map_err(StoreError::io("read the free space of", dir))?;
         let needed = self.bytes.saturating_mul(2);
         if free < needed {
-            return Err(StoreError::NoSpace { what: "the reserve", needed, free });
+            return Err(StoreError::NoSpace {
+                what: "the reserve",
+                needed,
+                free,
+            });
         }
         let write = || -> io::Result<()> {
             let file = File::create(&self.path)?;
@@ -89,6 +101,9 @@ pub(super) fn free_bytes(dir: &Path) -> io::Result<u64> {
     }
     // SAFETY: the call succeeded, so it filled the answer.
     let answer = unsafe { answer.assume_init() };
-    #[allow(clippy::unnecessary_cast, reason = "the fields' widths differ between platforms")]
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "the fields' widths differ between platforms"
+    )]
     Ok((answer.f_bavail as u64).saturating_mul(answer.f_frsize as u64))
 }

@@ -43,7 +43,11 @@ impl Slots {
 
     /// Reads a slot.
     pub(super) fn load(&self, name: SlotName) -> Result<Option<Bytes>, StoreError> {
-        let Some(value) = self.tree.get(name.as_str()).map_err(StoreError::database("read a slot"))? else {
+        let Some(value) = self
+            .tree
+            .get(name.as_str())
+            .map_err(StoreError::database("read a slot"))?
+        else {
             return Ok(None);
         };
         codec::decode_slot(name.as_str(), &value).map(|bytes| Some(Bytes::copy_from_slice(bytes)))
@@ -52,22 +56,36 @@ impl Slots {
     /// Overwrites a slot. Durable with the next flush.
     pub(super) fn save(&self, name: SlotName, value: &[u8]) -> Result<(), StoreError> {
         let value = codec::encode_slot(name.as_str(), value)?;
-        self.tree.insert(name.as_str(), value).map_err(StoreError::database("write a slot"))?;
+        self.tree
+            .insert(name.as_str(), value)
+            .map_err(StoreError::database("write a slot"))?;
         Ok(())
     }
 
     /// Up to where the log was purged, and what the caller keeps with that.
     pub(super) fn purge_point(&self) -> Result<Option<(u64, Bytes)>, StoreError> {
-        let Some(mut value) = self.load(SlotName::Public(Slot::Purged))? else { return Ok(None) };
-        let Some(upto) = value.first_chunk::<8>().map(|upto| u64::from_be_bytes(*upto)) else {
+        let Some(mut value) = self.load(SlotName::Public(Slot::Purged))? else {
+            return Ok(None);
+        };
+        let Some(upto) = value
+            .first_chunk::<8>()
+            .map(|upto| u64::from_be_bytes(*upto))
+        else {
             let reason = format!("{} bytes do not hold an index", value.len());
-            return Err(StoreError::Damaged { what: "slot", place: "purged".into(), reason });
+            return Err(StoreError::Damaged {
+                what: "slot",
+                place: "purged".into(),
+                reason,
+            });
         };
         Ok(Some((upto, value.split_off(8))))
     }
 
     /// Overwrites the purge point. Durable with the next flush.
     pub(super) fn save_purge_point(&self, upto: u64, marker: &[u8]) -> Result<(), StoreError> {
-        self.save(SlotName::Public(Slot::Purged), &[&upto.to_be_bytes(), marker].concat())
+        self.save(
+            SlotName::Public(Slot::Purged),
+            &[&upto.to_be_bytes(), marker].concat(),
+        )
     }
 }

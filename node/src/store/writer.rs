@@ -53,9 +53,22 @@ impl Writer {
         observer: Arc<dyn StoreObserver>,
     ) -> io::Result<Writer> {
         let (queue, requests) = mpsc::channel();
-        let flusher = Flusher { db, log, slots, reserve, observer, removing_upto: None, failure: None };
-        let thread = thread::Builder::new().name("log-writer".into()).spawn(move || flusher.run(&requests))?;
-        Ok(Writer { queue: Some(queue), thread: Some(thread) })
+        let flusher = Flusher {
+            db,
+            log,
+            slots,
+            reserve,
+            observer,
+            removing_upto: None,
+            failure: None,
+        };
+        let thread = thread::Builder::new()
+            .name("log-writer".into())
+            .spawn(move || flusher.run(&requests))?;
+        Ok(Writer {
+            queue: Some(queue),
+            thread: Some(thread),
+        })
     }
 
     /// Queues an operation. Never blocks.
@@ -82,14 +95,21 @@ impl Drop for Writer {
     fn drop(&mut self) {
         self.queue = None;
         // The last handle may go with a callback, on the thread itself.
-        if let Some(thread) = self.thread.take().filter(|thread| thread.thread().id() != thread::current().id()) {
+        if let Some(thread) = self
+            .thread
+            .take()
+            .filter(|thread| thread.thread().id() != thread::current().id())
+        {
             let _ = thread.join();
         }
     }
 }
 
 fn ended() -> StoreError {
-    StoreError::Stopped { first: "its writing thread has ended".into(), kind: io::ErrorKind::Other }
+    StoreError::Stopped {
+        first: "its writing thread has ended".into(),
+        kind: io::ErrorKind::Other,
+    }
 }
 
 struct Failure {
@@ -141,7 +161,13 @@ impl Flusher {
             if let Operation::Purge { upto, .. } = &operation {
                 removing_upto = removing_upto.max(Some(*upto));
             }
-            let needs_flush = !matches!(operation, Operation::Save { name: SlotName::Public(Slot::Committed), .. });
+            let needs_flush = !matches!(
+                operation,
+                Operation::Save {
+                    name: SlotName::Public(Slot::Committed),
+                    ..
+                }
+            );
             if self.failure.is_none()
                 && let Err(error) = self.write(operation)
             {
@@ -166,7 +192,9 @@ impl Flusher {
 
     fn write(&self, operation: Operation) -> Result<(), StoreError> {
         match operation {
-            Operation::Append(records) => records.iter().try_for_each(|record| self.log.insert(record)),
+            Operation::Append(records) => records
+                .iter()
+                .try_for_each(|record| self.log.insert(record)),
             Operation::TruncateAfter(last_kept) => self.log.truncate_after(last_kept),
             Operation::Purge { upto, marker } => {
                 if self.log.purged().is_none_or(|purged| purged <= upto) {
@@ -203,14 +231,21 @@ impl Flusher {
         if error.is_disk_full() {
             self.reserve.give_back();
         }
-        self.failure = Some(Failure { first: error.to_string(), kind: error.kind() });
+        self.failure = Some(Failure {
+            first: error.to_string(),
+            kind: error.kind(),
+        });
         self.observer.failed(error);
     }
 
     fn outcome(&self) -> io::Result<()> {
         match &self.failure {
             None => Ok(()),
-            Some(Failure { first, kind }) => Err(StoreError::Stopped { first: first.clone(), kind: *kind }.into()),
+            Some(Failure { first, kind }) => Err(StoreError::Stopped {
+                first: first.clone(),
+                kind: *kind,
+            }
+            .into()),
         }
     }
 }

@@ -105,8 +105,7 @@ async fn write(
                     return;
                 }
                 other => {
-                    return oracle
-                        .violated(format!("an outcome that nothing asked for: {other:?}"));
+                    return oracle.violated(format!("an outcome that nothing asked for: {other:?}"));
                 }
             },
             Err(ServiceError::OutcomeUnknown { .. }) => {

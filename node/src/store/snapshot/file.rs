@@ -60,7 +60,9 @@ impl SnapshotHandle for SnapshotFile {
 impl SnapshotFile {
     /// Reads up to `max` bytes of the file from `offset`; fewer at its end, none after it. Blocks.
     pub fn read_at(&self, offset: u64, max: usize) -> io::Result<Bytes> {
-        let length = usize::try_from(self.inner.length.saturating_sub(offset)).unwrap_or(max).min(max);
+        let length = usize::try_from(self.inner.length.saturating_sub(offset))
+            .unwrap_or(max)
+            .min(max);
         let mut bytes = BytesMut::zeroed(length);
         self.inner.file.read_exact_at(&mut bytes, offset)?;
         Ok(bytes.freeze())
@@ -69,11 +71,22 @@ impl SnapshotFile {
     /// Opens the file at `path` and checks every byte of it.
     pub(super) fn open(path: PathBuf) -> Result<SnapshotFile, StoreError> {
         let file = File::open(&path).map_err(StoreError::io("open", &path))?;
-        let length = file.metadata().map_err(StoreError::io("read the size of", &path))?.len();
+        let length = file
+            .metadata()
+            .map_err(StoreError::io("read the size of", &path))?
+            .len();
         let file = Arc::new(file);
         let (header, mut reader) = Reader::open(whole(&file), &name(&path), length)?;
         reader.check_rest()?;
-        Ok(SnapshotFile { inner: Arc::new(Inner { file, path, header, length, kept: AtomicBool::new(true) }) })
+        Ok(SnapshotFile {
+            inner: Arc::new(Inner {
+                file,
+                path,
+                header,
+                length,
+                kept: AtomicBool::new(true),
+            }),
+        })
     }
 
     /// Reads it from the start, header first.
@@ -107,11 +120,20 @@ impl SnapshotFile {
 }
 
 fn name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 fn whole(file: &Arc<File>) -> impl Read + use<> {
-    BufReader::with_capacity(1 << 18, At { file: file.clone(), offset: 0 })
+    BufReader::with_capacity(
+        1 << 18,
+        At {
+            file: file.clone(),
+            offset: 0,
+        },
+    )
 }
 
 /// Reads a shared file with a position of its own.
@@ -145,19 +167,38 @@ impl Unfinished {
     /// Starts one in `dir`.
     pub(super) fn create(dir: &Path) -> Result<Unfinished, StoreError> {
         let path = dir.join(format!("{:016x}.{UNFINISHED}", rand::random::<u64>()));
-        let file = OpenOptions::new().read(true).write(true).create_new(true).open(&path);
-        Ok(Unfinished { file: Arc::new(file.map_err(StoreError::io("create", &path))?), path })
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path);
+        Ok(Unfinished {
+            file: Arc::new(file.map_err(StoreError::io("create", &path))?),
+            path,
+        })
     }
 
     /// Syncs it, reads it back whole, and gives it its name. Its directory is not synced yet.
     pub(super) fn complete(self) -> Result<SnapshotFile, StoreError> {
-        self.file.sync_all().map_err(StoreError::io("sync", &self.path))?;
+        self.file
+            .sync_all()
+            .map_err(StoreError::io("sync", &self.path))?;
         let unnamed = SnapshotFile::open(self.path.clone())?;
         let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
-        let path = self.path.with_file_name(format!("{:020}-{stem}.{COMPLETE}", unnamed.index()));
+        let path = self
+            .path
+            .with_file_name(format!("{:020}-{stem}.{COMPLETE}", unnamed.index()));
         fs::rename(&self.path, &path).map_err(StoreError::io("put in place", &path))?;
         let (header, length) = (unnamed.inner.header.clone(), unnamed.inner.length);
-        let inner = Inner { file: self.file.clone(), path, header, length, kept: AtomicBool::new(false) };
-        Ok(SnapshotFile { inner: Arc::new(inner) })
+        let inner = Inner {
+            file: self.file.clone(),
+            path,
+            header,
+            length,
+            kept: AtomicBool::new(false),
+        };
+        Ok(SnapshotFile {
+            inner: Arc::new(inner),
+        })
     }
 }

@@ -37,7 +37,10 @@ pub(in crate::store) fn write(
     meta: &[u8],
     records: impl Iterator<Item = Vec<u8>>,
 ) -> io::Result<()> {
-    let mut target = Hashing { inner: BufWriter::with_capacity(1 << 18, target), crc: crc32fast::Hasher::new() };
+    let mut target = Hashing {
+        inner: BufWriter::with_capacity(1 << 18, target),
+        crc: crc32fast::Hasher::new(),
+    };
     target.write_all(&MAGIC)?;
     target.write_all(&FORMAT.to_be_bytes())?;
     target.write_all(&index.to_be_bytes())?;
@@ -58,10 +61,18 @@ pub(in crate::store) fn write(
 }
 
 fn length(bytes: &[u8]) -> io::Result<u32> {
-    u32::try_from(bytes.len()).ok().filter(|length| *length <= RECORD_BYTES_MAX).ok_or_else(|| {
-        let bytes_max = RECORD_BYTES_MAX.into();
-        StoreError::TooLarge { what: "snapshot record".into(), bytes: bytes.len() as u64, bytes_max }.into()
-    })
+    u32::try_from(bytes.len())
+        .ok()
+        .filter(|length| *length <= RECORD_BYTES_MAX)
+        .ok_or_else(|| {
+            let bytes_max = RECORD_BYTES_MAX.into();
+            StoreError::TooLarge {
+                what: "snapshot record".into(),
+                bytes: bytes.len() as u64,
+                bytes_max,
+            }
+            .into()
+        })
 }
 
 struct Hashing<W> {
@@ -93,7 +104,11 @@ pub(in crate::store) struct Reader<R> {
 
 impl<R: Read> Reader<R> {
     /// Reads the header. `name` is for error messages.
-    pub(in crate::store) fn open(source: R, name: &str, length: u64) -> Result<(Header, Self), StoreError> {
+    pub(in crate::store) fn open(
+        source: R,
+        name: &str,
+        length: u64,
+    ) -> Result<(Header, Self), StoreError> {
         let mut reader = Reader {
             source,
             name: name.to_owned(),
@@ -107,13 +122,23 @@ impl<R: Read> Reader<R> {
         }
         let found = reader.number()?;
         if found != FORMAT {
-            return Err(StoreError::Format { what: format!("snapshot {name}"), found, supported: FORMAT });
+            return Err(StoreError::Format {
+                what: format!("snapshot {name}"),
+                found,
+                supported: FORMAT,
+            });
         }
         let index = u64::from_be_bytes(reader.take()?);
         let meta_length = reader.number()?;
         let meta = reader.take_bytes(meta_length)?;
         reader.check_crc("the header's")?;
-        Ok((Header { index, meta: meta.into() }, reader))
+        Ok((
+            Header {
+                index,
+                meta: meta.into(),
+            },
+            reader,
+        ))
     }
 
     /// The next record; `None` once the footer was reached and is right.
@@ -144,14 +169,21 @@ impl<R: Read> Reader<R> {
             return Err(self.damaged(&format!("the footer counts {count} records")));
         }
         if self.position != self.length {
-            return Err(self.damaged(&format!("{} bytes follow the footer", self.length - self.position)));
+            return Err(self.damaged(&format!(
+                "{} bytes follow the footer",
+                self.length - self.position
+            )));
         }
         Ok(())
     }
 
     fn check_crc(&mut self, whose: &str) -> Result<(), StoreError> {
         let computed = self.crc.clone().finalize();
-        if self.number()? == computed { Ok(()) } else { Err(self.damaged(&format!("{whose} checksum does not match"))) }
+        if self.number()? == computed {
+            Ok(())
+        } else {
+            Err(self.damaged(&format!("{whose} checksum does not match")))
+        }
     }
 
     fn number(&mut self) -> Result<u32, StoreError> {
@@ -166,7 +198,9 @@ impl<R: Read> Reader<R> {
 
     fn take_bytes(&mut self, length: u32) -> Result<Vec<u8>, StoreError> {
         if length > RECORD_BYTES_MAX || u64::from(length) > self.length - self.position {
-            return Err(self.damaged(&format!("a length of {length} bytes is more than there can be")));
+            return Err(self.damaged(&format!(
+                "a length of {length} bytes is more than there can be"
+            )));
         }
         let mut bytes = vec![0; length as usize];
         self.fill(&mut bytes)?;
@@ -177,15 +211,24 @@ impl<R: Read> Reader<R> {
         if bytes.len() as u64 > self.length - self.position {
             return Err(self.damaged("it ends too early"));
         }
-        self.source.read_exact(bytes).map_err(|error| self.damaged(&format!("it cannot be read: {error}")))?;
+        self.source
+            .read_exact(bytes)
+            .map_err(|error| self.damaged(&format!("it cannot be read: {error}")))?;
         self.crc.update(bytes);
         self.position += bytes.len() as u64;
         Ok(())
     }
 
     fn damaged(&self, reason: &str) -> StoreError {
-        let place = format!("{} near byte {} (record {})", self.name, self.position, self.records);
-        StoreError::Damaged { what: "snapshot", place, reason: reason.to_owned() }
+        let place = format!(
+            "{} near byte {} (record {})",
+            self.name, self.position, self.records
+        );
+        StoreError::Damaged {
+            what: "snapshot",
+            place,
+            reason: reason.to_owned(),
+        }
     }
 }
 
@@ -213,7 +256,10 @@ mod tests {
     fn what_was_written_is_read_back() {
         let (records, bytes) = written();
         let (header, found) = read(&bytes).unwrap();
-        assert_eq!((header.index, &header.meta[..], found), (42, &b"meta"[..], records));
+        assert_eq!(
+            (header.index, &header.meta[..], found),
+            (42, &b"meta"[..], records)
+        );
     }
 
     #[test]

@@ -35,7 +35,11 @@ impl Snapshots {
         files::create_dir(&dir)?;
         let current = current.map(|name| open_current(&dir, &name)).transpose()?;
         remove_leftovers(&dir, current.as_ref())?;
-        Ok(Snapshots { dir, current: Mutex::new(current), replacing: Mutex::new(()) })
+        Ok(Snapshots {
+            dir,
+            current: Mutex::new(current),
+            replacing: Mutex::new(()),
+        })
     }
 
     /// The current one.
@@ -64,7 +68,10 @@ impl Snapshots {
     ) -> io::Result<()> {
         let _replacing = lock(&self.replacing);
         let previous = self.current();
-        if previous.as_ref().is_some_and(|current| current.is_same(snapshot) || current.index() > snapshot.index()) {
+        if previous
+            .as_ref()
+            .is_some_and(|current| current.is_same(snapshot) || current.index() > snapshot.index())
+        {
             return Ok(());
         }
         files::sync_dir(&self.dir)?;
@@ -82,9 +89,17 @@ impl Snapshots {
     pub(super) fn receive(&self, length: u64) -> io::Result<SnapshotReceiver> {
         let free = reserve::free_bytes(&self.dir)?;
         if free < length {
-            return Err(StoreError::NoSpace { what: "a snapshot from a peer", needed: length, free }.into());
+            return Err(StoreError::NoSpace {
+                what: "a snapshot from a peer",
+                needed: length,
+                free,
+            }
+            .into());
         }
-        Ok(SnapshotReceiver::new(Unfinished::create(&self.dir)?, length))
+        Ok(SnapshotReceiver::new(
+            Unfinished::create(&self.dir)?,
+            length,
+        ))
     }
 }
 
@@ -107,7 +122,9 @@ pub(super) fn restore(snapshot: &SnapshotFile) -> io::Result<State> {
 pub(super) async fn on_disk_thread<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error)))
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
 fn open_current(dir: &Path, name: &[u8]) -> Result<SnapshotFile, StoreError> {
@@ -116,7 +133,9 @@ fn open_current(dir: &Path, name: &[u8]) -> Result<SnapshotFile, StoreError> {
         place: String::from_utf8_lossy(name).into_owned(),
         reason: reason.into(),
     };
-    let file_name = std::str::from_utf8(name).ok().filter(|name| !name.is_empty() && !name.contains('/'));
+    let file_name = std::str::from_utf8(name)
+        .ok()
+        .filter(|name| !name.is_empty() && !name.contains('/'));
     let path = dir.join(file_name.ok_or_else(|| damaged("its name is not one of a snapshot"))?);
     if !path.exists() {
         return Err(damaged("it is the current one, and its file is missing"));
@@ -128,8 +147,15 @@ fn remove_leftovers(dir: &Path, current: Option<&SnapshotFile>) -> Result<(), St
     let current = current.map(SnapshotFile::name);
     for entry in fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
         let path = entry.map_err(StoreError::io("list", dir))?.path();
-        let ours = path.extension().is_some_and(|end| end == file::COMPLETE || end == file::UNFINISHED);
-        if ours && path.file_name().map(|name| name.to_string_lossy().into_owned()) != current {
+        let ours = path
+            .extension()
+            .is_some_and(|end| end == file::COMPLETE || end == file::UNFINISHED);
+        if ours
+            && path
+                .file_name()
+                .map(|name| name.to_string_lossy().into_owned())
+                != current
+        {
             files::remove(&path)?;
         }
     }

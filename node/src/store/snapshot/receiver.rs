@@ -20,17 +20,29 @@ pub struct SnapshotReceiver {
 
 impl SnapshotReceiver {
     pub(super) fn new(unfinished: Unfinished, length: u64) -> SnapshotReceiver {
-        SnapshotReceiver { unfinished, length, written: 0 }
+        SnapshotReceiver {
+            unfinished,
+            length,
+            written: 0,
+        }
     }
 
     /// Writes the next piece. Refuses more than the length announced.
     ///
     /// When the future is dropped, the piece counts as not written.
     pub async fn write(&mut self, piece: Bytes) -> io::Result<()> {
-        let (offset, end) = (self.written, self.written.saturating_add(piece.len() as u64));
+        let (offset, end) = (
+            self.written,
+            self.written.saturating_add(piece.len() as u64),
+        );
         if end > self.length {
             let what = "a snapshot being received".to_owned();
-            return Err(StoreError::TooLarge { what, bytes: end, bytes_max: self.length }.into());
+            return Err(StoreError::TooLarge {
+                what,
+                bytes: end,
+                bytes_max: self.length,
+            }
+            .into());
         }
         let file = self.unfinished.file.clone();
         on_disk_thread(move || file.write_all_at(&piece, offset)).await?;
@@ -41,11 +53,20 @@ impl SnapshotReceiver {
     /// Checks what came: its length, and every byte against its checksums. The snapshot is on disk
     /// then, and becomes current with [`adopt_snapshot`](crate::store::Storage::adopt_snapshot).
     pub async fn finish(self) -> io::Result<SnapshotFile> {
-        let SnapshotReceiver { unfinished, length, written } = self;
+        let SnapshotReceiver {
+            unfinished,
+            length,
+            written,
+        } = self;
         if written != length {
             let reason = format!("{written} bytes came of {length} announced");
             let place = "received from a peer".to_owned();
-            return Err(StoreError::Damaged { what: "snapshot", place, reason }.into());
+            return Err(StoreError::Damaged {
+                what: "snapshot",
+                place,
+                reason,
+            }
+            .into());
         }
         on_disk_thread(move || Ok(unfinished.complete()?)).await
     }

@@ -1,0 +1,54 @@
+//! `lockstep discover`.
+
+use clap::Args;
+use serde_json::json;
+
+use super::Context;
+use super::failure::Failure;
+use super::output::{self, Format};
+
+/// Show the nodes that Consul knows and that pass their health checks
+#[derive(Debug, Args)]
+pub(super) struct Discover {}
+
+impl Discover {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let (directory, service, tag) = context.target.directory()?;
+        let found =
+            match tokio::time::timeout(context.target.timeout(), directory.services(service, tag))
+                .await
+            {
+                Ok(found) => found.map_err(Failure::unavailable)?,
+                Err(_) => return Err(Failure::unavailable("Consul did not answer in time")),
+            };
+        Ok(match context.output {
+            Format::Table => output::table(
+                ["NAME", "ID", "CLUSTER", "GRPC", "HTTP", "TAGS"],
+                found.iter().map(|entry| {
+                    [
+                        output::filled(&entry.name),
+                        output::or_dash(entry.node_id),
+                        output::or_dash(entry.cluster_id.as_ref()),
+                        output::filled(&entry.grpc_address),
+                        output::or_dash(entry.http_address.as_ref()),
+                        output::list(&entry.tags),
+                    ]
+                }),
+            ),
+            Format::Json => {
+                let services = found.iter().map(|entry| {
+                    json!({
+                        "service_id": entry.id,
+                        "name": entry.name,
+                        "node_id": entry.node_id.map(|id| id.to_string()),
+                        "cluster_id": entry.cluster_id,
+                        "grpc_address": entry.grpc_address,
+                        "http_address": entry.http_address,
+                        "tags": entry.tags,
+                    })
+                });
+                output::json(&json!({ "services": services.collect::<Vec<_>>() }))
+            }
+        })
+    }
+}

@@ -1,0 +1,124 @@
+//! `lockstep status`.
+
+use clap::Args;
+use lockstep_client::{Address, Error, NodeStatus};
+use serde_json::{Value, json};
+
+use super::Context;
+use super::failure::{Failure, explain, short};
+use super::members::member_json;
+use super::output::{self, Format};
+
+/// Show how each endpoint sees the cluster
+#[derive(Debug, Args)]
+pub(super) struct Status {
+    /// Also hash the whole state: equal on every node that applied the same log
+    #[arg(long)]
+    hash: bool,
+}
+
+type Answer = (Address, Result<NodeStatus, Error>);
+
+impl Status {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let answers = context.target.client()?.statuses(self.hash).await?;
+        let text = match context.output {
+            Format::Table => {
+                explain(&answers);
+                table(&answers, self.hash)
+            }
+            Format::Json => {
+                output::json(&json!({ "nodes": answers.iter().map(node_json).collect::<Vec<_>>() }))
+            }
+        };
+        if answers.iter().all(|(_, answer)| answer.is_err()) {
+            return Err(Failure::unavailable("no endpoint answered").with_partial(text));
+        }
+        Ok(text)
+    }
+}
+
+fn table(answers: &[Answer], with_hash: bool) -> String {
+    let mut header = vec![
+        "ENDPOINT",
+        "NODE",
+        "ID",
+        "ROLE",
+        "TERM",
+        "LEADER",
+        "APPLIED",
+        "COMMITTED",
+        "LOG",
+        "SNAPSHOT",
+    ];
+    if with_hash {
+        header.push("STATE HASH");
+    }
+    let rows = answers.iter().map(|(endpoint, answer)| match answer {
+        Ok(status) => {
+            let mut row = vec![
+                endpoint.to_string(),
+                output::filled(&status.node.name),
+                status.node.id.to_string(),
+                status.role.as_str().to_owned(),
+                status.term.to_string(),
+                output::or_dash(leader_name(status)),
+                status.applied_index.to_string(),
+                status.committed_index.to_string(),
+                format!("{}-{}", status.log_first_index, status.log_last_index),
+                output::or_dash(Some(status.snapshot_index).filter(|index| *index > 0)),
+            ];
+            if with_hash {
+                row.push(output::or_dash(status.state_hash.as_ref()));
+            }
+            row
+        }
+        Err(_) => header
+            .iter()
+            .map(|column| match *column {
+                "ENDPOINT" => endpoint.to_string(),
+                "ROLE" => "unreachable".to_owned(),
+                _ => "-".to_owned(),
+            })
+            .collect(),
+    });
+    output::table(header.clone(), rows)
+}
+
+/// The leader by name; by id when it is not among the members.
+fn leader_name(status: &NodeStatus) -> Option<String> {
+    let id = status.leader_id?;
+    let name = status
+        .members
+        .iter()
+        .find(|member| member.id == id)
+        .map(|member| member.name.clone());
+    Some(name.unwrap_or_else(|| id.to_string()))
+}
+
+fn node_json((endpoint, answer): &Answer) -> Value {
+    match answer {
+        Ok(status) => json!({
+            "endpoint": endpoint.as_str(),
+            "reachable": true,
+            "cluster_id": status.cluster_id,
+            "node": member_json(&status.node),
+            "version": status.version,
+            "build_date": status.build_date,
+            "uptime_ms": u64::try_from(status.uptime.as_millis()).unwrap_or(u64::MAX),
+            "role": status.role.as_str(),
+            "term": status.term,
+            "leader_id": status.leader_id.map(|id| id.to_string()),
+            "members": status.members.iter().map(member_json).collect::<Vec<_>>(),
+            "log_first_index": status.log_first_index,
+            "log_last_index": status.log_last_index,
+            "committed_index": status.committed_index,
+            "applied_index": status.applied_index,
+            "snapshot_index": status.snapshot_index,
+            "state_hash": status.state_hash,
+        }),
+        Err(error) => {
+            json!({ "endpoint": endpoint.as_str(), "reachable": false, "error": short(error) })
+        }
+    }
+}

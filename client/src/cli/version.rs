@@ -1,0 +1,90 @@
+//! `lockstep version`.
+
+use clap::Args;
+use lockstep_client::{Address, Error, NodeStatus};
+use serde_json::{Value, json};
+
+use super::Context;
+use super::failure::{Failure, explain, short};
+use super::output::{self, Format};
+
+/// This program's version.
+pub(super) const OWN: &str = match option_env!("LOCKSTEP_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
+const BUILD_DATE: &str = match option_env!("LOCKSTEP_BUILD_DATE") {
+    Some(date) => date,
+    None => "unknown",
+};
+
+/// Show this program's version and those of the nodes
+#[derive(Debug, Args)]
+pub(super) struct Version {}
+
+impl Version {
+    /// Nodes that do not answer are no failure here: the program's own version is known.
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let servers = context
+            .target
+            .client()?
+            .statuses(false)
+            .await
+            .unwrap_or_else(|error| {
+                output::say(&format!("lockstep: {error}"));
+                Vec::new()
+            });
+        Ok(match context.output {
+            Format::Table => {
+                explain(&servers);
+                let own = vec![
+                    "lockstep".to_owned(),
+                    "-".to_owned(),
+                    OWN.to_owned(),
+                    BUILD_DATE.to_owned(),
+                ];
+                let rows = std::iter::once(own).chain(servers.iter().map(row));
+                output::table(vec!["ENDPOINT", "NODE", "VERSION", "BUILT"], rows)
+            }
+            Format::Json => output::json(&json!({
+                "client": { "version": OWN, "build_date": BUILD_DATE },
+                "servers": servers.iter().map(server_json).collect::<Vec<_>>(),
+            })),
+        })
+    }
+}
+
+type Server = (Address, Result<NodeStatus, Error>);
+
+fn row((endpoint, answer): &Server) -> Vec<String> {
+    match answer {
+        Ok(status) => vec![
+            endpoint.to_string(),
+            output::filled(&status.node.name),
+            output::filled(&status.version),
+            output::filled(&status.build_date),
+        ],
+        Err(_) => vec![
+            endpoint.to_string(),
+            "-".to_owned(),
+            "unreachable".to_owned(),
+            "-".to_owned(),
+        ],
+    }
+}
+
+fn server_json((endpoint, answer): &Server) -> Value {
+    match answer {
+        Ok(status) => json!({
+            "endpoint": endpoint.as_str(),
+            "reachable": true,
+            "name": status.node.name,
+            "version": status.version,
+            "build_date": status.build_date,
+        }),
+        Err(error) => {
+            json!({ "endpoint": endpoint.as_str(), "reachable": false, "error": short(error) })
+        }
+    }
+}

@@ -1,0 +1,650 @@
+//! The store as a whole, over real folders.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use bytes::Bytes;
+use lockstep_machine::State;
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+use super::snapshot::Snapshots;
+use super::*;
+
+const OPTIONS: StoreOptions = StoreOptions {
+    cache_bytes: 8 << 20,
+    reserve_bytes: 1 << 20,
+};
+
+fn open(dir: &Path) -> Result<DiskStore, StoreError> {
+    DiskStore::open(dir, OPTIONS, Arc::new(NoObserver))
+}
+
+/// Waits for one operation.
+fn wait(operation: impl FnOnce(Done)) -> io::Result<()> {
+    let (answer, answered) = mpsc::channel();
+    operation(Box::new(move |result| answer.send(result).unwrap()));
+    answered.recv().unwrap()
+}
+
+fn record(index: u64, bytes: impl Into<Bytes>) -> Record {
+    Record {
+        index,
+        bytes: bytes.into(),
+    }
+}
+
+fn append(store: &DiskStore, records: Vec<Record>) -> io::Result<()> {
+    wait(|done| store.append(records, done))
+}
+
+/// Appends `indexes`, each with a few bytes that name it.
+fn fill(store: &DiskStore, indexes: std::ops::RangeInclusive<u64>) {
+    append(
+        store,
+        indexes
+            .map(|index| record(index, format!("entry {index}")))
+            .collect(),
+    )
+    .unwrap();
+}
+
+fn bounds(first: u64, last: u64) -> LogBounds {
+    LogBounds {
+        first: Some(first),
+        last: Some(last),
+    }
+}
+
+/// Changes a closed store's log behind its back.
+fn tamper(dir: &Path, change: impl FnOnce(&sled::Tree)) {
+    let db = sled::open(dir.join("log")).unwrap();
+    change(&db.open_tree("log").unwrap());
+    db.flush().unwrap();
+}
+
+fn flip_last_byte(tree: &sled::Tree, index: u64, part: u16) {
+    let mut value = tree.get(codec::key(index, part)).unwrap().unwrap().to_vec();
+    *value.last_mut().unwrap() ^= 1;
+    tree.insert(codec::key(index, part), value).unwrap();
+}
+
+fn refusal(dir: &Path) -> String {
+    open(dir)
+        .err()
+        .expect("the store must not open")
+        .to_string()
+}
+
+#[test]
+fn a_reopened_store_holds_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    assert_eq!(store.bounds().unwrap(), LogBounds::default());
+    assert_eq!(store.load(Slot::Vote).unwrap(), None);
+    fill(&store, 1..=10);
+    wait(|done| store.save(Slot::Vote, "me".into(), done)).unwrap();
+    wait(|done| store.save(Slot::Committed, "7".into(), done)).unwrap();
+    wait(|done| store.purge(3, "three".into(), done)).unwrap();
+    drop(store);
+
+    let store = open(dir.path()).unwrap();
+    assert_eq!(store.bounds().unwrap(), bounds(4, 10));
+    assert_eq!(store.load(Slot::Vote).unwrap(), Some("me".into()));
+    assert_eq!(store.load(Slot::Committed).unwrap(), Some("7".into()));
+    assert_eq!(store.load(Slot::Purged).unwrap(), Some("three".into()));
+    let found = store.read(0, 100, usize::MAX).unwrap();
+    assert_eq!(
+        found,
+        (4..=10)
+            .map(|index| record(index, format!("entry {index}")))
+            .collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn a_read_stops_at_its_limit_but_gives_at_least_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    append(
+        &store,
+        (1..=4).map(|index| record(index, vec![0; 100])).collect(),
+    )
+    .unwrap();
+    let read = |from, to, max| store.read(from, to, max).unwrap().len();
+    assert_eq!(
+        (
+            read(1, 5, 1),
+            read(1, 5, 250),
+            read(1, 3, 999),
+            read(2, 2, 9),
+            read(5, 9, 9)
+        ),
+        (1, 2, 2, 0, 0)
+    );
+}
+
+#[test]
+fn large_entries_are_split_and_joined() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut random = StdRng::seed_from_u64(1);
+    let records: Vec<Record> = (1..=3)
+        .map(|index| {
+            record(
+                index,
+                (0..(1 << 20) - index)
+                    .map(|_| random.random::<u8>())
+                    .collect::<Vec<u8>>(),
+            )
+        })
+        .collect();
+    let store = open(dir.path()).unwrap();
+    append(&store, records.clone()).unwrap();
+    assert_eq!(store.read(1, 4, usize::MAX).unwrap(), records);
+    drop(store);
+    assert_eq!(
+        open(dir.path()).unwrap().read(1, 4, usize::MAX).unwrap(),
+        records
+    );
+    assert_eq!(
+        std::fs::read_dir(dir.path().join("log/blobs"))
+            .unwrap()
+            .count(),
+        0
+    );
+}
+
+#[test]
+fn random_histories_match_a_model_across_reopening() {
+    for seed in 0..4 {
+        let dir = tempfile::tempdir().unwrap();
+        let mut random = StdRng::seed_from_u64(seed);
+        let mut store = open(dir.path()).unwrap();
+        let mut model: BTreeMap<u64, Bytes> = BTreeMap::new();
+        let mut end = 0; // the last index there is, or was when it was purged
+        for step in 0..150 {
+            match random.random_range(0..10) {
+                0..5 => {
+                    let records: Vec<Record> = (0..random.random_range(1..20))
+                        .map(|n| {
+                            record(
+                                end + 1 + n,
+                                vec![random.random(); random.random_range(0..20_000)],
+                            )
+                        })
+                        .collect();
+                    model.extend(
+                        records
+                            .iter()
+                            .map(|record| (record.index, record.bytes.clone())),
+                    );
+                    end += records.len() as u64;
+                    append(&store, records).unwrap();
+                }
+                5 => {
+                    let first = model.keys().next().copied().unwrap_or(end + 1);
+                    let kept = random.random_range(first - 1..=end);
+                    model.split_off(&(kept + 1));
+                    end = kept;
+                    wait(|done| store.truncate_after(Some(kept), done)).unwrap();
+                }
+                6 => {
+                    let upto = random
+                        .random_range(end.saturating_sub(30)..=end + u64::from(step % 50 == 0) * 5);
+                    model = model.split_off(&(upto + 1));
+                    end = end.max(upto);
+                    wait(|done| store.purge(upto, upto.to_be_bytes().to_vec().into(), done))
+                        .unwrap();
+                }
+                7 => {
+                    drop(store);
+                    store = open(dir.path()).unwrap();
+                }
+                _ => {}
+            }
+            let found = store.read(0, u64::MAX, usize::MAX).unwrap();
+            let found: BTreeMap<u64, Bytes> = found
+                .into_iter()
+                .map(|record| (record.index, record.bytes))
+                .collect();
+            assert_eq!(found, model, "seed {seed} step {step}");
+            let expected = LogBounds {
+                first: model.keys().next().copied(),
+                last: model.keys().next_back().copied(),
+            };
+            assert_eq!(store.bounds().unwrap(), expected, "seed {seed} step {step}");
+        }
+    }
+}
+
+#[test]
+fn after_a_purge_beyond_the_end_the_log_goes_on_behind_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    fill(&store, 1..=5);
+    wait(|done| store.purge(100, "100".into(), done)).unwrap();
+    assert_eq!(store.bounds().unwrap(), LogBounds::default());
+    fill(&store, 101..=102);
+    drop(store);
+    assert_eq!(
+        open(dir.path()).unwrap().bounds().unwrap(),
+        bounds(101, 102)
+    );
+}
+
+#[test]
+fn an_interrupted_purge_is_finished_when_opening() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    fill(&store, 1..=5);
+    wait(|done| store.purge(3, "3".into(), done)).unwrap();
+    drop(store);
+    tamper(dir.path(), |tree| {
+        for (key, value) in codec::encode(2, b"back again").unwrap() {
+            tree.insert(key, value).unwrap();
+        }
+    });
+    let store = open(dir.path()).unwrap();
+    assert_eq!(store.bounds().unwrap(), bounds(4, 5));
+    drop(store);
+    tamper(dir.path(), |tree| assert_eq!(tree.len(), 2));
+}
+
+#[test]
+fn an_append_that_leaves_a_gap_is_refused_for_good() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    fill(&store, 1..=2);
+    let error = append(&store, vec![record(4, "")]).unwrap_err().to_string();
+    assert!(
+        error.contains("log entry 4 appended where entry 3 follows"),
+        "{error}"
+    );
+    assert!(append(&store, vec![record(3, "")]).is_err());
+}
+
+#[test]
+fn a_damaged_entry_is_refused_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    append(
+        &store,
+        vec![
+            record(1, "small"),
+            record(2, vec![7; 30_000]),
+            record(3, "small"),
+        ],
+    )
+    .unwrap();
+    drop(store);
+    tamper(dir.path(), |tree| flip_last_byte(tree, 2, 2));
+    let error = refusal(dir.path());
+    assert!(error.contains("log entry 2 part 2: checksum is"), "{error}");
+
+    tamper(dir.path(), |tree| {
+        drop(tree.remove(codec::key(2, 2)).unwrap())
+    });
+    let error = refusal(dir.path());
+    assert!(
+        error.contains("log entry 2 part 2: it is missing"),
+        "{error}"
+    );
+
+    tamper(dir.path(), |tree| {
+        drop(tree.remove(codec::key(2, 0)).unwrap())
+    });
+    let error = refusal(dir.path());
+    assert!(
+        error.contains("log entry 2 part 1: it belongs to no record"),
+        "{error}"
+    );
+}
+
+#[test]
+fn damage_that_appears_while_running_is_reported_too() {
+    let dir = tempfile::tempdir().unwrap();
+    let tree = sled::open(dir.path()).unwrap().open_tree("log").unwrap();
+    let log = log::Log::open(tree.clone(), None).unwrap();
+    for index in 1..=3 {
+        log.insert(&record(index, "entry")).unwrap();
+    }
+    flip_last_byte(&tree, 2, 0);
+    let error = log.read(1, 4, usize::MAX).unwrap_err().to_string();
+    assert!(error.contains("log entry 2 part 0"), "{error}");
+    tree.remove(codec::key(2, 0)).unwrap();
+    let error = log.read(1, 4, usize::MAX).unwrap_err().to_string();
+    assert!(error.contains("log entry 2: it is missing"), "{error}");
+}
+
+#[test]
+fn a_hole_is_refused_with_its_place() {
+    for hole in [1, 3] {
+        let dir = tempfile::tempdir().unwrap();
+        let store = open(dir.path()).unwrap();
+        wait(|done| store.purge(0, "0".into(), done)).unwrap();
+        fill(&store, 1..=5);
+        drop(store);
+        tamper(dir.path(), |tree| {
+            drop(tree.remove(codec::key(hole, 0)).unwrap())
+        });
+        let error = refusal(dir.path());
+        assert!(
+            error.contains(&format!("log entry {hole}: it is missing")),
+            "{error}"
+        );
+    }
+}
+
+#[test]
+fn an_entry_that_a_crash_left_unfinished_is_not_taken_for_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    append(&store, vec![record(1, "small"), record(2, vec![7; 30_000])]).unwrap();
+    drop(store);
+    tamper(dir.path(), |tree| {
+        drop(tree.remove(codec::key(2, 0)).unwrap())
+    });
+    let store = open(dir.path()).unwrap();
+    assert_eq!(store.bounds().unwrap(), bounds(1, 1));
+    fill(&store, 2..=2);
+    assert_eq!(store.read(2, 3, 100).unwrap(), [record(2, "entry 2")]);
+}
+
+#[test]
+fn a_damaged_slot_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    wait(|done| store.save(Slot::Vote, "me".into(), done)).unwrap();
+    drop(store);
+    let db = sled::open(dir.path().join("log")).unwrap();
+    db.open_tree("meta")
+        .unwrap()
+        .insert("vote", b"you".as_slice())
+        .unwrap();
+    drop(db);
+    let error = refusal(dir.path());
+    assert!(error.contains("slot vote:"), "{error}");
+}
+
+#[test]
+fn the_purge_point_is_written_by_a_purge_only() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    assert!(wait(|done| store.save(Slot::Purged, "1".into(), done)).is_err());
+    fill(&store, 1..=2);
+}
+
+/// Counts the operations that flushes made durable.
+#[derive(Default)]
+struct Counting {
+    flushed: AtomicUsize,
+    failed: AtomicUsize,
+}
+
+impl StoreObserver for Counting {
+    fn flushed(&self, _took: Duration, operations: usize) {
+        self.flushed.fetch_add(operations, Ordering::SeqCst);
+    }
+
+    fn failed(&self, _error: &StoreError) {
+        self.failed.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+#[test]
+fn operations_complete_in_order_and_only_once_flushed() {
+    let dir = tempfile::tempdir().unwrap();
+    let observer = Arc::new(Counting::default());
+    let store = DiskStore::open(dir.path(), OPTIONS, observer.clone()).unwrap();
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    for number in 0..500usize {
+        let (seen, observer) = (seen.clone(), observer.clone());
+        let done: Done = Box::new(move |result| {
+            result.unwrap();
+            seen.lock()
+                .unwrap()
+                .push((number, observer.flushed.load(Ordering::SeqCst)));
+        });
+        match number % 5 {
+            4 => store.save(Slot::Vote, "me".into(), done),
+            _ => store.append(vec![record((number - number / 5) as u64, "x")], done),
+        }
+    }
+    drop(store);
+    let seen = seen.lock().unwrap();
+    assert_eq!(
+        seen.iter().map(|(number, _)| *number).collect::<Vec<_>>(),
+        (0..500).collect::<Vec<_>>()
+    );
+    assert!(seen.iter().all(|(number, flushed)| flushed > number));
+}
+
+#[test]
+fn the_committed_slot_waits_for_no_flush() {
+    let dir = tempfile::tempdir().unwrap();
+    let observer = Arc::new(Counting::default());
+    let store = DiskStore::open(dir.path(), OPTIONS, observer.clone()).unwrap();
+    wait(|done| store.save(Slot::Committed, "1".into(), done)).unwrap();
+    assert_eq!(store.load(Slot::Committed).unwrap(), Some("1".into()));
+    assert_eq!(observer.flushed.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn after_a_failure_everything_fails_and_the_observer_hears_of_it_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let observer = Arc::new(Counting::default());
+    let store = DiskStore::open(dir.path(), OPTIONS, observer.clone()).unwrap();
+    assert!(wait(|done| store.save(Slot::Vote, vec![0; 10_000].into(), done)).is_err());
+    let error = wait(|done| store.save(Slot::Committed, "1".into(), done))
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("the store has stopped writing: slot vote of 10000 bytes is too large"),
+        "{error}"
+    );
+    assert!(append(&store, vec![record(1, "")]).is_err());
+    assert!(wait(|done| store.truncate_after(None, done)).is_err());
+    assert!(wait(|done| store.purge(1, "1".into(), done)).is_err());
+    assert_eq!(observer.failed.load(Ordering::SeqCst), 1);
+    assert_eq!(observer.flushed.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn purged_and_cut_entries_are_never_taken_for_damage_by_a_reader() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let reader = {
+        let store = store.clone();
+        let (stop, stopped) = mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
+                store.read(0, u64::MAX, usize::MAX).unwrap();
+            }
+        });
+        (stop, thread)
+    };
+    let mut last = 0;
+    for round in 1..=60u64 {
+        append(
+            &store,
+            (last + 1..=last + 20)
+                .map(|index| record(index, vec![round as u8; 9_000]))
+                .collect(),
+        )
+        .unwrap();
+        wait(|done| store.truncate_after(Some(last + 15), done)).unwrap();
+        last += 15;
+        wait(|done| store.purge(last - 10, "p".into(), done)).unwrap();
+    }
+    drop(reader.0);
+    reader.1.join().unwrap();
+}
+
+#[test]
+fn the_reserve_is_held_and_counted() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    assert_eq!(
+        std::fs::metadata(dir.path().join("reserve")).unwrap().len(),
+        OPTIONS.reserve_bytes
+    );
+    assert!(store.size_on_disk().unwrap() >= OPTIONS.reserve_bytes);
+    assert!(store.free_bytes().unwrap() > 0);
+    let reserve = super::reserve::Reserve::new(dir.path(), OPTIONS.reserve_bytes);
+    assert!(reserve.give_back());
+    assert!(!reserve.give_back());
+    drop(store);
+    drop(open(dir.path()).unwrap());
+    assert!(dir.path().join("reserve").exists());
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap()
+}
+
+/// Writes a snapshot of `index` into a folder of its own: what a peer would send.
+fn elsewhere(dir: &Path, index: u64) -> SnapshotFile {
+    let records = (0..1000u32).map(|n| n.to_be_bytes().repeat(100));
+    Snapshots::open(dir.to_owned(), None)
+        .unwrap()
+        .write(index, b"meta", records)
+        .unwrap()
+}
+
+async fn send(store: &DiskStore, snapshot: &SnapshotFile, length: u64) -> io::Result<SnapshotFile> {
+    let mut receiver = store.receive_snapshot(length)?;
+    let mut offset = 0;
+    while offset < snapshot.length() {
+        let piece = snapshot.read_at(offset, 10_000)?;
+        offset += piece.len() as u64;
+        receiver.write(piece).await?;
+    }
+    receiver.finish().await
+}
+
+fn files_in(dir: &Path) -> usize {
+    std::fs::read_dir(dir.join("snapshots")).unwrap().count()
+}
+
+#[test]
+fn a_received_snapshot_becomes_current_when_adopted_and_stays_so() {
+    let (dir, peer) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (old, sent) = (elsewhere(peer.path(), 41), elsewhere(peer.path(), 42));
+    runtime().block_on(async {
+        let store = open(dir.path()).unwrap();
+        let first = send(&store, &old, old.length()).await.unwrap();
+        assert!(store.current_snapshot().is_none());
+        store.adopt_snapshot(first.clone()).await.unwrap();
+        let second = send(&store, &sent, sent.length()).await.unwrap();
+        store.adopt_snapshot(second).await.unwrap();
+        assert_eq!(files_in(dir.path()), 1);
+        // The replaced one stays readable, and does not come back.
+        assert_eq!(
+            first.read_at(0, usize::MAX).unwrap(),
+            old.read_at(0, usize::MAX).unwrap()
+        );
+        store.adopt_snapshot(first).await.unwrap();
+        assert_eq!(store.current_snapshot().unwrap().index(), 42);
+    });
+    let store = open(dir.path()).unwrap();
+    let current = store.current_snapshot().unwrap();
+    assert_eq!(
+        (current.index(), current.meta(), current.length()),
+        (42, "meta".into(), sent.length())
+    );
+    assert_eq!(
+        current.read_at(0, usize::MAX).unwrap(),
+        sent.read_at(0, usize::MAX).unwrap()
+    );
+}
+
+#[test]
+fn a_snapshot_received_damaged_or_in_part_leaves_nothing_behind() {
+    let (dir, peer) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let sent = elsewhere(peer.path(), 42);
+    runtime().block_on(async {
+        let store = open(dir.path()).unwrap();
+        assert!(send(&store, &sent, sent.length() - 1).await.is_err());
+        assert!(send(&store, &sent, sent.length() + 1).await.is_err());
+        for at in [0, 20, sent.length() / 2, sent.length() - 1] {
+            let mut receiver = store.receive_snapshot(sent.length()).unwrap();
+            let mut bytes = sent.read_at(0, usize::MAX).unwrap().to_vec();
+            bytes[at as usize] ^= 1;
+            receiver.write(bytes.into()).await.unwrap();
+            assert!(receiver.finish().await.is_err(), "byte {at}");
+        }
+        drop(send(&store, &sent, sent.length()).await.unwrap());
+        assert_eq!(files_in(dir.path()), 0);
+    });
+}
+
+#[test]
+fn opening_removes_unfinished_snapshots_and_refuses_a_damaged_current_one() {
+    let (dir, peer) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let sent = elsewhere(peer.path(), 42);
+    runtime().block_on(async {
+        let store = open(dir.path()).unwrap();
+        let received = send(&store, &sent, sent.length()).await.unwrap();
+        store.adopt_snapshot(received).await.unwrap();
+    });
+    let snapshots = dir.path().join("snapshots");
+    std::fs::write(snapshots.join("0123.tmp"), b"half").unwrap();
+    std::fs::write(snapshots.join("7-0123.snapshot"), b"never named").unwrap();
+    drop(open(dir.path()).unwrap());
+    assert_eq!(files_in(dir.path()), 1);
+
+    let path = std::fs::read_dir(&snapshots)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(b"?", 5_000).unwrap();
+    let error = refusal(dir.path());
+    assert!(
+        error.contains("snapshot 00000000000000000042-") && error.contains("(record 12)"),
+        "{error}"
+    );
+    std::fs::remove_file(path).unwrap();
+    assert!(refusal(dir.path()).contains("its file is missing"));
+}
+
+#[test]
+fn a_state_is_written_and_read_back_and_an_older_one_does_not_replace_it() {
+    let dir = tempfile::tempdir().unwrap();
+    runtime().block_on(async {
+        let store = open(dir.path()).unwrap();
+        let state = State::default();
+        let written = store
+            .write_snapshot(9, "nine".into(), state.clone())
+            .await
+            .unwrap();
+        let older = store
+            .write_snapshot(8, "eight".into(), state.clone())
+            .await
+            .unwrap();
+        assert_eq!(
+            (older.index(), store.current_snapshot().unwrap().index()),
+            (8, 9)
+        );
+        assert_eq!(
+            store.read_snapshot(older).await.unwrap().hash(),
+            state.hash()
+        );
+        assert_eq!(
+            store.read_snapshot(written).await.unwrap().hash(),
+            state.hash()
+        );
+        assert_eq!(files_in(dir.path()), 1);
+    });
+    let current = open(dir.path()).unwrap().current_snapshot().unwrap();
+    assert_eq!((current.index(), current.meta()), (9, "nine".into()));
+}
