@@ -15,7 +15,10 @@ pub mod cluster;
 
 pub mod service;
 
+pub mod observe;
+
 pub mod api;
 
 pub mod dev;
+pub mod probe;
 pub mod run;

@@ -1,1 +1,172 @@
-fn main(){}
+//! `lockstepd`: parse, run, exit code.
+//!
+//! Exit codes: 0 done, 1 failed, 2 usage or configuration.
+
+use std::fmt::Display;
+use std::io::Write;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use lockstep_node::config::{self, ConfigErrors, Loaded, Sources};
+use lockstep_node::{dev, discovery, probe, run};
+
+mod cli;
+
+use cli::{CheckConfig, Cli, Command, Health};
+
+/// How long `health` waits for one answer. Less than Docker's usual health check time-out.
+const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why the process ends in failure.
+enum Failure {
+    /// What the operator wrote is wrong.
+    Config(ConfigErrors),
+    /// What was asked for did not work out.
+    Failed(String),
+}
+
+impl From<ConfigErrors> for Failure {
+    fn from(errors: ConfigErrors) -> Self {
+        Failure::Config(errors)
+    }
+}
+
+fn failed(error: impl Display) -> Failure {
+    Failure::Failed(format!("{error:#}"))
+}
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(settings) => node(settings.sources()),
+        Command::Dev(options) => {
+            on_this_thread(async { dev::run(options.into()).await.map_err(failed) })
+        }
+        Command::CheckConfig(options) => check_config(&options),
+        Command::Health(options) => health(&options),
+        Command::Discover(settings) => discover(settings.sources()),
+        Command::Version => print(format!("lockstepd {}\n", cli::VERSION)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure::Config(errors)) => {
+            complain(&errors);
+            ExitCode::from(2)
+        }
+        Err(Failure::Failed(what)) => {
+            complain(&what);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// To stderr. If nobody can read it, nobody can be told.
+fn complain(what: &impl Display) {
+    let _ = writeln!(std::io::stderr(), "lockstepd: {what}");
+}
+
+/// To stdout. A reader that has seen enough, such as `head`, is no failure.
+fn print(text: String) -> Result<(), Failure> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(failed(format!("stdout: {error}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn on_this_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    runtime
+        .map_err(|error| failed(format!("the runtime cannot start: {error}")))?
+        .block_on(work)
+}
+
+/// Loads the configuration and tells its warnings.
+fn configuration(sources: &Sources) -> Result<Loaded, Failure> {
+    let loaded = config::load_explained(sources)?;
+    for warning in &loaded.warnings {
+        complain(&format!("warning: {warning}"));
+    }
+    Ok(loaded)
+}
+
+fn node(sources: Sources) -> Result<(), Failure> {
+    let config = configuration(&sources)?.config;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
+    let runtime = runtime.map_err(|error| failed(format!("the runtime cannot start: {error}")))?;
+    runtime.block_on(run::run(config)).map_err(failed)
+}
+
+fn check_config(options: &CheckConfig) -> Result<(), Failure> {
+    if options.markdown {
+        return print(config::markdown());
+    }
+    let loaded = configuration(&options.settings.sources())?;
+    if options.show {
+        return print(config::show(&loaded.settings));
+    }
+    print("the configuration is valid\n".into())
+}
+
+fn health(options: &Health) -> Result<(), Failure> {
+    let address = match options.http {
+        Some(address) => address,
+        None => config::load(&options.sources())?.0.http.listen,
+    };
+    let paths: &[&str] = if options.live {
+        &["/livez"]
+    } else {
+        &["/livez", "/readyz"]
+    };
+    on_this_thread(async {
+        for path in paths {
+            let answer = probe::get(reachable(address), path, HEALTH_TIMEOUT)
+                .await
+                .map_err(failed)?;
+            if answer.status != 200 {
+                let body: String = answer.body.trim().chars().take(500).collect();
+                return Err(failed(format!(
+                    "http://{address}{path} answered {}: {body}",
+                    answer.status
+                )));
+            }
+        }
+        Ok(())
+    })
+}
+
+/// Who listens on every address is asked on loopback.
+fn reachable(listen: SocketAddr) -> SocketAddr {
+    let ip = match listen.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listen.port())
+}
+
+fn discover(sources: Sources) -> Result<(), Failure> {
+    let config = configuration(&sources)?.config;
+    on_this_thread(async {
+        let way = discovery::open(config.discovery.clone()).map_err(failed)?;
+        let peers = way.peers().await.map_err(failed)?;
+        complain(&format!("{} sees {} node(s)", way.kind(), peers.len()));
+        let mut text = format!("{:<20} {:<28} {:<28} {}\n", "NODE", "GRPC", "HTTP", "TAGS");
+        for peer in peers {
+            let http = peer.http_address.as_deref().unwrap_or("-");
+            text += &format!(
+                "{:<20} {:<28} {http:<28} {}\n",
+                peer.name,
+                peer.grpc_address,
+                peer.tags.join(",")
+            );
+        }
+        print(text)
+    })
+}

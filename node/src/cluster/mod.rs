@@ -18,7 +18,9 @@ use tonic::Status;
 use crate::consensus::network::{ClusterTag, channel};
 use crate::consensus::server::Host;
 use crate::consensus::{Consensus, ConsensusError, Member, NodeId};
-use crate::discovery::{Announcement, BootstrapPlan, Discovery, DiscoveryError, FoundPeer, PlannedMember};
+use crate::discovery::{
+    Announcement, BootstrapPlan, Discovery, DiscoveryError, FoundPeer, PlannedMember,
+};
 use crate::store::{DiskStore, IdentityFile, StoreError};
 
 /// Between two looks for peers while the node belongs to no cluster.
@@ -52,10 +54,21 @@ pub struct Place {
 
 impl Place {
     /// The place that a data folder's identity gives.
-    pub fn new(identity: IdentityFile, name: String, grpc_address: String, http_address: String) -> Arc<Self> {
+    pub fn new(
+        identity: IdentityFile,
+        name: String,
+        grpc_address: String,
+        http_address: String,
+    ) -> Arc<Self> {
         let tag = ClusterTag::default();
         tag.store(identity.identity().cluster_id.clone().map(Arc::new));
-        Arc::new(Self { identity: Mutex::new(identity), tag, name, grpc_address, http_address })
+        Arc::new(Self {
+            identity: Mutex::new(identity),
+            tag,
+            name,
+            grpc_address,
+            http_address,
+        })
     }
 
     /// The cluster it belongs to; follows every change.
@@ -91,7 +104,12 @@ impl Place {
     /// Belongs to `cluster_id` from now on, durably, unless it belongs to another. Blocks.
     fn belong(&self, cluster_id: &str, plan: Option<BootstrapPlan>) -> Result<bool, StoreError> {
         let mut identity = self.identity();
-        if identity.identity().cluster_id.as_deref().is_some_and(|ours| ours != cluster_id) {
+        if identity
+            .identity()
+            .cluster_id
+            .as_deref()
+            .is_some_and(|ours| ours != cluster_id)
+        {
             return Ok(false);
         }
         identity.update(|identity| {
@@ -131,13 +149,18 @@ impl Host for PeerHost {
         let joined = tokio::task::spawn_blocking(move || {
             let joined = place.belong(&cluster_id, None);
             if let Ok(true) = joined {
-                tracing::info!(cluster = cluster_id, "a leader called: the node belongs to its cluster now");
+                tracing::info!(
+                    cluster = cluster_id,
+                    "a leader called: the node belongs to its cluster now"
+                );
             }
             joined
         });
         match joined.await {
             Ok(Ok(true)) => Ok(()),
-            Ok(Ok(false)) => Err(Status::failed_precondition("this node belongs to another cluster")),
+            Ok(Ok(false)) => Err(Status::failed_precondition(
+                "this node belongs to another cluster",
+            )),
             Ok(Err(e)) => Err(Status::unavailable(e.to_string())),
             Err(e) => Err(Status::unavailable(e.to_string())),
         }
@@ -158,14 +181,19 @@ pub async fn settle(
             return Ok(());
         }
         if let Some(plan) = place.plan() {
-            tracing::info!(cluster = plan.cluster_id, members = plan.members.len(), "founding the cluster as planned");
+            tracing::info!(
+                cluster = plan.cluster_id,
+                members = plan.members.len(),
+                "founding the cluster as planned"
+            );
             return Ok(consensus.initialize(members(&plan)).await?);
         }
         if place.tag().load().is_none() {
             match look(place, discovery, expect).await {
                 Ok(Found::Plan(plan)) => {
                     let (place, id) = (place.clone(), plan.cluster_id.clone());
-                    let kept = tokio::task::spawn_blocking(move || place.belong(&id, Some(plan))).await;
+                    let kept =
+                        tokio::task::spawn_blocking(move || place.belong(&id, Some(plan))).await;
                     // The task is never cancelled, and a panic ends the process.
                     if let Ok(kept) = kept {
                         kept?;
@@ -201,7 +229,11 @@ enum Found {
 }
 
 /// One look around: is there a plan, is there a cluster, are all there to found one?
-async fn look(place: &Place, discovery: &Arc<dyn Discovery>, expect: usize) -> Result<Found, DiscoveryError> {
+async fn look(
+    place: &Place,
+    discovery: &Arc<dyn Discovery>,
+    expect: usize,
+) -> Result<Found, DiscoveryError> {
     let me = place.announcement();
     if let Some(plan) = discovery.latched().await? {
         return Ok(planned(plan, me.node_id));
@@ -214,14 +246,23 @@ async fn look(place: &Place, discovery: &Arc<dyn Discovery>, expect: usize) -> R
     };
     if candidates.len() < expect {
         let names: Vec<&str> = candidates.iter().map(|m| m.name.as_str()).collect();
-        let why = format!("{} of {expect} nodes are there: {}", names.len(), names.join(", "));
+        let why = format!(
+            "{} of {expect} nodes are there: {}",
+            names.len(),
+            names.join(", ")
+        );
         return Ok(Found::Wait(why));
     }
     if !discovery.may_propose(&me, &found) {
-        return Ok(Found::Wait("all nodes are there; the first by name founds the cluster".to_owned()));
+        return Ok(Found::Wait(
+            "all nodes are there; the first by name founds the cluster".to_owned(),
+        ));
     }
     let cluster_id = format!("{:016x}", rand::random::<u64>());
-    let plan = BootstrapPlan { cluster_id, members: candidates.into_iter().take(expect).collect() };
+    let plan = BootstrapPlan {
+        cluster_id,
+        members: candidates.into_iter().take(expect).collect(),
+    };
     Ok(planned(discovery.latch(&plan).await?, me.node_id))
 }
 
@@ -272,7 +313,8 @@ fn pristine(
 
 async fn identify(peer: &FoundPeer) -> Option<pb::IdentifyResponse> {
     let mut client = PeerClient::new(channel(&peer.grpc_address).ok()?);
-    let answer = tokio::time::timeout(IDENTIFY_PATIENCE, client.identify(pb::IdentifyRequest {})).await;
+    let answer =
+        tokio::time::timeout(IDENTIFY_PATIENCE, client.identify(pb::IdentifyRequest {})).await;
     Some(answer.ok()?.ok()?.into_inner())
 }
 
@@ -282,11 +324,18 @@ fn members(plan: &BootstrapPlan) -> BTreeMap<NodeId, Member> {
         grpc_address: m.grpc_address.clone(),
         http_address: m.http_address.clone(),
     };
-    plan.members.iter().map(|m| (m.node_id, member(m))).collect()
+    plan.members
+        .iter()
+        .map(|m| (m.node_id, member(m)))
+        .collect()
 }
 
 /// Keeps the node findable for ever, and tells `passing` how many nodes discovery sees.
-pub async fn stay_findable(place: Arc<Place>, discovery: Arc<dyn Discovery>, passing: impl Fn(usize) + Send) {
+pub async fn stay_findable(
+    place: Arc<Place>,
+    discovery: Arc<dyn Discovery>,
+    passing: impl Fn(usize) + Send,
+) {
     let mut reachable = true;
     loop {
         let seen = async {
@@ -338,13 +387,25 @@ mod tests {
     #[test]
     fn nothing_is_founded_beside_a_living_cluster() {
         let answers = [answer(1, "node1", ""), answer(2, "node2", "c0ffee")];
-        assert!(pristine(&me(), answers.into_iter()).unwrap_err().contains("node2 belongs to cluster c0ffee"));
+        assert!(
+            pristine(&me(), answers.into_iter())
+                .unwrap_err()
+                .contains("node2 belongs to cluster c0ffee")
+        );
     }
 
     #[test]
     fn members_are_planned_in_order_of_name_and_each_once() {
-        let answers = [answer(3, "node3", ""), answer(1, "node1", ""), answer(3, "node3", "")];
-        let names: Vec<String> = pristine(&me(), answers.into_iter()).unwrap().into_iter().map(|m| m.name).collect();
+        let answers = [
+            answer(3, "node3", ""),
+            answer(1, "node1", ""),
+            answer(3, "node3", ""),
+        ];
+        let names: Vec<String> = pristine(&me(), answers.into_iter())
+            .unwrap()
+            .into_iter()
+            .map(|m| m.name)
+            .collect();
         assert_eq!(names, ["node1", "node3"]);
     }
 
@@ -356,7 +417,10 @@ mod tests {
 
     #[test]
     fn a_node_outside_the_plan_waits() {
-        let plan = BootstrapPlan { cluster_id: "c".to_owned(), members: Vec::new() };
+        let plan = BootstrapPlan {
+            cluster_id: "c".to_owned(),
+            members: Vec::new(),
+        };
         assert!(matches!(planned(plan, 1), Found::Wait(_)));
     }
 }

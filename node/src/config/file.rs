@@ -24,14 +24,22 @@ pub(super) struct Found {
 pub(super) fn read(path: &Path) -> (Vec<Found>, Vec<Fault>) {
     match text(path) {
         Ok(text) => parse(path, &text),
-        Err(reason) => (Vec::new(), vec![Fault::Unreadable { path: path.into(), reason }]),
+        Err(reason) => (
+            Vec::new(),
+            vec![Fault::Unreadable {
+                path: path.into(),
+                reason,
+            }],
+        ),
     }
 }
 
 fn text(path: &Path) -> Result<String, String> {
     let file = std::fs::File::open(path).map_err(|e| e.to_string())?;
     let mut text = String::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text).map_err(|e| e.to_string())?;
+    file.take(FILE_BYTES_MAX + 1)
+        .read_to_string(&mut text)
+        .map_err(|e| e.to_string())?;
     if text.len() as u64 > FILE_BYTES_MAX {
         return Err("it is larger than 1 MiB".into());
     }
@@ -40,10 +48,18 @@ fn text(path: &Path) -> Result<String, String> {
 
 fn parse(path: &Path, text: &str) -> (Vec<Found>, Vec<Fault>) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut walk = Walk { path, text, found: Vec::new(), faults: Vec::new() };
+    let mut walk = Walk {
+        path,
+        text,
+        found: Vec::new(),
+        faults: Vec::new(),
+    };
     for error in errors {
         let origin = walk.origin(error.span().map_or(0, |span| span.start));
-        walk.faults.push(Fault::Syntax { origin, reason: error.message().replace('\n', ", ") });
+        walk.faults.push(Fault::Syntax {
+            origin,
+            reason: error.message().replace('\n', ", "),
+        });
     }
     // What was recovered from a broken file is a guess: judge it only when the file is TOML.
     if walk.faults.is_empty() {
@@ -61,17 +77,35 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn origin(&self, offset: usize) -> Origin {
-        let line = 1 + self.text.bytes().take(offset).filter(|b| *b == b'\n').count();
-        Origin::File { path: self.path.into(), line }
+        let line = 1 + self
+            .text
+            .bytes()
+            .take(offset)
+            .filter(|b| *b == b'\n')
+            .count();
+        Origin::File {
+            path: self.path.into(),
+            line,
+        }
     }
 
     fn table(&mut self, prefix: &str, table: &DeTable<'_>) {
         for (name, value) in in_file_order(table) {
-            let path = if prefix.is_empty() { name.get_ref().to_string() } else { format!("{prefix}.{}", name.get_ref()) };
+            let path = if prefix.is_empty() {
+                name.get_ref().to_string()
+            } else {
+                format!("{prefix}.{}", name.get_ref())
+            };
             let origin = self.origin(name.span().start);
-            let is_section = KEYS.iter().any(|key| key.path.starts_with(&format!("{path}.")));
+            let is_section = KEYS
+                .iter()
+                .any(|key| key.path.starts_with(&format!("{path}.")));
             match (KEYS.iter().find(|key| key.path == path), value.get_ref()) {
-                (Some(key), value) => self.found.push(Found { key, raw: raw(value), origin }),
+                (Some(key), value) => self.found.push(Found {
+                    key,
+                    raw: raw(value),
+                    origin,
+                }),
                 (None, DeValue::Table(inner)) if is_section => self.table(&path, inner),
                 (None, DeValue::Table(inner)) if !inner.is_empty() && prefix.is_empty() => {
                     // A misspelt section: name each of its keys, so that each gets its hint.
@@ -79,7 +113,11 @@ impl Walk<'_> {
                 }
                 (None, _) => {
                     let nearest = nearest(&path, |key| key.path);
-                    self.faults.push(Fault::UnknownKey { origin, key: path, nearest });
+                    self.faults.push(Fault::UnknownKey {
+                        origin,
+                        key: path,
+                        nearest,
+                    });
                 }
             }
         }
@@ -90,12 +128,19 @@ impl Walk<'_> {
             let key = format!("{prefix}.{}", name.get_ref());
             let origin = self.origin(name.span().start);
             let nearest = nearest(&key, |key| key.path);
-            self.faults.push(Fault::UnknownKey { origin, key, nearest });
+            self.faults.push(Fault::UnknownKey {
+                origin,
+                key,
+                nearest,
+            });
         }
     }
 }
 
-type Entry<'t, 'i> = (&'t Spanned<toml::de::DeString<'i>>, &'t Spanned<DeValue<'i>>);
+type Entry<'t, 'i> = (
+    &'t Spanned<toml::de::DeString<'i>>,
+    &'t Spanned<DeValue<'i>>,
+);
 
 fn in_file_order<'t, 'i>(table: &'t DeTable<'i>) -> Vec<Entry<'t, 'i>> {
     let mut entries: Vec<Entry<'t, 'i>> = table.iter().collect();
@@ -114,15 +159,29 @@ fn raw(value: &DeValue<'_>) -> Raw {
         DeValue::Boolean(_) => Raw::Other("true or false"),
         DeValue::Datetime(_) => Raw::Other("a date or time"),
         DeValue::Array(items) => {
-            let texts: Option<Vec<String>> = items.iter().map(|item| item.get_ref().as_str().map(String::from)).collect();
-            texts.map_or(Raw::Other("an array with something else than text"), Raw::List)
+            let texts: Option<Vec<String>> = items
+                .iter()
+                .map(|item| item.get_ref().as_str().map(String::from))
+                .collect();
+            texts.map_or(
+                Raw::Other("an array with something else than text"),
+                Raw::List,
+            )
         }
         DeValue::Table(table) => {
             let pairs: Option<Vec<(String, String)>> = in_file_order(table)
                 .into_iter()
-                .map(|(name, value)| Some((name.get_ref().to_string(), value.get_ref().as_str()?.to_string())))
+                .map(|(name, value)| {
+                    Some((
+                        name.get_ref().to_string(),
+                        value.get_ref().as_str()?.to_string(),
+                    ))
+                })
                 .collect();
-            pairs.map_or(Raw::Other("a table with something else than text"), Raw::Pairs)
+            pairs.map_or(
+                Raw::Other("a table with something else than text"),
+                Raw::Pairs,
+            )
         }
     }
 }

@@ -83,7 +83,12 @@ impl Default for Draft {
                 drain_timeout: Duration::ZERO,
             },
             http_advertise: None,
-            grpc: Grpc { listen: nowhere, advertise: String::new(), message_bytes_max: 0, concurrency_max: 0 },
+            grpc: Grpc {
+                listen: nowhere,
+                advertise: String::new(),
+                message_bytes_max: 0,
+                concurrency_max: 0,
+            },
             grpc_advertise: None,
             kind: Kind::Static,
             expect: None,
@@ -108,8 +113,15 @@ impl Default for Draft {
                 proposals_in_flight_max: 0,
                 queue_max: 0,
             },
-            storage: Storage { cache_bytes: 0, log_cache_bytes: 0, reserve_bytes: 0 },
-            log: Log { format: LogFormat::Text, filter: String::new() },
+            storage: Storage {
+                cache_bytes: 0,
+                log_cache_bytes: 0,
+                reserve_bytes: 0,
+            },
+            log: Log {
+                format: LogFormat::Text,
+                filter: String::new(),
+            },
         }
     }
 }
@@ -125,7 +137,9 @@ pub(super) fn nearest(wrong: &str, of: fn(&Key) -> &'static str) -> Option<Strin
             let end = 1 + strsim::damerau_levenshtein(&last(wrong), &last(known));
             (whole.min(end), whole, known)
         })
-        .filter(|(distance, _, known)| *distance <= 2.max(last(known).trim_start_matches("LOCKSTEP_").len() / 3))
+        .filter(|(distance, _, known)| {
+            *distance <= 2.max(last(known).trim_start_matches("LOCKSTEP_").len() / 3)
+        })
         .min()
         .map(|(_, _, known)| known.to_string())
 }

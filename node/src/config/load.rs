@@ -14,7 +14,12 @@ pub const ENV_CONFIG: &str = "LOCKSTEP_CONFIG";
 
 /// Variables that share our prefix without being settings of the server: read at build time, or by
 /// the client, or by a test harness.
-const ENV_FOREIGN: [&str; 4] = ["LOCKSTEP_VERSION", "LOCKSTEP_BUILD_DATE", "LOCKSTEP_ENDPOINTS", "LOCKSTEP_CONSUL"];
+const ENV_FOREIGN: [&str; 4] = [
+    "LOCKSTEP_VERSION",
+    "LOCKSTEP_BUILD_DATE",
+    "LOCKSTEP_ENDPOINTS",
+    "LOCKSTEP_CONSUL",
+];
 const ENV_PREFIX: &str = "LOCKSTEP_";
 const ENV_TEST_PREFIX: &str = "LOCKSTEP_TEST_";
 
@@ -32,7 +37,11 @@ pub struct Sources {
 impl Sources {
     /// This process's environment, with the flags it was given.
     pub fn from_process(file: Option<PathBuf>, flags: Vec<(&'static str, String)>) -> Self {
-        Sources { file, env: std::env::vars_os().collect(), flags }
+        Sources {
+            file,
+            env: std::env::vars_os().collect(),
+            flags,
+        }
     }
 }
 
@@ -78,7 +87,12 @@ pub fn load_explained(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     loading.file(sources);
     loading.env(sources);
     loading.flags(sources);
-    let Loading { mut draft, mut origins, mut faults, bad } = loading;
+    let Loading {
+        mut draft,
+        mut origins,
+        mut faults,
+        bad,
+    } = loading;
 
     let completed = sense::complete(&mut draft, &mut origins, &bad, &mut faults);
     match completed {
@@ -91,7 +105,11 @@ pub fn load_explained(sources: &Sources) -> Result<Loaded, ConfigErrors> {
                     origin: origins.get(key.path).cloned().unwrap_or(Origin::Default),
                 })
                 .collect();
-            Ok(Loaded { config, warnings, settings })
+            Ok(Loaded {
+                config,
+                warnings,
+                settings,
+            })
         }
         _ => Err(ConfigErrors { faults }),
     }
@@ -113,9 +131,18 @@ impl Loading {
                 self.origins.insert(key.path, origin);
             }
             Err(reason) => {
-                let value = if key.secret { "(hidden)".into() } else { raw.quoted() };
+                let value = if key.secret {
+                    "(hidden)".into()
+                } else {
+                    raw.quoted()
+                };
                 self.bad.insert(key.path);
-                self.faults.push(Fault::BadValue { origin, key: key.path, value, reason });
+                self.faults.push(Fault::BadValue {
+                    origin,
+                    key: key.path,
+                    value,
+                    reason,
+                });
             }
         }
     }
@@ -130,10 +157,15 @@ impl Loading {
 
     fn file(&mut self, sources: &Sources) {
         let from_env = || {
-            let (_, value) = sources.env.iter().find(|(name, value)| name == ENV_CONFIG && !value.is_empty())?;
+            let (_, value) = sources
+                .env
+                .iter()
+                .find(|(name, value)| name == ENV_CONFIG && !value.is_empty())?;
             Some(PathBuf::from(value))
         };
-        let Some(path) = sources.file.clone().or_else(from_env) else { return };
+        let Some(path) = sources.file.clone().or_else(from_env) else {
+            return;
+        };
         let (found, faults) = file::read(&path);
         self.faults.extend(faults);
         for value in found {
@@ -143,7 +175,10 @@ impl Loading {
 
     /// An empty variable counts as unset: Compose files pass `${X:-}` on as an empty one.
     fn env(&mut self, sources: &Sources) {
-        let in_kubernetes = sources.env.iter().any(|(name, _)| name == "KUBERNETES_SERVICE_HOST");
+        let in_kubernetes = sources
+            .env
+            .iter()
+            .any(|(name, _)| name == "KUBERNETES_SERVICE_HOST");
         let mut ours: Vec<(&str, Option<&str>)> = sources
             .env
             .iter()
@@ -160,12 +195,21 @@ impl Loading {
                 (Some(key), None) => {
                     self.bad.insert(key.path);
                     let (value, reason) = ("(bytes)".into(), "is not valid UTF-8".into());
-                    self.faults.push(Fault::BadValue { origin, key: key.path, value, reason });
+                    self.faults.push(Fault::BadValue {
+                        origin,
+                        key: key.path,
+                        value,
+                        reason,
+                    });
                 }
                 (None, _) if in_kubernetes && is_service_link(name) => {}
                 (None, _) => {
                     let nearest = nearest(name, |key| key.env);
-                    self.faults.push(Fault::UnknownKey { origin, key: name.into(), nearest });
+                    self.faults.push(Fault::UnknownKey {
+                        origin,
+                        key: name.into(),
+                        nearest,
+                    });
                 }
             }
         }
@@ -177,7 +221,11 @@ impl Loading {
                 Some(key) => self.set(key, &Raw::Text(value.clone()), Origin::Flag(key.flag)),
                 None => {
                     let nearest = nearest(flag, |key| key.flag).map(|flag| format!("--{flag}"));
-                    self.faults.push(Fault::UnknownKey { origin: Origin::Flag(flag), key: format!("--{flag}"), nearest });
+                    self.faults.push(Fault::UnknownKey {
+                        origin: Origin::Flag(flag),
+                        key: format!("--{flag}"),
+                        nearest,
+                    });
                 }
             }
         }

@@ -22,7 +22,12 @@ pub(super) fn complete(
     bad: &BTreeSet<&'static str>,
     faults: &mut Vec<Fault>,
 ) -> Option<(Config, Vec<Warning>)> {
-    let mut sense = Sense { origins, bad, faults, warnings: Vec::new() };
+    let mut sense = Sense {
+        origins,
+        bad,
+        faults,
+        warnings: Vec::new(),
+    };
     sense.identity(draft);
     sense.addresses(draft);
     sense.peers(draft);
@@ -46,7 +51,10 @@ impl Sense<'_> {
     }
 
     fn is_set(&self, key: &'static str) -> bool {
-        !matches!(self.origins.get(key), None | Some(Origin::Default | Origin::Derived))
+        !matches!(
+            self.origins.get(key),
+            None | Some(Origin::Default | Origin::Derived)
+        )
     }
 
     /// `key = value (origin)`, for messages.
@@ -79,7 +87,11 @@ impl Sense<'_> {
 
     fn addresses(&mut self, draft: &mut Draft) {
         let own_peer = match (draft.kind, &draft.name) {
-            (Kind::Static, Some(name)) => draft.peers.iter().find(|peer| peer.name == *name).map(|peer| peer.grpc.clone()),
+            (Kind::Static, Some(name)) => draft
+                .peers
+                .iter()
+                .find(|peer| peer.name == *name)
+                .map(|peer| peer.grpc.clone()),
             _ => None,
         };
         draft.http_advertise = self.advertise(
@@ -95,8 +107,13 @@ impl Sense<'_> {
             own_peer,
         );
         let (http, grpc) = (draft.http.listen, draft.grpc.listen);
-        let same_ip = http.ip() == grpc.ip() || http.ip().is_unspecified() || grpc.ip().is_unspecified();
-        if self.good(&["http.listen", "grpc.listen"]) && http.port() == grpc.port() && http.port() != 0 && same_ip {
+        let same_ip =
+            http.ip() == grpc.ip() || http.ip().is_unspecified() || grpc.ip().is_unspecified();
+        if self.good(&["http.listen", "grpc.listen"])
+            && http.port() == grpc.port()
+            && http.port() != 0
+            && same_ip
+        {
             self.conflict(format!(
                 "{} and {} are the same port: change one",
                 self.cite("http.listen", http),
@@ -127,13 +144,18 @@ impl Sense<'_> {
     }
 
     fn peers(&mut self, draft: &mut Draft) {
-        let (Kind::Static, Some(name)) = (draft.kind, &draft.name) else { return };
+        let (Kind::Static, Some(name)) = (draft.kind, &draft.name) else {
+            return;
+        };
         if !self.good(&["discovery.kind", "discovery.peers", "name"]) {
             return;
         }
         if draft.peers.is_empty() {
             if let Some(grpc) = &draft.grpc_advertise {
-                draft.peers.push(StaticPeer { name: name.clone(), grpc: grpc.clone() });
+                draft.peers.push(StaticPeer {
+                    name: name.clone(),
+                    grpc: grpc.clone(),
+                });
                 self.origins.insert("discovery.peers", Origin::Derived);
             }
             return;
@@ -144,10 +166,16 @@ impl Sense<'_> {
                 "{} is not among the peers {} ({}): list every node, this one included",
                 self.cite("name", name),
                 names.join(", "),
-                self.origins.get("discovery.peers").unwrap_or(&Origin::Default)
+                self.origins
+                    .get("discovery.peers")
+                    .unwrap_or(&Origin::Default)
             )),
             Some(own) => {
-                if let Some(advertised) = draft.grpc_advertise.as_ref().filter(|advertised| **advertised != own.grpc) {
+                if let Some(advertised) = draft
+                    .grpc_advertise
+                    .as_ref()
+                    .filter(|advertised| **advertised != own.grpc)
+                {
                     self.warn(format!(
                         "{} differs from this node's address in discovery.peers, {}",
                         self.cite("grpc.advertise", advertised),
@@ -175,14 +203,16 @@ impl Sense<'_> {
             Kind::Static => listed,
             Kind::Consul => EXPECT_WITH_CONSUL,
         });
-        self.origins.entry("discovery.expect").or_insert(Origin::Derived);
+        self.origins
+            .entry("discovery.expect")
+            .or_insert(Origin::Derived);
         if draft.kind == Kind::Static && listed > 0 && expect > listed {
             self.conflict(format!(
                 "{} can never be reached: discovery.peers lists {listed}; list them all, or expect {listed}",
                 self.cite("discovery.expect", expect)
             ));
         }
-        if expect > 0 && expect % 2 == 0 {
+        if expect.is_multiple_of(2) {
             self.warn(format!(
                 "{}: an even number of nodes survives no more failures than one node fewer",
                 self.cite("discovery.expect", expect)
@@ -203,7 +233,10 @@ impl Sense<'_> {
             .map(|(key, origin)| format!("{key} ({origin})"))
             .collect();
         if !idle.is_empty() && self.good(&["discovery.kind"]) {
-            self.warn(format!("without effect while discovery.kind is {kind}: {}", idle.join(", ")));
+            self.warn(format!(
+                "without effect while discovery.kind is {kind}: {}",
+                idle.join(", ")
+            ));
         }
     }
 
@@ -213,24 +246,40 @@ impl Sense<'_> {
         let heartbeat = self.cite("raft.heartbeat", show(raft.heartbeat));
         let min = self.cite("raft.election_timeout_min", show(raft.election_timeout_min));
         let max = self.cite("raft.election_timeout_max", show(raft.election_timeout_max));
-        if self.good(&["raft.heartbeat", "raft.election_timeout_min"]) && raft.heartbeat * 2 > raft.election_timeout_min {
+        if self.good(&["raft.heartbeat", "raft.election_timeout_min"])
+            && raft.heartbeat * 2 > raft.election_timeout_min
+        {
             self.conflict(format!("{min} must be at least twice {heartbeat}: one late heartbeat would cause an election"));
         }
-        if self.good(&["raft.election_timeout_min", "raft.election_timeout_max"]) && raft.election_timeout_min >= raft.election_timeout_max {
-            self.conflict(format!("{min} must be less than {max}: nodes that wait equally long split the vote"));
+        if self.good(&["raft.election_timeout_min", "raft.election_timeout_max"])
+            && raft.election_timeout_min >= raft.election_timeout_max
+        {
+            self.conflict(format!(
+                "{min} must be less than {max}: nodes that wait equally long split the vote"
+            ));
         }
-        if self.good(&["raft.election_timeout_max", "http.request_timeout"]) && draft.http.request_timeout < raft.election_timeout_max * 2 {
+        if self.good(&["raft.election_timeout_max", "http.request_timeout"])
+            && draft.http.request_timeout < raft.election_timeout_max * 2
+        {
             let timeout = self.cite("http.request_timeout", show(draft.http.request_timeout));
-            self.warn(format!("{timeout} is less than twice {max}: requests will fail while a leader is replaced"));
+            self.warn(format!(
+                "{timeout} is less than twice {max}: requests will fail while a leader is replaced"
+            ));
         }
         if raft.log_keep_entries < LOG_KEEP_ENTRIES_ADVISED {
             let keep = self.cite("raft.log_keep_entries", raft.log_keep_entries);
             self.warn(format!("{keep} is less than {LOG_KEEP_ENTRIES_ADVISED}: a follower that lags may need a whole snapshot again and again"));
         }
-        if raft.batch_requests_max > raft.queue_max && self.good(&["raft.batch_requests_max", "raft.queue_max"]) {
-            let (batch, queue) =
-                (self.cite("raft.batch_requests_max", raft.batch_requests_max), self.cite("raft.queue_max", raft.queue_max));
-            self.conflict(format!("{batch} must not be more than {queue}: no batch could fill"));
+        if raft.batch_requests_max > raft.queue_max
+            && self.good(&["raft.batch_requests_max", "raft.queue_max"])
+        {
+            let (batch, queue) = (
+                self.cite("raft.batch_requests_max", raft.batch_requests_max),
+                self.cite("raft.queue_max", raft.queue_max),
+            );
+            self.conflict(format!(
+                "{batch} must not be more than {queue}: no batch could fill"
+            ));
         }
     }
 }
@@ -241,7 +290,9 @@ fn config(draft: &Draft) -> Option<Config> {
     let mut grpc = draft.grpc.clone();
     grpc.advertise = draft.grpc_advertise.clone()?;
     let kind = match draft.kind {
-        Kind::Static => DiscoveryKind::Static { peers: draft.peers.clone() },
+        Kind::Static => DiscoveryKind::Static {
+            peers: draft.peers.clone(),
+        },
         Kind::Consul => DiscoveryKind::Consul(draft.consul.clone()),
     };
     Some(Config {
@@ -249,7 +300,10 @@ fn config(draft: &Draft) -> Option<Config> {
         data_dir: draft.data_dir.clone()?,
         http,
         grpc,
-        discovery: Discovery { expect: draft.expect?, kind },
+        discovery: Discovery {
+            expect: draft.expect?,
+            kind,
+        },
         raft: draft.raft.clone(),
         storage: draft.storage.clone(),
         log: draft.log.clone(),

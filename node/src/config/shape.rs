@@ -30,7 +30,12 @@ impl Raw {
             Raw::List(items) => items.iter().map(String::as_str).collect(),
             other => other.text(expects)?.split(',').collect(),
         };
-        Ok(items.into_iter().map(str::trim).filter(|item| !item.is_empty()).map(String::from).collect())
+        Ok(items
+            .into_iter()
+            .map(str::trim)
+            .filter(|item| !item.is_empty())
+            .map(String::from)
+            .collect())
     }
 
     /// `a=1,b=2`, an array of `a=1` and a table are the same pairs.
@@ -66,7 +71,12 @@ fn quote(text: &str) -> String {
     toml::Value::String(text.to_string()).to_string()
 }
 
-fn between<T: PartialOrd>(value: T, min: T, max: T, show: impl Fn(&T) -> String) -> Result<T, String> {
+fn between<T: PartialOrd>(
+    value: T,
+    min: T,
+    max: T,
+    show: impl Fn(&T) -> String,
+) -> Result<T, String> {
     if value < min || value > max {
         return Err(format!("must be between {} and {}", show(&min), show(&max)));
     }
@@ -81,7 +91,10 @@ fn check_name(text: &str) -> Result<(), String> {
         "must not be longer than 64 bytes"
     } else if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
         "must start with a letter or a digit"
-    } else if !text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.')) {
+    } else if !text
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+    {
         "may only hold letters, digits, '-', '_' and '.'"
     } else {
         return Ok(());
@@ -92,15 +105,23 @@ fn check_name(text: &str) -> Result<(), String> {
 fn check_host_port(text: &str) -> Result<(), String> {
     let expects = "expected host:port, such as node1.example:4333";
     let (host, port) = text.rsplit_once(':').ok_or(expects)?;
-    let port: u16 = port.parse().map_err(|_| format!("{expects}; {port:?} is not a port"))?;
+    let port: u16 = port
+        .parse()
+        .map_err(|_| format!("{expects}; {port:?} is not a port"))?;
     if port == 0 {
         return Err("port 0 cannot be reached by others".into());
     }
-    let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'));
     let address: Option<std::net::IpAddr> = bare.unwrap_or(host).parse().ok();
     match (bare, address) {
-        (_, Some(ip)) if ip.is_unspecified() => Err(format!("{ip} cannot be reached by others: give the address they use")),
-        (None, Some(ip)) if ip.is_ipv6() => Err(format!("write an IPv6 address in brackets: [{ip}]:{port}")),
+        (_, Some(ip)) if ip.is_unspecified() => Err(format!(
+            "{ip} cannot be reached by others: give the address they use"
+        )),
+        (None, Some(ip)) if ip.is_ipv6() => {
+            Err(format!("write an IPv6 address in brackets: [{ip}]:{port}"))
+        }
         (Some(_), Some(std::net::IpAddr::V6(_))) | (None, Some(_)) => Ok(()),
         (Some(_), _) => Err(format!("{host} is not an IPv6 address")),
         (None, None) => {
@@ -165,7 +186,9 @@ pub(super) mod address {
     pub(crate) const EXPECTS: &str = "ip:port";
     pub(crate) fn read(raw: &Raw) -> Result<SocketAddr, String> {
         let text = raw.text(EXPECTS)?;
-        text.parse().map_err(|_| "expected an IP address and a port, such as 127.0.0.1:3333 or 0.0.0.0:3333".into())
+        text.parse().map_err(|_| {
+            "expected an IP address and a port, such as 127.0.0.1:3333 or 0.0.0.0:3333".into()
+        })
     }
     pub(crate) fn show(value: &SocketAddr) -> String {
         quote(&value.to_string())
@@ -192,10 +215,20 @@ pub(super) mod url {
     pub(crate) const EXPECTS: &str = "URL";
     pub(crate) fn read(raw: &Raw) -> Result<String, String> {
         let text = raw.text(EXPECTS)?.trim_end_matches('/');
-        let full = if text.contains("://") { text.to_string() } else { format!("http://{text}") };
-        let uri: http::Uri = full.parse().map_err(|e| format!("expected a URL such as http://127.0.0.1:8500: {e}"))?;
+        let full = if text.contains("://") {
+            text.to_string()
+        } else {
+            format!("http://{text}")
+        };
+        let uri: http::Uri = full
+            .parse()
+            .map_err(|e| format!("expected a URL such as http://127.0.0.1:8500: {e}"))?;
         let scheme_ok = matches!(uri.scheme_str(), Some("http" | "https"));
-        if !scheme_ok || uri.host().is_none_or(str::is_empty) || !matches!(uri.path(), "" | "/") || uri.query().is_some() {
+        if !scheme_ok
+            || uri.host().is_none_or(str::is_empty)
+            || !matches!(uri.path(), "" | "/")
+            || uri.query().is_some()
+        {
             return Err("expected a URL such as http://127.0.0.1:8500, without a path".into());
         }
         Ok(full)
@@ -211,8 +244,11 @@ pub(super) mod count {
     pub(crate) const EXPECTS: &str = "number";
     pub(crate) fn read<T: TryFrom<u64>>(raw: &Raw, min: u64, max: u64) -> Result<T, String> {
         let text = raw.text("a whole number")?.replace('_', "");
-        let value: u64 = text.parse().map_err(|_| "expected a whole number".to_string())?;
-        T::try_from(between(value, min, max, u64::to_string)?).map_err(|_| "too large for this machine".into())
+        let value: u64 = text
+            .parse()
+            .map_err(|_| "expected a whole number".to_string())?;
+        T::try_from(between(value, min, max, u64::to_string)?)
+            .map_err(|_| "too large for this machine".into())
     }
     pub(crate) fn show(value: &impl ToString) -> String {
         value.to_string()
@@ -223,26 +259,41 @@ pub(super) mod count {
 pub(super) mod bytes {
     use super::*;
     pub(crate) const EXPECTS: &str = "size";
-    const UNITS: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+    const UNITS: [(&str, u64); 4] = [
+        ("GiB", 1 << 30),
+        ("MiB", 1 << 20),
+        ("KiB", 1 << 10),
+        ("B", 1),
+    ];
     pub(crate) fn read<T: TryFrom<u64>>(raw: &Raw, min: u64, max: u64) -> Result<T, String> {
         let expected = "expected a size such as 64KiB, 512KiB or 1GiB";
         let text = raw.text("a size such as 64KiB")?;
-        let digits_end = text.find(|c: char| !c.is_ascii_digit() && c != '_').unwrap_or(text.len());
+        let digits_end = text
+            .find(|c: char| !c.is_ascii_digit() && c != '_')
+            .unwrap_or(text.len());
         let (digits, unit) = text.split_at(digits_end);
         let number: u64 = digits.replace('_', "").parse().map_err(|_| expected)?;
         let unit = match unit.trim() {
             "" => 1,
-            unit => UNITS.iter().find(|(name, _)| name.eq_ignore_ascii_case(unit)).map(|(_, size)| *size).ok_or(expected)?,
+            unit => UNITS
+                .iter()
+                .find(|(name, _)| name.eq_ignore_ascii_case(unit))
+                .map(|(_, size)| *size)
+                .ok_or(expected)?,
         };
         let value = number.checked_mul(unit).ok_or("too large")?;
-        T::try_from(between(value, min, max, human)?).map_err(|_| "too large for this machine".into())
+        T::try_from(between(value, min, max, human)?)
+            .map_err(|_| "too large for this machine".into())
     }
     pub(crate) fn show<T: Copy + TryInto<u64>>(value: &T) -> String {
         quote(&human(&(*value).try_into().unwrap_or(u64::MAX)))
     }
     /// With the largest unit that divides it.
     fn human(bytes: &u64) -> String {
-        let (name, size) = UNITS.into_iter().find(|(_, size)| *bytes >= *size && bytes % size == 0).unwrap_or(("B", 1));
+        let (name, size) = UNITS
+            .into_iter()
+            .find(|(_, size)| *bytes >= *size && bytes.is_multiple_of(*size))
+            .unwrap_or(("B", 1));
         format!("{}{name}", bytes / size)
     }
 }
@@ -254,7 +305,8 @@ pub(super) mod duration {
     pub(crate) const EXPECTS: &str = "duration";
     pub(crate) fn read(raw: &Raw, min: Duration, max: Duration) -> Result<Duration, String> {
         let expected = "a duration with its unit, such as 100ms, 5s or 10m";
-        let value = humantime::parse_duration(raw.text(expected)?).map_err(|_| format!("expected {expected}"))?;
+        let value = humantime::parse_duration(raw.text(expected)?)
+            .map_err(|_| format!("expected {expected}"))?;
         between(value, min, max, human)
     }
     pub(crate) fn show(value: &Duration) -> String {
@@ -273,7 +325,14 @@ pub(super) mod list {
         raw.list("a comma-separated list")
     }
     pub(crate) fn show(value: &[String]) -> String {
-        format!("[{}]", value.iter().map(|item| quote(item)).collect::<Vec<_>>().join(", "))
+        format!(
+            "[{}]",
+            value
+                .iter()
+                .map(|item| quote(item))
+                .collect::<Vec<_>>()
+                .join(", ")
+        )
     }
 }
 
@@ -292,7 +351,9 @@ pub(super) mod meta {
         for (at, (key, value)) in pairs.iter().enumerate() {
             let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
             if key.is_empty() || key.len() > 128 || !key.bytes().all(plain) {
-                return Err(format!("key {key:?}: expected 1 to 128 letters, digits, '-' and '_'"));
+                return Err(format!(
+                    "key {key:?}: expected 1 to 128 letters, digits, '-' and '_'"
+                ));
             }
             if RESERVED.contains(&key.as_str()) {
                 return Err(format!("key {key:?} is set by the node itself"));
@@ -307,7 +368,14 @@ pub(super) mod meta {
         Ok(pairs)
     }
     pub(crate) fn show(value: &[(String, String)]) -> String {
-        format!("[{}]", value.iter().map(|(key, value)| quote(&format!("{key}={value}"))).collect::<Vec<_>>().join(", "))
+        format!(
+            "[{}]",
+            value
+                .iter()
+                .map(|(key, value)| quote(&format!("{key}={value}")))
+                .collect::<Vec<_>>()
+                .join(", ")
+        )
     }
 }
 
@@ -318,7 +386,8 @@ pub(super) mod peers {
     pub(crate) const EXPECTS: &str = "name=host:port list";
     const PEERS_MAX: usize = 99;
     pub(crate) fn read(raw: &Raw) -> Result<Vec<StaticPeer>, String> {
-        let pairs = raw.pairs("name=host:port pairs, such as node1=10.0.0.1:4333,node2=10.0.0.2:4333")?;
+        let pairs =
+            raw.pairs("name=host:port pairs, such as node1=10.0.0.1:4333,node2=10.0.0.2:4333")?;
         if pairs.len() > PEERS_MAX {
             return Err(format!("at most {PEERS_MAX} peers"));
         }
@@ -330,14 +399,20 @@ pub(super) mod peers {
                 return Err(format!("{name} is listed twice"));
             }
             if let Some(other) = peers.iter().find(|peer| peer.grpc == grpc) {
-                return Err(format!("{} and {name} have the same address {grpc}", other.name));
+                return Err(format!(
+                    "{} and {name} have the same address {grpc}",
+                    other.name
+                ));
             }
             peers.push(StaticPeer { name, grpc });
         }
         Ok(peers)
     }
     pub(crate) fn show(value: &[StaticPeer]) -> String {
-        let items: Vec<String> = value.iter().map(|peer| quote(&format!("{}={}", peer.name, peer.grpc))).collect();
+        let items: Vec<String> = value
+            .iter()
+            .map(|peer| quote(&format!("{}={}", peer.name, peer.grpc)))
+            .collect();
         format!("[{}]", items.join(", "))
     }
 }

@@ -10,17 +10,33 @@ pub fn show(settings: &[Setting]) -> String {
     let lines: Vec<(String, String)> = settings
         .iter()
         .map(|setting| match &setting.value {
-            Some(_) if setting.key.secret => (format!("# {} is set, and not shown", setting.key.path), setting.origin.to_string()),
-            Some(value) => (format!("{} = {value}", setting.key.path), setting.origin.to_string()),
-            None => (format!("# {} is not set", setting.key.path), setting.origin.to_string()),
+            Some(_) if setting.key.secret => (
+                format!("# {} is set, and not shown", setting.key.path),
+                setting.origin.to_string(),
+            ),
+            Some(value) => (
+                format!("{} = {value}", setting.key.path),
+                setting.origin.to_string(),
+            ),
+            None => (
+                format!("# {} is not set", setting.key.path),
+                setting.origin.to_string(),
+            ),
         })
         .collect();
-    let width = lines.iter().map(|(line, _)| line.chars().count()).filter(|width| *width <= 60).max().unwrap_or(0);
-    lines.iter().fold(String::new(), |mut text, (line, origin)| {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{line:width$}  # {origin}");
-        text
-    })
+    let width = lines
+        .iter()
+        .map(|(line, _)| line.chars().count())
+        .filter(|width| *width <= 60)
+        .max()
+        .unwrap_or(0);
+    lines
+        .iter()
+        .fold(String::new(), |mut text, (line, origin)| {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{line:width$}  # {origin}");
+            text
+        })
 }
 
 /// The table of all settings as Markdown: the README's.

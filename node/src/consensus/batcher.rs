@@ -93,7 +93,9 @@ where
     loop {
         let (requests, replies) = {
             let mut line = line.lock().await;
-            let Some(group) = gather(limits, &mut line).await else { return };
+            let Some(group) = gather(limits, &mut line).await else {
+                return;
+            };
             group
         };
         let results = send(requests).await;

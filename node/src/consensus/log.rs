@@ -13,9 +13,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use lockstep_proto::raft as pb;
+use openraft::OptionalSend;
 use openraft::alias::{EntryOf, LogIdOf, VoteOf};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use openraft::OptionalSend;
 
 use super::types::{Entry, LogId, Runtime, Types, Vote};
 use super::wire;
@@ -51,7 +51,10 @@ struct Recent {
 
 impl<RT, S> Clone for LogStore<RT, S> {
     fn clone(&self) -> Self {
-        Self { inner: self.inner.clone(), runtime: PhantomData }
+        Self {
+            inner: self.inner.clone(),
+            runtime: PhantomData,
+        }
     }
 }
 
@@ -59,31 +62,52 @@ impl<RT: Runtime, S: Storage> LogStore<RT, S> {
     /// Opens the log on `storage`, keeping about `recent_bytes_max` bytes of it in memory.
     pub fn open(storage: S, recent_bytes_max: usize) -> io::Result<Self> {
         let slot = |slot: Slot, place: &'static str| -> io::Result<Option<LogId>> {
-            let Some(bytes) = storage.load(slot)? else { return Ok(None) };
-            wire::decode::<pb::LogId>(bytes, || place.to_owned()).map(|id| Some(wire::log_id_in(id)))
+            let Some(bytes) = storage.load(slot)? else {
+                return Ok(None);
+            };
+            wire::decode::<pb::LogId>(bytes, || place.to_owned())
+                .map(|id| Some(wire::log_id_in(id)))
         };
         let purged = slot(Slot::Purged, "the purge point")?;
         let vote = match storage.load(Slot::Vote)? {
             None => None,
             Some(bytes) => {
                 let vote = wire::decode::<pb::Vote>(bytes, || "the vote".to_owned())?;
-                Some(wire::vote_in(Some(vote)).map_err(|e| wire::damaged("the vote".to_owned(), e))?)
+                Some(
+                    wire::vote_in(Some(vote))
+                        .map_err(|e| wire::damaged("the vote".to_owned(), e))?,
+                )
             }
         };
         let bounds = storage.bounds()?;
         let last = match bounds.last {
             Some(index) if purged.is_none_or(|p| p.index < index) => {
                 let record = storage.read(index, index + 1, usize::MAX)?.pop();
-                let record = record.ok_or_else(|| wire::damaged(format!("log entry {index}"), "it is missing"))?;
+                let record = record
+                    .ok_or_else(|| wire::damaged(format!("log entry {index}"), "it is missing"))?;
                 Some(wire::decode_entry(record.bytes, index)?.log_id)
             }
             _ => purged,
         };
         let durable = last.map_or(0, |id| id.index);
-        let recent =
-            Recent { entries: VecDeque::new(), bytes: 0, durable, epoch: 0, purged, last, vote };
-        let inner = Arc::new(Inner { storage, recent: Mutex::new(recent), recent_bytes_max });
-        Ok(Self { inner, runtime: PhantomData })
+        let recent = Recent {
+            entries: VecDeque::new(),
+            bytes: 0,
+            durable,
+            epoch: 0,
+            purged,
+            last,
+            vote,
+        };
+        let inner = Arc::new(Inner {
+            storage,
+            recent: Mutex::new(recent),
+            recent_bytes_max,
+        });
+        Ok(Self {
+            inner,
+            runtime: PhantomData,
+        })
     }
 
     /// The first index still readable and the last one; 0 where there is none.
@@ -96,8 +120,12 @@ impl<RT: Runtime, S: Storage> LogStore<RT, S> {
 
     async fn wait(&self, call: impl FnOnce(&S, crate::store::Done)) -> io::Result<()> {
         let (tx, rx) = tokio::sync::oneshot::channel();
-        call(&self.inner.storage, Box::new(move |result| drop(tx.send(result))));
-        rx.await.unwrap_or_else(|_| Err(io::Error::other("the store stopped before it answered")))
+        call(
+            &self.inner.storage,
+            Box::new(move |result| drop(tx.send(result))),
+        );
+        rx.await
+            .unwrap_or_else(|_| Err(io::Error::other("the store stopped before it answered")))
     }
 
     /// Entries `from..to` from memory and, before that, the disk: stops early at `bytes_max`.
@@ -105,13 +133,21 @@ impl<RT: Runtime, S: Storage> LogStore<RT, S> {
         let memory_from = {
             let recent = self.inner.recent();
             match recent.entries.front() {
-                Some(first) if first.log_id.index <= from => return Ok(recent.range(from, to, bytes_max)),
+                Some(first) if first.log_id.index <= from => {
+                    return Ok(recent.range(from, to, bytes_max));
+                }
                 Some(first) => first.log_id.index,
                 None => to,
             }
         };
-        let records = self.inner.storage.read(from, to.min(memory_from), bytes_max)?;
-        records.into_iter().map(|record| wire::decode_entry(record.bytes, record.index)).collect()
+        let records = self
+            .inner
+            .storage
+            .read(from, to.min(memory_from), bytes_max)?;
+        records
+            .into_iter()
+            .map(|record| wire::decode_entry(record.bytes, record.index))
+            .collect()
     }
 }
 
@@ -127,7 +163,10 @@ impl<S> Inner<S> {
             recent.durable = recent.durable.max(upto);
         }
         while recent.bytes > self.recent_bytes_max
-            && recent.entries.front().is_some_and(|e| e.log_id.index <= recent.durable)
+            && recent
+                .entries
+                .front()
+                .is_some_and(|e| e.log_id.index <= recent.durable)
         {
             recent.pop_front();
         }
@@ -136,11 +175,18 @@ impl<S> Inner<S> {
 
 impl Recent {
     fn range(&self, from: u64, to: u64, bytes_max: usize) -> Vec<Entry> {
-        let Some(first) = self.entries.front().map(|e| e.log_id.index) else { return Vec::new() };
+        let Some(first) = self.entries.front().map(|e| e.log_id.index) else {
+            return Vec::new();
+        };
         let skip = from.saturating_sub(first) as usize;
         let mut bytes = 0;
         let mut out = Vec::new();
-        for entry in self.entries.iter().skip(skip).take_while(|e| e.log_id.index < to) {
+        for entry in self
+            .entries
+            .iter()
+            .skip(skip)
+            .take_while(|e| e.log_id.index < to)
+        {
             bytes += wire::entry_size(entry);
             if bytes > bytes_max && !out.is_empty() {
                 break;
@@ -194,7 +240,11 @@ impl<RT: Runtime, S: Storage> RaftLogReader<Types<RT>> for LogStore<RT, S> {
         Ok(out)
     }
 
-    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> Result<Vec<EntryOf<Types<RT>>>, io::Error> {
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<EntryOf<Types<RT>>>, io::Error> {
         self.read(start, end, READ_BYTES_MAX)
     }
 
@@ -208,7 +258,10 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<RT, S> {
 
     async fn get_log_state(&mut self) -> Result<LogState<Types<RT>>, io::Error> {
         let recent = self.inner.recent();
-        Ok(LogState { last_purged_log_id: recent.purged, last_log_id: recent.last })
+        Ok(LogState {
+            last_purged_log_id: recent.purged,
+            last_log_id: recent.last,
+        })
     }
 
     async fn get_log_reader(&mut self) -> Self {
@@ -218,27 +271,49 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<RT, S> {
     async fn save_vote(&mut self, vote: &VoteOf<Types<RT>>) -> Result<(), io::Error> {
         self.inner.recent().vote = Some(*vote);
         let bytes = wire::encode(&wire::vote_out(vote));
-        self.wait(|storage, done| storage.save(Slot::Vote, bytes, done)).await
+        self.wait(|storage, done| storage.save(Slot::Vote, bytes, done))
+            .await
     }
 
-    async fn save_committed(&mut self, committed: Option<LogIdOf<Types<RT>>>) -> Result<(), io::Error> {
-        let bytes = committed.as_ref().map_or_else(Bytes::new, |id| wire::encode(&wire::log_id_out(id)));
+    async fn save_committed(
+        &mut self,
+        committed: Option<LogIdOf<Types<RT>>>,
+    ) -> Result<(), io::Error> {
+        let bytes = committed
+            .as_ref()
+            .map_or_else(Bytes::new, |id| wire::encode(&wire::log_id_out(id)));
         // Not waited for: it saves work after a restart and is not needed for safety.
-        self.inner.storage.save(Slot::Committed, bytes, Box::new(|_| ()));
+        self.inner
+            .storage
+            .save(Slot::Committed, bytes, Box::new(|_| ()));
         Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogIdOf<Types<RT>>>, io::Error> {
-        let Some(bytes) = self.inner.storage.load(Slot::Committed)?.filter(|b| !b.is_empty()) else {
+        let Some(bytes) = self
+            .inner
+            .storage
+            .load(Slot::Committed)?
+            .filter(|b| !b.is_empty())
+        else {
             return Ok(None);
         };
-        let committed =
-            wire::log_id_in(wire::decode::<pb::LogId>(bytes, || "the committed position".to_owned())?);
+        let committed = wire::log_id_in(wire::decode::<pb::LogId>(bytes, || {
+            "the committed position".to_owned()
+        })?);
         let last = self.inner.recent().last;
-        Ok(if last.is_some_and(|last| committed <= last) { Some(committed) } else { None })
+        Ok(if last.is_some_and(|last| committed <= last) {
+            Some(committed)
+        } else {
+            None
+        })
     }
 
-    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types<RT>>) -> Result<(), io::Error>
+    async fn append<I>(
+        &mut self,
+        entries: I,
+        callback: IOFlushed<Types<RT>>,
+    ) -> Result<(), io::Error>
     where
         I: IntoIterator<Item = EntryOf<Types<RT>>> + OptionalSend,
         I::IntoIter: OptionalSend,
@@ -247,7 +322,10 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<RT, S> {
         let (upto, epoch) = {
             let mut recent = self.inner.recent();
             for entry in entries {
-                records.push(Record { index: entry.log_id.index, bytes: wire::encode(&wire::entry_out(&entry)) });
+                records.push(Record {
+                    index: entry.log_id.index,
+                    bytes: wire::encode(&wire::entry_out(&entry)),
+                });
                 recent.push(entry);
             }
             (recent.last.map_or(0, |id| id.index), recent.epoch)
@@ -267,26 +345,38 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<RT, S> {
         Ok(())
     }
 
-    async fn truncate_after(&mut self, last_log_id: Option<LogIdOf<Types<RT>>>) -> Result<(), io::Error> {
+    async fn truncate_after(
+        &mut self,
+        last_log_id: Option<LogIdOf<Types<RT>>>,
+    ) -> Result<(), io::Error> {
         {
             let mut recent = self.inner.recent();
             let keep = last_log_id.map_or(0, |id| id.index);
             recent.epoch += 1;
             recent.durable = recent.durable.min(keep);
-            while recent.entries.back().is_some_and(|e| last_log_id.is_none() || e.log_id.index > keep) {
+            while recent
+                .entries
+                .back()
+                .is_some_and(|e| last_log_id.is_none() || e.log_id.index > keep)
+            {
                 if let Some(entry) = recent.entries.pop_back() {
                     recent.bytes -= wire::entry_size(&entry);
                 }
             }
             recent.last = last_log_id;
         }
-        self.wait(|storage, done| storage.truncate_after(last_log_id.map(|id| id.index), done)).await
+        self.wait(|storage, done| storage.truncate_after(last_log_id.map(|id| id.index), done))
+            .await
     }
 
     async fn purge(&mut self, log_id: LogIdOf<Types<RT>>) -> Result<(), io::Error> {
         {
             let mut recent = self.inner.recent();
-            while recent.entries.front().is_some_and(|e| e.log_id.index <= log_id.index) {
+            while recent
+                .entries
+                .front()
+                .is_some_and(|e| e.log_id.index <= log_id.index)
+            {
                 recent.pop_front();
             }
             recent.purged = Some(log_id);
@@ -296,6 +386,7 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<RT, S> {
             }
         }
         let marker = wire::encode(&wire::log_id_out(&log_id));
-        self.wait(|storage, done| storage.purge(log_id.index, marker, done)).await
+        self.wait(|storage, done| storage.purge(log_id.index, marker, done))
+            .await
     }
 }

@@ -18,8 +18,8 @@ use openraft::base::BoxFuture;
 use openraft::errors::{NetworkError, RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{RPCOption, RaftNetworkFactory, RaftNetworkV2, stream_append_sequential};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult, TransferLeaderRequest,
-    TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, StreamAppendResult,
+    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::vote::RaftLeaderId as _;
 use openraft::{AnyError, OptionalSend};
@@ -67,10 +67,18 @@ pub fn channel(grpc_address: &str) -> Result<Channel, tonic::transport::Error> {
 }
 
 /// Marks a call as meant for one node of one cluster.
-pub fn addressed<T>(message: T, cluster: &ClusterTag, target: NodeId) -> Result<Request<T>, Status> {
-    let cluster = cluster.load_full().ok_or_else(|| Status::unavailable("this node belongs to no cluster yet"))?;
+pub fn addressed<T>(
+    message: T,
+    cluster: &ClusterTag,
+    target: NodeId,
+) -> Result<Request<T>, Status> {
+    let cluster = cluster
+        .load_full()
+        .ok_or_else(|| Status::unavailable("this node belongs to no cluster yet"))?;
     let mut request = Request::new(message);
-    let cluster = cluster.parse().map_err(|_| Status::internal("the cluster id is not printable"))?;
+    let cluster = cluster
+        .parse()
+        .map_err(|_| Status::internal("the cluster id is not printable"))?;
     request.metadata_mut().insert(CLUSTER_HEADER, cluster);
     request.metadata_mut().insert(TARGET_HEADER, target.into());
     Ok(request)
@@ -138,7 +146,9 @@ pub struct Peer {
 /// A peer that cannot be talked to now is left alone for a while; anything else is tried again.
 fn rpc_error(status: Status) -> RPCError<C> {
     match status.code() {
-        Code::Unavailable | Code::FailedPrecondition | Code::Unimplemented => Unreachable::new(&status).into(),
+        Code::Unavailable | Code::FailedPrecondition | Code::Unimplemented => {
+            Unreachable::new(&status).into()
+        }
         _ => NetworkError::new(&status).into(),
     }
 }
@@ -150,7 +160,10 @@ fn malformed(error: lockstep_proto::Malformed) -> RPCError<C> {
 impl Peer {
     fn client(&self) -> Result<PeerClient<Channel>, RPCError<C>> {
         self.client.clone().ok_or_else(|| {
-            let error = AnyError::error(format!("{}: {:?} is not an address", self.name, self.address));
+            let error = AnyError::error(format!(
+                "{}: {:?} is not an address",
+                self.name, self.address
+            ));
             Unreachable::new(&error).into()
         })
     }
@@ -202,19 +215,31 @@ impl RaftNetworkV2<C> for Peer {
             let opening = tokio::time::timeout(patience, client.stream_append(request)).await;
             let replies = match opening {
                 Ok(opened) => opened.map_err(rpc_error)?.into_inner(),
-                Err(_) => return Err(rpc_error(Status::deadline_exceeded("the peer did not open the stream"))),
+                Err(_) => {
+                    return Err(rpc_error(Status::deadline_exceeded(
+                        "the peer did not open the stream",
+                    )));
+                }
             };
             Ok(in_order(replies, sent, patience).boxed())
         })
     }
 
-    async fn vote(&mut self, rpc: VoteRequest<C>, option: RPCOption) -> Result<VoteResponse<C>, RPCError<C>> {
+    async fn vote(
+        &mut self,
+        rpc: VoteRequest<C>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<C>, RPCError<C>> {
         let request = self.request(wire::vote_request_out(&rpc), &option)?;
         let reply = self.client()?.vote(request).await.map_err(rpc_error)?;
         wire::vote_reply_in(reply.into_inner()).map_err(malformed)
     }
 
-    async fn pre_vote(&mut self, rpc: VoteRequest<C>, option: RPCOption) -> Result<VoteResponse<C>, RPCError<C>> {
+    async fn pre_vote(
+        &mut self,
+        rpc: VoteRequest<C>,
+        option: RPCOption,
+    ) -> Result<VoteResponse<C>, RPCError<C>> {
         let request = self.request(wire::vote_request_out(&rpc), &option)?;
         let reply = self.client()?.pre_vote(request).await.map_err(rpc_error)?;
         wire::vote_reply_in(reply.into_inner()).map_err(malformed)
@@ -230,7 +255,9 @@ impl RaftNetworkV2<C> for Peer {
         // openraft reads the newest snapshot on every retry, under the vote it began with: entries of
         // a newer term under an older vote would end the receiver's core.
         if newer_than(&snapshot.meta, &vote) {
-            return Err(ReplicationClosed::new("the snapshot is newer than this leadership").into());
+            return Err(
+                ReplicationClosed::new("the snapshot is newer than this leadership").into(),
+            );
         }
         let length = snapshot.snapshot.length();
         let header = pb::SnapshotHeader {
@@ -238,8 +265,12 @@ impl RaftNetworkV2<C> for Peer {
             meta: Some(wire::snapshot_meta_out(&snapshot.meta)),
             length,
         };
-        let request =
-            addressed(chunks(header, snapshot.snapshot), &self.cluster, self.target).map_err(unreachable)?;
+        let request = addressed(
+            chunks(header, snapshot.snapshot),
+            &self.cluster,
+            self.target,
+        )
+        .map_err(unreachable)?;
         let mut client = self.client().map_err(StreamingError::from)?;
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
@@ -258,14 +289,21 @@ impl RaftNetworkV2<C> for Peer {
         option: RPCOption,
     ) -> Result<TransferLeaderResponse<C>, RPCError<C>> {
         let request = self.request(wire::transfer_out(&rpc), &option)?;
-        let reply = self.client()?.transfer_leader(request).await.map_err(rpc_error)?.into_inner();
+        let reply = self
+            .client()?
+            .transfer_leader(request)
+            .await
+            .map_err(rpc_error)?
+            .into_inner();
         wire::transfer_reply_in(reply).map_err(malformed)
     }
 }
 
 /// Whether a snapshot holds entries of a later leadership than `vote`'s.
 pub(crate) fn newer_than(meta: &super::types::SnapshotMeta, vote: &super::types::Vote) -> bool {
-    meta.last_log_id.as_ref().is_some_and(|last| last.committed_leader_id() > &vote.leader_id().to_committed())
+    meta.last_log_id
+        .as_ref()
+        .is_some_and(|last| last.committed_leader_id() > &vote.leader_id().to_committed())
 }
 
 /// A failed snapshot is never resent at once: each try is the whole file.
@@ -297,7 +335,8 @@ fn in_order(
                 Ok(Some(Err(status))) => return Some((Err(rpc_error(status)), None)),
                 Ok(None) => return None,
                 Err(_) if waiting => {
-                    let status = Status::deadline_exceeded("the peer did not answer an append in time");
+                    let status =
+                        Status::deadline_exceeded("the peer did not answer an append in time");
                     return Some((Err(rpc_error(status)), None));
                 }
                 Err(_) => continue,
@@ -307,20 +346,32 @@ fn in_order(
 }
 
 /// A snapshot as a header and chunks, read from the file as the transport asks for them.
-fn chunks(header: pb::SnapshotHeader, file: SnapshotFile) -> impl Stream<Item = pb::SnapshotChunk> + Send + 'static {
+fn chunks(
+    header: pb::SnapshotHeader,
+    file: SnapshotFile,
+) -> impl Stream<Item = pb::SnapshotChunk> + Send + 'static {
     use pb::snapshot_chunk::Part;
-    let head = stream::iter([pb::SnapshotChunk { part: Some(Part::Header(header)) }]);
+    let head = stream::iter([pb::SnapshotChunk {
+        part: Some(Part::Header(header)),
+    }]);
     let body = stream::unfold((file, 0_u64), |(file, offset)| {
         async move {
             if offset >= file.length() {
                 return None;
             }
             let reader = file.clone();
-            let read = tokio::task::spawn_blocking(move || reader.read_at(offset, SNAPSHOT_CHUNK_BYTES)).await;
+            let read =
+                tokio::task::spawn_blocking(move || reader.read_at(offset, SNAPSHOT_CHUNK_BYTES))
+                    .await;
             // A short stream is refused by the receiver, which checks the length.
             let bytes = read.ok()?.ok().filter(|bytes| !bytes.is_empty())?;
             let next = offset + bytes.len() as u64;
-            Some((pb::SnapshotChunk { part: Some(Part::Data(bytes)) }, (file, next)))
+            Some((
+                pb::SnapshotChunk {
+                    part: Some(Part::Data(bytes)),
+                },
+                (file, next),
+            ))
         }
         .boxed()
     });

@@ -67,7 +67,9 @@ impl Settings {
             ..Config::default()
         }
         .validate()
-        .map_err(|e| ConsensusError::Settings { reason: e.to_string() })
+        .map_err(|e| ConsensusError::Settings {
+            reason: e.to_string(),
+        })
     }
 }
 
@@ -151,7 +153,10 @@ pub struct ReadPoint {
 impl ReadPoint {
     /// The position (`term`, `index`), vouched for by `leader` after the read began.
     pub fn new(leader: NodeId, term: u64, index: u64) -> Self {
-        Self { leader, log_id: LogId::new_term_index(term, index) }
+        Self {
+            leader,
+            log_id: LogId::new_term_index(term, index),
+        }
     }
 }
 
@@ -196,14 +201,22 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         let (machine, shared) = StateMachine::<RT, S>::open(storage, observer.clone()).await?;
         let raft = Raft::build(node_id, config, network, log.clone(), machine)
             .await
-            .map_err(|e| ConsensusError::Core { reason: e.to_string() })?;
+            .map_err(|e| ConsensusError::Core {
+                reason: e.to_string(),
+            })?;
         let batcher = {
             let (raft, observer) = (raft.clone(), observer.clone());
             Batcher::start::<RT, _, _>(settings.batch, move |requests| {
                 append(raft.clone(), clock.clone(), observer.clone(), requests)
             })
         };
-        Ok(Self { raft, log, shared, batcher, observer })
+        Ok(Self {
+            raft,
+            log,
+            shared,
+            batcher,
+            observer,
+        })
     }
 
     /// Begins to take part.
@@ -213,15 +226,25 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
 
     /// Whether this node has ever belonged to a cluster.
     pub async fn is_initialized(&self) -> Result<bool, ConsensusError> {
-        self.raft.is_initialized().await.map_err(|e| ConsensusError::Core { reason: e.to_string() })
+        self.raft
+            .is_initialized()
+            .await
+            .map_err(|e| ConsensusError::Core {
+                reason: e.to_string(),
+            })
     }
 
     /// Makes these the first members. Every member may call it, with the same members; on a node
     /// that has a log already it does nothing.
-    pub async fn initialize(&self, members: BTreeMap<NodeId, Member>) -> Result<(), ConsensusError> {
+    pub async fn initialize(
+        &self,
+        members: BTreeMap<NodeId, Member>,
+    ) -> Result<(), ConsensusError> {
         match self.raft.initialize(members).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-            Err(e) => Err(ConsensusError::Core { reason: e.to_string() }),
+            Err(e) => Err(ConsensusError::Core {
+                reason: e.to_string(),
+            }),
         }
     }
 
@@ -235,23 +258,30 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     pub async fn read_point(&self) -> Result<ReadPoint, ProposeError> {
         use openraft::errors::LinearizableReadError as E;
         match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(linearizer) => {
-                Ok(ReadPoint { leader: *self.raft.node_id(), log_id: *linearizer.read_log_id().log_id() })
-            }
-            Err(RaftError::APIError(E::ForwardToLeader(forward))) => {
-                Err(ProposeError::NotLeader { leader: forward.leader_id })
-            }
+            Ok(linearizer) => Ok(ReadPoint {
+                leader: *self.raft.node_id(),
+                log_id: *linearizer.read_log_id().log_id(),
+            }),
+            Err(RaftError::APIError(E::ForwardToLeader(forward))) => Err(ProposeError::NotLeader {
+                leader: forward.leader_id,
+            }),
             Err(_) => Err(ProposeError::NotLeader { leader: None }),
         }
     }
 
     /// Waits until this node has applied `point`; `false` if it has not within `patience`.
-    pub async fn await_applied(&self, point: ReadPoint, patience: Duration) -> Result<bool, ConsensusError> {
+    pub async fn await_applied(
+        &self,
+        point: ReadPoint,
+        patience: Duration,
+    ) -> Result<bool, ConsensusError> {
         let linearizer =
             Linearizer::<Types<RT>>::new(point.leader, ReadLogId::from_log_id(point.log_id), None);
         match linearizer.try_await_ready(&self.raft, Some(patience)).await {
             Ok(ready) => Ok(ready.is_ok()),
-            Err(e) => Err(ConsensusError::Core { reason: e.to_string() }),
+            Err(e) => Err(ConsensusError::Core {
+                reason: e.to_string(),
+            }),
         }
     }
 
@@ -268,7 +298,11 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
         let voters: Vec<NodeId> = membership.voter_ids().collect();
         let matched = |id: &NodeId| {
-            metrics.replication.as_ref().and_then(|peers| peers.get(id)).map(|matched| index(*matched))
+            metrics
+                .replication
+                .as_ref()
+                .and_then(|peers| peers.get(id))
+                .map(|matched| index(*matched))
         };
         let members = membership
             .nodes()
@@ -302,7 +336,11 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         let watched = self.raft.metrics();
         let metrics = watched.borrow_watched();
         let id = metrics.current_leader?;
-        metrics.membership_config.membership().get_node(&id).map(|member| (id, member.clone()))
+        metrics
+            .membership_config
+            .membership()
+            .get_node(&id)
+            .map(|member| (id, member.clone()))
     }
 
     /// This node's id.
@@ -318,10 +356,14 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             let running = metrics.borrow_watched().running_state.clone();
             look(&self.standing());
             if let Err(fatal) = running {
-                return ConsensusError::Core { reason: fatal.to_string() };
+                return ConsensusError::Core {
+                    reason: fatal.to_string(),
+                };
             }
             if metrics.changed().await.is_err() {
-                return ConsensusError::Core { reason: "it is gone".to_owned() };
+                return ConsensusError::Core {
+                    reason: "it is gone".to_owned(),
+                };
             }
         }
     }
@@ -350,14 +392,23 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         let me = standing.node_id;
         self.raft
             .wait(Some(patience))
-            .metrics(|m| m.current_leader.is_some_and(|l| l != me), "another node leads")
+            .metrics(
+                |m| m.current_leader.is_some_and(|l| l != me),
+                "another node leads",
+            )
             .await
             .is_ok()
     }
 
     /// Builds a snapshot soon.
     pub async fn snapshot(&self) -> Result<(), ConsensusError> {
-        self.raft.trigger().snapshot().await.map_err(|e| ConsensusError::Core { reason: e.to_string() })
+        self.raft
+            .trigger()
+            .snapshot()
+            .await
+            .map_err(|e| ConsensusError::Core {
+                reason: e.to_string(),
+            })
     }
 
     /// Ends this node's part.
@@ -375,14 +426,19 @@ async fn append<RT: Runtime, S: Storage>(
     requests: Vec<Request>,
 ) -> Vec<ProposeResult> {
     let count = requests.len();
-    let payload = Payload(encode_batch(&Batch { stamp: clock(), requests }));
+    let payload = Payload(encode_batch(&Batch {
+        stamp: clock(),
+        requests,
+    }));
     let error = match raft.client_write(payload).await {
         Ok(written) => {
             observer.proposed(count);
             return written.data.0.into_iter().map(Ok).collect();
         }
         Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
-            ProposeError::NotLeader { leader: forward.leader_id }
+            ProposeError::NotLeader {
+                leader: forward.leader_id,
+            }
         }
         // Discarded by a new leader, or the core failed: whether it survives is not known here.
         Err(_) => ProposeError::Unknown,

@@ -20,7 +20,6 @@ use super::types::NodeId;
 use super::wire;
 use crate::store::DiskStore;
 
-
 /// The longest that a forwarded request may wait here.
 const PROPOSE_PATIENCE_MAX: Duration = Duration::from_secs(60);
 
@@ -55,7 +54,13 @@ impl PeerServer {
         cluster: ClusterTag,
         host: Arc<dyn Host>,
     ) -> peer_server::PeerServer<Self> {
-        let server = Self { consensus, store, cluster, host, strangers: Mutex::default() };
+        let server = Self {
+            consensus,
+            store,
+            cluster,
+            host,
+            strangers: Mutex::default(),
+        };
         peer_server::PeerServer::new(server)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
@@ -65,18 +70,27 @@ impl PeerServer {
     async fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
         let header = |name| request.metadata().get(name).and_then(|v| v.to_str().ok());
         let (Some(cluster), Some(target)) = (header(CLUSTER_HEADER), header(TARGET_HEADER)) else {
-            return Err(Status::failed_precondition("a peer call must name its cluster and target"));
+            return Err(Status::failed_precondition(
+                "a peer call must name its cluster and target",
+            ));
         };
         let me = self.consensus.node_id();
         if target.parse::<NodeId>() != Ok(me) {
-            self.complain(&format!("{cluster} (target {target})"), "it is meant for another node");
-            return Err(Status::failed_precondition(format!("this is node {me}, not node {target}")));
+            self.complain(
+                &format!("{cluster} (target {target})"),
+                "it is meant for another node",
+            );
+            return Err(Status::failed_precondition(format!(
+                "this is node {me}, not node {target}"
+            )));
         }
         match self.cluster.load().as_deref() {
             Some(ours) if ours == cluster => Ok(()),
             Some(ours) => {
                 self.complain(cluster, "it comes from another cluster");
-                Err(Status::failed_precondition(format!("this node belongs to cluster {ours}, not {cluster}")))
+                Err(Status::failed_precondition(format!(
+                    "this node belongs to cluster {ours}, not {cluster}"
+                )))
             }
             None => self.host.join(cluster).await,
         }
@@ -84,10 +98,17 @@ impl PeerServer {
 
     fn complain(&self, from: &str, reason: &'static str) {
         // Only ever pushed to: a panic cannot leave it half changed.
-        let mut strangers = self.strangers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut strangers = self
+            .strangers
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
         if strangers.len() < STRANGERS_MAX && !strangers.iter().any(|s| s == from) {
             strangers.push(from.to_owned());
-            tracing::warn!(from, reason, "a peer call was refused; further ones are not logged");
+            tracing::warn!(
+                from,
+                reason,
+                "a peer call was refused; further ones are not logged"
+            );
         }
     }
 }
@@ -113,10 +134,18 @@ impl peer_server::Peer for PeerServer {
         Ok(Response::new(answer))
     }
 
-    async fn append(&self, request: Request<pb::AppendRequest>) -> Result<Response<pb::AppendResponse>, Status> {
+    async fn append(
+        &self,
+        request: Request<pb::AppendRequest>,
+    ) -> Result<Response<pb::AppendResponse>, Status> {
         self.admit(&request).await?;
         let append = wire::append_in(request.into_inner()).map_err(invalid)?;
-        let reply = self.consensus.raft.append_entries(append).await.map_err(stopped)?;
+        let reply = self
+            .consensus
+            .raft
+            .append_entries(append)
+            .await
+            .map_err(stopped)?;
         Ok(Response::new(wire::append_reply_out(&reply)))
     }
 
@@ -125,24 +154,38 @@ impl peer_server::Peer for PeerServer {
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::StreamAppendStream>, Status> {
         self.admit(&request).await?;
-        let input = request.into_inner().map(|item| wire::append_in::<TokioRuntime>(item.ok()?).ok());
+        let input = request
+            .into_inner()
+            .map(|item| wire::append_in::<TokioRuntime>(item.ok()?).ok());
         // A broken or unreadable stream ends: the sender starts another.
-        let input = input.take_while(|item| std::future::ready(item.is_some())).filter_map(std::future::ready);
-        let output = self.consensus.raft.stream_append(input.boxed()).map(|item| match item {
-            Ok(result) => Ok(wire::stream_reply_out(&result)),
-            Err(e) => Err(stopped(e)),
-        });
+        let input = input
+            .take_while(|item| std::future::ready(item.is_some()))
+            .filter_map(std::future::ready);
+        let output = self
+            .consensus
+            .raft
+            .stream_append(input.boxed())
+            .map(|item| match item {
+                Ok(result) => Ok(wire::stream_reply_out(&result)),
+                Err(e) => Err(stopped(e)),
+            });
         Ok(Response::new(output.boxed()))
     }
 
-    async fn vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
+    async fn vote(
+        &self,
+        request: Request<pb::VoteRequest>,
+    ) -> Result<Response<pb::VoteResponse>, Status> {
         self.admit(&request).await?;
         let vote = wire::vote_request_in(request.into_inner()).map_err(invalid)?;
         let reply = self.consensus.raft.vote(vote).await.map_err(stopped)?;
         Ok(Response::new(wire::vote_reply_out(&reply)))
     }
 
-    async fn pre_vote(&self, request: Request<pb::VoteRequest>) -> Result<Response<pb::VoteResponse>, Status> {
+    async fn pre_vote(
+        &self,
+        request: Request<pb::VoteRequest>,
+    ) -> Result<Response<pb::VoteResponse>, Status> {
         self.admit(&request).await?;
         let vote = wire::vote_request_in(request.into_inner()).map_err(invalid)?;
         let reply = self.consensus.raft.pre_vote(vote).await.map_err(stopped)?;
@@ -155,7 +198,12 @@ impl peer_server::Peer for PeerServer {
     ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
         self.admit(&request).await?;
         let transfer = wire::transfer_in(request.into_inner()).map_err(invalid)?;
-        let reply = self.consensus.raft.handle_transfer_leader(transfer).await.map_err(stopped)?;
+        let reply = self
+            .consensus
+            .raft
+            .handle_transfer_leader(transfer)
+            .await
+            .map_err(stopped)?;
         Ok(Response::new(wire::transfer_reply_out(&reply)))
     }
 
@@ -166,29 +214,57 @@ impl peer_server::Peer for PeerServer {
         use pb::snapshot_chunk::Part;
         self.admit(&request).await?;
         let mut chunks = request.into_inner();
-        let Some(pb::SnapshotChunk { part: Some(Part::Header(header)) }) = chunks.message().await? else {
-            return Err(Status::invalid_argument("a snapshot must begin with its header"));
+        let Some(pb::SnapshotChunk {
+            part: Some(Part::Header(header)),
+        }) = chunks.message().await?
+        else {
+            return Err(Status::invalid_argument(
+                "a snapshot must begin with its header",
+            ));
         };
         let vote = wire::vote_in(header.vote).map_err(invalid)?;
-        let meta = header.meta.ok_or_else(|| invalid(Malformed::new("snapshot.meta", "it is missing")))?;
+        let meta = header
+            .meta
+            .ok_or_else(|| invalid(Malformed::new("snapshot.meta", "it is missing")))?;
         let meta = wire::snapshot_meta_in(meta).map_err(invalid)?;
         if newer_than(&meta, &vote) {
-            return Err(Status::unavailable("the snapshot is newer than the leadership it was sent under"));
+            return Err(Status::unavailable(
+                "the snapshot is newer than the leadership it was sent under",
+            ));
         }
-        let disk = |e: std::io::Error| Status::unavailable(format!("the snapshot could not be stored: {e}"));
+        let disk = |e: std::io::Error| {
+            Status::unavailable(format!("the snapshot could not be stored: {e}"))
+        };
         let mut receiver = self.store.receive_snapshot(header.length).map_err(disk)?;
         while let Some(chunk) = chunks.message().await? {
             match chunk.part {
                 Some(Part::Data(bytes)) => receiver.write(bytes).await.map_err(disk)?,
-                _ => return Err(Status::invalid_argument("after its header a snapshot is data only")),
+                _ => {
+                    return Err(Status::invalid_argument(
+                        "after its header a snapshot is data only",
+                    ));
+                }
             }
         }
-        let snapshot = Snapshot { meta, snapshot: receiver.finish().await.map_err(disk)? };
-        let reply = self.consensus.raft.install_full_snapshot(vote, snapshot).await.map_err(stopped)?;
-        Ok(Response::new(pb::SnapshotResponse { vote: Some(wire::vote_out(&reply.vote)) }))
+        let snapshot = Snapshot {
+            meta,
+            snapshot: receiver.finish().await.map_err(disk)?,
+        };
+        let reply = self
+            .consensus
+            .raft
+            .install_full_snapshot(vote, snapshot)
+            .await
+            .map_err(stopped)?;
+        Ok(Response::new(pb::SnapshotResponse {
+            vote: Some(wire::vote_out(&reply.vote)),
+        }))
     }
 
-    async fn propose(&self, request: Request<pb::ProposeRequest>) -> Result<Response<pb::ProposeResponse>, Status> {
+    async fn propose(
+        &self,
+        request: Request<pb::ProposeRequest>,
+    ) -> Result<Response<pb::ProposeResponse>, Status> {
         self.admit(&request).await?;
         let message = request.into_inner();
         let patience = Duration::from_millis(message.timeout_ms).min(PROPOSE_PATIENCE_MAX);
@@ -197,10 +273,16 @@ impl peer_server::Peer for PeerServer {
             let request = lockstep_machine::Request::try_from(request).map_err(invalid)?;
             let proposal = self.consensus.propose(request);
             proposed.push(async move {
-                tokio::time::timeout(patience, proposal).await.unwrap_or(Err(ProposeError::Unknown))
+                tokio::time::timeout(patience, proposal)
+                    .await
+                    .unwrap_or(Err(ProposeError::Unknown))
             });
         }
-        let results = futures::future::join_all(proposed).await.into_iter().map(result_out).collect();
+        let results = futures::future::join_all(proposed)
+            .await
+            .into_iter()
+            .map(result_out)
+            .collect();
         Ok(Response::new(pb::ProposeResponse { results }))
     }
 
@@ -210,7 +292,9 @@ impl peer_server::Peer for PeerServer {
     ) -> Result<Response<pb::ReadIndexResponse>, Status> {
         self.admit(&request).await?;
         match self.consensus.read_point().await {
-            Ok(point) => Ok(Response::new(pb::ReadIndexResponse { log_id: Some(wire::log_id_out(&point.log_id)) })),
+            Ok(point) => Ok(Response::new(pb::ReadIndexResponse {
+                log_id: Some(wire::log_id_out(&point.log_id)),
+            })),
             Err(e) => Err(Status::unavailable(e.to_string())),
         }
     }
@@ -219,14 +303,22 @@ impl peer_server::Peer for PeerServer {
 fn result_out(result: ProposeResult) -> pb::ProposeResult {
     use pb::propose_failure::Kind;
     use pb::propose_result::Result as Out;
-    let failure = |kind: Kind, leader_id| Out::Failure(pb::ProposeFailure { kind: kind.into(), leader_id });
+    let failure = |kind: Kind, leader_id| {
+        Out::Failure(pb::ProposeFailure {
+            kind: kind.into(),
+            leader_id,
+        })
+    };
     let result = match result {
-        Ok(reply) => {
-            Out::Reply(pb::Reply { outcome: encode_outcome(&reply.outcome), replayed: reply.replayed })
-        }
+        Ok(reply) => Out::Reply(pb::Reply {
+            outcome: encode_outcome(&reply.outcome),
+            replayed: reply.replayed,
+        }),
         Err(ProposeError::NotLeader { leader }) => failure(Kind::NotLeader, leader),
         Err(ProposeError::Unknown) => failure(Kind::Unknown, None),
         Err(ProposeError::Overloaded) => failure(Kind::Overloaded, None),
     };
-    pb::ProposeResult { result: Some(result) }
+    pb::ProposeResult {
+        result: Some(result),
+    }
 }

@@ -12,7 +12,9 @@ use openraft::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, Instant as _, OptionalSend};
 
-use super::types::{LogId, Member, Payload, Replies, Runtime, SnapshotMeta, StoredMembership, Types};
+use super::types::{
+    LogId, Member, Payload, Replies, Runtime, SnapshotMeta, StoredMembership, Types,
+};
 use super::wire;
 use crate::store::{SnapshotHandle as _, Storage};
 
@@ -58,7 +60,9 @@ impl Applied {
     /// The members and whether each votes, as of the last applied entry.
     pub fn members(&self) -> impl Iterator<Item = (u64, &Member, bool)> {
         let voters: std::collections::BTreeSet<u64> = self.membership.voter_ids().collect();
-        self.membership.nodes().map(move |(id, member)| (*id, member, voters.contains(id)))
+        self.membership
+            .nodes()
+            .map(move |(id, member)| (*id, member, voters.contains(id)))
     }
 }
 
@@ -94,10 +98,22 @@ impl<RT: Runtime, S: Storage> StateMachine<RT, S> {
             let meta = read_meta(&snapshot)?;
             let state = storage.read_snapshot(snapshot).await?;
             shared.write(|applied| {
-                *applied = Applied { state, last: meta.last_log_id, membership: meta.last_membership };
+                *applied = Applied {
+                    state,
+                    last: meta.last_log_id,
+                    membership: meta.last_membership,
+                };
             });
         }
-        Ok((Self { shared: shared.clone(), storage, observer, runtime: PhantomData }, shared))
+        Ok((
+            Self {
+                shared: shared.clone(),
+                storage,
+                observer,
+                runtime: PhantomData,
+            },
+            shared,
+        ))
     }
 }
 
@@ -126,7 +142,8 @@ impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<RT, S
             let (entry, responder) = item?;
             let replies = match entry.payload {
                 EntryPayload::Blank => {
-                    self.shared.write(|applied| applied.last = Some(entry.log_id));
+                    self.shared
+                        .write(|applied| applied.last = Some(entry.log_id));
                     Vec::new()
                 }
                 EntryPayload::Membership(membership) => {
@@ -137,15 +154,17 @@ impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<RT, S
                     Vec::new()
                 }
                 EntryPayload::Normal(Payload(bytes)) => {
-                    let batch = decode_batch(&bytes)
-                        .map_err(|e| wire::damaged(format!("the batch in log entry {}", entry.log_id.index), e))?;
+                    let batch = decode_batch(&bytes).map_err(|e| {
+                        wire::damaged(format!("the batch in log entry {}", entry.log_id.index), e)
+                    })?;
                     let started = RT::Instant::now();
                     let replies = self.shared.write(|applied| {
                         applied.last = Some(entry.log_id);
                         applied.state.apply(&batch)
                     });
                     let took = started.elapsed();
-                    self.observer.applied(&batch, &replies, &self.shared.read().state, took);
+                    self.observer
+                        .applied(&batch, &replies, &self.shared.read().state, took);
                     replies
                 }
             };
@@ -174,15 +193,26 @@ impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<RT, S
         let state = self.storage.read_snapshot(snapshot.clone()).await?;
         self.storage.adopt_snapshot(snapshot).await?;
         self.shared.write(|applied| {
-            *applied = Applied { state, last: meta.last_log_id, membership: meta.last_membership.clone() };
+            *applied = Applied {
+                state,
+                last: meta.last_log_id,
+                membership: meta.last_membership.clone(),
+            };
         });
         self.observer.snapshot_installed(bytes);
         Ok(())
     }
 
-    async fn get_current_snapshot(&mut self) -> Result<Option<SnapshotOf<Types<RT>, Self::SnapshotData>>, io::Error> {
-        let Some(snapshot) = self.storage.current_snapshot() else { return Ok(None) };
-        Ok(Some(Snapshot { meta: read_meta(&snapshot)?, snapshot }))
+    async fn get_current_snapshot(
+        &mut self,
+    ) -> Result<Option<SnapshotOf<Types<RT>, Self::SnapshotData>>, io::Error> {
+        let Some(snapshot) = self.storage.current_snapshot() else {
+            return Ok(None);
+        };
+        Ok(Some(Snapshot {
+            meta: read_meta(&snapshot)?,
+            snapshot,
+        }))
     }
 }
 
@@ -197,16 +227,21 @@ pub struct Builder<RT, S> {
 impl<RT: Runtime, S: Storage> RaftSnapshotBuilder<Types<RT>> for Builder<RT, S> {
     type SnapshotData = S::Snapshot;
 
-    async fn build_snapshot(&mut self) -> Result<SnapshotOf<Types<RT>, Self::SnapshotData>, io::Error> {
+    async fn build_snapshot(
+        &mut self,
+    ) -> Result<SnapshotOf<Types<RT>, Self::SnapshotData>, io::Error> {
         let started = RT::Instant::now();
         let meta = SnapshotMeta {
             last_log_id: self.applied.last,
             last_membership: self.applied.membership.clone(),
         };
         let encoded = wire::encode(&wire::snapshot_meta_out(&meta));
-        let snapshot =
-            self.storage.write_snapshot(self.applied.index(), encoded, self.applied.state.clone()).await?;
-        self.observer.snapshot_built(snapshot.length(), started.elapsed());
+        let snapshot = self
+            .storage
+            .write_snapshot(self.applied.index(), encoded, self.applied.state.clone())
+            .await?;
+        self.observer
+            .snapshot_built(snapshot.length(), started.elapsed());
         Ok(Snapshot { meta, snapshot })
     }
 }

@@ -92,7 +92,9 @@ impl<RT: Runtime> RaftTypeConfig for Types<RT> {
     type ErrorSource = openraft::impls::BoxedErrorSource;
 }
 
-pub(crate) type LogId = openraft::LogId<<leader_id_std::LeaderId<u64, NodeId> as openraft::vote::RaftLeaderId>::Committed>;
+pub(crate) type LogId = openraft::LogId<
+    <leader_id_std::LeaderId<u64, NodeId> as openraft::vote::RaftLeaderId>::Committed,
+>;
 pub(crate) type Vote = openraft::Vote<leader_id_std::LeaderId<u64, NodeId>>;
 pub(crate) type Entry = openraft::Entry<
     <leader_id_std::LeaderId<u64, NodeId> as openraft::vote::RaftLeaderId>::Committed,

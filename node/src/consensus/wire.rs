@@ -6,16 +6,21 @@ use std::io;
 use bytes::Bytes;
 use lockstep_proto::{Malformed, raft as pb};
 use openraft::raft::{
-    AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult, TransferLeaderError,
-    TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
+    AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
+    TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{EntryPayload, LogId as RaftLogId};
 use prost::Message as _;
 
-use super::types::{Entry, LogId, Member, Membership, Payload, Runtime, SnapshotMeta, StoredMembership, Types, Vote};
+use super::types::{
+    Entry, LogId, Member, Membership, Payload, Runtime, SnapshotMeta, StoredMembership, Types, Vote,
+};
 
 pub(crate) fn log_id_out(id: &LogId) -> pb::LogId {
-    pb::LogId { term: id.leader_id.term, index: id.index }
+    pb::LogId {
+        term: id.leader_id.term,
+        index: id.index,
+    }
 }
 
 pub(crate) fn log_id_in(id: pb::LogId) -> LogId {
@@ -23,12 +28,20 @@ pub(crate) fn log_id_in(id: pb::LogId) -> LogId {
 }
 
 pub(crate) fn vote_out(vote: &Vote) -> pb::Vote {
-    pb::Vote { term: vote.leader_id.term, node_id: vote.leader_id.voted_for, committed: vote.committed }
+    pb::Vote {
+        term: vote.leader_id.term,
+        node_id: vote.leader_id.voted_for,
+        committed: vote.committed,
+    }
 }
 
 pub(crate) fn vote_in(vote: Option<pb::Vote>) -> Result<Vote, Malformed> {
     let vote = vote.ok_or_else(|| Malformed::new("vote", "it is missing"))?;
-    Ok(if vote.committed { Vote::new_committed(vote.term, vote.node_id) } else { Vote::new(vote.term, vote.node_id) })
+    Ok(if vote.committed {
+        Vote::new_committed(vote.term, vote.node_id)
+    } else {
+        Vote::new(vote.term, vote.node_id)
+    })
 }
 
 fn membership_out(membership: &Membership) -> pb::Membership {
@@ -36,7 +49,9 @@ fn membership_out(membership: &Membership) -> pb::Membership {
         configs: membership
             .get_joint_config()
             .iter()
-            .map(|voters| pb::VoterSet { node_ids: voters.iter().copied().collect() })
+            .map(|voters| pb::VoterSet {
+                node_ids: voters.iter().copied().collect(),
+            })
             .collect(),
         members: membership
             .nodes()
@@ -51,12 +66,24 @@ fn membership_out(membership: &Membership) -> pb::Membership {
 }
 
 fn membership_in(membership: pb::Membership) -> Result<Membership, Malformed> {
-    let configs: Vec<BTreeSet<u64>> =
-        membership.configs.into_iter().map(|set| set.node_ids.into_iter().collect()).collect();
+    let configs: Vec<BTreeSet<u64>> = membership
+        .configs
+        .into_iter()
+        .map(|set| set.node_ids.into_iter().collect())
+        .collect();
     let members: BTreeMap<u64, Member> = membership
         .members
         .into_iter()
-        .map(|m| (m.node_id, Member { name: m.name, grpc_address: m.grpc_address, http_address: m.http_address }))
+        .map(|m| {
+            (
+                m.node_id,
+                Member {
+                    name: m.name,
+                    grpc_address: m.grpc_address,
+                    http_address: m.http_address,
+                },
+            )
+        })
         .collect();
     if configs.is_empty() && members.is_empty() {
         return Ok(Membership::default());
@@ -71,13 +98,23 @@ pub(crate) fn entry_out(entry: &Entry) -> pb::Entry {
         EntryPayload::Normal(Payload(bytes)) => Out::Batch(bytes.clone()),
         EntryPayload::Membership(membership) => Out::Membership(membership_out(membership)),
     };
-    pb::Entry { log_id: Some(log_id_out(&entry.log_id)), payload: Some(payload) }
+    pb::Entry {
+        log_id: Some(log_id_out(&entry.log_id)),
+        payload: Some(payload),
+    }
 }
 
 pub(crate) fn entry_in(entry: pb::Entry) -> Result<Entry, Malformed> {
     use pb::entry::Payload as In;
-    let log_id = log_id_in(entry.log_id.ok_or_else(|| Malformed::new("entry.log_id", "it is missing"))?);
-    let payload = match entry.payload.ok_or_else(|| Malformed::new("entry.payload", "it is missing"))? {
+    let log_id = log_id_in(
+        entry
+            .log_id
+            .ok_or_else(|| Malformed::new("entry.log_id", "it is missing"))?,
+    );
+    let payload = match entry
+        .payload
+        .ok_or_else(|| Malformed::new("entry.payload", "it is missing"))?
+    {
         In::Blank(_) => EntryPayload::Blank,
         In::Batch(bytes) => EntryPayload::Normal(Payload(bytes)),
         In::Membership(membership) => EntryPayload::Membership(membership_in(membership)?),
@@ -94,7 +131,9 @@ pub(crate) fn entry_size(entry: &Entry) -> usize {
     }
 }
 
-pub(crate) fn append_out<RT: Runtime>(request: &AppendEntriesRequest<Types<RT>>) -> pb::AppendRequest {
+pub(crate) fn append_out<RT: Runtime>(
+    request: &AppendEntriesRequest<Types<RT>>,
+) -> pb::AppendRequest {
     pb::AppendRequest {
         vote: Some(vote_out(&request.vote)),
         prev_log_id: request.prev_log_id.as_ref().map(log_id_out),
@@ -109,12 +148,18 @@ pub(crate) fn append_in<RT: Runtime>(
     Ok(AppendEntriesRequest {
         vote: vote_in(request.vote)?,
         prev_log_id: request.prev_log_id.map(log_id_in),
-        entries: request.entries.into_iter().map(entry_in).collect::<Result<_, _>>()?,
+        entries: request
+            .entries
+            .into_iter()
+            .map(entry_in)
+            .collect::<Result<_, _>>()?,
         leader_commit: request.leader_commit.map(log_id_in),
     })
 }
 
-pub(crate) fn append_reply_out<RT: Runtime>(reply: &AppendEntriesResponse<Types<RT>>) -> pb::AppendResponse {
+pub(crate) fn append_reply_out<RT: Runtime>(
+    reply: &AppendEntriesResponse<Types<RT>>,
+) -> pb::AppendResponse {
     use pb::append_response::{Conflict, Result as Out, Success};
     let result = match reply {
         AppendEntriesResponse::Success => Out::Success(Success { matched: None }),
@@ -124,44 +169,66 @@ pub(crate) fn append_reply_out<RT: Runtime>(reply: &AppendEntriesResponse<Types<
         AppendEntriesResponse::Conflict => Out::Conflict(Conflict { at: None }),
         AppendEntriesResponse::HigherVote(vote) => Out::HigherVote(vote_out(vote)),
     };
-    pb::AppendResponse { result: Some(result) }
+    pb::AppendResponse {
+        result: Some(result),
+    }
 }
 
 pub(crate) fn append_reply_in<RT: Runtime>(
     reply: pb::AppendResponse,
 ) -> Result<AppendEntriesResponse<Types<RT>>, Malformed> {
     use pb::append_response::Result as In;
-    Ok(match reply.result.ok_or_else(|| Malformed::new("append.result", "it is missing"))? {
-        In::Success(_) => AppendEntriesResponse::Success,
-        In::Partial(id) => AppendEntriesResponse::PartialSuccess(Some(log_id_in(id))),
-        In::Conflict(_) => AppendEntriesResponse::Conflict,
-        In::HigherVote(vote) => AppendEntriesResponse::HigherVote(vote_in(Some(vote))?),
-    })
+    Ok(
+        match reply
+            .result
+            .ok_or_else(|| Malformed::new("append.result", "it is missing"))?
+        {
+            In::Success(_) => AppendEntriesResponse::Success,
+            In::Partial(id) => AppendEntriesResponse::PartialSuccess(Some(log_id_in(id))),
+            In::Conflict(_) => AppendEntriesResponse::Conflict,
+            In::HigherVote(vote) => AppendEntriesResponse::HigherVote(vote_in(Some(vote))?),
+        },
+    )
 }
 
-pub(crate) fn stream_reply_out<RT: Runtime>(reply: &StreamAppendResult<Types<RT>>) -> pb::AppendResponse {
+pub(crate) fn stream_reply_out<RT: Runtime>(
+    reply: &StreamAppendResult<Types<RT>>,
+) -> pb::AppendResponse {
     use pb::append_response::{Conflict, Result as Out, Success};
     let result = match reply {
-        Ok(matched) => Out::Success(Success { matched: matched.as_ref().map(log_id_out) }),
-        Err(StreamAppendError::Conflict(at)) => Out::Conflict(Conflict { at: Some(log_id_out(at)) }),
+        Ok(matched) => Out::Success(Success {
+            matched: matched.as_ref().map(log_id_out),
+        }),
+        Err(StreamAppendError::Conflict(at)) => Out::Conflict(Conflict {
+            at: Some(log_id_out(at)),
+        }),
         Err(StreamAppendError::HigherVote(vote)) => Out::HigherVote(vote_out(vote)),
     };
-    pb::AppendResponse { result: Some(result) }
+    pb::AppendResponse {
+        result: Some(result),
+    }
 }
 
 pub(crate) fn stream_reply_in<RT: Runtime>(
     reply: pb::AppendResponse,
 ) -> Result<StreamAppendResult<Types<RT>>, Malformed> {
     use pb::append_response::Result as In;
-    Ok(match reply.result.ok_or_else(|| Malformed::new("append.result", "it is missing"))? {
-        In::Success(success) => Ok(success.matched.map(log_id_in)),
-        In::Partial(id) => Ok(Some(log_id_in(id))),
-        In::Conflict(conflict) => {
-            let at = conflict.at.ok_or_else(|| Malformed::new("append.conflict.at", "it is missing"))?;
-            Err(StreamAppendError::Conflict(log_id_in(at)))
-        }
-        In::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote_in(Some(vote))?)),
-    })
+    Ok(
+        match reply
+            .result
+            .ok_or_else(|| Malformed::new("append.result", "it is missing"))?
+        {
+            In::Success(success) => Ok(success.matched.map(log_id_in)),
+            In::Partial(id) => Ok(Some(log_id_in(id))),
+            In::Conflict(conflict) => {
+                let at = conflict
+                    .at
+                    .ok_or_else(|| Malformed::new("append.conflict.at", "it is missing"))?;
+                Err(StreamAppendError::Conflict(log_id_in(at)))
+            }
+            In::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote_in(Some(vote))?)),
+        },
+    )
 }
 
 pub(crate) fn vote_request_out<RT: Runtime>(request: &VoteRequest<Types<RT>>) -> pb::VoteRequest {
@@ -172,7 +239,9 @@ pub(crate) fn vote_request_out<RT: Runtime>(request: &VoteRequest<Types<RT>>) ->
     }
 }
 
-pub(crate) fn vote_request_in<RT: Runtime>(request: pb::VoteRequest) -> Result<VoteRequest<Types<RT>>, Malformed> {
+pub(crate) fn vote_request_in<RT: Runtime>(
+    request: pb::VoteRequest,
+) -> Result<VoteRequest<Types<RT>>, Malformed> {
     let mut out = VoteRequest::new(vote_in(request.vote)?, request.last_log_id.map(log_id_in));
     out.leadership_transfer = request.leadership_transfer;
     Ok(out)
@@ -186,11 +255,19 @@ pub(crate) fn vote_reply_out<RT: Runtime>(reply: &VoteResponse<Types<RT>>) -> pb
     }
 }
 
-pub(crate) fn vote_reply_in<RT: Runtime>(reply: pb::VoteResponse) -> Result<VoteResponse<Types<RT>>, Malformed> {
-    Ok(VoteResponse::new(vote_in(reply.vote)?, reply.last_log_id.map(log_id_in), reply.granted))
+pub(crate) fn vote_reply_in<RT: Runtime>(
+    reply: pb::VoteResponse,
+) -> Result<VoteResponse<Types<RT>>, Malformed> {
+    Ok(VoteResponse::new(
+        vote_in(reply.vote)?,
+        reply.last_log_id.map(log_id_in),
+        reply.granted,
+    ))
 }
 
-pub(crate) fn transfer_out<RT: Runtime>(request: &TransferLeaderRequest<Types<RT>>) -> pb::TransferLeaderRequest {
+pub(crate) fn transfer_out<RT: Runtime>(
+    request: &TransferLeaderRequest<Types<RT>>,
+) -> pb::TransferLeaderRequest {
     pb::TransferLeaderRequest {
         from: Some(vote_out(request.from_leader())),
         to: *request.to_node_id(),
@@ -201,7 +278,11 @@ pub(crate) fn transfer_out<RT: Runtime>(request: &TransferLeaderRequest<Types<RT
 pub(crate) fn transfer_in<RT: Runtime>(
     request: pb::TransferLeaderRequest,
 ) -> Result<TransferLeaderRequest<Types<RT>>, Malformed> {
-    Ok(TransferLeaderRequest::new(vote_in(request.from)?, request.to, request.last_log_id.map(log_id_in)))
+    Ok(TransferLeaderRequest::new(
+        vote_in(request.from)?,
+        request.to,
+        request.last_log_id.map(log_id_in),
+    ))
 }
 
 pub(crate) fn transfer_reply_out<RT: Runtime>(
@@ -211,31 +292,43 @@ pub(crate) fn transfer_reply_out<RT: Runtime>(
     let result = match reply {
         Ok(()) => Out::Accepted(Accepted {}),
         Err(TransferLeaderError::VoteChanged { expected, actual }) => {
-            Out::VoteChanged(VoteChanged { expected: Some(vote_out(expected)), actual: Some(vote_out(actual)) })
+            Out::VoteChanged(VoteChanged {
+                expected: Some(vote_out(expected)),
+                actual: Some(vote_out(actual)),
+            })
         }
-        Err(TransferLeaderError::LogNotFlushed { expected, actual }) => Out::LogNotFlushed(LogNotFlushed {
-            expected: expected.as_ref().map(log_id_out),
-            actual: actual.as_ref().map(log_id_out),
-        }),
+        Err(TransferLeaderError::LogNotFlushed { expected, actual }) => {
+            Out::LogNotFlushed(LogNotFlushed {
+                expected: expected.as_ref().map(log_id_out),
+                actual: actual.as_ref().map(log_id_out),
+            })
+        }
     };
-    pb::TransferLeaderResponse { result: Some(result) }
+    pb::TransferLeaderResponse {
+        result: Some(result),
+    }
 }
 
 pub(crate) fn transfer_reply_in<RT: Runtime>(
     reply: pb::TransferLeaderResponse,
 ) -> Result<TransferLeaderResponse<Types<RT>>, Malformed> {
     use pb::transfer_leader_response::Result as In;
-    Ok(match reply.result.ok_or_else(|| Malformed::new("transfer.result", "it is missing"))? {
-        In::Accepted(_) => Ok(()),
-        In::VoteChanged(changed) => Err(TransferLeaderError::VoteChanged {
-            expected: vote_in(changed.expected)?,
-            actual: vote_in(changed.actual)?,
-        }),
-        In::LogNotFlushed(log) => Err(TransferLeaderError::LogNotFlushed {
-            expected: log.expected.map(log_id_in),
-            actual: log.actual.map(log_id_in),
-        }),
-    })
+    Ok(
+        match reply
+            .result
+            .ok_or_else(|| Malformed::new("transfer.result", "it is missing"))?
+        {
+            In::Accepted(_) => Ok(()),
+            In::VoteChanged(changed) => Err(TransferLeaderError::VoteChanged {
+                expected: vote_in(changed.expected)?,
+                actual: vote_in(changed.actual)?,
+            }),
+            In::LogNotFlushed(log) => Err(TransferLeaderError::LogNotFlushed {
+                expected: log.expected.map(log_id_in),
+                actual: log.actual.map(log_id_in),
+            }),
+        },
+    )
 }
 
 fn stored_membership_out(stored: &StoredMembership) -> pb::StoredMembership {
@@ -253,7 +346,9 @@ pub(crate) fn snapshot_meta_out(meta: &SnapshotMeta) -> pb::SnapshotMeta {
 }
 
 pub(crate) fn snapshot_meta_in(meta: pb::SnapshotMeta) -> Result<SnapshotMeta, Malformed> {
-    let stored = meta.last_membership.ok_or_else(|| Malformed::new("snapshot.last_membership", "it is missing"))?;
+    let stored = meta
+        .last_membership
+        .ok_or_else(|| Malformed::new("snapshot.last_membership", "it is missing"))?;
     let membership = membership_in(stored.membership.unwrap_or_default())?;
     Ok(SnapshotMeta {
         last_log_id: meta.last_log_id.map(log_id_in),
@@ -267,21 +362,31 @@ pub(crate) fn encode(message: &impl prost::Message) -> Bytes {
 }
 
 /// Decodes from the disk; `place` says where it stood.
-pub(crate) fn decode<M: prost::Message + Default>(bytes: Bytes, place: impl FnOnce() -> String) -> io::Result<M> {
+pub(crate) fn decode<M: prost::Message + Default>(
+    bytes: Bytes,
+    place: impl FnOnce() -> String,
+) -> io::Result<M> {
     M::decode(bytes).map_err(|e| damaged(place(), e))
 }
 
 /// Something on the disk that cannot be what was written there.
 pub(crate) fn damaged(place: String, reason: impl std::fmt::Display) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("{place} is damaged: {reason}"))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("{place} is damaged: {reason}"),
+    )
 }
 
 /// Decodes one log entry from the disk, and checks that it stands where it should.
 pub(crate) fn decode_entry(bytes: Bytes, index: u64) -> io::Result<Entry> {
     let place = || format!("log entry {index}");
-    let entry = entry_in(pb::Entry::decode(bytes).map_err(|e| damaged(place(), e))?).map_err(|e| damaged(place(), e))?;
+    let entry = entry_in(pb::Entry::decode(bytes).map_err(|e| damaged(place(), e))?)
+        .map_err(|e| damaged(place(), e))?;
     if entry.log_id.index != index {
-        return Err(damaged(place(), format_args!("it says that it is entry {}", entry.log_id.index)));
+        return Err(damaged(
+            place(),
+            format_args!("it says that it is entry {}", entry.log_id.index),
+        ));
     }
     Ok(entry)
 }

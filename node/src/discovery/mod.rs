@@ -1,8 +1,18 @@
 //! How nodes find each other: addresses and the bootstrap latch, nothing else. Who is a member is
 //! decided by the Raft log alone.
 
+use std::sync::Arc;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
+
+use crate::config;
+
+mod consul;
+mod static_peers;
+
+pub use consul::ConsulDiscovery;
+pub use static_peers::StaticDiscovery;
 
 /// What a node tells the world about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +87,14 @@ pub enum DiscoveryError {
         /// What is wrong with the answer.
         reason: String,
     },
+    /// The configuration holds something it cannot work with. Trying again does not help.
+    #[error("{service} cannot be used as configured: {reason}")]
+    Settings {
+        /// Which service.
+        service: &'static str,
+        /// What is wrong, with the value.
+        reason: String,
+    },
 }
 
 /// A way to find peers. Every call has a deadline of its own.
@@ -103,4 +121,15 @@ pub trait Discovery: Send + Sync + 'static {
 
     /// Takes the announcement back.
     async fn withdraw(&self) -> Result<(), DiscoveryError>;
+}
+
+/// The way of finding peers that the configuration asks for. Connects to nothing yet.
+///
+/// # Errors
+/// [`DiscoveryError::Settings`] where the configuration holds what the way cannot work with.
+pub fn open(config: config::Discovery) -> Result<Arc<dyn Discovery>, DiscoveryError> {
+    Ok(match config.kind {
+        config::DiscoveryKind::Static { peers } => Arc::new(StaticDiscovery::new(peers)),
+        config::DiscoveryKind::Consul(consul) => Arc::new(ConsulDiscovery::new(&consul)?),
+    })
 }

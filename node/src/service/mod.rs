@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep_machine::{Command, IdempotencyKey, Instance, InstanceId, Reply, StateName, Transition};
+use lockstep_machine::{
+    Command, IdempotencyKey, Instance, InstanceId, Reply, StateName, Transition,
+};
 
 pub use crate::consensus::Role;
 use crate::consensus::network::ClusterTag;
@@ -69,7 +71,9 @@ impl ServiceError {
         match self {
             ServiceError::OutcomeUnknown { .. } => None,
             ServiceError::Overloaded => Some(Duration::from_millis(100)),
-            ServiceError::Unavailable { .. } | ServiceError::NotReady { .. } => Some(Duration::from_secs(1)),
+            ServiceError::Unavailable { .. } | ServiceError::NotReady { .. } => {
+                Some(Duration::from_secs(1))
+            }
         }
     }
 }
@@ -218,7 +222,12 @@ impl Service {
         cluster: ClusterTag,
         node: MemberStatus,
     ) -> Self {
-        Self { core: Arc::new(router), cluster, node, phase: AtomicU8::new(Phase::Recovering as u8) }
+        Self {
+            core: Arc::new(router),
+            cluster,
+            node,
+            phase: AtomicU8::new(Phase::Recovering as u8),
+        }
     }
 
     /// Says where the node is in its life.
@@ -231,8 +240,11 @@ impl Service {
     }
 
     fn not_recovered() -> ServiceError {
-        let reason = "it has not yet caught up with what it knew before, or belongs to no cluster yet";
-        ServiceError::NotReady { reason: reason.to_owned() }
+        let reason =
+            "it has not yet caught up with what it knew before, or belongs to no cluster yet";
+        ServiceError::NotReady {
+            reason: reason.to_owned(),
+        }
     }
 
     /// Moves an instance, from whichever node this is: forwards to the leader, retries on a new one,
@@ -243,7 +255,9 @@ impl Service {
         key: Option<IdempotencyKey>,
         deadline: Duration,
     ) -> Result<Reply, ServiceError> {
-        self.core.submit(Command::Transition(transition), key, deadline).await
+        self.core
+            .submit(Command::Transition(transition), key, deadline)
+            .await
     }
 
     /// Reads an instance. A stale read is refused until the node is where it was before it stopped.
@@ -278,7 +292,10 @@ impl Service {
         let voter = members.iter().any(|m| m.id == self.node.id && m.voter);
         Status {
             cluster_id: self.cluster.load().as_deref().cloned().unwrap_or_default(),
-            node: MemberStatus { voter, ..self.node.clone() },
+            node: MemberStatus {
+                voter,
+                ..self.node.clone()
+            },
             role: standing.role,
             term: standing.term,
             leader_id: standing.leader.map(|(id, _)| id),
@@ -303,7 +320,9 @@ impl Service {
     /// Whether this node can serve a linearizable read now and is not lagging.
     pub async fn ready(&self, deadline: Duration) -> Result<(), ServiceError> {
         if self.phase.load(Ordering::Acquire) == Phase::Stopping as u8 {
-            return Err(ServiceError::NotReady { reason: "it is stopping".to_owned() });
+            return Err(ServiceError::NotReady {
+                reason: "it is stopping".to_owned(),
+            });
         }
         if self.recovering() {
             return Err(Self::not_recovered());

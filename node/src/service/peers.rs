@@ -29,7 +29,10 @@ const CLIENTS_MAX: usize = 64;
 impl GrpcPeers {
     /// Peers of the cluster that `cluster` names.
     pub fn new(cluster: ClusterTag) -> Self {
-        Self { cluster, clients: Arc::default() }
+        Self {
+            cluster,
+            clients: Arc::default(),
+        }
     }
 
     fn client(&self, id: NodeId, member: &Member) -> Result<PeerClient<Channel>, Status> {
@@ -40,7 +43,8 @@ impl GrpcPeers {
         {
             return Ok(client.clone());
         }
-        let channel = channel(&member.grpc_address).map_err(|e| Status::unavailable(e.to_string()))?;
+        let channel =
+            channel(&member.grpc_address).map_err(|e| Status::unavailable(e.to_string()))?;
         let client = PeerClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
             .max_encoding_message_size(MESSAGE_BYTES_MAX);
@@ -63,11 +67,21 @@ impl GrpcPeers {
         };
         let mut request = addressed(message, &self.cluster, id)?;
         request.set_timeout(patience);
-        let response = self.client(id, &member)?.propose(request).await?.into_inner();
+        let response = self
+            .client(id, &member)?
+            .propose(request)
+            .await?
+            .into_inner();
         if response.results.len() != requests.len() {
-            return Err(Status::internal("the leader answered another number of requests"));
+            return Err(Status::internal(
+                "the leader answered another number of requests",
+            ));
         }
-        Ok(response.results.into_iter().map(|r| result_in(r).unwrap_or(Err(ProposeError::Unknown))).collect())
+        Ok(response
+            .results
+            .into_iter()
+            .map(|r| result_in(r).unwrap_or(Err(ProposeError::Unknown)))
+            .collect())
     }
 }
 
@@ -77,7 +91,10 @@ fn never_sent(status: &Status) -> bool {
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
             use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
-            return matches!(io.kind(), ConnectionRefused | HostUnreachable | NetworkUnreachable);
+            return matches!(
+                io.kind(),
+                ConnectionRefused | HostUnreachable | NetworkUnreachable
+            );
         }
         cause = error.source();
     }
@@ -87,14 +104,24 @@ fn never_sent(status: &Status) -> bool {
 fn result_in(result: pb::ProposeResult) -> Result<ProposeResult, Malformed> {
     use pb::propose_failure::Kind;
     use pb::propose_result::Result as In;
-    Ok(match result.result.ok_or_else(|| Malformed::new("propose.result", "it is missing"))? {
-        In::Reply(reply) => Ok(Reply { outcome: decode_outcome(&reply.outcome)?, replayed: reply.replayed }),
-        In::Failure(failure) => Err(match failure.kind() {
-            Kind::NotLeader => ProposeError::NotLeader { leader: failure.leader_id },
-            Kind::Overloaded => ProposeError::Overloaded,
-            Kind::Unknown | Kind::Unspecified => ProposeError::Unknown,
-        }),
-    })
+    Ok(
+        match result
+            .result
+            .ok_or_else(|| Malformed::new("propose.result", "it is missing"))?
+        {
+            In::Reply(reply) => Ok(Reply {
+                outcome: decode_outcome(&reply.outcome)?,
+                replayed: reply.replayed,
+            }),
+            In::Failure(failure) => Err(match failure.kind() {
+                Kind::NotLeader => ProposeError::NotLeader {
+                    leader: failure.leader_id,
+                },
+                Kind::Overloaded => ProposeError::Overloaded,
+                Kind::Unknown | Kind::Unspecified => ProposeError::Unknown,
+            }),
+        },
+    )
 }
 
 #[async_trait]
@@ -108,7 +135,10 @@ impl Peers for GrpcPeers {
         match self.try_propose(leader, &requests, patience).await {
             Ok(results) => results,
             Err(status) => {
-                let refused = matches!(status.code(), Code::FailedPrecondition | Code::InvalidArgument);
+                let refused = matches!(
+                    status.code(),
+                    Code::FailedPrecondition | Code::InvalidArgument
+                );
                 // All but what was never sent or not looked at may have been executed.
                 let error = if refused || never_sent(&status) {
                     ProposeError::NotLeader { leader: None }
@@ -120,13 +150,23 @@ impl Peers for GrpcPeers {
         }
     }
 
-    async fn read_point(&self, leader: (NodeId, Member), patience: Duration) -> Result<ReadPoint, ProposeError> {
+    async fn read_point(
+        &self,
+        leader: (NodeId, Member),
+        patience: Duration,
+    ) -> Result<ReadPoint, ProposeError> {
         let (id, member) = leader;
         let ask = async {
             let mut request = addressed(pb::ReadIndexRequest {}, &self.cluster, id)?;
             request.set_timeout(patience);
-            let reply = self.client(id, &member)?.read_index(request).await?.into_inner();
-            reply.log_id.ok_or_else(|| Status::internal("the leader gave no log position"))
+            let reply = self
+                .client(id, &member)?
+                .read_index(request)
+                .await?
+                .into_inner();
+            reply
+                .log_id
+                .ok_or_else(|| Status::internal("the leader gave no log position"))
         };
         match ask.await {
             Ok(log_id) => Ok(ReadPoint::new(id, log_id.term, log_id.index)),

@@ -7,13 +7,17 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::{Either, select};
-use lockstep_machine::{Command, IdempotencyKey, InstanceId, Outcome, Rejection, Reply, Request, SessionId};
+use lockstep_machine::{
+    Command, IdempotencyKey, InstanceId, Outcome, Rejection, Reply, Request, SessionId,
+};
 use openraft_rt::Instant as _;
 
 use super::sequencer::{Sequencer, Ticket};
 use super::{Consistency, InstanceView, ReadReply, ServiceError};
 use crate::consensus::batcher::Batcher;
-use crate::consensus::{BatchLimits, Consensus, Member, NodeId, ProposeError, ProposeResult, ReadPoint, Runtime};
+use crate::consensus::{
+    BatchLimits, Consensus, Member, NodeId, ProposeError, ProposeResult, ReadPoint, Runtime,
+};
 use crate::store::Storage;
 
 /// One try at one leader takes no longer: a leader that is cut off or paused does not answer.
@@ -26,11 +30,19 @@ const PAUSE_MAX: Duration = Duration::from_millis(100);
 #[async_trait]
 pub trait Peers: Clone + Send + Sync + 'static {
     /// Has the leader propose requests: one result each.
-    async fn propose(&self, leader: (NodeId, Member), requests: Vec<Request>, patience: Duration)
-    -> Vec<ProposeResult>;
+    async fn propose(
+        &self,
+        leader: (NodeId, Member),
+        requests: Vec<Request>,
+        patience: Duration,
+    ) -> Vec<ProposeResult>;
 
     /// A read point from the leader.
-    async fn read_point(&self, leader: (NodeId, Member), patience: Duration) -> Result<ReadPoint, ProposeError>;
+    async fn read_point(
+        &self,
+        leader: (NodeId, Member),
+        patience: Duration,
+    ) -> Result<ReadPoint, ProposeError>;
 }
 
 /// Told about forwarding, for metrics.
@@ -64,14 +76,23 @@ impl<RT: Runtime, S: Storage, P: Peers> Router<RT, S, P> {
                 let (leader, peers, me) = (consensus.leader(), peers.clone(), consensus.node_id());
                 async move {
                     match leader {
-                        Some(leader) if leader.0 != me => peers.propose(leader, requests, ATTEMPT_MAX).await,
+                        Some(leader) if leader.0 != me => {
+                            peers.propose(leader, requests, ATTEMPT_MAX).await
+                        }
                         _ => vec![Err(ProposeError::NotLeader { leader: None }); requests.len()],
                     }
                 }
             })
         };
         let sequencer = Sequencer::new(draw_session(), limits.queue_max);
-        Self { consensus, peers, forward, sequencer, draw_session, observer }
+        Self {
+            consensus,
+            peers,
+            forward,
+            sequencer,
+            draw_session,
+            observer,
+        }
     }
 
     /// This node's consensus.
@@ -91,16 +112,23 @@ impl<RT: Runtime, S: Storage, P: Peers> Router<RT, S, P> {
         // Whether some try may have reached the log.
         let mut maybe_executed = false;
         loop {
-            match self.attempt(&ticket, &command, &key, deadline.left().min(ATTEMPT_MAX)).await {
+            match self
+                .attempt(&ticket, &command, &key, deadline.left().min(ATTEMPT_MAX))
+                .await
+            {
                 Ok(reply) => match reply.outcome {
                     Outcome::Rejected(Rejection::RequestExpired) => {
                         let origin = ticket.origin();
                         self.sequencer.renew(origin.session, (self.draw_session)());
-                        return Err(ServiceError::OutcomeUnknown { waited: deadline.waited() });
+                        return Err(ServiceError::OutcomeUnknown {
+                            waited: deadline.waited(),
+                        });
                     }
                     _ => return Ok(reply),
                 },
-                Err(ProposeError::Overloaded) if !maybe_executed => return Err(ServiceError::Overloaded),
+                Err(ProposeError::Overloaded) if !maybe_executed => {
+                    return Err(ServiceError::Overloaded);
+                }
                 Err(ProposeError::Unknown) => maybe_executed = true,
                 Err(ProposeError::NotLeader { .. } | ProposeError::Overloaded) => {}
             }
@@ -125,12 +153,19 @@ impl<RT: Runtime, S: Storage, P: Peers> Router<RT, S, P> {
         let Some((leader, _)) = self.consensus.leader() else {
             return Err(ProposeError::NotLeader { leader: None });
         };
-        let request = Request { origin: ticket.origin(), key: key.clone(), command: command.clone() };
+        let request = Request {
+            origin: ticket.origin(),
+            key: key.clone(),
+            command: command.clone(),
+        };
         if leader == self.consensus.node_id() {
-            return within::<RT, _>(patience, self.consensus.propose(request)).await.unwrap_or(Err(ProposeError::Unknown));
+            return within::<RT, _>(patience, self.consensus.propose(request))
+                .await
+                .unwrap_or(Err(ProposeError::Unknown));
         }
-        let result =
-            within::<RT, _>(patience, self.forward.submit(request)).await.unwrap_or(Err(ProposeError::Unknown));
+        let result = within::<RT, _>(patience, self.forward.submit(request))
+            .await
+            .unwrap_or(Err(ProposeError::Unknown));
         self.observer.forwarded("propose", label(&result));
         result
     }
@@ -152,7 +187,10 @@ impl<RT: Runtime, S: Storage, P: Peers> Router<RT, S, P> {
             instance: instance.clone(),
             allowed: state.allowed(id),
         });
-        Ok(ReadReply { view, applied_index: applied.index() })
+        Ok(ReadReply {
+            view,
+            applied_index: applied.index(),
+        })
     }
 
     /// Waits until this node has applied every write acknowledged before the call.
@@ -166,7 +204,9 @@ impl<RT: Runtime, S: Storage, P: Peers> Router<RT, S, P> {
                 }
             }
             if !deadline.pause().await {
-                return Err(ServiceError::Unavailable { waited: deadline.waited() });
+                return Err(ServiceError::Unavailable {
+                    waited: deadline.waited(),
+                });
             }
         }
     }
@@ -174,7 +214,9 @@ impl<RT: Runtime, S: Storage, P: Peers> Router<RT, S, P> {
     async fn read_point(&self, patience: Duration) -> Option<ReadPoint> {
         let leader = self.consensus.leader()?;
         if leader.0 == self.consensus.node_id() {
-            return within::<RT, _>(patience, self.consensus.read_point()).await?.ok();
+            return within::<RT, _>(patience, self.consensus.read_point())
+                .await?
+                .ok();
         }
         let result = within::<RT, _>(patience, self.peers.read_point(leader, patience)).await?;
         self.observer.forwarded("read", label(&result));
@@ -208,7 +250,11 @@ struct Deadline<RT: Runtime> {
 
 impl<RT: Runtime> Deadline<RT> {
     fn after(patience: Duration) -> Self {
-        Self { began: RT::Instant::now(), patience, pause: PAUSE_MIN }
+        Self {
+            began: RT::Instant::now(),
+            patience,
+            pause: PAUSE_MIN,
+        }
     }
 
     fn waited(&self) -> Duration {

@@ -28,8 +28,15 @@ pub struct Ticket {
 impl Sequencer {
     /// A new session. `id` must be drawn at random at each start of the process.
     pub fn new(id: SessionId, outstanding_max: usize) -> Self {
-        let session = Session { id, next: 1, outstanding: BTreeSet::new() };
-        Self { session: Arc::new(Mutex::new(session)), outstanding_max }
+        let session = Session {
+            id,
+            next: 1,
+            outstanding: BTreeSet::new(),
+        };
+        Self {
+            session: Arc::new(Mutex::new(session)),
+            outstanding_max,
+        }
     }
 
     /// The next number; `None` while too many are outstanding.
@@ -41,14 +48,22 @@ impl Sequencer {
         let sequence = session.next;
         session.next += 1;
         session.outstanding.insert(sequence);
-        Some(Ticket { sequencer: self.clone(), session: session.id, sequence })
+        Some(Ticket {
+            sequencer: self.clone(),
+            session: session.id,
+            sequence,
+        })
     }
 
     /// Starts another session, where the cluster has forgotten this one.
     pub fn renew(&self, forgotten: SessionId, id: SessionId) {
         let mut session = self.lock();
         if session.id == forgotten {
-            *session = Session { id, next: 1, outstanding: BTreeSet::new() };
+            *session = Session {
+                id,
+                next: 1,
+                outstanding: BTreeSet::new(),
+            };
         }
     }
 
@@ -66,7 +81,11 @@ impl Ticket {
             Some(oldest) if session.id == self.session => *oldest,
             _ => self.sequence,
         };
-        Origin { session: self.session, sequence: self.sequence, answered_below }
+        Origin {
+            session: self.session,
+            sequence: self.sequence,
+            answered_below,
+        }
     }
 }
 
@@ -90,7 +109,14 @@ mod tests {
         drop(second);
         assert_eq!(third.origin().answered_below, 1);
         drop(first);
-        assert_eq!(third.origin(), Origin { session: SessionId(7), sequence: 3, answered_below: 3 });
+        assert_eq!(
+            third.origin(),
+            Origin {
+                session: SessionId(7),
+                sequence: 3,
+                answered_below: 3
+            }
+        );
     }
 
     #[test]

@@ -1,0 +1,231 @@
+//! What a failed attempt means: whether to try again, when, and whether it may have been executed.
+
+use std::error::Error as _;
+use std::time::Duration;
+
+use tonic::{Code, ConnectError, Status};
+
+use crate::error::{Error, Rejected};
+
+/// Carries the stable code of a status.
+pub(crate) const CODE_KEY: &str = "lockstep-code";
+/// Carries how long to wait before trying again.
+pub(crate) const RETRY_AFTER_KEY: &str = "retry-after-ms";
+
+/// No server's hint keeps a caller waiting for longer.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+
+/// What an attempt that brought no answer means.
+#[derive(Debug)]
+pub(crate) enum Verdict {
+    /// Asking again or elsewhere changes nothing.
+    Final(Error),
+    /// The node answered against the contract.
+    BadAnswer(String),
+    /// Another attempt may succeed.
+    Retry(Failure),
+}
+
+/// An attempt that may be repeated.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// What went wrong, for people.
+    pub cause: String,
+    /// Whether the request may have been executed all the same.
+    pub execution: Execution,
+    /// Whether the cluster asked for less load: then going to the next node at once only adds to it.
+    pub overloaded: bool,
+    /// How long the node asked to wait.
+    pub retry_after: Option<Duration>,
+    /// Whether the connection is suspect and must be made anew.
+    pub disconnected: bool,
+}
+
+/// What is known about a request without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Execution {
+    /// It was certainly not executed.
+    None,
+    /// It may have been.
+    Possible,
+}
+
+impl Failure {
+    /// The request never left.
+    pub(crate) fn not_sent(cause: String) -> Self {
+        Self {
+            cause,
+            execution: Execution::None,
+            overloaded: false,
+            retry_after: None,
+            disconnected: true,
+        }
+    }
+
+    /// The request left, and nothing came back in time.
+    pub(crate) fn no_answer(cause: String) -> Self {
+        Self {
+            execution: Execution::Possible,
+            ..Self::not_sent(cause)
+        }
+    }
+}
+
+/// Judges a status: the node's own code first, then gRPC's.
+pub(crate) fn judge(status: Status) -> Verdict {
+    let code = metadata(&status, CODE_KEY);
+    let overloaded = code == Some("overloaded") || status.code() == Code::ResourceExhausted;
+    let execution = match (code, status.code()) {
+        (Some("unavailable" | "not_ready" | "overloaded"), _) => Execution::None,
+        (Some("outcome_unknown"), _) => Execution::Possible,
+        (_, Code::InvalidArgument) => {
+            return Verdict::Final(Error::Invalid(status.message().to_owned()));
+        }
+        (_, Code::NotFound | Code::FailedPrecondition) => return Verdict::Final(refused(&status)),
+        (_, Code::ResourceExhausted | Code::Unimplemented) => Execution::None,
+        _ if never_connected(&status) => Execution::None,
+        _ => Execution::Possible,
+    };
+    let retry_after = metadata(&status, RETRY_AFTER_KEY)
+        .and_then(|ms| ms.parse().ok())
+        .map(|ms| Duration::from_millis(ms).min(RETRY_AFTER_MAX));
+    Verdict::Retry(Failure {
+        cause: cause(&status),
+        execution,
+        overloaded,
+        retry_after,
+        // Statuses made on this side have a source; those that travelled have none.
+        disconnected: status.source().is_some(),
+    })
+}
+
+fn metadata<'a>(status: &'a Status, key: &str) -> Option<&'a str> {
+    status.metadata().get(key)?.to_str().ok()
+}
+
+fn refused(status: &Status) -> Error {
+    let fallback = if status.code() == Code::NotFound {
+        "not_found"
+    } else {
+        "failed_precondition"
+    };
+    Error::Rejected(Box::new(Rejected {
+        code: metadata(status, CODE_KEY).unwrap_or(fallback).to_owned(),
+        message: status.message().to_owned(),
+        current_state: None,
+        current_revision: None,
+        allowed: Vec::new(),
+        replayed: false,
+    }))
+}
+
+fn never_connected(status: &Status) -> bool {
+    sources(status).any(|source| source.is::<ConnectError>())
+}
+
+fn sources(status: &Status) -> impl Iterator<Item = &(dyn std::error::Error + 'static)> {
+    chain(status.source())
+}
+
+fn chain<'a>(
+    first: Option<&'a (dyn std::error::Error + 'static)>,
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(first, |&error| error.source())
+}
+
+fn cause(status: &Status) -> String {
+    if status.code() == Code::Unimplemented {
+        return "it does not serve lockstep.v1; is this a node's gRPC port?".to_owned();
+    }
+    // The innermost error is the one that says something: "Connection refused", not "transport error".
+    let innermost = sources(status).last().map(ToString::to_string);
+    match innermost {
+        Some(innermost) => innermost,
+        None if status.message().is_empty() => status.code().description().to_owned(),
+        None => status.message().to_owned(),
+    }
+}
+
+/// The innermost cause of an error, for people.
+pub(crate) fn root_cause(error: &(dyn std::error::Error + 'static)) -> String {
+    chain(Some(error)).last().unwrap_or(error).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(grpc: Code, code: Option<&'static str>) -> Status {
+        let mut status = Status::new(grpc, "said so");
+        if let Some(code) = code {
+            status
+                .metadata_mut()
+                .insert(CODE_KEY, code.parse().expect("a code is ASCII"));
+        }
+        status
+    }
+
+    fn execution(grpc: Code, code: Option<&'static str>) -> Execution {
+        match judge(status(grpc, code)) {
+            Verdict::Retry(failure) => failure.execution,
+            other => panic!("{other:?} is not a retry"),
+        }
+    }
+
+    #[test]
+    fn only_a_node_that_says_so_makes_it_certain_that_nothing_was_executed() {
+        assert_eq!(
+            execution(Code::Unavailable, Some("unavailable")),
+            Execution::None
+        );
+        assert_eq!(
+            execution(Code::Unavailable, Some("not_ready")),
+            Execution::None
+        );
+        assert_eq!(
+            execution(Code::FailedPrecondition, Some("not_ready")),
+            Execution::None
+        );
+        assert_eq!(execution(Code::ResourceExhausted, None), Execution::None);
+        assert_eq!(execution(Code::Unimplemented, None), Execution::None);
+        // Made by a proxy or by the transport: the request may have got through.
+        assert_eq!(execution(Code::Unavailable, None), Execution::Possible);
+        assert_eq!(
+            execution(Code::DeadlineExceeded, Some("outcome_unknown")),
+            Execution::Possible
+        );
+        assert_eq!(execution(Code::DeadlineExceeded, None), Execution::Possible);
+        assert_eq!(execution(Code::Internal, None), Execution::Possible);
+    }
+
+    #[test]
+    fn what_no_other_node_would_answer_differently_is_final() {
+        assert!(matches!(
+            judge(status(Code::InvalidArgument, None)),
+            Verdict::Final(Error::Invalid(message)) if message == "said so"
+        ));
+        assert!(matches!(
+            judge(status(Code::NotFound, Some("unknown_instance"))),
+            Verdict::Final(Error::Rejected(rejected)) if rejected.code == "unknown_instance"
+        ));
+    }
+
+    #[test]
+    fn a_retry_hint_is_read_and_bounded() {
+        let mut hinted = status(Code::ResourceExhausted, Some("overloaded"));
+        for (hint, meant) in [
+            ("250", Some(Duration::from_millis(250))),
+            ("18446744073709551615", Some(RETRY_AFTER_MAX)),
+            ("soon", None),
+        ] {
+            hinted
+                .metadata_mut()
+                .insert(RETRY_AFTER_KEY, hint.parse().expect("ASCII"));
+            let Verdict::Retry(failure) = judge(hinted.clone()) else {
+                panic!("not a retry")
+            };
+            assert!(failure.overloaded);
+            assert_eq!(failure.retry_after, meant);
+        }
+    }
+}

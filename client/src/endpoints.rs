@@ -1,0 +1,279 @@
+//! The nodes a client knows, their connections, and which one to ask next.
+
+use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::seq::SliceRandom;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::address::Address;
+use crate::answer::root_cause;
+use crate::consul::Directory;
+use crate::error::DiscoveryError;
+
+/// A node that is up accepts a connection well within this.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// A node that stopped without closing its connections is noticed after twice this.
+const KEEPALIVE: Duration = Duration::from_secs(1);
+
+/// One node: its address and, once asked, its connection.
+pub(crate) struct Slot {
+    pub address: Address,
+    connection: Mutex<Option<Connection>>,
+}
+
+/// A connection with the number that tells it from its successors.
+#[derive(Clone)]
+pub(crate) struct Connection {
+    number: u64,
+    pub channel: Channel,
+}
+
+impl Slot {
+    pub(crate) fn new(address: Address) -> Self {
+        Self {
+            address,
+            connection: Mutex::new(None),
+        }
+    }
+
+    /// The connection, made now if there is none: a failure here means that nothing was sent,
+    /// which a lazy connection could not tell.
+    pub(crate) async fn connect(&self) -> Result<Connection, String> {
+        let mut slot = self.connection.lock().await;
+        if let Some(connection) = &*slot {
+            return Ok(connection.clone());
+        }
+        let channel = Endpoint::from_shared(format!("http://{}", self.address))
+            .map_err(|error| root_cause(&error))?
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .tcp_keepalive(Some(KEEPALIVE * 10))
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE)
+            .connect()
+            .await
+            .map_err(|error| root_cause(&error))?;
+        let connection = Connection {
+            number: rand::random(),
+            channel,
+        };
+        *slot = Some(connection.clone());
+        Ok(connection)
+    }
+
+    /// Forgets a connection that failed, unless it was replaced meanwhile.
+    pub(crate) async fn disconnect(&self, failed: &Connection) {
+        let mut slot = self.connection.lock().await;
+        if slot
+            .as_ref()
+            .is_some_and(|current| current.number == failed.number)
+        {
+            *slot = None;
+        }
+    }
+}
+
+/// Where in Consul to look for nodes.
+pub(crate) struct Registry {
+    pub directory: Directory,
+    pub service: String,
+    pub tag: Option<String>,
+}
+
+/// Every node known, and the one that answered last.
+pub(crate) struct Endpoints {
+    fixed: Vec<Address>,
+    registry: Option<Registry>,
+    known: StdMutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    slots: Vec<Arc<Slot>>,
+    preferred: usize,
+}
+
+impl Endpoints {
+    pub(crate) fn new(fixed: Vec<Address>, registry: Option<Registry>) -> Self {
+        let endpoints = Self {
+            fixed,
+            registry,
+            known: StdMutex::default(),
+        };
+        endpoints.replace(Vec::new());
+        endpoints
+    }
+
+    /// Whether [`refresh`](Self::refresh) can bring anything new.
+    pub(crate) fn are_discovered(&self) -> bool {
+        self.registry.is_some()
+    }
+
+    /// Asks Consul again. With no registry there is nothing to do.
+    pub(crate) async fn refresh(&self, deadline: Instant) -> Result<(), DiscoveryError> {
+        let Some(Registry {
+            directory,
+            service,
+            tag,
+        }) = &self.registry
+        else {
+            return Ok(());
+        };
+        let entries =
+            tokio::time::timeout_at(deadline, directory.services(service, tag.as_deref()))
+                .await
+                .map_err(|_| DiscoveryError::TimedOut)??;
+        let mut found: Vec<Address> = entries
+            .iter()
+            .filter_map(|entry| entry.grpc_address.parse().ok())
+            .collect();
+        if found.is_empty() {
+            return Err(DiscoveryError::Empty {
+                service: service.clone(),
+                tag: tag.clone(),
+            });
+        }
+        // Consul gives everyone the same order: without this, every client would ask the same node.
+        found.shuffle(&mut rand::rng());
+        self.replace(found);
+        Ok(())
+    }
+
+    /// Every node once, the preferred one first.
+    pub(crate) fn round(&self) -> Vec<Arc<Slot>> {
+        let known = self.known();
+        let (before, from) = known.slots.split_at(known.preferred.min(known.slots.len()));
+        from.iter().chain(before).cloned().collect()
+    }
+
+    /// Every node in the order given.
+    pub(crate) fn all(&self) -> Vec<Arc<Slot>> {
+        self.known().slots.clone()
+    }
+
+    /// The node at an address, with its connection if it is a known one.
+    pub(crate) fn at(&self, address: &Address) -> Arc<Slot> {
+        let known = self.known();
+        let slot = known.slots.iter().find(|slot| slot.address == *address);
+        slot.cloned()
+            .unwrap_or_else(|| Arc::new(Slot::new(address.clone())))
+    }
+
+    /// Starts the following calls at this node.
+    pub(crate) fn prefer(&self, slot: &Arc<Slot>) {
+        let mut known = self.known();
+        if let Some(at) = known.position(slot) {
+            known.preferred = at;
+        }
+    }
+
+    /// Like [`prefer`](Self::prefer), for a node that may be new.
+    pub(crate) fn adopt(&self, slot: &Arc<Slot>) {
+        let mut known = self.known();
+        if !known
+            .slots
+            .iter()
+            .any(|other| other.address == slot.address)
+        {
+            known.slots.push(slot.clone());
+        }
+        drop(known);
+        self.prefer(slot);
+    }
+
+    /// Starts the following calls elsewhere, if they would start at this node.
+    pub(crate) fn demote(&self, slot: &Arc<Slot>) {
+        let mut known = self.known();
+        if known.position(slot) == Some(known.preferred) {
+            known.preferred = (known.preferred + 1) % known.slots.len();
+        }
+    }
+
+    /// Keeps the connections, and the preference, of nodes that stay.
+    fn replace(&self, found: Vec<Address>) {
+        let mut known = self.known();
+        let mut slots: Vec<Arc<Slot>> = Vec::new();
+        for address in self.fixed.iter().chain(&found) {
+            if slots.iter().any(|slot| slot.address == *address) {
+                continue;
+            }
+            let kept = known
+                .slots
+                .iter()
+                .find(|slot| slot.address == *address)
+                .cloned();
+            slots.push(kept.unwrap_or_else(|| Arc::new(Slot::new(address.clone()))));
+        }
+        let preferred = known.slots.get(known.preferred).cloned();
+        known.slots = slots;
+        known.preferred = preferred
+            .and_then(|slot| known.position(&slot))
+            .unwrap_or(0);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn position(&self, slot: &Arc<Slot>) -> Option<usize> {
+        self.slots
+            .iter()
+            .position(|other| other.address == slot.address)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        text.parse().expect("a test address is valid")
+    }
+
+    fn order(endpoints: &Endpoints) -> Vec<String> {
+        endpoints
+            .round()
+            .iter()
+            .map(|slot| slot.address.to_string())
+            .collect()
+    }
+
+    #[test]
+    fn calls_start_at_the_node_that_answered_and_move_on_from_one_that_failed() {
+        let endpoints = Endpoints::new(
+            vec![
+                address("a:1"),
+                address("b:1"),
+                address("a:1"),
+                address("c:1"),
+            ],
+            None,
+        );
+        assert_eq!(order(&endpoints), ["a:1", "b:1", "c:1"]);
+        let c = endpoints.at(&address("c:1"));
+        endpoints.prefer(&c);
+        assert_eq!(order(&endpoints), ["c:1", "a:1", "b:1"]);
+        endpoints.demote(&c);
+        assert_eq!(order(&endpoints), ["a:1", "b:1", "c:1"]);
+        endpoints.demote(&c);
+        assert_eq!(order(&endpoints), ["a:1", "b:1", "c:1"]);
+    }
+
+    #[test]
+    fn a_new_look_at_consul_keeps_what_stays_and_drops_what_left() {
+        let endpoints = Endpoints::new(vec![address("a:1")], None);
+        endpoints.replace(vec![address("b:1"), address("c:1")]);
+        let b = endpoints.at(&address("b:1"));
+        endpoints.prefer(&b);
+        endpoints.replace(vec![address("d:1"), address("b:1")]);
+        assert_eq!(order(&endpoints), ["b:1", "a:1", "d:1"]);
+        assert!(Arc::ptr_eq(&b, &endpoints.at(&address("b:1"))));
+        endpoints.replace(vec![]);
+        assert_eq!(order(&endpoints), ["a:1"]);
+    }
+}

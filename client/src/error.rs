@@ -1,0 +1,166 @@
+//! Why a call failed, and what the caller may rely on.
+
+use std::fmt;
+use std::time::Duration;
+
+use lockstep_machine::{IdempotencyKey, InvalidName, Revision, StateName};
+
+use crate::address::{Address, InvalidAddress};
+use crate::consul::ConsulError;
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The state machine refused. Nothing changed; the same request will be refused again until
+    /// the instance moves.
+    #[error("{0}")]
+    Rejected(Box<Rejected>),
+    /// No node answered in time. Nothing was executed: try again later.
+    #[error("unavailable: no node could answer{}; tried {}", Within(*timeout), Causes(tried))]
+    Unavailable {
+        /// How long the call was given.
+        timeout: Duration,
+        /// Every endpoint that was tried, with its last failure; the last one tried comes last.
+        tried: Vec<Tried>,
+    },
+    /// The request was sent, and no answer came in time: it may or may not have been executed.
+    /// Sending it again with the same key executes it at most once and returns what came of it.
+    #[error(
+        "outcome unknown: the request was sent, but no answer came{}; repeat it with idempotency key {key} \
+         to learn what came of it; tried {}", Within(*timeout), Causes(tried)
+    )]
+    OutcomeUnknown {
+        /// The key the request carried: the caller's, or the one drawn for it.
+        key: IdempotencyKey,
+        /// How long the call was given.
+        timeout: Duration,
+        /// Every endpoint that was tried, with its last failure; the last one tried comes last.
+        tried: Vec<Tried>,
+    },
+    /// The request breaks the rules, and would on any node.
+    #[error("invalid: {0}")]
+    Invalid(String),
+    /// No endpoint could be found.
+    #[error(transparent)]
+    Discovery(#[from] DiscoveryError),
+    /// A node's answer does not follow the contract: most likely it runs an incompatible version.
+    #[error("{endpoint} gave an answer that cannot be understood: {reason}")]
+    BadAnswer {
+        /// Which node.
+        endpoint: Address,
+        /// What is wrong with the answer.
+        reason: String,
+    },
+}
+
+impl Error {
+    /// The stable code, snake case: the machine's own for a refusal.
+    pub fn code(&self) -> &str {
+        match self {
+            Error::Rejected(rejected) => &rejected.code,
+            Error::Unavailable { .. } => "unavailable",
+            Error::OutcomeUnknown { .. } => "outcome_unknown",
+            Error::Invalid(_) => "invalid_argument",
+            Error::Discovery(_) => "discovery_failed",
+            Error::BadAnswer { .. } => "bad_answer",
+        }
+    }
+
+    /// Whether the same request may succeed later. After [`Error::OutcomeUnknown`], only together
+    /// with its key.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Error::Unavailable { .. } | Error::OutcomeUnknown { .. } | Error::Discovery(_) => true,
+            Error::Rejected(_) | Error::Invalid(_) | Error::BadAnswer { .. } => false,
+        }
+    }
+}
+
+impl From<InvalidName> for Error {
+    fn from(fault: InvalidName) -> Self {
+        Error::Invalid(fault.to_string())
+    }
+}
+
+impl From<InvalidAddress> for Error {
+    fn from(fault: InvalidAddress) -> Self {
+        Error::Invalid(fault.to_string())
+    }
+}
+
+/// The state machine's refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Rejected {
+    /// Stable, snake case: `illegal_transition`, `unknown_state`, `state_mismatch`, ...
+    pub code: String,
+    /// For people.
+    pub message: String,
+    /// The state the instance is in, where there is one.
+    pub current_state: Option<StateName>,
+    /// The revision the instance is at, where there is one.
+    pub current_revision: Option<Revision>,
+    /// Where it may go from here.
+    pub allowed: Vec<StateName>,
+    /// Whether this is the stored outcome of an earlier request with the same key.
+    pub replayed: bool,
+}
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// An endpoint that was tried, and how it failed last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tried {
+    /// The endpoint.
+    pub endpoint: Address,
+    /// What went wrong.
+    pub cause: String,
+}
+
+/// Why no endpoint could be found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DiscoveryError {
+    /// Consul could not be asked.
+    #[error("discovery failed: {0}")]
+    Consul(#[from] ConsulError),
+    /// Consul did not answer within the call's deadline.
+    #[error("discovery failed: Consul did not answer in time")]
+    TimedOut,
+    /// Consul answered, and knows no node.
+    #[error("Consul knows no passing instance of service {service:?}{}", tag.as_ref().map(|tag| format!(" with tag {tag:?}")).unwrap_or_default())]
+    Empty {
+        /// The service asked for.
+        service: String,
+        /// The tag asked for.
+        tag: Option<String>,
+    },
+}
+
+struct Within(Duration);
+
+impl fmt::Display for Within {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, " within {:?}", self.0)
+    }
+}
+
+struct Causes<'a>(&'a [Tried]);
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return f.write_str("no endpoint");
+        }
+        for (i, Tried { endpoint, cause }) in self.0.iter().enumerate() {
+            let separator = if i > 0 { ", " } else { "" };
+            write!(f, "{separator}{endpoint} ({cause})")?;
+        }
+        Ok(())
+    }
+}

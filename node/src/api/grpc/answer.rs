@@ -1,0 +1,164 @@
+//! What kept the cluster from answering, as a gRPC status; and the caller's deadline.
+
+use std::time::Duration;
+
+use lockstep_proto::Malformed;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Status};
+
+use crate::service::ServiceError;
+
+/// The metadata key of the stable code.
+const CODE_KEY: &str = "lockstep-code";
+/// The metadata key of the hint when to try again.
+const RETRY_AFTER_KEY: &str = "retry-after-ms";
+
+/// The answer is sent this much before a client's own deadline, so that it learns whether its
+/// request may have been executed: tonic cuts the call off at the deadline without saying so.
+const HEAD_START_MAX: Duration = Duration::from_millis(20);
+
+/// A status that carries a stable code.
+pub(super) fn coded(code: Code, stable: &'static str, message: impl ToString) -> Status {
+    let mut status = Status::new(code, message.to_string());
+    status
+        .metadata_mut()
+        .insert(CODE_KEY, MetadataValue::from_static(stable));
+    status
+}
+
+/// What the service could not do.
+pub(super) fn unanswered(error: &ServiceError) -> Status {
+    let code = match error {
+        ServiceError::Unavailable { .. } | ServiceError::NotReady { .. } => Code::Unavailable,
+        ServiceError::OutcomeUnknown { .. } => Code::DeadlineExceeded,
+        ServiceError::Overloaded => Code::ResourceExhausted,
+    };
+    let mut status = coded(code, error.code(), error);
+    if let Some(after) = error.retry_after() {
+        let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+        status
+            .metadata_mut()
+            .insert(RETRY_AFTER_KEY, MetadataValue::from(ms));
+    }
+    status
+}
+
+/// A request that breaks the rules.
+pub(super) fn malformed(error: &Malformed) -> Status {
+    coded(Code::InvalidArgument, "invalid_argument", error)
+}
+
+/// The time for a call from the header `grpc-timeout`, which is at most 8 digits and a unit.
+/// A header that does not parse counts as none.
+pub(super) fn deadline(asked: Option<&str>, max: Duration) -> Duration {
+    let Some(asked) = asked.and_then(parse_timeout) else {
+        return max;
+    };
+    let head_start = (asked / 10).min(HEAD_START_MAX);
+    (asked - head_start).min(max)
+}
+
+fn parse_timeout(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let n: u64 = digits.parse().ok()?;
+    Some(match unit {
+        "H" => Duration::from_secs(n * 3600),
+        "M" => Duration::from_secs(n * 60),
+        "S" => Duration::from_secs(n),
+        "m" => Duration::from_millis(n),
+        "u" => Duration::from_micros(n),
+        "n" => Duration::from_nanos(n),
+        _ => return None,
+    })
+}
+
+/// A status code as metrics show it.
+pub(super) fn code_label(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_service_error_has_its_status_code_and_hint() {
+        let waited = Duration::from_millis(5);
+        for (error, code, hint) in [
+            (
+                ServiceError::Unavailable { waited },
+                Code::Unavailable,
+                Some("1000"),
+            ),
+            (
+                ServiceError::NotReady {
+                    reason: "starting".to_owned(),
+                },
+                Code::Unavailable,
+                Some("1000"),
+            ),
+            (
+                ServiceError::OutcomeUnknown { waited },
+                Code::DeadlineExceeded,
+                None,
+            ),
+            (
+                ServiceError::Overloaded,
+                Code::ResourceExhausted,
+                Some("100"),
+            ),
+        ] {
+            let status = unanswered(&error);
+            assert_eq!(status.code(), code);
+            assert_eq!(status.metadata().get(CODE_KEY).unwrap(), error.code());
+            assert_eq!(
+                status
+                    .metadata()
+                    .get(RETRY_AFTER_KEY)
+                    .map(|v| v.to_str().unwrap()),
+                hint
+            );
+        }
+    }
+
+    #[test]
+    fn a_client_may_ask_for_less_time_and_not_for_more() {
+        let max = Duration::from_secs(5);
+        for (asked, expected) in [
+            (None, max),
+            (Some("1S"), Duration::from_millis(980)),
+            (Some("100m"), Duration::from_millis(90)),
+            (Some("0n"), Duration::ZERO),
+            (Some("99999999H"), max),
+            (Some("1"), max),
+            (Some("S"), max),
+            (Some(""), max),
+            (Some("+1S"), max),
+            (Some("123456789m"), max),
+            (Some("1é"), max),
+        ] {
+            assert_eq!(deadline(asked, max), expected, "{asked:?}");
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! `lockstep.v1.Cluster`.
+
+use std::time::Duration;
+
+use lockstep_proto::v1;
+use tonic::{Code, Request, Response, Status};
+
+use super::GrpcState;
+use super::answer::coded;
+use crate::service::{self, MemberStatus, Role};
+use crate::telemetry::build;
+
+/// The service, over the use cases.
+pub(super) struct Cluster(pub(super) GrpcState);
+
+#[tonic::async_trait]
+impl v1::cluster_server::Cluster for Cluster {
+    async fn status(
+        &self,
+        request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        let deadline = self.0.deadline(&request);
+        let call = async {
+            let hash = match request.into_inner().with_state_hash {
+                true => Some(self.hash(deadline).await?),
+                false => None,
+            };
+            Ok(response(
+                self.0.service.status(),
+                self.0.started.elapsed(),
+                hash,
+            ))
+        };
+        self.0.observe("lockstep.v1.Cluster/Status", call).await
+    }
+}
+
+impl Cluster {
+    async fn hash(&self, deadline: Duration) -> Result<(u64, String), Status> {
+        tokio::time::timeout(deadline, self.0.service.state_hash())
+            .await
+            .map_err(|_| {
+                let message = format!(
+                    "the state was not hashed within {} ms",
+                    deadline.as_millis()
+                );
+                coded(Code::DeadlineExceeded, "state_hash_timeout", message)
+            })
+    }
+}
+
+/// A hash belongs to the index it was taken at, which then is the answer's `applied_index`.
+fn response(
+    status: service::Status,
+    uptime: Duration,
+    hash: Option<(u64, String)>,
+) -> v1::StatusResponse {
+    let (applied_index, state_hash) = match hash {
+        Some((index, hash)) => (index, Some(hash)),
+        None => (status.applied_index, None),
+    };
+    let role = match status.role {
+        Role::Leader => v1::Role::Leader,
+        Role::Follower => v1::Role::Follower,
+        Role::Candidate => v1::Role::Candidate,
+        Role::Learner => v1::Role::Learner,
+    };
+    v1::StatusResponse {
+        cluster_id: status.cluster_id,
+        node: Some(member(status.node)),
+        version: build::version().to_owned(),
+        build_date: build::build_date().to_owned(),
+        uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
+        role: role.into(),
+        term: status.term,
+        leader_id: status.leader_id,
+        members: status.members.into_iter().map(member).collect(),
+        log_first_index: status.log_first_index,
+        log_last_index: status.log_last_index,
+        committed_index: status.committed_index,
+        applied_index,
+        snapshot_index: status.snapshot_index,
+        state_hash,
+    }
+}
+
+fn member(member: MemberStatus) -> v1::Member {
+    v1::Member {
+        id: member.id,
+        name: member.name,
+        grpc_address: member.grpc_address,
+        http_address: member.http_address,
+        voter: member.voter,
+        matched_index: member.matched_index,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hash_goes_with_the_index_it_was_taken_at() {
+        let node = MemberStatus {
+            id: 7,
+            name: "node1".to_owned(),
+            grpc_address: String::new(),
+            http_address: String::new(),
+            voter: true,
+            matched_index: Some(9),
+        };
+        let status = service::Status {
+            cluster_id: "c".to_owned(),
+            node: node.clone(),
+            role: Role::Follower,
+            term: 2,
+            leader_id: None,
+            members: vec![node],
+            log_first_index: 1,
+            log_last_index: 9,
+            committed_index: 9,
+            applied_index: 9,
+            snapshot_index: 0,
+        };
+        let hashed = response(status.clone(), Duration::ZERO, Some((8, "ab".to_owned())));
+        assert_eq!(
+            (hashed.applied_index, hashed.state_hash.as_deref()),
+            (8, Some("ab"))
+        );
+        let plain = response(status, Duration::ZERO, None);
+        assert_eq!((plain.applied_index, &plain.state_hash), (9, &None));
+        assert_eq!(plain.role(), v1::Role::Follower);
+        assert_eq!(plain.members[0].matched_index, Some(9));
+    }
+}

@@ -1,0 +1,136 @@
+//! The gRPC interface: `lockstep.v1`, health and reflection.
+
+mod answer;
+mod cluster;
+mod machines;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lockstep_proto::v1;
+use lockstep_proto::v1::cluster_server::ClusterServer;
+use lockstep_proto::v1::machines_server::MachinesServer;
+use tokio::net::TcpListener;
+use tonic::service::Routes;
+use tonic::transport::server::TcpIncoming;
+use tonic::{Code, Request, Response, Status};
+use tonic_health::server::{HealthReporter, health_reporter};
+
+use crate::config;
+use crate::service::Service;
+use crate::telemetry::{Metrics, Report};
+
+/// Between two looks whether a silent connection is still alive, and for the answer.
+const KEEPALIVE: Duration = Duration::from_secs(5);
+/// What may be under way on one stream, bytes: appends from a leader are up to this far ahead.
+const STREAM_WINDOW_BYTES: u32 = 4 << 20;
+
+/// What the gRPC interface works with.
+#[derive(Clone)]
+pub struct GrpcState {
+    /// The use cases.
+    pub service: Arc<Service>,
+    /// The node's metrics.
+    pub metrics: Arc<Metrics>,
+    /// The node's report.
+    pub report: Arc<Report>,
+    /// How long a request may take in all; a client may ask for less, not for more.
+    pub request_timeout: Duration,
+    /// When the node started.
+    pub started: Instant,
+}
+
+/// The public services, to be served beside the peers' on one server.
+pub struct Public {
+    /// For `tonic::transport::Server::add_routes`.
+    pub routes: Routes,
+    /// To be told through [`set_health`] when the node becomes ready or stops being so.
+    pub health: HealthReporter,
+}
+
+/// The services of `lockstep.v1`, health (not serving until [`set_health`]) and reflection.
+///
+/// Fails only when the descriptors built into the binary do not decode.
+pub async fn public_routes(
+    state: GrpcState,
+    grpc: &config::Grpc,
+) -> Result<Public, tonic_reflection::server::Error> {
+    let (health, health_server) = health_reporter();
+    set_health(&health, false).await;
+    let reflection = tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .build_v1()?;
+    let bytes_max = grpc.message_bytes_max;
+    let routes = Routes::new(health_server)
+        .add_service(reflection)
+        .add_service(
+            MachinesServer::new(machines::Machines(state.clone()))
+                .max_decoding_message_size(bytes_max),
+        )
+        .add_service(
+            ClusterServer::new(cluster::Cluster(state)).max_decoding_message_size(bytes_max),
+        );
+    Ok(Public { routes, health })
+}
+
+/// Says through the health service whether this node can serve, for the server as a whole and for
+/// each public service.
+pub async fn set_health(health: &HealthReporter, ready: bool) {
+    use tonic_health::ServingStatus::{NotServing, Serving};
+    let status = if ready { Serving } else { NotServing };
+    for name in ["", "lockstep.v1.Machines", "lockstep.v1.Cluster"] {
+        health.set_service_status(name, status).await;
+    }
+}
+
+impl GrpcState {
+    /// Counts and times one call.
+    async fn observe<T>(
+        &self,
+        method: &'static str,
+        call: impl Future<Output = Result<T, Status>>,
+    ) -> Result<Response<T>, Status> {
+        let began = Instant::now();
+        let answer = call.await;
+        let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
+        self.metrics
+            .grpc_requests_total
+            .with_label_values(&[method, answer::code_label(code)])
+            .inc();
+        let took = began.elapsed().as_secs_f64();
+        self.metrics
+            .grpc_request_seconds
+            .with_label_values(&[method])
+            .observe(took);
+        answer.map(Response::new)
+    }
+
+    /// How long this call may take: what the client asks for, at most what is configured.
+    fn deadline<T>(&self, request: &Request<T>) -> Duration {
+        let asked = request
+            .metadata()
+            .get("grpc-timeout")
+            .and_then(|value| value.to_str().ok());
+        answer::deadline(asked, self.request_timeout)
+    }
+}
+
+/// Serves `routes` until `shutdown` ends, then lets open calls end.
+pub async fn serve(
+    listener: TcpListener,
+    routes: Routes,
+    grpc: &config::Grpc,
+    shutdown: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    tonic::transport::Server::builder()
+        .concurrency_limit_per_connection(grpc.concurrency_max)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE))
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(2 * STREAM_WINDOW_BYTES)
+        .add_routes(routes)
+        .serve_with_incoming_shutdown(incoming, shutdown)
+        .await
+}

@@ -1,0 +1,185 @@
+//! `/v1/cluster`: the cluster as this node sees it; `/readyz`: whether it can serve.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::Edge;
+use super::input::Parameters;
+use super::problem::Problem;
+use crate::service::{MemberStatus, Status};
+use crate::telemetry::build;
+
+/// How long a readiness probe waits: probes come often and must not pile up.
+const READY_DEADLINE: Duration = Duration::from_secs(1);
+
+/// Node ids are 63 bits wide, more than a JSON number is safe for: they are text.
+#[derive(Debug, Serialize)]
+struct MemberBody {
+    id: String,
+    name: String,
+    grpc_address: String,
+    http_address: String,
+    voter: bool,
+    matched_index: Option<u64>,
+}
+
+/// The answer of `/v1/cluster`.
+#[derive(Debug, Serialize)]
+pub(super) struct StatusBody {
+    cluster_id: String,
+    node: MemberBody,
+    version: &'static str,
+    build_date: &'static str,
+    uptime_ms: u64,
+    role: &'static str,
+    term: u64,
+    leader_id: Option<String>,
+    /// The leader's name, where the member is known.
+    leader: Option<String>,
+    members: Vec<MemberBody>,
+    log_first_index: u64,
+    log_last_index: u64,
+    committed_index: u64,
+    applied_index: u64,
+    snapshot_index: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state_hash: Option<StateHashBody>,
+}
+
+#[derive(Debug, Serialize)]
+struct StateHashBody {
+    /// The log index the hash was taken at.
+    applied_index: u64,
+    /// 32 hexadecimal digits.
+    hash: String,
+}
+
+/// `GET /v1/cluster?state_hash=true|false`.
+pub(super) async fn status(
+    State(edge): State<Arc<Edge>>,
+    uri: Uri,
+) -> Result<Json<StatusBody>, Problem> {
+    let with_hash = Parameters::parse(&uri, &["state_hash"])?.flag("state_hash")?;
+    let state_hash = if with_hash {
+        Some(hash(&edge).await?)
+    } else {
+        None
+    };
+    let uptime = edge.local.started.elapsed();
+    Ok(Json(StatusBody::new(
+        edge.service.status(),
+        uptime,
+        state_hash,
+    )))
+}
+
+async fn hash(edge: &Edge) -> Result<StateHashBody, Problem> {
+    let patience = edge.local.limits.request_timeout;
+    let Ok((applied_index, hash)) = tokio::time::timeout(patience, edge.service.state_hash()).await
+    else {
+        let detail = format!(
+            "the state was not hashed within {} ms",
+            patience.as_millis()
+        );
+        return Err(Problem::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "state_hash_timeout",
+            detail,
+        )
+        .retry_after(Duration::from_secs(1)));
+    };
+    Ok(StateHashBody {
+        applied_index,
+        hash,
+    })
+}
+
+/// `GET /readyz`.
+pub(super) async fn ready(State(edge): State<Arc<Edge>>) -> Result<Json<Value>, Problem> {
+    edge.service.ready(READY_DEADLINE).await?;
+    Ok(Json(json!({ "status": "ready" })))
+}
+
+impl StatusBody {
+    fn new(status: Status, uptime: Duration, state_hash: Option<StateHashBody>) -> Self {
+        let leader = status
+            .leader_id
+            .and_then(|id| status.members.iter().find(|member| member.id == id))
+            .map(|member| member.name.clone());
+        Self {
+            cluster_id: status.cluster_id,
+            node: status.node.into(),
+            version: build::version(),
+            build_date: build::build_date(),
+            uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
+            role: status.role.as_str(),
+            term: status.term,
+            leader_id: status.leader_id.map(|id| id.to_string()),
+            leader,
+            members: status.members.into_iter().map(MemberBody::from).collect(),
+            log_first_index: status.log_first_index,
+            log_last_index: status.log_last_index,
+            committed_index: status.committed_index,
+            applied_index: status.applied_index,
+            snapshot_index: status.snapshot_index,
+            state_hash,
+        }
+    }
+}
+
+impl From<MemberStatus> for MemberBody {
+    fn from(member: MemberStatus) -> Self {
+        Self {
+            id: member.id.to_string(),
+            name: member.name,
+            grpc_address: member.grpc_address,
+            http_address: member.http_address,
+            voter: member.voter,
+            matched_index: member.matched_index,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::Role;
+
+    #[test]
+    fn the_status_names_the_leader_and_keeps_ids_whole() {
+        let member = MemberStatus {
+            id: (1 << 62) + 1,
+            name: "node1".to_owned(),
+            grpc_address: "127.0.0.1:4333".to_owned(),
+            http_address: "127.0.0.1:3333".to_owned(),
+            voter: true,
+            matched_index: None,
+        };
+        let status = Status {
+            cluster_id: "c".to_owned(),
+            node: member.clone(),
+            role: Role::Leader,
+            term: 2,
+            leader_id: Some(member.id),
+            members: vec![member],
+            log_first_index: 1,
+            log_last_index: 5,
+            committed_index: 5,
+            applied_index: 5,
+            snapshot_index: 0,
+        };
+        let body =
+            serde_json::to_value(StatusBody::new(status, Duration::from_secs(1), None)).unwrap();
+        assert_eq!(body["leader"], "node1");
+        assert_eq!(body["leader_id"], "4611686018427387905");
+        assert_eq!(body["role"], "leader");
+        assert_eq!(body["uptime_ms"], 1000);
+        assert!(body.get("state_hash").is_none());
+    }
+}

@@ -1,0 +1,262 @@
+//! What comes in: query parameters, headers and JSON bodies, read strictly.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Query;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use lockstep_machine::IdempotencyKey;
+use serde::de::DeserializeOwned;
+use serde_json::error::Category;
+
+use super::problem::Problem;
+
+/// The query's parameters: each known, each at most once.
+#[derive(Debug)]
+pub(super) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    /// Reads the query of `uri`, which may have the parameters `known`.
+    pub(super) fn parse(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
+        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
+            .map_err(|error| Problem::bad_request("invalid_query", error.body_text()))?;
+        for (position, (name, _)) in pairs.iter().enumerate() {
+            if !known.contains(&name.as_str()) {
+                let name: String = name.chars().take(80).collect();
+                let known = if known.is_empty() {
+                    "there are none here".to_owned()
+                } else {
+                    known.join(", ")
+                };
+                let detail = format!("unknown parameter {name:?}; known: {known}");
+                return Err(Problem::bad_request("unknown_parameter", detail));
+            }
+            if pairs[..position].iter().any(|(earlier, _)| earlier == name) {
+                let detail = format!("parameter {name:?} is given more than once");
+                return Err(Problem::bad_request("repeated_parameter", detail));
+            }
+        }
+        Ok(Self(pairs))
+    }
+
+    /// A parameter's value, if it is there.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(found, _)| found == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// A parameter that must be there.
+    pub(super) fn require(&self, name: &'static str) -> Result<&str, Problem> {
+        self.get(name).ok_or_else(|| {
+            Problem::bad_request(
+                "missing_parameter",
+                format!("parameter {name:?} is missing"),
+            )
+        })
+    }
+
+    /// A parameter that is `true` or `false`; false when it is not there.
+    pub(super) fn flag(&self, name: &'static str) -> Result<bool, Problem> {
+        match self.get(name) {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(_) => {
+                let detail = format!("parameter {name:?} must be true or false");
+                Err(Problem::bad_request("invalid_parameter", detail))
+            }
+        }
+    }
+}
+
+/// The caller's own key, from the header `Idempotency-Key`.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
+    let mut values = headers.get_all("idempotency-key").iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    if values.next().is_some() {
+        return Err(Problem::bad_request(
+            "invalid_idempotency_key",
+            "Idempotency-Key is given more than once",
+        ));
+    }
+    let value = String::from_utf8_lossy(value.as_bytes());
+    let key = IdempotencyKey::new(value)
+        .map_err(|e| Problem::bad_request("invalid_idempotency_key", e))?;
+    Ok(Some(key))
+}
+
+/// Reads a JSON body of at most `bytes_max` bytes that arrives within `patience`.
+pub(super) async fn json<T: DeserializeOwned>(
+    headers: &HeaderMap,
+    body: Body,
+    bytes_max: usize,
+    patience: Duration,
+) -> Result<T, Problem> {
+    if !is_json(headers) {
+        let detail = "the body must be JSON, with Content-Type: application/json";
+        return Err(Problem::new(
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "unsupported_media_type",
+            detail,
+        ));
+    }
+    let collected =
+        match tokio::time::timeout(patience, Limited::new(body, bytes_max).collect()).await {
+            Ok(collected) => collected,
+            Err(_) => {
+                let detail = format!("the body did not arrive within {} ms", patience.as_millis());
+                return Err(Problem::new(
+                    StatusCode::REQUEST_TIMEOUT,
+                    "request_timeout",
+                    detail,
+                ));
+            }
+        };
+    match collected {
+        Ok(collected) => parse(&collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(bytes_max)),
+        Err(_) => Err(Problem::bad_request(
+            "incomplete_body",
+            "the body ended early or was not framed correctly",
+        )),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(value) = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+    else {
+        return false;
+    };
+    let essence = value
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    essence == "application/json"
+        || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// Decodes JSON; serde's own text carries line and column.
+fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    serde_json::from_slice(bytes).map_err(|error| {
+        let code = match error.classify() {
+            Category::Data => "invalid_body",
+            Category::Io | Category::Syntax | Category::Eof => "malformed_json",
+        };
+        let mut detail: String = error.to_string().chars().take(400).collect();
+        if bytes.is_empty() {
+            detail = "the body is empty; a JSON object is expected".to_owned();
+        }
+        Problem::bad_request(code, detail)
+            .with("line", error.line())
+            .with("column", error.column())
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+
+    fn parameters(uri: &str) -> Result<Parameters, &'static str> {
+        Parameters::parse(&uri.parse().unwrap(), &["a", "b"]).map_err(|problem| problem.code)
+    }
+
+    #[test]
+    fn parameters_are_known_and_not_repeated() {
+        assert_eq!(parameters("/?a=1&b=%20").unwrap().get("b"), Some(" "));
+        assert_eq!(parameters("/?").unwrap().get("a"), None);
+        assert_eq!(parameters("/?a=1&a=1").unwrap_err(), "repeated_parameter");
+        assert_eq!(parameters("/?c=1").unwrap_err(), "unknown_parameter");
+        assert_eq!(
+            parameters("/?a=1").unwrap().require("b").unwrap_err().code,
+            "missing_parameter"
+        );
+        assert_eq!(
+            parameters("/?a=1").unwrap().flag("a").unwrap_err().code,
+            "invalid_parameter"
+        );
+    }
+
+    #[test]
+    fn a_key_is_one_printable_header() {
+        let mut headers = HeaderMap::new();
+        assert_eq!(idempotency_key(&headers).unwrap(), None);
+        headers.append("idempotency-key", HeaderValue::from_static("k-1"));
+        assert_eq!(idempotency_key(&headers).unwrap().unwrap().as_str(), "k-1");
+        headers.append("idempotency-key", HeaderValue::from_static("k-2"));
+        assert_eq!(
+            idempotency_key(&headers).unwrap_err().code,
+            "invalid_idempotency_key"
+        );
+        headers.insert("idempotency-key", HeaderValue::from_bytes(b"\xff").unwrap());
+        assert_eq!(
+            idempotency_key(&headers).unwrap_err().code,
+            "invalid_idempotency_key"
+        );
+    }
+
+    async fn read(content_type: &'static str, body: &str) -> Result<Vec<u8>, Problem> {
+        let headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
+        json(
+            &headers,
+            Body::from(body.to_owned()),
+            16,
+            Duration::from_secs(5),
+        )
+        .await
+    }
+
+    #[tokio::test]
+    async fn a_body_is_json_whole_and_not_too_large() {
+        assert_eq!(
+            read("application/json; charset=utf-8", "[1,2]")
+                .await
+                .unwrap(),
+            [1, 2]
+        );
+        assert_eq!(read("text/plain", "[1]").await.unwrap_err().status, 415);
+        let problem = read("application/json", "[1,\n 2").await.unwrap_err();
+        assert_eq!(
+            (problem.code, problem.status.as_u16()),
+            ("malformed_json", 400)
+        );
+        assert!(problem.detail.contains("line 2"), "{}", problem.detail);
+        assert_eq!(
+            read("application/json", "[\"x\"]").await.unwrap_err().code,
+            "invalid_body"
+        );
+        assert_eq!(
+            read("application/json", "").await.unwrap_err().code,
+            "malformed_json"
+        );
+        assert_eq!(
+            read("application/json", "[1,2,3,4,5,6,7,8,9]")
+                .await
+                .unwrap_err()
+                .status,
+            413
+        );
+    }
+
+    #[tokio::test]
+    async fn a_body_that_does_not_arrive_is_given_up() {
+        let headers =
+            HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
+        let never = futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
+        let body = Body::from_stream(never);
+        let problem = json::<u8>(&headers, body, 16, Duration::from_millis(10))
+            .await
+            .unwrap_err();
+        assert_eq!(problem.status, 408);
+    }
+}

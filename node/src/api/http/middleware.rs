@@ -1,0 +1,96 @@
+//! Around every request: measures, and the limits on what reaches the service.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::extract::{MatchedPath, Request, State};
+use axum::http::header::CONTENT_LENGTH;
+use axum::http::{HeaderMap, Method, StatusCode};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+
+use super::Local;
+use super::problem::Problem;
+
+/// The service keeps the deadline itself; this is how much later it is taken from it.
+const GRACE: Duration = Duration::from_secs(1);
+
+/// Counts and times every request, under labels that a client cannot make up, and refuses bodies
+/// that say themselves that they are too large.
+pub(super) async fn observe(
+    State(local): State<Arc<Local>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let began = Instant::now();
+    let method = method_label(request.method());
+    // Cloning shares the text.
+    let matched = request.extensions().get::<MatchedPath>().cloned();
+    let response = match declared_length(request.headers()) {
+        Some(length) if length > local.limits.body_bytes_max as u64 => {
+            Problem::body_too_large(local.limits.body_bytes_max).into_response()
+        }
+        _ => next.run(request).await,
+    };
+    let route = matched.as_ref().map_or("other", MatchedPath::as_str);
+    let now = Instant::now();
+    let took = now.duration_since(began);
+    let metrics = &local.metrics;
+    metrics
+        .http_requests_total
+        .with_label_values(&[route, method, response.status().as_str()])
+        .inc();
+    metrics
+        .http_request_seconds
+        .with_label_values(&[route, method])
+        .observe(took.as_secs_f64());
+    local.report.http_requests.record(took, now);
+    response
+}
+
+/// Lets no more requests through to the service than it may serve at once, and none for ever.
+pub(super) async fn admit(
+    State(local): State<Arc<Local>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Ok(_permit) = local.admission.try_acquire() else {
+        local.metrics.overload_total.inc();
+        let detail = format!(
+            "{} requests are being served already; nothing was executed",
+            local.limits.concurrency_max
+        );
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_requests", detail)
+            .retry_after(Duration::from_secs(1))
+            .into_response();
+    };
+    let patience = local.limits.request_timeout.saturating_add(GRACE);
+    match tokio::time::timeout(patience, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => {
+            let detail = format!(
+                "no answer within {} ms; a write may or may not have been executed",
+                patience.as_millis()
+            );
+            Problem::new(StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", detail).into_response()
+        }
+    }
+}
+
+fn declared_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// A client may send any token as a method.
+fn method_label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}

@@ -1,0 +1,182 @@
+//! The HTTP interface.
+//!
+//! JSON in and out, refusals as RFC 9457 problem details with a stable `code`; plain text only on
+//! the short interface, `/?next=`. Everything is bounded: bodies, time, requests served at once,
+//! connections. Routes that only look at this process (`/livez`, `/readyz`, `/metrics`, ...) are
+//! answered however busy the rest is.
+
+mod cluster;
+mod input;
+mod instances;
+mod local;
+mod middleware;
+mod problem;
+mod serve;
+mod short;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::http::{Method, Uri};
+use axum::middleware::from_fn_with_state;
+use axum::response::Response;
+use axum::routing::{get, post};
+use tokio::sync::Semaphore;
+
+use crate::config;
+use crate::service::Service;
+use crate::telemetry::{Metrics, Report};
+
+use problem::Problem;
+
+pub use serve::serve;
+
+/// What the HTTP interface works with.
+#[derive(Clone)]
+pub struct HttpState {
+    /// The use cases.
+    pub service: Arc<Service>,
+    /// The node's metrics.
+    pub metrics: Arc<Metrics>,
+    /// The node's report.
+    pub report: Arc<Report>,
+    /// Bounds on requests.
+    pub limits: Limits,
+    /// When the node started.
+    pub started: Instant,
+}
+
+/// Bounds on requests.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Largest request body, bytes.
+    pub body_bytes_max: usize,
+    /// How long a request may take in all.
+    pub request_timeout: Duration,
+    /// How many requests to the service are served at once.
+    pub concurrency_max: usize,
+}
+
+impl From<&config::Http> for Limits {
+    fn from(http: &config::Http) -> Self {
+        Self {
+            body_bytes_max: http.body_bytes_max,
+            request_timeout: http.request_timeout,
+            concurrency_max: http.concurrency_max,
+        }
+    }
+}
+
+/// What routes need that do not call the service.
+struct Local {
+    metrics: Arc<Metrics>,
+    report: Arc<Report>,
+    limits: Limits,
+    started: Instant,
+    /// One permit for each request to the service.
+    admission: Semaphore,
+}
+
+/// What routes need that call the service.
+struct Edge {
+    service: Arc<Service>,
+    local: Arc<Local>,
+}
+
+/// Every route of the HTTP interface.
+pub fn router(state: HttpState) -> Router {
+    let HttpState {
+        service,
+        metrics,
+        report,
+        limits,
+        started,
+    } = state;
+    let admission = Semaphore::new(limits.concurrency_max.min(Semaphore::MAX_PERMITS));
+    let local = Arc::new(Local {
+        metrics,
+        report,
+        limits,
+        started,
+        admission,
+    });
+    let edge = Arc::new(Edge {
+        service,
+        local: local.clone(),
+    });
+    let served = Router::new()
+        .route("/", get(short::handle).post(short::handle))
+        .route(
+            "/v1/machines/{machine}/instances/{instance}",
+            get(instances::show),
+        )
+        .route(
+            "/v1/machines/{machine}/instances/{instance}/transitions",
+            post(instances::transition),
+        )
+        .route("/v1/cluster", get(cluster::status))
+        .with_state(edge.clone());
+    let probes = Router::new()
+        .route("/readyz", get(cluster::ready))
+        .with_state(edge);
+    assemble(local, served, probes)
+}
+
+/// Puts the routes together: `served` under the limits on the service, `probes` outside them.
+fn assemble(local: Arc<Local>, served: Router, probes: Router) -> Router {
+    let own = Router::new()
+        .route("/livez", get(local::alive))
+        .route("/metrics", get(local::metrics))
+        .route("/report", get(local::report))
+        .route("/version", get(local::version))
+        // Not `get` alone: axum answers HEAD with it, and a HEAD must not count.
+        .route(
+            "/counter",
+            get(local::counter)
+                .post(local::counter)
+                .head(local::refuse_head),
+        )
+        .route(
+            "/timer",
+            get(local::timer)
+                .post(local::timer)
+                .head(local::refuse_head),
+        )
+        .with_state(local.clone());
+    Router::new()
+        .merge(served.layer(from_fn_with_state(local.clone(), middleware::admit)))
+        .merge(probes)
+        .merge(own)
+        .fallback(no_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn_with_state(local, middleware::observe))
+}
+
+async fn no_route(uri: Uri) -> Problem {
+    let path: String = uri.path().chars().take(200).collect();
+    Problem::not_found("not_found", format!("there is nothing at {path:?}"))
+}
+
+/// axum adds the `Allow` header.
+async fn wrong_method(method: Method, uri: Uri) -> Problem {
+    let method: String = method.as_str().chars().take(20).collect();
+    let path: String = uri.path().chars().take(200).collect();
+    Problem::method_not_allowed(format!(
+        "{method} is not possible on {path:?}; the Allow header says what is"
+    ))
+}
+
+/// A plain text answer, one line, never to be cached.
+fn text(status: axum::http::StatusCode, line: impl std::fmt::Display) -> Response {
+    use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+    use axum::response::IntoResponse;
+    let headers = [
+        (CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    (status, headers, format!("{line}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,263 @@
+//! The HTTP server: accepts connections, bounds them, and drains them when it is told to stop.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::config;
+
+/// Connections may outnumber the requests served at once: most wait between requests.
+const CONNECTIONS_PER_REQUEST: usize = 4;
+/// Requests at once on one HTTP/2 connection.
+const HTTP2_STREAMS_MAX: u32 = 256;
+/// A silent HTTP/2 connection is asked for a sign of life this often.
+const HTTP2_KEEPALIVE: Duration = Duration::from_secs(20);
+/// How long that sign may take.
+const HTTP2_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Pause after a connection could not be accepted, for example because files ran out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// What an HTTP/2 connection begins with.
+const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Pause between two looks at a preface that is arriving in pieces.
+const PREFACE_PAUSE: Duration = Duration::from_millis(5);
+
+/// Serves `router` on `listener` until `shutdown` completes, then lets open requests finish for the
+/// configured time.
+///
+/// A client that is slower with the head of a request than the configured time is disconnected;
+/// with HTTP/1 that holds for the time between two requests, too.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    config: &config::Http,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let connections_max = config
+        .concurrency_max
+        .saturating_mul(CONNECTIONS_PER_REQUEST);
+    let slots = Arc::new(Semaphore::new(
+        connections_max.clamp(1, Semaphore::MAX_PERMITS),
+    ));
+    let server = Arc::new(server(config.header_timeout));
+    let draining = CancellationToken::new();
+    let mut connections = JoinSet::new();
+    let mut shutdown = std::pin::pin!(shutdown);
+    loop {
+        let accepted = async {
+            let slot = slots.clone().acquire_owned().await;
+            (slot, listener.accept().await)
+        };
+        let (slot, accepted) = tokio::select! {
+            () = &mut shutdown => break,
+            Some(_) = connections.join_next() => continue,
+            accepted = accepted => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                let (server, router, draining) = (server.clone(), router.clone(), draining.clone());
+                let header_timeout = config.header_timeout;
+                connections.spawn(async move {
+                    let _slot = slot;
+                    if let Err(error) =
+                        connection(&server, stream, router, header_timeout, draining).await
+                    {
+                        tracing::debug!(%peer, %error, "connection ended");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an HTTP connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+    drop(listener);
+    draining.cancel();
+    let all_ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(config.drain_timeout, all_ended)
+        .await
+        .is_err()
+    {
+        tracing::warn!(
+            connections = connections.len(),
+            "HTTP connections cut off at the end of the drain time"
+        );
+    }
+    Ok(())
+}
+
+fn server(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(header_timeout);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HTTP2_KEEPALIVE)
+        .keep_alive_timeout(HTTP2_KEEPALIVE_TIMEOUT)
+        .max_concurrent_streams(HTTP2_STREAMS_MAX);
+    builder
+}
+
+/// Serves one connection to its end.
+async fn connection(
+    server: &auto::Builder<TokioExecutor>,
+    stream: TcpStream,
+    router: Router,
+    header_timeout: Duration,
+    draining: CancellationToken,
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    stream.set_nodelay(true)?;
+    tokio::select! {
+        () = draining.cancelled() => return Ok(()),
+        spoke = tokio::time::timeout(header_timeout, protocol_is_clear(&stream)) => {
+            if !spoke?? {
+                return Ok(());
+            }
+        }
+    }
+    let mut connection = std::pin::pin!(
+        server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
+    );
+    tokio::select! {
+        ended = connection.as_mut() => return ended,
+        () = draining.cancelled() => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    connection.await
+}
+
+/// Waits until the first bytes tell HTTP/1 from HTTP/2; false when the client left before.
+///
+/// hyper-util's automatic server waits for these bytes without any time-out, so that a client that
+/// sends nothing would hold a connection for ever.
+async fn protocol_is_clear(stream: &TcpStream) -> io::Result<bool> {
+    let mut seen = [0; HTTP2_PREFACE.len()];
+    loop {
+        let n = stream.peek(&mut seen).await?;
+        if n == 0 {
+            return Ok(false);
+        }
+        if n == seen.len() || seen[..n] != HTTP2_PREFACE[..n] {
+            return Ok(true);
+        }
+        tokio::time::sleep(PREFACE_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::routing::get;
+    use std::net::SocketAddr;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::{Notify, oneshot};
+
+    fn config() -> config::Http {
+        config::Http {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            advertise: String::new(),
+            body_bytes_max: 1024,
+            header_timeout: Duration::from_millis(200),
+            request_timeout: Duration::from_secs(5),
+            concurrency_max: 4,
+            drain_timeout: Duration::from_secs(10),
+        }
+    }
+
+    async fn start(
+        router: Router,
+    ) -> (
+        SocketAddr,
+        oneshot::Sender<()>,
+        tokio::task::JoinHandle<io::Result<()>>,
+    ) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, stopped) = oneshot::channel();
+        let served = tokio::spawn(async move {
+            serve(listener, router, &config(), async {
+                let _ = stopped.await;
+            })
+            .await
+        });
+        (address, stop, served)
+    }
+
+    async fn read_to_end(stream: &mut TcpStream) -> String {
+        let mut text = Vec::new();
+        let read =
+            tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut text)).await;
+        // A reset is an end, too.
+        let _ = read.expect("the server ends the connection");
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    #[tokio::test]
+    async fn clients_that_stall_are_disconnected() {
+        let (address, _stop, _served) = start(Router::new()).await;
+        for stall in ["", "PRI", "GET / HTTP/1.1\r\nHost:"] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(stall.as_bytes()).await.unwrap();
+            read_to_end(&mut stream).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_under_way_is_finished_before_the_server_stops() {
+        let (entered, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (entered_too, go_too) = (entered.clone(), go.clone());
+        let slow = move || async move {
+            entered_too.notify_one();
+            go_too.notified().await;
+            "done"
+        };
+        let (address, stop, served) = start(Router::new().route("/slow", get(slow))).await;
+        let mut idle = TcpStream::connect(address).await.unwrap();
+        let mut busy = TcpStream::connect(address).await.unwrap();
+        busy.write_all(b"GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
+        entered.notified().await;
+        stop.send(()).unwrap();
+        // The idle connection ends although the busy one does not.
+        assert_eq!(read_to_end(&mut idle).await, "");
+        go.notify_one();
+        assert!(read_to_end(&mut busy).await.ends_with("done"));
+        served.await.unwrap().unwrap();
+        assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn garbage_gets_an_error_and_hurts_nobody() {
+        let (address, _stop, _served) =
+            start(Router::new().route("/", get(|| async { "fine" }))).await;
+        for garbage in [
+            &b"\x16\x03\x01\x02\x00\x01\x00"[..],
+            b"\r\n\x00\xff\xff GET\r\n\r\n",
+            &[0xff; 4096],
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            stream.write_all(garbage).await.unwrap();
+            read_to_end(&mut stream).await;
+        }
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            .await
+            .unwrap();
+        assert!(read_to_end(&mut stream).await.ends_with("fine"));
+    }
+}

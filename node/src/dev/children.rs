@@ -1,0 +1,267 @@
+//! The three child processes: started alike, watched, and never left behind.
+
+use std::fs::File;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use tokio::process::{Child, Command};
+
+use super::folder::Folder;
+use super::{DevError, NODE_COUNT};
+
+/// How long a node may take to stop by itself.
+const STOP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// One node and its process.
+struct Node {
+    row: Row,
+    log: PathBuf,
+    command: String,
+    child: Child,
+    ended: bool,
+}
+
+/// What is shown of a node.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) http: SocketAddr,
+    pub(super) grpc: SocketAddr,
+    pub(super) pid: u32,
+}
+
+/// How a node ended.
+pub(super) struct End {
+    pub(super) name: String,
+    pub(super) pid: u32,
+    pub(super) how: String,
+    pub(super) log: PathBuf,
+    /// The command that starts it again.
+    pub(super) command: String,
+}
+
+/// All nodes started so far. Dropping it kills what still runs.
+#[derive(Default)]
+pub(super) struct Nodes {
+    nodes: Vec<Node>,
+}
+
+impl Nodes {
+    /// Starts every node. If one cannot be started, those before it are there to be stopped.
+    pub(super) fn start(
+        &mut self,
+        folder: &Folder,
+        http_port: u16,
+        grpc_port: u16,
+    ) -> Result<(), DevError> {
+        let program = std::env::current_exe().map_err(DevError::io("finding the own program"))?;
+        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let name = |index| format!("node{}", index + 1);
+        let peers: Vec<String> = (0..NODE_COUNT)
+            .map(|index| format!("{}={}", name(index), loopback(grpc_port + index)))
+            .collect();
+        for index in 0..NODE_COUNT {
+            let (name, http, grpc) = (
+                name(index),
+                loopback(http_port + index),
+                loopback(grpc_port + index),
+            );
+            let args = [
+                ("--name", name.clone()),
+                (
+                    "--data-dir",
+                    folder.data_dir(&name).to_string_lossy().into_owned(),
+                ),
+                ("--http-listen", http.to_string()),
+                ("--http-advertise", http.to_string()),
+                ("--grpc-listen", grpc.to_string()),
+                ("--grpc-advertise", grpc.to_string()),
+                ("--discovery", "static".into()),
+                ("--peers", peers.join(",")),
+                ("--expect", NODE_COUNT.to_string()),
+            ];
+            let args: Vec<String> = args
+                .into_iter()
+                .flat_map(|(flag, value)| [flag.to_string(), value])
+                .collect();
+            let log = folder.log(&name);
+            let child = spawn(&program, &args, &log)?;
+            let row = Row {
+                name,
+                http,
+                grpc,
+                pid: child.id().unwrap_or_default(),
+            };
+            self.nodes.push(Node {
+                row,
+                log,
+                command: shell(&program, &args),
+                child,
+                ended: false,
+            });
+        }
+        Ok(())
+    }
+
+    /// Names, addresses and process ids, in order.
+    pub(super) fn rows(&self) -> Vec<Row> {
+        self.nodes.iter().map(|node| node.row.clone()).collect()
+    }
+
+    /// The names, in order.
+    pub(super) fn names(&self) -> Vec<&str> {
+        self.nodes
+            .iter()
+            .map(|node| node.row.name.as_str())
+            .collect()
+    }
+
+    /// Where to ask them, in order. An ended node's address stays: it may be started again by hand.
+    pub(super) fn http_addresses(&self) -> Vec<SocketAddr> {
+        self.nodes.iter().map(|node| node.row.http).collect()
+    }
+
+    /// Whether any process is left.
+    pub(super) fn any_alive(&self) -> bool {
+        self.nodes.iter().any(|node| !node.ended)
+    }
+
+    /// The nodes that ended since the last call.
+    pub(super) fn newly_ended(&mut self) -> Vec<End> {
+        let mut ends = Vec::new();
+        for node in self.nodes.iter_mut().filter(|node| !node.ended) {
+            let how = match node.child.try_wait() {
+                Ok(None) => continue,
+                Ok(Some(status)) => how(status),
+                Err(error) => format!("can no longer be watched: {error}"),
+            };
+            node.ended = true;
+            let Row { name, pid, .. } = node.row.clone();
+            ends.push(End {
+                name,
+                pid,
+                how,
+                log: node.log.clone(),
+                command: node.command.clone(),
+            });
+        }
+        ends
+    }
+
+    /// Asks every node to stop, waits, kills what did not.
+    pub(super) async fn stop(&mut self) {
+        let mut alive: Vec<&mut Node> = self.nodes.iter_mut().filter(|node| !node.ended).collect();
+        // `id` is there only while the process has not been waited for: no stranger gets the signal.
+        for pid in alive
+            .iter()
+            .filter_map(|node| libc::pid_t::try_from(node.child.id()?).ok())
+        {
+            // SAFETY: kill takes no memory.
+            unsafe { libc::kill(pid, libc::SIGTERM) };
+        }
+        let all = futures::future::join_all(alive.iter_mut().map(|node| node.child.wait()));
+        if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
+            // Those that ended are not harmed: tokio knows that they were waited for.
+            let killed = futures::future::join_all(alive.iter_mut().map(|node| node.child.kill()));
+            // A kill fails only for a process that is gone.
+            drop(killed.await);
+        }
+        for node in alive {
+            node.ended = true;
+        }
+    }
+}
+
+fn spawn(program: &Path, args: &[String], log: &Path) -> Result<Child, DevError> {
+    let at_log = || DevError::io(log.display().to_string());
+    let out = File::create(log).map_err(at_log())?;
+    let err = out.try_clone().map_err(at_log())?;
+    let parent = std::process::id();
+    let mut command = Command::new(program);
+    command
+        .arg("run")
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .kill_on_drop(true);
+    // A group of its own: Ctrl-C in the terminal reaches us alone, and we stop the nodes in order.
+    command.process_group(0);
+    #[cfg(target_os = "linux")]
+    // SAFETY: between fork and exec only async-signal-safe calls are made: prctl and getppid.
+    unsafe {
+        command.pre_exec(move || die_with(parent));
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = parent;
+    command
+        .spawn()
+        .map_err(DevError::io(format!("starting {}", program.display())))
+}
+
+/// Has the kernel send SIGTERM to this process when its parent ends, however it ends.
+#[cfg(target_os = "linux")]
+fn die_with(parent: u32) -> io::Result<()> {
+    // SAFETY: PR_SET_PDEATHSIG takes a number.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: getppid takes nothing and cannot fail.
+    if u32::try_from(unsafe { libc::getppid() }) != Ok(parent) {
+        // It ended before the request stood: no signal will come any more.
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    Ok(())
+}
+
+fn how(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("ended with exit code {code}"),
+        (None, Some(libc::SIGKILL)) => "was killed (SIGKILL)".into(),
+        (None, Some(libc::SIGTERM)) => "was terminated (SIGTERM)".into(),
+        (None, Some(libc::SIGABRT)) => "aborted (SIGABRT)".into(),
+        (None, Some(libc::SIGSEGV)) => "crashed (SIGSEGV)".into(),
+        (None, signal) => format!("was ended by signal {}", signal.unwrap_or_default()),
+    }
+}
+
+/// As one would type it in a shell.
+fn shell(program: &Path, args: &[String]) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,".contains(c);
+    let quote = |word: &str| match word.chars().all(plain) && !word.is_empty() {
+        true => word.to_string(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    };
+    let words = [program.to_string_lossy().into_owned(), "run".into()];
+    words
+        .iter()
+        .chain(args)
+        .map(|word| quote(word))
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_told_in_words() {
+        assert_eq!(how(ExitStatus::from_raw(0x0100)), "ended with exit code 1");
+        assert_eq!(how(ExitStatus::from_raw(9)), "was killed (SIGKILL)");
+        assert_eq!(how(ExitStatus::from_raw(7)), "was ended by signal 7");
+    }
+
+    #[test]
+    fn a_command_survives_the_shell() {
+        let shown = shell(
+            Path::new("/a b/lockstepd"),
+            &["--name".into(), "it's".into()],
+        );
+        assert_eq!(shown, r"'/a b/lockstepd' run --name 'it'\''s'");
+    }
+}

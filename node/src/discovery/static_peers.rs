@@ -1,0 +1,124 @@
+//! Peers from a fixed list in the configuration.
+//!
+//! Nothing outside the nodes holds the bootstrap plan here, so exactly one node may propose it: the
+//! first name in order. The others wait for it.
+
+use async_trait::async_trait;
+
+use super::{Announcement, BootstrapPlan, Discovery, DiscoveryError, FoundPeer};
+use crate::config::StaticPeer;
+
+/// Discovery by a fixed list. Says who should be there, not who is.
+#[derive(Debug)]
+pub struct StaticDiscovery {
+    peers: Vec<StaticPeer>,
+}
+
+impl StaticDiscovery {
+    /// Discovery by this list, which names every node, this one included.
+    pub fn new(peers: Vec<StaticPeer>) -> Self {
+        Self { peers }
+    }
+}
+
+#[async_trait]
+impl Discovery for StaticDiscovery {
+    fn kind(&self) -> &'static str {
+        "static"
+    }
+
+    async fn announce(&self, _me: &Announcement) -> Result<(), DiscoveryError> {
+        Ok(())
+    }
+
+    async fn peers(&self) -> Result<Vec<FoundPeer>, DiscoveryError> {
+        let found = |peer: &StaticPeer| FoundPeer {
+            name: peer.name.clone(),
+            grpc_address: peer.grpc.clone(),
+            http_address: None,
+            tags: Vec::new(),
+        };
+        Ok(self.peers.iter().map(found).collect())
+    }
+
+    async fn latched(&self) -> Result<Option<BootstrapPlan>, DiscoveryError> {
+        Ok(None)
+    }
+
+    async fn latch(&self, plan: &BootstrapPlan) -> Result<BootstrapPlan, DiscoveryError> {
+        Ok(plan.clone())
+    }
+
+    fn may_propose(&self, me: &Announcement, _found: &[FoundPeer]) -> bool {
+        // By the whole list, not by who is found: two nodes must never both be first.
+        self.peers.iter().map(|peer| &peer.name).min() == Some(&me.name)
+    }
+
+    async fn withdraw(&self) -> Result<(), DiscoveryError> {
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn list(names: &[&str]) -> StaticDiscovery {
+        let peer = |name: &&str| StaticPeer {
+            name: name.to_string(),
+            grpc: format!("{name}:4333"),
+        };
+        StaticDiscovery::new(names.iter().map(peer).collect())
+    }
+
+    fn node(name: &str) -> Announcement {
+        Announcement {
+            name: name.to_string(),
+            node_id: 1,
+            cluster_id: None,
+            grpc_address: format!("{name}:4333"),
+            http_address: format!("{name}:3333"),
+        }
+    }
+
+    #[test]
+    fn only_the_first_name_in_order_may_propose_whoever_is_found() {
+        let discovery = list(&["node2", "node1", "node3"]);
+        assert!(discovery.may_propose(&node("node1"), &[]));
+        assert!(!discovery.may_propose(&node("node2"), &[]));
+        assert!(!discovery.may_propose(&node("node3"), &[]));
+        assert!(
+            !discovery.may_propose(&node("node0"), &[]),
+            "a node that is not on the list"
+        );
+        assert!(!list(&[]).may_propose(&node("node1"), &[]));
+    }
+
+    #[tokio::test]
+    async fn the_list_is_what_is_found() {
+        let discovery = list(&["node2", "node1"]);
+        let found = discovery.peers().await.expect("a list does not fail");
+        let addresses: Vec<_> = found
+            .iter()
+            .map(|peer| peer.grpc_address.as_str())
+            .collect();
+        assert_eq!(addresses, ["node2:4333", "node1:4333"]);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_latched_and_a_plan_holds_as_it_is_put_down() {
+        let discovery = list(&["node1"]);
+        let plan = BootstrapPlan {
+            cluster_id: "c".to_string(),
+            members: Vec::new(),
+        };
+        assert_eq!(
+            discovery.latch(&plan).await.expect("a list does not fail"),
+            plan
+        );
+        assert_eq!(
+            discovery.latched().await.expect("a list does not fail"),
+            None
+        );
+    }
+}

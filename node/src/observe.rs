@@ -1,0 +1,214 @@
+//! What the rooms report about themselves, turned into metrics.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_machine::{
+    Batch, Command, Outcome, Rejection, Reply, State, StateName, Transition, Trigger,
+};
+use tokio::sync::mpsc;
+
+use crate::consensus::{Observer, Role, Standing};
+use crate::service::ForwardObserver;
+use crate::store::{StoreError, StoreObserver};
+use crate::telemetry::Metrics;
+
+/// The built-in instance, whose state is a metric of its own.
+const SHOWN: (&str, &str) = ("triad", "default");
+
+/// Turns reports into metrics, and a store's failure into a message.
+pub struct Observation {
+    metrics: Arc<Metrics>,
+    store_failed: mpsc::UnboundedSender<String>,
+}
+
+impl Observation {
+    /// Reports into `metrics`; the one failure that a store can report goes to `store_failed`.
+    pub fn new(metrics: Arc<Metrics>, store_failed: mpsc::UnboundedSender<String>) -> Arc<Self> {
+        Arc::new(Self {
+            metrics,
+            store_failed,
+        })
+    }
+
+    fn transition(&self, transition: &Transition, reply: &Reply, state: &State) {
+        // A state or machine that is not defined must not become a label: a client made it up.
+        let none = "";
+        let (machine, from, to, result) = match &reply.outcome {
+            Outcome::Transitioned(t) => (
+                t.instance.machine.as_str(),
+                t.from.as_str(),
+                t.to.as_str(),
+                "ok",
+            ),
+            Outcome::Rejected(rejection) => {
+                let known = state.instance(&transition.instance).is_some();
+                let machine = if known {
+                    transition.instance.machine.as_str()
+                } else {
+                    none
+                };
+                let to = match (&transition.trigger, rejection) {
+                    (Trigger::To(to), Rejection::IllegalTransition { .. }) => to.as_str(),
+                    _ => none,
+                };
+                (
+                    machine,
+                    current(rejection).map_or(none, StateName::as_str),
+                    to,
+                    rejection.code(),
+                )
+            }
+            _ => (none, none, none, "other"),
+        };
+        self.metrics
+            .transitions_total
+            .with_label_values(&[machine, from, to, result])
+            .inc();
+    }
+
+    fn show_state(&self, state: &State) {
+        let shown = state
+            .instances()
+            .find(|(id, _)| (id.machine.as_str(), id.name()) == SHOWN);
+        let Some((id, instance)) = shown else { return };
+        let Some(definition) = state.definition(&id.machine, instance.version) else {
+            return;
+        };
+        for name in &definition.states {
+            let labels = [SHOWN.0, SHOWN.1, name.as_str()];
+            let gauge = self.metrics.current_state.with_label_values(&labels);
+            gauge.set(i64::from(*name == instance.state));
+        }
+    }
+
+    /// Follows where the node stands. `last_leader` is the caller's memory between two calls.
+    pub fn standing(&self, standing: &Standing, last_leader: &mut Option<u64>) {
+        let m = &self.metrics;
+        let leader = standing.leader.as_ref().map(|(id, _)| *id);
+        m.has_leader.set(i64::from(leader.is_some()));
+        m.is_leader.set(i64::from(standing.role == Role::Leader));
+        m.term.set(signed(standing.term));
+        m.log_first_index.set(signed(standing.log_first_index));
+        m.log_last_index.set(signed(standing.log_last_index));
+        m.committed_index.set(signed(standing.committed_index));
+        m.applied_index.set(signed(standing.applied_index));
+        m.snapshot_index.set(signed(standing.snapshot_index));
+        m.replication_lag_entries.reset();
+        for (id, (member, _, matched)) in &standing.members {
+            if let Some(matched) = matched.filter(|_| *id != standing.node_id) {
+                let lag = standing.log_last_index.saturating_sub(matched);
+                m.replication_lag_entries
+                    .with_label_values(&[&member.name])
+                    .set(signed(lag));
+            }
+        }
+        if leader.is_some() && leader != *last_leader {
+            if last_leader.is_some() {
+                m.leader_changes_total.inc();
+            }
+            let name = standing
+                .leader
+                .as_ref()
+                .map(|(_, member)| member.name.as_str());
+            tracing::info!(leader = name, term = standing.term, "leader");
+            *last_leader = leader;
+        }
+    }
+}
+
+fn signed(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The state that a refusal found the instance in: always a defined one.
+fn current(rejection: &Rejection) -> Option<&StateName> {
+    match rejection {
+        Rejection::IllegalTransition { from, .. } => Some(from),
+        Rejection::UnknownState { current, .. }
+        | Rejection::UnknownEvent { current, .. }
+        | Rejection::StateMismatch { current, .. }
+        | Rejection::RevisionMismatch { current, .. } => Some(current),
+        _ => None,
+    }
+}
+
+impl Observer for Observation {
+    fn applied(&self, batch: &Batch, replies: &[Reply], state: &State, took: Duration) {
+        self.metrics.apply_seconds.observe(took.as_secs_f64());
+        self.metrics
+            .proposals_committed_total
+            .inc_by(replies.len() as u64);
+        for (request, reply) in batch.requests.iter().zip(replies) {
+            if reply.replayed {
+                self.metrics.replays_total.inc();
+            } else if let Command::Transition(transition) = &request.command {
+                self.transition(transition, reply, state);
+            }
+        }
+        self.metrics
+            .keys_remembered
+            .set(signed(state.remembered().0 as u64));
+        self.show_state(state);
+    }
+
+    fn snapshot_built(&self, bytes: u64, took: Duration) {
+        self.metrics.snapshots_built_total.inc();
+        self.metrics.snapshot_size_bytes.set(signed(bytes));
+        self.metrics
+            .snapshot_build_seconds
+            .observe(took.as_secs_f64());
+        tracing::info!(bytes, took_ms = took.as_millis() as u64, "snapshot built");
+    }
+
+    fn snapshot_installed(&self, bytes: u64) {
+        self.metrics.snapshots_installed_total.inc();
+        tracing::info!(bytes, "snapshot from the leader installed");
+    }
+
+    fn snapshot_sent(&self, bytes: u64) {
+        self.metrics.snapshots_sent_total.inc();
+        tracing::info!(bytes, "snapshot sent");
+    }
+
+    fn proposed(&self, requests: usize) {
+        self.metrics.batch_requests.observe(requests as f64);
+    }
+
+    fn proposal_failed(&self, reason: &'static str) {
+        self.metrics
+            .proposals_failed_total
+            .with_label_values(&[reason])
+            .inc();
+    }
+
+    fn append_round_trip(&self, peer: &str, took: Duration) {
+        self.metrics
+            .append_round_trip_seconds
+            .with_label_values(&[peer])
+            .observe(took.as_secs_f64());
+    }
+}
+
+impl StoreObserver for Observation {
+    fn flushed(&self, took: Duration, operations: usize) {
+        self.metrics.fsync_seconds.observe(took.as_secs_f64());
+        self.metrics
+            .flush_batch_operations
+            .observe(operations as f64);
+    }
+
+    fn failed(&self, error: &StoreError) {
+        // The receiver is gone only when the process is ending already.
+        drop(self.store_failed.send(error.to_string()));
+    }
+}
+
+impl ForwardObserver for Observation {
+    fn forwarded(&self, kind: &'static str, result: &'static str) {
+        self.metrics
+            .forwarded_requests_total
+            .with_label_values(&[kind, result])
+            .inc();
+    }
+}
