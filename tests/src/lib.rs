@@ -1,3 +1,24 @@
-//! x
+//! The harness of the end-to-end tests: real processes on loopback, driven from outside.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`binaries`] | where the binaries under test are |
+//! | [`ports`] | ports that the system hands out and nobody else gets |
+//! | [`process`] | one child process, its signals and its log |
+//! | [`cluster`] | nodes that make one cluster, and what can be done to them |
+//! | [`http`] | the HTTP interface as a user sees it |
+//! | [`traffic`] | writers that remember what was acknowledged to them |
+//! | [`wait`] | waiting for a condition, with a deadline |
+//! | [`consul`] | a real Consul agent |
+//!
+//! Nothing here knows the server's inside. What a test prints is shown only when it fails, so
+//! every process prints the end of its log when it is dropped.
 
+pub mod binaries;
+pub mod cluster;
 pub mod consul;
+pub mod http;
+pub mod ports;
+pub mod process;
+pub mod traffic;
+pub mod wait;

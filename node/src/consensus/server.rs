@@ -75,28 +75,26 @@ impl PeerServer {
             ));
         };
         let me = self.consensus.node_id();
+        let ours = self.cluster.load_full();
+        if let Some(ours) = ours.as_deref().filter(|ours| *ours != cluster) {
+            self.complain(cluster, Some(ours), "it comes from another cluster");
+            let refusal = format!("this node belongs to cluster {ours}, not {cluster}");
+            return Err(Status::failed_precondition(refusal));
+        }
         if target.parse::<NodeId>() != Ok(me) {
-            self.complain(
-                &format!("{cluster} (target {target})"),
-                "it is meant for another node",
-            );
+            let from = format!("{cluster} (for node {target})");
+            self.complain(&from, ours.as_deref(), "it is meant for another node");
             return Err(Status::failed_precondition(format!(
                 "this is node {me}, not node {target}"
             )));
         }
-        match self.cluster.load().as_deref() {
-            Some(ours) if ours == cluster => Ok(()),
-            Some(ours) => {
-                self.complain(cluster, "it comes from another cluster");
-                Err(Status::failed_precondition(format!(
-                    "this node belongs to cluster {ours}, not {cluster}"
-                )))
-            }
+        match ours {
+            Some(_) => Ok(()),
             None => self.host.join(cluster).await,
         }
     }
 
-    fn complain(&self, from: &str, reason: &'static str) {
+    fn complain(&self, from: &str, ours: Option<&String>, reason: &'static str) {
         // Only ever pushed to: a panic cannot leave it half changed.
         let mut strangers = self
             .strangers
@@ -106,6 +104,7 @@ impl PeerServer {
             strangers.push(from.to_owned());
             tracing::warn!(
                 from,
+                cluster = ours,
                 reason,
                 "a peer call was refused; further ones are not logged"
             );

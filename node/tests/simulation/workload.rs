@@ -105,7 +105,8 @@ async fn write(
                     return;
                 }
                 other => {
-                    return oracle.violated(format!("an outcome that nothing asked for: {other:?}"));
+                    return oracle
+                        .violated(format!("an outcome that nothing asked for: {other:?}"));
                 }
             },
             Err(ServiceError::OutcomeUnknown { .. }) => {

@@ -1,0 +1,367 @@
+//! Nodes that make one cluster, and what can be done to them.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use reqwest::StatusCode;
+use tempfile::TempDir;
+
+use crate::binaries::lockstepd;
+use crate::http::{Api, ClusterView};
+use crate::ports::Port;
+use crate::process::Process;
+use crate::wait::wait_for;
+
+/// For a cluster to form, or a node to come back: two cores may be busy with something else.
+pub const READY_DEADLINE: Duration = Duration::from_secs(30);
+/// For the end of a process that was asked to end.
+pub const STOP_DEADLINE: Duration = Duration::from_secs(15);
+
+/// How the nodes find each other.
+#[derive(Debug, Clone)]
+pub enum Discovery {
+    /// Each knows all.
+    Static,
+    /// Through the Consul agent at this URL, under this service name.
+    Consul {
+        /// `http://host:port`.
+        url: String,
+        /// The service name.
+        service: String,
+    },
+}
+
+/// What a cluster is started with.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// How many nodes.
+    pub size: usize,
+    /// How they find each other.
+    pub discovery: Discovery,
+    /// Further settings, by the name of the environment variable.
+    pub settings: Vec<(&'static str, String)>,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            size: 3,
+            discovery: Discovery::Static,
+            settings: Vec::new(),
+        }
+    }
+}
+
+impl Plan {
+    /// With one more setting.
+    pub fn with(mut self, key: &'static str, value: impl ToString) -> Self {
+        self.settings.push((key, value.to_string()));
+        self
+    }
+}
+
+/// Nodes on loopback, in folders of their own that go with it.
+pub struct Cluster {
+    /// The nodes, `node1` first.
+    pub nodes: Vec<Node>,
+    _folder: TempDir,
+}
+
+impl Cluster {
+    /// Three nodes that know each other, started and ready.
+    pub async fn start() -> Result<Self> {
+        Self::start_as(Plan::default()).await
+    }
+
+    /// Nodes as planned, started and ready.
+    pub async fn start_as(plan: Plan) -> Result<Self> {
+        let mut cluster = Self::lay_out(plan)?;
+        cluster.start_all()?;
+        cluster.wait_ready().await?;
+        Ok(cluster)
+    }
+
+    /// Nodes as planned, none started.
+    pub fn lay_out(plan: Plan) -> Result<Self> {
+        let folder = tempfile::tempdir().context("a folder for the cluster")?;
+        let mut nodes = (1..=plan.size)
+            .map(|number| Node::lay_out(&format!("node{number}"), folder.path()))
+            .collect::<Result<Vec<_>>>()?;
+        let peers = peers(&nodes);
+        for node in &mut nodes {
+            match &plan.discovery {
+                Discovery::Static => {
+                    node.set("LOCKSTEP_DISCOVERY", "static");
+                    node.set("LOCKSTEP_PEERS", &peers);
+                }
+                Discovery::Consul { url, service } => {
+                    node.set("LOCKSTEP_DISCOVERY", "consul");
+                    node.set("LOCKSTEP_CONSUL_ADDRESS", url);
+                    node.set("LOCKSTEP_CONSUL_SERVICE", service);
+                    node.set("LOCKSTEP_CONSUL_CHECK_INTERVAL", "200ms");
+                    node.set("LOCKSTEP_EXPECT", plan.size);
+                }
+            }
+            for (key, value) in &plan.settings {
+                node.set(key, value);
+            }
+        }
+        Ok(Self {
+            nodes,
+            _folder: folder,
+        })
+    }
+
+    /// Starts every node that is down.
+    pub fn start_all(&mut self) -> Result<()> {
+        self.nodes
+            .iter_mut()
+            .filter(|node| node.process.is_none())
+            .try_for_each(Node::start)
+    }
+
+    /// Waits until every node that was started serves.
+    pub async fn wait_ready(&mut self) -> Result<()> {
+        for node in self.nodes.iter_mut().filter(|node| node.process.is_some()) {
+            node.wait_ready().await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until the running nodes agree on one leader among them; returns its position.
+    pub async fn leader(&self) -> Result<usize> {
+        wait_for(
+            "one leader that all running nodes agree on",
+            READY_DEADLINE,
+            async || {
+                let views = self.views().await?;
+                let (position, leader) = views
+                    .iter()
+                    .find(|(_, view)| view.leads())
+                    .context("none leads")?;
+                for (_, view) in &views {
+                    ensure!(
+                        (view.leader_id, view.term) == (Some(leader.node_id), leader.term),
+                        "{} says that {:?} leads in term {}, but {} leads in term {}",
+                        view.node,
+                        view.leader_id,
+                        view.term,
+                        leader.node,
+                        leader.term
+                    );
+                }
+                Ok(*position)
+            },
+        )
+        .await
+    }
+
+    /// The position of a running node that does not lead.
+    pub async fn follower(&self) -> Result<usize> {
+        let leader = self.leader().await?;
+        let mut running =
+            (0..self.nodes.len()).filter(|&position| self.nodes[position].process.is_some());
+        running
+            .find(|&position| position != leader)
+            .context("no follower runs")
+    }
+
+    /// Waits until the running nodes have applied the same and hold the same state.
+    pub async fn agree(&self) -> Result<()> {
+        wait_for("equal state hashes", READY_DEADLINE, async || {
+            let mut states = Vec::new();
+            for node in self.running() {
+                states.push(node.api().state_hash().await?);
+            }
+            let applied = states[0].0;
+            ensure!(
+                states.iter().all(|(index, _)| *index == applied),
+                "not at one position: {states:?}"
+            );
+            // At one position, states that differ do not become equal.
+            assert!(
+                states.iter().all(|state| *state == states[0]),
+                "the nodes have diverged: {states:?}"
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    /// The nodes whose processes run.
+    pub fn running(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter().filter(|node| node.process.is_some())
+    }
+
+    /// The list of all nodes, as each is told.
+    pub fn peers(&self) -> String {
+        peers(&self.nodes)
+    }
+
+    /// What every running node says about the cluster, with its position.
+    pub async fn views(&self) -> Result<Vec<(usize, ClusterView)>> {
+        let mut views = Vec::new();
+        for (position, node) in self
+            .nodes
+            .iter()
+            .enumerate()
+            .filter(|(_, node)| node.process.is_some())
+        {
+            views.push((position, node.api().cluster().await?));
+        }
+        Ok(views)
+    }
+}
+
+fn peers(nodes: &[Node]) -> String {
+    let peers: Vec<String> = nodes
+        .iter()
+        .map(|node| format!("{}={}", node.name, node.grpc_address()))
+        .collect();
+    peers.join(",")
+}
+
+/// One node: its settings, its folder and, while it runs, its process.
+pub struct Node {
+    /// The operator's name for it.
+    pub name: String,
+    /// The port of its HTTP interface.
+    pub http: Port,
+    /// The port of its gRPC interface.
+    pub grpc: Port,
+    settings: Vec<(String, String)>,
+    data: PathBuf,
+    log: PathBuf,
+    process: Option<Process>,
+    api: Api,
+}
+
+impl Node {
+    /// A node in a folder of its own under `folder`, alone until it is told of peers.
+    pub fn lay_out(name: &str, folder: &Path) -> Result<Self> {
+        let (http, grpc) = (Port::free()?, Port::free()?);
+        let api = Api::new(http.address());
+        let mut node = Self {
+            name: name.to_owned(),
+            data: folder.join(name),
+            log: folder.join(format!("{name}.log")),
+            settings: Vec::new(),
+            process: None,
+            http,
+            grpc,
+            api,
+        };
+        node.set("LOCKSTEP_NAME", name);
+        let data = node.data.display().to_string();
+        node.set("LOCKSTEP_DATA_DIR", data);
+        node.set("LOCKSTEP_HTTP_LISTEN", node.http_address());
+        node.set("LOCKSTEP_GRPC_LISTEN", node.grpc_address());
+        Ok(node)
+    }
+
+    /// Changes a setting for the next start.
+    pub fn set(&mut self, key: &str, value: impl ToString) {
+        self.settings.retain(|(known, _)| known != key);
+        self.settings.push((key.to_owned(), value.to_string()));
+    }
+
+    /// Its HTTP interface.
+    pub fn api(&self) -> &Api {
+        &self.api
+    }
+
+    /// Its data folder.
+    pub fn data(&self) -> &Path {
+        &self.data
+    }
+
+    /// Everything it has logged.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// `lockstepd run` with its settings.
+    pub fn command(&self) -> Result<Command> {
+        let mut command = lockstepd()?;
+        command.arg("run").envs(self.settings.iter().cloned());
+        Ok(command)
+    }
+
+    /// Starts it.
+    pub fn start(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "{} runs already", self.name);
+        self.process = Some(Process::spawn(&self.name, self.command()?, &self.log)?);
+        Ok(())
+    }
+
+    /// Waits until it can serve a linearizable read.
+    pub async fn wait_ready(&mut self) -> Result<()> {
+        let name = self.name.clone();
+        let api = self.api.clone();
+        let process = tokio::sync::Mutex::new(self.running()?);
+        wait_for(format!("{name} to be ready"), READY_DEADLINE, async || {
+            if let Some(status) = process.lock().await.ended()? {
+                panic!("{name} has ended with {status} instead of getting ready");
+            }
+            api.get("/readyz").await?.expect(StatusCode::OK)
+        })
+        .await?;
+        Ok(())
+    }
+
+    /// Kills it as a power cut would.
+    pub fn kill9(&mut self) -> Result<()> {
+        self.running()?.kill9()?;
+        self.process = None;
+        Ok(())
+    }
+
+    /// Asks it to stop, and waits until it has.
+    pub async fn terminate(&mut self) -> Result<ExitStatus> {
+        self.running()?.signal(libc::SIGTERM)?;
+        self.wait_ended(STOP_DEADLINE).await
+    }
+
+    /// Waits until it ends by itself.
+    pub async fn wait_ended(&mut self, deadline: Duration) -> Result<ExitStatus> {
+        let status = self.running()?.wait(deadline).await?;
+        self.process = None;
+        Ok(status)
+    }
+
+    /// Stops its clock, so to speak: it runs no instruction until resumed.
+    pub fn pause(&mut self) -> Result<()> {
+        self.running()?.signal(libc::SIGSTOP)
+    }
+
+    /// Lets it go on after [`pause`](Self::pause).
+    pub fn resume(&mut self) -> Result<()> {
+        self.running()?.signal(libc::SIGCONT)
+    }
+
+    /// Starts it after it went down, and waits until it serves.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.start()?;
+        self.wait_ready().await
+    }
+
+    /// Its HTTP address.
+    pub fn http_address(&self) -> SocketAddr {
+        self.http.address()
+    }
+
+    /// Its gRPC address.
+    pub fn grpc_address(&self) -> SocketAddr {
+        self.grpc.address()
+    }
+
+    fn running(&mut self) -> Result<&mut Process> {
+        self.process
+            .as_mut()
+            .with_context(|| format!("{} does not run", self.name))
+    }
+}

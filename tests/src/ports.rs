@@ -1,0 +1,57 @@
+//! Ports that the system hands out and nobody else gets.
+
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::{Result, bail};
+use tokio::net::TcpSocket;
+
+/// A loopback port kept for a process to listen on, also while that process is down.
+///
+/// It is bound, with address reuse, and never listened on: Linux then lets a listener with address
+/// reuse have it (every Rust listener sets that), but hands it to nobody who asks for any port.
+pub struct Port {
+    socket: TcpSocket,
+}
+
+impl Port {
+    /// A port that the system finds free.
+    pub fn free() -> Result<Self> {
+        Ok(Self::bind(0)?)
+    }
+
+    /// `count` free ports in a row.
+    pub fn free_row(count: u16) -> Result<Vec<Self>> {
+        for _ in 0..100 {
+            let first = Self::free()?;
+            let start = first.address().port();
+            let Some(end) = start.checked_add(count) else {
+                continue;
+            };
+            let rest: io::Result<Vec<Self>> = (start + 1..end).map(Self::bind).collect();
+            if let Ok(rest) = rest {
+                return Ok(std::iter::once(first).chain(rest).collect());
+            }
+        }
+        bail!("no {count} free ports in a row")
+    }
+
+    /// Its address on loopback.
+    pub fn address(&self) -> SocketAddr {
+        self.socket
+            .local_addr()
+            .expect("a bound socket has an address")
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u16 {
+        self.address().port()
+    }
+
+    fn bind(number: u16) -> io::Result<Self> {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind((Ipv4Addr::LOCALHOST, number).into())?;
+        Ok(Self { socket })
+    }
+}

@@ -1,0 +1,135 @@
+//! What breaks the rules gets the right status and a stable code, changes nothing and stops nothing.
+
+use anyhow::Result;
+use lockstep_tests::cluster::{Cluster, Plan};
+use lockstep_tests::http::answer;
+use rand::RngExt;
+use reqwest::{Method, StatusCode};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+const TRANSITIONS: &str = "/v1/machines/triad/instances/default/transitions";
+/// Connections with garbage, to each port.
+const FLOOD_CONNECTIONS: usize = 200;
+/// Bytes of garbage on each.
+const FLOOD_BYTES: usize = 16 * 1024;
+
+async fn one_node() -> Result<Cluster> {
+    Cluster::start_as(Plan {
+        size: 1,
+        ..Plan::default()
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_short_interface_refuses_what_it_does_not_understand() -> Result<()> {
+    let cluster = one_node().await?;
+    let api = cluster.nodes[0].api();
+    for query in [
+        "/?next=fourth",
+        "/?next=",
+        "/?next=second&next=third",
+        "/?nxt=second",
+        "/?next=%ff",
+    ] {
+        let refused = api.get(query).await?.expect(StatusCode::BAD_REQUEST)?;
+        assert!(!refused.text.trim().is_empty(), "{query}: {refused:?}");
+    }
+    answer(api.request(Method::POST, "/"))
+        .await?
+        .expect(StatusCode::BAD_REQUEST)?;
+    assert_eq!(api.instance().await?, ("first".to_owned(), 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_are_refused_with_problem_details() -> Result<()> {
+    let cluster = one_node().await?;
+    let api = cluster.nodes[0].api();
+    let oversized = format!("{{\"to\":\"{}\"}}", "x".repeat(1 << 20));
+    for (kind, body, status) in [
+        ("application/json", "{\"to\":", StatusCode::BAD_REQUEST),
+        ("application/json", "{}", StatusCode::BAD_REQUEST),
+        (
+            "application/json",
+            "{\"to\":\"second\",\"tow\":1}",
+            StatusCode::BAD_REQUEST,
+        ),
+        (
+            "application/json",
+            "{\"to\":\"fourth\"}",
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        (
+            "text/plain",
+            "{\"to\":\"second\"}",
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        ),
+        (
+            "application/json",
+            oversized.as_str(),
+            StatusCode::PAYLOAD_TOO_LARGE,
+        ),
+    ] {
+        let request = api
+            .request(Method::POST, TRANSITIONS)
+            .header("content-type", kind)
+            .body(body.to_owned());
+        answer(request).await?.expect(status)?.problem()?;
+    }
+    assert_eq!(api.instance().await?, ("first".to_owned(), 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_routes_are_404_and_wrong_methods_405() -> Result<()> {
+    let cluster = one_node().await?;
+    let api = cluster.nodes[0].api();
+    for path in [
+        "/nowhere",
+        "/v1/nowhere",
+        "/v1/machines/triad/instances/none",
+    ] {
+        api.get(path)
+            .await?
+            .expect(StatusCode::NOT_FOUND)?
+            .problem()?;
+    }
+    for (method, path) in [
+        (Method::DELETE, "/"),
+        (Method::GET, TRANSITIONS),
+        (Method::PUT, "/v1/cluster"),
+    ] {
+        let refused = answer(api.request(method, path))
+            .await?
+            .expect(StatusCode::METHOD_NOT_ALLOWED)?;
+        refused.problem()?;
+        assert!(refused.headers.contains_key("allow"), "{refused:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_garbage_on_both_ports_stops_nothing() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let node = &cluster.nodes[cluster.leader().await?];
+    for address in [node.http_address(), node.grpc_address()] {
+        let flood = (0..FLOOD_CONNECTIONS).map(|_| {
+            tokio::spawn(async move {
+                let mut garbage = vec![0; FLOOD_BYTES];
+                rand::rng().fill(&mut garbage[..]);
+                let mut stream = TcpStream::connect(address).await?;
+                // The server may hang up at the first wrong byte.
+                let _ = stream.write_all(&garbage).await;
+                anyhow::Ok(())
+            })
+        });
+        for connection in flood.collect::<Vec<_>>() {
+            connection.await??;
+        }
+    }
+    node.api().next("second").await?.expect(StatusCode::OK)?;
+    assert!(!node.log().contains("panicked"));
+    cluster.agree().await
+}
