@@ -171,6 +171,10 @@ impl Observer for Observation {
         tracing::info!(bytes, "snapshot sent");
     }
 
+    fn pending(&self, change: i64) {
+        self.metrics.proposals_pending.add(change);
+    }
+
     fn proposed(&self, requests: usize) {
         self.metrics.batch_requests.observe(requests as f64);
     }

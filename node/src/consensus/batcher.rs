@@ -1,6 +1,8 @@
-//! Groups requests: while a few groups are under way, the next ones gather, and go out as one.
+//! Groups questions: while a few groups are under way, the next ones gather, and go out as one.
 //!
-//! Both ways out use it: into the log on the leader, and over the network to the leader.
+//! Every way out uses it: requests into the log on the leader and over the network to the leader,
+//! and reads that need the leader's word. A group is closed before it is sent, so an answer is never
+//! older than the question.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -43,24 +45,47 @@ pub struct BatchLimits {
     pub queue_max: usize,
 }
 
-struct Waiting {
-    request: Request,
-    reply: oneshot::Sender<ProposeResult>,
+/// What can wait in line.
+pub trait Question: Send + 'static {
+    /// How many bytes it takes when it is sent, about.
+    fn size(&self) -> usize;
+}
+
+/// A read that asks for no more than a position: all that wait together get the same.
+#[derive(Debug, Clone, Copy)]
+pub struct Confirm;
+
+impl Question for Confirm {
+    fn size(&self) -> usize {
+        0
+    }
+}
+
+struct Waiting<Q, A> {
+    question: Q,
+    reply: oneshot::Sender<Result<A, ProposeError>>,
 }
 
 /// The entrance to a batcher. Cheap to clone; the batcher ends with its last entrance.
-#[derive(Clone)]
-pub struct Batcher {
-    queue: mpsc::Sender<Waiting>,
+pub struct Batcher<Q, A> {
+    queue: mpsc::Sender<Waiting<Q, A>>,
 }
 
-impl Batcher {
-    /// Starts a batcher that hands its groups to `send`, which gives one result per request.
+impl<Q, A> Clone for Batcher<Q, A> {
+    fn clone(&self) -> Self {
+        Self {
+            queue: self.queue.clone(),
+        }
+    }
+}
+
+impl<Q: Question, A: Send + 'static> Batcher<Q, A> {
+    /// Starts a batcher that hands its groups to `send`, which gives one result per question.
     pub fn start<RT, F, Sent>(limits: BatchLimits, send: F) -> Self
     where
         RT: Runtime,
-        F: Fn(Vec<Request>) -> Sent + Clone + Send + Sync + 'static,
-        Sent: Future<Output = Vec<ProposeResult>> + Send + 'static,
+        F: Fn(Vec<Q>) -> Sent + Clone + Send + Sync + 'static,
+        Sent: Future<Output = Vec<Result<A, ProposeError>>> + Send + 'static,
     {
         let (queue, waiting) = mpsc::channel(limits.queue_max);
         let waiting = Arc::new(Mutex::new((waiting, None)));
@@ -70,52 +95,78 @@ impl Batcher {
         Self { queue }
     }
 
-    /// Puts a request in line and waits for its reply. Dropping the future gives the request up: if
-    /// it still waits in line, it is never sent.
-    pub async fn submit(&self, request: Request) -> ProposeResult {
+    /// Puts a question in line and waits for its answer. Dropping the future gives the question up:
+    /// if it still waits in line, it is never sent.
+    pub async fn submit(&self, question: Q) -> Result<A, ProposeError> {
         let (reply, received) = oneshot::channel();
-        if self.queue.try_send(Waiting { request, reply }).is_err() {
+        if self.queue.try_send(Waiting { question, reply }).is_err() {
             return Err(ProposeError::Overloaded);
         }
         received.await.unwrap_or(Err(ProposeError::Unknown))
     }
 }
 
-type Line = Arc<Mutex<(mpsc::Receiver<Waiting>, Option<Waiting>)>>;
+impl<A: Clone + Send + 'static> Batcher<Confirm, A> {
+    /// Starts a batcher that asks once for all that wait together.
+    pub fn share<RT, F, Asked>(queue_max: usize, ask: F) -> Self
+    where
+        RT: Runtime,
+        F: Fn() -> Asked + Clone + Send + Sync + 'static,
+        Asked: Future<Output = Result<A, ProposeError>> + Send + 'static,
+    {
+        let limits = BatchLimits {
+            requests_max: queue_max,
+            bytes_max: usize::MAX,
+            in_flight_max: CONFIRMATIONS_IN_FLIGHT_MAX,
+            queue_max,
+        };
+        Self::start::<RT, _, _>(limits, move |all| {
+            let asked = ask();
+            async move { vec![asked.await; all.len()] }
+        })
+    }
+}
+
+/// One under way and one that follows it: whoever just missed the first waits for no more than one
+/// round trip.
+const CONFIRMATIONS_IN_FLIGHT_MAX: usize = 2;
+
+type Line<Q, A> = Arc<Mutex<(mpsc::Receiver<Waiting<Q, A>>, Option<Waiting<Q, A>>)>>;
+type Replies<A> = Vec<oneshot::Sender<Result<A, ProposeError>>>;
 
 /// One of the few senders: takes all that waits, sends it, and comes back for more. Only a free
 /// sender takes from the line, so the line gathers while all are busy.
-async fn work<F, Sent>(limits: BatchLimits, line: Line, send: F)
+async fn work<Q, A, F, Sent>(limits: BatchLimits, line: Line<Q, A>, send: F)
 where
-    F: Fn(Vec<Request>) -> Sent,
-    Sent: Future<Output = Vec<ProposeResult>>,
+    Q: Question,
+    F: Fn(Vec<Q>) -> Sent,
+    Sent: Future<Output = Vec<Result<A, ProposeError>>>,
 {
     loop {
-        let (requests, replies) = {
+        let (questions, replies) = {
             let mut line = line.lock().await;
             let Some(group) = gather(limits, &mut line).await else {
                 return;
             };
             group
         };
-        let results = send(requests).await;
-        let missing = std::iter::repeat(Err(ProposeError::Unknown));
-        for (reply, result) in replies.into_iter().zip(results.into_iter().chain(missing)) {
+        let mut results = send(questions).await.into_iter();
+        for reply in replies {
             // A caller that gave up is not an error.
-            drop(reply.send(result));
+            drop(reply.send(results.next().unwrap_or(Err(ProposeError::Unknown))));
         }
     }
 }
 
-async fn gather(
+async fn gather<Q: Question, A>(
     limits: BatchLimits,
-    (queue, left_over): &mut (mpsc::Receiver<Waiting>, Option<Waiting>),
-) -> Option<(Vec<Request>, Vec<oneshot::Sender<ProposeResult>>)> {
-    let (mut requests, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0);
-    while requests.len() < limits.requests_max {
+    (queue, left_over): &mut (mpsc::Receiver<Waiting<Q, A>>, Option<Waiting<Q, A>>),
+) -> Option<(Vec<Q>, Replies<A>)> {
+    let (mut questions, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0_usize);
+    while questions.len() < limits.requests_max {
         let next = match left_over.take() {
             Some(waiting) => waiting,
-            None if requests.is_empty() => queue.recv().await?,
+            None if questions.is_empty() => queue.recv().await?,
             None => match queue.try_recv() {
                 Ok(waiting) => waiting,
                 _ => break,
@@ -124,23 +175,133 @@ async fn gather(
         if next.reply.is_closed() {
             continue;
         }
-        bytes += size(&next.request);
-        if bytes > limits.bytes_max && !requests.is_empty() {
+        bytes += next.question.size();
+        if bytes > limits.bytes_max && !questions.is_empty() {
             *left_over = Some(next);
             break;
         }
-        requests.push(next.request);
+        questions.push(next.question);
         replies.push(next.reply);
     }
-    Some((requests, replies))
+    Some((questions, replies))
 }
 
-/// How many bytes a request takes in the log, about.
-fn size(request: &Request) -> usize {
-    let key = request.key.as_ref().map_or(0, |k| k.as_str().len());
-    let command = match &request.command {
-        Command::Transition(t) => t.instance.machine.as_str().len() + t.instance.name().len() + 128,
-        _ => 1024,
-    };
-    32 + key + command
+impl Question for Request {
+    fn size(&self) -> usize {
+        let key = self.key.as_ref().map_or(0, |k| k.as_str().len());
+        let command = match &self.command {
+            Command::Transition(t) => {
+                t.instance.machine.as_str().len() + t.instance.name().len() + 128
+            }
+            _ => 1024,
+        };
+        32 + key + command
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use openraft_rt_tokio::TokioRuntime;
+    use tokio::sync::Semaphore;
+
+    use super::*;
+
+    /// Answers with how many were asked before, once for each permit.
+    struct Counter {
+        asked: AtomicU64,
+        permits: Semaphore,
+    }
+
+    fn shared(counter: &Arc<Counter>, queue_max: usize) -> Batcher<Confirm, u64> {
+        let counter = counter.clone();
+        Batcher::share::<TokioRuntime, _, _>(queue_max, move || {
+            let counter = counter.clone();
+            async move {
+                let answer = counter.asked.fetch_add(1, Ordering::SeqCst);
+                counter
+                    .permits
+                    .acquire()
+                    .await
+                    .expect("never closed")
+                    .forget();
+                Ok(answer)
+            }
+        })
+    }
+
+    fn counter() -> Arc<Counter> {
+        Arc::new(Counter {
+            asked: AtomicU64::new(0),
+            permits: Semaphore::new(0),
+        })
+    }
+
+    async fn until_asked(counter: &Counter, times: u64) {
+        while counter.asked.load(Ordering::SeqCst) < times {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test]
+    async fn reads_that_wait_together_share_one_confirmation_begun_after_them() {
+        let counter = counter();
+        let reads = shared(&counter, 100);
+        let ask = |reads: &Batcher<Confirm, u64>| {
+            let reads = reads.clone();
+            tokio::spawn(async move { reads.submit(Confirm).await })
+        };
+        // Both senders are busy with one read each ...
+        let mut early = Vec::new();
+        for times in 1..=2 {
+            early.push(ask(&reads));
+            until_asked(&counter, times).await;
+        }
+        // ... so that these fifty wait, and go out together once one is free.
+        let late: Vec<_> = (0..50).map(|_| ask(&reads)).collect();
+        while reads.queue.capacity() > 50 {
+            tokio::task::yield_now().await;
+        }
+        counter.permits.add_permits(3);
+        for read in early {
+            assert!(read.await.expect("no panic").expect("an answer") < 2);
+        }
+        for read in late {
+            let answer = read.await.expect("no panic").expect("an answer");
+            assert_eq!(
+                answer, 2,
+                "the confirmation began before the read, or was its own"
+            );
+        }
+        assert_eq!(counter.asked.load(Ordering::SeqCst), 3);
+    }
+
+    #[tokio::test]
+    async fn a_full_line_refuses_and_a_read_given_up_is_not_sent() {
+        let counter = counter();
+        let reads = shared(&counter, 1);
+        let ask = || {
+            let reads = reads.clone();
+            tokio::spawn(async move { reads.submit(Confirm).await })
+        };
+        let mut busy = Vec::new();
+        for times in 1..=2 {
+            busy.push(ask());
+            until_asked(&counter, times).await;
+        }
+        let given_up = ask();
+        while reads.queue.capacity() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(reads.submit(Confirm).await, Err(ProposeError::Overloaded));
+
+        given_up.abort();
+        drop(given_up.await);
+        counter.permits.add_permits(3);
+        for read in busy {
+            read.await.expect("no panic").expect("an answer");
+        }
+        assert_eq!(reads.submit(Confirm).await, Ok(2));
+    }
 }

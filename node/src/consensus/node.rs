@@ -5,14 +5,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_machine::{Batch, Request, Timestamp};
+use lockstep_machine::{Batch, Reply, Request, Timestamp};
 use lockstep_proto::encode_batch;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError};
 use openraft::raft::linearizable_read::{Linearizer, ReadLogId};
 use openraft::{Config, Raft, ReadPolicy, ServerState, SnapshotPolicy, StepDownPolicy};
 
-use super::batcher::{BatchLimits, Batcher, ProposeError, ProposeResult};
+use super::batcher::{BatchLimits, Batcher, Confirm, ProposeError, ProposeResult};
 use super::log::LogStore;
 use super::state_machine::{Observer, SharedState, StateMachine};
 use super::types::{LogId, Member, NodeId, Payload, Runtime, Types};
@@ -165,7 +165,8 @@ pub struct Consensus<RT: Runtime, S: Storage> {
     pub(crate) raft: Raft<Types<RT>, StateMachine<RT, S>>,
     log: LogStore<RT, S>,
     shared: SharedState,
-    batcher: Batcher,
+    proposals: Batcher<Request, Reply>,
+    reads: Batcher<Confirm, ReadPoint>,
     pub(crate) observer: Arc<dyn Observer>,
 }
 
@@ -175,7 +176,8 @@ impl<RT: Runtime, S: Storage> Clone for Consensus<RT, S> {
             raft: self.raft.clone(),
             log: self.log.clone(),
             shared: self.shared.clone(),
-            batcher: self.batcher.clone(),
+            proposals: self.proposals.clone(),
+            reads: self.reads.clone(),
             observer: self.observer.clone(),
         }
     }
@@ -204,17 +206,22 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             .map_err(|e| ConsensusError::Core {
                 reason: e.to_string(),
             })?;
-        let batcher = {
+        let proposals = {
             let (raft, observer) = (raft.clone(), observer.clone());
             Batcher::start::<RT, _, _>(settings.batch, move |requests| {
                 append(raft.clone(), clock.clone(), observer.clone(), requests)
             })
         };
+        let reads = {
+            let raft = raft.clone();
+            Batcher::share::<RT, _, _>(settings.batch.queue_max, move || read_point(raft.clone()))
+        };
         Ok(Self {
             raft,
             log,
             shared,
-            batcher,
+            proposals,
+            reads,
             observer,
         })
     }
@@ -251,22 +258,13 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     /// Proposes a request here, if this node leads. Once it is committed and applied, its reply.
     /// May never end while a leader has no quorum: bound the wait.
     pub async fn propose(&self, request: Request) -> ProposeResult {
-        self.batcher.submit(request).await
+        self.proposals.submit(request).await
     }
 
-    /// On the leader: a position that a linearizable read starting now must have applied.
+    /// On the leader: a position that a linearizable read starting now must have applied. Reads that
+    /// wait at the same time share one confirmation by a quorum.
     pub async fn read_point(&self) -> Result<ReadPoint, ProposeError> {
-        use openraft::errors::LinearizableReadError as E;
-        match self.raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-            Ok(linearizer) => Ok(ReadPoint {
-                leader: *self.raft.node_id(),
-                log_id: *linearizer.read_log_id().log_id(),
-            }),
-            Err(RaftError::APIError(E::ForwardToLeader(forward))) => Err(ProposeError::NotLeader {
-                leader: forward.leader_id,
-            }),
-            Err(_) => Err(ProposeError::NotLeader { leader: None }),
-        }
+        self.reads.submit(Confirm).await
     }
 
     /// Waits until this node has applied `point`; `false` if it has not within `patience`.
@@ -430,7 +428,10 @@ async fn append<RT: Runtime, S: Storage>(
         stamp: clock(),
         requests,
     }));
-    let error = match raft.client_write(payload).await {
+    observer.pending(count as i64);
+    let written = raft.client_write(payload).await;
+    observer.pending(-(count as i64));
+    let error = match written {
         Ok(written) => {
             observer.proposed(count);
             return written.data.0.into_iter().map(Ok).collect();
@@ -448,4 +449,21 @@ async fn append<RT: Runtime, S: Storage>(
         _ => "unknown",
     });
     vec![Err(error); count]
+}
+
+/// Asks a quorum whether this node still leads.
+async fn read_point<RT: Runtime, S: Storage>(
+    raft: Raft<Types<RT>, StateMachine<RT, S>>,
+) -> Result<ReadPoint, ProposeError> {
+    use openraft::errors::LinearizableReadError as E;
+    match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+        Ok(linearizer) => Ok(ReadPoint {
+            leader: *raft.node_id(),
+            log_id: *linearizer.read_log_id().log_id(),
+        }),
+        Err(RaftError::APIError(E::ForwardToLeader(forward))) => Err(ProposeError::NotLeader {
+            leader: forward.leader_id,
+        }),
+        Err(_) => Err(ProposeError::NotLeader { leader: None }),
+    }
 }

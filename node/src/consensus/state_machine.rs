@@ -29,6 +29,8 @@ pub trait Observer: Send + Sync + 'static {
     fn snapshot_installed(&self, bytes: u64) {}
     /// A snapshot was sent to another node.
     fn snapshot_sent(&self, bytes: u64) {}
+    /// This many more requests (fewer, if negative) are in the log and not answered yet.
+    fn pending(&self, change: i64) {}
     /// Requests were put into one log entry.
     fn proposed(&self, requests: usize) {}
     /// A request could not be proposed, for this reason.

@@ -183,7 +183,7 @@ trait Core: Send + Sync + 'static {
 }
 
 #[async_trait]
-impl<RT: Runtime, S: Storage, P: Peers> Core for Router<RT, S, P> {
+impl<RT: Runtime, S: Storage> Core for Router<RT, S> {
     async fn submit(
         &self,
         command: Command,
@@ -217,8 +217,8 @@ impl<RT: Runtime, S: Storage, P: Peers> Core for Router<RT, S, P> {
 
 impl Service {
     /// The service of one node, described by `node`.
-    pub fn new<RT: Runtime, S: Storage, P: Peers>(
-        router: Router<RT, S, P>,
+    pub fn new<RT: Runtime, S: Storage>(
+        router: Router<RT, S>,
         cluster: ClusterTag,
         node: MemberStatus,
     ) -> Self {

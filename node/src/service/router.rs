@@ -14,7 +14,7 @@ use openraft_rt::Instant as _;
 
 use super::sequencer::{Sequencer, Ticket};
 use super::{Consistency, InstanceView, ReadReply, ServiceError};
-use crate::consensus::batcher::Batcher;
+use crate::consensus::batcher::{Batcher, Confirm};
 use crate::consensus::{
     BatchLimits, Consensus, Member, NodeId, ProposeError, ProposeResult, ReadPoint, Runtime,
 };
@@ -52,20 +52,20 @@ pub trait ForwardObserver: Send + Sync + 'static {
 }
 
 /// Routes requests to the leader.
-pub struct Router<RT: Runtime, S: Storage, P> {
+pub struct Router<RT: Runtime, S: Storage> {
     consensus: Consensus<RT, S>,
-    peers: P,
-    forward: Batcher,
+    forward: Batcher<Request, Reply>,
+    forward_reads: Batcher<Confirm, ReadPoint>,
     sequencer: Sequencer,
     draw_session: Arc<dyn Fn() -> SessionId + Send + Sync>,
     observer: Arc<dyn ForwardObserver>,
 }
 
-impl<RT: Runtime, S: Storage, P: Peers> Router<RT, S, P> {
+impl<RT: Runtime, S: Storage> Router<RT, S> {
     /// A router over this node's consensus. `draw_session` gives a new random session id.
     pub fn new(
         consensus: Consensus<RT, S>,
-        peers: P,
+        peers: impl Peers,
         limits: BatchLimits,
         draw_session: Arc<dyn Fn() -> SessionId + Send + Sync>,
         observer: Arc<dyn ForwardObserver>,
@@ -84,11 +84,18 @@ impl<RT: Runtime, S: Storage, P: Peers> Router<RT, S, P> {
                 }
             })
         };
+        let forward_reads = {
+            let (consensus, peers) = (consensus.clone(), peers.clone());
+            let observer = observer.clone();
+            Batcher::share::<RT, _, _>(limits.queue_max, move || {
+                forward_read(consensus.clone(), peers.clone(), observer.clone())
+            })
+        };
         let sequencer = Sequencer::new(draw_session(), limits.queue_max);
         Self {
             consensus,
-            peers,
             forward,
+            forward_reads,
             sequencer,
             draw_session,
             observer,
@@ -218,16 +225,33 @@ impl<RT: Runtime, S: Storage, P: Peers> Router<RT, S, P> {
     }
 
     async fn read_point(&self, patience: Duration) -> Option<ReadPoint> {
-        let leader = self.consensus.leader()?;
-        if leader.0 == self.consensus.node_id() {
-            return within::<RT, _>(patience, self.consensus.read_point())
-                .await?
-                .ok();
-        }
-        let result = within::<RT, _>(patience, self.peers.read_point(leader, patience)).await?;
-        self.observer.forwarded("read", label(&result));
-        result.ok()
+        let (leader, _) = self.consensus.leader()?;
+        let point = if leader == self.consensus.node_id() {
+            within::<RT, _>(patience, self.consensus.read_point()).await
+        } else {
+            within::<RT, _>(patience, self.forward_reads.submit(Confirm)).await
+        };
+        point?.ok()
     }
+}
+
+/// Asks the leader for a read point, on behalf of all who wait for one.
+async fn forward_read<RT: Runtime, S: Storage, P: Peers>(
+    consensus: Consensus<RT, S>,
+    peers: P,
+    observer: Arc<dyn ForwardObserver>,
+) -> Result<ReadPoint, ProposeError> {
+    let not_leader = Err(ProposeError::NotLeader { leader: None });
+    let result = match consensus.leader() {
+        Some(leader) if leader.0 != consensus.node_id() => {
+            within::<RT, _>(ATTEMPT_MAX, peers.read_point(leader, ATTEMPT_MAX))
+                .await
+                .unwrap_or(not_leader)
+        }
+        _ => return not_leader,
+    };
+    observer.forwarded("read", label(&result));
+    result
 }
 
 fn label<T>(result: &Result<T, ProposeError>) -> &'static str {

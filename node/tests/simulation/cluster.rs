@@ -11,14 +11,14 @@ use openraft_rt_sim::{SimInstant, SimRuntime};
 
 use super::chance::{one_of, sleep_ms, up_to};
 use super::disk::{Medium, SimDisk};
-use super::network::{SimConsensus, SimNetwork, SimPeers};
+use super::network::{SimConsensus, SimNetwork};
 use super::oracle::Oracle;
 use super::workload::triad;
 use crate::consensus::{BatchLimits, Consensus, Member, NodeId, Settings};
 use crate::service::{ForwardObserver, Router};
 
 /// The router as it ships, on the simulated runtime, disk and network.
-pub type SimRouter = Router<SimRuntime, SimDisk, SimPeers>;
+pub type SimRouter = Router<SimRuntime, SimDisk>;
 
 /// Ids of the nodes.
 pub const NODES: [NodeId; 3] = [1, 2, 3];
