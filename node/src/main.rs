@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Parser;
 use lockstep_node::config::{self, ConfigErrors, Loaded, Sources};
+use lockstep_node::telemetry::logs::{self, LogsError};
 use lockstep_node::{dev, discovery, probe, run};
 
 mod cli;
@@ -22,14 +23,20 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// Why the process ends in failure.
 enum Failure {
     /// What the operator wrote is wrong.
-    Config(ConfigErrors),
+    Config(String),
     /// What was asked for did not work out.
     Failed(String),
 }
 
 impl From<ConfigErrors> for Failure {
     fn from(errors: ConfigErrors) -> Self {
-        Failure::Config(errors)
+        Failure::Config(errors.to_string())
+    }
+}
+
+impl From<LogsError> for Failure {
+    fn from(error: LogsError) -> Self {
+        Failure::Config(format!("configuration: {error}"))
     }
 }
 
@@ -38,6 +45,7 @@ fn failed(error: impl Display) -> Failure {
 }
 
 fn main() -> ExitCode {
+    end_on_panic();
     let result = match Cli::parse().command {
         Command::Run(settings) => node(settings.sources()),
         Command::Dev(options) => {
@@ -50,8 +58,8 @@ fn main() -> ExitCode {
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Config(errors)) => {
-            complain(&errors);
+        Err(Failure::Config(what)) => {
+            complain(&what);
             ExitCode::from(2)
         }
         Err(Failure::Failed(what)) => {
@@ -59,6 +67,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Ends the process on any panic, also where the build profile would unwind: a half-dead node is
+/// worse than a dead one.
+fn end_on_panic() {
+    let report = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        report(panic);
+        std::process::abort();
+    }));
 }
 
 /// To stderr. If nobody can read it, nobody can be told.
@@ -88,6 +106,7 @@ fn on_this_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(),
 /// Loads the configuration and tells its warnings.
 fn configuration(sources: &Sources) -> Result<Loaded, Failure> {
     let loaded = config::load_explained(sources)?;
+    logs::parse_filter(&loaded.config.log.filter)?;
     for warning in &loaded.warnings {
         complain(&format!("warning: {warning}"));
     }
@@ -96,6 +115,7 @@ fn configuration(sources: &Sources) -> Result<Loaded, Failure> {
 
 fn node(sources: Sources) -> Result<(), Failure> {
     let config = configuration(&sources)?.config;
+    logs::init(&config.log)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();

@@ -28,7 +28,9 @@ impl StoreBuilder<Types<TokioRuntime>, Log, Machine, TempDir> for NewFolder {
             reserve_bytes: 0,
         };
         let disk = DiskStore::open(folder.path(), options, Arc::new(NoObserver)).unwrap();
-        let log = Log::open(disk.clone(), self.recent_bytes_max).unwrap();
+        let log = Log::open(disk.clone(), self.recent_bytes_max)
+            .await
+            .unwrap();
         let (machine, _) = Machine::open(disk, Arc::new(Silent)).await.unwrap();
         Ok((folder, log, machine))
     }

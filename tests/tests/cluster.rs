@@ -346,7 +346,6 @@ async fn a_move_at_the_wrong_revision_or_state_is_refused() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "the refusal is made, but the line that names both clusters is not yet found in a log"]
 async fn a_node_of_another_cluster_is_refused_and_the_log_says_so() -> Result<()> {
     let mut ours = Cluster::start().await?;
     let mut theirs = Cluster::start().await?;

@@ -60,7 +60,7 @@ impl<RT, S> Clone for LogStore<RT, S> {
 
 impl<RT: Runtime, S: Storage> LogStore<RT, S> {
     /// Opens the log on `storage`, keeping about `recent_bytes_max` bytes of it in memory.
-    pub fn open(storage: S, recent_bytes_max: usize) -> io::Result<Self> {
+    pub async fn open(storage: S, recent_bytes_max: usize) -> io::Result<Self> {
         let slot = |slot: Slot, place: &'static str| -> io::Result<Option<LogId>> {
             let Some(bytes) = storage.load(slot)? else {
                 return Ok(None);
@@ -82,7 +82,7 @@ impl<RT: Runtime, S: Storage> LogStore<RT, S> {
         let bounds = storage.bounds()?;
         let last = match bounds.last {
             Some(index) if purged.is_none_or(|p| p.index < index) => {
-                let record = storage.read(index, index + 1, usize::MAX)?.pop();
+                let record = storage.read(index, index + 1, usize::MAX).await?.pop();
                 let record = record
                     .ok_or_else(|| wire::damaged(format!("log entry {index}"), "it is missing"))?;
                 Some(wire::decode_entry(record.bytes, index)?.log_id)
@@ -130,29 +130,30 @@ impl<RT: Runtime, S: Storage> LogStore<RT, S> {
 
     /// Entries `from..to` from memory and, before that, the disk: stops early at `bytes_max`. Begins
     /// with the first there is.
-    fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
-        let memory_from = {
-            let recent = self.inner.recent();
-            match recent.entries.front() {
-                Some(first) if first.log_id.index <= from => {
-                    return Ok(recent.range(from, to, bytes_max));
+    async fn read(&self, mut from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+        loop {
+            let memory_from = {
+                let recent = self.inner.recent();
+                match recent.entries.front() {
+                    Some(first) if first.log_id.index <= from => {
+                        return Ok(recent.range(from, to, bytes_max));
+                    }
+                    Some(first) => first.log_id.index,
+                    None => to,
                 }
-                Some(first) => first.log_id.index,
-                None => to,
+            };
+            let storage = &self.inner.storage;
+            let records = storage.read(from, to.min(memory_from), bytes_max).await?;
+            if records.is_empty() && memory_from < to {
+                // What is in memory now may be on disk alone by the time it is looked for again.
+                from = memory_from;
+                continue;
             }
-        };
-        let records = self
-            .inner
-            .storage
-            .read(from, to.min(memory_from), bytes_max)?;
-        if records.is_empty() && memory_from < to {
-            // What is in memory now may be on disk alone by the time it is looked for again.
-            return self.read(memory_from, to, bytes_max);
+            return records
+                .into_iter()
+                .map(|record| wire::decode_entry(record.bytes, record.index))
+                .collect();
         }
-        records
-            .into_iter()
-            .map(|record| wire::decode_entry(record.bytes, record.index))
-            .collect()
     }
 }
 
@@ -237,7 +238,7 @@ impl<RT: Runtime, S: Storage> RaftLogReader<Types<RT>> for LogStore<RT, S> {
         let to = to.min(self.extent().1 + 1);
         let mut out = Vec::new();
         while from < to {
-            let part = self.read(from, to, usize::MAX)?;
+            let part = self.read(from, to, usize::MAX).await?;
             let Some(last) = part.last() else { break };
             from = last.log_id.index + 1;
             out.extend(part);
@@ -250,7 +251,7 @@ impl<RT: Runtime, S: Storage> RaftLogReader<Types<RT>> for LogStore<RT, S> {
         start: u64,
         end: u64,
     ) -> Result<Vec<EntryOf<Types<RT>>>, io::Error> {
-        let mut entries = self.read(start, end, READ_BYTES_MAX)?;
+        let mut entries = self.read(start, end, READ_BYTES_MAX).await?;
         // What was purged meanwhile must not leave a gap before the rest: openraft would send it.
         if entries
             .first()

@@ -199,7 +199,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         N::Network: openraft::network::NetSnapshot<Types<RT>, SnapshotData = S::Snapshot>,
     {
         let config = Arc::new(settings.raft_config()?);
-        let log = LogStore::open(storage.clone(), settings.log_cache_bytes)?;
+        let log = LogStore::open(storage.clone(), settings.log_cache_bytes).await?;
         let (machine, shared) = StateMachine::<RT, S>::open(storage, observer.clone()).await?;
         let raft = Raft::build(node_id, config, network, log.clone(), machine)
             .await

@@ -161,8 +161,11 @@ impl Storage for DiskStore {
         Ok(self.inner.log.bounds())
     }
 
-    fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Record>> {
-        Ok(self.inner.log.read(from, to, bytes_max)?)
+    fn read(&self, from: u64, to: u64, bytes_max: usize) -> BoxFuture<io::Result<Vec<Record>>> {
+        let inner = self.inner.clone();
+        Box::pin(on_disk_thread(move || {
+            Ok(inner.log.read(from, to, bytes_max)?)
+        }))
     }
 
     fn append(&self, records: Vec<Record>, done: Done) {

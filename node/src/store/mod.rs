@@ -71,7 +71,8 @@ pub struct LogBounds {
     pub last: Option<u64>,
 }
 
-/// A disk. All writing calls queue at once and never block; they reach the disk in call order.
+/// A disk. All writing calls queue at once and never block; they reach the disk in call order. What
+/// reads much is a future, so that it can do so off the runtime's threads.
 pub trait Storage: Clone + Send + Sync + 'static {
     /// A complete, immutable, verified snapshot: a handle, not its bytes. A snapshot that is being
     /// read stays readable when a newer one replaces it.
@@ -82,7 +83,7 @@ pub trait Storage: Clone + Send + Sync + 'static {
 
     /// Records `from..to`, in order, without gaps: at least one where there is one, then as many as
     /// stay within `bytes_max`. Sees every record whose append has completed.
-    fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Record>>;
+    fn read(&self, from: u64, to: u64, bytes_max: usize) -> BoxFuture<io::Result<Vec<Record>>>;
 
     /// Appends records; they follow the last one without a gap, except after a purge beyond the end.
     fn append(&self, records: Vec<Record>, done: Done);

@@ -32,6 +32,10 @@ fn wait(operation: impl FnOnce(Done)) -> io::Result<()> {
     answered.recv().unwrap()
 }
 
+fn read(store: &DiskStore, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Record>> {
+    runtime().block_on(store.read(from, to, bytes_max))
+}
+
 fn record(index: u64, bytes: impl Into<Bytes>) -> Record {
     Record {
         index,
@@ -98,7 +102,7 @@ fn a_reopened_store_holds_everything() {
     assert_eq!(store.load(Slot::Vote).unwrap(), Some("me".into()));
     assert_eq!(store.load(Slot::Committed).unwrap(), Some("7".into()));
     assert_eq!(store.load(Slot::Purged).unwrap(), Some("three".into()));
-    let found = store.read(0, 100, usize::MAX).unwrap();
+    let found = read(&store, 0, 100, usize::MAX).unwrap();
     assert_eq!(
         found,
         (4..=10)
@@ -116,14 +120,14 @@ fn a_read_stops_at_its_limit_but_gives_at_least_one() {
         (1..=4).map(|index| record(index, vec![0; 100])).collect(),
     )
     .unwrap();
-    let read = |from, to, max| store.read(from, to, max).unwrap().len();
+    let count = |from, to, max| read(&store, from, to, max).unwrap().len();
     assert_eq!(
         (
-            read(1, 5, 1),
-            read(1, 5, 250),
-            read(1, 3, 999),
-            read(2, 2, 9),
-            read(5, 9, 9)
+            count(1, 5, 1),
+            count(1, 5, 250),
+            count(1, 3, 999),
+            count(2, 2, 9),
+            count(5, 9, 9)
         ),
         (1, 2, 2, 0, 0)
     );
@@ -145,10 +149,10 @@ fn large_entries_are_split_and_joined() {
         .collect();
     let store = open(dir.path()).unwrap();
     append(&store, records.clone()).unwrap();
-    assert_eq!(store.read(1, 4, usize::MAX).unwrap(), records);
+    assert_eq!(read(&store, 1, 4, usize::MAX).unwrap(), records);
     drop(store);
     assert_eq!(
-        open(dir.path()).unwrap().read(1, 4, usize::MAX).unwrap(),
+        read(&open(dir.path()).unwrap(), 1, 4, usize::MAX).unwrap(),
         records
     );
     assert_eq!(
@@ -207,7 +211,7 @@ fn random_histories_match_a_model_across_reopening() {
                 }
                 _ => {}
             }
-            let found = store.read(0, u64::MAX, usize::MAX).unwrap();
+            let found = read(&store, 0, u64::MAX, usize::MAX).unwrap();
             let found: BTreeMap<u64, Bytes> = found
                 .into_iter()
                 .map(|record| (record.index, record.bytes))
@@ -352,7 +356,7 @@ fn an_entry_that_a_crash_left_unfinished_is_not_taken_for_damage() {
     let store = open(dir.path()).unwrap();
     assert_eq!(store.bounds().unwrap(), bounds(1, 1));
     fill(&store, 2..=2);
-    assert_eq!(store.read(2, 3, 100).unwrap(), [record(2, "entry 2")]);
+    assert_eq!(read(&store, 2, 3, 100).unwrap(), [record(2, "entry 2")]);
 }
 
 #[test]
@@ -463,7 +467,7 @@ fn purged_and_cut_entries_are_never_taken_for_damage_by_a_reader() {
         let (stop, stopped) = mpsc::channel::<()>();
         let thread = std::thread::spawn(move || {
             while stopped.try_recv() == Err(mpsc::TryRecvError::Empty) {
-                store.read(0, u64::MAX, usize::MAX).unwrap();
+                read(&store, 0, u64::MAX, usize::MAX).unwrap();
             }
         });
         (stop, thread)

@@ -220,8 +220,8 @@ impl Storage for SimDisk {
         })
     }
 
-    fn read(&self, from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Record>> {
-        self.look(|image| {
+    fn read(&self, from: u64, to: u64, bytes_max: usize) -> BoxFuture<io::Result<Vec<Record>>> {
+        let read = self.look(|image| {
             let (mut records, mut bytes) = (Vec::new(), 0);
             for (&index, value) in image.log.range(from..to.max(from)) {
                 bytes += value.len();
@@ -235,7 +235,8 @@ impl Storage for SimDisk {
                 });
             }
             records
-        })
+        });
+        Box::pin(std::future::ready(read))
     }
 
     fn append(&self, records: Vec<Record>, done: Done) {
