@@ -5,7 +5,9 @@
 //! | [`binaries`] | where the binaries under test are |
 //! | [`ports`] | ports that the system hands out and nobody else gets |
 //! | [`process`] | one child process, its signals and its log |
+//! | [`program`] | one run of a program from start to end, and what it said where |
 //! | [`cluster`] | nodes that make one cluster, and what can be done to them |
+//! | [`dev`] | `lockstepd dev`, as a person in a terminal sees it |
 //! | [`http`] | the HTTP interface as a user sees it |
 //! | [`traffic`] | writers that remember what was acknowledged to them |
 //! | [`wait`] | waiting for a condition, with a deadline |
@@ -17,8 +19,10 @@
 pub mod binaries;
 pub mod cluster;
 pub mod consul;
+pub mod dev;
 pub mod http;
 pub mod ports;
 pub mod process;
+pub mod program;
 pub mod traffic;
 pub mod wait;
