@@ -91,6 +91,25 @@ impl ConsulAgent {
         self.resume()
     }
 
+    /// Stops its clock, so to speak: it takes connections, and answers nothing until thawed.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(libc::SIGSTOP)
+    }
+
+    /// Lets it go on after [`freeze`](Self::freeze).
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(libc::SIGCONT)
+    }
+
+    fn signal(&self, signal: libc::c_int) -> Result<()> {
+        let process = self.process.as_ref().context("consul does not run")?;
+        let id = libc::pid_t::try_from(process.id()).context("a process id fits")?;
+        // SAFETY: kill takes no pointers. The child is not reaped yet, so the id is still its own.
+        let failed = unsafe { libc::kill(id, signal) } != 0;
+        ensure!(!failed, "consul: {}", io::Error::last_os_error());
+        Ok(())
+    }
+
     /// Asks it directly: `method` on `path` (`/v1/...`) with `body`. Returns status and answer.
     pub fn request(&self, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
         let address = self.http_address();
