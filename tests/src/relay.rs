@@ -24,7 +24,6 @@ pub struct Relay {
 #[derive(Default)]
 struct Counts {
     requests: AtomicUsize,
-    looks: AtomicUsize,
     bids: AtomicUsize,
 }
 
@@ -60,13 +59,6 @@ impl Relay {
     /// Requests that came in.
     pub fn requests(&self) -> usize {
         self.counts.requests.load(Ordering::Acquire)
-    }
-
-    /// Looks at the bootstrap plan that were answered, whether there is one or not. A node looks
-    /// until it belongs to a cluster, one look after the other: when this has risen by two, a
-    /// whole look in between has ended with the node still waiting.
-    pub fn looks(&self) -> usize {
-        self.counts.looks.load(Ordering::Acquire)
     }
 
     /// Bids for the bootstrap plan that came in, also those still held back.
@@ -106,15 +98,6 @@ async fn relay(
     }
     let mut agent = TcpStream::connect(agent).await?;
     agent.write_all(&request).await?;
-    let mut answer = vec![0; 4096];
-    let read = agent.read(&mut answer).await?;
-    node.write_all(&answer[..read]).await?;
-    let answered = [b"HTTP/1.1 200 ", b"HTTP/1.1 404 "]
-        .iter()
-        .any(|status| answer.starts_with(*status));
-    if request.starts_with(b"GET /v1/kv/") && answered {
-        counts.looks.fetch_add(1, Ordering::AcqRel);
-    }
     tokio::io::copy_bidirectional(&mut node, &mut agent).await?;
     Ok(())
 }
