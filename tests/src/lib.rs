@@ -12,6 +12,7 @@
 //! | [`traffic`] | writers that remember what was acknowledged to them |
 //! | [`wait`] | waiting for a condition, with a deadline |
 //! | [`consul`] | a real Consul agent |
+//! | [`relay`] | stands between one node and its Consul agent |
 //!
 //! Nothing here knows the server's inside. What a test prints is shown only when it fails, so
 //! every process prints the end of its log when it is dropped.
@@ -24,5 +25,6 @@ pub mod http;
 pub mod ports;
 pub mod process;
 pub mod program;
+pub mod relay;
 pub mod traffic;
 pub mod wait;
