@@ -431,3 +431,12 @@ fn the_three_notations_of_each_key_agree() {
         )));
     }
 }
+
+#[test]
+fn the_readme_holds_the_table_as_it_is() {
+    let readme = include_str!("../../../README.md");
+    assert!(
+        readme.contains(&markdown()),
+        "put the output of `lockstepd check-config --markdown` into README.md, section Configuration"
+    );
+}
