@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 use reqwest::StatusCode;
 use tempfile::TempDir;
 
+use crate::agreement;
 use crate::binaries::lockstepd;
 use crate::http::{Api, ClusterView};
 use crate::ports::Port;
@@ -134,30 +135,10 @@ impl Cluster {
 
     /// Waits until the running nodes agree on one leader among them; returns its position.
     pub async fn leader(&self) -> Result<usize> {
-        wait_for(
-            "one leader that all running nodes agree on",
-            READY_DEADLINE,
-            async || {
-                let views = self.views().await?;
-                let (position, leader) = views
-                    .iter()
-                    .find(|(_, view)| view.leads())
-                    .context("none leads")?;
-                for (_, view) in &views {
-                    ensure!(
-                        (view.leader_id, view.term) == (Some(leader.node_id), leader.term),
-                        "{} says that {:?} leads in term {}, but {} leads in term {}",
-                        view.node,
-                        view.leader_id,
-                        view.term,
-                        leader.node,
-                        leader.term
-                    );
-                }
-                Ok(*position)
-            },
-        )
-        .await
+        let running: Vec<usize> = (0..self.nodes.len())
+            .filter(|&position| self.nodes[position].process.is_some())
+            .collect();
+        Ok(running[agreement::one_leader(&self.apis()).await?])
     }
 
     /// The position of a running node that does not lead.
@@ -172,24 +153,11 @@ impl Cluster {
 
     /// Waits until the running nodes have applied the same and hold the same state.
     pub async fn agree(&self) -> Result<()> {
-        wait_for("equal state hashes", READY_DEADLINE, async || {
-            let mut states = Vec::new();
-            for node in self.running() {
-                states.push(node.api().state_hash().await?);
-            }
-            let applied = states[0].0;
-            ensure!(
-                states.iter().all(|(index, _)| *index == applied),
-                "not at one position: {states:?}"
-            );
-            // At one position, states that differ do not become equal.
-            assert!(
-                states.iter().all(|state| *state == states[0]),
-                "the nodes have diverged: {states:?}"
-            );
-            Ok(())
-        })
-        .await
+        agreement::equal_states(&self.apis()).await
+    }
+
+    fn apis(&self) -> Vec<&Api> {
+        self.running().map(Node::api).collect()
     }
 
     /// The nodes whose processes run.

@@ -13,14 +13,22 @@
 //! | [`wait`] | waiting for a condition, with a deadline |
 //! | [`consul`] | a real Consul agent |
 //! | [`relay`] | stands between one node and its Consul agent |
+//! | [`agreement`] | what the nodes of one cluster must agree on, whatever they run in |
+//! | [`docker`] | Docker's command line, and that nothing made with it stays behind |
+//! | [`containers`] | nodes in containers, and what can be done to their networks |
+//! | [`compose`] | the cluster of `docker-compose.yml`, and its Prometheus |
 //!
 //! Nothing here knows the server's inside. What a test prints is shown only when it fails, so
 //! every process prints the end of its log when it is dropped.
 
+pub mod agreement;
 pub mod binaries;
 pub mod cluster;
+pub mod compose;
 pub mod consul;
+pub mod containers;
 pub mod dev;
+pub mod docker;
 pub mod http;
 pub mod ports;
 pub mod process;
