@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! cargo build --release --bins
-//! cargo run --release -p lockstep-tests --example failover
+//! LOCKSTEP_TEST_BINARIES=target/release cargo run -p lockstep-tests --example failover
 //! ```
 //!
 //! Three processes on loopback. A writer asks a follower for one move after the other, each under

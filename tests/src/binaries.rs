@@ -34,8 +34,12 @@ fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// The test runs as `target/<profile>/deps/<test>-<hash>`; the binaries lie one folder up.
+/// In `LOCKSTEP_TEST_BINARIES`, where that is set: another build than the test's own. Else, since the
+/// test runs as `target/<profile>/deps/<test>-<hash>`, one folder up.
 fn binary(name: &str) -> Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("LOCKSTEP_TEST_BINARIES") {
+        return Ok(PathBuf::from(folder).join(name));
+    }
     let test = std::env::current_exe().context("the path of the running test")?;
     let profile = test
         .ancestors()
