@@ -144,14 +144,17 @@ async fn build_arguments(repository: &Path) -> Result<Vec<(String, String)>> {
         return Ok(arguments);
     }
     let git = ["log", "-1", "--format=%ct"];
-    if let Ok(epoch) = docker::run("git", &git, &[], repository, COMMAND_DEADLINE).await {
-        arguments.push(("SOURCE_DATE_EPOCH".to_owned(), epoch.trim().to_owned()));
-    }
+    let epoch = docker::run("git", &git, &[], repository, COMMAND_DEADLINE).await;
+    // A tree without history is built at the clock's date.
+    let commit_date: Vec<_> = epoch
+        .iter()
+        .map(|epoch| ("SOURCE_DATE_EPOCH".to_owned(), epoch.trim().to_owned()))
+        .collect();
     for (name, what) in [("VERSION", "version"), ("BUILD_DATE", "date")] {
         let value = docker::run(
             "scripts/setup.sh",
             &[what],
-            &arguments,
+            &commit_date,
             repository,
             COMMAND_DEADLINE,
         )
