@@ -8,8 +8,10 @@ use tokio::net::TcpSocket;
 
 /// A loopback port kept for a process to listen on, also while that process is down.
 ///
-/// It is bound, with address reuse, and never listened on: Linux then lets a listener with address
-/// reuse have it (every Rust listener sets that), but hands it to nobody who asks for any port.
+/// It is bound, and never listened on. Bound without address reuse, so that a port kept by someone
+/// else is refused even when it is asked for by number; with it from then on, so that Linux lets a
+/// listener with address reuse have it (every Rust listener sets that), but hands it to nobody who
+/// asks for any port.
 pub struct Port {
     socket: TcpSocket,
 }
@@ -50,8 +52,30 @@ impl Port {
 
     fn bind(number: u16) -> io::Result<Self> {
         let socket = TcpSocket::new_v4()?;
-        socket.set_reuseaddr(true)?;
         socket.bind((Ipv4Addr::LOCALHOST, number).into())?;
+        socket.set_reuseaddr(true)?;
         Ok(Self { socket })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn a_port_is_kept_once_and_a_listener_may_still_have_it() -> Result<()> {
+        for kept in Port::free_row(3)? {
+            assert!(
+                Port::bind(kept.number()).is_err(),
+                "{} twice",
+                kept.address()
+            );
+            for _ in 0..2 {
+                drop(TcpListener::bind(kept.address())?);
+            }
+        }
+        Ok(())
     }
 }
