@@ -64,6 +64,12 @@ macro_rules! name {
             }
         }
 
+        impl std::borrow::Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str(&self.0)
@@ -126,9 +132,19 @@ impl InstanceId {
         })
     }
 
+    /// Puts an id together from its two parsed parts.
+    pub fn from_parts(machine: MachineName, name: InstanceName) -> Self {
+        Self { machine, name }
+    }
+
     /// The part after the slash.
     pub fn name(&self) -> &str {
         self.name.as_str()
+    }
+
+    /// The part after the slash, as it is stored.
+    pub fn instance_name(&self) -> &InstanceName {
+        &self.name
     }
 }
 
@@ -173,8 +189,14 @@ macro_rules! number {
 }
 
 number!(
-    /// How many transitions an instance has made since it was created; a new instance is at 0.
+    /// How often an instance has changed since it was created; a new instance is at 0.
     Revision(u64)
+);
+number!(
+    /// How many commands have changed a definition or an instance: one counter for the cluster.
+    ///
+    /// All changes of one command share one; what a read sees is everything up to one.
+    GlobalRevision(u64)
 );
 number!(
     /// The version of a definition; the first is 1.
