@@ -14,7 +14,9 @@ pub const METADATA_BYTES_CEILING: usize = 64 * 1024;
 ///
 /// Keys are 1 to 64 bytes, each at most once; neither keys nor values hold control characters.
 #[derive(Clone, Default, PartialEq, Eq, Hash, Serialize)]
-pub struct Metadata(Option<Arc<Vec<(Box<str>, Box<str>)>>>);
+pub struct Metadata(Option<Arc<Vec<Entry>>>);
+
+type Entry = (Box<str>, Box<str>);
 
 /// A metadata entry that breaks the rules.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -38,7 +40,7 @@ impl Metadata {
         K: Into<Box<str>>,
         V: Into<Box<str>>,
     {
-        let mut map: Vec<(Box<str>, Box<str>)> = vec![];
+        let mut map: Vec<Entry> = vec![];
         let mut bytes = 0usize;
         for (key, value) in entries {
             let (key, value) = (key.into(), value.into());
@@ -117,7 +119,7 @@ impl fmt::Debug for Metadata {
 
 impl<'de> Deserialize<'de> for Metadata {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let entries = Option::<Vec<(Box<str>, Box<str>)>>::deserialize(d)?;
+        let entries = Option::<Vec<Entry>>::deserialize(d)?;
         Self::new(entries.unwrap_or_default()).map_err(serde::de::Error::custom)
     }
 }

@@ -78,7 +78,11 @@ fn version_numbers_are_not_given_twice_even_when_thousands_are_deleted() {
     let Outcome::Defined(last) = driver.run(define(&named(1099))) else {
         panic!()
     };
-    assert_eq!(last.version, Version(3), "it started behind those forgotten");
+    assert_eq!(
+        last.version,
+        Version(3),
+        "it started behind those forgotten"
+    );
 }
 
 #[test]
