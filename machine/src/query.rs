@@ -248,6 +248,14 @@ struct Scan<'a> {
 impl Scan<'_> {
     /// Looks through one machine; false if the page ends there.
     fn machine(&mut self, name: &MachineName, machine: &Machine) -> bool {
+        if self
+            .query
+            .after
+            .as_ref()
+            .is_some_and(|after| after.machine > *name)
+        {
+            return true;
+        }
         let after = self
             .query
             .after
