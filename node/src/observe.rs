@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_machine::{
-    Batch, Command, Outcome, Rejection, Reply, State, StateName, Transition, Trigger,
+    Batch, Command, InstanceId, Outcome, Rejection, Reply, State, StateName, Transition, Trigger,
 };
 use tokio::sync::mpsc;
 
@@ -68,14 +68,16 @@ impl Observation {
     }
 
     fn show_state(&self, state: &State) {
-        let shown = state
-            .instances()
-            .find(|(id, _)| (id.machine.as_str(), id.name()) == SHOWN);
-        let Some((id, instance)) = shown else { return };
+        let Ok(id) = InstanceId::new(SHOWN.0, SHOWN.1) else {
+            return;
+        };
+        let Some(instance) = state.instance(&id) else {
+            return;
+        };
         let Some(definition) = state.definition(&id.machine, instance.version) else {
             return;
         };
-        for name in &definition.states {
+        for name in definition.state_names() {
             let labels = [SHOWN.0, SHOWN.1, name.as_str()];
             let gauge = self.metrics.current_state.with_label_values(&labels);
             gauge.set(i64::from(*name == instance.state));

@@ -9,7 +9,7 @@ use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use lockstep_machine::{
-    EventName, InstanceId, Outcome, Reply, Revision, StateName, Timestamp, Transition,
+    EventName, InstanceId, Metadata, Outcome, Reply, Revision, StateName, Timestamp, Transition,
     Transitioned, Trigger,
 };
 use serde::{Deserialize, Serialize};
@@ -148,6 +148,7 @@ impl TransitionBody {
             trigger,
             expect_state: self.expect_state,
             expect_revision: self.expect_revision.map(Revision),
+            metadata: Metadata::default(),
         })
     }
 }
@@ -181,7 +182,9 @@ fn shown(id: &InstanceId, read: ReadReply) -> Result<InstanceBody, Problem> {
 }
 
 fn answered(reply: Reply) -> Result<MadeBody, Problem> {
-    let Reply { outcome, replayed } = reply;
+    let Reply {
+        outcome, replayed, ..
+    } = reply;
     match outcome {
         Outcome::Transitioned(Transitioned {
             instance,
@@ -225,7 +228,7 @@ fn rfc3339(at: Timestamp) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::{Instance, Rejection, Version};
+    use lockstep_machine::{GlobalRevision, Rejection, State};
     use serde_json::json;
 
     fn id() -> InstanceId {
@@ -272,13 +275,11 @@ mod tests {
 
     #[test]
     fn a_read_shows_the_instance_and_its_age() {
-        let instance = Instance {
-            version: Version(1),
-            state: state("second"),
-            revision: Revision(4),
-            created_at: Timestamp(0),
-            changed_at: Timestamp(1_700_000_000_123),
-        };
+        let built_in = State::default();
+        let mut instance = built_in.instance(&id()).unwrap().clone();
+        instance.state = state("second");
+        instance.revision = Revision(4);
+        instance.changed_at = Timestamp(1_700_000_000_123);
         let view = InstanceView {
             id: id(),
             instance,
@@ -383,6 +384,7 @@ mod tests {
             let problem = answered(Reply {
                 outcome: Outcome::Rejected(rejection),
                 replayed: true,
+                revision: GlobalRevision(1),
             })
             .expect_err("rejected");
             assert_eq!((problem.status.as_u16(), problem.code), (status, code));

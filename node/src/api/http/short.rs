@@ -8,7 +8,7 @@ use axum::extract::State;
 use axum::http::header::{ALLOW, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
-use lockstep_machine::{InstanceId, Outcome, Rejection, Reply, StateName, Transition, Trigger};
+use lockstep_machine::{InstanceId, Metadata, Outcome, Rejection, Reply, StateName, Transition, Trigger};
 
 use super::input::{Parameters, idempotency_key};
 use super::problem::{Problem, rejection_status, retry_after_seconds, service_status};
@@ -52,6 +52,7 @@ pub(super) async fn handle(
                 trigger: Trigger::To(state),
                 expect_state: None,
                 expect_revision: None,
+                metadata: Metadata::default(),
             };
             let answer = edge.service.transition(transition, key, deadline).await;
             if let Ok(reply) = &answer {
@@ -151,7 +152,7 @@ fn unanswered(error: &ServiceError) -> Response {
 mod tests {
     use super::*;
     use http_body_util::BodyExt;
-    use lockstep_machine::{Revision, Timestamp, Transitioned, Version};
+    use lockstep_machine::{GlobalRevision, Revision, Timestamp, Transitioned, Version};
 
     fn state(name: &str) -> StateName {
         StateName::new(name).unwrap()
@@ -172,6 +173,7 @@ mod tests {
         Ok(Reply {
             outcome: Outcome::Rejected(rejection),
             replayed: false,
+            revision: GlobalRevision(1),
         })
     }
 
@@ -217,6 +219,7 @@ mod tests {
         let reply = Reply {
             outcome: Outcome::Transitioned(made),
             replayed: false,
+            revision: GlobalRevision(1),
         };
         assert_eq!(line(moved(Ok(reply))).await, (200, "second\n".to_owned()));
     }

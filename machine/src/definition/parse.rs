@@ -1,0 +1,430 @@
+//! From a document to a [`Definition`], or to every fault of the document at once.
+
+use std::collections::BTreeSet;
+use std::str::FromStr;
+
+use super::fault::{DefinitionInvalid, FaultCode, Faults};
+use super::tree::{self, Node};
+use super::validate::{DURATION_RANGE, check_text};
+use super::{Definition, Move, MoveFrom, StateDefinition, Timeout};
+use crate::ids::{EventName, InvalidName, MachineName, StateName};
+use crate::limits::Limits;
+use crate::metadata::Metadata;
+
+/// A document that is not a definition.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DocumentError {
+    /// It is longer than allowed; it was not looked into.
+    #[error("the document has {bytes} bytes; at most {max} are allowed")]
+    TooLarge {
+        /// Its length.
+        bytes: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// It cannot be read at all.
+    #[error("the document is not good {format}: {message} (line {line}, column {column})")]
+    Syntax {
+        /// `JSON` or `YAML`.
+        format: &'static str,
+        /// The line, from 1; 0 if it is not known.
+        line: u64,
+        /// The column, from 1; 0 if it is not known.
+        column: u64,
+        /// What is wrong there.
+        message: String,
+    },
+    /// It can be read, but does not define a machine.
+    #[error(transparent)]
+    Invalid(#[from] DefinitionInvalid),
+}
+
+impl DocumentError {
+    /// The stable code: snake case, the same everywhere.
+    pub fn code(&self) -> &'static str {
+        match self {
+            DocumentError::TooLarge { .. } => "definition_too_large",
+            DocumentError::Syntax { .. } => "malformed_document",
+            DocumentError::Invalid(_) => "invalid_definition",
+        }
+    }
+}
+
+impl Definition {
+    /// Reads a definition from JSON, and validates it.
+    ///
+    /// # Errors
+    ///
+    /// A document that is too long or not JSON, or every fault of it at once.
+    pub fn parse_json(text: &str, limits: &Limits) -> Result<Self, DocumentError> {
+        parse(text, limits, tree::json)
+    }
+
+    /// Reads a definition from YAML, and validates it. Anchors, aliases and merge keys are refused.
+    ///
+    /// # Errors
+    ///
+    /// A document that is too long or not YAML, or every fault of it at once.
+    pub fn parse_yaml(text: &str, limits: &Limits) -> Result<Self, DocumentError> {
+        parse(text, limits, tree::yaml)
+    }
+}
+
+fn parse(
+    text: &str,
+    limits: &Limits,
+    read: fn(&str) -> Result<Node, DocumentError>,
+) -> Result<Definition, DocumentError> {
+    let (bytes, max) = (text.len() as u64, limits.document_bytes_max);
+    if bytes > max {
+        return Err(DocumentError::TooLarge { bytes, max });
+    }
+    let node = read(text)?;
+    let mut faults = Faults::default();
+    let definition = Reader {
+        faults: &mut faults,
+        limits,
+    }
+    .definition(&node);
+    match definition {
+        Some(definition) if faults.is_empty() => Ok(definition),
+        _ => Err(DefinitionInvalid(faults.into_list()).into()),
+    }
+}
+
+const TOP: &[&str] = &[
+    "name",
+    "description",
+    "labels",
+    "initial",
+    "states",
+    "transitions",
+];
+const STATE: &[&str] = &["description", "final", "timeout"];
+const TIMEOUT: &[&str] = &["after", "to"];
+const TRANSITION: &[&str] = &["from", "to", "event", "description"];
+
+/// Reads on after a fault, with what is sound, so that one fault does not hide another.
+struct Reader<'a> {
+    faults: &'a mut Faults,
+    limits: &'a Limits,
+}
+
+type Entries<'n> = &'n [(String, Node)];
+
+impl Reader<'_> {
+    fn definition(&mut self, node: &Node) -> Option<Definition> {
+        let top = self.fields("", node, TOP)?;
+        let name = self
+            .required("", top, "name")
+            .and_then(|it| self.name::<MachineName>("name", it));
+        let initial = self
+            .required("", top, "initial")
+            .and_then(|it| self.name::<StateName>("initial", it));
+        let description = self.text("description", field(top, "description"));
+        let labels = self.labels(field(top, "labels"));
+        let states = self
+            .required("", top, "states")
+            .map(|it| self.states(it))
+            .unwrap_or_default();
+        let (places, transitions) = self.transitions(field(top, "transitions"));
+
+        // What stands in for a missing part has its fault already and must not cause another.
+        let initial = initial.or_else(|| states.first().map(|state| state.name.clone()))?;
+        if states.is_empty() && !self.faults.is_empty() {
+            return None;
+        }
+        let stand_in = || MachineName::new("unnamed").ok();
+        let definition = Definition {
+            name: name.or_else(stand_in)?,
+            description,
+            labels,
+            initial,
+            states,
+            transitions,
+        };
+        definition.check(self.limits, &places, self.faults);
+        Some(definition)
+    }
+
+    fn states(&mut self, node: &Node) -> Vec<StateDefinition> {
+        let Node::Map(entries) = node else {
+            self.wrong(
+                "states",
+                "a map from each state's name to its details",
+                node,
+            );
+            return vec![];
+        };
+        self.duplicates("states", entries);
+        let mut states = vec![];
+        let mut seen = BTreeSet::new();
+        for (key, node) in entries.iter().filter(|(key, _)| seen.insert(key)) {
+            let path = join("states", key);
+            let name = self.valid(&path, StateName::new(key));
+            let details = match node {
+                Node::Null => Some(&[][..]),
+                node => self.fields(&path, node, STATE),
+            };
+            let details = details.unwrap_or_default();
+            let state = (
+                self.text(&join(&path, "description"), field(details, "description")),
+                self.flag(&join(&path, "final"), field(details, "final")),
+                field(details, "timeout").and_then(|it| self.timeout(&join(&path, "timeout"), it)),
+            );
+            let Some(name) = name else { continue };
+            let (description, is_final, timeout) = state;
+            states.push(StateDefinition {
+                name,
+                description,
+                is_final,
+                timeout,
+            });
+        }
+        states
+    }
+
+    fn timeout(&mut self, path: &str, node: &Node) -> Option<Timeout> {
+        let fields = self.fields(path, node, TIMEOUT)?;
+        let after = self.required(path, fields, "after");
+        let after_ms = after.and_then(|it| self.duration(&join(path, "after"), it));
+        let to = self.required(path, fields, "to");
+        let to = to.and_then(|it| self.name::<StateName>(&join(path, "to"), it));
+        Some(Timeout {
+            after_ms: after_ms?,
+            to: to?,
+        })
+    }
+
+    fn duration(&mut self, path: &str, node: &Node) -> Option<u64> {
+        let ms = match node {
+            Node::Whole(ms) => Some(*ms),
+            Node::Text(text) => {
+                let read = humantime::parse_duration(text).ok();
+                read.and_then(|it| u64::try_from(it.as_millis()).ok())
+            }
+            _ => None,
+        };
+        if ms.is_none() {
+            let message = format!(
+                "{DURATION_RANGE}, for example \"15m\", \"1h 30m\", or a whole number of milliseconds"
+            );
+            self.faults.add(path, FaultCode::InvalidDuration, message);
+        }
+        ms
+    }
+
+    /// The sound transitions, and the place of each in the document.
+    fn transitions(&mut self, node: Option<&Node>) -> (Vec<usize>, Vec<Move>) {
+        let list = match node {
+            None | Some(Node::Null) => &[][..],
+            Some(Node::List(list)) => list,
+            Some(node) => {
+                self.wrong("transitions", "a list", node);
+                &[]
+            }
+        };
+        let read = |(i, node)| Some((i, self.transition(&format!("transitions[{i}]"), node)?));
+        list.iter().enumerate().filter_map(read).unzip()
+    }
+
+    fn transition(&mut self, path: &str, node: &Node) -> Option<Move> {
+        let fields = self.fields(path, node, TRANSITION)?;
+        let from = self.required(path, fields, "from");
+        let from = from.and_then(|it| self.sources(&join(path, "from"), it));
+        let to = self.required(path, fields, "to");
+        let to = to.and_then(|it| self.name::<StateName>(&join(path, "to"), it));
+        let event = match field(fields, "event") {
+            None | Some(Node::Null) => Some(None),
+            Some(it) => self.name::<EventName>(&join(path, "event"), it).map(Some),
+        };
+        let description = self.text(&join(path, "description"), field(fields, "description"));
+        Some(Move {
+            from: from?,
+            to: to?,
+            event: event?,
+            description,
+        })
+    }
+
+    fn sources(&mut self, path: &str, node: &Node) -> Option<MoveFrom> {
+        match node {
+            Node::Text(text) if text == "*" => Some(MoveFrom::Any),
+            Node::Text(_) => Some(MoveFrom::States(vec![self.name::<StateName>(path, node)?])),
+            Node::List(list) => {
+                let read = |(i, node)| self.name::<StateName>(&format!("{path}[{i}]"), node);
+                let states: Vec<_> = list.iter().enumerate().filter_map(read).collect();
+                (states.len() == list.len()).then_some(MoveFrom::States(states))
+            }
+            _ => {
+                self.wrong(
+                    path,
+                    "a state, a list of states, or \"*\" for every state that is not final",
+                    node,
+                );
+                None
+            }
+        }
+    }
+
+    fn labels(&mut self, node: Option<&Node>) -> Metadata {
+        let Some(node) = node else {
+            return Metadata::default();
+        };
+        let Node::Map(entries) = node else {
+            self.wrong("labels", "a map from names to texts", node);
+            return Metadata::default();
+        };
+        self.duplicates("labels", entries);
+        let mut labels = vec![];
+        let mut seen = BTreeSet::new();
+        for (key, node) in entries.iter().filter(|(key, _)| seen.insert(key)) {
+            match node {
+                Node::Text(text) => labels.push((key.as_str(), text.as_str())),
+                node => self.wrong(
+                    &join("labels", key),
+                    "text; numbers and dates need quotes",
+                    node,
+                ),
+            }
+        }
+        Metadata::new(labels).unwrap_or_else(|fault| {
+            self.faults
+                .add("labels", FaultCode::InvalidText, fault.to_string());
+            Metadata::default()
+        })
+    }
+
+    fn text(&mut self, path: &str, node: Option<&Node>) -> String {
+        match node {
+            None | Some(Node::Null) => String::new(),
+            Some(Node::Text(text)) => {
+                // Told here, with the rest of the document's form, and not a second time.
+                let before = self.faults.count();
+                check_text(path, text, self.faults);
+                if self.faults.count() == before {
+                    text.clone()
+                } else {
+                    String::new()
+                }
+            }
+            Some(node) => {
+                self.wrong(path, "text", node);
+                String::new()
+            }
+        }
+    }
+
+    fn flag(&mut self, path: &str, node: Option<&Node>) -> bool {
+        match node {
+            None => false,
+            Some(Node::Bool(it)) => *it,
+            Some(node) => {
+                self.wrong(path, "true or false", node);
+                false
+            }
+        }
+    }
+
+    fn name<T: FromStr<Err = InvalidName>>(&mut self, path: &str, node: &Node) -> Option<T> {
+        match node {
+            Node::Text(text) => self.valid(path, text.parse()),
+            node => {
+                self.wrong(
+                    path,
+                    "a name; one that looks like a number needs quotes",
+                    node,
+                );
+                None
+            }
+        }
+    }
+
+    fn valid<T>(&mut self, path: &str, name: Result<T, InvalidName>) -> Option<T> {
+        name.map_err(|fault| {
+            self.faults
+                .add(path, FaultCode::InvalidName, fault.to_string())
+        })
+        .ok()
+    }
+
+    /// The entries of a map with known fields.
+    fn fields<'n>(&mut self, path: &str, node: &'n Node, known: &[&str]) -> Option<Entries<'n>> {
+        let Node::Map(entries) = node else {
+            self.wrong(path, &format!("a map with {}", known.join(", ")), node);
+            return None;
+        };
+        self.duplicates(path, entries);
+        for (key, _) in entries
+            .iter()
+            .filter(|(key, _)| !known.contains(&key.as_str()))
+        {
+            let nearest = known
+                .iter()
+                .max_by(|a, b| near(key, a).total_cmp(&near(key, b)));
+            let message = match nearest.filter(|it| near(key, it) > 0.6) {
+                Some(it) => format!("there is no such field; did you mean {it:?}?"),
+                None => format!("there is no such field; there are {}", known.join(", ")),
+            };
+            self.faults
+                .add(join(path, key), FaultCode::UnknownField, message);
+        }
+        Some(entries)
+    }
+
+    fn duplicates(&mut self, path: &str, entries: Entries<'_>) {
+        let mut seen = BTreeSet::new();
+        for (key, _) in entries.iter().filter(|(key, _)| !seen.insert(key)) {
+            self.faults.add(
+                join(path, key),
+                FaultCode::DuplicateKey,
+                "the key is there twice",
+            );
+        }
+    }
+
+    fn required<'n>(&mut self, path: &str, fields: Entries<'n>, name: &str) -> Option<&'n Node> {
+        let node = field(fields, name);
+        if node.is_none() {
+            self.faults
+                .add(join(path, name), FaultCode::Missing, "it is required");
+        }
+        node
+    }
+
+    fn wrong(&mut self, path: &str, wanted: &str, found: &Node) {
+        let message = format!("it must be {wanted}, and is {}", found.noun());
+        self.faults.add(path, FaultCode::WrongType, message);
+    }
+}
+
+fn near(a: &str, b: &str) -> f64 {
+    // Beyond a name's length nothing is near, and the comparison takes quadratic time.
+    if a.len() > 64 {
+        0.0
+    } else {
+        strsim::jaro_winkler(a, b)
+    }
+}
+
+fn field<'n>(fields: Entries<'n>, name: &str) -> Option<&'n Node> {
+    fields
+        .iter()
+        .find(|(key, _)| key == name)
+        .map(|(_, node)| node)
+}
+
+/// A path one step on; what a key holds beyond 80 characters or below a space is left out.
+fn join(path: &str, key: &str) -> String {
+    let key: String = key.chars().filter(|c| !c.is_control()).take(80).collect();
+    if path.is_empty() {
+        key
+    } else {
+        format!("{path}.{key}")
+    }
+}
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;
