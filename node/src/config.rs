@@ -44,6 +44,8 @@ pub struct Config {
     pub raft: Raft,
     /// Disk.
     pub storage: Storage,
+    /// The bounds of the replicated state: those of the leader hold.
+    pub limits: lockstep_machine::Limits,
     /// Logs.
     pub log: Log,
 }

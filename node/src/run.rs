@@ -20,7 +20,7 @@ use crate::consensus::{BatchLimits, Consensus, ConsensusError, Settings};
 use crate::discovery::{self, Discovery, DiscoveryError};
 use crate::observe::Observation;
 use crate::service::peers::GrpcPeers;
-use crate::service::{MemberStatus, Phase, Router, Service};
+use crate::service::{MemberStatus, Phase, Router, Service, keep_house};
 use crate::store::{DiskStore, IdentityFile, StoreError, StoreOptions};
 use crate::telemetry::{Metrics, Report};
 use crate::{api, telemetry};
@@ -112,7 +112,11 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         Arc::new(|| SessionId(rand::random())),
         observation.clone(),
     );
-    let service = Arc::new(Service::new(router, place.tag(), member_status(&place)));
+    let service = Arc::new(Service::new(
+        router.clone(),
+        place.tag(),
+        member_status(&place),
+    ));
 
     let (stop, stopping) = watch::channel(false);
     let started = Instant::now();
@@ -175,6 +179,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         config.discovery.expect,
         service.clone(),
     ));
+    let house = tokio::spawn(keep_house(router, config.limits));
     let disk_size = tokio::spawn(watch_disk_size(store.clone(), metrics.clone()));
     let mut core = {
         let (consensus, observation) = (consensus.clone(), observation.clone());
@@ -220,6 +225,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     };
 
     findable.abort();
+    house.abort();
     disk_size.abort();
     readiness.abort();
     if outcome.is_ok() {
