@@ -206,7 +206,7 @@ impl Ring {
     }
 
     pub(crate) fn oldest(&self) -> GlobalRevision {
-        GlobalRevision(self.gone.revision.0 + 1)
+        GlobalRevision(self.gone.revision.0.saturating_add(1))
     }
 
     pub(crate) fn newest(&self) -> Option<&Arc<Event>> {

@@ -12,6 +12,9 @@
 //! (definitions, instances, timers, events); one file per command says what it does there; the
 //! rest are the types they speak in, and the *snapshot* form of it all.
 
+// A refusal is an outcome like any other, made once per request: boxing it would cost the others.
+#![allow(clippy::result_large_err)]
+
 mod command;
 mod definition;
 mod encoded;

@@ -300,7 +300,7 @@ impl World {
 
     /// The revision of the changes that the command at work makes.
     pub(crate) fn next_revision(&self) -> GlobalRevision {
-        GlobalRevision(self.revision.0 + 1)
+        GlobalRevision(self.revision.0.saturating_add(1))
     }
 
     fn next_change(&self) -> (GlobalRevision, u32) {

@@ -218,7 +218,6 @@ mod tests {
                 },
             )),
             replayed: true,
-            revision: GlobalRevision(1),
         };
         assert_eq!(v1::TransitionResponse::from(reply), expected);
     }

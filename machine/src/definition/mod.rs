@@ -8,6 +8,7 @@
 mod compiled;
 mod export;
 mod fault;
+mod fields;
 mod parse;
 mod picture;
 mod tree;

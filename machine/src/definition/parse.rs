@@ -1,13 +1,13 @@
 //! From a document to a [`Definition`], or to every fault of the document at once.
 
 use std::collections::BTreeSet;
-use std::str::FromStr;
 
 use super::fault::{DefinitionInvalid, FaultCode, Faults};
+use super::fields::{Reader, field, join};
 use super::tree::{self, Node};
-use super::validate::{DURATION_RANGE, check_text};
+use super::validate::DURATION_RANGE;
 use super::{Definition, Move, MoveFrom, StateDefinition, Timeout};
-use crate::ids::{EventName, InvalidName, MachineName, StateName};
+use crate::ids::{EventName, MachineName, StateName};
 use crate::limits::Limits;
 use crate::metadata::Metadata;
 
@@ -104,14 +104,6 @@ const TOP: &[&str] = &[
 const STATE: &[&str] = &["description", "final", "timeout"];
 const TIMEOUT: &[&str] = &["after", "to"];
 const TRANSITION: &[&str] = &["from", "to", "event", "description"];
-
-/// Reads on after a fault, with what is sound, so that one fault does not hide another.
-struct Reader<'a> {
-    faults: &'a mut Faults,
-    limits: &'a Limits,
-}
-
-type Entries<'n> = &'n [(String, Node)];
 
 impl Reader<'_> {
     fn definition(&mut self, node: &Node) -> Option<Definition> {
@@ -294,134 +286,6 @@ impl Reader<'_> {
                 .add("labels", FaultCode::InvalidText, fault.to_string());
             Metadata::default()
         })
-    }
-
-    fn text(&mut self, path: &str, node: Option<&Node>) -> String {
-        match node {
-            None | Some(Node::Null) => String::new(),
-            Some(Node::Text(text)) => {
-                // Told here, with the rest of the document's form, and not a second time.
-                let before = self.faults.count();
-                check_text(path, text, self.faults);
-                if self.faults.count() == before {
-                    text.clone()
-                } else {
-                    String::new()
-                }
-            }
-            Some(node) => {
-                self.wrong(path, "text", node);
-                String::new()
-            }
-        }
-    }
-
-    fn flag(&mut self, path: &str, node: Option<&Node>) -> bool {
-        match node {
-            None => false,
-            Some(Node::Bool(it)) => *it,
-            Some(node) => {
-                self.wrong(path, "true or false", node);
-                false
-            }
-        }
-    }
-
-    fn name<T: FromStr<Err = InvalidName>>(&mut self, path: &str, node: &Node) -> Option<T> {
-        match node {
-            Node::Text(text) => self.valid(path, text.parse()),
-            node => {
-                self.wrong(
-                    path,
-                    "a name; one that looks like a number needs quotes",
-                    node,
-                );
-                None
-            }
-        }
-    }
-
-    fn valid<T>(&mut self, path: &str, name: Result<T, InvalidName>) -> Option<T> {
-        name.map_err(|fault| {
-            self.faults
-                .add(path, FaultCode::InvalidName, fault.to_string())
-        })
-        .ok()
-    }
-
-    /// The entries of a map with known fields.
-    fn fields<'n>(&mut self, path: &str, node: &'n Node, known: &[&str]) -> Option<Entries<'n>> {
-        let Node::Map(entries) = node else {
-            self.wrong(path, &format!("a map with {}", known.join(", ")), node);
-            return None;
-        };
-        self.duplicates(path, entries);
-        for (key, _) in entries
-            .iter()
-            .filter(|(key, _)| !known.contains(&key.as_str()))
-        {
-            let nearest = known
-                .iter()
-                .max_by(|a, b| near(key, a).total_cmp(&near(key, b)));
-            let message = match nearest.filter(|it| near(key, it) > 0.6) {
-                Some(it) => format!("there is no such field; did you mean {it:?}?"),
-                None => format!("there is no such field; there are {}", known.join(", ")),
-            };
-            self.faults
-                .add(join(path, key), FaultCode::UnknownField, message);
-        }
-        Some(entries)
-    }
-
-    fn duplicates(&mut self, path: &str, entries: Entries<'_>) {
-        let mut seen = BTreeSet::new();
-        for (key, _) in entries.iter().filter(|(key, _)| !seen.insert(key)) {
-            self.faults.add(
-                join(path, key),
-                FaultCode::DuplicateKey,
-                "the key is there twice",
-            );
-        }
-    }
-
-    fn required<'n>(&mut self, path: &str, fields: Entries<'n>, name: &str) -> Option<&'n Node> {
-        let node = field(fields, name);
-        if node.is_none() {
-            self.faults
-                .add(join(path, name), FaultCode::Missing, "it is required");
-        }
-        node
-    }
-
-    fn wrong(&mut self, path: &str, wanted: &str, found: &Node) {
-        let message = format!("it must be {wanted}, and is {}", found.noun());
-        self.faults.add(path, FaultCode::WrongType, message);
-    }
-}
-
-fn near(a: &str, b: &str) -> f64 {
-    // Beyond a name's length nothing is near, and the comparison takes quadratic time.
-    if a.len() > 64 {
-        0.0
-    } else {
-        strsim::jaro_winkler(a, b)
-    }
-}
-
-fn field<'n>(fields: Entries<'n>, name: &str) -> Option<&'n Node> {
-    fields
-        .iter()
-        .find(|(key, _)| key == name)
-        .map(|(_, node)| node)
-}
-
-/// A path one step on; what a key holds beyond 80 characters or below a space is left out.
-fn join(path: &str, key: &str) -> String {
-    let key: String = key.chars().filter(|c| !c.is_control()).take(80).collect();
-    if path.is_empty() {
-        key
-    } else {
-        format!("{path}.{key}")
     }
 }
 

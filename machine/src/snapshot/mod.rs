@@ -11,6 +11,7 @@
 //! it belongs, and agree with the others. So a restored state writes the records it was read from.
 
 mod filling;
+mod requests;
 mod restore;
 mod write;
 
