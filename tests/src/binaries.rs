@@ -1,5 +1,6 @@
 //! Where the binaries under test are.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -7,23 +8,30 @@ use anyhow::{Context, Result, ensure};
 
 /// `lockstepd` of the profile that the running test was built with, ready for its arguments.
 pub fn lockstepd() -> Result<Command> {
-    command("lockstepd")
+    Ok(command(binary("lockstepd")?))
 }
 
 /// `lockstep`, the command line.
 pub fn lockstep() -> Result<Command> {
-    command("lockstep")
+    Ok(command(binary("lockstep")?))
+}
+
+/// What a user types into a shell.
+pub fn shell(line: &str) -> Command {
+    let mut command = command("sh");
+    command.args(["-c", line]);
+    command
 }
 
 /// The command without any `LOCKSTEP_*` setting of the caller's own environment.
-fn command(name: &str) -> Result<Command> {
-    let mut command = Command::new(binary(name)?);
+fn command(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
     for (key, _) in
         std::env::vars_os().filter(|(key, _)| key.to_string_lossy().starts_with("LOCKSTEP_"))
     {
         command.env_remove(key);
     }
-    Ok(command)
+    command
 }
 
 /// The test runs as `target/<profile>/deps/<test>-<hash>`; the binaries lie one folder up.

@@ -286,8 +286,13 @@ impl Node {
 
     /// `lockstepd run` with its settings.
     pub fn command(&self) -> Result<Command> {
+        self.lockstepd("run")
+    }
+
+    /// Another of `lockstepd`'s commands with its settings.
+    pub fn lockstepd(&self, what: &str) -> Result<Command> {
         let mut command = lockstepd()?;
-        command.arg("run").envs(self.settings.iter().cloned());
+        command.arg(what).envs(self.settings.iter().cloned());
         Ok(command)
     }
 

@@ -1,5 +1,6 @@
 //! A real Consul agent on loopback, for one test.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
@@ -10,6 +11,8 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use tempfile::TempDir;
 
 /// How long an agent may take until it answers and leads.
@@ -26,6 +29,30 @@ pub struct ConsulAgent {
     folder: TempDir,
     ports: Ports,
     process: Option<Child>,
+}
+
+/// A node as Consul shows it to whoever asks.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Registration {
+    /// The registration's id.
+    #[serde(rename = "ID")]
+    pub id: String,
+    /// Where it is.
+    pub address: String,
+    /// Its port there.
+    pub port: u16,
+    /// Its tags.
+    pub tags: Vec<String>,
+    /// Its metadata.
+    pub meta: BTreeMap<String, String>,
+}
+
+impl Registration {
+    /// The metadata under `key`; empty where there is none.
+    pub fn meta(&self, key: &str) -> &str {
+        self.meta.get(key).map_or("", String::as_str)
+    }
 }
 
 impl ConsulAgent {
@@ -91,6 +118,25 @@ impl ConsulAgent {
         self.resume()
     }
 
+    /// Stops its clock, so to speak: it takes connections, and answers nothing until thawed.
+    pub fn freeze(&self) -> Result<()> {
+        self.signal(libc::SIGSTOP)
+    }
+
+    /// Lets it go on after [`freeze`](Self::freeze).
+    pub fn thaw(&self) -> Result<()> {
+        self.signal(libc::SIGCONT)
+    }
+
+    fn signal(&self, signal: libc::c_int) -> Result<()> {
+        let process = self.process.as_ref().context("consul does not run")?;
+        let id = libc::pid_t::try_from(process.id()).context("a process id fits")?;
+        // SAFETY: kill takes no pointers. The child is not reaped yet, so the id is still its own.
+        let failed = unsafe { libc::kill(id, signal) } != 0;
+        ensure!(!failed, "consul: {}", io::Error::last_os_error());
+        Ok(())
+    }
+
     /// Asks it directly: `method` on `path` (`/v1/...`) with `body`. Returns status and answer.
     pub fn request(&self, method: &str, path: &str, body: &str) -> Result<(u16, String)> {
         let address = self.http_address();
@@ -113,6 +159,31 @@ impl ConsulAgent {
             .nth(1)
             .context("an answer without a status")?;
         Ok((status.parse()?, body.to_string()))
+    }
+
+    /// What its health endpoint says about `service`, narrowed by `query` (`passing&tag=blue`), in
+    /// the order of the registrations' ids.
+    pub fn health(&self, service: &str, query: &str) -> Result<Vec<Registration>> {
+        #[derive(Deserialize)]
+        struct Entry {
+            #[serde(rename = "Service")]
+            service: Registration,
+        }
+        let path = format!("/v1/health/service/{service}?{query}");
+        let (status, answer) = self.request("GET", &path, "")?;
+        ensure!(status == 200, "{path}: {status} {answer}");
+        let entries: Vec<Entry> = serde_json::from_str(&answer)?;
+        let mut found: Vec<_> = entries.into_iter().map(|entry| entry.service).collect();
+        found.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(found)
+    }
+
+    /// The ids of the registrations that the agent itself holds, healthy or not.
+    pub fn registered(&self) -> Result<BTreeSet<String>> {
+        let (status, answer) = self.request("GET", "/v1/agent/services", "")?;
+        ensure!(status == 200, "{status} {answer}");
+        let services: BTreeMap<String, IgnoredAny> = serde_json::from_str(&answer)?;
+        Ok(services.into_keys().collect())
     }
 
     fn data_dir(&self) -> PathBuf {

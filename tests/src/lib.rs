@@ -5,11 +5,14 @@
 //! | [`binaries`] | where the binaries under test are |
 //! | [`ports`] | ports that the system hands out and nobody else gets |
 //! | [`process`] | one child process, its signals and its log |
+//! | [`program`] | one run of a program from start to end, and what it said where |
 //! | [`cluster`] | nodes that make one cluster, and what can be done to them |
+//! | [`dev`] | `lockstepd dev`, as a person in a terminal sees it |
 //! | [`http`] | the HTTP interface as a user sees it |
 //! | [`traffic`] | writers that remember what was acknowledged to them |
 //! | [`wait`] | waiting for a condition, with a deadline |
 //! | [`consul`] | a real Consul agent |
+//! | [`relay`] | stands between one node and its Consul agent |
 //!
 //! Nothing here knows the server's inside. What a test prints is shown only when it fails, so
 //! every process prints the end of its log when it is dropped.
@@ -17,8 +20,11 @@
 pub mod binaries;
 pub mod cluster;
 pub mod consul;
+pub mod dev;
 pub mod http;
 pub mod ports;
 pub mod process;
+pub mod program;
+pub mod relay;
 pub mod traffic;
 pub mod wait;

@@ -14,13 +14,16 @@ pub(super) struct Discover {}
 impl Discover {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let (directory, service, tag) = context.target.directory()?;
-        let found =
-            match tokio::time::timeout(context.target.timeout(), directory.services(service, tag))
-                .await
-            {
-                Ok(found) => found.map_err(Failure::unavailable)?,
-                Err(_) => return Err(Failure::unavailable("Consul did not answer in time")),
-            };
+        let timeout = context.target.timeout();
+        let found = tokio::time::timeout(timeout, directory.services(service, tag))
+            .await
+            .map_err(|_| {
+                let address = directory.connection().address();
+                Failure::unavailable(format!(
+                    "consul at {address} has not answered in {timeout:?}"
+                ))
+            })?
+            .map_err(Failure::unavailable)?;
         Ok(match context.output {
             Format::Table => output::table(
                 ["NAME", "ID", "CLUSTER", "GRPC", "HTTP", "TAGS"],

@@ -1,0 +1,71 @@
+//! The command line `lockstep` against real clusters: what it prints where, and its exit codes.
+
+mod consul;
+mod moves;
+mod outages;
+mod shown;
+mod usage;
+
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lockstep_tests::binaries;
+use lockstep_tests::cluster::Cluster;
+use lockstep_tests::program::{self, Ended};
+use serde_json::Value;
+
+/// For a run of the program; more than its own default of 5 s.
+const RUN_DEADLINE: Duration = Duration::from_secs(20);
+/// What starting and ending a process may cost on top of its own deadline, on a busy machine.
+const SLACK: Duration = Duration::from_secs(2);
+
+async fn run(mut command: Command, arguments: &[&str]) -> Result<Ended> {
+    command.args(arguments);
+    program::run(command, RUN_DEADLINE).await
+}
+
+async fn lockstep(arguments: &[&str]) -> Result<Ended> {
+    run(binaries::lockstep()?, arguments).await
+}
+
+/// The gRPC addresses of `nodes`, in this order, as a user lists them.
+fn endpoints(cluster: &Cluster, nodes: impl IntoIterator<Item = usize>) -> String {
+    let addresses: Vec<_> = nodes
+        .into_iter()
+        .map(|position| cluster.nodes[position].grpc_address().to_string())
+        .collect();
+    addresses.join(",")
+}
+
+/// A table's header and its rows, cell by cell: columns are two spaces apart.
+fn table(text: &str) -> Result<(Vec<String>, Vec<Vec<String>>)> {
+    let cells = |line: &str| -> Vec<String> {
+        line.split("  ")
+            .map(str::trim)
+            .filter(|cell| !cell.is_empty())
+            .map(String::from)
+            .collect()
+    };
+    let mut lines = text.lines().map(cells);
+    let header = lines.next().context("a table without a header")?;
+    let rows: Vec<_> = lines.collect();
+    for row in &rows {
+        ensure!(row.len() == header.len(), "{row:?} under {header:?}");
+    }
+    Ok((header, rows))
+}
+
+/// A refusal told as JSON: one document on standard error.
+fn error(said: &str) -> Result<Value> {
+    let document: Value = serde_json::from_str(said).with_context(|| format!("{said:?}"))?;
+    Ok(document["error"].clone())
+}
+
+/// Checks the fields of `value` that `expected` names.
+#[track_caller]
+fn assert_fields(value: &Value, expected: Value) {
+    for (field, expected) in expected.as_object().into_iter().flatten() {
+        assert_eq!(&value[field], expected, "{field:?} in {value}");
+    }
+}

@@ -1,0 +1,115 @@
+//! What needs no cluster: usage errors, help, completions.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use lockstep_tests::program;
+
+use crate::{RUN_DEADLINE, SLACK, lockstep};
+
+/// Every command, so that a new one is not forgotten here.
+const COMMANDS: [&str; 8] = [
+    "next",
+    "get",
+    "status",
+    "members",
+    "leader",
+    "discover",
+    "version",
+    "completions",
+];
+
+#[tokio::test]
+async fn what_makes_no_sense_is_a_usage_error_that_names_it() -> Result<()> {
+    for (arguments, part) in [
+        (&["frobnicate"][..], "frobnicate"),
+        (&["next"], "STATE"),
+        (&["next", "second", "third"], "third"),
+        (&["get", "--frobnicate"], "--frobnicate"),
+        (&["get", "-e", "nowhere"], "nowhere"),
+        (&["get", "-e", "127.0.0.1:99999"], "99999"),
+        (&["get", "-e", "http://127.0.0.1:4333/path"], "/path"),
+        (&["get", "-o", "xml"], "xml"),
+        (&["get", "--timeout=-1s"], "--timeout"),
+        (&["next", "second", "--expect-revision", "two"], "two"),
+        (
+            &["get", "--consul", "ftp://127.0.0.1:8500"],
+            "ftp://127.0.0.1:8500",
+        ),
+        (&["discover"], "--consul"),
+        (&["completions", "tcsh"], "tcsh"),
+    ] {
+        let ended = lockstep(arguments).await?;
+        // Decided here: no cluster was waited for.
+        assert!(ended.took < SLACK, "{arguments:?} took {:?}", ended.took);
+        let said = ended.failed(2).with_context(|| format!("{arguments:?}"))?;
+        assert!(said.contains(part), "{arguments:?}: no {part:?} in {said}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_command_explains_itself() -> Result<()> {
+    let help = lockstep(&["--help"]).await?.done()?;
+    let listed: Vec<_> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .map_while(|line| line.split_whitespace().next())
+        .filter(|name| *name != "help")
+        .collect();
+    assert_eq!(listed, COMMANDS, "{help}");
+    assert!(help.contains("Exit codes: 0 "), "{help}");
+    for command in COMMANDS {
+        let help = lockstep(&[command, "--help"]).await?.done()?;
+        assert!(
+            help.contains(&format!("Usage: lockstep {command}")),
+            "{help}"
+        );
+        assert!(
+            help.contains("--endpoint") && help.contains("--output"),
+            "{help}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn completions_are_scripts_that_shells_accept_and_that_complete() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    for shell in ["bash", "zsh", "fish"] {
+        let script = lockstep(&["completions", shell]).await?.done()?;
+        for command in COMMANDS {
+            assert!(script.contains(command), "{shell} does not know {command}");
+        }
+        let file = folder.path().join(shell);
+        std::fs::write(&file, script)?;
+        // Bash is on every machine that runs scripts/test; the others are checked where they are.
+        if shell == "bash" || on_path(shell) {
+            let mut check = Command::new(shell);
+            check.arg("-n").arg(&file);
+            assert_eq!(program::run(check, RUN_DEADLINE).await?.done()?, "");
+        }
+    }
+    // What a user gets for `lockstep st<Tab>` and `lockstep get --st<Tab>`.
+    for (words, expected) in [("st", "status\n"), ("get --st", "--stale\n")] {
+        let line = format!(
+            "source ./bash; COMP_WORDS=(lockstep {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _lockstep lockstep \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD-1]}}\"; \
+             printf '%s\\n' \"${{COMPREPLY[@]}}\""
+        );
+        let mut bash = Command::new("bash");
+        bash.args(["--norc", "-c", &line]).current_dir(&folder);
+        assert_eq!(
+            program::run(bash, RUN_DEADLINE).await?.done()?,
+            expected,
+            "{words}"
+        );
+    }
+    Ok(())
+}
+
+fn on_path(program: &str) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
+}
