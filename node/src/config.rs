@@ -65,6 +65,8 @@ pub struct Http {
     pub request_timeout: Duration,
     /// How many requests are served at once; more get 503.
     pub concurrency_max: usize,
+    /// How many watches are served at once; more get 429.
+    pub watchers_max: usize,
     /// How long open requests may finish after a stop was asked for.
     pub drain_timeout: Duration,
 }

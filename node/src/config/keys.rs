@@ -83,6 +83,7 @@ impl Default for Draft {
                 header_timeout: Duration::ZERO,
                 request_timeout: Duration::ZERO,
                 concurrency_max: 0,
+                watchers_max: 0,
                 drain_timeout: Duration::ZERO,
             },
             http_advertise: None,
@@ -243,6 +244,11 @@ pub static KEYS: &[Key] = &[
         "http.concurrency_max", "LOCKSTEP_HTTP_CONCURRENCY_MAX", "http-concurrency-max", Is("4096"),
         http.concurrency_max: count(1, 1_000_000),
         "Requests served at once; more get 503."
+    ),
+    key!(
+        "http.watchers_max", "LOCKSTEP_HTTP_WATCHERS_MAX", "http-watchers-max", Is("10000"),
+        http.watchers_max: count(1, 1_000_000),
+        "Watches served at once; more get 429."
     ),
     key!(
         "http.drain_timeout", "LOCKSTEP_HTTP_DRAIN_TIMEOUT", "http-drain-timeout", Is("5s"),

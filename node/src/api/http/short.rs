@@ -8,7 +8,9 @@ use axum::extract::State;
 use axum::http::header::{ALLOW, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
-use lockstep_machine::{InstanceId, Metadata, Outcome, Rejection, Reply, StateName, Transition, Trigger};
+use lockstep_machine::{
+    InstanceId, Metadata, Outcome, Rejection, Reply, StateName, Transition, Trigger,
+};
 
 use super::input::{Parameters, idempotency_key};
 use super::problem::{Problem, rejection_status, retry_after_seconds, service_status};
@@ -22,6 +24,28 @@ enum Ask {
     Show,
     Move(StateName),
 }
+
+/// Where [`handle`] is described: one handler, two operations with different parameters.
+#[utoipa::path(get, path = "/", tag = "short", params(
+    ("next" = Option<String>, Query, description = "The state to move triad/default to; its state is shown without it"),
+    ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again"),
+), responses(
+    (status = 200, body = String, content_type = "text/plain", description = "The state it is in now"),
+    (status = "default", body = String, content_type = "text/plain", description = "Refused, in one line"),
+))]
+#[expect(dead_code, reason = "carries a description")]
+pub(super) fn show_or_move() {}
+
+/// The same by POST.
+#[utoipa::path(post, path = "/", tag = "short", params(
+    ("next" = String, Query, description = "The state to move triad/default to"),
+    ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again"),
+), responses(
+    (status = 200, body = String, content_type = "text/plain", description = "The state it is in now"),
+    (status = "default", body = String, content_type = "text/plain", description = "Refused, in one line"),
+))]
+#[expect(dead_code, reason = "carries a description")]
+pub(super) fn move_by_post() {}
 
 /// `GET /`, `GET|POST /?next=STATE`.
 pub(super) async fn handle(
