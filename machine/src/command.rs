@@ -1,11 +1,17 @@
 //! What a client asks for, and how it travels through the log.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::ids::{EventName, InstanceId, InvalidName, Revision, StateName, Timestamp};
+use crate::definition::Definition;
+use crate::ids::{
+    EventName, InstanceId, InvalidName, MachineName, Revision, StateName, Timestamp, Version,
+};
+use crate::limits::Limits;
+use crate::metadata::Metadata;
 
 /// One log entry's worth of requests, under one leader's stamp.
 ///
@@ -56,6 +62,22 @@ pub struct Origin {
 pub enum Command {
     /// Move an instance along one transition.
     Transition(Transition),
+    /// Store a definition: the machine's first version, or its next one.
+    Define(Arc<Definition>),
+    /// Forget a definition.
+    DeleteDefinition(DeleteDefinition),
+    /// Create an instance.
+    Create(Create),
+    /// Delete an instance.
+    Delete(Delete),
+    /// Move an instance to another version of its definition.
+    Migrate(Migrate),
+    /// Do several things, all or none.
+    Transaction(Transaction),
+    /// Fire timeouts that are due: proposed by the leader, checked again when applied.
+    Expire(Vec<Expiration>),
+    /// Replace the limits: proposed by the leader when its configured ones differ.
+    Configure(Box<Limits>),
 }
 
 impl Command {
@@ -63,6 +85,14 @@ impl Command {
     pub fn kind(&self) -> &'static str {
         match self {
             Command::Transition(_) => "transition",
+            Command::Define(_) => "define",
+            Command::DeleteDefinition(_) => "delete_definition",
+            Command::Create(_) => "create",
+            Command::Delete(_) => "delete",
+            Command::Migrate(_) => "migrate",
+            Command::Transaction(_) => "transaction",
+            Command::Expire(_) => "expire",
+            Command::Configure(_) => "configure",
         }
     }
 }
@@ -78,6 +108,8 @@ pub struct Transition {
     pub expect_state: Option<StateName>,
     /// Refuse unless the instance is at this revision.
     pub expect_revision: Option<Revision>,
+    /// Who and why: kept in the instance's history and in the event.
+    pub metadata: Metadata,
 }
 
 /// What names the transition to take.
@@ -87,6 +119,127 @@ pub enum Trigger {
     To(StateName),
     /// The event that happened.
     Event(EventName),
+}
+
+/// Forgets a definition that no instance uses. Its version numbers are never given again.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct DeleteDefinition {
+    /// The machine.
+    pub machine: MachineName,
+    /// One version of it, or all.
+    pub version: Option<Version>,
+}
+
+/// Creates an instance in its definition's initial state, at revision 0.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Create {
+    /// Its id. The machine draws no random numbers: who wants one generated does it before.
+    pub instance: InstanceId,
+    /// The version to pin it to, or the newest.
+    pub version: Option<Version>,
+    /// Kept with the instance, where a list can ask for it, and in the event.
+    pub metadata: Metadata,
+}
+
+/// Deletes an instance, with its history.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Delete {
+    /// The instance to delete.
+    pub instance: InstanceId,
+    /// Refuse unless the instance is in this state.
+    pub expect_state: Option<StateName>,
+    /// Refuse unless the instance is at this revision.
+    pub expect_revision: Option<Revision>,
+    /// Who and why: kept in the event.
+    pub metadata: Metadata,
+}
+
+/// Pins an instance to another version of its definition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Migrate {
+    /// The instance to migrate.
+    pub instance: InstanceId,
+    /// The version to pin it to, or the newest.
+    pub version: Option<Version>,
+    /// Where instances in a state of the old version go, by that state's name. A state that is not
+    /// mentioned keeps its name.
+    pub states: BTreeMap<StateName, StateName>,
+    /// Refuse unless the instance is in this state.
+    pub expect_state: Option<StateName>,
+    /// Refuse unless the instance is at this revision.
+    pub expect_revision: Option<Revision>,
+    /// Who and why: kept in the instance's history and in the event.
+    pub metadata: Metadata,
+}
+
+/// Several operations that happen together or not at all, in one revision.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Transaction {
+    /// The operations. Each instance may be changed by one of them only.
+    pub operations: Vec<Operation>,
+}
+
+/// One operation of a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Operation {
+    /// Create an instance.
+    Create(Create),
+    /// Move an instance along one transition.
+    Transition(Transition),
+    /// Delete an instance.
+    Delete(Delete),
+    /// Change nothing, but let the transaction fail unless something holds before it.
+    Check(Precondition),
+}
+
+impl Operation {
+    /// The instance it names.
+    pub fn instance(&self) -> &InstanceId {
+        match self {
+            Operation::Create(it) => &it.instance,
+            Operation::Transition(it) => &it.instance,
+            Operation::Delete(it) => &it.instance,
+            Operation::Check(it) => &it.instance,
+        }
+    }
+}
+
+/// Something that must hold before a transaction.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Precondition {
+    /// The instance it is about.
+    pub instance: InstanceId,
+    /// What must hold.
+    pub expect: Expectation,
+}
+
+/// What must hold for an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Expectation {
+    /// It exists.
+    Exists,
+    /// It does not exist.
+    Missing,
+    /// It exists and is in this state.
+    InState(StateName),
+    /// It exists and is at this revision.
+    AtRevision(Revision),
+}
+
+/// A timeout that a leader saw due.
+///
+/// Fires only if the instance is still at this revision with this deadline, and the deadline has
+/// come in cluster time; otherwise it does nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Expiration {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The revision at which it entered the state.
+    pub revision: Revision,
+    /// When the timeout is due, in cluster time.
+    pub deadline: Timestamp,
 }
 
 /// A caller's own name for a request: the same key gets the first outcome again.

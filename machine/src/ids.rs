@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use smol_str::SmolStr;
 
 /// The longest name accepted, in bytes.
 pub const NAME_LEN_MAX: usize = 64;
@@ -48,31 +48,37 @@ macro_rules! name {
         $(#[$doc])*
         ///
         /// 1 to 64 bytes: ASCII letters, digits, `-`, `_`, `.`, starting with a letter or a digit.
-        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-        pub struct $type(Arc<str>);
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $type(SmolStr);
 
         impl $type {
             /// Parses a name.
             pub fn new(value: impl AsRef<str>) -> Result<Self, InvalidName> {
                 check($kind, value.as_ref())?;
-                Ok(Self(value.as_ref().into()))
+                Ok(Self(SmolStr::new(value)))
             }
 
             /// The name as text.
             pub fn as_str(&self) -> &str {
-                &self.0
+                self.0.as_str()
+            }
+        }
+
+        impl std::borrow::Borrow<str> for $type {
+            fn borrow(&self) -> &str {
+                self.0.as_str()
             }
         }
 
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
+                f.write_str(self.0.as_str())
             }
         }
 
         impl fmt::Debug for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{:?}", &*self.0)
+                write!(f, "{:?}", self.0.as_str())
             }
         }
 
@@ -83,9 +89,25 @@ macro_rules! name {
             }
         }
 
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(self.0.as_str())
+            }
+        }
+
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                Self::new(String::deserialize(d)?).map_err(serde::de::Error::custom)
+                struct Name;
+                impl serde::de::Visitor<'_> for Name {
+                    type Value = $type;
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str($kind)
+                    }
+                    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<$type, E> {
+                        $type::new(value).map_err(E::custom)
+                    }
+                }
+                d.deserialize_str(Name)
             }
         }
     };
@@ -126,9 +148,19 @@ impl InstanceId {
         })
     }
 
+    /// Puts an id together from its two parsed parts.
+    pub fn from_parts(machine: MachineName, name: InstanceName) -> Self {
+        Self { machine, name }
+    }
+
     /// The part after the slash.
     pub fn name(&self) -> &str {
         self.name.as_str()
+    }
+
+    /// The part after the slash, as it is stored.
+    pub fn instance_name(&self) -> &InstanceName {
+        &self.name
     }
 }
 
@@ -173,8 +205,14 @@ macro_rules! number {
 }
 
 number!(
-    /// How many transitions an instance has made since it was created; a new instance is at 0.
+    /// How often an instance has changed since it was created; a new instance is at 0.
     Revision(u64)
+);
+number!(
+    /// How many commands have changed a definition or an instance: one counter for the cluster.
+    ///
+    /// All changes of one command share one; what a read sees is everything up to one.
+    GlobalRevision(u64)
 );
 number!(
     /// The version of a definition; the first is 1.

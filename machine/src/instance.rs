@@ -1,8 +1,14 @@
 //! One thing that has a state.
 
+use std::collections::VecDeque;
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
+use crate::event::Event;
 use crate::ids::{Revision, StateName, Timestamp, Version};
+use crate::limits::Limits;
+use crate::metadata::Metadata;
 
 /// An instance of a machine, as the cluster holds it. Its id is the key it is stored under.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -11,10 +17,91 @@ pub struct Instance {
     pub version: Version,
     /// The state it is in.
     pub state: StateName,
-    /// How many transitions it has made.
+    /// How often it has changed: transitions, timeouts and migrations.
     pub revision: Revision,
     /// When it was created; 0 for a built-in instance.
     pub created_at: Timestamp,
-    /// When it last moved; equals `created_at` until it does.
+    /// When it last changed; equals `created_at` until it does.
     pub changed_at: Timestamp,
+    /// When its state's timeout is due, if it has one.
+    pub deadline: Option<Timestamp>,
+    /// What it was created with.
+    pub metadata: Metadata,
+    /// What happened to it, as far as it is remembered.
+    pub(crate) history: History,
+}
+
+impl Instance {
+    /// Its last changes, oldest first: transitions, timeouts and migrations.
+    ///
+    /// Bounded: older ones are forgotten. [`Event::instance_revision`] counts without a gap, up to
+    /// the instance's revision.
+    pub fn history(&self) -> impl DoubleEndedIterator<Item = &Arc<Event>> + ExactSizeIterator {
+        static NOTHING: VecDeque<Arc<Event>> = VecDeque::new();
+        self.history
+            .0
+            .as_ref()
+            .map_or(&NOTHING, |kept| &kept.events)
+            .iter()
+    }
+
+    /// The oldest revision whose change is remembered; none if nothing is.
+    pub fn oldest_kept(&self) -> Option<Revision> {
+        self.history().next().map(|event| event.instance_revision)
+    }
+}
+
+/// The last changes of an instance. An instance that never changed has none, and costs nothing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct History(Option<Arc<Kept>>);
+
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Kept {
+    events: VecDeque<Arc<Event>>,
+    bytes: u64,
+}
+
+impl History {
+    /// Adds a change, and forgets the oldest until the bounds hold.
+    pub(crate) fn push(&mut self, event: Arc<Event>, limits: &Limits) {
+        if limits.history_entries_max == 0 {
+            self.0 = None;
+            return;
+        }
+        let kept = Arc::make_mut(self.0.get_or_insert_default());
+        kept.bytes += event.bytes();
+        kept.events.push_back(event);
+        while kept.events.len() as u64 > limits.history_entries_max
+            || kept.bytes > limits.history_bytes_max
+        {
+            let Some(event) = kept.events.pop_front() else {
+                break;
+            };
+            kept.bytes -= event.bytes();
+        }
+        if kept.events.is_empty() {
+            self.0 = None;
+        }
+    }
+
+    /// The same changes, each replaced by what `share` makes of it.
+    pub(crate) fn restore(events: impl IntoIterator<Item = Arc<Event>>) -> Self {
+        let events: VecDeque<_> = events.into_iter().collect();
+        let bytes = events.iter().map(|event| event.bytes()).sum();
+        Self((!events.is_empty()).then(|| Arc::new(Kept { events, bytes })))
+    }
+}
+
+/// Stored as the list of its changes.
+impl Serialize for History {
+    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        static NOTHING: VecDeque<Arc<Event>> = VecDeque::new();
+        s.collect_seq(self.0.as_ref().map_or(&NOTHING, |kept| &kept.events))
+    }
+}
+
+impl<'de> Deserialize<'de> for History {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        Vec::<Arc<Event>>::deserialize(d).map(Self::restore)
+    }
 }

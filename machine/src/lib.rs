@@ -1,31 +1,60 @@
 //! The pure state machine of Lockstep.
 //!
 //! Everything the cluster agrees on is decided here: what a [`Definition`] allows, what a
-//! [`Command`] does to an [`Instance`], which [`Outcome`] the caller gets, and what a repeated
-//! request gets back. Nothing here does IO, reads a clock, draws a random number or spawns
-//! anything: the same batches applied to the same [`State`] give the same replies and the same
-//! [`State::hash`] on every node, for ever.
+//! [`Command`] does to an [`Instance`], which [`Outcome`] the caller gets, which [`Event`]s a
+//! watcher sees, and what a repeated request gets back. Nothing here does IO, reads a clock, draws
+//! a random number or spawns anything: the same batches applied to the same [`State`] give the same
+//! replies, the same events and the same [`State::hash`] on every node, for ever.
 //!
 //! Time enters as the leader's stamp on each [`Batch`] and is kept monotonic here.
+//!
+//! From top to bottom: [`State`] remembers requests and lets each command work on the *world*
+//! (definitions, instances, timers, events); one file per command says what it does there; the
+//! rest are the types they speak in, and the *snapshot* form of it all.
+
+// A refusal is an outcome like any other, made once per request: boxing it would cost the others.
+#![allow(clippy::result_large_err)]
 
 mod command;
 mod definition;
+mod encoded;
+mod event;
+mod execute;
 mod ids;
 mod instance;
+mod limits;
+mod metadata;
 mod outcome;
+mod query;
+mod rejection;
 mod requests;
 mod snapshot;
 mod state;
-mod transition;
+#[cfg(test)]
+mod testing;
+mod world;
 
 pub use command::{
-    Batch, Command, IdempotencyKey, Origin, Request, SessionId, Transition, Trigger,
+    Batch, Command, Create, Delete, DeleteDefinition, Expectation, Expiration, IdempotencyKey,
+    Migrate, Operation, Origin, Precondition, Request, SessionId, Transaction, Transition, Trigger,
 };
-pub use definition::{Definition, DefinitionFault, DefinitionInvalid, Move};
+pub use definition::{
+    Definition, DefinitionFault, DefinitionInvalid, DocumentError, FaultCode, Move, MoveFrom,
+    PictureTooLarge, StateDefinition, TIMEOUT_MS_MAX, TIMEOUT_MS_MIN, Timeout,
+};
+pub use event::{Cause, Compacted, Event, EventCursor, EventFilter, EventKind};
 pub use ids::{
-    EventName, InstanceId, InvalidName, MachineName, Revision, StateName, Timestamp, Version,
+    EventName, GlobalRevision, InstanceId, InstanceName, InvalidName, MachineName, NAME_LEN_MAX,
+    Revision, StateName, Timestamp, Version,
 };
 pub use instance::Instance;
-pub use outcome::{Outcome, Rejection, Reply, Transitioned};
+pub use limits::{Limits, Quota, Usage};
+pub use metadata::{InvalidMetadata, METADATA_BYTES_CEILING, METADATA_KEY_LEN_MAX, Metadata};
+pub use outcome::{
+    Created, Defined, DefinitionDeleted, Deleted, Expired, Migrated, OperationResult, Outcome,
+    Reply, Transitioned,
+};
+pub use query::{ListQuery, Page, Totals};
+pub use rejection::Rejection;
 pub use snapshot::{Restore, RestoreError, SNAPSHOT_FORMAT};
-pub use state::{Limits, State, StateHash};
+pub use state::{State, StateHash};

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{EventName, InstanceId, MachineName, Revision, StateName, Timestamp, Version};
+use crate::definition::DefinitionFault;
+use crate::ids::{
+    EventName, GlobalRevision, InstanceId, MachineName, Revision, StateName, Timestamp, Version,
+};
+use crate::rejection::Rejection;
 
 /// The answer to one [`Request`](crate::Request).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,6 +15,8 @@ pub struct Reply {
     pub outcome: Outcome,
     /// Whether this is the stored outcome of an earlier request with the same caller's key.
     pub replayed: bool,
+    /// The cluster's revision right after it: a read at this one or later sees what it did.
+    pub revision: GlobalRevision,
 }
 
 /// What a command came to.
@@ -21,6 +27,54 @@ pub enum Outcome {
     Transitioned(Transitioned),
     /// Nothing changed, for this reason.
     Rejected(Rejection),
+    /// The definition is stored.
+    Defined(Defined),
+    /// The definition is forgotten.
+    DefinitionDeleted(DefinitionDeleted),
+    /// The instance is created.
+    Created(Created),
+    /// The instance is deleted.
+    Deleted(Deleted),
+    /// The instance is pinned to another version.
+    Migrated(Migrated),
+    /// The transaction happened as a whole: one result per operation, in the same order.
+    Committed(Vec<OperationResult>),
+    /// The timeouts were looked at.
+    Expired(Expired),
+    /// The limits are these now.
+    Configured,
+}
+
+impl Outcome {
+    /// The outcome's name in metrics and logs; a rejection's code.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Outcome::Transitioned(_) => "transitioned",
+            Outcome::Rejected(rejection) => rejection.code(),
+            Outcome::Defined(_) => "defined",
+            Outcome::DefinitionDeleted(_) => "definition_deleted",
+            Outcome::Created(_) => "created",
+            Outcome::Deleted(_) => "deleted",
+            Outcome::Migrated(_) => "migrated",
+            Outcome::Committed(_) => "committed",
+            Outcome::Expired(_) => "expired",
+            Outcome::Configured => "configured",
+        }
+    }
+}
+
+/// What one operation of a transaction that happened came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum OperationResult {
+    /// The instance is created.
+    Created(Created),
+    /// The instance moved.
+    Transitioned(Transitioned),
+    /// The instance is deleted.
+    Deleted(Deleted),
+    /// The precondition held.
+    Checked,
 }
 
 /// A transition that was made.
@@ -42,172 +96,78 @@ pub struct Transitioned {
     pub at: Timestamp,
 }
 
-/// Why a command changed nothing.
-///
-/// Each has a stable [`code`](Rejection::code) and a text for people (its `Display`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[non_exhaustive]
-pub enum Rejection {
-    /// No machine of that name is defined.
-    #[error("there is no machine {machine:?}")]
-    UnknownMachine {
-        /// The name asked for.
-        machine: MachineName,
-    },
-    /// The machine has no such instance.
-    #[error("there is no instance {instance:?}")]
-    UnknownInstance {
-        /// The id asked for.
-        instance: InstanceId,
-    },
-    /// The machine has no such state.
-    #[error(
-        "machine {machine:?} has no state {state:?}; its states are {}",
-        list(known)
-    )]
-    UnknownState {
-        /// The machine.
-        machine: MachineName,
-        /// The state asked for.
-        state: StateName,
-        /// The states there are.
-        known: Vec<StateName>,
-        /// The state the instance is in.
-        current: StateName,
-        /// The instance's revision.
-        revision: Revision,
-    },
-    /// No transition of the current state has this event.
-    #[error("event {event:?} does nothing in state {current:?} of {instance}")]
-    UnknownEvent {
-        /// The instance.
-        instance: InstanceId,
-        /// The event asked for.
-        event: EventName,
-        /// The state the instance is in.
-        current: StateName,
-        /// The instance's revision.
-        revision: Revision,
-    },
-    /// The definition has no transition from here to there.
-    #[error(
-        "{instance} cannot go from {from:?} to {to:?}; allowed from {from:?}: {}",
-        list(allowed)
-    )]
-    IllegalTransition {
-        /// The instance.
-        instance: InstanceId,
-        /// The state it is in.
-        from: StateName,
-        /// The state asked for.
-        to: StateName,
-        /// Where it may go from here.
-        allowed: Vec<StateName>,
-        /// The instance's revision.
-        revision: Revision,
-    },
-    /// The instance is not in the state the caller expected.
-    #[error("{instance} is in state {current:?} at revision {revision}, not in {expected:?}")]
-    StateMismatch {
-        /// The instance.
-        instance: InstanceId,
-        /// What the caller expected.
-        expected: StateName,
-        /// The state it is in.
-        current: StateName,
-        /// The instance's revision.
-        revision: Revision,
-    },
-    /// The instance is not at the revision the caller expected.
-    #[error(
-        "{instance} is at revision {revision} in state {current:?}, not at revision {expected}"
-    )]
-    RevisionMismatch {
-        /// The instance.
-        instance: InstanceId,
-        /// What the caller expected.
-        expected: Revision,
-        /// The state it is in.
-        current: StateName,
-        /// The instance's revision.
-        revision: Revision,
-    },
-    /// The caller's key was used before, for something else.
-    #[error("the idempotency key was used before, for a different request")]
-    KeyReused,
-    /// The request's number was answered before, or its session is forgotten: it must not run.
-    #[error(
-        "the request was given up before it was executed; nothing was changed by this copy of it"
-    )]
-    RequestExpired,
+/// A definition that is stored.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Defined {
+    /// The machine.
+    pub machine: MachineName,
+    /// The version that holds the definition.
+    pub version: Version,
+    /// Whether the version is new; if not, the newest one was equal already.
+    pub created: bool,
+    /// What is odd about it, but allowed.
+    pub warnings: Vec<DefinitionFault>,
 }
 
-fn list(names: &[StateName]) -> String {
-    if names.is_empty() {
-        return "nothing (it is final)".to_owned();
-    }
-    names
-        .iter()
-        .map(StateName::as_str)
-        .collect::<Vec<_>>()
-        .join(", ")
+/// A definition that was forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DefinitionDeleted {
+    /// The machine.
+    pub machine: MachineName,
+    /// The versions that were forgotten.
+    pub versions: Vec<Version>,
 }
 
-impl Rejection {
-    /// The stable code: snake case, the same in HTTP problems, gRPC and the command line.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Rejection::UnknownMachine { .. } => "unknown_machine",
-            Rejection::UnknownInstance { .. } => "unknown_instance",
-            Rejection::UnknownState { .. } => "unknown_state",
-            Rejection::UnknownEvent { .. } => "unknown_event",
-            Rejection::IllegalTransition { .. } => "illegal_transition",
-            Rejection::StateMismatch { .. } => "state_mismatch",
-            Rejection::RevisionMismatch { .. } => "revision_mismatch",
-            Rejection::KeyReused => "idempotency_key_reused",
-            Rejection::RequestExpired => "request_expired",
-        }
-    }
+/// An instance that was created.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Created {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The definition's version it is pinned to.
+    pub version: Version,
+    /// The state it is in: the initial one.
+    pub state: StateName,
+    /// When, in cluster time.
+    pub at: Timestamp,
+}
 
-    /// The state the instance is in and its revision, where the reason tells.
-    pub fn current(&self) -> Option<(&StateName, Revision)> {
-        match self {
-            Rejection::UnknownState {
-                current, revision, ..
-            }
-            | Rejection::UnknownEvent {
-                current, revision, ..
-            }
-            | Rejection::IllegalTransition {
-                from: current,
-                revision,
-                ..
-            }
-            | Rejection::StateMismatch {
-                current, revision, ..
-            }
-            | Rejection::RevisionMismatch {
-                current, revision, ..
-            } => Some((current, *revision)),
-            Rejection::UnknownMachine { .. }
-            | Rejection::UnknownInstance { .. }
-            | Rejection::KeyReused
-            | Rejection::RequestExpired => None,
-        }
-    }
+/// An instance that was deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deleted {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The state it was in.
+    pub state: StateName,
+    /// Its last revision.
+    pub revision: Revision,
+    /// When, in cluster time.
+    pub at: Timestamp,
+}
 
-    /// Where the instance may go from where it is, where the reason tells.
-    pub fn allowed(&self) -> &[StateName] {
-        match self {
-            Rejection::IllegalTransition { allowed, .. } => allowed,
-            Rejection::UnknownMachine { .. }
-            | Rejection::UnknownInstance { .. }
-            | Rejection::UnknownState { .. }
-            | Rejection::UnknownEvent { .. }
-            | Rejection::StateMismatch { .. }
-            | Rejection::RevisionMismatch { .. }
-            | Rejection::KeyReused
-            | Rejection::RequestExpired => &[],
-        }
-    }
+/// An instance that was pinned to another version.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Migrated {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The version it was pinned to.
+    pub from_version: Version,
+    /// The version it is pinned to now.
+    pub version: Version,
+    /// The state it was in.
+    pub from: StateName,
+    /// The state it is in now.
+    pub to: StateName,
+    /// Its revision now.
+    pub revision: Revision,
+    /// When, in cluster time.
+    pub at: Timestamp,
+}
+
+/// What came of the timeouts that a leader saw due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Expired {
+    /// How many fired; the others were no longer, or not yet, what the leader took them for.
+    pub fired: u32,
+    /// How late the latest of them was, in milliseconds of cluster time.
+    pub late_ms_max: u64,
 }

@@ -7,6 +7,9 @@
 //! - [`Keys`], by the caller's [`IdempotencyKey`]: the copies that callers make. The first outcome
 //!   is kept, a rejection included, for a bounded time and number.
 //!
+//! The keys are bounded in number, time and bytes. The sessions are bounded in number; each holds
+//! no more replies than its node had requests outstanding, which the node bounds.
+//!
 //! Both forget in an order that follows from the log alone, so every node forgets alike.
 
 use std::sync::Arc;
@@ -15,7 +18,9 @@ use imbl::{OrdMap, Vector};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::command::{Command, IdempotencyKey, Origin, SessionId};
-use crate::ids::Timestamp;
+use crate::encoded;
+use crate::ids::{GlobalRevision, Timestamp};
+use crate::limits::Limits;
 use crate::outcome::{Outcome, Reply};
 
 /// A reply as the tables hold it: a node of a persistent map is copied when a snapshot shares it,
@@ -24,6 +29,7 @@ use crate::outcome::{Outcome, Reply};
 pub(crate) struct StoredReply {
     pub(crate) outcome: Arc<Outcome>,
     pub(crate) replayed: bool,
+    pub(crate) revision: GlobalRevision,
 }
 
 impl StoredReply {
@@ -31,6 +37,7 @@ impl StoredReply {
         Reply {
             outcome: Outcome::clone(&self.outcome),
             replayed: self.replayed,
+            revision: self.revision,
         }
     }
 }
@@ -113,6 +120,11 @@ impl Sessions {
         }
     }
 
+    /// Forgets the sessions idle for longest until there are no more than allowed (at least 1).
+    pub(crate) fn shrink(&mut self, sessions_max: u64) {
+        self.make_room(sessions_max.max(1).saturating_add(1));
+    }
+
     /// Makes room for one more. A new session is a node that started: rare enough for a search.
     fn make_room(&mut self, sessions_max: u64) {
         while !self.sessions.is_empty() && self.sessions.len() as u64 >= sessions_max {
@@ -167,6 +179,8 @@ pub(crate) struct Keys {
     first: OrdMap<IdempotencyKey, FirstUse>,
     /// The same keys, oldest first.
     order: Vector<IdempotencyKey>,
+    /// What the keys and their outcomes take.
+    bytes: u64,
 }
 
 /// The first use of a key.
@@ -176,6 +190,14 @@ pub(crate) struct FirstUse {
     pub(crate) fingerprint: Fingerprint,
     pub(crate) outcome: Arc<Outcome>,
     pub(crate) stored_at: Timestamp,
+    pub(crate) revision: GlobalRevision,
+}
+
+impl FirstUse {
+    /// What it counts against the bound in bytes: its key, its outcome and a fixed part.
+    fn bytes(&self, key: &IdempotencyKey) -> u64 {
+        64 + key.as_str().len() as u64 + encoded::len(&*self.outcome)
+    }
 }
 
 /// A hash of a command that is the same in every build: xxh3 of its postcard form.
@@ -184,9 +206,7 @@ pub(crate) struct Fingerprint(pub(crate) u128);
 
 impl Fingerprint {
     pub(crate) fn of(command: &Command) -> Self {
-        let bytes = postcard::to_stdvec(command)
-            .expect("postcard writes every derived type of known length to memory");
-        Self(xxh3_128(&bytes))
+        Self(xxh3_128(&encoded::bytes(command)))
     }
 }
 
@@ -195,11 +215,17 @@ impl Keys {
         self.first.get(key)
     }
 
-    /// Keeps the first use of a key; if that makes more than `keys_max`, the oldest go.
-    pub(crate) fn store(&mut self, key: IdempotencyKey, first: FirstUse, keys_max: u64) {
+    /// Keeps the first use of a key; if that makes too many, or too many bytes, the oldest go.
+    pub(crate) fn store(&mut self, key: IdempotencyKey, first: FirstUse, limits: &Limits) {
+        self.bytes += first.bytes(&key);
         self.order.push_back(key.clone());
         self.first.insert(key, first);
-        while self.order.len() as u64 > keys_max {
+        self.shrink(limits);
+    }
+
+    /// Forgets the oldest until the bounds hold.
+    pub(crate) fn shrink(&mut self, limits: &Limits) {
+        while self.order.len() as u64 > limits.keys_max || self.bytes > limits.key_bytes_max {
             self.forget_oldest();
         }
     }
@@ -215,9 +241,15 @@ impl Keys {
     }
 
     fn forget_oldest(&mut self) {
-        if let Some(key) = self.order.pop_front() {
-            self.first.remove(&key);
+        if let Some(key) = self.order.pop_front()
+            && let Some(first) = self.first.remove(&key)
+        {
+            self.bytes -= first.bytes(&key);
         }
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     pub(crate) fn len(&self) -> usize {

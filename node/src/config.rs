@@ -44,6 +44,8 @@ pub struct Config {
     pub raft: Raft,
     /// Disk.
     pub storage: Storage,
+    /// The bounds of the replicated state: those of the leader hold.
+    pub limits: lockstep_machine::Limits,
     /// Logs.
     pub log: Log,
 }
@@ -63,6 +65,8 @@ pub struct Http {
     pub request_timeout: Duration,
     /// How many requests are served at once; more get 503.
     pub concurrency_max: usize,
+    /// How many watches are served at once; more get 429.
+    pub watchers_max: usize,
     /// How long open requests may finish after a stop was asked for.
     pub drain_timeout: Duration,
 }

@@ -1,10 +1,12 @@
 //! What the rooms report about themselves, turned into metrics.
 
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use lockstep_machine::{
-    Batch, Command, Outcome, Rejection, Reply, State, StateName, Transition, Trigger,
+    Batch, Command, InstanceId, OperationResult, Outcome, Rejection, Reply, State, StateName,
+    Transition, Trigger,
 };
 use tokio::sync::mpsc;
 
@@ -16,10 +18,57 @@ use crate::telemetry::Metrics;
 /// The built-in instance, whose state is a metric of its own.
 const SHOWN: (&str, &str) = ("triad", "default");
 
+/// Machines that are told apart in labels; those that come later are "other".
+const MACHINES_MAX: usize = 100;
+/// Combinations of machine and states that are told apart.
+const WAYS_MAX: usize = 2000;
+/// What stands for what is no longer told apart.
+const OTHER: &str = "other";
+
+/// Keeps the number of series bounded: users define machines and their states.
+#[derive(Default)]
+struct Bounded(Mutex<Seen>);
+
+#[derive(Default)]
+struct Seen {
+    /// From machine over the state left to the states entered.
+    machines: HashMap<String, HashMap<String, HashSet<String>>>,
+    ways: usize,
+}
+
+impl Bounded {
+    /// The labels themselves, or what stands for them: machine, from, to.
+    fn labels<'a>(&self, [machine, from, to]: [&'a str; 3]) -> [&'a str; 3] {
+        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = seen.machines.get(machine);
+        if known
+            .and_then(|it| it.get(from))
+            .is_some_and(|it| it.contains(to))
+        {
+            return [machine, from, to];
+        }
+        if known.is_none() && seen.machines.len() >= MACHINES_MAX {
+            return [OTHER; 3];
+        }
+        let full = seen.ways >= WAYS_MAX;
+        let states = seen.machines.entry(machine.to_owned()).or_default();
+        if full {
+            return [machine, OTHER, OTHER];
+        }
+        states
+            .entry(from.to_owned())
+            .or_default()
+            .insert(to.to_owned());
+        seen.ways += 1;
+        [machine, from, to]
+    }
+}
+
 /// Turns reports into metrics, and a store's failure into a message.
 pub struct Observation {
     metrics: Arc<Metrics>,
     store_failed: mpsc::UnboundedSender<String>,
+    bounded: Bounded,
 }
 
 impl Observation {
@@ -28,6 +77,7 @@ impl Observation {
         Arc::new(Self {
             metrics,
             store_failed,
+            bounded: Bounded::default(),
         })
     }
 
@@ -61,21 +111,66 @@ impl Observation {
             }
             _ => (none, none, none, "other"),
         };
+        self.count_transition(machine, from, to, result);
+    }
+
+    fn count_transition(&self, machine: &str, from: &str, to: &str, result: &str) {
+        let [machine, from, to] = self.bounded.labels([machine, from, to]);
         self.metrics
             .transitions_total
             .with_label_values(&[machine, from, to, result])
             .inc();
     }
 
+    /// What a command did that is counted beside the commands themselves.
+    fn outcome(&self, outcome: &Outcome) {
+        match outcome {
+            Outcome::Committed(results) => {
+                for result in results {
+                    if let OperationResult::Transitioned(t) = result {
+                        let machine = t.instance.machine.as_str();
+                        self.count_transition(machine, t.from.as_str(), t.to.as_str(), "ok");
+                    }
+                }
+            }
+            Outcome::Expired(expired) if expired.fired > 0 => {
+                self.metrics.timers_fired_total.inc_by(expired.fired.into());
+                self.metrics
+                    .timer_lateness_seconds
+                    .observe(expired.late_ms_max as f64 / 1e3);
+            }
+            _ => {}
+        }
+    }
+
+    /// Shows how much of each limit is used, and what grows beside. Walks over the machines: not
+    /// for every log entry.
+    pub fn usage(&self, state: &State) {
+        let m = &self.metrics;
+        for usage in state.usage() {
+            let label = [usage.name];
+            m.quota_used
+                .with_label_values(&label)
+                .set(signed(usage.used));
+            m.quota_limit
+                .with_label_values(&label)
+                .set(signed(usage.limit));
+        }
+        m.timers_pending.set(signed(state.pending_timers() as u64));
+        m.events_oldest_revision.set(signed(state.oldest_event().0));
+    }
+
     fn show_state(&self, state: &State) {
-        let shown = state
-            .instances()
-            .find(|(id, _)| (id.machine.as_str(), id.name()) == SHOWN);
-        let Some((id, instance)) = shown else { return };
+        let Ok(id) = InstanceId::new(SHOWN.0, SHOWN.1) else {
+            return;
+        };
+        let Some(instance) = state.instance(&id) else {
+            return;
+        };
         let Some(definition) = state.definition(&id.machine, instance.version) else {
             return;
         };
-        for name in &definition.states {
+        for name in definition.state_names() {
             let labels = [SHOWN.0, SHOWN.1, name.as_str()];
             let gauge = self.metrics.current_state.with_label_values(&labels);
             gauge.set(i64::from(*name == instance.state));
@@ -144,6 +239,8 @@ impl Observer for Observation {
                 self.metrics.replays_total.inc();
             } else if let Command::Transition(transition) = &request.command {
                 self.transition(transition, reply, state);
+            } else {
+                self.outcome(&reply.outcome);
             }
         }
         self.metrics
@@ -214,5 +311,50 @@ impl ForwardObserver for Observation {
             .forwarded_requests_total
             .with_label_values(&[kind, result])
             .inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_machine::Expired;
+
+    #[test]
+    fn labels_stay_bounded_whatever_users_define() {
+        let bounded = Bounded::default();
+        assert_eq!(bounded.labels(["m", "a", "b"]), ["m", "a", "b"]);
+        for n in 0..2 * WAYS_MAX {
+            bounded.labels(["m", "a", &n.to_string()]);
+        }
+        assert_eq!(bounded.labels(["m", "a", "b"]), ["m", "a", "b"]);
+        assert_eq!(bounded.labels(["m", "a", "new"]), ["m", OTHER, OTHER]);
+        for n in 0..2 * MACHINES_MAX {
+            bounded.labels([&format!("m{n}"), "a", "b"]);
+        }
+        assert_eq!(bounded.labels(["m0", "a", "b"]), ["m0", OTHER, OTHER]);
+        assert_eq!(bounded.labels(["new", "a", "b"]), [OTHER; 3]);
+    }
+
+    #[test]
+    fn timers_and_usage_are_shown() {
+        let metrics = Metrics::new().unwrap();
+        let observation = Observation::new(metrics.clone(), mpsc::unbounded_channel().0);
+        observation.usage(&State::default());
+        let fired = |fired, late_ms_max| {
+            observation.outcome(&Outcome::Expired(Expired { fired, late_ms_max }));
+        };
+        fired(3, 20);
+        fired(0, 0);
+        let text = metrics.encode();
+        for line in [
+            "lockstep_quota_used{quota=\"instances\"} 1",
+            "lockstep_quota_limit{quota=\"definitions\"} 1000",
+            "lockstep_timers_pending 0",
+            "lockstep_events_oldest_revision 1",
+            "lockstep_timers_fired_total 3",
+            "lockstep_timer_lateness_seconds_count 1",
+        ] {
+            assert!(text.contains(line), "{line}");
+        }
     }
 }

@@ -10,6 +10,7 @@ use openraft_rt_tokio::TokioRuntime;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use crate::cluster::{self, ClusterError, PeerHost, Place};
@@ -20,7 +21,7 @@ use crate::consensus::{BatchLimits, Consensus, ConsensusError, Settings};
 use crate::discovery::{self, Discovery, DiscoveryError};
 use crate::observe::Observation;
 use crate::service::peers::GrpcPeers;
-use crate::service::{MemberStatus, Phase, Router, Service};
+use crate::service::{MemberStatus, Phase, Router, Service, keep_house};
 use crate::store::{DiskStore, IdentityFile, StoreError, StoreOptions};
 use crate::telemetry::{Metrics, Report};
 use crate::{api, telemetry};
@@ -33,6 +34,7 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(5);
 const READY_EVERY: Duration = Duration::from_secs(1);
 const READY_PATIENCE: Duration = Duration::from_secs(1);
+const USAGE_EVERY: Duration = Duration::from_secs(1);
 const DISK_SIZE_EVERY: Duration = Duration::from_secs(10);
 
 /// Why a node ended other than because it was told to.
@@ -112,10 +114,15 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         Arc::new(|| SessionId(rand::random())),
         observation.clone(),
     );
-    let service = Arc::new(Service::new(router, place.tag(), member_status(&place)));
+    let service = Arc::new(Service::new(
+        router.clone(),
+        place.tag(),
+        member_status(&place),
+    ));
 
     let (stop, stopping) = watch::channel(false);
     let started = Instant::now();
+    let draining = CancellationToken::new();
     let mut http_server = {
         let state = api::http::HttpState {
             service: service.clone(),
@@ -123,12 +130,16 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             report: report.clone(),
             limits: (&config.http).into(),
             started,
+            draining: draining.clone(),
         };
-        let (router, limits, stopping) = (
-            api::http::router(state),
-            config.http.clone(),
-            stopped(stopping.clone()),
-        );
+        let (router, limits) = (api::http::router(state), config.http.clone());
+        let stopping = {
+            let stopping = stopped(stopping.clone());
+            async move {
+                stopping.await;
+                draining.cancel();
+            }
+        };
         tokio::spawn(async move { api::http::serve(http, router, &limits, stopping).await })
     };
     let public = {
@@ -175,7 +186,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         config.discovery.expect,
         service.clone(),
     ));
+    let house = tokio::spawn(keep_house(router, config.limits));
     let disk_size = tokio::spawn(watch_disk_size(store.clone(), metrics.clone()));
+    let usage = tokio::spawn(watch_usage(consensus.clone(), observation.clone()));
     let mut core = {
         let (consensus, observation) = (consensus.clone(), observation.clone());
         tokio::spawn(async move {
@@ -220,7 +233,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     };
 
     findable.abort();
+    house.abort();
     disk_size.abort();
+    usage.abort();
     readiness.abort();
     if outcome.is_ok() {
         leave(&service, &consensus, &discovery).await;
@@ -368,6 +383,16 @@ async fn watch_disk_size(store: DiskStore, metrics: Arc<Metrics>) {
                 .set(i64::try_from(bytes).unwrap_or(i64::MAX));
         }
         tokio::time::sleep(DISK_SIZE_EVERY).await;
+    }
+}
+
+async fn watch_usage(consensus: Consensus<TokioRuntime, DiskStore>, observation: Arc<Observation>) {
+    loop {
+        // A clone is cheap, and holds nobody up while it is looked through.
+        let state = consensus.state().read().state.clone();
+        observation.usage(&state);
+        drop(state);
+        tokio::time::sleep(USAGE_EVERY).await;
     }
 }
 

@@ -20,6 +20,8 @@ pub mod raft {
 }
 
 mod batch;
+mod command;
+mod definition;
 mod public;
 
 pub use batch::{decode_batch, decode_outcome, encode_batch, encode_outcome};

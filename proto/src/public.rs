@@ -1,7 +1,7 @@
 //! The public messages to and from the state machine's own types.
 
 use lockstep_machine::{
-    EventName, IdempotencyKey, Outcome, Rejection, Reply, Revision, StateName, Transition,
+    EventName, IdempotencyKey, Metadata, Outcome, Rejection, Reply, Revision, StateName, Transition,
     Transitioned, Trigger,
 };
 
@@ -38,6 +38,7 @@ impl TryFrom<v1::TransitionRequest> for (Transition, Option<IdempotencyKey>) {
                 .map(|state| parsed("expect_state", StateName::new(state)))
                 .transpose()?,
             expect_revision: expect_revision.map(Revision),
+            metadata: Metadata::default(),
         };
         let key = idempotency_key
             .map(|key| parsed("idempotency_key", IdempotencyKey::new(key)))
@@ -97,7 +98,7 @@ impl From<&Rejection> for v1::Rejected {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::{InstanceId, MachineName, Timestamp, Version};
+    use lockstep_machine::{GlobalRevision, InstanceId, MachineName, Timestamp, Version};
 
     type Parsed = (Transition, Option<IdempotencyKey>);
 
@@ -119,6 +120,7 @@ mod tests {
         let reply = Reply {
             outcome: Outcome::Rejected(rejection),
             replayed: false,
+            revision: GlobalRevision(1),
         };
         match v1::TransitionResponse::from(reply).outcome {
             Some(v1::transition_response::Outcome::Rejected(rejected)) => rejected,
@@ -134,6 +136,7 @@ mod tests {
             trigger: Trigger::To(state("paid")),
             expect_state: Some(state("open")),
             expect_revision: Some(Revision(3)),
+            metadata: Metadata::default(),
         };
         assert_eq!(
             (transition, key),
@@ -200,6 +203,7 @@ mod tests {
                 at: Timestamp(99),
             }),
             replayed: true,
+            revision: GlobalRevision(1),
         };
         let expected = v1::TransitionResponse {
             outcome: Some(v1::transition_response::Outcome::Transitioned(

@@ -62,10 +62,14 @@ impl Api {
         Self { client, address }
     }
 
+    /// Where `path_and_query` is.
+    pub fn url(&self, path_and_query: &str) -> String {
+        format!("http://{}{path_and_query}", self.address)
+    }
+
     /// A request for `path_and_query`, to be completed.
     pub fn request(&self, method: reqwest::Method, path_and_query: &str) -> RequestBuilder {
-        self.client
-            .request(method, format!("http://{}{path_and_query}", self.address))
+        self.client.request(method, self.url(path_and_query))
     }
 
     /// GETs `path_and_query`.

@@ -10,6 +10,7 @@
 //! | [`dev`] | `lockstepd dev`, as a person in a terminal sees it |
 //! | [`http`] | the HTTP interface as a user sees it |
 //! | [`traffic`] | writers that remember what was acknowledged to them |
+//! | [`watcher`] | a watcher that goes on elsewhere when its node fails |
 //! | [`wait`] | waiting for a condition, with a deadline |
 //! | [`consul`] | a real Consul agent |
 //! | [`relay`] | stands between one node and its Consul agent |
@@ -36,3 +37,4 @@ pub mod program;
 pub mod relay;
 pub mod traffic;
 pub mod wait;
+pub mod watcher;

@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lockstep_machine::{Limits, METADATA_BYTES_CEILING};
+
 use super::shape::{self, Raw};
 use super::{Consul, Grpc, Http, Log, LogFormat, Raft, StaticPeer, Storage};
 
@@ -63,6 +65,7 @@ pub(super) struct Draft {
     pub(super) consul: Consul,
     pub(super) raft: Raft,
     pub(super) storage: Storage,
+    pub(super) limits: Limits,
     pub(super) log: Log,
 }
 
@@ -80,6 +83,7 @@ impl Default for Draft {
                 header_timeout: Duration::ZERO,
                 request_timeout: Duration::ZERO,
                 concurrency_max: 0,
+                watchers_max: 0,
                 drain_timeout: Duration::ZERO,
             },
             http_advertise: None,
@@ -118,6 +122,7 @@ impl Default for Draft {
                 log_cache_bytes: 0,
                 reserve_bytes: 0,
             },
+            limits: Limits::default(),
             log: Log {
                 format: LogFormat::Text,
                 filter: String::new(),
@@ -239,6 +244,11 @@ pub static KEYS: &[Key] = &[
         "http.concurrency_max", "LOCKSTEP_HTTP_CONCURRENCY_MAX", "http-concurrency-max", Is("4096"),
         http.concurrency_max: count(1, 1_000_000),
         "Requests served at once; more get 503."
+    ),
+    key!(
+        "http.watchers_max", "LOCKSTEP_HTTP_WATCHERS_MAX", "http-watchers-max", Is("10000"),
+        http.watchers_max: count(1, 1_000_000),
+        "Watches served at once; more get 429."
     ),
     key!(
         "http.drain_timeout", "LOCKSTEP_HTTP_DRAIN_TIMEOUT", "http-drain-timeout", Is("5s"),
@@ -374,6 +384,91 @@ pub static KEYS: &[Key] = &[
         "storage.reserve_bytes", "LOCKSTEP_STORAGE_RESERVE_BYTES", "storage-reserve-bytes", Is("16MiB"),
         storage.reserve_bytes: bytes(MIB, 1024 * GIB),
         "A file held back, given up when the disk is full."
+    ),
+    key!(
+        "limits.definitions_max", "LOCKSTEP_LIMITS_DEFINITIONS_MAX", "limits-definitions-max", Is("1000"),
+        limits.definitions_max: count(1, 1_000_000),
+        "Machines that may be defined."
+    ),
+    key!(
+        "limits.versions_max", "LOCKSTEP_LIMITS_VERSIONS_MAX", "limits-versions-max", Is("1000"),
+        limits.versions_max: count(1, 1_000_000),
+        "Versions one machine may have."
+    ),
+    key!(
+        "limits.states_max", "LOCKSTEP_LIMITS_STATES_MAX", "limits-states-max", Is("256"),
+        limits.states_max: count(1, 65_536),
+        "States a definition may have."
+    ),
+    key!(
+        "limits.transitions_max", "LOCKSTEP_LIMITS_TRANSITIONS_MAX", "limits-transitions-max", Is("4096"),
+        limits.transitions_max: count(1, 1_000_000),
+        "Transitions a definition may have."
+    ),
+    key!(
+        "limits.document_bytes_max", "LOCKSTEP_LIMITS_DOCUMENT_BYTES_MAX", "limits-document-bytes-max", Is("256KiB"),
+        limits.document_bytes_max: bytes(KIB, 4 * MIB),
+        "Size of a stored definition."
+    ),
+    key!(
+        "limits.instances_max", "LOCKSTEP_LIMITS_INSTANCES_MAX", "limits-instances-max", Is("10000000"),
+        limits.instances_max: count(1, 1_000_000_000),
+        "Instances there may be, of all machines."
+    ),
+    key!(
+        "limits.metadata_entries_max", "LOCKSTEP_LIMITS_METADATA_ENTRIES_MAX", "limits-metadata-entries-max", Is("64"),
+        limits.metadata_entries_max: count(0, 1024),
+        "Metadata entries of one request or instance."
+    ),
+    key!(
+        "limits.metadata_bytes_max", "LOCKSTEP_LIMITS_METADATA_BYTES_MAX", "limits-metadata-bytes-max", Is("4KiB"),
+        limits.metadata_bytes_max: bytes(0, METADATA_BYTES_CEILING as u64),
+        "Metadata bytes of one request or instance."
+    ),
+    key!(
+        "limits.history_entries_max", "LOCKSTEP_LIMITS_HISTORY_ENTRIES_MAX", "limits-history-entries-max", Is("32"),
+        limits.history_entries_max: count(0, 100_000),
+        "Changes that an instance remembers."
+    ),
+    key!(
+        "limits.history_bytes_max", "LOCKSTEP_LIMITS_HISTORY_BYTES_MAX", "limits-history-bytes-max", Is("16KiB"),
+        limits.history_bytes_max: bytes(0, 64 * MIB),
+        "Bytes that an instance's history may take."
+    ),
+    key!(
+        "limits.operations_max", "LOCKSTEP_LIMITS_OPERATIONS_MAX", "limits-operations-max", Is("128"),
+        limits.operations_max: count(1, 10_000),
+        "Operations of one transaction."
+    ),
+    key!(
+        "limits.events_max", "LOCKSTEP_LIMITS_EVENTS_MAX", "limits-events-max", Is("262144"),
+        limits.events_max: count(1, 100_000_000),
+        "Recent events kept for watchers."
+    ),
+    key!(
+        "limits.event_bytes_max", "LOCKSTEP_LIMITS_EVENT_BYTES_MAX", "limits-event-bytes-max", Is("64MiB"),
+        limits.event_bytes_max: bytes(KIB, 64 * GIB),
+        "Bytes that the recent events may take."
+    ),
+    key!(
+        "limits.keys_max", "LOCKSTEP_LIMITS_KEYS_MAX", "limits-keys-max", Is("100000"),
+        limits.keys_max: count(0, 100_000_000),
+        "Callers' idempotency keys remembered."
+    ),
+    key!(
+        "limits.key_bytes_max", "LOCKSTEP_LIMITS_KEY_BYTES_MAX", "limits-key-bytes-max", Is("64MiB"),
+        limits.key_bytes_max: bytes(0, 64 * GIB),
+        "Bytes that keys and their outcomes may take."
+    ),
+    key!(
+        "limits.key_retention", "LOCKSTEP_LIMITS_KEY_RETENTION", "limits-key-retention", Is("1day"),
+        limits.key_retention_ms: millis(ms(1000), minutes(60 * 24 * 365)),
+        "How long a caller's idempotency key is remembered."
+    ),
+    key!(
+        "limits.sessions_max", "LOCKSTEP_LIMITS_SESSIONS_MAX", "limits-sessions-max", Is("1024"),
+        limits.sessions_max: count(1, 1_000_000),
+        "Runs of node processes whose requests are told apart."
     ),
     key!(
         "log.format", "LOCKSTEP_LOG_FORMAT", "log-format", Is("text"),

@@ -306,6 +306,7 @@ fn config(draft: &Draft) -> Option<Config> {
         },
         raft: draft.raft.clone(),
         storage: draft.storage.clone(),
+        limits: draft.limits,
         log: draft.log.clone(),
     })
 }

@@ -317,6 +317,20 @@ pub(super) mod duration {
     }
 }
 
+/// A duration kept as whole milliseconds, as the replicated state has it.
+pub(super) mod millis {
+    use super::*;
+    use std::time::Duration;
+    pub(crate) const EXPECTS: &str = duration::EXPECTS;
+    pub(crate) fn read(raw: &Raw, min: Duration, max: Duration) -> Result<u64, String> {
+        let value = duration::read(raw, min, max)?;
+        u64::try_from(value.as_millis()).map_err(|_| "too long".into())
+    }
+    pub(crate) fn show(value: &u64) -> String {
+        duration::show(&Duration::from_millis(*value))
+    }
+}
+
 /// Several texts.
 pub(super) mod list {
     use super::*;

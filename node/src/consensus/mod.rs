@@ -21,5 +21,5 @@ mod wire;
 
 pub use batcher::{BatchLimits, ProposeError, ProposeResult};
 pub use node::{Consensus, ConsensusError, ReadPoint, Role, Settings, Standing};
-pub use state_machine::{Applied, Observer, Silent};
+pub use state_machine::{Applied, Observer, SharedState, Silent};
 pub use types::{Member, NodeId, Runtime, Types};

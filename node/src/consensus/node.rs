@@ -167,6 +167,7 @@ pub struct Consensus<RT: Runtime, S: Storage> {
     shared: SharedState,
     proposals: Batcher<Request, Reply>,
     reads: Batcher<Confirm, ReadPoint>,
+    clock: Clock,
     pub(crate) observer: Arc<dyn Observer>,
 }
 
@@ -178,6 +179,7 @@ impl<RT: Runtime, S: Storage> Clone for Consensus<RT, S> {
             shared: self.shared.clone(),
             proposals: self.proposals.clone(),
             reads: self.reads.clone(),
+            clock: self.clock.clone(),
             observer: self.observer.clone(),
         }
     }
@@ -207,7 +209,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
                 reason: e.to_string(),
             })?;
         let proposals = {
-            let (raft, observer) = (raft.clone(), observer.clone());
+            let (raft, observer, clock) = (raft.clone(), observer.clone(), clock.clone());
             Batcher::start::<RT, _, _>(settings.batch, move |requests| {
                 append(raft.clone(), clock.clone(), observer.clone(), requests)
             })
@@ -222,6 +224,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             shared,
             proposals,
             reads,
+            clock,
             observer,
         })
     }
@@ -281,6 +284,11 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
                 reason: e.to_string(),
             }),
         }
+    }
+
+    /// This node's clock now, as it would stamp a proposal.
+    pub fn now(&self) -> Timestamp {
+        (self.clock)()
     }
 
     /// The applied state.

@@ -312,6 +312,7 @@ fn result_out(result: ProposeResult) -> pb::ProposeResult {
         Ok(reply) => Out::Reply(pb::Reply {
             outcome: encode_outcome(&reply.outcome),
             replayed: reply.replayed,
+            revision: reply.revision.0,
         }),
         Err(ProposeError::NotLeader { leader }) => failure(Kind::NotLeader, leader),
         Err(ProposeError::Unknown) => failure(Kind::Unknown, None),

@@ -11,6 +11,7 @@ use lockstep_proto::{decode_batch, raft as pb};
 use openraft::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, Instant as _, OptionalSend};
+use tokio::sync::watch;
 
 use super::types::{
     LogId, Member, Payload, Replies, Runtime, SnapshotMeta, StoredMembership, Types,
@@ -70,17 +71,47 @@ impl Applied {
 
 /// The state shared between the worker that applies and those who read.
 #[derive(Clone, Default)]
-pub struct SharedState(Arc<RwLock<Applied>>);
+pub struct SharedState(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    applied: RwLock<Applied>,
+    /// The last log index applied, for those who wait for a change.
+    changes: watch::Sender<u64>,
+}
 
 impl SharedState {
     /// Looks at the state. Never hold the guard across an await.
     pub fn read(&self) -> RwLockReadGuard<'_, Applied> {
         // A writer cannot panic half way: the process aborts on any panic.
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.0
+            .applied
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Follows the last log index applied here.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.0.changes.subscribe()
+    }
+
+    /// Changes the state as an entry would.
+    #[cfg(test)]
+    pub(crate) fn change_for_test(&self, change: impl FnOnce(&mut State)) {
+        self.write(|applied| change(&mut applied.state));
     }
 
     fn write<T>(&self, change: impl FnOnce(&mut Applied) -> T) -> T {
-        change(&mut self.0.write().unwrap_or_else(PoisonError::into_inner))
+        let (result, index) = {
+            let mut applied = self
+                .0
+                .applied
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            (change(&mut applied), applied.index())
+        };
+        self.0.changes.send_replace(index);
+        result
     }
 }
 

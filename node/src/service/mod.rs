@@ -1,23 +1,28 @@
-//! The use cases: propose, read, administer. The only thing the edges call.
+//! The use cases: propose, read, watch, administer. The only thing the edges call.
 
+mod housekeeping;
 pub mod peers;
 pub mod router;
 mod sequencer;
+mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use lockstep_machine::{
-    Command, IdempotencyKey, Instance, InstanceId, Reply, StateName, Transition,
+    Command, EventCursor, EventFilter, GlobalRevision, IdempotencyKey, Instance, InstanceId, Reply,
+    State, StateName, Transition,
 };
 
 pub use crate::consensus::Role;
 use crate::consensus::network::ClusterTag;
-use crate::consensus::{Applied, Runtime, Standing};
+use crate::consensus::{Runtime, SharedState, Standing};
 use crate::store::Storage;
+pub use housekeeping::keep_house;
 pub use router::{ForwardObserver, Peers, Router};
+pub use watch::{Watch, WatchEnded, Watched};
 
 /// How fresh a read must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,6 +52,16 @@ pub enum ServiceError {
     /// Too many requests are waiting. Nothing was executed.
     #[error("too many requests are waiting; nothing was executed; try again in a moment")]
     Overloaded,
+    /// This node did not get to the revision that the caller asked for in time.
+    #[error("this node is at revision {reached}, not yet at {asked}; waited {} ms", waited.as_millis())]
+    Behind {
+        /// What the caller asked for.
+        asked: GlobalRevision,
+        /// Where this node is.
+        reached: GlobalRevision,
+        /// How long was waited.
+        waited: Duration,
+    },
     /// The node is stopping or has not caught up with its own past yet. Nothing was executed.
     #[error("this node is not ready: {reason}")]
     NotReady {
@@ -62,6 +77,7 @@ impl ServiceError {
             ServiceError::Unavailable { .. } => "unavailable",
             ServiceError::OutcomeUnknown { .. } => "outcome_unknown",
             ServiceError::Overloaded => "overloaded",
+            ServiceError::Behind { .. } => "behind",
             ServiceError::NotReady { .. } => "not_ready",
         }
     }
@@ -71,6 +87,7 @@ impl ServiceError {
         match self {
             ServiceError::OutcomeUnknown { .. } => None,
             ServiceError::Overloaded => Some(Duration::from_millis(100)),
+            ServiceError::Behind { .. } => Some(Duration::from_millis(100)),
             ServiceError::Unavailable { .. } | ServiceError::NotReady { .. } => {
                 Some(Duration::from_secs(1))
             }
@@ -95,6 +112,25 @@ pub struct ReadReply {
     /// The instance, if there is one.
     pub view: Option<InstanceView>,
     /// The last log index this node had applied.
+    pub applied_index: u64,
+}
+
+/// How a read wants the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Freshness {
+    /// How fresh it must be.
+    pub consistency: Consistency,
+    /// At this revision of the cluster or later: what a write's answer named, to read one's own
+    /// writes on any node.
+    pub min_revision: Option<GlobalRevision>,
+}
+
+/// The state at one moment. Cheap: it shares its structure with the state that goes on.
+#[derive(Debug, Clone)]
+pub struct View {
+    /// The state.
+    pub state: State,
+    /// The last log index applied to it.
     pub applied_index: u64,
 }
 
@@ -179,7 +215,7 @@ trait Core: Send + Sync + 'static {
     ) -> Result<ReadReply, ServiceError>;
     async fn confirm(&self, patience: Duration) -> Result<(), ServiceError>;
     fn standing(&self) -> Standing;
-    fn snapshot_of_state(&self) -> Applied;
+    fn shared(&self) -> &SharedState;
 }
 
 #[async_trait]
@@ -210,8 +246,8 @@ impl<RT: Runtime, S: Storage> Core for Router<RT, S> {
         self.consensus().standing()
     }
 
-    fn snapshot_of_state(&self) -> Applied {
-        self.consensus().state().read().clone()
+    fn shared(&self) -> &SharedState {
+        self.consensus().state()
     }
 }
 
@@ -247,8 +283,87 @@ impl Service {
         }
     }
 
-    /// Moves an instance, from whichever node this is: forwards to the leader, retries on a new one,
-    /// executes at most once.
+    /// Executes a command, from whichever node this is: forwards to the leader, retries on a new
+    /// one, executes at most once.
+    pub async fn execute(
+        &self,
+        command: Command,
+        key: Option<IdempotencyKey>,
+        deadline: Duration,
+    ) -> Result<Reply, ServiceError> {
+        self.core.submit(command, key, deadline).await
+    }
+
+    /// The state, as fresh as asked for. A stale read is refused until the node is where it was
+    /// before it stopped.
+    pub async fn view(
+        &self,
+        freshness: Freshness,
+        deadline: Duration,
+    ) -> Result<View, ServiceError> {
+        let began = Instant::now();
+        match freshness.consistency {
+            Consistency::Linearizable => self.core.confirm(deadline).await?,
+            Consistency::Stale if self.recovering() => return Err(Self::not_recovered()),
+            Consistency::Stale => {}
+        }
+        if let Some(asked) = freshness.min_revision {
+            self.reached(asked, began, deadline).await?;
+        }
+        let applied = self.core.shared().read();
+        Ok(View {
+            state: applied.state.clone(),
+            applied_index: applied.index(),
+        })
+    }
+
+    /// Waits until this node has applied a revision.
+    async fn reached(
+        &self,
+        asked: GlobalRevision,
+        began: Instant,
+        deadline: Duration,
+    ) -> Result<(), ServiceError> {
+        let mut changes = self.core.shared().changes();
+        loop {
+            changes.borrow_and_update();
+            let reached = self.core.shared().read().state.revision();
+            if reached >= asked {
+                return Ok(());
+            }
+            let left = deadline.saturating_sub(began.elapsed());
+            if !matches!(
+                tokio::time::timeout(left, changes.changed()).await,
+                Ok(Ok(()))
+            ) {
+                return Err(ServiceError::Behind {
+                    asked,
+                    reached,
+                    waited: began.elapsed(),
+                });
+            }
+        }
+    }
+
+    /// Follows the events behind `from`; without it, what happens from now on. `from` may lie ahead
+    /// of what this node has applied, so that a watch can be resumed on any node.
+    pub async fn watch(
+        &self,
+        from: Option<EventCursor>,
+        filter: EventFilter,
+        deadline: Duration,
+    ) -> Result<Watch, ServiceError> {
+        let cursor = match from {
+            Some(cursor) => cursor,
+            None => {
+                self.core.confirm(deadline).await?;
+                EventCursor::after(self.core.shared().read().state.revision())
+            }
+        };
+        Ok(Watch::new(self.core.shared().clone(), cursor, filter))
+    }
+
+    /// Moves an instance: [`execute`](Self::execute) for the most frequent command.
     pub async fn transition(
         &self,
         transition: Transition,
@@ -310,7 +425,7 @@ impl Service {
 
     /// The hash over the whole state, with the log index it was taken at. Off the runtime's threads.
     pub async fn state_hash(&self) -> (u64, String) {
-        let applied = self.core.snapshot_of_state();
+        let applied = self.core.shared().read().clone();
         let index = applied.index();
         let hash = tokio::task::spawn_blocking(move || applied.state.hash().to_string()).await;
         // The task is never cancelled, and a panic ends the process.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep_machine::{Reply, Request};
+use lockstep_machine::{GlobalRevision, Reply, Request};
 use lockstep_proto::raft as pb;
 use lockstep_proto::raft::peer_client::PeerClient;
 use lockstep_proto::{Malformed, decode_outcome};
@@ -115,6 +115,7 @@ fn result_in(result: pb::ProposeResult) -> Result<ProposeResult, Malformed> {
             In::Reply(reply) => Ok(Reply {
                 outcome: decode_outcome(&reply.outcome)?,
                 replayed: reply.replayed,
+                revision: GlobalRevision(reply.revision),
             }),
             In::Failure(failure) => Err(match failure.kind() {
                 Kind::NotLeader => ProposeError::NotLeader {

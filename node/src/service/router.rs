@@ -51,7 +51,7 @@ pub trait ForwardObserver: Send + Sync + 'static {
     fn forwarded(&self, kind: &'static str, result: &'static str);
 }
 
-/// Routes requests to the leader.
+/// Routes requests to the leader. Cheap to clone.
 pub struct Router<RT: Runtime, S: Storage> {
     consensus: Consensus<RT, S>,
     forward: Batcher<Request, Reply>,
@@ -59,6 +59,19 @@ pub struct Router<RT: Runtime, S: Storage> {
     sequencer: Sequencer,
     draw_session: Arc<dyn Fn() -> SessionId + Send + Sync>,
     observer: Arc<dyn ForwardObserver>,
+}
+
+impl<RT: Runtime, S: Storage> Clone for Router<RT, S> {
+    fn clone(&self) -> Self {
+        Self {
+            consensus: self.consensus.clone(),
+            forward: self.forward.clone(),
+            forward_reads: self.forward_reads.clone(),
+            sequencer: self.sequencer.clone(),
+            draw_session: self.draw_session.clone(),
+            observer: self.observer.clone(),
+        }
+    }
 }
 
 impl<RT: Runtime, S: Storage> Router<RT, S> {

@@ -21,6 +21,10 @@ const WAIT_SECONDS: &[f64] = &[
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
     2.5,
 ];
+/// How late a timeout is: 1 ms to a minute, which an outage takes.
+const LATE_SECONDS: &[f64] = &[
+    0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0,
+];
 /// A whole request: 100 µs to 10 s.
 const REQUEST_SECONDS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -162,6 +166,15 @@ metrics! {
     /// Size of the current snapshot in bytes; 0 for none.
     snapshot_size_bytes: IntGauge;
 
+    /// Watches open on this node.
+    watchers: IntGauge;
+    /// Timeouts that are pending.
+    timers_pending: IntGauge;
+    /// The oldest revision of which every event is still kept for watchers.
+    events_oldest_revision: IntGauge;
+
+    /// Timeouts that fired, as applied here.
+    timers_fired_total: IntCounter;
     /// How often this node saw another leader take over.
     leader_changes_total: IntCounter;
     /// Log entries that this node proposed and that were committed.
@@ -186,6 +199,10 @@ metrics! {
 
     /// 1 for the state an instance is in, 0 for those it was in before.
     current_state: IntGaugeVec["machine", "instance", "state"];
+    /// How much of a limit is used, by what it limits.
+    quota_used: IntGaugeVec["quota"];
+    /// The limit itself, by what it limits.
+    quota_limit: IntGaugeVec["quota"];
     /// Log entries that a follower is known to be behind; only a leader reports it.
     replication_lag_entries: IntGaugeVec["peer"];
     /// Always 1; the labels say what is running.
@@ -197,6 +214,8 @@ metrics! {
     flush_batch_operations: Histogram in COUNT;
     /// Time it took to build a snapshot.
     snapshot_build_seconds: Histogram in LONG_SECONDS;
+    /// How late the latest of the timeouts that fired together was, in cluster time.
+    timer_lateness_seconds: Histogram in LATE_SECONDS;
     /// Requests carried by one log entry.
     batch_requests: Histogram in COUNT;
     /// Time it took to apply one log entry.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockstep_machine::{
-    Command, IdempotencyKey, InstanceId, Outcome, Revision, StateName, Transition, Trigger,
+    Command, IdempotencyKey, InstanceId, Metadata, Outcome, Revision, StateName, Transition, Trigger,
 };
 
 use super::chance::{nap, one_of, sleep_ms, up_to};
@@ -65,6 +65,7 @@ async fn write(
         trigger: Trigger::To(StateName::new(to).expect("the literal is valid")),
         expect_state: None,
         expect_revision: expected.map(Revision),
+        metadata: Metadata::default(),
     });
     let told = oracle.told();
     let mut first = None;

@@ -29,7 +29,9 @@ pub(super) fn coded(code: Code, stable: &'static str, message: impl ToString) ->
 /// What the service could not do.
 pub(super) fn unanswered(error: &ServiceError) -> Status {
     let code = match error {
-        ServiceError::Unavailable { .. } | ServiceError::NotReady { .. } => Code::Unavailable,
+        ServiceError::Unavailable { .. }
+        | ServiceError::NotReady { .. }
+        | ServiceError::Behind { .. } => Code::Unavailable,
         ServiceError::OutcomeUnknown { .. } => Code::DeadlineExceeded,
         ServiceError::Overloaded => Code::ResourceExhausted,
     };

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Edge;
 use super::input::Parameters;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemBody};
 use crate::service::{MemberStatus, Status};
 use crate::telemetry::build;
 
@@ -19,7 +19,7 @@ use crate::telemetry::build;
 const READY_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Node ids are 63 bits wide, more than a JSON number is safe for: they are text.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct MemberBody {
     id: String,
     name: String,
@@ -30,7 +30,7 @@ struct MemberBody {
 }
 
 /// The answer of `/v1/cluster`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct StatusBody {
     cluster_id: String,
     node: MemberBody,
@@ -52,7 +52,7 @@ pub(super) struct StatusBody {
     state_hash: Option<StateHashBody>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, utoipa::ToSchema)]
 struct StateHashBody {
     /// The log index the hash was taken at.
     applied_index: u64,
@@ -61,6 +61,10 @@ struct StateHashBody {
 }
 
 /// `GET /v1/cluster?state_hash=true|false`.
+#[utoipa::path(get, path = "/v1/cluster", tag = "cluster", params(("state_hash" = Option<bool>, Query, description = "Add the hash over the whole state")), responses(
+    (status = 200, body = StatusBody, description = "The cluster as this node sees it"),
+    (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+))]
 pub(super) async fn status(
     State(edge): State<Arc<Edge>>,
     uri: Uri,
@@ -101,6 +105,10 @@ async fn hash(edge: &Edge) -> Result<StateHashBody, Problem> {
 }
 
 /// `GET /readyz`.
+#[utoipa::path(get, path = "/readyz", tag = "node", responses(
+    (status = 200, body = Object, description = "It can serve linearizable reads now"),
+    (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+))]
 pub(super) async fn ready(State(edge): State<Arc<Edge>>) -> Result<Json<Value>, Problem> {
     edge.service.ready(READY_DEADLINE).await?;
     Ok(Json(json!({ "status": "ready" })))

@@ -1,17 +1,23 @@
 //! What comes in: query parameters, headers and JSON bodies, read strictly.
 
+use std::str::FromStr;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::Query;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Query};
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderMap, StatusCode, Uri};
+use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use lockstep_machine::IdempotencyKey;
+use lockstep_machine::{
+    GlobalRevision, IdempotencyKey, InstanceId, InvalidName, MachineName, Version,
+};
 use serde::de::DeserializeOwned;
 use serde_json::error::Category;
 
 use super::problem::Problem;
+use crate::service::{Consistency, Freshness};
 
 /// The query's parameters: each known, each at most once.
 #[derive(Debug)]
@@ -25,12 +31,13 @@ impl Parameters {
         for (position, (name, _)) in pairs.iter().enumerate() {
             if !known.contains(&name.as_str()) {
                 let name: String = name.chars().take(80).collect();
+                let hint = hint(&name, known.iter().copied());
                 let known = if known.is_empty() {
                     "there are none here".to_owned()
                 } else {
                     known.join(", ")
                 };
-                let detail = format!("unknown parameter {name:?}; known: {known}");
+                let detail = format!("unknown parameter {name:?}{hint}; known: {known}");
                 return Err(Problem::bad_request("unknown_parameter", detail));
             }
             if pairs[..position].iter().any(|(earlier, _)| earlier == name) {
@@ -72,6 +79,91 @@ impl Parameters {
     }
 }
 
+impl Parameters {
+    /// A parameter that is a whole number from `min` to `max`.
+    pub(super) fn number(
+        &self,
+        name: &'static str,
+        min: u64,
+        max: u64,
+    ) -> Result<Option<u64>, Problem> {
+        let Some(text) = self.get(name) else {
+            return Ok(None);
+        };
+        match text.parse::<u64>() {
+            Ok(number) if (min..=max).contains(&number) => Ok(Some(number)),
+            _ => {
+                let detail =
+                    format!("parameter {name:?} must be a whole number from {min} to {max}");
+                Err(Problem::bad_request("invalid_parameter", detail))
+            }
+        }
+    }
+
+    /// A parameter that is a name of some kind.
+    pub(super) fn name<T: FromStr<Err = InvalidName>>(
+        &self,
+        name: &str,
+    ) -> Result<Option<T>, Problem> {
+        Ok(self.get(name).map(T::from_str).transpose()?)
+    }
+
+    /// The parameter `version`.
+    pub(super) fn version(&self) -> Result<Option<Version>, Problem> {
+        let version = self.number("version", 1, u32::MAX.into())?;
+        Ok(version.and_then(|it| u32::try_from(it).ok()).map(Version))
+    }
+
+    /// The parameters `consistency` and `min_revision`.
+    pub(super) fn freshness(&self) -> Result<Freshness, Problem> {
+        let consistency = match self.get("consistency") {
+            None | Some("linearizable") => Consistency::Linearizable,
+            Some("stale") => Consistency::Stale,
+            Some(_) => {
+                let detail = "parameter \"consistency\" must be linearizable or stale";
+                return Err(Problem::bad_request("invalid_parameter", detail));
+            }
+        };
+        let min_revision = self.number("min_revision", 0, u64::MAX)?;
+        Ok(Freshness {
+            consistency,
+            min_revision: min_revision.map(GlobalRevision),
+        })
+    }
+}
+
+/// `; did you mean ...?` where a known name is near.
+fn hint<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> String {
+    known
+        .map(|known| (strsim::damerau_levenshtein(wrong, known), known))
+        .filter(|(distance, known)| *distance <= 2.max(known.len() / 3))
+        .min()
+        .map_or_else(String::new, |(_, known)| {
+            format!("; did you mean {known:?}?")
+        })
+}
+
+/// The machine that a path names.
+pub(super) fn machine(path: Result<Path<String>, PathRejection>) -> Result<MachineName, Problem> {
+    let Path(machine) = path.map_err(invalid_path)?;
+    Ok(MachineName::new(machine)?)
+}
+
+/// The instance that a path names.
+pub(super) fn instance(path: IdPath) -> Result<InstanceId, Problem> {
+    let Path((machine, instance)) = path.map_err(invalid_path)?;
+    Ok(InstanceId::new(machine, instance)?)
+}
+
+/// The two names of an instance's path.
+pub(super) type IdPath = Result<Path<(String, String)>, PathRejection>;
+/// The name of a machine's path.
+pub(super) type MachinePath = Result<Path<String>, PathRejection>;
+
+fn invalid_path(error: PathRejection) -> Problem {
+    Problem::bad_request("invalid_path", error.body_text())
+}
+
 /// The caller's own key, from the header `Idempotency-Key`.
 pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyKey>, Problem> {
     let mut values = headers.get_all("idempotency-key").iter();
@@ -98,27 +190,39 @@ pub(super) async fn json<T: DeserializeOwned>(
     patience: Duration,
 ) -> Result<T, Problem> {
     if !is_json(headers) {
-        let detail = "the body must be JSON, with Content-Type: application/json";
-        return Err(Problem::new(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "unsupported_media_type",
-            detail,
+        return Err(unsupported(
+            "the body must be JSON, with Content-Type: application/json",
         ));
     }
-    let collected =
-        match tokio::time::timeout(patience, Limited::new(body, bytes_max).collect()).await {
-            Ok(collected) => collected,
-            Err(_) => {
-                let detail = format!("the body did not arrive within {} ms", patience.as_millis());
-                return Err(Problem::new(
-                    StatusCode::REQUEST_TIMEOUT,
-                    "request_timeout",
-                    detail,
-                ));
-            }
-        };
+    parse(&collect(body, bytes_max, patience).await?)
+}
+
+/// The content type is none that the route reads.
+pub(super) fn unsupported(detail: &str) -> Problem {
+    Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "unsupported_media_type",
+        detail,
+    )
+}
+
+/// Reads a whole body of at most `bytes_max` bytes that arrives within `patience`.
+pub(super) async fn collect(
+    body: Body,
+    bytes_max: usize,
+    patience: Duration,
+) -> Result<Bytes, Problem> {
+    let collecting = Limited::new(body, bytes_max).collect();
+    let Ok(collected) = tokio::time::timeout(patience, collecting).await else {
+        let detail = format!("the body did not arrive within {} ms", patience.as_millis());
+        return Err(Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "request_timeout",
+            detail,
+        ));
+    };
     match collected {
-        Ok(collected) => parse(&collected.to_bytes()),
+        Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(bytes_max)),
         Err(_) => Err(Problem::bad_request(
             "incomplete_body",
@@ -127,21 +231,18 @@ pub(super) async fn json<T: DeserializeOwned>(
     }
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
-    let Some(value) = headers
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok())
-    else {
-        return false;
-    };
-    let essence = value
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase();
-    essence == "application/json"
-        || (essence.starts_with("application/") && essence.ends_with("+json"))
+/// The media type of the body, without its parameters, in lower case.
+pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let essence = value.split(';').next().unwrap_or_default();
+    Some(essence.trim().to_ascii_lowercase())
+}
+
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    media_type(headers).is_some_and(|essence| {
+        essence == "application/json"
+            || (essence.starts_with("application/") && essence.ends_with("+json"))
+    })
 }
 
 /// Decodes JSON; serde's own text carries line and column.
@@ -152,6 +253,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             Category::Io | Category::Syntax | Category::Eof => "malformed_json",
         };
         let mut detail: String = error.to_string().chars().take(400).collect();
+        detail.push_str(&nearest_field(&detail));
         if bytes.is_empty() {
             detail = "the body is empty; a JSON object is expected".to_owned();
         }
@@ -159,6 +261,17 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
             .with("line", error.line())
             .with("column", error.column())
     })
+}
+
+/// What serde's text about an unknown field leaves out: which known one was meant.
+fn nearest_field(detail: &str) -> String {
+    let Some((_, rest)) = detail.split_once("unknown field `") else {
+        return String::new();
+    };
+    // Odd places are between backticks: the wrong name, then the known ones.
+    let mut names = rest.split('`').step_by(2);
+    let wrong = names.next().unwrap_or_default();
+    hint(wrong, names.filter(|name| !name.is_empty()))
 }
 
 #[cfg(test)]
@@ -184,6 +297,46 @@ mod tests {
             parameters("/?a=1").unwrap().flag("a").unwrap_err().code,
             "invalid_parameter"
         );
+    }
+
+    #[test]
+    fn a_wrong_name_is_told_the_nearest_known_one() {
+        let uri = "/?consistancy=stale".parse().unwrap();
+        let problem = Parameters::parse(&uri, &["consistency", "limit"]).unwrap_err();
+        assert!(problem.detail.contains("did you mean \"consistency\"?"));
+        #[derive(Debug, serde::Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Known {
+            #[expect(dead_code, reason = "only its name counts")]
+            expect_state: Option<String>,
+        }
+        let problem = super::parse::<Known>(br#"{"exspect_state":"a"}"#).unwrap_err();
+        assert_eq!(problem.code, "invalid_body");
+        assert!(
+            problem.detail.contains("did you mean \"expect_state\"?"),
+            "{}",
+            problem.detail
+        );
+    }
+
+    #[test]
+    fn freshness_is_read_strictly() {
+        let freshness = |query: &str| {
+            let uri = format!("/?{query}").parse().unwrap();
+            Parameters::parse(&uri, &["consistency", "min_revision"])
+                .and_then(|it| it.freshness())
+                .map_err(|problem| problem.code)
+        };
+        assert_eq!(freshness(""), Ok(Freshness::default()));
+        assert_eq!(
+            freshness("consistency=stale&min_revision=7"),
+            Ok(Freshness {
+                consistency: Consistency::Stale,
+                min_revision: Some(GlobalRevision(7)),
+            })
+        );
+        assert_eq!(freshness("consistency=fresh"), Err("invalid_parameter"));
+        assert_eq!(freshness("min_revision=-1"), Err("invalid_parameter"));
     }
 
     #[test]

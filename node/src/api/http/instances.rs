@@ -1,402 +1,308 @@
-//! `/v1/machines/{machine}/instances/{instance}`: reads and moves any instance.
+//! `/v1/machines/{machine}/instances`: creates and lists.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::State;
+use axum::http::header::{HeaderName, LOCATION};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use lockstep_machine::{
-    EventName, InstanceId, Outcome, Reply, Revision, StateName, Timestamp, Transition,
-    Transitioned, Trigger,
+    Command, Create, IdempotencyKey, InstanceId, InstanceName, ListQuery, MachineName, Outcome,
+    Rejection, StateName, Version,
 };
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::Edge;
-use super::input::{Parameters, idempotency_key, json};
-use super::problem::Problem;
-use crate::api::count_transition;
-use crate::service::{Consistency, InstanceView, ReadReply};
+use super::body::{CreatedBody, InstanceBody, Pairs, Written, outcome, unknown_outcome};
+use super::input::{self, MachinePath, Parameters, idempotency_key};
+use super::problem::{Problem, ProblemBody};
 
-/// An instance, and how fresh it is.
-#[derive(Debug, Serialize)]
-pub(super) struct InstanceBody {
-    id: String,
-    version: u32,
-    state: StateName,
-    revision: u64,
-    /// RFC 3339, in cluster time; null for a built-in instance.
-    created_at: Option<String>,
-    /// The same; null until a built-in instance moves.
-    changed_at: Option<String>,
-    allowed: Vec<StateName>,
-    applied_index: u64,
-}
+/// Instances on a page, unless the caller asks for fewer or more.
+const LIMIT_DEFAULT: u64 = 100;
+/// Instances on a page at most.
+const LIMIT_MAX: u64 = 1000;
+/// Instances looked at for one page at most.
+const SCAN_MAX: usize = 10_000;
 
-/// A transition that is asked for.
-#[derive(Debug, Deserialize)]
+/// An instance that is asked for.
+#[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct TransitionBody {
-    to: Option<StateName>,
-    event: Option<EventName>,
-    expect_state: Option<StateName>,
-    expect_revision: Option<u64>,
+pub(super) struct CreateBody {
+    /// Its name within the machine; a sortable one is made without it.
+    #[schema(value_type = Option<String>)]
+    id: Option<InstanceName>,
+    /// The version to pin it to; the newest without it.
+    version: Option<u32>,
+    /// Kept with the instance, where a list can ask for it.
+    #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
+    metadata: Option<Pairs>,
 }
 
-/// A transition that was made.
-#[derive(Debug, Serialize)]
-pub(super) struct MadeBody {
-    transitioned: TransitionedBody,
-    replayed: bool,
+/// An instance that was created.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CreationBody {
+    created: CreatedBody,
+    #[serde(flatten)]
+    written: Written,
 }
 
-#[derive(Debug, Serialize)]
-struct TransitionedBody {
-    id: String,
-    version: u32,
-    from: StateName,
-    to: StateName,
-    event: Option<EventName>,
+/// A page of instances, in order of id.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PageBody {
+    instances: Vec<InstanceBody>,
+    /// Where the next page starts; null on the last. A page may be short and still have a next one.
+    next_cursor: Option<String>,
+    /// How many instances the machine has, in the state asked for if there is one.
+    total: u64,
+    applied_index: u64,
+    /// The cluster's.
     revision: u64,
-    at: Option<String>,
 }
 
-type IdPath = Result<Path<(String, String)>, PathRejection>;
-
-/// `GET /v1/machines/{machine}/instances/{instance}?consistency=linearizable|stale`.
-pub(super) async fn show(
+/// Creates an instance in its machine's initial state.
+#[utoipa::path(
+    post, path = "/v1/machines/{machine}/instances", tag = "instances",
+    params(
+        ("machine" = String, Path, description = "The machine"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again; without an id, the id follows from the key"),
+    ),
+    request_body = CreateBody,
+    responses(
+        (status = 201, body = CreationBody, description = "Created", headers(("Location" = String, description = "Where it is"))),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+    ),
+)]
+pub(super) async fn create(
     State(edge): State<Arc<Edge>>,
-    path: IdPath,
-    uri: Uri,
-) -> Result<Json<InstanceBody>, Problem> {
-    let id = parse_id(path)?;
-    let consistency = parse_consistency(&Parameters::parse(&uri, &["consistency"])?)?;
-    let deadline = edge.local.limits.request_timeout;
-    let read = edge
-        .service
-        .instance(id.clone(), consistency, deadline)
-        .await?;
-    shown(&id, read).map(Json)
-}
-
-/// `POST /v1/machines/{machine}/instances/{instance}/transitions`.
-pub(super) async fn transition(
-    State(edge): State<Arc<Edge>>,
-    path: IdPath,
+    path: MachinePath,
     uri: Uri,
     headers: HeaderMap,
     body: Body,
-) -> Result<Json<MadeBody>, Problem> {
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<CreationBody>), Problem> {
     let began = Instant::now();
-    let limits = &edge.local.limits;
-    let id = parse_id(path)?;
+    let machine = input::machine(path)?;
     Parameters::parse(&uri, &[])?;
     let key = idempotency_key(&headers)?;
-    let body = json::<TransitionBody>(
-        &headers,
-        body,
-        limits.body_bytes_max,
-        limits.request_timeout,
-    )
-    .await?;
-    let transition = body.into_transition(id)?;
-    let deadline = limits.request_timeout.saturating_sub(began.elapsed());
-    let reply = edge.service.transition(transition, key, deadline).await?;
-    count_transition(&edge.local.report, &reply);
-    answered(reply).map(Json)
-}
-
-fn parse_id(path: IdPath) -> Result<InstanceId, Problem> {
-    let Path((machine, instance)) =
-        path.map_err(|error| Problem::bad_request("invalid_path", error.body_text()))?;
-    Ok(InstanceId::new(machine, instance)?)
-}
-
-fn parse_consistency(parameters: &Parameters) -> Result<Consistency, Problem> {
-    match parameters.get("consistency") {
-        None | Some("linearizable") => Ok(Consistency::Linearizable),
-        Some("stale") => Ok(Consistency::Stale),
-        Some(_) => {
-            let detail = "parameter \"consistency\" must be linearizable or stale";
-            Err(Problem::bad_request("invalid_parameter", detail))
-        }
-    }
-}
-
-impl TransitionBody {
-    fn into_transition(self, instance: InstanceId) -> Result<Transition, Problem> {
-        let trigger = match (self.to, self.event) {
-            (Some(to), None) => Trigger::To(to),
-            (None, Some(event)) => Trigger::Event(event),
-            (Some(_), Some(_)) => {
-                return Err(Problem::bad_request(
-                    "invalid_body",
-                    "give either \"to\" or \"event\", not both",
-                ));
-            }
-            (None, None) => {
-                return Err(Problem::bad_request(
-                    "invalid_body",
-                    "one of \"to\" and \"event\" is missing",
-                ));
-            }
-        };
-        Ok(Transition {
-            instance,
-            trigger,
-            expect_state: self.expect_state,
-            expect_revision: self.expect_revision.map(Revision),
-        })
-    }
-}
-
-fn shown(id: &InstanceId, read: ReadReply) -> Result<InstanceBody, Problem> {
-    let ReadReply {
-        view,
-        applied_index,
-    } = read;
-    let Some(InstanceView {
-        id,
-        instance,
-        allowed,
-    }) = view
-    else {
-        return Err(
-            Problem::not_found("unknown_instance", format!("there is no instance {id:?}"))
-                .with("applied_index", applied_index),
-        );
+    let body: CreateBody = edge.json(&headers, body).await?;
+    let name = match (body.id, &key) {
+        (Some(name), _) => name,
+        (None, Some(key)) => named_after(&machine, key)?,
+        (None, None) => sortable()?,
     };
-    Ok(InstanceBody {
-        id: id.to_string(),
-        version: instance.version.0,
-        state: instance.state,
-        revision: instance.revision.0,
-        created_at: rfc3339(instance.created_at),
-        changed_at: rfc3339(instance.changed_at),
-        allowed,
-        applied_index,
-    })
+    let location = format!("/v1/machines/{machine}/instances/{name}");
+    let command = Command::Create(Create {
+        instance: InstanceId::from_parts(machine, name),
+        version: body.version.map(Version),
+        metadata: body.metadata.unwrap_or_default().into_metadata()?,
+    });
+    let (outcome, written) = outcome(edge.execute(command, key, began).await?)?;
+    let Outcome::Created(created) = outcome else {
+        return Err(unknown_outcome());
+    };
+    let created = created.into();
+    let body = Json(CreationBody { created, written });
+    Ok((StatusCode::CREATED, [(LOCATION, location)], body))
 }
 
-fn answered(reply: Reply) -> Result<MadeBody, Problem> {
-    let Reply { outcome, replayed } = reply;
-    match outcome {
-        Outcome::Transitioned(Transitioned {
-            instance,
-            version,
-            from,
-            to,
-            event,
-            revision,
-            at,
-        }) => Ok(MadeBody {
-            transitioned: TransitionedBody {
-                id: instance.to_string(),
-                version: version.0,
-                from,
-                to,
-                event,
-                revision: revision.0,
-                at: rfc3339(at),
-            },
-            replayed,
-        }),
-        Outcome::Rejected(rejection) => Err(Problem::from(rejection).with("replayed", replayed)),
-        _ => Err(Problem::new(
-            StatusCode::BAD_GATEWAY,
-            "unknown_outcome",
-            "the cluster gave an answer unknown to this node; it may be older than the others",
-        )),
+/// A new name: 26 characters, in order of time.
+fn sortable() -> Result<InstanceName, Problem> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let ms = now.map_or(0, |since| since.as_millis() as u64);
+    let id = ulid::Ulid::from_parts(ms, rand::random());
+    Ok(InstanceName::new(id.to_string().to_ascii_lowercase())?)
+}
+
+/// The name that a repeat under the same key gets, too: a new one would be another request.
+fn named_after(machine: &MachineName, key: &IdempotencyKey) -> Result<InstanceName, Problem> {
+    let hash = xxh3_128(format!("{machine}/{key}").as_bytes());
+    let id = ulid::Ulid(hash);
+    Ok(InstanceName::new(id.to_string().to_ascii_lowercase())?)
+}
+
+/// Instances of a machine, in order of id, page by page.
+#[utoipa::path(
+    get, path = "/v1/machines/{machine}/instances", tag = "instances",
+    params(
+        ("machine" = String, Path, description = "The machine"),
+        ("state" = Option<String>, Query, description = "Only those in this state"),
+        ("prefix" = Option<String>, Query, description = "Only those whose name starts like this"),
+        ("label" = Option<String>, Query, description = "Only those with this metadata entry: key=value"),
+        ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "Instances on the page at most; 100 without it"),
+        ("cursor" = Option<String>, Query, description = "next_cursor of the page before, with the same filters"),
+        ("consistency" = Option<String>, Query, description = "linearizable (the default) or stale"),
+        ("min_revision" = Option<u64>, Query, description = "Wait for this revision of the cluster"),
+    ),
+    responses(
+        (status = 200, body = PageBody, description = "A page"),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+    ),
+)]
+pub(super) async fn list(
+    State(edge): State<Arc<Edge>>,
+    path: MachinePath,
+    uri: Uri,
+) -> Result<Json<PageBody>, Problem> {
+    let began = Instant::now();
+    let machine = input::machine(path)?;
+    let known = [
+        "state",
+        "prefix",
+        "label",
+        "limit",
+        "cursor",
+        "consistency",
+        "min_revision",
+    ];
+    let parameters = Parameters::parse(&uri, &known)?;
+    let query = query(machine.clone(), &parameters)?;
+    let view = edge.view(parameters.freshness()?, began).await?;
+    let unknown = || Rejection::UnknownMachine {
+        machine: machine.clone(),
+    };
+    let totals = view.state.totals(&machine).ok_or_else(unknown)?;
+    let total = match &query.state {
+        None => totals.instances,
+        Some(state) => totals.states.get(state).copied().unwrap_or_default(),
+    };
+    let page = view.state.list(&query);
+    let instances = page.instances.iter();
+    let body = |(id, instance): &(InstanceId, _)| InstanceBody::of(&view.state, id, instance);
+    Ok(Json(PageBody {
+        instances: instances.map(body).collect(),
+        next_cursor: page.next.map(|id| cursor(&query, id.name())),
+        total,
+        applied_index: view.applied_index,
+        revision: view.state.revision().0,
+    }))
+}
+
+fn query(machine: MachineName, parameters: &Parameters) -> Result<ListQuery, Problem> {
+    let invalid = |detail: &str| Problem::bad_request("invalid_parameter", detail);
+    let prefix = parameters.get("prefix").unwrap_or_default();
+    if prefix.len() > lockstep_machine::NAME_LEN_MAX {
+        return Err(invalid("parameter \"prefix\" is longer than any name"));
     }
+    let label = match parameters.get("label").map(|label| label.split_once('=')) {
+        None => None,
+        Some(Some((key, value))) => Some((key.to_owned(), value.to_owned())),
+        Some(None) => return Err(invalid("parameter \"label\" must be key=value")),
+    };
+    let limit = parameters.number("limit", 1, LIMIT_MAX)?;
+    let mut query = ListQuery {
+        machine: Some(machine.clone()),
+        state: parameters.name::<StateName>("state")?,
+        prefix: prefix.to_owned(),
+        label,
+        after: None,
+        limit: limit.unwrap_or(LIMIT_DEFAULT) as usize,
+        scan_max: SCAN_MAX,
+    };
+    if let Some(text) = parameters.get("cursor") {
+        let name = read_cursor(&query, text).ok_or_else(|| {
+            let detail = "the cursor is not one that was given for this machine and these filters";
+            Problem::bad_request("invalid_cursor", detail)
+        })?;
+        query.after = Some(InstanceId::from_parts(machine, name));
+    }
+    Ok(query)
 }
 
-/// None for 0, which marks what was always there, and for times beyond the year 9999.
-fn rfc3339(at: Timestamp) -> Option<String> {
-    const YEAR_10000_MS: u64 = 253_402_300_800_000;
-    if at.0 == 0 || at.0 >= YEAR_10000_MS {
+/// A place in a list, as text: the checksum over place and filters, and the name, in hexadecimal.
+fn cursor(query: &ListQuery, name: &str) -> String {
+    let hex = |byte: &u8| format!("{byte:02x}");
+    let name_hex: String = name.as_bytes().iter().map(hex).collect();
+    format!("{:016x}{name_hex}", checksum(query, name))
+}
+
+fn read_cursor(query: &ListQuery, text: &str) -> Option<InstanceName> {
+    let (_, name_hex) = text.split_at_checked(16)?;
+    if !name_hex.is_ascii() || name_hex.len() % 2 != 0 {
         return None;
     }
-    let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(at.0))?;
-    Some(humantime::format_rfc3339_millis(time).to_string())
+    let bytes = (0..name_hex.len()).step_by(2);
+    let bytes: Option<Vec<u8>> = bytes
+        .map(|at| u8::from_str_radix(&name_hex[at..at + 2], 16).ok())
+        .collect();
+    let name = InstanceName::new(String::from_utf8(bytes?).ok()?).ok()?;
+    (cursor(query, name.as_str()) == text).then_some(name)
+}
+
+/// What ties a cursor to the list it was given for.
+fn checksum(query: &ListQuery, name: &str) -> u64 {
+    let filters = (&query.machine, &query.state, &query.prefix, &query.label);
+    xxh3_64(format!("{filters:?} {name:?}").as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::{Instance, Rejection, Version};
-    use serde_json::json;
 
-    fn id() -> InstanceId {
-        InstanceId::new("triad", "default").unwrap()
-    }
-
-    fn state(name: &str) -> StateName {
-        StateName::new(name).unwrap()
-    }
-
-    fn body(value: serde_json::Value) -> Result<Transition, String> {
-        let body: TransitionBody =
-            serde_json::from_value(value).map_err(|error| error.to_string())?;
-        body.into_transition(id()).map_err(|problem| problem.detail)
+    fn parsed(query_text: &str) -> Result<ListQuery, &'static str> {
+        let uri = format!("/?{query_text}").parse().unwrap();
+        let known = ["state", "prefix", "label", "limit", "cursor"];
+        Parameters::parse(&uri, &known)
+            .and_then(|parameters| query(MachineName::new("order").unwrap(), &parameters))
+            .map_err(|problem| problem.code)
     }
 
     #[test]
-    fn a_transition_names_a_state_or_an_event() {
-        let by_state =
-            body(json!({"to": "second", "expect_state": "first", "expect_revision": 3})).unwrap();
-        assert_eq!(by_state.trigger, Trigger::To(state("second")));
-        assert_eq!(by_state.expect_state, Some(state("first")));
-        assert_eq!(by_state.expect_revision, Some(Revision(3)));
-        let by_event = body(json!({"event": "pay"})).unwrap();
+    fn a_list_is_bounded_and_filtered() {
+        let all = parsed("").unwrap();
+        assert_eq!((all.limit, all.scan_max), (100, 10_000));
+        let some = parsed("state=paid&prefix=a&label=by%3Dann%3Db&limit=1000").unwrap();
+        assert_eq!(some.label, Some(("by".to_owned(), "ann=b".to_owned())));
+        assert_eq!(some.limit, 1000);
+        for bad in ["limit=0", "limit=1001", "limit=x", "label=by"] {
+            assert_eq!(parsed(bad), Err("invalid_parameter"), "{bad}");
+        }
+        assert_eq!(parsed("state=a%20b"), Err("invalid_name"));
+    }
+
+    #[test]
+    fn an_altered_cursor_is_refused() {
+        let good = cursor(&parsed("prefix=a").unwrap(), "a-17");
+        let read = parsed(&format!("prefix=a&cursor={good}")).unwrap();
+        assert_eq!(read.after.unwrap().name(), "a-17");
         assert_eq!(
-            by_event.trigger,
-            Trigger::Event(EventName::new("pay").unwrap())
+            parsed(&format!("prefix=b&cursor={good}")),
+            Err("invalid_cursor"),
+            "another filter"
         );
-        for (bad, words) in [
-            (json!({}), "is missing"),
-            (json!({"to": "a", "event": "b"}), "not both"),
-            (
-                json!({"to": "a", "exspect_state": "b"}),
-                "unknown field `exspect_state`",
-            ),
-            (json!({"to": "a b"}), "only letters"),
-            (json!({"to": "a", "expect_revision": -1}), "-1"),
-            (json!([]), "invalid length"),
+        for at in 0..good.len() {
+            let mut altered = good.clone().into_bytes();
+            altered[at] = if altered[at] == b'0' { b'1' } else { b'0' };
+            let altered = String::from_utf8(altered).unwrap();
+            assert_eq!(
+                parsed(&format!("prefix=a&cursor={altered}")),
+                Err("invalid_cursor"),
+                "{altered}"
+            );
+        }
+        for bad in [
+            "",
+            "x",
+            "%C3%A4%C3%A4%C3%A4%C3%A4%C3%A4%C3%A4%C3%A4%C3%A4%C3%A4",
         ] {
-            let error = body(bad.clone()).expect_err("not a transition");
-            assert!(error.contains(words), "{bad}: {error}");
+            assert_eq!(parsed(&format!("cursor={bad}")), Err("invalid_cursor"));
         }
     }
 
     #[test]
-    fn a_read_shows_the_instance_and_its_age() {
-        let instance = Instance {
-            version: Version(1),
-            state: state("second"),
-            revision: Revision(4),
-            created_at: Timestamp(0),
-            changed_at: Timestamp(1_700_000_000_123),
-        };
-        let view = InstanceView {
-            id: id(),
-            instance,
-            allowed: vec![state("third")],
-        };
-        let shown = shown(
-            &id(),
-            ReadReply {
-                view: Some(view),
-                applied_index: 9,
-            },
-        )
-        .unwrap();
-        assert_eq!(
-            serde_json::to_value(shown).unwrap(),
-            json!({
-                "id": "triad/default", "version": 1, "state": "second", "revision": 4, "created_at": null,
-                "changed_at": "2023-11-14T22:13:20.123Z", "allowed": ["third"], "applied_index": 9
-            })
-        );
-    }
-
-    #[test]
-    fn a_missing_instance_is_not_found() {
-        let problem = shown(
-            &id(),
-            ReadReply {
-                view: None,
-                applied_index: 9,
-            },
-        )
-        .unwrap_err();
-        assert_eq!(
-            (problem.status.as_u16(), problem.code),
-            (404, "unknown_instance")
-        );
-    }
-
-    #[test]
-    fn every_rejection_has_its_status() {
-        let (current, revision) = (state("first"), Revision(1));
-        let machine = id().machine;
-        for (rejection, status) in [
-            (
-                Rejection::UnknownMachine {
-                    machine: machine.clone(),
-                },
-                404,
-            ),
-            (Rejection::UnknownInstance { instance: id() }, 404),
-            (
-                Rejection::UnknownState {
-                    machine,
-                    state: state("x"),
-                    known: vec![],
-                    current: current.clone(),
-                    revision,
-                },
-                422,
-            ),
-            (
-                Rejection::UnknownEvent {
-                    instance: id(),
-                    event: EventName::new("e").unwrap(),
-                    current: current.clone(),
-                    revision,
-                },
-                422,
-            ),
-            (
-                Rejection::IllegalTransition {
-                    instance: id(),
-                    from: current.clone(),
-                    to: state("x"),
-                    allowed: vec![],
-                    revision,
-                },
-                409,
-            ),
-            (
-                Rejection::StateMismatch {
-                    instance: id(),
-                    expected: state("x"),
-                    current: current.clone(),
-                    revision,
-                },
-                409,
-            ),
-            (
-                Rejection::RevisionMismatch {
-                    instance: id(),
-                    expected: Revision(0),
-                    current,
-                    revision,
-                },
-                409,
-            ),
-            (Rejection::KeyReused, 422),
-            (Rejection::RequestExpired, 409),
-        ] {
-            let code = rejection.code();
-            let problem = answered(Reply {
-                outcome: Outcome::Rejected(rejection),
-                replayed: true,
-            })
-            .expect_err("rejected");
-            assert_eq!((problem.status.as_u16(), problem.code), (status, code));
-        }
-    }
-
-    #[test]
-    fn times_out_of_range_are_left_out() {
-        assert_eq!(rfc3339(Timestamp(0)), None);
-        assert_eq!(rfc3339(Timestamp(u64::MAX)), None);
-        assert_eq!(
-            rfc3339(Timestamp(253_402_300_799_999)).as_deref(),
-            Some("9999-12-31T23:59:59.999Z")
-        );
-        assert_eq!(rfc3339(Timestamp(253_402_300_800_000)), None);
+    fn made_names_are_sortable_and_the_same_for_the_same_key() {
+        let (one, other) = (sortable().unwrap(), sortable().unwrap());
+        assert_ne!(one, other);
+        assert_eq!(one.as_str().len(), 26);
+        // The first ten characters are the time.
+        assert!(one.as_str()[..10] <= other.as_str()[..10]);
+        let key = |text| IdempotencyKey::new(text).unwrap();
+        let name =
+            |machine, text| named_after(&MachineName::new(machine).unwrap(), &key(text)).unwrap();
+        assert_eq!(name("a", "k"), name("a", "k"));
+        assert_ne!(name("a", "k"), name("a", "l"));
+        assert_ne!(name("a", "k"), name("b", "k"));
     }
 }

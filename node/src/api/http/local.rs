@@ -13,16 +13,22 @@ use serde_json::{Value, json};
 
 use super::Local;
 use super::input::Parameters;
-use super::problem::Problem;
+use super::problem::{Problem, ProblemBody};
 use crate::telemetry::build;
 use crate::telemetry::report::{DURATION_MAX, Summary};
 
 /// `GET /livez`: that this answers is the answer.
+#[utoipa::path(get, path = "/livez", tag = "node", responses(
+    (status = 200, body = Object, description = "The process answers"),
+))]
 pub(super) async fn alive() -> Json<Value> {
     Json(json!({ "status": "alive" }))
 }
 
 /// `GET /metrics`, in Prometheus's text format.
+#[utoipa::path(get, path = "/metrics", tag = "node", responses(
+    (status = 200, body = String, content_type = "text/plain", description = "Prometheus text format"),
+))]
 pub(super) async fn metrics(State(local): State<Arc<Local>>) -> impl IntoResponse {
     (
         [(CONTENT_TYPE, prometheus::TEXT_FORMAT)],
@@ -31,12 +37,15 @@ pub(super) async fn metrics(State(local): State<Arc<Local>>) -> impl IntoRespons
 }
 
 /// `GET /report`.
+#[utoipa::path(get, path = "/report", tag = "node", responses(
+    (status = 200, body = Object, description = "Counters and timers"),
+))]
 pub(super) async fn report(State(local): State<Arc<Local>>) -> Json<Summary> {
     Json(local.report.summary(Instant::now()))
 }
 
 /// The answer of `/version`, with the field names that its readers know.
-#[derive(Serialize)]
+#[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Version {
     version: &'static str,
@@ -45,6 +54,9 @@ pub(super) struct Version {
 }
 
 /// `GET /version`.
+#[utoipa::path(get, path = "/version", tag = "node", responses(
+    (status = 200, body = Version, description = "What is running"),
+))]
 pub(super) async fn version(State(local): State<Arc<Local>>) -> Json<Version> {
     let seconds = Duration::from_secs(local.started.elapsed().as_secs());
     Json(Version {
@@ -55,6 +67,10 @@ pub(super) async fn version(State(local): State<Arc<Local>>) -> Json<Version> {
 }
 
 /// `GET|POST /counter?name=x&by=n`: adds `by`, or 1, to a counter of the report.
+#[utoipa::path(method(get, post), path = "/counter", tag = "node", params(("name" = String, Query, description = "The counter"), ("by" = Option<u64>, Query, description = "How much to add; 1 without it")), responses(
+    (status = 200, body = Object, description = "Counted"),
+    (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+))]
 pub(super) async fn counter(
     State(local): State<Arc<Local>>,
     uri: Uri,
@@ -75,6 +91,10 @@ pub(super) async fn counter(
 }
 
 /// `GET|POST /timer?name=x&ms=12.5`: gives a duration to a timer of the report.
+#[utoipa::path(method(get, post), path = "/timer", tag = "node", params(("name" = String, Query, description = "The timer"), ("ms" = f64, Query, description = "Milliseconds")), responses(
+    (status = 200, body = Object, description = "Recorded"),
+    (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+))]
 pub(super) async fn timer(
     State(local): State<Arc<Local>>,
     uri: Uri,

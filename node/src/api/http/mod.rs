@@ -5,29 +5,42 @@
 //! connections. Routes that only look at this process (`/livez`, `/readyz`, `/metrics`, ...) are
 //! answered however busy the rest is.
 
+mod body;
 mod cluster;
 mod input;
+mod instance;
 mod instances;
 mod local;
+mod machines;
 mod middleware;
+mod openapi;
+mod pictures;
 mod problem;
 mod serve;
 mod short;
+mod transactions;
+mod transitions;
+mod watch;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::http::{Method, Uri};
+use axum::body::Body;
+use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{get, post};
+use lockstep_machine::{Command, IdempotencyKey, Outcome, Reply};
+use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 use crate::config;
-use crate::service::Service;
+use crate::service::{Freshness, Service, View};
 use crate::telemetry::{Metrics, Report};
 
+use body::Written;
 use problem::Problem;
 
 pub use serve::serve;
@@ -45,6 +58,8 @@ pub struct HttpState {
     pub limits: Limits,
     /// When the node started.
     pub started: Instant,
+    /// Cancelled when the node stops: what lasts as long as its reader ends then.
+    pub draining: CancellationToken,
 }
 
 /// Bounds on requests.
@@ -56,6 +71,8 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// How many requests to the service are served at once.
     pub concurrency_max: usize,
+    /// How many watches are open at once.
+    pub watchers_max: usize,
 }
 
 impl From<&config::Http> for Limits {
@@ -64,6 +81,7 @@ impl From<&config::Http> for Limits {
             body_bytes_max: http.body_bytes_max,
             request_timeout: http.request_timeout,
             concurrency_max: http.concurrency_max,
+            watchers_max: http.watchers_max,
         }
     }
 }
@@ -76,12 +94,58 @@ struct Local {
     started: Instant,
     /// One permit for each request to the service.
     admission: Semaphore,
+    /// One permit for each watch.
+    watchers: Arc<Semaphore>,
+    draining: CancellationToken,
 }
 
 /// What routes need that call the service.
 struct Edge {
     service: Arc<Service>,
     local: Arc<Local>,
+}
+
+impl Edge {
+    /// Executes a command within what is left of the request's time.
+    async fn execute(
+        &self,
+        command: Command,
+        key: Option<IdempotencyKey>,
+        began: Instant,
+    ) -> Result<Reply, Problem> {
+        Ok(self.service.execute(command, key, self.left(began)).await?)
+    }
+
+    /// The state, as fresh as asked for, within what is left of the request's time.
+    async fn view(&self, freshness: Freshness, began: Instant) -> Result<View, Problem> {
+        Ok(self.service.view(freshness, self.left(began)).await?)
+    }
+
+    /// What a command would come to.
+    fn dry_run(&self, view: &View, command: &Command) -> Result<(Outcome, Written), Problem> {
+        body::outcome(Reply {
+            outcome: view.state.dry_run(command),
+            replayed: false,
+            revision: view.state.revision(),
+        })
+    }
+
+    /// A body of JSON.
+    async fn json<T: DeserializeOwned>(
+        &self,
+        headers: &HeaderMap,
+        body: Body,
+    ) -> Result<T, Problem> {
+        let limits = &self.local.limits;
+        input::json(headers, body, limits.body_bytes_max, limits.request_timeout).await
+    }
+
+    fn left(&self, began: Instant) -> Duration {
+        self.local
+            .limits
+            .request_timeout
+            .saturating_sub(began.elapsed())
+    }
 }
 
 /// Every route of the HTTP interface.
@@ -92,14 +156,18 @@ pub fn router(state: HttpState) -> Router {
         report,
         limits,
         started,
+        draining,
     } = state;
     let admission = Semaphore::new(limits.concurrency_max.min(Semaphore::MAX_PERMITS));
+    let watchers = Semaphore::new(limits.watchers_max.min(Semaphore::MAX_PERMITS));
     let local = Arc::new(Local {
         metrics,
         report,
         limits,
         started,
         admission,
+        watchers: Arc::new(watchers),
+        draining,
     });
     let edge = Arc::new(Edge {
         service,
@@ -107,18 +175,44 @@ pub fn router(state: HttpState) -> Router {
     });
     let served = Router::new()
         .route("/", get(short::handle).post(short::handle))
+        .route("/v1/machines", get(machines::list).post(machines::define))
+        .route(
+            "/v1/machines/{machine}",
+            get(machines::show).delete(machines::delete),
+        )
+        .route(
+            "/v1/machines/{machine}/definition",
+            get(pictures::definition),
+        )
+        .route("/v1/machines/{machine}/graph", get(pictures::graph))
+        .route(
+            "/v1/machines/{machine}/instances",
+            get(instances::list).post(instances::create),
+        )
         .route(
             "/v1/machines/{machine}/instances/{instance}",
-            get(instances::show),
+            get(instance::show).delete(instance::delete),
         )
         .route(
             "/v1/machines/{machine}/instances/{instance}/transitions",
-            post(instances::transition),
+            post(transitions::transition),
         )
+        .route(
+            "/v1/machines/{machine}/instances/{instance}/history",
+            get(instance::history),
+        )
+        .route(
+            "/v1/machines/{machine}/instances/{instance}/migrate",
+            post(instance::migrate),
+        )
+        .route("/v1/transactions", post(transactions::commit))
         .route("/v1/cluster", get(cluster::status))
         .with_state(edge.clone());
+    // Bounded by themselves: probes come when all else is busy, and a watch lasts.
     let probes = Router::new()
         .route("/readyz", get(cluster::ready))
+        .route("/v1/watch", get(watch::all))
+        .route("/v1/machines/{machine}/watch", get(watch::machine))
         .with_state(edge);
     assemble(local, served, probes)
 }
@@ -127,6 +221,7 @@ pub fn router(state: HttpState) -> Router {
 fn assemble(local: Arc<Local>, served: Router, probes: Router) -> Router {
     let own = Router::new()
         .route("/livez", get(local::alive))
+        .route("/openapi.json", get(openapi::document))
         .route("/metrics", get(local::metrics))
         .route("/report", get(local::report))
         .route("/version", get(local::version))

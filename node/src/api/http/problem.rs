@@ -5,10 +5,13 @@ use std::time::Duration;
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use lockstep_machine::{InvalidName, Rejection};
+use lockstep_machine::{
+    DefinitionFault, DefinitionInvalid, DocumentError, InvalidMetadata, InvalidName, Quota,
+    Rejection,
+};
 use serde_json::{Map, Value, json};
 
-use crate::service::ServiceError;
+use crate::service::{ServiceError, WatchEnded};
 use crate::telemetry::report::ReportError;
 
 /// A refusal: what went wrong, under a stable code.
@@ -60,6 +63,12 @@ impl Problem {
         self
     }
 
+    /// A member that was added; null if there is none.
+    #[cfg(test)]
+    pub(super) fn member(&self, name: &str) -> &Value {
+        self.extra.get(name).unwrap_or(&Value::Null)
+    }
+
     /// Adds the `Allow` header where axum does not.
     pub(super) fn allow(mut self, methods: &'static str) -> Self {
         self.allow = Some(methods);
@@ -71,6 +80,20 @@ impl Problem {
         self.retry_after = Some(after);
         self
     }
+}
+
+/// A refusal as it is sent. Some codes have further members: docs/ERRORS.md.
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "describes what `into_response` writes")]
+pub(super) struct ProblemBody {
+    /// `urn:lockstep:problem:` and the code.
+    r#type: String,
+    title: String,
+    status: u16,
+    /// For people.
+    detail: String,
+    /// Stable: what a program may look at.
+    code: String,
 }
 
 /// Whole seconds, at least one: the header knows no less.
@@ -116,9 +139,9 @@ impl IntoResponse for Problem {
 /// The HTTP status of what kept the cluster from answering.
 pub(super) fn service_status(error: &ServiceError) -> StatusCode {
     match error {
-        ServiceError::Unavailable { .. } | ServiceError::NotReady { .. } => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+        ServiceError::Unavailable { .. }
+        | ServiceError::NotReady { .. }
+        | ServiceError::Behind { .. } => StatusCode::SERVICE_UNAVAILABLE,
         ServiceError::OutcomeUnknown { .. } => StatusCode::GATEWAY_TIMEOUT,
         ServiceError::Overloaded => StatusCode::TOO_MANY_REQUESTS,
     }
@@ -133,53 +156,132 @@ impl From<ServiceError> for Problem {
 }
 
 /// The HTTP status of a refusal by the state machine.
+///
+/// What was asked for does not exist: 404. It contradicts what is there now: 409. It makes no sense
+/// as it stands, whatever is there: 422. The cluster has no room for it: 507.
 pub(super) fn rejection_status(rejection: &Rejection) -> StatusCode {
     match rejection {
-        Rejection::UnknownMachine { .. } | Rejection::UnknownInstance { .. } => {
-            StatusCode::NOT_FOUND
-        }
-        Rejection::UnknownState { .. } | Rejection::UnknownEvent { .. } | Rejection::KeyReused => {
-            StatusCode::UNPROCESSABLE_ENTITY
-        }
+        Rejection::UnknownMachine { .. }
+        | Rejection::UnknownInstance { .. }
+        | Rejection::UnknownVersion { .. } => StatusCode::NOT_FOUND,
+        Rejection::UnknownState { .. }
+        | Rejection::UnknownEvent { .. }
+        | Rejection::KeyReused
+        | Rejection::InvalidDefinition(_)
+        | Rejection::UnmappedState { .. }
+        | Rejection::EmptyTransaction
+        | Rejection::InstanceTwice { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        Rejection::QuotaExceeded { quota, .. } => match quota {
+            Quota::Definitions | Quota::Versions | Quota::Instances => {
+                StatusCode::INSUFFICIENT_STORAGE
+            }
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        },
+        Rejection::OperationFailed { reason, .. } => rejection_status(reason),
+        Rejection::IllegalTransition { .. }
+        | Rejection::StateMismatch { .. }
+        | Rejection::RevisionMismatch { .. }
+        | Rejection::RequestExpired
+        | Rejection::DefinitionInUse { .. }
+        | Rejection::BuiltIn { .. }
+        | Rejection::InstanceExists { .. }
+        | Rejection::AlreadyAtVersion { .. } => StatusCode::CONFLICT,
+        // The type is open; a new refusal must find its place above.
         _ => StatusCode::CONFLICT,
     }
 }
 
+/// What a refusal tells beside its text.
+fn particulars(rejection: &Rejection) -> Map<String, Value> {
+    let mut all = Map::new();
+    if let Some((state, revision)) = rejection.current() {
+        all.insert("current_state".to_owned(), state.as_str().into());
+        all.insert("current_revision".to_owned(), revision.0.into());
+    }
+    match rejection {
+        Rejection::IllegalTransition { allowed, .. } => {
+            all.insert("allowed".to_owned(), json!(allowed));
+        }
+        Rejection::UnknownState { known, .. } | Rejection::UnmappedState { known, .. } => {
+            all.insert("known".to_owned(), json!(known));
+        }
+        Rejection::UnknownVersion { newest, .. } => {
+            all.insert("newest_version".to_owned(), newest.0.into());
+        }
+        Rejection::DefinitionInUse {
+            version, instances, ..
+        } => {
+            all.insert("version".to_owned(), version.0.into());
+            all.insert("instances".to_owned(), (*instances).into());
+        }
+        Rejection::QuotaExceeded { asked, max, .. } => {
+            all.insert("asked".to_owned(), (*asked).into());
+            all.insert("max".to_owned(), (*max).into());
+        }
+        Rejection::InvalidDefinition(DefinitionInvalid(faults)) => {
+            all.insert("faults".to_owned(), faults_json(faults));
+        }
+        Rejection::InstanceTwice { first, second, .. } => {
+            all.insert("operations".to_owned(), json!([first, second]));
+        }
+        Rejection::OperationFailed { position, reason } => {
+            let mut inner = particulars(reason);
+            inner.insert("code".to_owned(), reason.code().into());
+            inner.insert("detail".to_owned(), reason.to_string().into());
+            all.insert("operation".to_owned(), (*position).into());
+            all.insert("reason".to_owned(), inner.into());
+        }
+        _ => {}
+    }
+    all
+}
+
+/// The faults or warnings of a definition.
+pub(super) fn faults_json(faults: &[DefinitionFault]) -> Value {
+    let fault = |it: &DefinitionFault| json!({ "path": it.path, "code": it.code.code(), "message": it.message });
+    faults.iter().map(fault).collect()
+}
+
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
-        let problem = Problem::new(rejection_status(&rejection), rejection.code(), &rejection);
-        match rejection {
-            Rejection::IllegalTransition {
-                from,
-                revision,
-                allowed,
-                ..
-            } => problem
-                .with("current_state", from.as_str())
-                .with("current_revision", revision.0)
-                .with("allowed", json!(allowed)),
-            Rejection::UnknownState {
-                current,
-                revision,
-                known,
-                ..
-            } => problem
-                .with("current_state", current.as_str())
-                .with("current_revision", revision.0)
-                .with("known", json!(known)),
-            Rejection::UnknownEvent {
-                current, revision, ..
+        let mut problem = Problem::new(rejection_status(&rejection), rejection.code(), &rejection);
+        problem.extra = particulars(&rejection);
+        problem
+    }
+}
+
+impl From<DocumentError> for Problem {
+    fn from(error: DocumentError) -> Self {
+        let status = match &error {
+            DocumentError::Syntax { .. } => StatusCode::BAD_REQUEST,
+            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        };
+        let problem = Problem::new(status, error.code(), &error);
+        match &error {
+            DocumentError::TooLarge { bytes, max } => {
+                problem.with("asked", *bytes).with("max", *max)
             }
-            | Rejection::StateMismatch {
-                current, revision, ..
+            DocumentError::Syntax { line, column, .. } => {
+                problem.with("line", *line).with("column", *column)
             }
-            | Rejection::RevisionMismatch {
-                current, revision, ..
-            } => problem
-                .with("current_state", current.as_str())
-                .with("current_revision", revision.0),
+            DocumentError::Invalid(DefinitionInvalid(faults)) => {
+                problem.with("faults", faults_json(faults))
+            }
             _ => problem,
         }
+    }
+}
+
+impl From<InvalidMetadata> for Problem {
+    fn from(error: InvalidMetadata) -> Self {
+        Problem::bad_request("invalid_metadata", error)
+    }
+}
+
+impl From<WatchEnded> for Problem {
+    fn from(ended: WatchEnded) -> Self {
+        Problem::new(StatusCode::GONE, ended.code(), ended)
+            .with("oldest_revision", ended.oldest().0)
     }
 }
 
@@ -203,6 +305,7 @@ impl From<ReportError> for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lockstep_machine::GlobalRevision;
 
     #[test]
     fn every_service_error_has_its_status_and_hint() {
@@ -218,6 +321,15 @@ mod tests {
             ),
             (ServiceError::OutcomeUnknown { waited }, 504, None),
             (ServiceError::Overloaded, 429, Some("1")),
+            (
+                ServiceError::Behind {
+                    asked: GlobalRevision(9),
+                    reached: GlobalRevision(8),
+                    waited,
+                },
+                503,
+                Some("1"),
+            ),
         ] {
             let response = Problem::from(error).into_response();
             assert_eq!(response.status(), status);

@@ -44,7 +44,8 @@ pub async fn serve(
 ) -> io::Result<()> {
     let connections_max = config
         .concurrency_max
-        .saturating_mul(CONNECTIONS_PER_REQUEST);
+        .saturating_mul(CONNECTIONS_PER_REQUEST)
+        .saturating_add(config.watchers_max);
     let slots = Arc::new(Semaphore::new(
         connections_max.clamp(1, Semaphore::MAX_PERMITS),
     ));
@@ -173,6 +174,7 @@ mod tests {
             header_timeout: Duration::from_millis(200),
             request_timeout: Duration::from_secs(5),
             concurrency_max: 4,
+            watchers_max: 4,
             drain_timeout: Duration::from_secs(10),
         }
     }

@@ -8,7 +8,9 @@ use axum::extract::State;
 use axum::http::header::{ALLOW, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
-use lockstep_machine::{InstanceId, Outcome, Rejection, Reply, StateName, Transition, Trigger};
+use lockstep_machine::{
+    InstanceId, Metadata, Outcome, Rejection, Reply, StateName, Transition, Trigger,
+};
 
 use super::input::{Parameters, idempotency_key};
 use super::problem::{Problem, rejection_status, retry_after_seconds, service_status};
@@ -22,6 +24,28 @@ enum Ask {
     Show,
     Move(StateName),
 }
+
+/// Where [`handle`] is described: one handler, two operations with different parameters.
+#[utoipa::path(get, path = "/", tag = "short", params(
+    ("next" = Option<String>, Query, description = "The state to move triad/default to; its state is shown without it"),
+    ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again"),
+), responses(
+    (status = 200, body = String, content_type = "text/plain", description = "The state it is in now"),
+    (status = "default", body = String, content_type = "text/plain", description = "Refused, in one line"),
+))]
+#[expect(dead_code, reason = "carries a description")]
+pub(super) fn show_or_move() {}
+
+/// The same by POST.
+#[utoipa::path(post, path = "/", tag = "short", params(
+    ("next" = String, Query, description = "The state to move triad/default to"),
+    ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again"),
+), responses(
+    (status = 200, body = String, content_type = "text/plain", description = "The state it is in now"),
+    (status = "default", body = String, content_type = "text/plain", description = "Refused, in one line"),
+))]
+#[expect(dead_code, reason = "carries a description")]
+pub(super) fn move_by_post() {}
 
 /// `GET /`, `GET|POST /?next=STATE`.
 pub(super) async fn handle(
@@ -52,6 +76,7 @@ pub(super) async fn handle(
                 trigger: Trigger::To(state),
                 expect_state: None,
                 expect_revision: None,
+                metadata: Metadata::default(),
             };
             let answer = edge.service.transition(transition, key, deadline).await;
             if let Ok(reply) = &answer {
@@ -151,7 +176,7 @@ fn unanswered(error: &ServiceError) -> Response {
 mod tests {
     use super::*;
     use http_body_util::BodyExt;
-    use lockstep_machine::{Revision, Timestamp, Transitioned, Version};
+    use lockstep_machine::{GlobalRevision, Revision, Timestamp, Transitioned, Version};
 
     fn state(name: &str) -> StateName {
         StateName::new(name).unwrap()
@@ -172,6 +197,7 @@ mod tests {
         Ok(Reply {
             outcome: Outcome::Rejected(rejection),
             replayed: false,
+            revision: GlobalRevision(1),
         })
     }
 
@@ -217,6 +243,7 @@ mod tests {
         let reply = Reply {
             outcome: Outcome::Transitioned(made),
             replayed: false,
+            revision: GlobalRevision(1),
         };
         assert_eq!(line(moved(Ok(reply))).await, (200, "second\n".to_owned()));
     }

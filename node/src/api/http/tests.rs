@@ -15,6 +15,7 @@ fn local() -> Arc<Local> {
         body_bytes_max: 64,
         request_timeout: Duration::from_millis(50),
         concurrency_max: 1,
+        watchers_max: 1,
     };
     let started = Instant::now();
     Arc::new(Local {
@@ -23,6 +24,8 @@ fn local() -> Arc<Local> {
         limits,
         started,
         admission: Semaphore::new(limits.concurrency_max),
+        watchers: Arc::new(Semaphore::new(limits.watchers_max)),
+        draining: CancellationToken::new(),
     })
 }
 

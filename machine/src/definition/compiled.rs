@@ -1,0 +1,115 @@
+//! A valid definition, indexed for lookup. Its names are the ones that instances and events share.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Definition, DefinitionInvalid, StateDefinition, Timeout};
+use crate::ids::{EventName, StateName};
+use crate::limits::Limits;
+
+/// A valid definition, indexed for lookup.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    definition: Definition,
+    exits: BTreeMap<StateName, Exits>,
+}
+
+/// One state, and the ways out of it.
+#[derive(Debug, Default)]
+pub(crate) struct Exits {
+    /// Where they lead, each once, in the definition's order.
+    allowed: Vec<StateName>,
+    targets: BTreeSet<StateName>,
+    events: BTreeMap<EventName, StateName>,
+    timeout: Option<Timeout>,
+}
+
+impl Compiled {
+    /// A definition that was stored under limits which may be others by now.
+    pub(crate) fn restore(definition: Definition) -> Result<Self, DefinitionInvalid> {
+        let limits = Limits {
+            states_max: u64::MAX,
+            transitions_max: u64::MAX,
+            ..Limits::default()
+        };
+        Self::new(definition, &limits)
+    }
+
+    /// Fails as [`Definition::validate_within`] does.
+    pub(crate) fn new(definition: Definition, limits: &Limits) -> Result<Self, DefinitionInvalid> {
+        definition.validate_within(limits)?;
+        let named = |state: &StateDefinition| {
+            let timeout = state.timeout.clone();
+            (
+                state.name.clone(),
+                Exits {
+                    timeout,
+                    ..Exits::default()
+                },
+            )
+        };
+        let mut exits: BTreeMap<_, _> = definition.states.iter().map(named).collect();
+        // The one copy of each name that everything else shares.
+        let names: BTreeSet<StateName> = exits.keys().cloned().collect();
+        let shared = |name: &StateName| names.get(name).unwrap_or(name).clone();
+        for (from, it) in definition.steps() {
+            let exits = exits.entry(from.clone()).or_default();
+            let to = shared(&it.to);
+            if exits.targets.insert(to.clone()) {
+                exits.allowed.push(to.clone());
+            }
+            if let Some(event) = &it.event {
+                exits.events.insert(event.clone(), to);
+            }
+        }
+        for timeout in exits
+            .values_mut()
+            .filter_map(|exits| exits.timeout.as_mut())
+        {
+            timeout.to = shared(&timeout.to);
+        }
+        Ok(Self { definition, exits })
+    }
+
+    pub(crate) fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    /// The ways out of a state; `None` if the machine has no such state.
+    pub(crate) fn exits(&self, state: &StateName) -> Option<&Exits> {
+        self.exits.get(state)
+    }
+
+    /// The definition's own copy of a state's name.
+    pub(crate) fn shared(&self, state: &StateName) -> Option<&StateName> {
+        self.exits.get_key_value(state).map(|(name, _)| name)
+    }
+
+    /// The initial state's name, as shared.
+    pub(crate) fn initial(&self) -> &StateName {
+        let initial = &self.definition.initial;
+        self.shared(initial).unwrap_or(initial)
+    }
+
+    pub(crate) fn state_names(&self) -> Vec<StateName> {
+        self.definition.state_names().cloned().collect()
+    }
+}
+
+impl Exits {
+    pub(crate) fn allowed(&self) -> &[StateName] {
+        &self.allowed
+    }
+
+    /// The definition's own copy of the name, if a transition leads there.
+    pub(crate) fn lead_to(&self, state: &StateName) -> Option<&StateName> {
+        self.targets.get(state)
+    }
+
+    pub(crate) fn by_event(&self, event: &EventName) -> Option<(&EventName, &StateName)> {
+        self.events.get_key_value(event)
+    }
+
+    pub(crate) fn timeout(&self) -> Option<&Timeout> {
+        self.timeout.as_ref()
+    }
+}

@@ -1,0 +1,204 @@
+//! From a [`Definition`] back to a document. Reading it again gives an equal definition.
+
+use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
+
+use super::tree::Node;
+use super::{Definition, Move, MoveFrom, StateDefinition};
+
+impl Definition {
+    /// The definition as a JSON document, indented, with the fields in their usual order.
+    pub fn to_json(&self) -> String {
+        serde_json::to_string_pretty(&document(self))
+            .expect("a tree with text keys always has a JSON form")
+    }
+
+    /// The definition as a YAML document, with the fields in their usual order.
+    pub fn to_yaml(&self) -> String {
+        let mut text = String::new();
+        block(&document(self), 0, &mut text);
+        text
+    }
+}
+
+/// A duration as people write it: `15m`, `1h 30m`.
+pub(crate) fn duration(ms: u64) -> String {
+    humantime::format_duration(std::time::Duration::from_millis(ms)).to_string()
+}
+
+fn text(it: impl ToString) -> Node {
+    Node::Text(it.to_string())
+}
+
+/// Entries without those that say nothing.
+fn map(entries: impl IntoIterator<Item = (&'static str, Option<Node>)>) -> Node {
+    let said = |(key, node): (&str, Option<Node>)| Some((key.to_owned(), node?));
+    Node::Map(entries.into_iter().filter_map(said).collect())
+}
+
+fn description(it: &str) -> Option<Node> {
+    (!it.is_empty()).then(|| text(it))
+}
+
+fn document(definition: &Definition) -> Node {
+    let labels = definition.labels.iter();
+    let labels = Node::Map(
+        labels
+            .map(|(key, value)| (key.to_owned(), text(value)))
+            .collect(),
+    );
+    let states = definition.states.iter();
+    map([
+        ("name", Some(text(&definition.name))),
+        ("description", description(&definition.description)),
+        ("labels", (!definition.labels.is_empty()).then_some(labels)),
+        ("initial", Some(text(&definition.initial))),
+        (
+            "states",
+            Some(Node::Map(
+                states.map(|it| (it.name.to_string(), state(it))).collect(),
+            )),
+        ),
+        (
+            "transitions",
+            Some(Node::List(
+                definition.transitions.iter().map(transition).collect(),
+            )),
+        ),
+    ])
+}
+
+fn state(state: &StateDefinition) -> Node {
+    let timeout = state.timeout.as_ref().map(|timeout| {
+        map([
+            ("after", Some(text(duration(timeout.after_ms)))),
+            ("to", Some(text(&timeout.to))),
+        ])
+    });
+    map([
+        ("description", description(&state.description)),
+        ("final", state.is_final.then_some(Node::Bool(true))),
+        ("timeout", timeout),
+    ])
+}
+
+fn transition(it: &Move) -> Node {
+    let from = match &it.from {
+        MoveFrom::Any => text("*"),
+        MoveFrom::States(states) => match states.as_slice() {
+            [state] => text(state),
+            states => Node::List(states.iter().map(text).collect()),
+        },
+    };
+    map([
+        ("from", Some(from)),
+        ("to", Some(text(&it.to))),
+        ("event", it.event.as_ref().map(text)),
+        ("description", description(&it.description)),
+    ])
+}
+
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Node::Null | Node::Number => s.serialize_unit(),
+            Node::Bool(it) => s.serialize_bool(*it),
+            Node::Whole(it) => s.serialize_u64(*it),
+            Node::Text(it) => s.serialize_str(it),
+            Node::List(list) => {
+                let mut seq = s.serialize_seq(Some(list.len()))?;
+                list.iter().try_for_each(|it| seq.serialize_element(it))?;
+                seq.end()
+            }
+            Node::Map(entries) => {
+                let mut map = s.serialize_map(Some(entries.len()))?;
+                entries
+                    .iter()
+                    .try_for_each(|(key, it)| map.serialize_entry(key, it))?;
+                map.end()
+            }
+        }
+    }
+}
+
+/// Writes a value in YAML's block form, from the start of a line, with a line break at its end.
+fn block(node: &Node, indent: usize, out: &mut String) {
+    let pad = "  ".repeat(indent);
+    match node {
+        Node::Map(entries) if !entries.is_empty() => {
+            for (key, node) in entries {
+                out.push_str(&format!("{pad}{}:", scalar(key)));
+                after(node, indent, out);
+            }
+        }
+        Node::List(list) if !list.is_empty() => {
+            for node in list {
+                let from = out.len();
+                block(node, indent + 1, out);
+                // The item's first line starts with the dash instead of its indentation.
+                out.replace_range(from..from + pad.len() + 2, &format!("{pad}- "));
+            }
+        }
+        node => out.push_str(&format!("{pad}{}\n", inline(node))),
+    }
+}
+
+/// Writes a value behind its key's colon.
+fn after(node: &Node, indent: usize, out: &mut String) {
+    let nested = match node {
+        Node::Map(entries) => !entries.is_empty(),
+        Node::List(list) => list.iter().any(|it| matches!(it, Node::Map(_))),
+        _ => false,
+    };
+    if nested {
+        out.push('\n');
+        block(node, indent + 1, out);
+    } else {
+        out.push_str(&format!(" {}\n", inline(node)));
+    }
+}
+
+fn inline(node: &Node) -> String {
+    match node {
+        Node::Null | Node::Number => "null".to_owned(),
+        Node::Bool(it) => it.to_string(),
+        Node::Whole(it) => it.to_string(),
+        Node::Text(it) => scalar(it),
+        Node::List(list) => format!(
+            "[{}]",
+            list.iter().map(inline).collect::<Vec<_>>().join(", ")
+        ),
+        Node::Map(entries) => {
+            let one = |(key, node): &(String, Node)| format!("{}: {}", scalar(key), inline(node));
+            format!(
+                "{{{}}}",
+                entries.iter().map(one).collect::<Vec<_>>().join(", ")
+            )
+        }
+    }
+}
+
+/// A text as YAML: plain where no reader could take it for anything else, else in double quotes.
+fn scalar(text: &str) -> String {
+    const TAKEN: &[&str] = &["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
+    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
+        && text
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
+        && !TAKEN.contains(&text.to_ascii_lowercase().as_str());
+    if plain {
+        return text.to_owned();
+    }
+    let mut quoted = String::from('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => quoted.extend(['\\', c]),
+            '\n' => quoted.push_str("\\n"),
+            '\t' => quoted.push_str("\\t"),
+            ' '..='~' => quoted.push(c),
+            c if c.is_alphanumeric() => quoted.push(c),
+            c => quoted.push_str(&format!("\\U{:08X}", u32::from(c))),
+        }
+    }
+    quoted.push('"');
+    quoted
+}

@@ -1,0 +1,143 @@
+//! What can be wrong with a definition, and where.
+
+use serde::{Deserialize, Serialize};
+
+/// The most faults that are listed; a document with more is told how many there are.
+pub(crate) const FAULTS_MAX: usize = 100;
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $name:ident = $code:literal,)*) => {
+        /// What kind of fault or warning it is.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        #[non_exhaustive]
+        pub enum FaultCode {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl FaultCode {
+            /// Every code there is.
+            pub const ALL: &[FaultCode] = &[$(FaultCode::$name,)*];
+
+            /// The stable code: snake case, the same everywhere.
+            pub fn code(self) -> &'static str {
+                match self {
+                    $(FaultCode::$name => $code,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// A required field is missing.
+    Missing = "missing",
+    /// A field is of another type than it must be.
+    WrongType = "wrong_type",
+    /// There is no field of that name.
+    UnknownField = "unknown_field",
+    /// A key is there twice.
+    DuplicateKey = "duplicate_key",
+    /// A name breaks the rules for names.
+    InvalidName = "invalid_name",
+    /// A text is too long, or holds control characters.
+    InvalidText = "invalid_text",
+    /// A duration cannot be read, or is too short or too long.
+    InvalidDuration = "invalid_duration",
+    /// A state is named that is not listed.
+    UnknownState = "unknown_state",
+    /// A state is listed twice.
+    DuplicateState = "duplicate_state",
+    /// There are no states.
+    NoStates = "no_states",
+    /// There are more states than allowed.
+    TooManyStates = "too_many_states",
+    /// There are more transitions than allowed.
+    TooManyTransitions = "too_many_transitions",
+    /// A transition starts nowhere.
+    EmptyFrom = "empty_from",
+    /// The same transition is there twice.
+    DuplicateTransition = "duplicate_transition",
+    /// An event leads from one state to two.
+    ConflictingEvent = "conflicting_event",
+    /// A transition leaves a final state.
+    FinalHasExit = "final_has_exit",
+    /// A final state has a timeout.
+    FinalHasTimeout = "final_has_timeout",
+    /// The faults after the first hundred are not listed.
+    MoreFaults = "more_faults",
+    /// Warning: no way leads to the state.
+    Unreachable = "unreachable",
+    /// Warning: nothing leads out of a state that is not final.
+    NoWayOut = "no_way_out",
+}
+
+/// One thing wrong with a definition, or one warning about it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+#[error("{path}: {message}")]
+pub struct DefinitionFault {
+    /// Where in the document, for example `transitions[3].to` or `states.paid.timeout.to`.
+    pub path: String,
+    /// What kind of fault it is.
+    pub code: FaultCode,
+    /// What is wrong and what is allowed.
+    pub message: String,
+}
+
+/// Every fault of a definition, at once.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+#[error("the definition has {} fault(s): {}", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+pub struct DefinitionInvalid(pub Vec<DefinitionFault>);
+
+/// Collects faults, and counts those it has no room for.
+#[derive(Debug, Default)]
+pub(crate) struct Faults {
+    list: Vec<DefinitionFault>,
+    more: usize,
+}
+
+impl Faults {
+    pub(crate) fn add(
+        &mut self,
+        path: impl Into<String>,
+        code: FaultCode,
+        message: impl Into<String>,
+    ) {
+        if self.list.len() == FAULTS_MAX {
+            self.more += 1;
+            return;
+        }
+        let (path, message) = (path.into(), message.into());
+        self.list.push(DefinitionFault {
+            path,
+            code,
+            message,
+        });
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.list.is_empty()
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.list.len() + self.more
+    }
+
+    pub(crate) fn into_list(mut self) -> Vec<DefinitionFault> {
+        if self.more > 0 {
+            self.list.push(DefinitionFault {
+                path: String::new(),
+                code: FaultCode::MoreFaults,
+                message: format!("there are {} more", self.more),
+            });
+        }
+        self.list
+    }
+
+    pub(crate) fn into_result(self) -> Result<(), DefinitionInvalid> {
+        if self.is_empty() {
+            Ok(())
+        } else {
+            Err(DefinitionInvalid(self.into_list()))
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What a machine is: its states and the moves between them. A definition is data, not code.
+//!
+//! A [`Definition`] is what an author wrote: [`Definition::parse_json`] and
+//! [`Definition::parse_yaml`] read a document, [`Definition::validate`] finds every fault of it at
+//! once. What the state keeps is a [`Compiled`] one, which is valid by construction and answers
+//! "where may this go" without a search through the list.
+
+mod compiled;
+mod export;
+mod fault;
+mod fields;
+mod parse;
+mod picture;
+mod tree;
+mod validate;
+
+use serde::{Deserialize, Serialize};
+
+pub(crate) use compiled::{Compiled, Exits};
+pub use fault::{DefinitionFault, DefinitionInvalid, FaultCode};
+pub use parse::DocumentError;
+pub use picture::PictureTooLarge;
+pub use validate::{TIMEOUT_MS_MAX, TIMEOUT_MS_MIN};
+
+use crate::ids::{EventName, MachineName, StateName};
+use crate::metadata::Metadata;
+
+/// A machine as its author wrote it. Immutable once stored; a change makes a new version.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Definition {
+    /// The machine's name.
+    pub name: MachineName,
+    /// What it is for, in the author's words; may be empty.
+    pub description: String,
+    /// The author's own marks on the definition.
+    pub labels: Metadata,
+    /// The state a new instance starts in.
+    pub initial: StateName,
+    /// Every state, in the author's order.
+    pub states: Vec<StateDefinition>,
+    /// Every transition, in the author's order.
+    pub transitions: Vec<Move>,
+}
+
+/// One state of a definition.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StateDefinition {
+    /// Its name.
+    pub name: StateName,
+    /// What it means, in the author's words; may be empty.
+    pub description: String,
+    /// Whether it is an end: nothing leads out of it, `*` and timeouts included.
+    pub is_final: bool,
+    /// When an instance may not stay in it for ever.
+    pub timeout: Option<Timeout>,
+}
+
+/// Where an instance goes when it stays in a state for too long.
+///
+/// A timeout is a move of its own: no transition from the state to `to` is needed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Timeout {
+    /// After how many milliseconds of cluster time.
+    pub after_ms: u64,
+    /// The state it goes to.
+    pub to: StateName,
+}
+
+/// One transition of a definition, or several that differ in where they start.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Move {
+    /// The states it leaves.
+    pub from: MoveFrom,
+    /// The state it leads to.
+    pub to: StateName,
+    /// The event that names it, if any.
+    pub event: Option<EventName>,
+    /// What it means, in the author's words; may be empty.
+    pub description: String,
+}
+
+/// Where a transition starts.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum MoveFrom {
+    /// In every state that is not final, the one it leads to included: `*`.
+    Any,
+    /// In each of these.
+    States(Vec<StateName>),
+}
+
+impl StateDefinition {
+    /// A plain state: not final, no timeout, no description.
+    pub fn new(name: StateName) -> Self {
+        Self {
+            name,
+            description: String::new(),
+            is_final: false,
+            timeout: None,
+        }
+    }
+}
+
+impl Move {
+    /// A transition between two states.
+    pub fn new(from: StateName, to: StateName, event: Option<EventName>) -> Self {
+        let from = MoveFrom::States(vec![from]);
+        Self {
+            from,
+            to,
+            event,
+            description: String::new(),
+        }
+    }
+}
+
+impl Definition {
+    /// A state by its name.
+    pub fn state(&self, name: &StateName) -> Option<&StateDefinition> {
+        self.states.iter().find(|state| state.name == *name)
+    }
+
+    /// The names of all states, in the author's order.
+    pub fn state_names(&self) -> impl Iterator<Item = &StateName> {
+        self.states.iter().map(|state| &state.name)
+    }
+
+    /// Every transition from one state to one state, lists and `*` written out, in order.
+    pub fn steps(&self) -> impl Iterator<Item = (&StateName, &Move)> {
+        self.transitions
+            .iter()
+            .flat_map(|it| self.sources(it).map(move |from| (from, it)))
+    }
+
+    /// The states a transition starts in.
+    pub(crate) fn sources<'a>(&'a self, it: &'a Move) -> impl Iterator<Item = &'a StateName> {
+        let (listed, any) = match &it.from {
+            MoveFrom::States(states) => (states.as_slice(), false),
+            MoveFrom::Any => (&[][..], true),
+        };
+        let open = self
+            .states
+            .iter()
+            .filter(move |state| any && !state.is_final);
+        listed.iter().chain(open.map(|state| &state.name))
+    }
+
+    /// Whether both define the same machine: the order in which states are listed says nothing.
+    pub fn is_equal(&self, other: &Self) -> bool {
+        fn sorted(definition: &Definition) -> Vec<&StateDefinition> {
+            let mut states: Vec<_> = definition.states.iter().collect();
+            states.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            states
+        }
+        self.name == other.name
+            && self.description == other.description
+            && self.labels == other.labels
+            && self.initial == other.initial
+            && self.transitions == other.transitions
+            && sorted(self) == sorted(other)
+    }
+
+    /// Its size as stored, in bytes: what [`Limits::document_bytes_max`](crate::Limits) bounds.
+    pub fn stored_bytes(&self) -> u64 {
+        crate::encoded::len(self)
+    }
+}
+
+/// The machine that every cluster has from the start.
+pub(crate) fn triad() -> Definition {
+    let state = |name| StateName::new(name).expect("the literal is a valid state name");
+    let step = |from, to| Move::new(state(from), state(to), None);
+    Definition {
+        name: MachineName::new("triad").expect("the literal is a valid machine name"),
+        description: "The machine that every cluster has from the start".to_owned(),
+        labels: Metadata::default(),
+        initial: state("first"),
+        states: ["first", "second", "third"]
+            .map(|name| StateDefinition::new(state(name)))
+            .into(),
+        transitions: vec![
+            step("first", "second"),
+            step("first", "third"),
+            step("second", "third"),
+            step("third", "first"),
+        ],
+    }
+}

@@ -1,0 +1,294 @@
+//! From a document to a [`Definition`], or to every fault of the document at once.
+
+use std::collections::BTreeSet;
+
+use super::fault::{DefinitionInvalid, FaultCode, Faults};
+use super::fields::{Reader, field, join};
+use super::tree::{self, Node};
+use super::validate::DURATION_RANGE;
+use super::{Definition, Move, MoveFrom, StateDefinition, Timeout};
+use crate::ids::{EventName, MachineName, StateName};
+use crate::limits::Limits;
+use crate::metadata::Metadata;
+
+/// A document that is not a definition.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum DocumentError {
+    /// It is longer than allowed; it was not looked into.
+    #[error("the document has {bytes} bytes; at most {max} are allowed")]
+    TooLarge {
+        /// Its length.
+        bytes: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// It cannot be read at all.
+    #[error("the document is not good {format}: {message} (line {line}, column {column})")]
+    Syntax {
+        /// `JSON` or `YAML`.
+        format: &'static str,
+        /// The line, from 1; 0 if it is not known.
+        line: u64,
+        /// The column, from 1; 0 if it is not known.
+        column: u64,
+        /// What is wrong there.
+        message: String,
+    },
+    /// It can be read, but does not define a machine.
+    #[error(transparent)]
+    Invalid(#[from] DefinitionInvalid),
+}
+
+impl DocumentError {
+    /// The stable code: snake case, the same everywhere.
+    pub fn code(&self) -> &'static str {
+        match self {
+            DocumentError::TooLarge { .. } => "definition_too_large",
+            DocumentError::Syntax { .. } => "malformed_document",
+            DocumentError::Invalid(_) => "invalid_definition",
+        }
+    }
+}
+
+impl Definition {
+    /// Reads a definition from JSON, and validates it.
+    ///
+    /// # Errors
+    ///
+    /// A document that is too long or not JSON, or every fault of it at once.
+    pub fn parse_json(text: &str, limits: &Limits) -> Result<Self, DocumentError> {
+        parse(text, limits, tree::json)
+    }
+
+    /// Reads a definition from YAML, and validates it. Anchors, aliases and merge keys are refused.
+    ///
+    /// # Errors
+    ///
+    /// A document that is too long or not YAML, or every fault of it at once.
+    pub fn parse_yaml(text: &str, limits: &Limits) -> Result<Self, DocumentError> {
+        parse(text, limits, tree::yaml)
+    }
+}
+
+fn parse(
+    text: &str,
+    limits: &Limits,
+    read: fn(&str) -> Result<Node, DocumentError>,
+) -> Result<Definition, DocumentError> {
+    let (bytes, max) = (text.len() as u64, limits.document_bytes_max);
+    if bytes > max {
+        return Err(DocumentError::TooLarge { bytes, max });
+    }
+    let node = read(text)?;
+    let mut faults = Faults::default();
+    let definition = Reader {
+        faults: &mut faults,
+        limits,
+    }
+    .definition(&node);
+    match definition {
+        Some(definition) if faults.is_empty() => Ok(definition),
+        _ => Err(DefinitionInvalid(faults.into_list()).into()),
+    }
+}
+
+const TOP: &[&str] = &[
+    "name",
+    "description",
+    "labels",
+    "initial",
+    "states",
+    "transitions",
+];
+const STATE: &[&str] = &["description", "final", "timeout"];
+const TIMEOUT: &[&str] = &["after", "to"];
+const TRANSITION: &[&str] = &["from", "to", "event", "description"];
+
+impl Reader<'_> {
+    fn definition(&mut self, node: &Node) -> Option<Definition> {
+        let top = self.fields("", node, TOP)?;
+        let name = self
+            .required("", top, "name")
+            .and_then(|it| self.name::<MachineName>("name", it));
+        let initial = self
+            .required("", top, "initial")
+            .and_then(|it| self.name::<StateName>("initial", it));
+        let description = self.text("description", field(top, "description"));
+        let labels = self.labels(field(top, "labels"));
+        let states = self
+            .required("", top, "states")
+            .map(|it| self.states(it))
+            .unwrap_or_default();
+        let (places, transitions) = self.transitions(field(top, "transitions"));
+
+        // What stands in for a missing part has its fault already and must not cause another.
+        let initial = initial.or_else(|| states.first().map(|state| state.name.clone()))?;
+        if states.is_empty() && !self.faults.is_empty() {
+            return None;
+        }
+        let stand_in = || MachineName::new("unnamed").ok();
+        let definition = Definition {
+            name: name.or_else(stand_in)?,
+            description,
+            labels,
+            initial,
+            states,
+            transitions,
+        };
+        definition.check(self.limits, &places, self.faults);
+        Some(definition)
+    }
+
+    fn states(&mut self, node: &Node) -> Vec<StateDefinition> {
+        let Node::Map(entries) = node else {
+            self.wrong(
+                "states",
+                "a map from each state's name to its details",
+                node,
+            );
+            return vec![];
+        };
+        self.duplicates("states", entries);
+        let mut states = vec![];
+        let mut seen = BTreeSet::new();
+        for (key, node) in entries.iter().filter(|(key, _)| seen.insert(key)) {
+            let path = join("states", key);
+            let name = self.valid(&path, StateName::new(key));
+            let details = match node {
+                Node::Null => Some(&[][..]),
+                node => self.fields(&path, node, STATE),
+            };
+            let details = details.unwrap_or_default();
+            let state = (
+                self.text(&join(&path, "description"), field(details, "description")),
+                self.flag(&join(&path, "final"), field(details, "final")),
+                field(details, "timeout").and_then(|it| self.timeout(&join(&path, "timeout"), it)),
+            );
+            let Some(name) = name else { continue };
+            let (description, is_final, timeout) = state;
+            states.push(StateDefinition {
+                name,
+                description,
+                is_final,
+                timeout,
+            });
+        }
+        states
+    }
+
+    fn timeout(&mut self, path: &str, node: &Node) -> Option<Timeout> {
+        let fields = self.fields(path, node, TIMEOUT)?;
+        let after = self.required(path, fields, "after");
+        let after_ms = after.and_then(|it| self.duration(&join(path, "after"), it));
+        let to = self.required(path, fields, "to");
+        let to = to.and_then(|it| self.name::<StateName>(&join(path, "to"), it));
+        Some(Timeout {
+            after_ms: after_ms?,
+            to: to?,
+        })
+    }
+
+    fn duration(&mut self, path: &str, node: &Node) -> Option<u64> {
+        let ms = match node {
+            Node::Whole(ms) => Some(*ms),
+            Node::Text(text) => {
+                let read = humantime::parse_duration(text).ok();
+                read.and_then(|it| u64::try_from(it.as_millis()).ok())
+            }
+            _ => None,
+        };
+        if ms.is_none() {
+            let message = format!(
+                "{DURATION_RANGE}, for example \"15m\", \"1h 30m\", or a whole number of milliseconds"
+            );
+            self.faults.add(path, FaultCode::InvalidDuration, message);
+        }
+        ms
+    }
+
+    /// The sound transitions, and the place of each in the document.
+    fn transitions(&mut self, node: Option<&Node>) -> (Vec<usize>, Vec<Move>) {
+        let list = match node {
+            None | Some(Node::Null) => &[][..],
+            Some(Node::List(list)) => list,
+            Some(node) => {
+                self.wrong("transitions", "a list", node);
+                &[]
+            }
+        };
+        let read = |(i, node)| Some((i, self.transition(&format!("transitions[{i}]"), node)?));
+        list.iter().enumerate().filter_map(read).unzip()
+    }
+
+    fn transition(&mut self, path: &str, node: &Node) -> Option<Move> {
+        let fields = self.fields(path, node, TRANSITION)?;
+        let from = self.required(path, fields, "from");
+        let from = from.and_then(|it| self.sources(&join(path, "from"), it));
+        let to = self.required(path, fields, "to");
+        let to = to.and_then(|it| self.name::<StateName>(&join(path, "to"), it));
+        let event = match field(fields, "event") {
+            None | Some(Node::Null) => Some(None),
+            Some(it) => self.name::<EventName>(&join(path, "event"), it).map(Some),
+        };
+        let description = self.text(&join(path, "description"), field(fields, "description"));
+        Some(Move {
+            from: from?,
+            to: to?,
+            event: event?,
+            description,
+        })
+    }
+
+    fn sources(&mut self, path: &str, node: &Node) -> Option<MoveFrom> {
+        match node {
+            Node::Text(text) if text == "*" => Some(MoveFrom::Any),
+            Node::Text(_) => Some(MoveFrom::States(vec![self.name::<StateName>(path, node)?])),
+            Node::List(list) => {
+                let read = |(i, node)| self.name::<StateName>(&format!("{path}[{i}]"), node);
+                let states: Vec<_> = list.iter().enumerate().filter_map(read).collect();
+                (states.len() == list.len()).then_some(MoveFrom::States(states))
+            }
+            _ => {
+                self.wrong(
+                    path,
+                    "a state, a list of states, or \"*\" for every state that is not final",
+                    node,
+                );
+                None
+            }
+        }
+    }
+
+    fn labels(&mut self, node: Option<&Node>) -> Metadata {
+        let Some(node) = node else {
+            return Metadata::default();
+        };
+        let Node::Map(entries) = node else {
+            self.wrong("labels", "a map from names to texts", node);
+            return Metadata::default();
+        };
+        self.duplicates("labels", entries);
+        let mut labels = vec![];
+        let mut seen = BTreeSet::new();
+        for (key, node) in entries.iter().filter(|(key, _)| seen.insert(key)) {
+            match node {
+                Node::Text(text) => labels.push((key.as_str(), text.as_str())),
+                node => self.wrong(
+                    &join("labels", key),
+                    "text; numbers and dates need quotes",
+                    node,
+                ),
+            }
+        }
+        Metadata::new(labels).unwrap_or_else(|fault| {
+            self.faults
+                .add("labels", FaultCode::InvalidText, fault.to_string());
+            Metadata::default()
+        })
+    }
+}
+
+#[cfg(test)]
+#[path = "parse_tests.rs"]
+mod tests;

@@ -1,0 +1,265 @@
+//! Is this definition sound? Every fault at once, and what is odd but allowed apart from them.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::fault::{DefinitionFault, DefinitionInvalid, FaultCode, Faults};
+use super::{Definition, Move, MoveFrom};
+use crate::ids::StateName;
+use crate::limits::Limits;
+
+/// The longest description accepted, in bytes.
+pub(crate) const DESCRIPTION_LEN_MAX: usize = 1024;
+/// The shortest timeout, in milliseconds: below it, firing would be noise.
+pub const TIMEOUT_MS_MIN: u64 = 10;
+/// The longest timeout, in milliseconds: a hundred years.
+pub const TIMEOUT_MS_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
+
+impl Definition {
+    /// Checks the whole definition, under the default limits.
+    ///
+    /// # Errors
+    ///
+    /// Every fault at once, in the order of the document.
+    pub fn validate(&self) -> Result<(), DefinitionInvalid> {
+        self.validate_within(&Limits::default())
+    }
+
+    /// Checks the whole definition.
+    ///
+    /// # Errors
+    ///
+    /// Every fault at once, in the order of the document: too many states or transitions, an
+    /// initial state that is not listed, a state listed twice, a transition or timeout between
+    /// states that are not listed, one that leaves a final state, the same transition twice (`*`
+    /// and lists written out), an event that would lead from one state to two, a text that is too
+    /// long or holds control characters, and a timeout that is too short or too long.
+    pub fn validate_within(&self, limits: &Limits) -> Result<(), DefinitionInvalid> {
+        let mut faults = Faults::default();
+        let places: Vec<_> = (0..self.transitions.len()).collect();
+        self.check(limits, &places, &mut faults);
+        faults.into_result()
+    }
+
+    /// As [`Definition::validate_within`]; `places` tells each transition's place in the document.
+    pub(crate) fn check(&self, limits: &Limits, places: &[usize], faults: &mut Faults) {
+        check_text("description", &self.description, faults);
+        let states = self.check_states(limits, faults);
+        if !states.contains_key(&self.initial) && !states.is_empty() {
+            faults.add("initial", FaultCode::UnknownState, unknown(&self.initial));
+        }
+        // Beyond the bound, writing `*` out could take long: the count is fault enough.
+        let count = self.step_count();
+        if count > limits.transitions_max {
+            faults.add(
+                "transitions",
+                FaultCode::TooManyTransitions,
+                too_many(count, limits.transitions_max),
+            );
+            return;
+        }
+        self.check_transitions(&states, places, faults);
+    }
+
+    /// Whether each state is final, by name.
+    fn check_states(&self, limits: &Limits, faults: &mut Faults) -> BTreeMap<&StateName, bool> {
+        let count = self.states.len() as u64;
+        if count == 0 {
+            faults.add(
+                "states",
+                FaultCode::NoStates,
+                "a machine has at least one state",
+            );
+        }
+        if count > limits.states_max {
+            faults.add(
+                "states",
+                FaultCode::TooManyStates,
+                too_many(count, limits.states_max),
+            );
+        }
+        let mut states = BTreeMap::new();
+        for state in &self.states {
+            let path = format!("states.{}", state.name);
+            if states.insert(&state.name, state.is_final).is_some() {
+                let message = format!("state {:?} is listed twice", state.name);
+                faults.add(&path, FaultCode::DuplicateState, message);
+            }
+            check_text(format!("{path}.description"), &state.description, faults);
+        }
+        for state in &self.states {
+            let Some(timeout) = &state.timeout else {
+                continue;
+            };
+            let path = format!("states.{}.timeout", state.name);
+            if state.is_final {
+                faults.add(
+                    &path,
+                    FaultCode::FinalHasTimeout,
+                    "a final state is never left",
+                );
+            }
+            if !(TIMEOUT_MS_MIN..=TIMEOUT_MS_MAX).contains(&timeout.after_ms) {
+                faults.add(
+                    format!("{path}.after"),
+                    FaultCode::InvalidDuration,
+                    DURATION_RANGE,
+                );
+            }
+            if !states.contains_key(&timeout.to) {
+                faults.add(
+                    format!("{path}.to"),
+                    FaultCode::UnknownState,
+                    unknown(&timeout.to),
+                );
+            }
+        }
+        states
+    }
+
+    fn check_transitions(
+        &self,
+        states: &BTreeMap<&StateName, bool>,
+        places: &[usize],
+        faults: &mut Faults,
+    ) {
+        let mut seen = BTreeSet::new();
+        let mut events = BTreeMap::new();
+        for (&i, it) in places.iter().zip(&self.transitions) {
+            check_text(
+                format!("transitions[{i}].description"),
+                &it.description,
+                faults,
+            );
+            check_ends(i, it, states, faults);
+            for from in self.sources(it) {
+                let (to, event) = (&it.to, &it.event);
+                if !seen.insert((from, to, event)) {
+                    let message = format!("the transition from {from:?} to {to:?} is there twice");
+                    faults.add(
+                        format!("transitions[{i}]"),
+                        FaultCode::DuplicateTransition,
+                        message,
+                    );
+                    continue;
+                }
+                let Some(event) = event else { continue };
+                if let Some(first) = events.insert((from, event), to) {
+                    let message = format!(
+                        "event {event:?} leads from {from:?} to {to:?} and to {first:?}; it may lead to one state only"
+                    );
+                    faults.add(
+                        format!("transitions[{i}].event"),
+                        FaultCode::ConflictingEvent,
+                        message,
+                    );
+                }
+            }
+        }
+    }
+
+    /// How many transitions there are, lists and `*` written out.
+    pub(crate) fn step_count(&self) -> u64 {
+        let open = self.states.iter().filter(|state| !state.is_final).count();
+        let count = |it: &Move| match &it.from {
+            MoveFrom::Any => open as u64,
+            MoveFrom::States(states) => states.len() as u64,
+        };
+        self.transitions.iter().map(count).sum()
+    }
+
+    /// What is odd about a valid definition, but allowed: states that no way leads to, and states
+    /// without a way out that are not final.
+    pub fn warnings(&self) -> Vec<DefinitionFault> {
+        let mut ways: BTreeMap<&StateName, Vec<&StateName>> = BTreeMap::new();
+        for (from, it) in self.steps() {
+            ways.entry(from).or_default().push(&it.to);
+        }
+        for state in &self.states {
+            if let Some(timeout) = &state.timeout {
+                ways.entry(&state.name).or_default().push(&timeout.to);
+            }
+        }
+        let mut reached = BTreeSet::from([&self.initial]);
+        let mut next = vec![&self.initial];
+        while let Some(state) = next.pop() {
+            let ways = ways.get(state).into_iter().flatten();
+            next.extend(ways.filter(|to| reached.insert(**to)));
+        }
+        let mut warnings = Faults::default();
+        for state in &self.states {
+            let path = format!("states.{}", state.name);
+            if !reached.contains(&state.name) {
+                let message = format!("no way leads from {:?} to here", self.initial);
+                warnings.add(&path, FaultCode::Unreachable, message);
+            }
+            if !state.is_final && !ways.contains_key(&state.name) {
+                let message = "nothing leads out of this state; mark it as final if that is meant";
+                warnings.add(&path, FaultCode::NoWayOut, message);
+            }
+        }
+        warnings.into_list()
+    }
+}
+
+pub(crate) const DURATION_RANGE: &str = "it must be from 10 milliseconds to 100 years";
+
+fn unknown(state: &StateName) -> String {
+    format!("{state:?} is not one of the machine's states")
+}
+
+fn too_many(count: u64, max: u64) -> String {
+    format!("there are {count}; at most {max} are allowed")
+}
+
+fn check_ends(i: usize, it: &Move, states: &BTreeMap<&StateName, bool>, faults: &mut Faults) {
+    if let MoveFrom::States(from) = &it.from {
+        if from.is_empty() {
+            let message = "the list is empty: the transition starts nowhere";
+            faults.add(
+                format!("transitions[{i}].from"),
+                FaultCode::EmptyFrom,
+                message,
+            );
+        }
+        for (j, state) in from.iter().enumerate() {
+            let path = || match from.len() {
+                1 => format!("transitions[{i}].from"),
+                _ => format!("transitions[{i}].from[{j}]"),
+            };
+            match states.get(state) {
+                None => faults.add(path(), FaultCode::UnknownState, unknown(state)),
+                Some(true) => {
+                    let message = format!("{state:?} is final: nothing leads out of it");
+                    faults.add(path(), FaultCode::FinalHasExit, message);
+                }
+                Some(false) => {}
+            }
+        }
+    }
+    if !states.contains_key(&it.to) {
+        faults.add(
+            format!("transitions[{i}].to"),
+            FaultCode::UnknownState,
+            unknown(&it.to),
+        );
+    }
+}
+
+pub(crate) fn check_text(path: impl Into<String>, text: &str, faults: &mut Faults) {
+    if text.len() > DESCRIPTION_LEN_MAX {
+        let message = format!(
+            "it has {} bytes; at most {DESCRIPTION_LEN_MAX} are allowed",
+            text.len()
+        );
+        faults.add(path, FaultCode::InvalidText, message);
+    } else if text
+        .chars()
+        .any(|c| c.is_control() && c != '\n' && c != '\t')
+    {
+        faults.add(path, FaultCode::InvalidText, "it holds a control character");
+    }
+}
+
+#[cfg(test)]
+#[path = "validate_tests.rs"]
+mod tests;

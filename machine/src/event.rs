@@ -1,0 +1,262 @@
+//! What changed: one event per change, in the order in which the changes happened.
+
+use std::sync::Arc;
+
+use imbl::Vector;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{
+    EventName, GlobalRevision, InstanceId, InstanceName, MachineName, Revision, StateName,
+    Timestamp, Version,
+};
+use crate::limits::Limits;
+use crate::metadata::Metadata;
+
+/// One change of a definition or an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The cluster's revision that the change belongs to.
+    pub revision: GlobalRevision,
+    /// The change's place among those of that revision, from 0.
+    pub position: u32,
+    /// What happened.
+    pub kind: EventKind,
+    /// The machine.
+    pub machine: MachineName,
+    /// The instance's name within the machine; none if it is about a definition.
+    pub name: Option<InstanceName>,
+    /// The definition's version: that of the instance after the change, or the one in question.
+    pub version: Version,
+    /// The version that the instance was pinned to before it was migrated.
+    pub from_version: Option<Version>,
+    /// The state the instance left.
+    pub from: Option<StateName>,
+    /// The state the instance entered.
+    pub to: Option<StateName>,
+    /// The event that named the transition.
+    pub event: Option<EventName>,
+    /// The instance's revision after the change; its last one if it was deleted.
+    pub instance_revision: Revision,
+    /// When, in cluster time.
+    pub at: Timestamp,
+    /// Who made it happen.
+    pub cause: Cause,
+    /// What the caller had to say about it.
+    pub metadata: Metadata,
+}
+
+/// What happened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum EventKind {
+    /// An instance was created, in its initial state.
+    Created,
+    /// An instance moved.
+    Transitioned,
+    /// An instance was pinned to another version.
+    Migrated,
+    /// An instance was deleted.
+    Deleted,
+    /// A version of a definition was stored.
+    Defined,
+    /// A version of a definition was forgotten.
+    DefinitionDeleted,
+}
+
+impl EventKind {
+    /// Its name on the wire: snake case, stable.
+    pub fn name(self) -> &'static str {
+        match self {
+            EventKind::Created => "created",
+            EventKind::Transitioned => "transitioned",
+            EventKind::Migrated => "migrated",
+            EventKind::Deleted => "deleted",
+            EventKind::Defined => "defined",
+            EventKind::DefinitionDeleted => "definition_deleted",
+        }
+    }
+}
+
+/// Who made a change happen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Cause {
+    /// A request of a caller.
+    Request,
+    /// The timeout of the state that was left.
+    Timeout {
+        /// How long after its deadline it fired, in milliseconds of cluster time.
+        late_ms: u64,
+    },
+}
+
+impl Event {
+    /// The instance it is about; none if it is about a definition.
+    pub fn instance(&self) -> Option<InstanceId> {
+        let name = self.name.clone()?;
+        Some(InstanceId::from_parts(self.machine.clone(), name))
+    }
+
+    /// Its place in the stream of all events.
+    pub fn cursor(&self) -> EventCursor {
+        EventCursor {
+            revision: self.revision,
+            position: self.position,
+        }
+    }
+
+    /// What it counts against the bounds in bytes: its texts and a fixed part.
+    pub(crate) fn bytes(&self) -> u64 {
+        fn len<T: std::borrow::Borrow<str>>(name: &Option<T>) -> usize {
+            name.as_ref().map_or(0, |it| it.borrow().len())
+        }
+        let names = self.machine.as_str().len() + len(&self.name) + len(&self.from) + len(&self.to);
+        (64 + names + len(&self.event) + self.metadata.bytes()) as u64
+    }
+}
+
+/// A place in the stream of events: right behind one of them.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+pub struct EventCursor {
+    /// The event's revision.
+    pub revision: GlobalRevision,
+    /// Its place in that revision.
+    pub position: u32,
+}
+
+impl EventCursor {
+    /// Behind all events of a revision.
+    pub fn after(revision: GlobalRevision) -> Self {
+        Self {
+            revision,
+            position: u32::MAX,
+        }
+    }
+}
+
+/// The events asked for are no longer kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("events up to revision {} are no longer kept; the oldest available is {oldest}", asked.revision)]
+pub struct Compacted {
+    /// Where the reader wanted to go on.
+    pub asked: EventCursor,
+    /// The oldest revision of which every event is kept.
+    pub oldest: GlobalRevision,
+}
+
+/// The recent events, oldest first; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Ring {
+    events: Vector<Arc<Event>>,
+    bytes: u64,
+    /// The newest event that was let go.
+    gone: EventCursor,
+}
+
+impl Ring {
+    /// An empty ring behind the last event that was let go.
+    pub(crate) fn behind(gone: EventCursor) -> Self {
+        Self {
+            gone,
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn push(&mut self, event: Arc<Event>, limits: &Limits) {
+        self.bytes += event.bytes();
+        self.events.push_back(event);
+        self.shrink(limits);
+    }
+
+    /// Lets the oldest go until the bounds hold.
+    pub(crate) fn shrink(&mut self, limits: &Limits) {
+        while self.events.len() as u64 > limits.events_max || self.bytes > limits.event_bytes_max {
+            let Some(event) = self.events.pop_front() else {
+                return;
+            };
+            self.bytes -= event.bytes();
+            self.gone = event.cursor();
+        }
+    }
+
+    pub(crate) fn after(
+        &self,
+        cursor: EventCursor,
+        max: usize,
+    ) -> Result<Vec<Arc<Event>>, Compacted> {
+        if cursor < self.gone {
+            return Err(Compacted {
+                asked: cursor,
+                oldest: self.oldest(),
+            });
+        }
+        let from = self.events.binary_search_by(|it| it.cursor().cmp(&cursor));
+        let from = from.map_or_else(|at| at, |at| at + 1);
+        let to = from.saturating_add(max).min(self.events.len());
+        // Near its end, where watchers read, an iterator costs less than a search per event.
+        Ok(self
+            .events
+            .focus()
+            .narrow(from..to)
+            .into_iter()
+            .cloned()
+            .collect())
+    }
+
+    pub(crate) fn oldest(&self) -> GlobalRevision {
+        GlobalRevision(self.gone.revision.0.saturating_add(1))
+    }
+
+    pub(crate) fn newest(&self) -> Option<&Arc<Event>> {
+        self.events.last()
+    }
+
+    pub(crate) fn gone(&self) -> EventCursor {
+        self.gone
+    }
+
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(crate) fn events(&self) -> &Vector<Arc<Event>> {
+        &self.events
+    }
+}
+
+/// Which events a watcher wants; what is not said is not asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct EventFilter {
+    /// Of this machine.
+    pub machine: Option<MachineName>,
+    /// Of the instance of this name.
+    pub name: Option<InstanceName>,
+    /// Of instances whose name starts like this.
+    pub prefix: Option<String>,
+    /// Into this state.
+    pub state: Option<StateName>,
+}
+
+impl EventFilter {
+    /// Whether the event is one of them. A filter by name, prefix or state wants no definitions.
+    pub fn wants(&self, event: &Event) -> bool {
+        let is = |wanted: &Option<_>| wanted.as_ref().is_none_or(|it| *it == event.machine);
+        let named =
+            |test: &dyn Fn(&str) -> bool| event.name.as_ref().is_some_and(|it| test(it.as_str()));
+        is(&self.machine)
+            && self
+                .name
+                .as_ref()
+                .is_none_or(|it| named(&|name| name == it.as_str()))
+            && self
+                .prefix
+                .as_ref()
+                .is_none_or(|it| named(&|name| name.starts_with(it.as_str())))
+            && self
+                .state
+                .as_ref()
+                .is_none_or(|it| event.to.as_ref() == Some(it))
+    }
+}

@@ -1,0 +1,52 @@
+//! The command [`Expire`](crate::Command::Expire): timeouts that a leader saw due are checked again
+//! and fire, each at most once and never early.
+
+use crate::command::Expiration;
+use crate::event::{Cause, EventKind};
+use crate::metadata::Metadata;
+use crate::outcome::Expired;
+use crate::world::{Step, World};
+
+pub(crate) fn execute(world: &mut World, expirations: &[Expiration]) -> Expired {
+    let mut expired = Expired {
+        fired: 0,
+        late_ms_max: 0,
+    };
+    for expiration in expirations {
+        if let Some(late_ms) = fire(world, expiration) {
+            expired.fired += 1;
+            expired.late_ms_max = expired.late_ms_max.max(late_ms);
+        }
+    }
+    expired
+}
+
+/// How late it fired, if it did.
+fn fire(world: &mut World, expiration: &Expiration) -> Option<u64> {
+    let Expiration {
+        instance: id,
+        revision,
+        deadline,
+    } = expiration;
+    let found = world.find(id).ok()?;
+    let instance = found.instance;
+    // An instance that moved on, or another one under the same id, has another deadline of its own.
+    if instance.revision != *revision
+        || instance.deadline != Some(*deadline)
+        || world.clock < *deadline
+    {
+        return None;
+    }
+    let to = found.exits.timeout()?.to.clone();
+    let late_ms = world.clock.0 - deadline.0;
+    let step = Step {
+        kind: EventKind::Transitioned,
+        version: instance.version,
+        deadline: world.deadline(found.compiled.exits(&to)),
+        to,
+        event: None,
+        cause: Cause::Timeout { late_ms },
+        metadata: &Metadata::default(),
+    };
+    world.step(id, step).map(|_| late_ms)
+}

@@ -1,0 +1,88 @@
+//! What each command does: one file per command. Each either changes the world and says what it
+//! did, or changes nothing and says why.
+//!
+//! The order of the checks is part of the contract: the same request gets the same reason on every
+//! node and in every build.
+
+mod configure;
+mod create;
+mod define;
+mod delete;
+mod delete_definition;
+mod expire;
+mod migrate;
+mod transaction;
+mod transition;
+
+use crate::command::Command;
+use crate::ids::{InstanceId, Revision, StateName};
+use crate::instance::Instance;
+use crate::outcome::Outcome;
+use crate::rejection::Rejection;
+use crate::world::World;
+
+/// Executes one command; what it changed is one revision.
+pub(crate) fn execute(world: &mut World, command: &Command) -> Outcome {
+    let outcome = dispatch(world, command).unwrap_or_else(Outcome::Rejected);
+    world.seal();
+    outcome
+}
+
+fn dispatch(world: &mut World, command: &Command) -> Result<Outcome, Rejection> {
+    Ok(match command {
+        Command::Transition(it) => Outcome::Transitioned(transition::execute(world, it)?),
+        Command::Define(it) => Outcome::Defined(define::execute(world, it)?),
+        Command::DeleteDefinition(it) => {
+            Outcome::DefinitionDeleted(delete_definition::execute(world, it)?)
+        }
+        Command::Create(it) => Outcome::Created(create::execute(world, it)?),
+        Command::Delete(it) => Outcome::Deleted(delete::execute(world, it)?),
+        Command::Migrate(it) => Outcome::Migrated(migrate::execute(world, it)?),
+        Command::Transaction(it) => Outcome::Committed(transaction::execute(world, it)?),
+        Command::Expire(it) => Outcome::Expired(expire::execute(world, it)),
+        Command::Configure(it) => configure::execute(world, it),
+    })
+}
+
+/// Refuses an instance that is not what the caller takes it for.
+fn check_expectations(
+    id: &InstanceId,
+    instance: &Instance,
+    state: Option<&StateName>,
+    revision: Option<Revision>,
+) -> Result<(), Rejection> {
+    if let Some(expected) = state.filter(|state| **state != instance.state) {
+        return Err(Rejection::StateMismatch {
+            instance: id.clone(),
+            expected: expected.clone(),
+            current: instance.state.clone(),
+            revision: instance.revision,
+        });
+    }
+    if let Some(expected) = revision.filter(|revision| *revision != instance.revision) {
+        return Err(Rejection::RevisionMismatch {
+            instance: id.clone(),
+            expected,
+            current: instance.state.clone(),
+            revision: instance.revision,
+        });
+    }
+    Ok(())
+}
+
+/// The machine that every cluster has from the start.
+pub(crate) const BUILT_IN_MACHINE: &str = "triad";
+/// Its instance, which the short interface acts on.
+pub(crate) const BUILT_IN_INSTANCE: &str = "default";
+
+fn refuse_built_in_instance(id: &InstanceId) -> Result<(), Rejection> {
+    if id.machine.as_str() == BUILT_IN_MACHINE && id.name() == BUILT_IN_INSTANCE {
+        return Err(Rejection::BuiltIn {
+            name: id.to_string(),
+        });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! The command [`Transition`]: one instance, one step.
+
+use super::check_expectations;
+use crate::command::{Transition, Trigger};
+use crate::event::{Cause, EventKind};
+use crate::ids::{EventName, StateName};
+use crate::outcome::Transitioned;
+use crate::rejection::Rejection;
+use crate::world::{Found, Step, World};
+
+/// Moves the instance, or says why not.
+pub(crate) fn execute(world: &mut World, command: &Transition) -> Result<Transitioned, Rejection> {
+    let id = &command.instance;
+    let found = world.find(id)?;
+    let (state, revision) = (command.expect_state.as_ref(), command.expect_revision);
+    check_expectations(id, found.instance, state, revision)?;
+    let (to, event) = target(command, &found)?;
+    world.check_metadata(&command.metadata)?;
+
+    let step = Step {
+        kind: EventKind::Transitioned,
+        version: found.instance.version,
+        deadline: world.deadline(found.compiled.exits(&to)),
+        to,
+        event,
+        cause: Cause::Request,
+        metadata: &command.metadata,
+    };
+    let (from, version) = (found.instance.state.clone(), found.instance.version);
+    let unknown = || Rejection::UnknownInstance {
+        instance: id.clone(),
+    };
+    let made = world.step(id, step).ok_or_else(unknown)?;
+    Ok(Transitioned {
+        instance: made.instance().ok_or_else(unknown)?,
+        version,
+        from,
+        to: made.to.clone().ok_or_else(unknown)?,
+        event: made.event.clone(),
+        revision: made.instance_revision,
+        at: made.at,
+    })
+}
+
+/// Where the instance goes and by which event, in the definition's own names.
+fn target(
+    command: &Transition,
+    found: &Found<'_>,
+) -> Result<(StateName, Option<EventName>), Rejection> {
+    let (id, instance) = (&command.instance, found.instance);
+    match &command.trigger {
+        Trigger::To(to) => match found.exits.lead_to(to) {
+            Some(to) => Ok((to.clone(), None)),
+            None => Err(no_way(command, found, to)),
+        },
+        Trigger::Event(event) => match found.exits.by_event(event) {
+            Some((event, to)) => Ok((to.clone(), Some(event.clone()))),
+            None => Err(Rejection::UnknownEvent {
+                instance: id.clone(),
+                event: event.clone(),
+                current: instance.state.clone(),
+                revision: instance.revision,
+            }),
+        },
+    }
+}
+
+fn no_way(command: &Transition, found: &Found<'_>, to: &StateName) -> Rejection {
+    let (id, instance) = (&command.instance, found.instance);
+    if found.compiled.exits(to).is_none() {
+        return Rejection::UnknownState {
+            machine: id.machine.clone(),
+            state: to.clone(),
+            known: found.compiled.state_names(),
+            current: instance.state.clone(),
+            revision: instance.revision,
+        };
+    }
+    Rejection::IllegalTransition {
+        instance: id.clone(),
+        from: instance.state.clone(),
+        to: to.clone(),
+        allowed: found.exits.allowed().to_vec(),
+        revision: instance.revision,
+    }
+}

@@ -1,0 +1,162 @@
+//! Small string maps: who did it and why, and what an instance is labelled with.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+/// The longest key of a [`Metadata`], in bytes.
+pub const METADATA_KEY_LEN_MAX: usize = 64;
+/// The most bytes that all keys and values of one [`Metadata`] may have, whatever the limits say.
+pub const METADATA_BYTES_CEILING: usize = 64 * 1024;
+
+/// A map from names to texts, in order of the names. Cloning is cheap: it is shared.
+///
+/// Keys are 1 to 64 bytes, each at most once; neither keys nor values hold control characters.
+#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize)]
+pub struct Metadata(Option<Arc<Vec<Entry>>>);
+
+type Entry = (Box<str>, Box<str>);
+
+/// A metadata entry that breaks the rules.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("metadata entry {key:?} is not valid: {reason}")]
+pub struct InvalidMetadata {
+    /// The entry's key, shortened to 80 characters.
+    pub key: String,
+    /// The rule it breaks.
+    pub reason: &'static str,
+}
+
+impl Metadata {
+    /// Puts a map together, in any order.
+    ///
+    /// # Errors
+    ///
+    /// The first entry that breaks the rules: an empty or too long key, a key given twice, a
+    /// control character, or more bytes in all than [`METADATA_BYTES_CEILING`].
+    pub fn new<K, V>(entries: impl IntoIterator<Item = (K, V)>) -> Result<Self, InvalidMetadata>
+    where
+        K: Into<Box<str>>,
+        V: Into<Box<str>>,
+    {
+        let mut map: Vec<Entry> = vec![];
+        let mut bytes = 0usize;
+        for (key, value) in entries {
+            let (key, value) = (key.into(), value.into());
+            bytes = bytes.saturating_add(key.len()).saturating_add(value.len());
+            if let Some(reason) = fault(&key, &value, bytes) {
+                return Err(InvalidMetadata::new(&key, reason));
+            }
+            map.push((key, value));
+        }
+        map.sort_unstable();
+        if let Some(pair) = map.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+            return Err(InvalidMetadata::new(&pair[0].0, "the key is given twice"));
+        }
+        Ok(Self((!map.is_empty()).then(|| Arc::new(map))))
+    }
+
+    /// The value under a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let map = self.0.as_ref()?;
+        let at = map.binary_search_by(|(it, _)| (**it).cmp(key)).ok()?;
+        Some(&map[at].1)
+    }
+
+    /// The entries, in order of their keys.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        let map = self.0.as_deref().map(Vec::as_slice).unwrap_or_default();
+        map.iter().map(|(key, value)| (&**key, &**value))
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |map| map.len())
+    }
+
+    /// Whether there is no entry.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// The length of all keys and values.
+    pub fn bytes(&self) -> usize {
+        self.iter()
+            .map(|(key, value)| key.len() + value.len())
+            .sum()
+    }
+}
+
+impl InvalidMetadata {
+    fn new(key: &str, reason: &'static str) -> Self {
+        let key = key.chars().take(80).collect();
+        Self { key, reason }
+    }
+}
+
+fn fault(key: &str, value: &str, bytes: usize) -> Option<&'static str> {
+    if key.is_empty() {
+        Some("the key is empty")
+    } else if key.len() > METADATA_KEY_LEN_MAX {
+        Some("the key is longer than 64 bytes")
+    } else if key.chars().any(char::is_control) {
+        Some("the key holds a control character")
+    } else if value.chars().any(char::is_control) {
+        Some("the value holds a control character")
+    } else if bytes > METADATA_BYTES_CEILING {
+        Some("with it, the entries have more than 64 KiB")
+    } else {
+        None
+    }
+}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let entries = Option::<Vec<Entry>>::deserialize(d)?;
+        Self::new(entries.unwrap_or_default()).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_found_by_key_and_kept_in_order() {
+        let it = Metadata::new([("why", "late"), ("by", "ann")]).unwrap();
+        assert_eq!((it.get("by"), it.get("nobody")), (Some("ann"), None));
+        assert_eq!(
+            it.iter().collect::<Vec<_>>(),
+            [("by", "ann"), ("why", "late")]
+        );
+        assert_eq!((it.len(), it.bytes()), (2, 12));
+        assert_eq!(Metadata::new([("a", "1"); 0]).unwrap(), Metadata::default());
+        let bytes = postcard::to_stdvec(&it).unwrap();
+        assert_eq!(postcard::from_bytes::<Metadata>(&bytes).unwrap(), it);
+    }
+
+    #[test]
+    fn each_rule_has_its_reason() {
+        let long = "k".repeat(METADATA_KEY_LEN_MAX + 1);
+        let big = "v".repeat(METADATA_BYTES_CEILING);
+        let cases: [(&[(&str, &str)], &str); 6] = [
+            (&[("", "v")], "empty"),
+            (&[(&long, "v")], "longer than 64"),
+            (&[("a\n", "v")], "the key holds"),
+            (&[("a", "v\u{7f}")], "the value holds"),
+            (&[("a", &big)], "more than 64 KiB"),
+            (&[("a", "1"), ("b", "1"), ("a", "2")], "given twice"),
+        ];
+        for (entries, reason) in cases {
+            let fault = Metadata::new(entries.iter().copied()).unwrap_err();
+            assert!(fault.reason.contains(reason), "{fault}");
+        }
+    }
+}

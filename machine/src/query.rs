@@ -1,0 +1,317 @@
+//! What can be asked of a state without changing it: lists, totals, events, timers, usage.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::command::Expiration;
+use crate::definition::Definition;
+use crate::event::{Compacted, Event, EventCursor};
+use crate::ids::{
+    GlobalRevision, InstanceId, InstanceName, MachineName, StateName, Timestamp, Version,
+};
+use crate::instance::Instance;
+use crate::limits::Usage;
+use crate::state::State;
+use crate::world::Machine;
+
+/// Which instances to list; what is not said is not asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListQuery {
+    /// Of this machine.
+    pub machine: Option<MachineName>,
+    /// In this state.
+    pub state: Option<StateName>,
+    /// Whose name (the part of the id after the slash) starts like this.
+    pub prefix: String,
+    /// With this metadata entry.
+    pub label: Option<(String, String)>,
+    /// Behind this id: the cursor of the page before.
+    pub after: Option<InstanceId>,
+    /// How many to return at most.
+    pub limit: usize,
+    /// How many to look at, at most: a rare label must not cost a walk through all there are.
+    pub scan_max: usize,
+}
+
+/// One page of a list, in order of id.
+#[derive(Debug, Clone, Default)]
+pub struct Page {
+    /// The instances.
+    pub instances: Vec<(InstanceId, Instance)>,
+    /// Where the next page starts; none if this is the last. A page may be short, or even empty,
+    /// and still have a next one, when `scan_max` were looked at.
+    pub next: Option<InstanceId>,
+}
+
+/// How many instances a machine has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// In all.
+    pub instances: u64,
+    /// In each state that has any.
+    pub states: BTreeMap<StateName, u64>,
+    /// At each version there is.
+    pub versions: BTreeMap<Version, u64>,
+}
+
+impl State {
+    /// The names of all machines, in order, with their newest version.
+    pub fn machines(&self) -> impl Iterator<Item = (&MachineName, Version, &Definition)> {
+        self.world.machines.iter().filter_map(|(name, machine)| {
+            let (version, pinned) = machine.versions.get_max()?;
+            Some((name, *version, pinned.compiled.definition()))
+        })
+    }
+
+    /// The versions of a machine, oldest first; nothing if it is not defined.
+    pub fn versions(&self, machine: &MachineName) -> impl Iterator<Item = (Version, &Definition)> {
+        let versions = self
+            .world
+            .machines
+            .get(machine)
+            .map(|machine| machine.versions.iter());
+        versions
+            .into_iter()
+            .flatten()
+            .map(|(version, it)| (*version, it.compiled.definition()))
+    }
+
+    /// The newest version of a machine.
+    pub fn newest(&self, machine: &MachineName) -> Option<(Version, &Definition)> {
+        let (version, pinned) = self.world.machines.get(machine)?.versions.get_max()?;
+        Some((*version, pinned.compiled.definition()))
+    }
+
+    /// How many instances a machine has; none if it is not defined. Costs no walk over them.
+    pub fn totals(&self, machine: &MachineName) -> Option<Totals> {
+        let machine = self.world.machines.get(machine)?;
+        let states = machine
+            .by_state
+            .iter()
+            .filter(|(_, names)| !names.is_empty());
+        Some(Totals {
+            instances: machine.instances.len() as u64,
+            states: states
+                .map(|(state, names)| (state.clone(), names.len() as u64))
+                .collect(),
+            versions: machine
+                .versions
+                .iter()
+                .map(|(version, it)| (*version, it.instances))
+                .collect(),
+        })
+    }
+
+    /// One page of the instances that a query asks for. Bounded by its `limit` and `scan_max`
+    /// (each at least 1), whatever there is.
+    pub fn list(&self, query: &ListQuery) -> Page {
+        let mut scan = Scan {
+            query,
+            left: query.scan_max.max(1),
+            last: None,
+            page: Page::default(),
+            full: false,
+        };
+        let from = query
+            .machine
+            .as_ref()
+            .or(query.after.as_ref().map(|after| &after.machine));
+        let from = from.map_or(Bound::Unbounded, Bound::Included);
+        for (name, machine) in self
+            .world
+            .machines
+            .range::<_, MachineName>((from, Bound::Unbounded))
+        {
+            if query.machine.as_ref().is_some_and(|it| it != name) || !scan.machine(name, machine) {
+                break;
+            }
+        }
+        scan.page
+    }
+
+    /// The cluster's revision: how many commands have changed something.
+    pub fn revision(&self) -> GlobalRevision {
+        self.world.revision
+    }
+
+    /// The events behind a cursor, oldest first, at most `max`.
+    ///
+    /// # Errors
+    ///
+    /// [`Compacted`] if events behind the cursor are no longer kept.
+    pub fn events_after(
+        &self,
+        cursor: EventCursor,
+        max: usize,
+    ) -> Result<Vec<Arc<Event>>, Compacted> {
+        self.world.ring.after(cursor, max)
+    }
+
+    /// The oldest revision of which every event is kept; one ahead of
+    /// [`revision`](State::revision) if nothing is kept.
+    pub fn oldest_event(&self) -> GlobalRevision {
+        self.world.ring.oldest()
+    }
+
+    /// When the next timeout is due, in cluster time.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.world.timers.get_min().map(|timer| timer.deadline)
+    }
+
+    /// The timeouts that are due at `now`, earliest first, at most `max`: what a leader proposes
+    /// to [`Expire`](crate::Command::Expire).
+    pub fn due(&self, now: Timestamp, max: usize) -> Vec<Expiration> {
+        let due = self
+            .world
+            .timers
+            .iter()
+            .take_while(|timer| timer.deadline <= now);
+        let expiration = |timer: &crate::world::Timer| {
+            let instance = InstanceId::from_parts(timer.machine.clone(), timer.name.clone());
+            let revision = self.instance(&instance)?.revision;
+            Some(Expiration {
+                instance,
+                revision,
+                deadline: timer.deadline,
+            })
+        };
+        due.take(max).filter_map(expiration).collect()
+    }
+
+    /// How many timeouts are pending.
+    pub fn pending_timers(&self) -> usize {
+        self.world.timers.len()
+    }
+
+    /// How many instances there are, of all machines.
+    pub fn instance_count(&self) -> u64 {
+        self.world.instances
+    }
+
+    /// How much of each bound is used. Costs a walk over the machines and sessions, not over the
+    /// instances.
+    pub fn usage(&self) -> Vec<Usage> {
+        let limits = &self.world.limits;
+        let versions = self
+            .world
+            .machines
+            .values()
+            .map(|it| it.versions.len() as u64)
+            .max();
+        let of = |name, used, limit| Usage { name, used, limit };
+        vec![
+            of(
+                "definitions",
+                self.world.machines.len() as u64,
+                limits.definitions_max,
+            ),
+            of(
+                "versions",
+                versions.unwrap_or_default(),
+                limits.versions_max,
+            ),
+            of("instances", self.world.instances, limits.instances_max),
+            of(
+                "events",
+                self.world.ring.events().len() as u64,
+                limits.events_max,
+            ),
+            of(
+                "event_bytes",
+                self.world.ring.bytes(),
+                limits.event_bytes_max,
+            ),
+            of("keys", self.keys.len() as u64, limits.keys_max),
+            of("key_bytes", self.keys.bytes(), limits.key_bytes_max),
+            of(
+                "sessions",
+                self.sessions.table().len() as u64,
+                limits.sessions_max,
+            ),
+        ]
+    }
+}
+
+/// A list under way.
+struct Scan<'a> {
+    query: &'a ListQuery,
+    /// How many may still be looked at.
+    left: usize,
+    /// The last one that was looked at.
+    last: Option<InstanceId>,
+    page: Page,
+    /// The page ends here, with more to come.
+    full: bool,
+}
+
+impl Scan<'_> {
+    /// Looks through one machine; false if the page ends there.
+    fn machine(&mut self, name: &MachineName, machine: &Machine) -> bool {
+        if self
+            .query
+            .after
+            .as_ref()
+            .is_some_and(|after| after.machine > *name)
+        {
+            return true;
+        }
+        let after = self
+            .query
+            .after
+            .as_ref()
+            .filter(|after| after.machine == *name);
+        let start = match after {
+            Some(after) if after.name() >= self.query.prefix.as_str() => {
+                Bound::Excluded(after.name())
+            }
+            _ => Bound::Included(self.query.prefix.as_str()),
+        };
+        let range = (start, Bound::Unbounded);
+        match &self.query.state {
+            None => {
+                let mut all = machine.instances.range::<_, str>(range);
+                all.all(|(key, it)| self.visit(name, key, it));
+            }
+            Some(state) => {
+                let Some(names) = machine.by_state.get(state) else {
+                    return true;
+                };
+                let mut all = names.range::<_, str>(range);
+                all.all(|key| {
+                    machine
+                        .instances
+                        .get(key)
+                        .is_none_or(|it| self.visit(name, key, it))
+                });
+            }
+        }
+        !self.full
+    }
+
+    /// Looks at one instance; false if the walk ends before it: the page is full, or the names,
+    /// which are in order, no longer start with the prefix.
+    fn visit(&mut self, machine: &MachineName, name: &InstanceName, instance: &Instance) -> bool {
+        if !name.as_str().starts_with(&self.query.prefix) {
+            return false;
+        }
+        if self.left == 0 || self.page.instances.len() >= self.query.limit.max(1) {
+            self.page.next = self.last.take();
+            self.full = true;
+            return false;
+        }
+        self.left -= 1;
+        let id = InstanceId::from_parts(machine.clone(), name.clone());
+        let wanted =
+            |(key, value): &(String, String)| instance.metadata.get(key) == Some(value.as_str());
+        if self.query.label.as_ref().is_none_or(wanted) {
+            self.page.instances.push((id.clone(), instance.clone()));
+        }
+        self.last = Some(id);
+        true
+    }
+}
+
+#[cfg(test)]
+#[path = "query_tests.rs"]
+mod tests;

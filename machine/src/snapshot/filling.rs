@@ -1,0 +1,380 @@
+//! A state that is being put together from records, each checked against those before it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+
+use super::restore::{Fault, ensure};
+use super::{Counts, Header, Record};
+use crate::command::SessionId;
+use crate::definition::{Compiled, Definition};
+use crate::event::{Event, EventKind, Ring};
+use crate::ids::{InstanceId, InstanceName, MachineName, Version};
+use crate::instance::{History, Instance};
+use crate::requests::{Fingerprint, FirstUse, Keys, Session, Sessions, StoredReply};
+use crate::state::State;
+use crate::world::{Machine, Pinned, RETIRED_MAX, Retired, World};
+
+/// A state that is being put together.
+#[derive(Debug)]
+pub(super) struct Filling {
+    pub(super) header: Header,
+    pub(super) seen: Counts,
+    pub(super) world: World,
+    pub(super) keys: Keys,
+    pub(super) sessions: OrdMap<SessionId, Session>,
+    pub(super) last_uses: BTreeSet<u64>,
+    /// The session whose replies come next, and how many are left.
+    pub(super) open: Option<(SessionId, u64)>,
+}
+
+pub(super) const OUT_OF_ORDER: &str = "it is out of order";
+
+impl Filling {
+    pub(super) fn new(header: Header) -> Self {
+        let world = World {
+            limits: header.limits,
+            clock: header.clock,
+            revision: header.revision,
+            changes: 0,
+            machines: OrdMap::new(),
+            retired: Retired {
+                floor: header.versions_floor,
+                ..Retired::default()
+            },
+            timers: OrdSet::new(),
+            ring: Ring::behind(header.events_gone),
+            instances: 0,
+        };
+        Self {
+            header,
+            seen: Counts::default(),
+            world,
+            keys: Keys::default(),
+            sessions: OrdMap::new(),
+            last_uses: BTreeSet::new(),
+            open: None,
+        }
+    }
+
+    pub(super) fn push(&mut self, record: Record) -> Result<(), Fault> {
+        if let Record::Reply {
+            session,
+            sequence,
+            replayed,
+            revision,
+            outcome,
+        } = record
+        {
+            let reply = StoredReply {
+                outcome,
+                replayed,
+                revision,
+            };
+            return self.reply(session, sequence, reply);
+        }
+        ensure(
+            self.open.is_none(),
+            "replies of the session before it are missing",
+        )?;
+        match record {
+            Record::Machine { name, last_version } => self.machine(name, last_version),
+            Record::Definition(version, definition) => self.definition(version, definition),
+            Record::Instance(name, instance) => self.instance(name, instance),
+            Record::Retired {
+                machine,
+                since,
+                last_version,
+            } => {
+                ensure(
+                    since <= self.header.revision,
+                    "it was retired in the future",
+                )?;
+                self.retired(machine, (since, last_version))
+            }
+            Record::Event(event) => self.event(event),
+            Record::Key {
+                key,
+                fingerprint,
+                stored_at,
+                revision,
+                outcome,
+            } => {
+                let fingerprint = Fingerprint(fingerprint);
+                self.key(
+                    key,
+                    FirstUse {
+                        fingerprint,
+                        outcome,
+                        stored_at,
+                        revision,
+                    },
+                )
+            }
+            Record::Session {
+                id,
+                answered_below,
+                last_used,
+                replies,
+            } => {
+                let session = Session {
+                    answered_below,
+                    last_used,
+                    replies: OrdMap::new(),
+                };
+                self.session(id, session, replies)
+            }
+            Record::Header(..) => Err("there is a second header".into()),
+            Record::Reply { .. } | Record::End => Err("it is out of place".into()),
+        }
+    }
+
+    /// How many records of a kind that belongs behind a machine's have been seen.
+    fn behind_instances(&self) -> u64 {
+        self.seen.retired + self.behind_retired()
+    }
+
+    fn behind_retired(&self) -> u64 {
+        self.seen.events + self.behind_events()
+    }
+
+    fn behind_events(&self) -> u64 {
+        self.seen.keys + self.seen.sessions
+    }
+
+    /// The machine whose records are being read, which must have a definition unless they begin.
+    fn last_machine(&mut self) -> Option<(MachineName, &mut Machine)> {
+        let name = self.world.machines.get_max()?.0.clone();
+        let machine = self.world.machines.get_mut(&name)?;
+        Some((name, machine))
+    }
+
+    fn ensure_machine_is_defined(&mut self) -> Result<(), Fault> {
+        let defined = self
+            .last_machine()
+            .is_none_or(|(_, it)| !it.versions.is_empty());
+        ensure(defined, "the machine before it has no definition")
+    }
+
+    fn machine(&mut self, name: MachineName, last_version: Version) -> Result<(), Fault> {
+        ensure(self.behind_instances() == 0, OUT_OF_ORDER)?;
+        self.ensure_machine_is_defined()?;
+        let last = self.world.machines.get_max();
+        ensure(last.is_none_or(|(last, _)| *last < name), OUT_OF_ORDER)?;
+        self.world.machines.insert(
+            name,
+            Machine {
+                last_version,
+                ..Machine::default()
+            },
+        );
+        self.seen.machines += 1;
+        Ok(())
+    }
+
+    fn definition(&mut self, version: Version, definition: Definition) -> Result<(), Fault> {
+        ensure(self.behind_instances() == 0, OUT_OF_ORDER)?;
+        let Some((name, machine)) = self.last_machine() else {
+            return Err("the definition has no machine".into());
+        };
+        ensure(
+            definition.name == name,
+            "the definition is of another machine",
+        )?;
+        ensure(machine.instances.is_empty(), OUT_OF_ORDER)?;
+        ensure(version.0 > 0, "versions start at 1")?;
+        ensure(
+            version <= machine.last_version,
+            "the version was never given",
+        )?;
+        let last = machine.versions.get_max();
+        ensure(last.is_none_or(|(last, _)| *last < version), OUT_OF_ORDER)?;
+        let compiled = Compiled::restore(definition).map_err(|invalid| invalid.to_string())?;
+        let compiled = Arc::new(compiled);
+        machine.versions.insert(
+            version,
+            Pinned {
+                compiled,
+                instances: 0,
+            },
+        );
+        self.seen.definitions += 1;
+        Ok(())
+    }
+
+    fn instance(&mut self, name: InstanceName, mut instance: Instance) -> Result<(), Fault> {
+        ensure(self.behind_instances() == 0, OUT_OF_ORDER)?;
+        let clock = self.header.clock;
+        let Some((machine_name, machine)) = self.world.machines.get_max() else {
+            return Err("the instance has no machine".into());
+        };
+        let last = machine.instances.get_max();
+        ensure(last.is_none_or(|(last, _)| *last < name), OUT_OF_ORDER)?;
+        let version = instance.version;
+        let Some(pinned) = machine.versions.get(&version) else {
+            return Err(
+                format!("instance {name} is of version {version}, which is not defined").into(),
+            );
+        };
+        let compiled = &pinned.compiled;
+        let (Some(exits), Some(state)) = (
+            compiled.exits(&instance.state),
+            compiled.shared(&instance.state),
+        ) else {
+            let state = &instance.state;
+            return Err(
+                format!("instance {name} is in state {state:?}, which is not defined").into(),
+            );
+        };
+        instance.state = state.clone();
+        let in_order = instance.created_at <= instance.changed_at && instance.changed_at <= clock;
+        ensure(in_order, "the instance's times are not in order")?;
+        let due = |after: u64| instance.created_at.0..=clock.0.saturating_add(after);
+        let armed = match (exits.timeout(), instance.deadline) {
+            (None, None) => true,
+            (Some(timeout), Some(deadline)) => due(timeout.after_ms).contains(&deadline.0),
+            _ => false,
+        };
+        ensure(armed, "the instance's deadline does not fit its state")?;
+        let id = InstanceId::from_parts(compiled.definition().name.clone(), name);
+        instance.history = self.history(machine_name, &id, &instance)?;
+        self.world.insert(&id, instance);
+        self.seen.instances += 1;
+        Ok(())
+    }
+
+    /// The instance's history, with the names that others share.
+    fn history(
+        &self,
+        machine: &MachineName,
+        id: &InstanceId,
+        instance: &Instance,
+    ) -> Result<History, Fault> {
+        let mut expected = instance
+            .revision
+            .0
+            .checked_sub(instance.history().len() as u64);
+        let mut events: Vec<Arc<Event>> = vec![];
+        for event in instance.history() {
+            expected = expected.map(|revision| revision + 1);
+            let in_order = Some(event.instance_revision.0) == expected
+                && events
+                    .last()
+                    .is_none_or(|last| last.cursor() < event.cursor() && last.at <= event.at)
+                && event.revision <= self.header.revision
+                && event.at <= instance.changed_at;
+            ensure(in_order, "the instance's history is not in order")?;
+            let its_own = event.machine == *machine
+                && event.name.as_ref() == Some(id.instance_name())
+                && matches!(event.kind, EventKind::Transitioned | EventKind::Migrated);
+            ensure(its_own, "the instance's history is another one's")?;
+            let mut event = Event::clone(event);
+            event.name = Some(id.instance_name().clone());
+            self.share_names(&mut event);
+            events.push(Arc::new(event));
+        }
+        if let Some(last) = events.last() {
+            let ends_here = last.to.as_ref() == Some(&instance.state)
+                && last.version == instance.version
+                && last.at == instance.changed_at;
+            ensure(ends_here, "the instance's history ends elsewhere")?;
+        }
+        Ok(History::restore(events))
+    }
+
+    /// Replaces an event's names by the definition's own, where there still is one.
+    fn share_names(&self, event: &mut Event) {
+        let Some((name, machine)) = self.world.machines.get_key_value(&event.machine) else {
+            return;
+        };
+        event.machine = name.clone();
+        let Some(pinned) = machine.versions.get(&event.version) else {
+            return;
+        };
+        for state in [&mut event.from, &mut event.to].into_iter().flatten() {
+            if let Some(shared) = pinned.compiled.shared(state) {
+                *state = shared.clone();
+            }
+        }
+    }
+
+    fn retired(
+        &mut self,
+        machine: MachineName,
+        (since, last): (crate::ids::GlobalRevision, Version),
+    ) -> Result<(), Fault> {
+        ensure(self.behind_retired() == 0, OUT_OF_ORDER)?;
+        let before = self.world.retired.machines.get_max();
+        ensure(
+            before.is_none_or(|(before, _)| *before < machine),
+            OUT_OF_ORDER,
+        )?;
+        ensure(
+            !self.world.machines.contains_key(&machine),
+            "a retired machine is defined",
+        )?;
+        self.seen.retired += 1;
+        ensure(
+            self.seen.retired <= RETIRED_MAX as u64,
+            "there are too many retired machines",
+        )?;
+        self.world.retired.machines.insert(machine, (since, last));
+        Ok(())
+    }
+
+    fn event(&mut self, event: Arc<Event>) -> Result<(), Fault> {
+        ensure(self.behind_events() == 0, OUT_OF_ORDER)?;
+        let before = self
+            .world
+            .ring
+            .newest()
+            .map_or(self.header.events_gone, |it| it.cursor());
+        let (revision, position) = (event.revision.0, event.position);
+        let follows = (Some(revision) == before.revision.0.checked_add(1) && position == 0)
+            || (revision == before.revision.0 && Some(position) == before.position.checked_add(1));
+        ensure(follows, "events are missing before it")?;
+        ensure(event.at <= self.header.clock, "the event is of the future")?;
+        let event = self.shared_event(event);
+        self.world.ring.push(event, &self.header.limits);
+        let kept = self.world.ring.gone() == self.header.events_gone;
+        ensure(kept, "there are more events than the limits")?;
+        self.seen.events += 1;
+        Ok(())
+    }
+
+    /// The event as its instance's history has it, if it has it.
+    fn shared_event(&self, event: Arc<Event>) -> Arc<Event> {
+        let instance = event.instance().and_then(|id| self.world.instance(&id));
+        let kept = instance.and_then(|it| it.history().rev().find(|kept| ***kept == *event));
+        if let Some(kept) = kept {
+            return kept.clone();
+        }
+        let mut event = Event::clone(&event);
+        self.share_names(&mut event);
+        Arc::new(event)
+    }
+
+    pub(super) fn complete(mut self) -> Result<State, Fault> {
+        ensure(
+            self.open.is_none(),
+            "replies of the last session are missing",
+        )?;
+        self.ensure_machine_is_defined()?;
+        let counted = self.seen == self.header.counts;
+        ensure(counted, "the header counts other records than there are")?;
+        let newest = self
+            .world
+            .ring
+            .newest()
+            .map_or(self.header.events_gone, |it| it.cursor());
+        let complete = newest.revision == self.header.revision;
+        ensure(complete, "the events do not reach up to the revision")?;
+        let sessions = Sessions::restore(self.sessions, self.header.session_uses);
+        Ok(State {
+            world: self.world,
+            keys: self.keys,
+            sessions,
+        })
+    }
+}

@@ -1,0 +1,146 @@
+//! From records to a state, one record at a time.
+
+use super::filling::Filling;
+use super::{Header, Record, SNAPSHOT_FORMAT, encode};
+use crate::state::State;
+
+/// A snapshot that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The snapshot was written in a format this build does not know.
+    #[error("snapshot format {found} is not supported; this build reads format {SNAPSHOT_FORMAT}")]
+    Format {
+        /// The format found.
+        found: u32,
+    },
+    /// A record does not decode or contradicts another one.
+    #[error("snapshot record {record} is damaged: {reason}")]
+    Record {
+        /// The record's number, from 0.
+        record: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The records end too early.
+    #[error("the snapshot ends after {records} records, before its end mark")]
+    Truncated {
+        /// How many records there were.
+        records: u64,
+    },
+}
+
+/// Rebuilds a [`State`] from the records of [`State::records`].
+///
+/// After an error it must be dropped: it accepts nothing more and never finishes.
+#[derive(Debug)]
+pub struct Restore {
+    records: u64,
+    stage: Stage,
+}
+
+#[derive(Debug)]
+enum Stage {
+    Empty,
+    Filling(Box<Filling>),
+    Complete(Box<State>),
+    Failed,
+}
+
+impl Restore {
+    /// Starts from nothing.
+    #[allow(clippy::new_without_default)]
+    pub fn new() -> Self {
+        Self {
+            records: 0,
+            stage: Stage::Empty,
+        }
+    }
+
+    /// Takes the next record in.
+    ///
+    /// # Errors
+    ///
+    /// [`RestoreError::Format`] if another build's format, [`RestoreError::Record`] with the
+    /// record's number if it is damaged, out of place, or contradicts an earlier one.
+    pub fn push(&mut self, record: &[u8]) -> Result<(), RestoreError> {
+        let stage = std::mem::replace(&mut self.stage, Stage::Failed);
+        self.stage = stage.push(record).map_err(|fault| match fault {
+            Fault::Format(found) => RestoreError::Format { found },
+            Fault::Damaged(reason) => RestoreError::Record {
+                record: self.records,
+                reason,
+            },
+        })?;
+        self.records += 1;
+        Ok(())
+    }
+
+    /// The state, once every record is in.
+    ///
+    /// # Errors
+    ///
+    /// [`RestoreError::Truncated`] if the end mark is missing, or an earlier record was refused.
+    pub fn finish(self) -> Result<State, RestoreError> {
+        match self.stage {
+            Stage::Complete(state) => Ok(*state),
+            _ => Err(RestoreError::Truncated {
+                records: self.records,
+            }),
+        }
+    }
+}
+
+pub(super) enum Fault {
+    Format(u32),
+    Damaged(String),
+}
+
+impl<T: Into<String>> From<T> for Fault {
+    fn from(reason: T) -> Self {
+        Fault::Damaged(reason.into())
+    }
+}
+
+/// Refuses the record unless something holds.
+pub(super) fn ensure(holds: bool, reason: &str) -> Result<(), Fault> {
+    if holds { Ok(()) } else { Err(reason.into()) }
+}
+
+fn decode(bytes: &[u8]) -> Result<Record, Fault> {
+    let record: Record = postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
+    // Also refuses bytes left over, and numbers written longer than they need to be.
+    ensure(
+        encode(&record) == bytes,
+        "it is not written as this build would write it",
+    )?;
+    Ok(record)
+}
+
+fn decode_header(bytes: &[u8]) -> Result<Header, Fault> {
+    let (tag, rest) = postcard::take_from_bytes::<u32>(bytes).map_err(|error| error.to_string())?;
+    ensure(tag == 0, "the first record must be the header")?;
+    let (format, _) = postcard::take_from_bytes::<u32>(rest).map_err(|error| error.to_string())?;
+    if format != SNAPSHOT_FORMAT {
+        return Err(Fault::Format(format));
+    }
+    match decode(bytes)? {
+        Record::Header(_, header) => Ok(header),
+        _ => Err("the first record must be the header".into()),
+    }
+}
+
+impl Stage {
+    fn push(self, record: &[u8]) -> Result<Self, Fault> {
+        match self {
+            Stage::Empty => Ok(Stage::Filling(Box::new(Filling::new(decode_header(
+                record,
+            )?)))),
+            Stage::Filling(mut filling) => match decode(record)? {
+                Record::End => Ok(Stage::Complete(Box::new(filling.complete()?))),
+                record => filling.push(record).map(|()| Stage::Filling(filling)),
+            },
+            Stage::Complete(_) => Err("there are records after the end mark".into()),
+            Stage::Failed => Err("an earlier record was refused".into()),
+        }
+    }
+}

@@ -1,0 +1,380 @@
+use super::restore::RestoreError;
+use super::*;
+use crate::testing::*;
+use crate::{Batch, Command, Migrate, State};
+
+/// A state with something in every table.
+fn state() -> State {
+    let mut driver = Driver::with_order(Limits {
+        keys_max: 2,
+        key_retention_ms: 1000,
+        sessions_max: 2,
+        events_max: 9,
+        ..Limits::default()
+    });
+    let temporary = ORDER.replace("order", "temporary");
+    driver.run(Command::Define(definition(&temporary)));
+    let machine = machine("temporary");
+    driver.run(Command::DeleteDefinition(crate::DeleteDefinition {
+        machine,
+        version: None,
+    }));
+    for name in ["order/a", "order/b"] {
+        let metadata = meta(&[("for", name)]);
+        driver.run(Command::Create(crate::Create {
+            metadata,
+            ..create(name)
+        }));
+    }
+    driver.run(Command::Transition(to("order/b", "paid")));
+    let second = ORDER.replace("\"pay\"", "\"settle\"");
+    driver.run(Command::Define(definition(&second)));
+    let metadata = meta(&[("by", "ann")]);
+    driver.run(Command::Migrate(Migrate {
+        metadata,
+        ..migrate("order/b", &[])
+    }));
+    driver.now += 1000;
+    assert_eq!(driver.expire().fired, 1);
+    driver.run(Command::Create(create("order/c")));
+    for (sequence, (to_state, key)) in [
+        ("second", Some("k1")),
+        ("first", Some("k2")),
+        ("third", None),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let request = |session| crate::Request {
+            origin: crate::Origin {
+                session: SessionId(session),
+                sequence: sequence as u64 + 1,
+                answered_below: 1,
+            },
+            key: key.map(|key| IdempotencyKey::new(key).unwrap()),
+            command: Command::Transition(to("triad/default", to_state)),
+        };
+        let stamp = Timestamp(2000 + sequence as u64);
+        driver.state.apply(&Batch {
+            stamp,
+            requests: vec![request(7), request(8)],
+        });
+    }
+    driver.state
+}
+
+fn restore(records: &[Vec<u8>]) -> Result<State, RestoreError> {
+    let mut restore = Restore::new();
+    for record in records {
+        restore.push(record)?;
+    }
+    restore.finish()
+}
+
+/// What a snapshot is refused for after `damage`: the record's number and the reason.
+fn fault(damage: impl Fn(&mut Vec<Record>)) -> (u64, String) {
+    let mut records = state()
+        .records()
+        .map(|it| postcard::from_bytes(&it).unwrap())
+        .collect();
+    damage(&mut records);
+    let records: Vec<_> = records.iter().map(encode).collect();
+    match restore(&records) {
+        Err(RestoreError::Record { record, reason }) => (record, reason),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_restored_state_writes_the_records_it_was_read_from() {
+    for state in [State::default(), state()] {
+        let records: Vec<_> = state.records().collect();
+        let restored = restore(&records).unwrap();
+        assert_eq!(restored.records().collect::<Vec<_>>(), records);
+        assert_eq!(restored.hash(), state.hash());
+        assert_eq!(restored.limits(), state.limits());
+    }
+}
+
+#[test]
+fn the_first_state_has_the_hash_it_always_had() {
+    // Changes only together with SNAPSHOT_FORMAT: nodes of two builds compare these.
+    assert_eq!(
+        State::default().hash().to_string(),
+        "de858296f9ad5e950417aca0a9ed3c3c"
+    );
+}
+
+#[test]
+fn a_snapshot_cut_short_is_truncated_wherever_it_ends() {
+    let records: Vec<_> = state().records().collect();
+    for end in 0..records.len() {
+        match restore(&records[..end]) {
+            Err(RestoreError::Truncated { records }) => assert_eq!(records, end as u64),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_record_cut_short_or_lengthened_is_refused() {
+    let records: Vec<_> = state().records().collect();
+    for (at, record) in records.iter().enumerate() {
+        for end in 0..record.len() {
+            let mut records = records.clone();
+            records[at].truncate(end);
+            assert!(restore(&records).is_err(), "record {at} cut at {end}");
+        }
+        let mut records = records.clone();
+        records[at].push(0);
+        assert!(restore(&records).is_err(), "record {at} lengthened");
+    }
+}
+
+#[test]
+fn a_flipped_bit_is_refused_or_gives_the_state_it_spells() {
+    let records: Vec<_> = state().records().collect();
+    for at in 0..records.len() {
+        for bit in 0..records[at].len() * 8 {
+            let mut records = records.clone();
+            records[at][bit / 8] ^= 1 << (bit % 8);
+            if let Ok(mut state) = restore(&records) {
+                assert_eq!(state.records().collect::<Vec<_>>(), records);
+                state.apply(&Batch {
+                    stamp: Timestamp(u64::MAX),
+                    requests: vec![],
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn another_builds_format_is_told_whatever_follows_it() {
+    let record = postcard::to_stdvec(&(0u8, 7u32, "something else")).unwrap();
+    match restore(&[record]) {
+        Err(RestoreError::Format { found: 7 }) => {}
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn nothing_is_accepted_after_a_fault_or_after_the_end() {
+    let records: Vec<_> = state().records().collect();
+    let mut restore = Restore::new();
+    assert!(restore.push(&[]).is_err());
+    assert!(restore.push(&records[0]).is_err());
+    assert!(matches!(
+        restore.finish(),
+        Err(RestoreError::Truncated { records: 0 })
+    ));
+
+    let mut restore = Restore::new();
+    records
+        .iter()
+        .for_each(|record| restore.push(record).unwrap());
+    assert!(restore.push(records.last().unwrap()).is_err());
+    assert!(restore.finish().is_err());
+}
+
+type Damage<'a> = &'a dyn Fn(&mut Vec<Record>);
+
+/// Damages one instance.
+fn instance(at: usize, damage: impl Fn(&mut Instance)) -> impl Fn(&mut Vec<Record>) {
+    move |it| match &mut it[at] {
+        Record::Instance(_, instance) => damage(instance),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// Damages one recent event.
+fn event(at: usize, damage: impl Fn(&mut Event)) -> impl Fn(&mut Vec<Record>) {
+    move |it| match &mut it[at] {
+        Record::Event(event) => damage(Arc::make_mut(event)),
+        other => panic!("{other:?}"),
+    }
+}
+
+// The records: 0 header, 1 machine, 2 and 3 definitions, 4 to 6 instances (the first expired, the
+// second migrated, the third waiting for its timeout), 7 machine, 8 definition, 9 instance,
+// 10 retired machine, 11 to 19 events, 20 and 21 keys, 22 session with 3 replies, 26 session with
+// 3 replies, 30 end.
+#[test]
+fn a_record_that_contradicts_another_is_refused_by_number() {
+    let revision = crate::ids::Revision;
+    let cases: [(u64, &str, Damage); 38] = [
+        (0, "the first record must be the header", &|it| {
+            drop(it.remove(0))
+        }),
+        (1, "there is a second header", &|it| {
+            it.insert(1, Record::Header(2, Header::of(&state())))
+        }),
+        (1, "the definition has no machine", &|it| drop(it.remove(1))),
+        (3, "is of version 2, which is not defined", &|it| {
+            drop(it.drain(3..5))
+        }),
+        (2, "the machine before it has no definition", &|it| {
+            drop(it.drain(2..7))
+        }),
+        (3, "it is out of order", &|it| it.swap(2, 3)),
+        (4, "it is out of order", &|it| it.swap(3, 4)),
+        (4, "it is out of order", &|it| it.insert(4, clone(&it[3]))),
+        (5, "it is out of order", &|it| it.insert(5, clone(&it[4]))),
+        (8, "the definition is of another machine", &|it| {
+            it[8] = clone(&it[2])
+        }),
+        (3, "the version was never given", &|it| {
+            let name = machine("order");
+            it[1] = Record::Machine {
+                name,
+                last_version: Version(1),
+            };
+        }),
+        (
+            6,
+            "is in state \"fourth\", which is not",
+            &instance(6, |it| it.state = name("fourth")),
+        ),
+        (
+            6,
+            "times are not in order",
+            &instance(6, |it| it.created_at.0 += 1),
+        ),
+        (
+            6,
+            "times are not in order",
+            &instance(6, |it| it.changed_at.0 += 1_000_000),
+        ),
+        (
+            6,
+            "deadline does not fit",
+            &instance(6, |it| it.deadline = None),
+        ),
+        (
+            6,
+            "deadline does not fit",
+            &instance(6, |it| it.deadline = Some(Timestamp(u64::MAX))),
+        ),
+        (
+            5,
+            "deadline does not fit",
+            &instance(5, |it| it.deadline = Some(Timestamp(2000))),
+        ),
+        (
+            5,
+            "history is not in order",
+            &instance(5, |it| it.revision.0 += 1),
+        ),
+        (
+            5,
+            "history is not in order",
+            &instance(5, move |it| it.revision = revision(0)),
+        ),
+        (
+            5,
+            "history ends elsewhere",
+            &instance(5, |it| it.state = name("done")),
+        ),
+        (10, "a retired machine is defined", &|it| {
+            let (since, last_version) = (GlobalRevision(1), Version(1));
+            it[10] = Record::Retired {
+                machine: machine("order"),
+                since,
+                last_version,
+            };
+        }),
+        (10, "retired in the future", &|it| {
+            let (since, last_version) = (GlobalRevision(99), Version(1));
+            it[10] = Record::Retired {
+                machine: machine("x"),
+                since,
+                last_version,
+            };
+        }),
+        (11, "it is out of order", &|it| it.swap(10, 11)),
+        (12, "events are missing", &|it| drop(it.remove(12))),
+        (13, "events are missing", &event(13, |it| it.position = 1)),
+        (13, "of the future", &event(13, |it| it.at.0 += 1_000_000)),
+        (18, "header counts other records", &|it| {
+            drop(it.drain(18..30))
+        }),
+        (20, "more events than the limits", &|it| {
+            let mut more = clone(&it[19]);
+            if let Record::Event(event) = &mut more {
+                Arc::make_mut(event).revision.0 += 1;
+            }
+            it.insert(20, more);
+        }),
+        (21, "the key is stored twice", &|it| it[21] = clone(&it[20])),
+        (21, "it is out of order", &|it| it.swap(20, 21)),
+        (20, "it is out of order", &|it| it.swap(19, 20)),
+        (23, "the reply does not belong", &|it| it.swap(23, 27)),
+        (24, "it is out of order", &|it| it.swap(23, 24)),
+        (25, "replies of the session before it are missing", &|it| {
+            drop(it.remove(25))
+        }),
+        (29, "replies of the last session are missing", &|it| {
+            drop(it.remove(29))
+        }),
+        (20, "header counts other records", &|it| {
+            drop(it.drain(20..30))
+        }),
+        (30, "there are more sessions", &|it| {
+            let (answered_below, last_used, replies) = (1, 1, 0);
+            it.insert(
+                30,
+                Record::Session {
+                    id: SessionId(9),
+                    answered_below,
+                    last_used,
+                    replies,
+                },
+            );
+        }),
+        (2, "initial: \"fourth\" is not one of", &|it| {
+            if let Record::Definition(_, definition) = &mut it[2] {
+                definition.initial = name("fourth");
+            }
+        }),
+    ];
+    for (record, reason, damage) in cases {
+        let (at, why) = fault(damage);
+        assert!(
+            at == record && why.contains(reason),
+            "{record}: {reason} -- got {at}: {why}"
+        );
+    }
+}
+
+fn clone(record: &Record) -> Record {
+    postcard::from_bytes(&encode(record)).unwrap()
+}
+
+#[test]
+fn a_restored_state_goes_on_as_the_one_it_was_taken_from() {
+    let state = state();
+    let restored = restore(&state.records().collect::<Vec<_>>()).unwrap();
+    let at = Timestamp(10_000);
+    assert_eq!(restored.due(at, 10), state.due(at, 10));
+    assert_eq!(restored.due(at, 10).len(), 1, "the timer is rebuilt");
+    assert_eq!(restored.next_deadline(), Some(Timestamp(3000)));
+    assert_eq!(restored.usage(), state.usage());
+    for name in ["order", "triad"] {
+        assert_eq!(
+            restored.totals(&machine(name)),
+            state.totals(&machine(name))
+        );
+    }
+    let from = EventCursor::after(GlobalRevision(4));
+    assert_eq!(
+        restored.events_after(from, 100),
+        state.events_after(from, 100)
+    );
+    // Names and events are shared as they were, which is what makes a million instances small.
+    let b = restored.instance(&id("order/b")).unwrap();
+    let kept = b.history().next_back().unwrap();
+    let recent = restored
+        .events_after(EventCursor::after(GlobalRevision(7)), 1)
+        .unwrap();
+    assert!(Arc::ptr_eq(kept, &recent[0]));
+}

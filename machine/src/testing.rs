@@ -1,0 +1,173 @@
+//! What the unit tests share: a state that is driven command by command.
+
+use std::sync::Arc;
+
+use crate::*;
+
+/// A state, and a caller that asks once for everything.
+#[derive(Clone)]
+pub(crate) struct Driver {
+    pub(crate) state: State,
+    pub(crate) now: u64,
+    sequence: u64,
+}
+
+pub(crate) const ORDER: &str = r#"{
+  "name": "order", "initial": "open",
+  "states": {
+    "open": {"timeout": {"after": 1000, "to": "expired"}},
+    "paid": {}, "sent": {"timeout": {"after": 500, "to": "sent"}},
+    "expired": {"final": true}, "done": {"final": true}
+  },
+  "transitions": [
+    {"from": "open", "to": "paid", "event": "pay"},
+    {"from": "paid", "to": "sent"},
+    {"from": "sent", "to": "done"},
+    {"from": "*", "to": "expired", "event": "cancel"}
+  ]}"#;
+
+pub(crate) fn definition(text: &str) -> Arc<Definition> {
+    Arc::new(Definition::parse_json(text, &Limits::default()).unwrap())
+}
+
+pub(crate) fn id(text: &str) -> InstanceId {
+    text.parse().unwrap()
+}
+
+pub(crate) fn name(text: &str) -> StateName {
+    StateName::new(text).unwrap()
+}
+
+pub(crate) fn machine(text: &str) -> MachineName {
+    MachineName::new(text).unwrap()
+}
+
+pub(crate) fn meta(entries: &[(&str, &str)]) -> Metadata {
+    Metadata::new(entries.iter().copied()).unwrap()
+}
+
+pub(crate) fn create(text: &str) -> Create {
+    Create {
+        instance: id(text),
+        version: None,
+        metadata: Metadata::default(),
+    }
+}
+
+pub(crate) fn to(text: &str, state: &str) -> Transition {
+    Transition {
+        instance: id(text),
+        trigger: Trigger::To(name(state)),
+        expect_state: None,
+        expect_revision: None,
+        metadata: Metadata::default(),
+    }
+}
+
+pub(crate) fn delete(text: &str) -> Delete {
+    Delete {
+        instance: id(text),
+        expect_state: None,
+        expect_revision: None,
+        metadata: Metadata::default(),
+    }
+}
+
+pub(crate) fn migrate(text: &str, states: &[(&str, &str)]) -> Migrate {
+    Migrate {
+        instance: id(text),
+        version: None,
+        states: states
+            .iter()
+            .map(|(from, to)| (name(from), name(to)))
+            .collect(),
+        expect_state: None,
+        expect_revision: None,
+        metadata: Metadata::default(),
+    }
+}
+
+impl Driver {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            state: State::new(limits),
+            now: 1000,
+            sequence: 0,
+        }
+    }
+
+    /// A state with [`ORDER`] defined.
+    pub(crate) fn with_order(limits: Limits) -> Self {
+        let mut driver = Self::new(limits);
+        driver.run(Command::Define(definition(ORDER)));
+        driver
+    }
+
+    pub(crate) fn keyed(&mut self, key: Option<&str>, command: Command) -> Reply {
+        self.sequence += 1;
+        let origin = Origin {
+            session: SessionId(1),
+            sequence: self.sequence,
+            answered_below: self.sequence,
+        };
+        let key = key.map(|key| IdempotencyKey::new(key).unwrap());
+        let requests = vec![Request {
+            origin,
+            key,
+            command,
+        }];
+        self.state
+            .apply(&Batch {
+                stamp: Timestamp(self.now),
+                requests,
+            })
+            .remove(0)
+    }
+
+    pub(crate) fn run(&mut self, command: Command) -> Outcome {
+        let dry = {
+            let mut ahead = self.state.clone();
+            ahead.world.clock = Timestamp(self.now).max(ahead.now());
+            ahead.dry_run(&command)
+        };
+        let reply = self.keyed(None, command);
+        assert_eq!(reply.outcome, dry, "a dry run tells what would happen");
+        assert_eq!(reply.revision, self.state.revision());
+        reply.outcome
+    }
+
+    /// The outcome's name; a rejection's code.
+    pub(crate) fn kind(&mut self, command: Command) -> &'static str {
+        self.run(command).kind()
+    }
+
+    pub(crate) fn rejected(&mut self, command: Command) -> Rejection {
+        let before = self.state.revision();
+        match self.run(command) {
+            Outcome::Rejected(rejection) => {
+                assert_eq!(self.state.revision(), before, "a rejection changes nothing");
+                rejection
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn at(&self, text: &str) -> (String, u64) {
+        let instance = self.state.instance(&id(text)).unwrap();
+        (instance.state.to_string(), instance.revision.0)
+    }
+
+    /// Fires what is due now, as a leader would.
+    pub(crate) fn expire(&mut self) -> Expired {
+        let due = self.state.due(Timestamp(self.now), usize::MAX);
+        match self.run(Command::Expire(due)) {
+            Outcome::Expired(expired) => expired,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub(crate) fn events_after(&self, revision: u64) -> Vec<Arc<Event>> {
+        let cursor = EventCursor::after(GlobalRevision(revision));
+        self.state.events_after(cursor, usize::MAX).unwrap()
+    }
+}

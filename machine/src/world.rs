@@ -1,0 +1,374 @@
+//! What commands work on: definitions, instances, timers and events, without the tables that
+//! remember requests. Cloning is O(1), so a transaction works on a clone and swaps it in.
+//!
+//! The few ways to change it are here, and keep what belongs together in step: the instances, the
+//! index by state, the timers, the counts, and the event that tells of the change.
+
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+
+use crate::definition::{Compiled, Exits};
+use crate::event::{Cause, Event, EventKind, Ring};
+use crate::ids::{
+    EventName, GlobalRevision, InstanceId, InstanceName, MachineName, Revision, StateName,
+    Timestamp, Version,
+};
+use crate::instance::Instance;
+use crate::limits::{Limits, Quota};
+use crate::metadata::Metadata;
+use crate::rejection::Rejection;
+
+/// How many deleted machines' version numbers are remembered one by one.
+pub(crate) const RETIRED_MAX: usize = 1024;
+
+#[derive(Debug, Clone)]
+pub(crate) struct World {
+    pub(crate) limits: Limits,
+    pub(crate) clock: Timestamp,
+    pub(crate) revision: GlobalRevision,
+    /// How many changes the command at work has made; 0 between commands.
+    pub(crate) changes: u32,
+    pub(crate) machines: OrdMap<MachineName, Machine>,
+    pub(crate) retired: Retired,
+    pub(crate) timers: OrdSet<Timer>,
+    pub(crate) ring: Ring,
+    /// Of all machines.
+    pub(crate) instances: u64,
+}
+
+/// A machine that is defined: it has at least one version.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Machine {
+    pub(crate) versions: OrdMap<Version, Pinned>,
+    /// The highest number ever given to a version.
+    pub(crate) last_version: Version,
+    pub(crate) instances: OrdMap<InstanceName, Instance>,
+    /// The names of the instances in each state.
+    pub(crate) by_state: OrdMap<StateName, OrdSet<InstanceName>>,
+}
+
+/// One version of a definition.
+#[derive(Debug, Clone)]
+pub(crate) struct Pinned {
+    pub(crate) compiled: Arc<Compiled>,
+    /// How many instances are pinned to it.
+    pub(crate) instances: u64,
+}
+
+/// A timeout that will be due, in order of when.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Timer {
+    pub(crate) deadline: Timestamp,
+    pub(crate) machine: MachineName,
+    pub(crate) name: InstanceName,
+}
+
+/// The version numbers of machines that are deleted: they are never given again.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Retired {
+    /// Since which revision, and the highest version there was.
+    pub(crate) machines: OrdMap<MachineName, (GlobalRevision, Version)>,
+    /// The highest version of those that are no longer remembered one by one: a new machine's
+    /// versions start behind it, which is seen only after a thousand deletions.
+    pub(crate) floor: Version,
+}
+
+impl Retired {
+    /// The number that the next version of a machine which is not defined comes after.
+    pub(crate) fn last_version(&self, machine: &MachineName) -> Version {
+        self.machines
+            .get(machine)
+            .map_or(self.floor, |(_, version)| *version)
+    }
+
+    pub(crate) fn retire(&mut self, machine: MachineName, since: GlobalRevision, last: Version) {
+        self.machines.insert(machine, (since, last));
+        while self.machines.len() > RETIRED_MAX {
+            // Deleting machines by the thousand is rare enough for a search.
+            let oldest = self.machines.iter().min_by_key(|(_, (since, _))| *since);
+            let Some((name, last)) = oldest.map(|(name, (_, last))| (name.clone(), *last)) else {
+                return;
+            };
+            self.machines.remove(&name);
+            self.floor = self.floor.max(last);
+        }
+    }
+}
+
+/// How an instance moves.
+pub(crate) struct Step<'a> {
+    pub(crate) kind: EventKind,
+    /// The version it is pinned to from now on.
+    pub(crate) version: Version,
+    pub(crate) to: StateName,
+    pub(crate) event: Option<EventName>,
+    pub(crate) deadline: Option<Timestamp>,
+    pub(crate) cause: Cause,
+    pub(crate) metadata: &'a Metadata,
+}
+
+impl World {
+    pub(crate) fn machine(&self, name: &MachineName) -> Result<&Machine, Rejection> {
+        let unknown = || Rejection::UnknownMachine {
+            machine: name.clone(),
+        };
+        self.machines.get(name).ok_or_else(unknown)
+    }
+
+    pub(crate) fn instance(&self, id: &InstanceId) -> Option<&Instance> {
+        self.machines
+            .get(&id.machine)?
+            .instances
+            .get(id.instance_name())
+    }
+
+    /// The instance with its definition, or why there is none.
+    pub(crate) fn find(&self, id: &InstanceId) -> Result<Found<'_>, Rejection> {
+        let machine = self.machine(&id.machine)?;
+        let unknown = || Rejection::UnknownInstance {
+            instance: id.clone(),
+        };
+        let instance = machine
+            .instances
+            .get(id.instance_name())
+            .ok_or_else(unknown)?;
+        let pinned = machine
+            .versions
+            .get(&instance.version)
+            .ok_or_else(unknown)?;
+        let exits = pinned.compiled.exits(&instance.state).ok_or_else(unknown)?;
+        Ok(Found {
+            machine,
+            instance,
+            compiled: &pinned.compiled,
+            exits,
+        })
+    }
+
+    pub(crate) fn check_quota(&self, quota: Quota, asked: u64) -> Result<(), Rejection> {
+        let max = quota.max(&self.limits);
+        if asked > max {
+            Err(Rejection::QuotaExceeded { quota, asked, max })
+        } else {
+            Ok(())
+        }
+    }
+
+    pub(crate) fn check_metadata(&self, metadata: &Metadata) -> Result<(), Rejection> {
+        if metadata.is_empty() {
+            return Ok(());
+        }
+        self.check_quota(Quota::MetadataEntries, metadata.len() as u64)?;
+        self.check_quota(Quota::MetadataBytes, metadata.bytes() as u64)
+    }
+
+    /// When a timeout of a state that is entered now is due.
+    pub(crate) fn deadline(&self, exits: Option<&Exits>) -> Option<Timestamp> {
+        let timeout = exits?.timeout()?;
+        Some(Timestamp(self.clock.0.saturating_add(timeout.after_ms)))
+    }
+
+    /// Adds an instance whose id is free and whose version exists. The caller records the event.
+    pub(crate) fn insert(&mut self, id: &InstanceId, instance: Instance) {
+        let Some(machine) = self.machines.get_mut(&id.machine) else {
+            return;
+        };
+        let name = id.instance_name().clone();
+        if let Some(pinned) = machine.versions.get_mut(&instance.version) {
+            pinned.instances += 1;
+        }
+        if let Some(deadline) = instance.deadline {
+            self.timers.insert(Timer {
+                deadline,
+                machine: id.machine.clone(),
+                name: name.clone(),
+            });
+        }
+        machine
+            .by_state
+            .entry(instance.state.clone())
+            .or_default()
+            .insert(name.clone());
+        machine.instances.insert(name, instance);
+        self.instances += 1;
+    }
+
+    /// Takes an instance out. The caller records the event.
+    pub(crate) fn remove(&mut self, id: &InstanceId) -> Option<Instance> {
+        let machine = self.machines.get_mut(&id.machine)?;
+        let name = id.instance_name();
+        let instance = machine.instances.remove(name)?;
+        if let Some(pinned) = machine.versions.get_mut(&instance.version) {
+            pinned.instances -= 1;
+        }
+        machine.leave(&instance.state, name);
+        if let Some(deadline) = instance.deadline {
+            self.disarm(deadline, id);
+        }
+        self.instances -= 1;
+        Some(instance)
+    }
+
+    /// Moves an instance that exists, and records the event, which is the answer.
+    pub(crate) fn step(&mut self, id: &InstanceId, step: Step<'_>) -> Option<Arc<Event>> {
+        let Step {
+            kind,
+            version,
+            to,
+            event,
+            deadline,
+            cause,
+            metadata,
+        } = step;
+        let (clock, limits) = (self.clock, self.limits);
+        let (revision, position) = self.next_change();
+        let (machine_name, machine) = self.machines.get_key_value_mut(&id.machine)?;
+        let (name, instance) = machine.instances.get_key_value_mut(id.instance_name())?;
+
+        let from = std::mem::replace(&mut instance.state, to.clone());
+        let from_version = std::mem::replace(&mut instance.version, version);
+        instance.revision = Revision(instance.revision.0.saturating_add(1));
+        instance.changed_at = clock;
+        let armed = std::mem::replace(&mut instance.deadline, deadline);
+        let event = Arc::new(Event {
+            revision,
+            position,
+            kind,
+            machine: machine_name.clone(),
+            name: Some(name.clone()),
+            version,
+            from_version: (kind == EventKind::Migrated).then_some(from_version),
+            from: Some(from.clone()),
+            to: Some(to.clone()),
+            event,
+            instance_revision: instance.revision,
+            at: clock,
+            cause,
+            metadata: metadata.clone(),
+        });
+        instance.history.push(event.clone(), &limits);
+
+        let name = name.clone();
+        if from != to {
+            machine.leave(&from, &name);
+            machine.by_state.entry(to).or_default().insert(name.clone());
+        }
+        if from_version != version {
+            machine.count(from_version, |instances| instances - 1);
+            machine.count(version, |instances| instances + 1);
+        }
+        if armed != deadline {
+            if let Some(deadline) = armed {
+                self.disarm(deadline, id);
+            }
+            if let Some(deadline) = deadline {
+                self.timers.insert(Timer {
+                    deadline,
+                    machine: event.machine.clone(),
+                    name,
+                });
+            }
+        }
+        self.changes += 1;
+        self.ring.push(event.clone(), &limits);
+        Some(event)
+    }
+
+    /// Records a change that is not a step; its revision and position are put in here.
+    pub(crate) fn record(&mut self, event: Event) {
+        let (revision, position) = self.next_change();
+        self.changes += 1;
+        let limits = self.limits;
+        self.ring.push(
+            Arc::new(Event {
+                revision,
+                position,
+                ..event
+            }),
+            &limits,
+        );
+    }
+
+    /// The end of a command: what it changed, if anything, was one revision.
+    pub(crate) fn seal(&mut self) {
+        if self.changes > 0 {
+            self.revision = self.next_revision();
+            self.changes = 0;
+        }
+    }
+
+    /// The revision of the changes that the command at work makes.
+    pub(crate) fn next_revision(&self) -> GlobalRevision {
+        GlobalRevision(self.revision.0.saturating_add(1))
+    }
+
+    fn next_change(&self) -> (GlobalRevision, u32) {
+        (self.next_revision(), self.changes)
+    }
+
+    fn disarm(&mut self, deadline: Timestamp, id: &InstanceId) {
+        let (machine, name) = (id.machine.clone(), id.instance_name().clone());
+        self.timers.remove(&Timer {
+            deadline,
+            machine,
+            name,
+        });
+    }
+}
+
+/// An instance with what it is pinned to.
+pub(crate) struct Found<'a> {
+    pub(crate) machine: &'a Machine,
+    pub(crate) instance: &'a Instance,
+    pub(crate) compiled: &'a Arc<Compiled>,
+    pub(crate) exits: &'a Exits,
+}
+
+impl Machine {
+    /// The version asked for, or the newest.
+    pub(crate) fn version(
+        &self,
+        name: &MachineName,
+        version: Option<Version>,
+    ) -> Result<(Version, &Arc<Compiled>), Rejection> {
+        let unknown = || Rejection::UnknownMachine {
+            machine: name.clone(),
+        };
+        let (newest, last) = self.versions.get_max().ok_or_else(unknown)?;
+        let Some(version) = version else {
+            return Ok((*newest, &last.compiled));
+        };
+        match self.versions.get(&version) {
+            Some(pinned) => Ok((version, &pinned.compiled)),
+            None => Err(Rejection::UnknownVersion {
+                machine: name.clone(),
+                version,
+                newest: *newest,
+            }),
+        }
+    }
+
+    fn leave(&mut self, state: &StateName, name: &InstanceName) {
+        // An empty set stays: it will be needed again, and there are no more than states.
+        if let Some(names) = self.by_state.get_mut(state) {
+            names.remove(name);
+        }
+    }
+
+    /// Forgets the states that no instance is in, once a version that had them is deleted.
+    pub(crate) fn forget_empty_states(&mut self) {
+        self.by_state = self
+            .by_state
+            .iter()
+            .filter(|(_, names)| !names.is_empty())
+            .map(|(state, names)| (state.clone(), names.clone()))
+            .collect();
+    }
+
+    fn count(&mut self, version: Version, change: impl FnOnce(u64) -> u64) {
+        if let Some(pinned) = self.versions.get_mut(&version) {
+            pinned.instances = change(pinned.instances);
+        }
+    }
+}

@@ -1,0 +1,338 @@
+//! `/v1/machines`: definitions, their versions, and how they look.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode, Uri};
+use lockstep_machine::{
+    Command, Defined, Definition, DefinitionDeleted, DefinitionFault, Limits, MachineName, Outcome,
+    Rejection, Totals, Version,
+};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::Edge;
+use super::body::{Written, outcome, unknown_outcome};
+use super::input::{self, MachinePath, Parameters, idempotency_key, is_json, media_type};
+use super::problem::{Problem, ProblemBody};
+use crate::service::{Consistency, Freshness, View};
+
+/// A fault of a definition, or a warning about it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct FaultBody {
+    /// Where in the document.
+    path: String,
+    /// What kind of fault it is; stable.
+    code: &'static str,
+    message: String,
+}
+
+/// A definition that is stored.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DefinedBody {
+    machine: String,
+    version: u32,
+    /// Whether the version is new; if not, the newest one was equal already.
+    created: bool,
+    warnings: Vec<FaultBody>,
+    /// Whether nothing was stored, because only that was asked for.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    dry_run: bool,
+    #[serde(flatten)]
+    written: Written,
+}
+
+/// A machine in a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MachineSummary {
+    machine: String,
+    /// The newest version.
+    version: u32,
+    description: String,
+    /// How many instances there are.
+    instances: u64,
+    /// How many there are in each state that has any.
+    states: BTreeMap<String, u64>,
+}
+
+/// Every machine.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MachinesBody {
+    machines: Vec<MachineSummary>,
+    applied_index: u64,
+    /// The cluster's.
+    revision: u64,
+}
+
+/// A version of a machine.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct VersionSummary {
+    version: u32,
+    /// How many instances are pinned to it.
+    instances: u64,
+}
+
+/// A machine.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MachineBody {
+    #[serde(flatten)]
+    summary: MachineSummary,
+    /// The definition of that version.
+    #[schema(value_type = Object)]
+    definition: Value,
+    versions: Vec<VersionSummary>,
+    applied_index: u64,
+    /// The cluster's.
+    revision: u64,
+}
+
+/// Versions of a machine that were forgotten.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DefinitionDeletedBody {
+    machine: String,
+    versions: Vec<u32>,
+    #[serde(flatten)]
+    written: Written,
+}
+
+/// Stores a definition: the machine's first version, or its next one.
+#[utoipa::path(
+    post, path = "/v1/machines", tag = "machines",
+    params(
+        ("dry_run" = Option<bool>, Query, description = "Validate only"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again"),
+    ),
+    request_body(description = "A definition", content(
+        (Object = "application/json"), (String = "application/yaml"),
+    )),
+    responses(
+        (status = 201, body = DefinedBody, description = "A new version"),
+        (status = 200, body = DefinedBody, description = "The newest version is equal already, or a dry run"),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+    ),
+)]
+pub(super) async fn define(
+    State(edge): State<Arc<Edge>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<(StatusCode, Json<DefinedBody>), Problem> {
+    let began = Instant::now();
+    let dry_run = Parameters::parse(&uri, &["dry_run"])?.flag("dry_run")?;
+    let key = idempotency_key(&headers)?;
+    let read = reader(&headers)?;
+    let limits = &edge.local.limits;
+    let text = input::collect(body, limits.body_bytes_max, limits.request_timeout).await?;
+    let freshness = Freshness {
+        consistency: if dry_run {
+            Consistency::Linearizable
+        } else {
+            Consistency::Stale
+        },
+        min_revision: None,
+    };
+    let view = edge.view(freshness, began).await?;
+    let text = std::str::from_utf8(&text)
+        .map_err(|error| Problem::bad_request("malformed_document", error))?;
+    let definition = read(text, &view.state.limits())?;
+    let command = Command::Define(Arc::new(definition));
+    let (outcome, written) = if dry_run {
+        edge.dry_run(&view, &command)?
+    } else {
+        outcome(edge.execute(command, key, began).await?)?
+    };
+    let Outcome::Defined(defined) = outcome else {
+        return Err(unknown_outcome());
+    };
+    let status = if defined.created && !dry_run {
+        StatusCode::CREATED
+    } else {
+        StatusCode::OK
+    };
+    Ok((status, Json(DefinedBody::new(defined, dry_run, written))))
+}
+
+type Read = fn(&str, &Limits) -> Result<Definition, lockstep_machine::DocumentError>;
+
+fn reader(headers: &HeaderMap) -> Result<Read, Problem> {
+    if is_json(headers) {
+        return Ok(|text, limits| Definition::parse_json(text, limits));
+    }
+    match media_type(headers).as_deref() {
+        Some("application/yaml" | "application/x-yaml" | "text/yaml") => {
+            Ok(|text, limits| Definition::parse_yaml(text, limits))
+        }
+        _ => Err(input::unsupported(
+            "the body must be a definition, with Content-Type: application/json or application/yaml",
+        )),
+    }
+}
+
+/// Every machine, with how many instances it has.
+#[utoipa::path(
+    get, path = "/v1/machines", tag = "machines",
+    params(
+        ("consistency" = Option<String>, Query, description = "linearizable (the default) or stale"),
+        ("min_revision" = Option<u64>, Query, description = "Wait for this revision of the cluster"),
+    ),
+    responses(
+        (status = 200, body = MachinesBody, description = "The machines"),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+    ),
+)]
+pub(super) async fn list(
+    State(edge): State<Arc<Edge>>,
+    uri: Uri,
+) -> Result<Json<MachinesBody>, Problem> {
+    let began = Instant::now();
+    let parameters = Parameters::parse(&uri, &["consistency", "min_revision"])?;
+    let view = edge.view(parameters.freshness()?, began).await?;
+    let machines = view.state.machines().map(|(name, version, definition)| {
+        let totals = view.state.totals(name).unwrap_or_default();
+        MachineSummary::new(name, version, definition, &totals)
+    });
+    Ok(Json(MachinesBody {
+        machines: machines.collect(),
+        applied_index: view.applied_index,
+        revision: view.state.revision().0,
+    }))
+}
+
+/// A machine: its newest version or the one asked for.
+#[utoipa::path(
+    get, path = "/v1/machines/{machine}", tag = "machines",
+    params(
+        ("machine" = String, Path, description = "The machine"),
+        ("version" = Option<u32>, Query, description = "A version; the newest without it"),
+        ("consistency" = Option<String>, Query, description = "linearizable (the default) or stale"),
+        ("min_revision" = Option<u64>, Query, description = "Wait for this revision of the cluster"),
+    ),
+    responses(
+        (status = 200, body = MachineBody, description = "The machine"),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+    ),
+)]
+pub(super) async fn show(
+    State(edge): State<Arc<Edge>>,
+    path: MachinePath,
+    uri: Uri,
+) -> Result<Json<MachineBody>, Problem> {
+    let began = Instant::now();
+    let machine = input::machine(path)?;
+    let parameters = Parameters::parse(&uri, &["version", "consistency", "min_revision"])?;
+    let asked = parameters.version()?;
+    let view = edge.view(parameters.freshness()?, began).await?;
+    let (version, definition) = find(&view, &machine, asked)?;
+    let totals = view.state.totals(&machine).unwrap_or_default();
+    let versions = totals
+        .versions
+        .iter()
+        .map(|(version, instances)| VersionSummary {
+            version: version.0,
+            instances: *instances,
+        });
+    Ok(Json(MachineBody {
+        summary: MachineSummary::new(&machine, version, definition, &totals),
+        definition: serde_json::from_str(&definition.to_json()).unwrap_or_default(),
+        versions: versions.collect(),
+        applied_index: view.applied_index,
+        revision: view.state.revision().0,
+    }))
+}
+
+/// Forgets a machine, or one version of it, that no instance uses.
+#[utoipa::path(
+    delete, path = "/v1/machines/{machine}", tag = "machines",
+    params(
+        ("machine" = String, Path, description = "The machine"),
+        ("version" = Option<u32>, Query, description = "One version; all without it"),
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again"),
+    ),
+    responses(
+        (status = 200, body = DefinitionDeletedBody, description = "Forgotten"),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+    ),
+)]
+pub(super) async fn delete(
+    State(edge): State<Arc<Edge>>,
+    path: MachinePath,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Json<DefinitionDeletedBody>, Problem> {
+    let began = Instant::now();
+    let machine = input::machine(path)?;
+    let version = Parameters::parse(&uri, &["version"])?.version()?;
+    let key = idempotency_key(&headers)?;
+    let command =
+        Command::DeleteDefinition(lockstep_machine::DeleteDefinition { machine, version });
+    let (outcome, written) = outcome(edge.execute(command, key, began).await?)?;
+    let Outcome::DefinitionDeleted(DefinitionDeleted { machine, versions }) = outcome else {
+        return Err(unknown_outcome());
+    };
+    Ok(Json(DefinitionDeletedBody {
+        machine: machine.to_string(),
+        versions: versions.iter().map(|version| version.0).collect(),
+        written,
+    }))
+}
+
+/// A version of a machine, the newest if none is asked for.
+pub(super) fn find<'a>(
+    view: &'a View,
+    machine: &MachineName,
+    version: Option<Version>,
+) -> Result<(Version, &'a Definition), Problem> {
+    let unknown = || Rejection::UnknownMachine {
+        machine: machine.clone(),
+    };
+    let (newest, definition) = view.state.newest(machine).ok_or_else(unknown)?;
+    let Some(version) = version.filter(|version| *version != newest) else {
+        return Ok((newest, definition));
+    };
+    let unknown = || Rejection::UnknownVersion {
+        machine: machine.clone(),
+        version,
+        newest,
+    };
+    let definition = view
+        .state
+        .definition(machine, version)
+        .ok_or_else(unknown)?;
+    Ok((version, definition))
+}
+
+impl DefinedBody {
+    fn new(it: Defined, dry_run: bool, written: Written) -> Self {
+        let fault = |it: DefinitionFault| FaultBody {
+            path: it.path,
+            code: it.code.code(),
+            message: it.message,
+        };
+        Self {
+            machine: it.machine.to_string(),
+            version: it.version.0,
+            created: it.created,
+            warnings: it.warnings.into_iter().map(fault).collect(),
+            dry_run,
+            written,
+        }
+    }
+}
+
+impl MachineSummary {
+    fn new(name: &MachineName, version: Version, definition: &Definition, totals: &Totals) -> Self {
+        let states = totals.states.iter();
+        Self {
+            machine: name.to_string(),
+            version: version.0,
+            description: definition.description.clone(),
+            instances: totals.instances,
+            states: states.map(|(state, n)| (state.to_string(), *n)).collect(),
+        }
+    }
+}

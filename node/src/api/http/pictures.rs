@@ -1,0 +1,163 @@
+//! A definition as a document or as a picture.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::State;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use lockstep_machine::{InstanceId, InstanceName, Rejection, Version};
+
+use super::Edge;
+use super::input::{self, MachinePath, Parameters};
+use super::machines::find;
+use super::problem::{Problem, ProblemBody};
+use crate::service::View;
+
+/// A definition as it could be sent again.
+#[utoipa::path(
+    get, path = "/v1/machines/{machine}/definition", tag = "machines",
+    params(
+        ("machine" = String, Path, description = "The machine"),
+        ("version" = Option<u32>, Query, description = "A version; the newest without it"),
+        ("format" = Option<String>, Query, description = "json (the default) or yaml"),
+        ("consistency" = Option<String>, Query, description = "linearizable (the default) or stale"),
+        ("min_revision" = Option<u64>, Query, description = "Wait for this revision of the cluster"),
+    ),
+    responses(
+        (status = 200, description = "The definition; its version and the cluster's revision are in the headers", content(
+            (Object = "application/json"), (String = "application/yaml"),
+        )),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+    ),
+)]
+pub(super) async fn definition(
+    State(edge): State<Arc<Edge>>,
+    path: MachinePath,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let began = Instant::now();
+    let machine = input::machine(path)?;
+    let known = ["version", "format", "consistency", "min_revision"];
+    let parameters = Parameters::parse(&uri, &known)?;
+    let asked = parameters.version()?;
+    let as_yaml = match parameters.get("format") {
+        None | Some("json") => false,
+        Some("yaml") => true,
+        Some(_) => return Err(invalid("parameter \"format\" must be json or yaml")),
+    };
+    let view = edge.view(parameters.freshness()?, began).await?;
+    let (version, definition) = find(&view, &machine, asked)?;
+    let (media_type, text) = if as_yaml {
+        ("application/yaml", definition.to_yaml())
+    } else {
+        ("application/json", definition.to_json() + "\n")
+    };
+    Ok(document(&view, version, media_type, text))
+}
+
+/// A machine as a picture, with an instance's state highlighted.
+#[utoipa::path(
+    get, path = "/v1/machines/{machine}/graph", tag = "machines",
+    params(
+        ("machine" = String, Path, description = "The machine"),
+        ("format" = Option<String>, Query, description = "mermaid (the default), dot or svg"),
+        ("version" = Option<u32>, Query, description = "A version; the newest without it"),
+        ("instance" = Option<String>, Query, description = "An instance of the machine: its version, its state highlighted"),
+        ("consistency" = Option<String>, Query, description = "linearizable (the default) or stale"),
+        ("min_revision" = Option<u64>, Query, description = "Wait for this revision of the cluster"),
+    ),
+    responses(
+        (status = 200, description = "The picture", content(
+            (String = "text/plain"), (String = "text/vnd.graphviz"), (String = "image/svg+xml"),
+        )),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+    ),
+)]
+pub(super) async fn graph(
+    State(edge): State<Arc<Edge>>,
+    path: MachinePath,
+    uri: Uri,
+) -> Result<Response, Problem> {
+    let began = Instant::now();
+    let machine = input::machine(path)?;
+    let known = [
+        "format",
+        "version",
+        "instance",
+        "consistency",
+        "min_revision",
+    ];
+    let parameters = Parameters::parse(&uri, &known)?;
+    let asked = parameters.version()?;
+    let instance = parameters.name::<InstanceName>("instance")?;
+    if asked.is_some() && instance.is_some() {
+        return Err(invalid(
+            "give either \"version\" or \"instance\", which has its own version",
+        ));
+    }
+    let format = parameters.get("format").unwrap_or("mermaid").to_owned();
+    if !["mermaid", "dot", "svg"].contains(&format.as_str()) {
+        return Err(invalid("parameter \"format\" must be mermaid, dot or svg"));
+    }
+    let view = edge.view(parameters.freshness()?, began).await?;
+    let (newest, _) = find(&view, &machine, asked)?;
+    let (version, current) = match instance {
+        None => (newest, None),
+        Some(name) => {
+            let id = InstanceId::from_parts(machine.clone(), name);
+            let found = view
+                .state
+                .instance(&id)
+                .ok_or(Rejection::UnknownInstance { instance: id })?;
+            (found.version, Some(found.state.clone()))
+        }
+    };
+    let (_, definition) = find(&view, &machine, Some(version))?;
+    let current = current.as_ref();
+    Ok(match format.as_str() {
+        "dot" => document(
+            &view,
+            version,
+            "text/vnd.graphviz",
+            definition.to_dot(current),
+        ),
+        "svg" => {
+            let (definition, current) = (definition.clone(), current.cloned());
+            // A layout takes long enough to be in the way of others.
+            let drawn = tokio::task::spawn_blocking(move || definition.to_svg(current.as_ref()));
+            let svg = drawn
+                .await
+                .map_err(|error| {
+                    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error)
+                })?
+                .map_err(|error| {
+                    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "picture_too_large", error)
+                })?;
+            document(&view, version, "image/svg+xml", svg)
+        }
+        _ => document(
+            &view,
+            version,
+            "text/plain; charset=utf-8",
+            definition.to_mermaid(current),
+        ),
+    })
+}
+
+fn invalid(detail: &str) -> Problem {
+    Problem::bad_request("invalid_parameter", detail)
+}
+
+/// Text that cannot carry how fresh it is: the headers do.
+fn document(view: &View, version: Version, media_type: &'static str, text: String) -> Response {
+    let headers = [
+        (CONTENT_TYPE.as_str(), media_type.to_owned()),
+        (CACHE_CONTROL.as_str(), "no-store".to_owned()),
+        ("lockstep-version", version.to_string()),
+        ("lockstep-applied-index", view.applied_index.to_string()),
+        ("lockstep-revision", view.state.revision().to_string()),
+    ];
+    (StatusCode::OK, headers, text).into_response()
+}

@@ -1,0 +1,292 @@
+//! `/v1/transactions`: several operations that happen together or not at all.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, Uri};
+use lockstep_machine::{
+    Command, Create, Delete, EventName, Expectation, InstanceId, Operation, OperationResult,
+    Outcome, Precondition, Revision, StateName, Transaction, Transition, Version,
+};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::Edge;
+use super::body::{
+    CreatedBody, DeletedBody, Pairs, TransitionedBody, Written, outcome, unknown_outcome,
+};
+use super::input::{Parameters, idempotency_key};
+use super::problem::{Problem, ProblemBody};
+use super::transitions::trigger;
+
+/// Operations that happen together or not at all.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TransactionBody {
+    operations: Vec<OperationBody>,
+}
+
+/// One operation: an object with one field, which says what to do.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum OperationBody {
+    /// Create an instance.
+    Create(CreateOperation),
+    /// Move an instance.
+    Transition(TransitionOperation),
+    /// Delete an instance.
+    Delete(DeleteOperation),
+    /// Change nothing, but refuse all unless this holds before.
+    Check(CheckOperation),
+}
+
+/// Creates an instance.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CreateOperation {
+    /// `machine/name`.
+    id: String,
+    version: Option<u32>,
+    #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
+    metadata: Option<Pairs>,
+}
+
+/// Moves an instance to a state or by an event.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TransitionOperation {
+    /// `machine/name`.
+    id: String,
+    #[schema(value_type = Option<String>)]
+    to: Option<StateName>,
+    #[schema(value_type = Option<String>)]
+    event: Option<EventName>,
+    #[schema(value_type = Option<String>)]
+    expect_state: Option<StateName>,
+    expect_revision: Option<u64>,
+    #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
+    metadata: Option<Pairs>,
+}
+
+/// Deletes an instance.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeleteOperation {
+    /// `machine/name`.
+    id: String,
+    #[schema(value_type = Option<String>)]
+    expect_state: Option<StateName>,
+    expect_revision: Option<u64>,
+    #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
+    metadata: Option<Pairs>,
+}
+
+/// What must hold: exactly one of `exists`, `state` and `revision`.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CheckOperation {
+    /// `machine/name`.
+    id: String,
+    exists: Option<bool>,
+    #[schema(value_type = Option<String>)]
+    state: Option<StateName>,
+    revision: Option<u64>,
+}
+
+/// What every operation came to, in the same order.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CommittedBody {
+    results: Vec<ResultBody>,
+    #[serde(flatten)]
+    written: Written,
+}
+
+/// What one operation came to.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ResultBody {
+    /// The instance is created.
+    Created(CreatedBody),
+    /// The instance moved.
+    Transitioned(TransitionedBody),
+    /// The instance is deleted.
+    Deleted(DeletedBody),
+    /// The precondition held.
+    Checked(bool),
+}
+
+/// Does several things, all or none, in one revision.
+#[utoipa::path(
+    post, path = "/v1/transactions", tag = "transactions",
+    params(
+        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again"),
+    ),
+    request_body = TransactionBody,
+    responses(
+        (status = 200, body = CommittedBody, description = "All of it happened"),
+        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused: nothing happened; `operation` and `reason` say why"),
+    ),
+)]
+pub(super) async fn commit(
+    State(edge): State<Arc<Edge>>,
+    uri: Uri,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Json<CommittedBody>, Problem> {
+    let began = Instant::now();
+    Parameters::parse(&uri, &[])?;
+    let key = idempotency_key(&headers)?;
+    let body: TransactionBody = edge.json(&headers, body).await?;
+    let command = Command::Transaction(body.into_transaction()?);
+    let (outcome, written) = outcome(edge.execute(command, key, began).await?)?;
+    let Outcome::Committed(results) = outcome else {
+        return Err(unknown_outcome());
+    };
+    let moved = |result: &&OperationResult| matches!(result, OperationResult::Transitioned(_));
+    if !written.replayed {
+        let moved = results.iter().filter(moved).count();
+        edge.local.report.transitions.add(moved as u64);
+    }
+    let results: Result<_, Problem> = results.into_iter().map(result).collect();
+    Ok(Json(CommittedBody {
+        results: results?,
+        written,
+    }))
+}
+
+fn result(result: OperationResult) -> Result<ResultBody, Problem> {
+    Ok(match result {
+        OperationResult::Created(it) => ResultBody::Created(it.into()),
+        OperationResult::Transitioned(it) => ResultBody::Transitioned(it.into()),
+        OperationResult::Deleted(it) => ResultBody::Deleted(it.into()),
+        OperationResult::Checked => ResultBody::Checked(true),
+        _ => return Err(unknown_outcome()),
+    })
+}
+
+impl TransactionBody {
+    fn into_transaction(self) -> Result<Transaction, Problem> {
+        let operations = self.operations.into_iter().enumerate();
+        let operation = |(position, it): (usize, OperationBody)| {
+            it.into_operation()
+                .map_err(|problem| problem.with("operation", position))
+        };
+        Ok(Transaction {
+            operations: operations.map(operation).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+impl OperationBody {
+    fn into_operation(self) -> Result<Operation, Problem> {
+        let id = |id: String| id.parse::<InstanceId>();
+        let metadata = |it: Option<Pairs>| it.unwrap_or_default().into_metadata();
+        Ok(match self {
+            OperationBody::Create(it) => Operation::Create(Create {
+                instance: id(it.id)?,
+                version: it.version.map(Version),
+                metadata: metadata(it.metadata)?,
+            }),
+            OperationBody::Transition(it) => Operation::Transition(Transition {
+                instance: id(it.id)?,
+                trigger: trigger(it.to, it.event)?,
+                expect_state: it.expect_state,
+                expect_revision: it.expect_revision.map(Revision),
+                metadata: metadata(it.metadata)?,
+            }),
+            OperationBody::Delete(it) => Operation::Delete(Delete {
+                instance: id(it.id)?,
+                expect_state: it.expect_state,
+                expect_revision: it.expect_revision.map(Revision),
+                metadata: metadata(it.metadata)?,
+            }),
+            OperationBody::Check(it) => Operation::Check(Precondition {
+                instance: id(it.id)?,
+                expect: match (it.exists, it.state, it.revision) {
+                    (Some(true), None, None) => Expectation::Exists,
+                    (Some(false), None, None) => Expectation::Missing,
+                    (None, Some(state), None) => Expectation::InState(state),
+                    (None, None, Some(revision)) => Expectation::AtRevision(Revision(revision)),
+                    _ => {
+                        return Err(Problem::bad_request(
+                            "invalid_body",
+                            "a check has exactly one of \"exists\", \"state\" and \"revision\"",
+                        ));
+                    }
+                },
+            }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_machine::Rejection;
+    use serde_json::json;
+
+    fn read(operations: serde_json::Value) -> Result<Transaction, Problem> {
+        serde_json::from_value::<TransactionBody>(json!({ "operations": operations }))
+            .map_err(|error| Problem::bad_request("invalid_body", error))?
+            .into_transaction()
+    }
+
+    #[test]
+    fn every_kind_of_operation_is_read() {
+        let all = read(json!([
+            {"create": {"id": "order/1", "metadata": {"by": "ann"}}},
+            {"transition": {"id": "order/2", "event": "pay", "expect_revision": 3}},
+            {"delete": {"id": "order/3", "expect_state": "done"}},
+            {"check": {"id": "stock/7", "exists": false}},
+            {"check": {"id": "stock/8", "state": "free"}},
+        ]))
+        .unwrap();
+        let names = all.operations.iter().map(|it| it.instance().to_string());
+        assert_eq!(
+            names.collect::<Vec<_>>(),
+            ["order/1", "order/2", "order/3", "stock/7", "stock/8"]
+        );
+    }
+
+    #[test]
+    fn a_fault_names_the_operation() {
+        for (bad, code) in [
+            (json!({"create": {"id": "order"}}), "invalid_name"),
+            (json!({"transition": {"id": "order/1"}}), "invalid_body"),
+            (json!({"check": {"id": "order/1"}}), "invalid_body"),
+            (
+                json!({"check": {"id": "order/1", "exists": true, "revision": 1}}),
+                "invalid_body",
+            ),
+        ] {
+            let good = json!({"check": {"id": "order/1", "exists": true}});
+            let problem = read(json!([good, bad])).unwrap_err();
+            assert_eq!(
+                (problem.code, problem.member("operation")),
+                (code, &json!(1))
+            );
+        }
+        assert!(read(json!([{"creat": {"id": "order/1"}}])).is_err());
+        assert!(read(json!([{"create": {"id": "order/1", "versoin": 1}}])).is_err());
+    }
+
+    #[test]
+    fn a_refusal_names_the_operation_and_its_reason() {
+        let reason = Box::new(Rejection::UnknownInstance {
+            instance: "order/1".parse().unwrap(),
+        });
+        let problem = Problem::from(Rejection::OperationFailed {
+            position: 2,
+            reason,
+        });
+        assert_eq!(
+            (problem.status.as_u16(), problem.code),
+            (404, "operation_failed")
+        );
+        assert_eq!(problem.member("operation"), &json!(2));
+        assert_eq!(problem.member("reason")["code"], "unknown_instance");
+    }
+}

@@ -1,0 +1,297 @@
+//! Following the cluster's events, in order, without gaps, from any node.
+//!
+//! A watch holds a place in the stream and nothing else: events are taken from the replicated ring
+//! when the reader is ready for more. A reader that never reads costs one chunk, and one that is too
+//! slow finds out where it can go on.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_machine::{Event, EventCursor, EventFilter, GlobalRevision};
+use tokio::sync::watch;
+
+use crate::consensus::SharedState;
+
+/// How many events are taken from the ring at once, wanted or not.
+const CHUNK_EVENTS_MAX: usize = 512;
+
+/// What a watch has to say.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Watched {
+    /// The next wanted events, oldest first.
+    Events(Vec<Arc<Event>>),
+    /// Nothing wanted happened for a while; everything up to this revision was looked at.
+    Bookmark(GlobalRevision),
+}
+
+/// Why a watch cannot go on from where it is. The reader must read the current state, and may then
+/// watch from its revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WatchEnded {
+    /// It wanted to begin before the oldest event that is kept.
+    #[error(
+        "events after revision {asked} are no longer kept; the oldest available revision is {oldest}"
+    )]
+    Compacted {
+        /// Where it wanted to begin.
+        asked: GlobalRevision,
+        /// The oldest revision of which every event is kept.
+        oldest: GlobalRevision,
+    },
+    /// Its reader was too slow: events it has not read are no longer kept.
+    #[error(
+        "the reader fell behind: events after revision {reached} are no longer kept; the oldest available revision is {oldest}"
+    )]
+    Lagged {
+        /// How far the reader came.
+        reached: GlobalRevision,
+        /// The oldest revision of which every event is kept.
+        oldest: GlobalRevision,
+    },
+}
+
+impl WatchEnded {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            WatchEnded::Compacted { .. } => "compacted",
+            WatchEnded::Lagged { .. } => "lagged",
+        }
+    }
+
+    /// The oldest revision that can still be watched.
+    pub fn oldest(&self) -> GlobalRevision {
+        match self {
+            WatchEnded::Compacted { oldest, .. } | WatchEnded::Lagged { oldest, .. } => *oldest,
+        }
+    }
+}
+
+/// A place in the stream of events.
+pub struct Watch {
+    shared: SharedState,
+    changes: watch::Receiver<u64>,
+    cursor: EventCursor,
+    filter: EventFilter,
+    begun: bool,
+}
+
+impl Watch {
+    /// A watch of what follows `cursor`, which may lie ahead of what this node has applied.
+    pub(super) fn new(shared: SharedState, cursor: EventCursor, filter: EventFilter) -> Self {
+        Self {
+            changes: shared.changes(),
+            shared,
+            cursor,
+            filter,
+            begun: false,
+        }
+    }
+
+    /// Where it stands.
+    pub fn cursor(&self) -> EventCursor {
+        self.cursor
+    }
+
+    /// The next wanted events, or after `idle` without any, a bookmark. Dropping the future loses
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// When events that it has not returned are no longer kept. It stays so.
+    pub async fn next(&mut self, idle: Duration) -> Result<Watched, WatchEnded> {
+        let bookmark_due = tokio::time::Instant::now() + idle;
+        loop {
+            // Marked as seen before the look: a change during it wakes the wait below.
+            self.changes.borrow_and_update();
+            let (events, behind) = self.take()?;
+            if !events.is_empty() {
+                return Ok(Watched::Events(events));
+            }
+            if behind {
+                // Much was looked at and nothing of it wanted: let others run.
+                tokio::task::yield_now().await;
+                continue;
+            }
+            tokio::select! {
+                changed = self.changes.changed() => {
+                    if changed.is_err() {
+                        // The node is stopping, and its connections with it.
+                        tokio::time::sleep_until(bookmark_due).await;
+                        return Ok(Watched::Bookmark(self.cursor.revision));
+                    }
+                }
+                () = tokio::time::sleep_until(bookmark_due) => {
+                    return Ok(Watched::Bookmark(self.cursor.revision));
+                }
+            }
+        }
+    }
+
+    /// Moves over the next chunk: what of it is wanted, and whether more is there.
+    fn take(&mut self) -> Result<(Vec<Arc<Event>>, bool), WatchEnded> {
+        let applied = self.shared.read();
+        let chunk = applied
+            .state
+            .events_after(self.cursor, CHUNK_EVENTS_MAX)
+            .map_err(|compacted| match self.begun {
+                false => WatchEnded::Compacted {
+                    asked: self.cursor.revision,
+                    oldest: compacted.oldest,
+                },
+                true => WatchEnded::Lagged {
+                    reached: self.cursor.revision,
+                    oldest: compacted.oldest,
+                },
+            })?;
+        self.begun = true;
+        let behind = chunk.len() == CHUNK_EVENTS_MAX;
+        // Everything there is was looked at: the place is behind the newest revision, so that a
+        // bookmark says how far.
+        let seen = EventCursor::after(applied.state.revision());
+        drop(applied);
+        match chunk.last() {
+            Some(last) if behind => self.cursor = last.cursor(),
+            _ => self.cursor = self.cursor.max(seen),
+        }
+        let wanted = chunk
+            .into_iter()
+            .filter(|event| self.filter.wants(event))
+            .collect();
+        Ok((wanted, behind))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_machine::{
+        Batch, Command, Create, InstanceId, Limits, Metadata, Origin, Request, SessionId, State,
+        Timestamp,
+    };
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_millis(20);
+
+    /// Creates `triad/{prefix}{n}` for each number, one batch each.
+    fn create(shared: &SharedState, prefix: &str, numbers: std::ops::Range<u64>) {
+        for n in numbers {
+            let request = Request {
+                origin: Origin {
+                    session: SessionId(prefix.len() as u64),
+                    sequence: n + 1,
+                    answered_below: n,
+                },
+                key: None,
+                command: Command::Create(Create {
+                    instance: InstanceId::new("triad", format!("{prefix}{n}")).unwrap(),
+                    version: None,
+                    metadata: Metadata::default(),
+                }),
+            };
+            shared.change_for_test(|state| {
+                let batch = Batch {
+                    stamp: Timestamp(1),
+                    requests: vec![request],
+                };
+                state.apply(&batch);
+            });
+        }
+    }
+
+    fn names(watched: Watched) -> Vec<String> {
+        match watched {
+            Watched::Events(events) => events
+                .iter()
+                .map(|event| event.name.as_ref().unwrap().to_string())
+                .collect(),
+            Watched::Bookmark(revision) => vec![format!("bookmark {revision}")],
+        }
+    }
+
+    #[tokio::test]
+    async fn events_come_in_order_once_and_a_bookmark_when_idle() {
+        let shared = SharedState::default();
+        create(&shared, "a", 0..3);
+        let mut watch = Watch::new(
+            shared.clone(),
+            EventCursor::default(),
+            EventFilter::default(),
+        );
+        assert_eq!(names(watch.next(IDLE).await.unwrap()), ["a0", "a1", "a2"]);
+        assert_eq!(names(watch.next(IDLE).await.unwrap()), ["bookmark 3"]);
+        let waiting = tokio::spawn(async move {
+            let next = watch.next(Duration::from_secs(60)).await;
+            (next, watch)
+        });
+        create(&shared, "a", 3..4);
+        let (next, watch) = waiting.await.unwrap();
+        assert_eq!(names(next.unwrap()), ["a3"]);
+        assert_eq!(watch.cursor().revision, GlobalRevision(4));
+    }
+
+    #[tokio::test]
+    async fn a_filter_leaves_out_and_the_bookmark_still_moves_on() {
+        let shared = SharedState::default();
+        let filter = EventFilter {
+            prefix: Some("b".to_owned()),
+            ..EventFilter::default()
+        };
+        let mut watch = Watch::new(shared.clone(), EventCursor::default(), filter);
+        create(&shared, "aa", 0..2 * CHUNK_EVENTS_MAX as u64);
+        assert_eq!(
+            names(watch.next(IDLE).await.unwrap()),
+            [format!("bookmark {}", 2 * CHUNK_EVENTS_MAX)]
+        );
+        create(&shared, "b", 0..1);
+        assert_eq!(names(watch.next(IDLE).await.unwrap()), ["b0"]);
+    }
+
+    #[tokio::test]
+    async fn a_watch_ahead_of_this_node_waits_and_skips_nothing_behind_its_place() {
+        let shared = SharedState::default();
+        create(&shared, "a", 0..2);
+        let ahead = EventCursor::after(GlobalRevision(4));
+        let mut watch = Watch::new(shared.clone(), ahead, EventFilter::default());
+        assert_eq!(names(watch.next(IDLE).await.unwrap()), ["bookmark 4"]);
+        create(&shared, "a", 2..6);
+        assert_eq!(names(watch.next(IDLE).await.unwrap()), ["a4", "a5"]);
+    }
+
+    #[tokio::test]
+    async fn what_is_no_longer_kept_is_said_with_the_oldest_there_is() {
+        let limits = Limits {
+            events_max: 4,
+            ..Limits::default()
+        };
+        let shared = SharedState::default();
+        shared.change_for_test(|state| *state = State::new(limits));
+        create(&shared, "a", 0..2);
+        let from = |revision| {
+            let cursor = EventCursor::after(GlobalRevision(revision));
+            Watch::new(shared.clone(), cursor, EventFilter::default())
+        };
+        let mut slow = from(0);
+        assert_eq!(names(slow.next(IDLE).await.unwrap()), ["a0", "a1"]);
+        create(&shared, "a", 2..10);
+        let oldest = GlobalRevision(7);
+        assert_eq!(
+            slow.next(IDLE).await,
+            Err(WatchEnded::Lagged {
+                reached: GlobalRevision(2),
+                oldest
+            })
+        );
+        assert_eq!(
+            from(5).next(IDLE).await,
+            Err(WatchEnded::Compacted {
+                asked: GlobalRevision(5),
+                oldest
+            })
+        );
+        assert_eq!(
+            names(from(6).next(IDLE).await.unwrap()),
+            ["a6", "a7", "a8", "a9"]
+        );
+    }
+}
