@@ -131,7 +131,9 @@ impl<A: Clone + Send + 'static> Batcher<Confirm, A> {
 /// round trip.
 const CONFIRMATIONS_IN_FLIGHT_MAX: usize = 2;
 
-type Line<Q, A> = Arc<Mutex<(mpsc::Receiver<Waiting<Q, A>>, Option<Waiting<Q, A>>)>>;
+/// What waits, and what was taken from it but did not fit into the last group.
+type Waitings<Q, A> = (mpsc::Receiver<Waiting<Q, A>>, Option<Waiting<Q, A>>);
+type Line<Q, A> = Arc<Mutex<Waitings<Q, A>>>;
 type Replies<A> = Vec<oneshot::Sender<Result<A, ProposeError>>>;
 
 /// One of the few senders: takes all that waits, sends it, and comes back for more. Only a free
@@ -160,7 +162,7 @@ where
 
 async fn gather<Q: Question, A>(
     limits: BatchLimits,
-    (queue, left_over): &mut (mpsc::Receiver<Waiting<Q, A>>, Option<Waiting<Q, A>>),
+    (queue, left_over): &mut Waitings<Q, A>,
 ) -> Option<(Vec<Q>, Replies<A>)> {
     let (mut questions, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0_usize);
     while questions.len() < limits.requests_max {

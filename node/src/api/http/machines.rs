@@ -161,12 +161,10 @@ type Read = fn(&str, &Limits) -> Result<Definition, lockstep_machine::DocumentEr
 
 fn reader(headers: &HeaderMap) -> Result<Read, Problem> {
     if is_json(headers) {
-        return Ok(|text, limits| Definition::parse_json(text, limits));
+        return Ok(Definition::parse_json);
     }
     match media_type(headers).as_deref() {
-        Some("application/yaml" | "application/x-yaml" | "text/yaml") => {
-            Ok(|text, limits| Definition::parse_yaml(text, limits))
-        }
+        Some("application/yaml" | "application/x-yaml" | "text/yaml") => Ok(Definition::parse_yaml),
         _ => Err(input::unsupported(
             "the body must be a definition, with Content-Type: application/json or application/yaml",
         )),
