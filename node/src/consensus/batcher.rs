@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use lockstep_machine::{Command, Reply, Request};
+use lockstep_machine::{Command, Operation, Reply, Request};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::types::{NodeId, Runtime};
@@ -177,7 +177,7 @@ async fn gather<Q: Question, A>(
         if next.reply.is_closed() {
             continue;
         }
-        bytes += next.question.size();
+        bytes = bytes.saturating_add(next.question.size());
         if bytes > limits.bytes_max && !questions.is_empty() {
             *left_over = Some(next);
             break;
@@ -191,14 +191,35 @@ async fn gather<Q: Question, A>(
 impl Question for Request {
     fn size(&self) -> usize {
         let key = self.key.as_ref().map_or(0, |k| k.as_str().len());
-        let command = match &self.command {
-            Command::Transition(t) => {
-                t.instance.machine.as_str().len() + t.instance.name().len() + 128
-            }
-            _ => 1024,
-        };
-        32 + key + command
+        32 + key + command_size(&self.command)
     }
+}
+
+/// What names, states and numbers of one operation take, about.
+const OPERATION_BYTES: usize = 256;
+
+fn command_size(command: &Command) -> usize {
+    let operation = |operation: &Operation| match operation {
+        Operation::Create(it) => it.metadata.bytes(),
+        Operation::Transition(it) => it.metadata.bytes(),
+        Operation::Delete(it) => it.metadata.bytes(),
+        _ => 0,
+    };
+    let more = match command {
+        Command::Transition(it) => it.metadata.bytes(),
+        Command::Create(it) => it.metadata.bytes(),
+        Command::Delete(it) => it.metadata.bytes(),
+        Command::Migrate(it) => it.metadata.bytes() + it.states.len() * OPERATION_BYTES,
+        Command::Define(it) => usize::try_from(it.stored_bytes()).unwrap_or(usize::MAX / 2),
+        Command::Transaction(it) => it
+            .operations
+            .iter()
+            .map(|it| OPERATION_BYTES + operation(it))
+            .sum(),
+        Command::Expire(it) => it.len() * OPERATION_BYTES,
+        _ => 0,
+    };
+    OPERATION_BYTES + more
 }
 
 #[cfg(test)]
