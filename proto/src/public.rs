@@ -1,8 +1,8 @@
 //! The public messages to and from the state machine's own types.
 
 use lockstep_machine::{
-    EventName, IdempotencyKey, Metadata, Outcome, Rejection, Reply, Revision, StateName, Transition,
-    Transitioned, Trigger,
+    EventName, IdempotencyKey, Metadata, Outcome, Rejection, Reply, Revision, StateName,
+    Transition, Transitioned, Trigger,
 };
 
 use crate::batch::parsed;

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use lockstep_machine::{
-    Command, IdempotencyKey, InstanceId, Metadata, Outcome, Revision, StateName, Transition, Trigger,
+    Command, IdempotencyKey, InstanceId, Metadata, Outcome, Revision, StateName, Transition,
+    Trigger,
 };
 
 use super::chance::{nap, one_of, sleep_ms, up_to};
