@@ -476,7 +476,7 @@ pub static KEYS: &[Key] = &[
         "How log lines look."
     ),
     key!(
-        "log.filter", "LOCKSTEP_LOG_FILTER", "log-filter", Is("info,consulrs=off,rustify=off"),
+        "log.filter", "LOCKSTEP_LOG_FILTER", "log-filter", Is("info,openraft=error,consulrs=off,rustify=off"),
         log.filter: filter(),
         "What is logged, for example `info,lockstep_node=debug`."
     ),

@@ -48,6 +48,8 @@ const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// A stream with something outstanding is given up after this; well above a slow fsync.
 const STREAM_PATIENCE_MIN: Duration = Duration::from_millis(300);
+/// After a stream could not be opened.
+const REOPEN_PAUSE: Duration = Duration::from_millis(50);
 const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
 
 /// The cluster this node belongs to: unset until it does.
@@ -214,7 +216,13 @@ impl RaftNetworkV2<C> for Peer {
             let mut client = self.client()?;
             let opening = tokio::time::timeout(patience, client.stream_append(request)).await;
             let replies = match opening {
-                Ok(opened) => opened.map_err(rpc_error)?.into_inner(),
+                Ok(Ok(opened)) => opened.into_inner(),
+                Ok(Err(status)) => {
+                    // openraft opens the next one at once: without a pause, a peer that is down is
+                    // asked thousands of times a second.
+                    tokio::time::sleep(REOPEN_PAUSE).await;
+                    return Err(rpc_error(status));
+                }
                 Err(_) => {
                     return Err(rpc_error(Status::deadline_exceeded(
                         "the peer did not open the stream",
