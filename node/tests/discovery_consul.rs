@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use lockstep_node::config;
-use lockstep_node::discovery::{
-    Announcement, BootstrapPlan, ConsulDiscovery, Discovery, DiscoveryError, PlannedMember, open,
-};
+use lockstep_node::discovery::{Announcement, ConsulDiscovery, Discovery, DiscoveryError, open};
+use lockstep_node::store::{BootstrapPlan, PlannedMember};
 use lockstep_tests::consul::ConsulAgent;
 
 /// A check runs every second at most, and the catalogue follows a little later.

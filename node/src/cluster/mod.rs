@@ -18,10 +18,8 @@ use tonic::Status;
 use crate::consensus::network::{ClusterTag, channel};
 use crate::consensus::server::Host;
 use crate::consensus::{Consensus, ConsensusError, Member, NodeId};
-use crate::discovery::{
-    Announcement, BootstrapPlan, Discovery, DiscoveryError, FoundPeer, PlannedMember,
-};
-use crate::store::{DiskStore, IdentityFile, StoreError};
+use crate::discovery::{Announcement, Discovery, DiscoveryError, FoundPeer};
+use crate::store::{BootstrapPlan, DiskStore, IdentityFile, PlannedMember, StoreError};
 
 /// Between two looks for peers while the node belongs to no cluster.
 const LOOK_EVERY: Duration = Duration::from_millis(300);

@@ -21,8 +21,9 @@ use lockstep_client::consul::{Connection, ConsulError, Directory, NODE_TAG, chec
 use rustify_derive::Endpoint;
 
 use self::registration::{HeldCheck, HeldService, Registration};
-use super::{Announcement, BootstrapPlan, Discovery, DiscoveryError, FoundPeer};
+use super::{Announcement, Discovery, DiscoveryError, FoundPeer};
 use crate::config;
+use crate::store::BootstrapPlan;
 
 /// The name for logs and errors.
 const KIND: &str = "consul";

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use crate::config;
+use crate::store::BootstrapPlan;
 
 mod consul;
 mod static_peers;
@@ -40,28 +41,6 @@ pub struct FoundPeer {
     pub http_address: Option<String>,
     /// Tags it registered with.
     pub tags: Vec<String>,
-}
-
-/// The first membership of a cluster: decided once, then fixed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BootstrapPlan {
-    /// The new cluster's id.
-    pub cluster_id: String,
-    /// Its exact members.
-    pub members: Vec<PlannedMember>,
-}
-
-/// A member of the first membership.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PlannedMember {
-    /// Its node id.
-    pub node_id: u64,
-    /// Its name.
-    pub name: String,
-    /// `host:port` of its gRPC interface.
-    pub grpc_address: String,
-    /// `host:port` of its HTTP interface.
-    pub http_address: String,
 }
 
 /// Why discovery could not answer. A running cluster does not depend on it.

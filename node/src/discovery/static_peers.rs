@@ -5,8 +5,9 @@
 
 use async_trait::async_trait;
 
-use super::{Announcement, BootstrapPlan, Discovery, DiscoveryError, FoundPeer};
+use super::{Announcement, Discovery, DiscoveryError, FoundPeer};
 use crate::config::StaticPeer;
+use crate::store::BootstrapPlan;
 
 /// Discovery by a fixed list. Says who should be there, not who is.
 #[derive(Debug)]

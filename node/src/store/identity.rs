@@ -14,7 +14,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{StoreError, files};
-use crate::discovery::BootstrapPlan;
 
 /// The format written by this build.
 const FORMAT: u32 = 1;
@@ -39,6 +38,28 @@ pub struct Identity {
     pub cluster_id: Option<String>,
     /// The first membership it has agreed to, kept so that an interrupted bootstrap goes on.
     pub plan: Option<BootstrapPlan>,
+}
+
+/// The first membership of a cluster: decided once, then fixed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BootstrapPlan {
+    /// The new cluster's id.
+    pub cluster_id: String,
+    /// Its exact members.
+    pub members: Vec<PlannedMember>,
+}
+
+/// A member of the first membership.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedMember {
+    /// Its node id.
+    pub node_id: u64,
+    /// Its name.
+    pub name: String,
+    /// `host:port` of its gRPC interface.
+    pub grpc_address: String,
+    /// `host:port` of its HTTP interface.
+    pub http_address: String,
 }
 
 /// The identity of a data folder, and the lock on it. One process at a time.

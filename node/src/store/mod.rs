@@ -32,7 +32,7 @@ use lockstep_machine::State;
 pub use disk::{DiskStore, NoObserver, StoreObserver, StoreOptions};
 pub use durability::assert_linked;
 pub use error::StoreError;
-pub use identity::{Identity, IdentityFile};
+pub use identity::{BootstrapPlan, Identity, IdentityFile, PlannedMember};
 pub use snapshot::{SnapshotFile, SnapshotReceiver};
 
 /// A boxed future that may move between threads.

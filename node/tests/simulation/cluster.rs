@@ -43,6 +43,7 @@ struct Inner {
     runs: Mutex<u64>,
     oracle: Oracle,
     never_executed: Mutex<Vec<IdempotencyKey>>,
+    restores_leaders: AtomicBool,
     quiet: AtomicBool,
     began: SimInstant,
 }
@@ -77,6 +78,7 @@ impl Cluster {
             runs: Mutex::new(0),
             oracle: Oracle::default(),
             never_executed: Mutex::default(),
+            restores_leaders: AtomicBool::new(false),
             quiet: AtomicBool::new(false),
             began: SimInstant::now(),
         }))
@@ -114,6 +116,11 @@ impl Cluster {
             .collect()
     }
 
+    /// Takes a fence away: a leader that restarts goes on leading in the term it was in.
+    pub fn plant_leader_restore(&self) {
+        self.0.restores_leaders.store(true, Ordering::Relaxed);
+    }
+
     /// Whether clients are to stop.
     pub fn quiet(&self) -> bool {
         self.0.quiet.load(Ordering::Relaxed)
@@ -137,8 +144,13 @@ impl Cluster {
         let clock =
             Arc::new(move || Timestamp(1_000_000 + skew_ms + began.elapsed().as_millis() as u64));
         let (disk, peers) = (self.disk(id).open(), self.0.network.at((id, run)));
-        let consensus = Consensus::open(
+        let mut config = self.0.settings.raft_config().expect("settings make sense");
+        if self.0.restores_leaders.load(Ordering::Relaxed) {
+            config.enable_leader_restore = None;
+        }
+        let consensus = Consensus::open_with(
             id,
+            config,
             &self.0.settings,
             disk,
             peers.clone(),
