@@ -10,6 +10,7 @@ use lockstep_machine::{
 };
 use tokio::sync::mpsc;
 
+use crate::cluster::agreement::Checkpoints;
 use crate::consensus::{Observer, Role, Standing};
 use crate::service::ForwardObserver;
 use crate::store::{StoreError, StoreObserver};
@@ -67,15 +68,21 @@ impl Bounded {
 /// Turns reports into metrics, and a store's failure into a message.
 pub struct Observation {
     metrics: Arc<Metrics>,
+    checkpoints: Arc<Checkpoints>,
     store_failed: mpsc::UnboundedSender<String>,
     bounded: Bounded,
 }
 
 impl Observation {
-    /// Reports into `metrics`; the one failure that a store can report goes to `store_failed`.
-    pub fn new(metrics: Arc<Metrics>, store_failed: mpsc::UnboundedSender<String>) -> Arc<Self> {
+    /// Reports into `metrics` and `checkpoints`; the one failure that a store can report goes to `store_failed`.
+    pub fn new(
+        metrics: Arc<Metrics>,
+        checkpoints: Arc<Checkpoints>,
+        store_failed: mpsc::UnboundedSender<String>,
+    ) -> Arc<Self> {
         Arc::new(Self {
             metrics,
+            checkpoints,
             store_failed,
             bounded: Bounded::default(),
         })
@@ -247,6 +254,7 @@ impl Observer for Observation {
             .keys_remembered
             .set(signed(state.remembered().0 as u64));
         self.show_state(state);
+        self.checkpoints.look(state);
     }
 
     fn snapshot_built(&self, bytes: u64, took: Duration) {
@@ -338,7 +346,8 @@ mod tests {
     #[test]
     fn timers_and_usage_are_shown() {
         let metrics = Metrics::new().unwrap();
-        let observation = Observation::new(metrics.clone(), mpsc::unbounded_channel().0);
+        let observation =
+            Observation::new(metrics.clone(), Arc::default(), mpsc::unbounded_channel().0);
         observation.usage(&State::default());
         let fired = |fired, late_ms_max| {
             observation.outcome(&Outcome::Expired(Expired { fired, late_ms_max }));

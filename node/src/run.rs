@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use lockstep_machine::{SessionId, Timestamp};
+use lockstep_machine::{GlobalRevision, SessionId, Timestamp};
 use openraft_rt_tokio::TokioRuntime;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
+use crate::cluster::agreement::{Checkpoints, Comparison};
 use crate::cluster::{self, ClusterError, PeerHost, Place};
 use crate::config::Config;
 use crate::consensus::network::GrpcNetwork;
@@ -88,7 +89,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let metrics = Metrics::new().map_err(|e| RunError::Start(e.to_string()))?;
     let report = Report::new(Instant::now());
     let (store_failed, mut store_failure) = mpsc::unbounded_channel();
-    let observation = Observation::new(metrics.clone(), store_failed);
+    let checkpoints = Arc::new(Checkpoints::default());
+    let observation = Observation::new(metrics.clone(), checkpoints.clone(), store_failed);
 
     let (identity, store) = open_disk(&config, observation.clone()).await?;
     let place = Place::new(
@@ -155,7 +157,10 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             .map_err(|e| RunError::Start(e.to_string()))?
     };
     let mut grpc_server = {
-        let host = Arc::new(PeerHost(place.clone()));
+        let host = Arc::new(PeerHost {
+            place: place.clone(),
+            checkpoints: checkpoints.clone(),
+        });
         let peers = PeerServer::service(consensus.clone(), store.clone(), place.tag(), host);
         let routes = public.routes.add_service(peers);
         let limits = config.grpc.clone();
@@ -188,6 +193,16 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     ));
     let house = tokio::spawn(keep_house(router, config.limits));
     let disk_size = tokio::spawn(watch_disk_size(store.clone(), metrics.clone()));
+    let comparing = tokio::spawn(cluster::agreement::keep_comparing(
+        place.tag(),
+        consensus.clone(),
+        checkpoints,
+        {
+            let (service, metrics) = (service.clone(), metrics.clone());
+            let mut known = Vec::new();
+            move |found: &Comparison| compared(found, &mut known, &service, &metrics)
+        },
+    ));
     let usage = tokio::spawn(watch_usage(consensus.clone(), observation.clone()));
     let mut core = {
         let (consensus, observation) = (consensus.clone(), observation.clone());
@@ -236,6 +251,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     house.abort();
     disk_size.abort();
     usage.abort();
+    comparing.abort();
     readiness.abort();
     if outcome.is_ok() {
         leave(&service, &consensus, &discovery).await;
@@ -372,6 +388,30 @@ async fn watch_readiness(service: Arc<Service>, metrics: Arc<Metrics>, health: H
         api::grpc::set_health(&health, ready).await;
         tokio::time::sleep(READY_EVERY).await;
     }
+}
+
+/// Makes it known whether this node holds the same state as the others. `known` is the caller's
+/// memory between two calls.
+fn compared(
+    found: &Comparison,
+    known: &mut Vec<(String, GlobalRevision)>,
+    service: &Service,
+    metrics: &Metrics,
+) {
+    for (member, revision) in found.differing.iter().filter(|it| !known.contains(it)) {
+        tracing::error!(
+            member,
+            revision = revision.0,
+            "the state here differs from this member's"
+        );
+    }
+    known.clone_from(&found.differing);
+    let differing = i64::try_from(found.differing.len()).unwrap_or(i64::MAX);
+    metrics.state_differing_members.set(differing);
+    metrics
+        .state_comparisons_total
+        .inc_by(found.same as u64 + differing as u64);
+    service.set_outvoted(found.is_outvoted());
 }
 
 async fn watch_disk_size(store: DiskStore, metrics: Arc<Metrics>) {

@@ -161,13 +161,3 @@ fn a_leader_that_restarts_in_its_old_term_is_found_out() {
         "the simulation did not notice log ids given out twice"
     );
 }
-
-#[test]
-fn a_snapshot_sent_under_an_old_leadership_is_found_out() {
-    let what = found(|cluster| cluster.network().plant_stale_snapshots());
-    println!("found: {what:?}");
-    assert!(
-        what.is_some(),
-        "the simulation did not notice a snapshot from the future"
-    );
-}

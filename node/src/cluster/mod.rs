@@ -5,6 +5,8 @@
 //! ([`Discovery::latch`]) and then fixed: every planned member may carry it out, again and again,
 //! with the same result.
 
+pub mod agreement;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -15,6 +17,7 @@ use lockstep_proto::raft::peer_client::PeerClient;
 use openraft_rt_tokio::TokioRuntime;
 use tonic::Status;
 
+use self::agreement::Checkpoints;
 use crate::consensus::network::{ClusterTag, channel};
 use crate::consensus::server::Host;
 use crate::consensus::{Consensus, ConsensusError, Member, NodeId};
@@ -121,13 +124,18 @@ impl Place {
     }
 }
 
-/// [`Place`] as the peer server sees it.
-pub struct PeerHost(pub Arc<Place>);
+/// The node as the peer server sees it.
+pub struct PeerHost {
+    /// Its place in its cluster.
+    pub place: Arc<Place>,
+    /// What it compares with the others.
+    pub checkpoints: Arc<Checkpoints>,
+}
 
 #[async_trait]
 impl Host for PeerHost {
     fn identify(&self) -> pb::IdentifyResponse {
-        let me = self.0.announcement();
+        let me = self.place.announcement();
         pb::IdentifyResponse {
             node_id: me.node_id,
             name: me.name,
@@ -143,7 +151,7 @@ impl Host for PeerHost {
         if !printable || cluster_id.len() > CLUSTER_ID_LEN_MAX {
             return Err(Status::invalid_argument("that is not a cluster id"));
         }
-        let (place, cluster_id) = (self.0.clone(), cluster_id.to_owned());
+        let (place, cluster_id) = (self.place.clone(), cluster_id.to_owned());
         let joined = tokio::task::spawn_blocking(move || {
             let joined = place.belong(&cluster_id, None);
             if let Ok(true) = joined {
@@ -162,6 +170,14 @@ impl Host for PeerHost {
             Ok(Err(e)) => Err(Status::unavailable(e.to_string())),
             Err(e) => Err(Status::unavailable(e.to_string())),
         }
+    }
+
+    fn checkpoints(&self) -> Vec<pb::Checkpoint> {
+        self.checkpoints
+            .kept()
+            .into_iter()
+            .map(Into::into)
+            .collect()
     }
 }
 

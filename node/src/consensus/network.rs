@@ -385,3 +385,26 @@ fn chunks(
     });
     head.chain(body)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::types::{LogId, SnapshotMeta, StoredMembership, Vote};
+    use super::*;
+
+    #[test]
+    fn a_snapshot_of_a_later_leadership_is_not_sent_under_an_earlier_one() {
+        let of_term = |term| SnapshotMeta {
+            last_log_id: Some(LogId::new_term_index(term, 9)),
+            last_membership: StoredMembership::default(),
+        };
+        let led = |term| Vote::new_committed(term, 1);
+        assert!(newer_than(&of_term(3), &led(2)));
+        assert!(!newer_than(&of_term(2), &led(2)));
+        assert!(!newer_than(&of_term(1), &led(2)));
+        let empty = SnapshotMeta {
+            last_log_id: None,
+            last_membership: StoredMembership::default(),
+        };
+        assert!(!newer_than(&empty, &led(1)));
+    }
+}

@@ -32,6 +32,9 @@ pub trait Host: Send + Sync + 'static {
     /// A leader knows this node, which belongs to no cluster yet, by its id: it is a member of that
     /// cluster from now on, durably.
     async fn join(&self, cluster_id: &str) -> Result<(), Status>;
+
+    /// Hashes of the state, to be compared with those of other nodes.
+    fn checkpoints(&self) -> Vec<pb::Checkpoint>;
 }
 
 /// Serves the peer protocol.
@@ -296,6 +299,15 @@ impl peer_server::Peer for PeerServer {
             })),
             Err(e) => Err(Status::unavailable(e.to_string())),
         }
+    }
+
+    async fn checkpoints(
+        &self,
+        request: Request<pb::CheckpointsRequest>,
+    ) -> Result<Response<pb::CheckpointsResponse>, Status> {
+        self.admit(&request).await?;
+        let checkpoints = self.host.checkpoints();
+        Ok(Response::new(pb::CheckpointsResponse { checkpoints }))
     }
 }
 

@@ -7,7 +7,7 @@ mod sequencer;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -184,6 +184,7 @@ pub struct Service {
     cluster: ClusterTag,
     node: MemberStatus,
     phase: AtomicU8,
+    outvoted: AtomicBool,
 }
 
 /// Where the node is in its life, as far as requests care.
@@ -263,12 +264,18 @@ impl Service {
             cluster,
             node,
             phase: AtomicU8::new(Phase::Recovering as u8),
+            outvoted: AtomicBool::new(false),
         }
     }
 
     /// Says where the node is in its life.
     pub fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// Says whether this node's state differs from that of most members.
+    pub fn set_outvoted(&self, outvoted: bool) {
+        self.outvoted.store(outvoted, Ordering::Relaxed);
     }
 
     fn recovering(&self) -> bool {
@@ -441,6 +448,11 @@ impl Service {
         }
         if self.recovering() {
             return Err(Self::not_recovered());
+        }
+        if self.outvoted.load(Ordering::Relaxed) {
+            return Err(ServiceError::NotReady {
+                reason: "its state differs from that of most members".to_owned(),
+            });
         }
         self.core.confirm(deadline).await
     }

@@ -173,6 +173,11 @@ metrics! {
     /// The oldest revision of which every event is still kept for watchers.
     events_oldest_revision: IntGauge;
 
+    /// Members whose state differs from this node's at the same revision: always 0, or something is wrong.
+    state_differing_members: IntGauge;
+
+    /// Comparisons of this node's state with a member's at the same revision.
+    state_comparisons_total: IntCounter;
     /// Timeouts that fired, as applied here.
     timers_fired_total: IntCounter;
     /// How often this node saw another leader take over.

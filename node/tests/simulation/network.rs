@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,8 +50,6 @@ struct Inner {
     delay_us_max: AtomicU64,
     loss_permille: AtomicU64,
     stale_snapshots: AtomicU64,
-    /// A planted bug: they are not held back.
-    stale_snapshots_pass: AtomicBool,
     /// A planted bug: followers read without asking the leader.
     reads_unconfirmed: Mutex<bool>,
 }
@@ -117,12 +115,7 @@ impl SimNetwork {
         *self.0.reads_unconfirmed.lock().unwrap() = true;
     }
 
-    /// A planted bug: a snapshot newer than its sender's leadership is sent and installed.
-    pub fn plant_stale_snapshots(&self) {
-        self.0.stale_snapshots_pass.store(true, Ordering::Relaxed);
-    }
-
-    /// How many snapshots newer than their sender's leadership there were.
+    /// How many snapshots newer than their sender's leadership were held back.
     pub fn stale_snapshots(&self) -> u64 {
         self.0.stale_snapshots.load(Ordering::Relaxed)
     }
@@ -293,26 +286,18 @@ impl RaftNetworkV2<C> for Link {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         option: RPCOption,
     ) -> Result<SnapshotResponse<C>, StreamingError<C>> {
-        let guarded = !self
-            .peers
-            .network
-            .0
-            .stale_snapshots_pass
-            .load(Ordering::Relaxed);
         if newer_than(&snapshot.meta, &vote) {
             self.peers
                 .network
                 .0
                 .stale_snapshots
                 .fetch_add(1, Ordering::Relaxed);
-            if guarded {
-                return Err(
-                    ReplicationClosed::new("the snapshot is newer than this leadership").into(),
-                );
-            }
+            return Err(
+                ReplicationClosed::new("the snapshot is newer than this leadership").into(),
+            );
         }
         let serve = |peer: SimConsensus| async move {
-            if guarded && newer_than(&snapshot.meta, &vote) {
+            if newer_than(&snapshot.meta, &vote) {
                 return Err(
                     "the snapshot is newer than the leadership it was sent under".to_owned(),
                 );
