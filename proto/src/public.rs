@@ -17,6 +17,7 @@ impl TryFrom<v1::TransitionRequest> for (Transition, Option<IdempotencyKey>) {
             expect_state,
             expect_revision,
             idempotency_key,
+            metadata,
         } = request;
         let transition = Transition {
             instance: parsed("id", id.parse())?,
@@ -38,7 +39,7 @@ impl TryFrom<v1::TransitionRequest> for (Transition, Option<IdempotencyKey>) {
                 .map(|state| parsed("expect_state", StateName::new(state)))
                 .transpose()?,
             expect_revision: expect_revision.map(Revision),
-            metadata: Metadata::default(),
+            metadata: parsed("metadata", Metadata::new(metadata))?,
         };
         let key = idempotency_key
             .map(|key| parsed("idempotency_key", IdempotencyKey::new(key)))
@@ -59,7 +60,10 @@ impl From<Reply> for v1::TransitionResponse {
         };
         Self {
             outcome,
-            replayed: reply.replayed,
+            written: Some(v1::Written {
+                replayed: reply.replayed,
+                revision: reply.revision.0,
+            }),
         }
     }
 }
@@ -91,6 +95,7 @@ impl From<&Rejection> for v1::Rejected {
                 .iter()
                 .map(ToString::to_string)
                 .collect(),
+            ..Default::default()
         }
     }
 }
@@ -109,6 +114,7 @@ mod tests {
             expect_state: Some("open".to_owned()),
             expect_revision: Some(3),
             idempotency_key: Some("once".to_owned()),
+            ..Default::default()
         }
     }
 
@@ -217,7 +223,10 @@ mod tests {
                     at_ms: 99,
                 },
             )),
-            replayed: true,
+            written: Some(v1::Written {
+                replayed: true,
+                revision: 1,
+            }),
         };
         assert_eq!(v1::TransitionResponse::from(reply), expected);
     }
@@ -239,6 +248,7 @@ mod tests {
             current_state: Some("second".to_owned()),
             current_revision: Some(1),
             allowed: vec!["third".to_owned()],
+            ..Default::default()
         };
         assert_eq!(illegal, expected);
 
