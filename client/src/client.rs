@@ -178,7 +178,10 @@ impl Client {
         };
         let message = v1::GetInstanceRequest {
             id: instance.to_string(),
-            consistency: consistency.into(),
+            freshness: Some(v1::Freshness {
+                consistency: consistency.into(),
+                min_revision: None,
+            }),
         };
         call::run(
             &self.endpoints,
@@ -192,13 +195,13 @@ impl Client {
                     .map_err(judge)?;
                 let v1::GetInstanceResponse {
                     instance: found,
-                    applied_index,
+                    read_at,
                 } = response.into_inner();
                 let found = found.ok_or_else(|| Verdict::Final(no_instance(instance)))?;
                 let instance = found.try_into().map_err(Verdict::BadAnswer)?;
                 Ok(Read {
                     instance,
-                    applied_index,
+                    applied_index: read_at.unwrap_or_default().applied_index,
                 })
             },
         )

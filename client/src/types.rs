@@ -112,6 +112,7 @@ impl TransitionCall {
             expect_state: self.expect_state.map(|state| state.to_string()),
             expect_revision: self.expect_revision.map(|revision| revision.0),
             idempotency_key: Some(key.to_string()),
+            ..v1::TransitionRequest::default()
         }
     }
 }
@@ -255,7 +256,7 @@ pub(crate) fn transition_outcome(
     wire: v1::TransitionResponse,
 ) -> Result<Result<Transition, Rejected>, Unreadable> {
     use v1::transition_response::Outcome;
-    let replayed = wire.replayed;
+    let replayed = wire.written.unwrap_or_default().replayed;
     match wire.outcome.ok_or("the answer has no outcome")? {
         Outcome::Transitioned(made) => Ok(Ok(Transition {
             made: transitioned(made)?,
