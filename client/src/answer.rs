@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::time::Duration;
 
+use lockstep_machine::GlobalRevision;
 use tonic::{Code, ConnectError, Status};
 
 use crate::error::{Error, Rejected};
@@ -11,6 +12,9 @@ use crate::error::{Error, Rejected};
 pub(crate) const CODE_KEY: &str = "lockstep-code";
 /// Carries how long to wait before trying again.
 pub(crate) const RETRY_AFTER_KEY: &str = "retry-after-ms";
+
+/// Carries from where on a watch is possible.
+pub(crate) const OLDEST_REVISION_KEY: &str = "oldest-revision";
 
 /// No server's hint keeps a caller waiting for longer.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
@@ -76,12 +80,21 @@ pub(crate) fn judge(status: Status) -> Verdict {
     let code = metadata(&status, CODE_KEY);
     let overloaded = code == Some("overloaded") || status.code() == Code::ResourceExhausted;
     let execution = match (code, status.code()) {
-        (Some("unavailable" | "not_ready" | "overloaded"), _) => Execution::None,
+        (Some("unavailable" | "not_ready" | "behind" | "overloaded"), _) => Execution::None,
         (Some("outcome_unknown"), _) => Execution::Possible,
         (_, Code::InvalidArgument) => {
             return Verdict::Final(Error::Invalid(status.message().to_owned()));
         }
         (_, Code::NotFound | Code::FailedPrecondition) => return Verdict::Final(refused(&status)),
+        (Some("compacted" | "lagged"), _) => return ended(&status),
+        // Without a code of ours: the request is larger than the node takes, or its answer larger
+        // than is taken here.
+        (_, Code::OutOfRange) => {
+            return Verdict::Final(Error::Invalid(format!(
+                "the request or its answer is too large: {}",
+                status.message()
+            )));
+        }
         (_, Code::ResourceExhausted | Code::Unimplemented) => Execution::None,
         _ if never_connected(&status) => Execution::None,
         _ => Execution::Possible,
@@ -112,11 +125,23 @@ fn refused(status: &Status) -> Error {
     Error::Rejected(Box::new(Rejected {
         code: metadata(status, CODE_KEY).unwrap_or(fallback).to_owned(),
         message: status.message().to_owned(),
-        current_state: None,
-        current_revision: None,
-        allowed: Vec::new(),
-        replayed: false,
+        ..Rejected::default()
     }))
+}
+
+/// A watch that cannot go on.
+fn ended(status: &Status) -> Verdict {
+    let oldest = metadata(status, OLDEST_REVISION_KEY).and_then(|oldest| oldest.parse().ok());
+    let Some(oldest) = oldest.map(GlobalRevision) else {
+        return Verdict::BadAnswer("the watch ended without saying what is kept".to_owned());
+    };
+    Verdict::Final(match metadata(status, CODE_KEY) {
+        Some("lagged") => Error::Lagged {
+            oldest,
+            reached: None,
+        },
+        _ => Error::Compacted { oldest },
+    })
 }
 
 fn never_connected(status: &Status) -> bool {

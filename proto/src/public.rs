@@ -39,7 +39,7 @@ impl TryFrom<v1::TransitionRequest> for (Transition, Option<IdempotencyKey>) {
                 .map(|state| parsed("expect_state", StateName::new(state)))
                 .transpose()?,
             expect_revision: expect_revision.map(Revision),
-            metadata: parsed("metadata", Metadata::new(metadata))?,
+            metadata: Metadata::new(metadata).map_err(|it| Malformed::new("metadata", it))?,
         };
         let key = idempotency_key
             .map(|key| parsed("idempotency_key", IdempotencyKey::new(key)))

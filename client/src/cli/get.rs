@@ -35,7 +35,7 @@ impl Get {
             .client()?
             .get(&self.instance, consistency)
             .await?;
-        let found = &read.instance;
+        let found = &read.found;
         Ok(match context.output {
             Format::Table => output::table(
                 [
