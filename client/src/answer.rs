@@ -78,7 +78,12 @@ impl Failure {
 /// Judges a status: the node's own code first, then gRPC's.
 pub(crate) fn judge(status: Status) -> Verdict {
     let code = metadata(&status, CODE_KEY);
-    let overloaded = code == Some("overloaded") || status.code() == Code::ResourceExhausted;
+    let overloaded = match code {
+        Some("overloaded") => true,
+        // Only that node is full: another one may have room at once.
+        Some("too_many_watchers") => false,
+        _ => status.code() == Code::ResourceExhausted,
+    };
     let execution = match (code, status.code()) {
         (Some("unavailable" | "not_ready" | "behind" | "overloaded"), _) => Execution::None,
         (Some("outcome_unknown"), _) => Execution::Possible,
@@ -252,5 +257,40 @@ mod tests {
             assert!(failure.overloaded);
             assert_eq!(failure.retry_after, meant);
         }
+    }
+
+    #[test]
+    fn a_node_with_too_many_watches_is_left_for_another_at_once() {
+        let full = judge(status(Code::ResourceExhausted, Some("too_many_watchers")));
+        assert!(
+            matches!(&full, Verdict::Retry(failure) if !failure.overloaded),
+            "{full:?}"
+        );
+    }
+
+    #[test]
+    fn a_watch_that_cannot_go_on_says_what_is_kept() {
+        let kept = |code| {
+            let mut status = status(Code::OutOfRange, Some(code));
+            status.metadata_mut().insert(OLDEST_REVISION_KEY, 90.into());
+            judge(status)
+        };
+        let oldest = GlobalRevision(90);
+        assert!(matches!(
+            kept("compacted"),
+            Verdict::Final(Error::Compacted { oldest: it }) if it == oldest
+        ));
+        assert!(matches!(
+            kept("lagged"),
+            Verdict::Final(Error::Lagged { oldest: it, .. }) if it == oldest
+        ));
+        let silent = judge(status(Code::OutOfRange, Some("lagged")));
+        assert!(matches!(silent, Verdict::BadAnswer(_)), "{silent:?}");
+        // Without a code of ours it is about the size of a message.
+        let large = judge(status(Code::OutOfRange, None));
+        assert!(
+            matches!(large, Verdict::Final(Error::Invalid(_))),
+            "{large:?}"
+        );
     }
 }

@@ -151,6 +151,16 @@ pub struct Rejected {
     pub operation: Option<u32>,
     /// Why that operation was refused.
     pub reason: Option<Box<Rejected>>,
+    /// How many there would be, where a limit is reached.
+    pub asked: Option<u64>,
+    /// How many there may be, where a limit is reached.
+    pub max: Option<u64>,
+    /// The first version that is still used, where one cannot be deleted.
+    pub used_version: Option<Version>,
+    /// How many instances use it.
+    pub used_by: Option<u64>,
+    /// The operations of a transaction that change the same instance, from 0.
+    pub operations: Vec<u32>,
     /// Whether this is the stored outcome of an earlier request with the same key.
     pub replayed: bool,
 }

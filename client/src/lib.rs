@@ -94,8 +94,8 @@ pub use instances::{
     TransitionCall,
 };
 pub use machines::{
-    DefineCall, Defined, DeleteMachineCall, DrawCall, Machine, MachineSummary, PictureFormat,
-    VersionSummary,
+    DefineCall, Defined, DeleteMachineCall, DrawCall, Machine, MachineSummary, Picture,
+    PictureFormat, VersionSummary,
 };
 pub use transaction::Transaction;
 pub use watch::{PATIENCE_DEFAULT, Watch, WatchCall, Watched};

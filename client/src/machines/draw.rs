@@ -20,6 +20,16 @@ pub enum PictureFormat {
     Svg,
 }
 
+/// A machine, drawn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Picture {
+    /// Its text, in the format asked for.
+    pub text: String,
+    /// The version that it shows.
+    pub version: Version,
+}
+
 /// A machine to draw.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DrawCall {
@@ -50,7 +60,7 @@ impl DrawCall {
         }
     }
 
-    /// This version.
+    /// This version; not together with an instance, which has its own.
     pub fn version(mut self, version: Version) -> Self {
         self.version = Some(version);
         self
@@ -88,11 +98,15 @@ impl Client {
     /// A machine as the text of a picture.
     ///
     /// # Errors
-    /// [`Error::Rejected`] when there is no such machine, version or instance; [`Error::Invalid`]
-    /// when it is too large for an SVG; [`Error::Unavailable`] when no node could answer in time.
-    pub async fn draw(&self, call: DrawCall) -> Result<Read<String>, Error> {
+    /// [`Error::Rejected`] when there is no such machine, version or instance, or the machine is too
+    /// large for an SVG; [`Error::Unavailable`] when no node could answer in time.
+    pub async fn draw(&self, call: DrawCall) -> Result<Read<Picture>, Error> {
         self.read(call.into_message(), |answer| {
-            Read::new(answer.picture, answer.read_at)
+            let picture = Picture {
+                text: answer.picture,
+                version: Version(answer.version),
+            };
+            Read::new(picture, answer.read_at)
         })
         .await
     }

@@ -8,4 +8,4 @@ mod draw;
 pub use define::{DefineCall, Defined};
 pub use delete::DeleteMachineCall;
 pub use describe::{Machine, MachineSummary, VersionSummary};
-pub use draw::{DrawCall, PictureFormat};
+pub use draw::{DrawCall, Picture, PictureFormat};

@@ -27,6 +27,11 @@ pub(crate) fn rejected(wire: v1::Rejected, replayed: bool) -> Result<Rejected, U
         faults: wire.faults.into_iter().map(Fault::from).collect(),
         operation: wire.operation,
         reason,
+        asked: wire.asked,
+        max: wire.max,
+        used_version: wire.used_version.map(Version),
+        used_by: wire.used_by,
+        operations: wire.operations,
         replayed,
     })
 }
