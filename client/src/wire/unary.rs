@@ -28,18 +28,16 @@ pub(crate) trait Unary: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Response<Self::Answer>, Status>> + Send;
 }
 
+/// What a write came to: done, or refused.
+pub(crate) type Outcome<T> = Result<T, Box<v1::Rejected>>;
+
 /// The answer to a request that changes something.
 pub(crate) trait WriteAnswer: Send + 'static {
     /// What comes of it unless it is refused.
     type Made;
 
     /// What came of it, and what holds for every write; none where the node left it out.
-    fn into_parts(
-        self,
-    ) -> (
-        Option<Result<Self::Made, Box<v1::Rejected>>>,
-        Option<v1::Written>,
-    );
+    fn into_parts(self) -> (Option<Outcome<Self::Made>>, Option<v1::Written>);
 }
 
 macro_rules! unary {
@@ -64,11 +62,11 @@ macro_rules! write_answer {
 
             fn into_parts(
                 self,
-            ) -> (Option<Result<Self::Made, Box<v1::Rejected>>>, Option<v1::Written>) {
-                use v1::$module::Outcome;
+            ) -> (Option<Outcome<Self::Made>>, Option<v1::Written>) {
+                use v1::$module::Outcome as Wire;
                 let outcome = self.outcome.map(|outcome| match outcome {
-                    Outcome::$variant(made) => Ok(made),
-                    Outcome::Rejected(rejected) => Err(Box::new(rejected)),
+                    Wire::$variant(made) => Ok(made),
+                    Wire::Rejected(rejected) => Err(Box::new(rejected)),
                 });
                 (outcome, self.written)
             }
