@@ -214,7 +214,7 @@ metrics! {
     flush_batch_operations: Histogram in COUNT;
     /// Time it took to build a snapshot.
     snapshot_build_seconds: Histogram in LONG_SECONDS;
-    /// How late the latest of the timeouts that fired together was, in cluster time.
+    /// How late each timeout that was applied here fired, in cluster time.
     timer_lateness_seconds: Histogram in LATE_SECONDS;
     /// Requests carried by one log entry.
     batch_requests: Histogram in COUNT;
