@@ -100,7 +100,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let discovery = discovery::open(config.discovery.clone())?;
     let consensus = Consensus::<TokioRuntime, DiskStore>::open(
         place.node_id(),
-        &settings(&config),
+        &settings(&config, place.node_id()),
         store.clone(),
         GrpcNetwork::new(place.tag(), observation.clone()),
         Arc::new(wall_clock),
@@ -305,16 +305,22 @@ async fn open_disk(
     Ok(opened.await.map_err(|e| RunError::Start(e.to_string()))??)
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, node_id: u64) -> Settings {
     Settings {
         heartbeat: config.raft.heartbeat,
         election_timeout_min: config.raft.election_timeout_min,
         election_timeout_max: config.raft.election_timeout_max,
-        snapshot_entries: config.raft.snapshot_entries,
+        snapshot_entries: staggered(config.raft.snapshot_entries, node_id),
         log_keep_entries: config.raft.log_keep_entries,
         log_cache_bytes: config.storage.log_cache_bytes,
         batch: batch_limits(config),
     }
+}
+
+/// The same log reaches all nodes at about the same time: with one number of entries between two
+/// snapshots, all would build theirs together, and no quorum would be left undisturbed.
+fn staggered(snapshot_entries: u64, node_id: u64) -> u64 {
+    snapshot_entries + node_id % (snapshot_entries / 4 + 1)
 }
 
 fn batch_limits(config: &Config) -> BatchLimits {
@@ -428,4 +434,19 @@ fn interface_ended(
         Err(e) => e.to_string(),
     };
     RunError::Interface { what, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_wait_for_different_numbers_of_entries_close_to_the_one_configured() {
+        let waits: Vec<u64> = [3, 40, 5000].map(|id| staggered(400, id)).into();
+        assert_eq!(waits, [403, 440, 451]);
+        for id in 0..1000 {
+            assert!((400..=500).contains(&staggered(400, id)));
+            assert_eq!(staggered(1, id), 1);
+        }
+    }
 }

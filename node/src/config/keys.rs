@@ -343,7 +343,7 @@ pub static KEYS: &[Key] = &[
     key!(
         "raft.snapshot_entries", "LOCKSTEP_RAFT_SNAPSHOT_ENTRIES", "raft-snapshot-entries", Is("50000"),
         raft.snapshot_entries: count(1, 1_000_000_000),
-        "Snapshot after this many log entries."
+        "Snapshot after this many log entries, and up to a quarter more: nodes differ, so as not to do it at once."
     ),
     key!(
         "raft.log_keep_entries", "LOCKSTEP_RAFT_LOG_KEEP_ENTRIES", "raft-log-keep-entries", Is("200000"),
