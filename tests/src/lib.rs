@@ -9,7 +9,9 @@
 //! | [`cluster`] | nodes that make one cluster, and what can be done to them |
 //! | [`dev`] | `lockstepd dev`, as a person in a terminal sees it |
 //! | [`http`] | the HTTP interface as a user sees it |
+//! | [`bulk`] | many writes at once, in transactions |
 //! | [`traffic`] | writers that remember what was acknowledged to them |
+//! | [`timeouts`] | what a watcher saw of timeouts |
 //! | [`watcher`] | a watcher that goes on elsewhere when its node fails |
 //! | [`wait`] | waiting for a condition, with a deadline |
 //! | [`consul`] | a real Consul agent |
@@ -24,6 +26,7 @@
 
 pub mod agreement;
 pub mod binaries;
+pub mod bulk;
 pub mod cluster;
 pub mod compose;
 pub mod consul;
@@ -35,6 +38,7 @@ pub mod ports;
 pub mod process;
 pub mod program;
 pub mod relay;
+pub mod timeouts;
 pub mod traffic;
 pub mod wait;
 pub mod watcher;
