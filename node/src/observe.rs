@@ -1,5 +1,7 @@
 //! What the rooms report about themselves, turned into metrics.
 
+mod most;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -14,6 +16,8 @@ use crate::consensus::{Observer, Role, Standing};
 use crate::service::ForwardObserver;
 use crate::store::{StoreError, StoreObserver};
 use crate::telemetry::Metrics;
+
+use most::Most;
 
 /// The built-in instance, whose state is a metric of its own.
 const SHOWN: (&str, &str) = ("triad", "default");
@@ -69,6 +73,7 @@ pub struct Observation {
     metrics: Arc<Metrics>,
     store_failed: mpsc::UnboundedSender<String>,
     bounded: Bounded,
+    most: Most,
 }
 
 impl Observation {
@@ -78,6 +83,7 @@ impl Observation {
             metrics,
             store_failed,
             bounded: Bounded::default(),
+            most: Most::default(),
         })
     }
 
@@ -147,14 +153,9 @@ impl Observation {
     /// for every log entry.
     pub fn usage(&self, state: &State) {
         let m = &self.metrics;
-        for usage in state.usage() {
-            let label = [usage.name];
-            m.quota_used
-                .with_label_values(&label)
-                .set(signed(usage.used));
-            m.quota_limit
-                .with_label_values(&label)
-                .set(signed(usage.limit));
+        let most = self.most.usage(&state.limits());
+        for usage in state.usage().into_iter().chain(most) {
+            m.quota(usage.name, usage.used, usage.limit);
         }
         m.timers_pending.set(signed(state.pending_timers() as u64));
         m.events_oldest_revision.set(signed(state.oldest_event().0));
@@ -235,6 +236,9 @@ impl Observer for Observation {
             .proposals_committed_total
             .inc_by(replies.len() as u64);
         for (request, reply) in batch.requests.iter().zip(replies) {
+            if !matches!(reply.outcome, Outcome::Rejected(_)) {
+                self.most.request(&request.command);
+            }
             if reply.replayed {
                 self.metrics.replays_total.inc();
             } else if let Command::Transition(transition) = &request.command {
@@ -242,6 +246,14 @@ impl Observer for Observation {
             } else {
                 self.outcome(&reply.outcome);
             }
+        }
+        // One of them stands for all: a look per log entry, not per request.
+        let changed = replies.iter().rev().find_map(|reply| match &reply.outcome {
+            Outcome::Transitioned(it) => state.instance(&it.instance),
+            _ => None,
+        });
+        if let Some(instance) = changed {
+            self.most.history(instance);
         }
         self.metrics
             .keys_remembered
@@ -349,6 +361,9 @@ mod tests {
         for line in [
             "lockstep_quota_used{quota=\"instances\"} 1",
             "lockstep_quota_limit{quota=\"definitions\"} 1000",
+            "lockstep_quota_used{quota=\"states\"} 3",
+            "lockstep_quota_limit{quota=\"operations\"} 128",
+            "lockstep_quota_limit{quota=\"history_bytes\"} 16384",
             "lockstep_timers_pending 0",
             "lockstep_events_oldest_revision 1",
             "lockstep_timers_fired_total 3",

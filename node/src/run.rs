@@ -133,6 +133,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             draining: draining.clone(),
         };
         let (router, limits) = (api::http::router(state), config.http.clone());
+        let metrics = metrics.clone();
         let stopping = {
             let stopping = stopped(stopping.clone());
             async move {
@@ -140,7 +141,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
                 draining.cancel();
             }
         };
-        tokio::spawn(async move { api::http::serve(http, router, &limits, stopping).await })
+        tokio::spawn(
+            async move { api::http::serve(http, router, &limits, &metrics, stopping).await },
+        )
     };
     let public = {
         let state = api::grpc::GrpcState {
@@ -186,9 +189,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         config.discovery.expect,
         service.clone(),
     ));
-    let house = tokio::spawn(keep_house(router, config.limits));
+    let house = tokio::spawn(keep_house(router.clone(), config.limits));
     let disk_size = tokio::spawn(watch_disk_size(store.clone(), metrics.clone()));
-    let usage = tokio::spawn(watch_usage(consensus.clone(), observation.clone()));
+    let usage = tokio::spawn(watch_usage(router, metrics.clone(), observation.clone()));
     let mut core = {
         let (consensus, observation) = (consensus.clone(), observation.clone());
         tokio::spawn(async move {
@@ -386,10 +389,16 @@ async fn watch_disk_size(store: DiskStore, metrics: Arc<Metrics>) {
     }
 }
 
-async fn watch_usage(consensus: Consensus<TokioRuntime, DiskStore>, observation: Arc<Observation>) {
+async fn watch_usage(
+    router: Router<TokioRuntime, DiskStore>,
+    metrics: Arc<Metrics>,
+    observation: Arc<Observation>,
+) {
     loop {
+        let (outstanding, outstanding_max) = router.outstanding();
+        metrics.quota("requests", outstanding as u64, outstanding_max as u64);
         // A clone is cheap, and holds nobody up while it is looked through.
-        let state = consensus.state().read().state.clone();
+        let state = router.consensus().state().read().state.clone();
         observation.usage(&state);
         drop(state);
         tokio::time::sleep(USAGE_EVERY).await;

@@ -12,8 +12,9 @@ use tokio::sync::watch;
 
 use crate::consensus::SharedState;
 
-/// How many events are taken from the ring at once, wanted or not.
-const CHUNK_EVENTS_MAX: usize = 512;
+/// How many events are taken from the ring at once, wanted or not: what a watcher that never reads
+/// holds on to.
+const CHUNK_EVENTS_MAX: usize = 128;
 
 /// What a watch has to say.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -199,7 +199,7 @@ metrics! {
 
     /// 1 for the state an instance is in, 0 for those it was in before.
     current_state: IntGaugeVec["machine", "instance", "state"];
-    /// How much of a limit is used, by what it limits.
+    /// How much of a limit is used, by what it limits: of a limit on one definition, by the largest stored; of one on a request or an instance's history, by the largest since the node started.
     quota_used: IntGaugeVec["quota"];
     /// The limit itself, by what it limits.
     quota_limit: IntGaugeVec["quota"];
@@ -246,6 +246,15 @@ impl Metrics {
             .with_label_values(&[build::version(), build::build_date()])
             .set(1);
         Ok(Arc::new(metrics))
+    }
+
+    /// Shows how much of a limit is used. `name` is one of a fixed set.
+    pub fn quota(&self, name: &'static str, used: u64, limit: u64) {
+        let signed = |value| i64::try_from(value).unwrap_or(i64::MAX);
+        self.quota_used.with_label_values(&[name]).set(signed(used));
+        self.quota_limit
+            .with_label_values(&[name])
+            .set(signed(limit));
     }
 
     /// Everything in Prometheus's text format.
