@@ -32,6 +32,7 @@ pub(super) fn unanswered(error: &ServiceError) -> Status {
         ServiceError::Unavailable { .. }
         | ServiceError::NotReady { .. }
         | ServiceError::Behind { .. } => Code::Unavailable,
+        ServiceError::RevisionAhead { .. } => Code::OutOfRange,
         ServiceError::OutcomeUnknown { .. } => Code::DeadlineExceeded,
         ServiceError::Overloaded => Code::ResourceExhausted,
     };

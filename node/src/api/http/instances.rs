@@ -18,8 +18,12 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::Edge;
 use super::body::{CreatedBody, InstanceBody, Pairs, Written, outcome, unknown_outcome};
-use super::input::{self, MachinePath, Parameters, idempotency_key};
-use super::problem::{Problem, ProblemBody};
+use super::described::{
+    self, Ahead, Full, HowFresh, Malformed, Missing, Name, OnlyOnce, Prefix, Refused, Unanswered,
+    Unread, VersionNumber,
+};
+use super::input::{self, MachinePath, Parameters, idempotency_key, whole};
+use super::problem::Problem;
 
 /// Instances on a page, unless the caller asks for fewer or more.
 const LIMIT_DEFAULT: u64 = 100;
@@ -33,12 +37,14 @@ const SCAN_MAX: usize = 10_000;
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateBody {
     /// Its name within the machine; a sortable one is made without it.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Name>)]
     id: Option<InstanceName>,
     /// The version to pin it to; the newest without it.
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(value_type = Option<VersionNumber>)]
     version: Option<u32>,
     /// Kept with the instance, where a list can ask for it.
-    #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
+    #[schema(value_type = Option<described::Pairs>)]
     metadata: Option<Pairs>,
 }
 
@@ -63,17 +69,18 @@ pub(super) struct PageBody {
     revision: u64,
 }
 
-/// Creates an instance in its machine's initial state.
+/// Creates an instance in its machine's initial state. Without an id, one is made; it follows from the
+/// idempotency key if there is one.
 #[utoipa::path(
-    post, path = "/v1/machines/{machine}/instances", tag = "instances",
+    post, path = "/v1/machines/{machine}/instances", operation_id = "create_instance", tag = "instances",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again; without an id, the id follows from the key"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        OnlyOnce,
     ),
     request_body = CreateBody,
     responses(
         (status = 201, body = CreationBody, description = "Created", headers(("Location" = String, description = "Where it is"))),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Unread, Missing, Refused, Full, Unanswered,
     ),
 )]
 pub(super) async fn create(
@@ -125,20 +132,19 @@ fn named_after(machine: &MachineName, key: &IdempotencyKey) -> Result<InstanceNa
 
 /// Instances of a machine, in order of id, page by page.
 #[utoipa::path(
-    get, path = "/v1/machines/{machine}/instances", tag = "instances",
+    get, path = "/v1/machines/{machine}/instances", operation_id = "list_instances", tag = "instances",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("state" = Option<String>, Query, description = "Only those in this state"),
-        ("prefix" = Option<String>, Query, description = "Only those whose name starts like this"),
-        ("label" = Option<String>, Query, description = "Only those with this metadata entry: key=value"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        ("state" = Option<Name>, Query, description = "Only those in this state"),
+        ("prefix" = Option<Prefix>, Query, description = "Only those whose name starts like this"),
+        ("label" = Option<String>, Query, pattern = "^[^=]*=", description = "Only those with this metadata entry: key=value"),
         ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "Instances on the page at most; 100 without it"),
-        ("cursor" = Option<String>, Query, description = "next_cursor of the page before, with the same filters"),
-        ("consistency" = Option<String>, Query, description = "linearizable (the default) or stale"),
-        ("min_revision" = Option<u64>, Query, description = "Wait for this revision of the cluster"),
+        ("cursor" = Option<String>, Query, pattern = "^[0-9a-f]{18,144}$", description = "next_cursor of the page before, with the same filters"),
+        HowFresh,
     ),
     responses(
         (status = 200, body = PageBody, description = "A page"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Missing, Ahead, Unanswered,
     ),
 )]
 pub(super) async fn list(
@@ -182,10 +188,6 @@ pub(super) async fn list(
 
 fn query(machine: MachineName, parameters: &Parameters) -> Result<ListQuery, Problem> {
     let invalid = |detail: &str| Problem::bad_request("invalid_parameter", detail);
-    let prefix = parameters.get("prefix").unwrap_or_default();
-    if prefix.len() > lockstep_machine::NAME_LEN_MAX {
-        return Err(invalid("parameter \"prefix\" is longer than any name"));
-    }
     let label = match parameters.get("label").map(|label| label.split_once('=')) {
         None => None,
         Some(Some((key, value))) => Some((key.to_owned(), value.to_owned())),
@@ -195,7 +197,7 @@ fn query(machine: MachineName, parameters: &Parameters) -> Result<ListQuery, Pro
     let mut query = ListQuery {
         machine: Some(machine.clone()),
         state: parameters.name::<StateName>("state")?,
-        prefix: prefix.to_owned(),
+        prefix: parameters.prefix()?.unwrap_or_default(),
         label,
         after: None,
         limit: limit.unwrap_or(LIMIT_DEFAULT) as usize,
@@ -259,7 +261,10 @@ mod tests {
         for bad in ["limit=0", "limit=1001", "limit=x", "label=by"] {
             assert_eq!(parsed(bad), Err("invalid_parameter"), "{bad}");
         }
-        assert_eq!(parsed("state=a%20b"), Err("invalid_name"));
+        for bad in ["state=a%20b", "prefix=a%20b", "prefix=-a"] {
+            assert_eq!(parsed(bad), Err("invalid_name"), "{bad}");
+        }
+        assert_eq!(parsed("prefix=").unwrap().prefix, "");
     }
 
     #[test]

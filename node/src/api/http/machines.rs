@@ -18,8 +18,12 @@ use utoipa::ToSchema;
 
 use super::Edge;
 use super::body::{Written, outcome, unknown_outcome};
+use super::described::{
+    Ahead, DefinitionDocument, Full, HowFresh, Malformed, Missing, Name, OnlyOnce, Refused,
+    Unanswered, Unread, VersionNumber,
+};
 use super::input::{self, MachinePath, Parameters, idempotency_key, is_json, media_type};
-use super::problem::{Problem, ProblemBody};
+use super::problem::Problem;
 use crate::service::{Consistency, Freshness, View};
 
 /// A fault of a definition, or a warning about it.
@@ -83,7 +87,7 @@ pub(super) struct MachineBody {
     #[serde(flatten)]
     summary: MachineSummary,
     /// The definition of that version.
-    #[schema(value_type = Object)]
+    #[schema(value_type = DefinitionDocument)]
     definition: Value,
     versions: Vec<VersionSummary>,
     applied_index: u64,
@@ -102,18 +106,18 @@ pub(super) struct DefinitionDeletedBody {
 
 /// Stores a definition: the machine's first version, or its next one.
 #[utoipa::path(
-    post, path = "/v1/machines", tag = "machines",
+    post, path = "/v1/machines", operation_id = "define_machine", tag = "machines",
     params(
         ("dry_run" = Option<bool>, Query, description = "Validate only"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again"),
+        OnlyOnce,
     ),
     request_body(description = "A definition", content(
-        (Object = "application/json"), (String = "application/yaml"),
+        (DefinitionDocument = "application/json"), (DefinitionDocument = "application/yaml"),
     )),
     responses(
         (status = 201, body = DefinedBody, description = "A new version"),
         (status = 200, body = DefinedBody, description = "The newest version is equal already, or a dry run"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Unread, Refused, Full, Unanswered,
     ),
 )]
 pub(super) async fn define(
@@ -173,14 +177,13 @@ fn reader(headers: &HeaderMap) -> Result<Read, Problem> {
 
 /// Every machine, with how many instances it has.
 #[utoipa::path(
-    get, path = "/v1/machines", tag = "machines",
+    get, path = "/v1/machines", operation_id = "list_machines", tag = "machines",
     params(
-        ("consistency" = Option<String>, Query, description = "linearizable (the default) or stale"),
-        ("min_revision" = Option<u64>, Query, description = "Wait for this revision of the cluster"),
+        HowFresh,
     ),
     responses(
         (status = 200, body = MachinesBody, description = "The machines"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Ahead, Unanswered,
     ),
 )]
 pub(super) async fn list(
@@ -203,16 +206,15 @@ pub(super) async fn list(
 
 /// A machine: its newest version or the one asked for.
 #[utoipa::path(
-    get, path = "/v1/machines/{machine}", tag = "machines",
+    get, path = "/v1/machines/{machine}", operation_id = "show_machine", tag = "machines",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("version" = Option<u32>, Query, description = "A version; the newest without it"),
-        ("consistency" = Option<String>, Query, description = "linearizable (the default) or stale"),
-        ("min_revision" = Option<u64>, Query, description = "Wait for this revision of the cluster"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        ("version" = Option<VersionNumber>, Query, description = "A version; the newest without it"),
+        HowFresh,
     ),
     responses(
         (status = 200, body = MachineBody, description = "The machine"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Missing, Ahead, Unanswered,
     ),
 )]
 pub(super) async fn show(
@@ -245,15 +247,15 @@ pub(super) async fn show(
 
 /// Forgets a machine, or one version of it, that no instance uses.
 #[utoipa::path(
-    delete, path = "/v1/machines/{machine}", tag = "machines",
+    delete, path = "/v1/machines/{machine}", operation_id = "delete_machine", tag = "machines",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("version" = Option<u32>, Query, description = "One version; all without it"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        ("version" = Option<VersionNumber>, Query, description = "One version; all without it"),
+        OnlyOnce,
     ),
     responses(
         (status = 200, body = DefinitionDeletedBody, description = "Forgotten"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Missing, Refused, Unanswered,
     ),
 )]
 pub(super) async fn delete(

@@ -7,6 +7,7 @@
 
 mod body;
 mod cluster;
+mod described;
 mod input;
 mod instance;
 mod instances;
@@ -273,5 +274,7 @@ fn text(status: axum::http::StatusCode, line: impl std::fmt::Display) -> Respons
     (status, headers, format!("{line}\n")).into_response()
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

@@ -10,6 +10,10 @@ use axum::response::{IntoResponse, Response};
 use lockstep_machine::{InstanceId, InstanceName, Rejection, Version};
 
 use super::Edge;
+use super::described::{
+    Ahead, DefinitionDocument, DefinitionFormat, HowFresh, Malformed, Missing, Name, PictureFormat,
+    Unanswered, VersionNumber,
+};
 use super::input::{self, MachinePath, Parameters};
 use super::machines::find;
 use super::problem::{Problem, ProblemBody};
@@ -17,19 +21,18 @@ use crate::service::View;
 
 /// A definition as it could be sent again.
 #[utoipa::path(
-    get, path = "/v1/machines/{machine}/definition", tag = "machines",
+    get, path = "/v1/machines/{machine}/definition", operation_id = "machine_definition", tag = "machines",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("version" = Option<u32>, Query, description = "A version; the newest without it"),
-        ("format" = Option<String>, Query, description = "json (the default) or yaml"),
-        ("consistency" = Option<String>, Query, description = "linearizable (the default) or stale"),
-        ("min_revision" = Option<u64>, Query, description = "Wait for this revision of the cluster"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        ("version" = Option<VersionNumber>, Query, description = "A version; the newest without it"),
+        ("format" = Option<DefinitionFormat>, Query, description = "JSON without it"),
+        HowFresh,
     ),
     responses(
         (status = 200, description = "The definition; its version and the cluster's revision are in the headers", content(
-            (Object = "application/json"), (String = "application/yaml"),
+            (DefinitionDocument = "application/json"), (DefinitionDocument = "application/yaml"),
         )),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Missing, Ahead, Unanswered,
     ),
 )]
 pub(super) async fn definition(
@@ -59,20 +62,21 @@ pub(super) async fn definition(
 
 /// A machine as a picture, with an instance's state highlighted.
 #[utoipa::path(
-    get, path = "/v1/machines/{machine}/graph", tag = "machines",
+    get, path = "/v1/machines/{machine}/graph", operation_id = "machine_graph", tag = "machines",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("format" = Option<String>, Query, description = "mermaid (the default), dot or svg"),
-        ("version" = Option<u32>, Query, description = "A version; the newest without it"),
-        ("instance" = Option<String>, Query, description = "An instance of the machine: its version, its state highlighted"),
-        ("consistency" = Option<String>, Query, description = "linearizable (the default) or stale"),
-        ("min_revision" = Option<u64>, Query, description = "Wait for this revision of the cluster"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        ("format" = Option<PictureFormat>, Query, description = "Mermaid without it"),
+        ("version" = Option<VersionNumber>, Query, description = "A version; the newest without it"),
+        ("instance" = Option<Name>, Query, description = "An instance of the machine: its state is highlighted, in its own version unless another is asked for"),
+        HowFresh,
     ),
     responses(
         (status = 200, description = "The picture", content(
             (String = "text/plain"), (String = "text/vnd.graphviz"), (String = "image/svg+xml"),
         )),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "`picture_too_large`: too many states or arrows for an SVG"),
+        (status = 500, body = ProblemBody, content_type = "application/problem+json", description = "`internal`: the drawing ended early"),
+        Malformed, Missing, Ahead, Unanswered,
     ),
 )]
 pub(super) async fn graph(
@@ -92,11 +96,6 @@ pub(super) async fn graph(
     let parameters = Parameters::parse(&uri, &known)?;
     let asked = parameters.version()?;
     let instance = parameters.name::<InstanceName>("instance")?;
-    if asked.is_some() && instance.is_some() {
-        return Err(invalid(
-            "give either \"version\" or \"instance\", which has its own version",
-        ));
-    }
     let format = parameters.get("format").unwrap_or("mermaid").to_owned();
     if !["mermaid", "dot", "svg"].contains(&format.as_str()) {
         return Err(invalid("parameter \"format\" must be mermaid, dot or svg"));
@@ -111,7 +110,7 @@ pub(super) async fn graph(
                 .state
                 .instance(&id)
                 .ok_or(Rejection::UnknownInstance { instance: id })?;
-            (found.version, Some(found.state.clone()))
+            (asked.unwrap_or(found.version), Some(found.state.clone()))
         }
     };
     let (_, definition) = find(&view, &machine, Some(version))?;

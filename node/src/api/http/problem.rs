@@ -11,6 +11,7 @@ use lockstep_machine::{
 };
 use serde_json::{Map, Value, json};
 
+use super::described::PROBLEM;
 use crate::service::{ServiceError, WatchEnded};
 use crate::telemetry::report::ReportError;
 
@@ -116,10 +117,7 @@ impl IntoResponse for Problem {
         body.insert("detail".to_owned(), self.detail.into());
         body.insert("code".to_owned(), self.code.into());
         body.extend(self.extra);
-        let headers = [
-            (CONTENT_TYPE, "application/problem+json"),
-            (CACHE_CONTROL, "no-store"),
-        ];
+        let headers = [(CONTENT_TYPE, PROBLEM), (CACHE_CONTROL, "no-store")];
         let mut response =
             (self.status, headers, format!("{}\n", Value::Object(body))).into_response();
         if let Some(after) = self.retry_after {
@@ -142,6 +140,7 @@ pub(super) fn service_status(error: &ServiceError) -> StatusCode {
         ServiceError::Unavailable { .. }
         | ServiceError::NotReady { .. }
         | ServiceError::Behind { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        ServiceError::RevisionAhead { .. } => StatusCode::CONFLICT,
         ServiceError::OutcomeUnknown { .. } => StatusCode::GATEWAY_TIMEOUT,
         ServiceError::Overloaded => StatusCode::TOO_MANY_REQUESTS,
     }
@@ -295,9 +294,7 @@ impl From<ReportError> for Problem {
     fn from(error: ReportError) -> Self {
         match &error {
             ReportError::Name { .. } => Problem::bad_request("invalid_name", error),
-            ReportError::Full { .. } => {
-                Problem::new(StatusCode::INSUFFICIENT_STORAGE, "too_many_names", error)
-            }
+            ReportError::Full { .. } => Problem::new(StatusCode::CONFLICT, "too_many_names", error),
         }
     }
 }
@@ -322,6 +319,14 @@ mod tests {
             (ServiceError::OutcomeUnknown { waited }, 504, None),
             (ServiceError::Overloaded, 429, Some("1")),
             (
+                ServiceError::RevisionAhead {
+                    asked: GlobalRevision(9),
+                    reached: GlobalRevision(8),
+                },
+                409,
+                None,
+            ),
+            (
                 ServiceError::Behind {
                     asked: GlobalRevision(9),
                     reached: GlobalRevision(8),
@@ -340,7 +345,7 @@ mod tests {
                     .map(|v| v.to_str().unwrap()),
                 hint
             );
-            assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+            assert_eq!(response.headers()[CONTENT_TYPE], PROBLEM);
         }
     }
 

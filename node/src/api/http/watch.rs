@@ -3,6 +3,7 @@
 //! A watch costs one chunk of events and one permit; it is not counted among the requests served at
 //! once, lasts as long as its reader, and ends when the node stops.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,7 +15,7 @@ use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::Stream;
-use lockstep_machine::{EventCursor, EventFilter, GlobalRevision, InstanceId, MachineName};
+use lockstep_machine::{Event, EventCursor, EventFilter, GlobalRevision, InstanceId, MachineName};
 use prometheus::IntGauge;
 use serde_json::json;
 use tokio::sync::OwnedSemaphorePermit;
@@ -22,27 +23,30 @@ use tokio_util::sync::CancellationToken;
 
 use super::Edge;
 use super::body::EventBody;
+use super::described::{Malformed, Name, Prefix, Resumed, RevisionNumber, Unwatchable};
 use super::input::{self, MachinePath, Parameters};
-use super::problem::{Problem, ProblemBody};
+use super::problem::Problem;
 use crate::service::{Watch, WatchEnded, Watched};
 
+/// A piece of text ends with the event that makes it longer than this.
+const PIECE_BYTES: usize = 4 * 1024;
 /// After this long without an event, a bookmark says how far the watch is.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(5);
 
 /// What changes, of every machine or of one.
 #[utoipa::path(
-    get, path = "/v1/watch", tag = "watch",
+    get, path = "/v1/watch", operation_id = "watch", tag = "watch",
     params(
-        ("machine" = Option<String>, Query, description = "Only of this machine"),
-        ("instance" = Option<String>, Query, description = "Only of this instance: machine/name"),
-        ("prefix" = Option<String>, Query, description = "Only of instances whose name starts like this"),
-        ("state" = Option<String>, Query, description = "Only into this state"),
-        ("from_revision" = Option<u64>, Query, description = "From this revision of the cluster on; from now on without it"),
-        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event received; wins over from_revision"),
+        ("machine" = Option<Name>, Query, description = "Only of this machine"),
+        ("instance" = Option<String>, Query, description = "Only of this instance: machine/name, or its name if `machine` is given"),
+        ("prefix" = Option<Prefix>, Query, description = "Only of instances whose name starts like this"),
+        ("state" = Option<Name>, Query, description = "Only into this state"),
+        ("from_revision" = Option<RevisionNumber>, Query, description = "From this revision of the cluster on; from now on without it"),
+        Resumed,
     ),
     responses(
         (status = 200, body = String, content_type = "text/event-stream", description = "Events: created, transitioned, migrated, deleted, defined, definition_deleted; bookmark while idle; lagged at the end, if the reader was too slow"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused; 410 `compacted` with `oldest_revision` if the revision is no longer kept"),
+        Malformed, Unwatchable,
     ),
 )]
 pub(super) async fn all(
@@ -58,18 +62,18 @@ pub(super) async fn all(
 
 /// What changes, of one machine.
 #[utoipa::path(
-    get, path = "/v1/machines/{machine}/watch", tag = "watch",
+    get, path = "/v1/machines/{machine}/watch", operation_id = "watch_machine", tag = "watch",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("instance" = Option<String>, Query, description = "Only of this instance: its name"),
-        ("prefix" = Option<String>, Query, description = "Only of instances whose name starts like this"),
-        ("state" = Option<String>, Query, description = "Only into this state"),
-        ("from_revision" = Option<u64>, Query, description = "From this revision of the cluster on; from now on without it"),
-        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event received; wins over from_revision"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        ("instance" = Option<Name>, Query, description = "Only of this instance: its name"),
+        ("prefix" = Option<Prefix>, Query, description = "Only of instances whose name starts like this"),
+        ("state" = Option<Name>, Query, description = "Only into this state"),
+        ("from_revision" = Option<RevisionNumber>, Query, description = "From this revision of the cluster on; from now on without it"),
+        Resumed,
     ),
     responses(
         (status = 200, body = String, content_type = "text/event-stream", description = "Events, as of /v1/watch"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused; 410 `compacted` with `oldest_revision` if the revision is no longer kept"),
+        Malformed, Unwatchable,
     ),
 )]
 pub(super) async fn machine(
@@ -89,16 +93,9 @@ fn filter(parameters: &Parameters, machine: Option<MachineName>) -> Result<Event
     let mut filter = EventFilter {
         machine,
         name: None,
-        prefix: parameters.get("prefix").map(str::to_owned),
+        prefix: parameters.prefix()?,
         state: parameters.name("state")?,
     };
-    if filter
-        .prefix
-        .as_ref()
-        .is_some_and(|it| it.len() > lockstep_machine::NAME_LEN_MAX)
-    {
-        return Err(invalid("parameter \"prefix\" is longer than any name"));
-    }
     match (parameters.get("instance"), &filter.machine) {
         (None, _) => {}
         (Some(instance), Some(machine)) if !instance.contains('/') => {
@@ -199,39 +196,66 @@ fn stream(
     draining: CancellationToken,
     held: (OwnedSemaphorePermit, Counted),
 ) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
-    let open = Some((first, watch, draining, held));
+    let open = Some((Unsaid::of(first), watch, draining, held));
     futures::stream::unfold(open, |open| async move {
-        let (first, mut watch, draining, held) = open?;
-        let next = match first {
-            Some(first) => Ok(first),
-            None => tokio::select! {
+        let (mut unsaid, mut watch, draining, held) = open?;
+        if unsaid.is_empty() {
+            let next = tokio::select! {
                 () = draining.cancelled() => return None,
                 next = watch.next(BOOKMARK_EVERY) => next,
-            },
-        };
-        let text = match next {
-            Ok(watched) => shown(&watched, watch.cursor()),
-            Err(ended) => return Some((Ok(last_words(ended, watch.cursor()).into()), None)),
-        };
-        Some((Ok(Bytes::from(text)), Some((None, watch, draining, held))))
+            };
+            unsaid = match next {
+                Ok(watched) => Unsaid::of(Some(watched)),
+                Err(ended) => return Some((Ok(last_words(ended, watch.cursor()).into()), None)),
+            };
+        }
+        let text = unsaid.say(watch.cursor());
+        Some((Ok(Bytes::from(text)), Some((unsaid, watch, draining, held))))
     })
 }
 
-fn shown(watched: &Watched, cursor: EventCursor) -> String {
-    let mut text = String::new();
-    match watched {
-        Watched::Events(events) => {
-            for event in events {
-                let data = serde_json::to_value(EventBody::from(&**event)).unwrap_or_default();
-                say(&mut text, Some(event.cursor()), event.kind.name(), &data);
-            }
+/// What was taken from the stream of events and not said yet: said in pieces, so that a reader that
+/// does not read makes no large text lie about.
+#[derive(Default)]
+struct Unsaid {
+    events: VecDeque<Arc<Event>>,
+    bookmark: Option<GlobalRevision>,
+}
+
+impl Unsaid {
+    fn of(watched: Option<Watched>) -> Self {
+        match watched {
+            None => Self::default(),
+            Some(Watched::Events(events)) => Self {
+                events: events.into(),
+                bookmark: None,
+            },
+            Some(Watched::Bookmark(revision)) => Self {
+                events: VecDeque::new(),
+                bookmark: Some(revision),
+            },
         }
-        Watched::Bookmark(revision) => {
+    }
+
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.bookmark.is_none()
+    }
+
+    /// The next piece: events up to a bound, or the bookmark at `cursor`.
+    fn say(&mut self, cursor: EventCursor) -> String {
+        let mut text = String::new();
+        while text.len() < PIECE_BYTES
+            && let Some(event) = self.events.pop_front()
+        {
+            let data = serde_json::to_value(EventBody::from(&*event)).unwrap_or_default();
+            say(&mut text, Some(event.cursor()), event.kind.name(), &data);
+        }
+        if let Some(revision) = self.bookmark.take() {
             let data = json!({ "revision": revision.0 });
             say(&mut text, Some(cursor), "bookmark", &data);
         }
+        text
     }
-    text
 }
 
 /// Why a watch ends, and how to go on.
@@ -319,7 +343,7 @@ mod tests {
     fn a_bookmark_and_the_last_words_are_events() {
         let cursor = EventCursor::after(GlobalRevision(7));
         assert_eq!(
-            shown(&Watched::Bookmark(GlobalRevision(7)), cursor),
+            Unsaid::of(Some(Watched::Bookmark(GlobalRevision(7)))).say(cursor),
             "id: 7-4294967295\nevent: bookmark\ndata: {\"revision\":7}\n\n"
         );
         let ended = WatchEnded::Lagged {
