@@ -95,7 +95,7 @@ fn commands() -> Vec<Command> {
             revision: Revision(3),
             deadline: Timestamp(9),
         }]),
-        Command::Configure(Box::new(Limits::default())),
+        Command::Configure(Box::default()),
     ]
 }
 
