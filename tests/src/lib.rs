@@ -11,6 +11,7 @@
 //! | [`http`] | the HTTP interface as a user sees it |
 //! | [`traffic`] | writers that remember what was acknowledged to them |
 //! | [`watcher`] | a watcher that goes on elsewhere when its node fails |
+//! | [`walkthrough`] | documents that are run as they are written |
 //! | [`wait`] | waiting for a condition, with a deadline |
 //! | [`consul`] | a real Consul agent |
 //! | [`relay`] | stands between one node and its Consul agent |
@@ -37,4 +38,5 @@ pub mod program;
 pub mod relay;
 pub mod traffic;
 pub mod wait;
+pub mod walkthrough;
 pub mod watcher;
