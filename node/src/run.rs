@@ -10,7 +10,6 @@ use openraft_rt_tokio::TokioRuntime;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use crate::cluster::{self, ClusterError, PeerHost, Place};
@@ -122,7 +121,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 
     let (stop, stopping) = watch::channel(false);
     let started = Instant::now();
-    let draining = CancellationToken::new();
+    let watchers = api::Watchers::new(config.watchers_max, metrics.clone());
     let mut http_server = {
         let state = api::http::HttpState {
             service: service.clone(),
@@ -130,17 +129,13 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             report: report.clone(),
             limits: (&config.http).into(),
             started,
-            draining: draining.clone(),
+            watchers: watchers.clone(),
         };
         let (router, limits) = (api::http::router(state), config.http.clone());
-        let stopping = {
-            let stopping = stopped(stopping.clone());
-            async move {
-                stopping.await;
-                draining.cancel();
-            }
-        };
-        tokio::spawn(async move { api::http::serve(http, router, &limits, stopping).await })
+        let (watchers_max, stopping) = (config.watchers_max, stopped(stopping.clone()));
+        tokio::spawn(async move {
+            api::http::serve(http, router, &limits, watchers_max, stopping).await
+        })
     };
     let public = {
         let state = api::grpc::GrpcState {
@@ -149,6 +144,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             report: report.clone(),
             request_timeout: config.http.request_timeout,
             started,
+            watchers: watchers.clone(),
         };
         api::grpc::public_routes(state, &config.grpc)
             .await
@@ -241,6 +237,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         leave(&service, &consensus, &discovery).await;
     }
     stop.send_replace(true);
+    watchers.stop();
     if outcome.is_ok() {
         drop(tokio::time::timeout(config.http.drain_timeout, &mut http_server).await);
         drop(tokio::time::timeout(config.http.drain_timeout, &mut grpc_server).await);

@@ -9,6 +9,7 @@
 //! | [`cluster`] | nodes that make one cluster, and what can be done to them |
 //! | [`dev`] | `lockstepd dev`, as a person in a terminal sees it |
 //! | [`http`] | the HTTP interface as a user sees it |
+//! | [`grpc`] | the gRPC interface as a client in any language sees it |
 //! | [`traffic`] | writers that remember what was acknowledged to them |
 //! | [`watcher`] | a watcher that goes on elsewhere when its node fails |
 //! | [`walkthrough`] | documents that are run as they are written |
@@ -31,6 +32,7 @@ pub mod consul;
 pub mod containers;
 pub mod dev;
 pub mod docker;
+pub mod grpc;
 pub mod http;
 pub mod ports;
 pub mod process;

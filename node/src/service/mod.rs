@@ -1,9 +1,14 @@
 //! The use cases: propose, read, watch, administer. The only thing the edges call.
 
+mod definitions;
 mod housekeeping;
+mod invalid;
+mod lists;
 pub mod peers;
+mod pictures;
 pub mod router;
 mod sequencer;
+mod view;
 mod watch;
 
 use std::sync::Arc;
@@ -13,16 +18,21 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use lockstep_machine::{
     Command, EventCursor, EventFilter, GlobalRevision, IdempotencyKey, Instance, InstanceId, Reply,
-    State, StateName, Transition,
+    StateName, Transition,
 };
 
 pub use crate::consensus::Role;
 use crate::consensus::network::ClusterTag;
 use crate::consensus::{Runtime, SharedState, Standing};
 use crate::store::Storage;
+pub use definitions::{DefineError, Document, Language};
 pub use housekeeping::keep_house;
+pub use invalid::Invalid;
+pub use lists::{Listed, PageAsked, PageQuery};
+pub use pictures::{Depicted, Picture, PictureError, PictureFormat};
 pub use router::{ForwardObserver, Peers, Router};
-pub use watch::{Watch, WatchEnded, Watched};
+pub use view::View;
+pub use watch::{Watch, WatchAsked, WatchEnded, Watched, from_revision};
 
 /// How fresh a read must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -123,15 +133,6 @@ pub struct Freshness {
     /// At this revision of the cluster or later: what a write's answer named, to read one's own
     /// writes on any node.
     pub min_revision: Option<GlobalRevision>,
-}
-
-/// The state at one moment. Cheap: it shares its structure with the state that goes on.
-#[derive(Debug, Clone)]
-pub struct View {
-    /// The state.
-    pub state: State,
-    /// The last log index applied to it.
-    pub applied_index: u64,
 }
 
 /// A member of the cluster, as the log has it.

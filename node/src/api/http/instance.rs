@@ -8,8 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use lockstep_machine::{
-    Command, Delete, Instance, InstanceId, Metadata, Migrate, Outcome, Rejection, Revision,
-    StateName, Version,
+    Command, Delete, Instance, InstanceId, Metadata, Migrate, Outcome, Revision, StateName, Version,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -118,9 +117,8 @@ fn shown(id: &InstanceId, view: &View) -> Result<ShownBody, Problem> {
 }
 
 fn find<'a>(id: &InstanceId, view: &'a View) -> Result<&'a Instance, Problem> {
-    view.state.instance(id).ok_or_else(|| {
-        let instance = id.clone();
-        Problem::from(Rejection::UnknownInstance { instance })
+    view.instance(id).map_err(|unknown| {
+        Problem::from(unknown)
             .with("applied_index", view.applied_index)
             .with("revision", view.state.revision().0)
     })
@@ -234,12 +232,12 @@ pub(super) async fn migrate(
     let key = idempotency_key(&headers)?;
     let body: MigrateBody = edge.json(&headers, body).await?;
     let command = Command::Migrate(body.into_migrate(instance)?);
-    let (outcome, written) = if dry_run {
-        let view = edge.view(Default::default(), began).await?;
-        edge.dry_run(&view, &command)?
+    let reply = if dry_run {
+        edge.service.dry_run(&command, edge.left(began)).await?
     } else {
-        outcome(edge.execute(command, key, began).await?)?
+        edge.execute(command, key, began).await?
     };
+    let (outcome, written) = outcome(reply)?;
     let Outcome::Migrated(migrated) = outcome else {
         return Err(unknown_outcome());
     };

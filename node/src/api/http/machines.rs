@@ -9,8 +9,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use lockstep_machine::{
-    Command, Defined, Definition, DefinitionDeleted, DefinitionFault, Limits, MachineName, Outcome,
-    Rejection, Totals, Version,
+    Command, Defined, Definition, DefinitionDeleted, DefinitionFault, MachineName, Outcome, Totals,
+    Version,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -20,7 +20,7 @@ use super::Edge;
 use super::body::{Written, outcome, unknown_outcome};
 use super::input::{self, MachinePath, Parameters, idempotency_key, is_json, media_type};
 use super::problem::{Problem, ProblemBody};
-use crate::service::{Consistency, Freshness, View};
+use crate::service::{Document, Language};
 
 /// A fault of a definition, or a warning about it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -125,27 +125,16 @@ pub(super) async fn define(
     let began = Instant::now();
     let dry_run = Parameters::parse(&uri, &["dry_run"])?.flag("dry_run")?;
     let key = idempotency_key(&headers)?;
-    let read = reader(&headers)?;
+    let language = language(&headers)?;
     let limits = &edge.local.limits;
     let text = input::collect(body, limits.body_bytes_max, limits.request_timeout).await?;
-    let freshness = Freshness {
-        consistency: if dry_run {
-            Consistency::Linearizable
-        } else {
-            Consistency::Stale
-        },
-        min_revision: None,
-    };
-    let view = edge.view(freshness, began).await?;
     let text = std::str::from_utf8(&text)
         .map_err(|error| Problem::bad_request("malformed_document", error))?;
-    let definition = read(text, &view.state.limits())?;
-    let command = Command::Define(Arc::new(definition));
-    let (outcome, written) = if dry_run {
-        edge.dry_run(&view, &command)?
-    } else {
-        outcome(edge.execute(command, key, began).await?)?
-    };
+    let document = Document { language, text };
+    let defining = edge
+        .service
+        .define(document, dry_run, key, edge.left(began));
+    let (outcome, written) = outcome(defining.await?)?;
     let Outcome::Defined(defined) = outcome else {
         return Err(unknown_outcome());
     };
@@ -157,14 +146,12 @@ pub(super) async fn define(
     Ok((status, Json(DefinedBody::new(defined, dry_run, written))))
 }
 
-type Read = fn(&str, &Limits) -> Result<Definition, lockstep_machine::DocumentError>;
-
-fn reader(headers: &HeaderMap) -> Result<Read, Problem> {
+fn language(headers: &HeaderMap) -> Result<Language, Problem> {
     if is_json(headers) {
-        return Ok(Definition::parse_json);
+        return Ok(Language::Json);
     }
     match media_type(headers).as_deref() {
-        Some("application/yaml" | "application/x-yaml" | "text/yaml") => Ok(Definition::parse_yaml),
+        Some("application/yaml" | "application/x-yaml" | "text/yaml") => Ok(Language::Yaml),
         _ => Err(input::unsupported(
             "the body must be a definition, with Content-Type: application/json or application/yaml",
         )),
@@ -225,7 +212,7 @@ pub(super) async fn show(
     let parameters = Parameters::parse(&uri, &["version", "consistency", "min_revision"])?;
     let asked = parameters.version()?;
     let view = edge.view(parameters.freshness()?, began).await?;
-    let (version, definition) = find(&view, &machine, asked)?;
+    let (version, definition) = view.machine(&machine, asked)?;
     let totals = view.state.totals(&machine).unwrap_or_default();
     let versions = totals
         .versions
@@ -277,31 +264,6 @@ pub(super) async fn delete(
         versions: versions.iter().map(|version| version.0).collect(),
         written,
     }))
-}
-
-/// A version of a machine, the newest if none is asked for.
-pub(super) fn find<'a>(
-    view: &'a View,
-    machine: &MachineName,
-    version: Option<Version>,
-) -> Result<(Version, &'a Definition), Problem> {
-    let unknown = || Rejection::UnknownMachine {
-        machine: machine.clone(),
-    };
-    let (newest, definition) = view.state.newest(machine).ok_or_else(unknown)?;
-    let Some(version) = version.filter(|version| *version != newest) else {
-        return Ok((newest, definition));
-    };
-    let unknown = || Rejection::UnknownVersion {
-        machine: machine.clone(),
-        version,
-        newest,
-    };
-    let definition = view
-        .state
-        .definition(machine, version)
-        .ok_or_else(unknown)?;
-    Ok((version, definition))
 }
 
 impl DefinedBody {

@@ -7,13 +7,12 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use lockstep_machine::{InstanceId, InstanceName, Rejection, Version};
+use lockstep_machine::{InstanceName, Version};
 
 use super::Edge;
 use super::input::{self, MachinePath, Parameters};
-use super::machines::find;
 use super::problem::{Problem, ProblemBody};
-use crate::service::View;
+use crate::service::{Depicted, PictureFormat, View};
 
 /// A definition as it could be sent again.
 #[utoipa::path(
@@ -48,7 +47,7 @@ pub(super) async fn definition(
         Some(_) => return Err(invalid("parameter \"format\" must be json or yaml")),
     };
     let view = edge.view(parameters.freshness()?, began).await?;
-    let (version, definition) = find(&view, &machine, asked)?;
+    let (version, definition) = view.machine(&machine, asked)?;
     let (media_type, text) = if as_yaml {
         ("application/yaml", definition.to_yaml())
     } else {
@@ -90,60 +89,17 @@ pub(super) async fn graph(
         "min_revision",
     ];
     let parameters = Parameters::parse(&uri, &known)?;
-    let asked = parameters.version()?;
     let instance = parameters.name::<InstanceName>("instance")?;
-    if asked.is_some() && instance.is_some() {
-        return Err(invalid(
-            "give either \"version\" or \"instance\", which has its own version",
-        ));
-    }
-    let format = parameters.get("format").unwrap_or("mermaid").to_owned();
-    if !["mermaid", "dot", "svg"].contains(&format.as_str()) {
-        return Err(invalid("parameter \"format\" must be mermaid, dot or svg"));
-    }
-    let view = edge.view(parameters.freshness()?, began).await?;
-    let (newest, _) = find(&view, &machine, asked)?;
-    let (version, current) = match instance {
-        None => (newest, None),
-        Some(name) => {
-            let id = InstanceId::from_parts(machine.clone(), name);
-            let found = view
-                .state
-                .instance(&id)
-                .ok_or(Rejection::UnknownInstance { instance: id })?;
-            (found.version, Some(found.state.clone()))
-        }
+    let depicted = Depicted::asked(parameters.version()?, instance)?;
+    let (format, media_type) = match parameters.get("format") {
+        None | Some("mermaid") => (PictureFormat::Mermaid, "text/plain; charset=utf-8"),
+        Some("dot") => (PictureFormat::Dot, "text/vnd.graphviz"),
+        Some("svg") => (PictureFormat::Svg, "image/svg+xml"),
+        Some(_) => return Err(invalid("parameter \"format\" must be mermaid, dot or svg")),
     };
-    let (_, definition) = find(&view, &machine, Some(version))?;
-    let current = current.as_ref();
-    Ok(match format.as_str() {
-        "dot" => document(
-            &view,
-            version,
-            "text/vnd.graphviz",
-            definition.to_dot(current),
-        ),
-        "svg" => {
-            let (definition, current) = (definition.clone(), current.cloned());
-            // A layout takes long enough to be in the way of others.
-            let drawn = tokio::task::spawn_blocking(move || definition.to_svg(current.as_ref()));
-            let svg = drawn
-                .await
-                .map_err(|error| {
-                    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error)
-                })?
-                .map_err(|error| {
-                    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "picture_too_large", error)
-                })?;
-            document(&view, version, "image/svg+xml", svg)
-        }
-        _ => document(
-            &view,
-            version,
-            "text/plain; charset=utf-8",
-            definition.to_mermaid(current),
-        ),
-    })
+    let view = edge.view(parameters.freshness()?, began).await?;
+    let picture = view.draw(&machine, depicted, format).await?;
+    Ok(document(&view, picture.version, media_type, picture.text))
 }
 
 fn invalid(detail: &str) -> Problem {

@@ -11,7 +11,8 @@ use lockstep_machine::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::service::{ServiceError, WatchEnded};
+use crate::api::watchers::WatchRefused;
+use crate::service::{DefineError, Invalid, PictureError, ServiceError, WatchEnded};
 use crate::telemetry::report::ReportError;
 
 /// A refusal: what went wrong, under a stable code.
@@ -250,6 +251,13 @@ impl From<Rejection> for Problem {
     }
 }
 
+/// As a read finds it.
+impl From<Box<Rejection>> for Problem {
+    fn from(rejection: Box<Rejection>) -> Self {
+        (*rejection).into()
+    }
+}
+
 impl From<DocumentError> for Problem {
     fn from(error: DocumentError) -> Self {
         let status = match &error {
@@ -282,6 +290,53 @@ impl From<WatchEnded> for Problem {
     fn from(ended: WatchEnded) -> Self {
         Problem::new(StatusCode::GONE, ended.code(), ended)
             .with("oldest_revision", ended.oldest().0)
+    }
+}
+
+impl From<WatchRefused> for Problem {
+    fn from(refused: WatchRefused) -> Self {
+        match refused {
+            WatchRefused::Ended(ended) => ended.into(),
+            WatchRefused::Unanswered(error) => error.into(),
+            WatchRefused::TooMany { .. } => {
+                let code = refused.code();
+                let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, code, &refused);
+                problem.retry_after = refused.retry_after();
+                problem
+            }
+        }
+    }
+}
+
+impl From<DefineError> for Problem {
+    fn from(error: DefineError) -> Self {
+        match error {
+            DefineError::Service(error) => error.into(),
+            DefineError::Document { error, .. } => error.into(),
+        }
+    }
+}
+
+impl From<PictureError> for Problem {
+    fn from(error: PictureError) -> Self {
+        let status = match error {
+            PictureError::Absent(unknown) => return unknown.into(),
+            PictureError::TooLarge(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            PictureError::Unfinished(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Problem::new(status, error.code(), error)
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        match invalid {
+            Invalid::Name { fault, .. } => fault.into(),
+            Invalid::Value { field, reason } => {
+                Problem::bad_request("invalid_parameter", format!("parameter {field:?} {reason}"))
+            }
+            Invalid::Cursor => Problem::bad_request("invalid_cursor", invalid),
+        }
     }
 }
 

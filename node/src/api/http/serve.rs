@@ -35,17 +35,19 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(5);
 /// configured time.
 ///
 /// A client that is slower with the head of a request than the configured time is disconnected;
-/// with HTTP/1 that holds for the time between two requests, too.
+/// with HTTP/1 that holds for the time between two requests, too. `watchers_max` watches get
+/// connections beside the requests.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     config: &config::Http,
+    watchers_max: usize,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let connections_max = config
         .concurrency_max
         .saturating_mul(CONNECTIONS_PER_REQUEST)
-        .saturating_add(config.watchers_max);
+        .saturating_add(watchers_max);
     let slots = Arc::new(Semaphore::new(
         connections_max.clamp(1, Semaphore::MAX_PERMITS),
     ));
@@ -174,7 +176,6 @@ mod tests {
             header_timeout: Duration::from_millis(200),
             request_timeout: Duration::from_secs(5),
             concurrency_max: 4,
-            watchers_max: 4,
             drain_timeout: Duration::from_secs(10),
         }
     }
@@ -190,7 +191,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(async move {
-            serve(listener, router, &config(), async {
+            serve(listener, router, &config(), 4, async {
                 let _ = stopped.await;
             })
             .await

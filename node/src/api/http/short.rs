@@ -15,7 +15,7 @@ use lockstep_machine::{
 use super::input::{Parameters, idempotency_key};
 use super::problem::{Problem, rejection_status, retry_after_seconds, service_status};
 use super::{Edge, text};
-use crate::api::count_transition;
+use crate::api::count_transitions;
 use crate::service::{Consistency, ReadReply, ServiceError};
 
 /// What the caller asks for.
@@ -80,7 +80,7 @@ pub(super) async fn handle(
             };
             let answer = edge.service.transition(transition, key, deadline).await;
             if let Ok(reply) = &answer {
-                count_transition(&edge.local.report, reply);
+                count_transitions(&edge.local.report, reply);
             }
             moved(answer)
         }

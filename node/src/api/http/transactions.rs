@@ -145,11 +145,6 @@ pub(super) async fn commit(
     let Outcome::Committed(results) = outcome else {
         return Err(unknown_outcome());
     };
-    let moved = |result: &&OperationResult| matches!(result, OperationResult::Transitioned(_));
-    if !written.replayed {
-        let moved = results.iter().filter(moved).count();
-        edge.local.report.transitions.add(moved as u64);
-    }
     let results: Result<_, Problem> = results.into_iter().map(result).collect();
     Ok(Json(CommittedBody {
         results: results?,

@@ -17,7 +17,6 @@ use super::Edge;
 use super::body::{Pairs, TransitionedBody, Written, outcome, unknown_outcome};
 use super::input::{self, IdPath, Parameters, idempotency_key};
 use super::problem::{Problem, ProblemBody};
-use crate::api::count_transition;
 
 /// A transition that is asked for: to a state or by an event.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -74,9 +73,7 @@ pub(super) async fn transition(
     let key = idempotency_key(&headers)?;
     let body: TransitionBody = edge.json(&headers, body).await?;
     let command = Command::Transition(body.into_transition(id)?);
-    let reply = edge.execute(command, key, began).await?;
-    count_transition(&edge.local.report, &reply);
-    made(reply).map(Json)
+    made(edge.execute(command, key, began).await?).map(Json)
 }
 
 fn made(reply: Reply) -> Result<MadeBody, Problem> {

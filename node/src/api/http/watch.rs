@@ -1,33 +1,24 @@
 //! `/v1/watch`: what changes, as server-sent events.
-//!
-//! A watch costs one chunk of events and one permit; it is not counted among the requests served at
-//! once, lasts as long as its reader, and ends when the node stops.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::Stream;
-use lockstep_machine::{EventCursor, EventFilter, GlobalRevision, InstanceId, MachineName};
-use prometheus::IntGauge;
+use lockstep_machine::{EventCursor, EventFilter, GlobalRevision, MachineName};
 use serde_json::json;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::CancellationToken;
 
 use super::Edge;
 use super::body::EventBody;
 use super::input::{self, MachinePath, Parameters};
 use super::problem::{Problem, ProblemBody};
-use crate::service::{Watch, WatchEnded, Watched};
-
-/// After this long without an event, a bookmark says how far the watch is.
-const BOOKMARK_EVERY: Duration = Duration::from_secs(5);
+use crate::api::watchers::{Next, OpenWatch};
+use crate::service::{self, WatchAsked, WatchEnded, Watched};
 
 /// What changes, of every machine or of one.
 #[utoipa::path(
@@ -85,39 +76,13 @@ pub(super) async fn machine(
 }
 
 fn filter(parameters: &Parameters, machine: Option<MachineName>) -> Result<EventFilter, Problem> {
-    let invalid = |detail: &str| Problem::bad_request("invalid_parameter", detail);
-    let mut filter = EventFilter {
+    let asked = WatchAsked {
         machine,
-        name: None,
+        instance: parameters.get("instance").map(str::to_owned),
         prefix: parameters.get("prefix").map(str::to_owned),
         state: parameters.name("state")?,
     };
-    if filter
-        .prefix
-        .as_ref()
-        .is_some_and(|it| it.len() > lockstep_machine::NAME_LEN_MAX)
-    {
-        return Err(invalid("parameter \"prefix\" is longer than any name"));
-    }
-    match (parameters.get("instance"), &filter.machine) {
-        (None, _) => {}
-        (Some(instance), Some(machine)) if !instance.contains('/') => {
-            let id = InstanceId::new(machine.as_str(), instance)?;
-            filter.name = Some(id.instance_name().clone());
-        }
-        (Some(instance), machine) => {
-            let id: InstanceId = instance.parse()?;
-            if machine
-                .as_ref()
-                .is_some_and(|machine| *machine != id.machine)
-            {
-                return Err(invalid("parameter \"instance\" is of another machine"));
-            }
-            filter.name = Some(id.instance_name().clone());
-            filter.machine = Some(id.machine);
-        }
-    }
-    Ok(filter)
+    Ok(asked.filter()?)
 }
 
 /// Where to begin; none for now.
@@ -130,10 +95,7 @@ fn from(parameters: &Parameters, headers: &HeaderMap) -> Result<Option<EventCurs
         })?;
         return Ok(Some(cursor));
     }
-    Ok(from_revision.map(|revision| match revision.checked_sub(1) {
-        None => EventCursor::default(),
-        Some(before) => EventCursor::after(GlobalRevision(before)),
-    }))
+    Ok(from_revision.map(|revision| service::from_revision(GlobalRevision(revision))))
 }
 
 fn read_id(text: &str) -> Option<EventCursor> {
@@ -144,76 +106,32 @@ fn read_id(text: &str) -> Option<EventCursor> {
     })
 }
 
-/// Counts a watch for as long as it lasts.
-struct Counted(IntGauge);
-
-impl Counted {
-    fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 async fn begin(
     edge: &Edge,
     filter: EventFilter,
     from: Option<EventCursor>,
 ) -> Result<Response, Problem> {
-    let began = Instant::now();
-    let local = &edge.local;
-    let Ok(permit) = local.watchers.clone().try_acquire_owned() else {
-        local.metrics.overload_total.inc();
-        let detail = format!("{} watches are open already", local.limits.watchers_max);
-        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_watchers", detail);
-        return Err(problem.retry_after(Duration::from_secs(1)));
-    };
-    let patience = local.limits.request_timeout.saturating_sub(began.elapsed());
-    let mut watch = edge.service.watch(from, filter, patience).await?;
-    // What can be said now decides the status; an idle watch begins with a bookmark.
-    let first = watch.next(Duration::ZERO).await?;
-    let counted = Counted::new(&local.metrics.watchers);
-    let stream = stream(
-        Some(first),
-        watch,
-        local.draining.clone(),
-        (permit, counted),
-    );
+    let patience = edge.local.limits.request_timeout;
+    let watchers = &edge.local.watchers;
+    let open = watchers.open(&edge.service, filter, from, patience).await?;
     let headers = [
         (CONTENT_TYPE.as_str(), "text/event-stream"),
         (CACHE_CONTROL.as_str(), "no-store"),
         ("x-accel-buffering", "no"),
     ];
-    Ok((headers, Body::from_stream(stream)).into_response())
+    Ok((headers, Body::from_stream(stream(open))).into_response())
 }
 
-/// The events of a watch, until it ends or the node stops. `held` is dropped with it.
-fn stream(
-    first: Option<Watched>,
-    watch: Watch,
-    draining: CancellationToken,
-    held: (OwnedSemaphorePermit, Counted),
-) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
-    let open = Some((first, watch, draining, held));
-    futures::stream::unfold(open, |open| async move {
-        let (first, mut watch, draining, held) = open?;
-        let next = match first {
-            Some(first) => Ok(first),
-            None => tokio::select! {
-                () = draining.cancelled() => return None,
-                next = watch.next(BOOKMARK_EVERY) => next,
-            },
+/// The events of a watch, until it ends or the node stops.
+fn stream(open: OpenWatch) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    futures::stream::unfold(Some(open), |open| async move {
+        let mut open = open?;
+        let (text, open) = match open.next().await {
+            Next::Watched(watched, cursor) => (shown(&watched, cursor), Some(open)),
+            Next::Ended(ended, cursor) => (last_words(ended, cursor), None),
+            Next::Stopping => return None,
         };
-        let text = match next {
-            Ok(watched) => shown(&watched, watch.cursor()),
-            Err(ended) => return Some((Ok(last_words(ended, watch.cursor()).into()), None)),
-        };
-        Some((Ok(Bytes::from(text)), Some((None, watch, draining, held))))
+        Some((Ok(Bytes::from(text)), open))
     })
 }
 
@@ -292,27 +210,6 @@ mod tests {
         for bad in ["9", "-1", "9-4294967296", "a-b", "9-1-1"] {
             assert_eq!(parsed("", Some(bad)), Err("invalid_last_event_id"), "{bad}");
         }
-    }
-
-    fn filtered(query: &str) -> Result<EventFilter, &'static str> {
-        let uri = format!("/?{query}").parse().unwrap();
-        let parameters = Parameters::parse(&uri, &["machine", "instance", "prefix", "state"]);
-        parameters
-            .and_then(|it| filter(&it, it.name("machine")?))
-            .map_err(|problem| problem.code)
-    }
-
-    #[test]
-    fn an_instance_is_named_with_or_within_its_machine() {
-        let whole = filtered("instance=order/42").unwrap();
-        assert_eq!(whole, filtered("machine=order&instance=42").unwrap());
-        assert_eq!(whole, filtered("machine=order&instance=order/42").unwrap());
-        assert_eq!(whole.machine.unwrap().as_str(), "order");
-        assert_eq!(filtered("instance=42"), Err("invalid_name"));
-        assert_eq!(
-            filtered("machine=a&instance=order/42"),
-            Err("invalid_parameter")
-        );
     }
 
     #[test]
