@@ -1,6 +1,6 @@
 //! The cluster of `docker-compose.yml`, as a user starts it, and what its Prometheus says.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -13,18 +13,24 @@ use serde_json::Value;
 use crate::agreement;
 use crate::docker::{self, COMMAND_DEADLINE, Reaper};
 use crate::http::Api;
+use crate::ports::Port;
 use crate::wait::wait_for;
 
 /// The nodes' services, in order.
 pub const NODES: [&str; 3] = ["node1", "node2", "node3"];
-/// Where the file publishes their HTTP interfaces, in the same order.
-pub const HTTP_PORTS: [u16; 3] = [3333, 3334, 3335];
-/// Where it publishes their gRPC interfaces.
-pub const GRPC_PORTS: [u16; 3] = [4333, 4334, 4335];
-/// Where it publishes Consul.
-pub const CONSUL_PORT: u16 = 8500;
-/// Where it publishes Prometheus.
-pub const PROMETHEUS_PORT: u16 = 9090;
+
+/// The variables that say where the file publishes what, each with the port that it has without:
+/// HTTP of the nodes in order, gRPC of the nodes, Consul, Prometheus.
+pub const PORTS: [(&str, u16); 8] = [
+    ("NODE1_HTTP_PORT", 3333),
+    ("NODE2_HTTP_PORT", 3334),
+    ("NODE3_HTTP_PORT", 3335),
+    ("NODE1_GRPC_PORT", 4333),
+    ("NODE2_GRPC_PORT", 4334),
+    ("NODE3_GRPC_PORT", 4335),
+    ("CONSUL_PORT", 8500),
+    ("PROMETHEUS_PORT", 9090),
+];
 
 /// For `up --build --wait` when the image is in the build cache; a cold build takes longer than
 /// any test may, so `scripts/test` builds it before the tests.
@@ -32,12 +38,14 @@ const UP_DEADLINE: Duration = Duration::from_secs(400);
 /// For Prometheus to look again, find its targets, and scrape each: 5 s each, and a busy machine.
 const SCRAPED_DEADLINE: Duration = Duration::from_secs(60);
 
-/// `docker compose` in the repository, under a project name of its own. All of the project is
-/// gone when this is dropped, or the process ends without that.
+/// `docker compose` in the repository, under a project name and on ports of its own: whatever else
+/// runs on the machine, and whatever Docker believes to be taken, is not in its way. All of the
+/// project is gone when this is dropped, or the process ends without that.
 pub struct Compose {
     project: String,
     repository: PathBuf,
     environment: Vec<(String, String)>,
+    ports: Vec<Port>,
     _reaper: Reaper,
 }
 
@@ -56,13 +64,78 @@ impl Compose {
         // Compose labels what it builds with the project, which makes it another image: it must not
         // take the tag away from the one that the other tests start.
         environment.push(("LOCKSTEP_IMAGE".to_owned(), project.clone()));
+        let ports: Vec<Port> = PORTS.iter().map(|_| Port::free()).collect::<Result<_>>()?;
+        for ((variable, _), port) in PORTS.iter().zip(&ports) {
+            environment.push(((*variable).to_owned(), port.number().to_string()));
+        }
         let reaper = Reaper::of(&label(&project))?;
         Ok(Self {
             project,
             repository,
             environment,
+            ports,
             _reaper: reaper,
         })
+    }
+
+    /// The HTTP interface of a node, by its position in [`NODES`].
+    pub fn http(&self, node: usize) -> Api {
+        Api::new(self.ports[node].address())
+    }
+
+    /// Those of all nodes.
+    pub fn https(&self) -> [Api; 3] {
+        [0, 1, 2].map(|node| self.http(node))
+    }
+
+    /// The address of a node's gRPC interface.
+    pub fn grpc(&self, node: usize) -> SocketAddr {
+        self.ports[NODES.len() + node].address()
+    }
+
+    /// Consul's HTTP interface.
+    pub fn consul(&self) -> Api {
+        Api::new(self.ports[2 * NODES.len()].address())
+    }
+
+    /// Prometheus' HTTP interface.
+    pub fn prometheus(&self) -> Prometheus {
+        Prometheus(Api::new(self.ports[2 * NODES.len() + 1].address()))
+    }
+
+    /// The position of the leader that all three nodes agree on.
+    pub async fn leader(&self) -> Result<usize> {
+        agreement::one_leader(&self.https().each_ref()).await
+    }
+
+    /// What the file publishes on which port of loopback when no variable says otherwise.
+    pub async fn default_ports(&self) -> Result<Vec<String>> {
+        let unset: Vec<_> = PORTS
+            .map(|(name, _)| (name.to_owned(), String::new()))
+            .into();
+        let printed = docker::run(
+            "docker",
+            &["compose", "config", "--format", "json"],
+            &unset,
+            &self.repository,
+            COMMAND_DEADLINE,
+        )
+        .await?;
+        let config: Value = serde_json::from_str(&printed).context("docker compose config")?;
+        let services = config["services"].as_object().context("services")?;
+        let published = services.values().flat_map(|service| {
+            service["ports"]
+                .as_array()
+                .into_iter()
+                .flatten()
+                .map(|port| {
+                    let field = |name: &str| port[name].as_str().unwrap_or_default().to_owned();
+                    format!("{}:{}", field("host_ip"), field("published"))
+                })
+        });
+        let mut published: Vec<_> = published.collect();
+        published.sort();
+        Ok(published)
     }
 
     /// `docker compose up --build --wait`: builds, starts, and returns once all are healthy.
@@ -164,69 +237,56 @@ async fn build_arguments(repository: &Path) -> Result<Vec<(String, String)>> {
     Ok(arguments)
 }
 
-/// The HTTP interface at a port of loopback.
-pub fn at(port: u16) -> Api {
-    Api::new(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
-}
+/// What a Prometheus says.
+pub struct Prometheus(Api);
 
-/// The position of the leader that all three nodes agree on.
-pub async fn leader() -> Result<usize> {
-    let nodes = HTTP_PORTS.map(at);
-    agreement::one_leader(&nodes.each_ref()).await
-}
+impl Prometheus {
+    /// The value of a PromQL expression that has one.
+    async fn value(&self, expression: &str) -> Result<f64> {
+        let query = Url::parse_with_params("http://-/api/v1/query", [("query", expression)])?;
+        let path = format!("{}?{}", query.path(), query.query().unwrap_or_default());
+        let answer = self.0.get(&path).await?.expect(StatusCode::OK)?.json()?;
+        let found = answer["data"]["result"]
+            .as_array()
+            .with_context(|| format!("{expression}: {answer}"))?;
+        ensure!(
+            found.len() == 1,
+            "{expression} has {} values: {answer}",
+            found.len()
+        );
+        Ok(found[0]["value"][1]
+            .as_str()
+            .with_context(|| format!("{expression}: {answer}"))?
+            .parse()?)
+    }
 
-/// The value of a PromQL expression that has one.
-pub async fn prometheus_value(expression: &str) -> Result<f64> {
-    let query = Url::parse_with_params("http://-/api/v1/query", [("query", expression)])?;
-    let path = format!("{}?{}", query.path(), query.query().unwrap_or_default());
-    let answer = at(PROMETHEUS_PORT)
-        .get(&path)
-        .await?
-        .expect(StatusCode::OK)?
-        .json()?;
-    let found = answer["data"]["result"]
-        .as_array()
-        .with_context(|| format!("{expression}: {answer}"))?;
-    ensure!(
-        found.len() == 1,
-        "{expression} has {} values: {answer}",
-        found.len()
-    );
-    Ok(found[0]["value"][1]
-        .as_str()
-        .with_context(|| format!("{expression}: {answer}"))?
-        .parse()?)
-}
+    /// Waits until it has exactly these values, all at one look.
+    pub async fn says(&self, expected: &[(&str, f64)]) -> Result<()> {
+        wait_for(
+            format!("Prometheus to say {expected:?}"),
+            SCRAPED_DEADLINE,
+            async || {
+                for (expression, value) in expected {
+                    let said = self.value(expression).await?;
+                    ensure!(said == *value, "{expression} is {said}");
+                }
+                Ok(())
+            },
+        )
+        .await
+    }
 
-/// Waits until Prometheus has exactly these values, all at one look.
-pub async fn prometheus_says(expected: &[(&str, f64)]) -> Result<()> {
-    wait_for(
-        format!("Prometheus to say {expected:?}"),
-        SCRAPED_DEADLINE,
-        async || {
-            for (expression, value) in expected {
-                let said = prometheus_value(expression).await?;
-                ensure!(said == *value, "{expression} is {said}");
-            }
-            Ok(())
-        },
-    )
-    .await
-}
-
-/// The health of each target of the job `app`: `up`, `down` or `unknown`.
-pub async fn prometheus_targets() -> Result<Vec<String>> {
-    let answer = at(PROMETHEUS_PORT)
-        .get("/api/v1/targets?state=active")
-        .await?
-        .expect(StatusCode::OK)?
-        .json()?;
-    let targets = answer["data"]["activeTargets"]
-        .as_array()
-        .with_context(|| format!("no targets: {answer}"))?;
-    Ok(targets
-        .iter()
-        .filter(|target| target["labels"]["job"] == "app")
-        .map(|target| target["health"].as_str().unwrap_or_default().to_owned())
-        .collect())
+    /// The health of each target of the job `app`: `up`, `down` or `unknown`.
+    pub async fn targets(&self) -> Result<Vec<String>> {
+        let path = "/api/v1/targets?state=active";
+        let answer = self.0.get(path).await?.expect(StatusCode::OK)?.json()?;
+        let targets = answer["data"]["activeTargets"]
+            .as_array()
+            .with_context(|| format!("no targets: {answer}"))?;
+        Ok(targets
+            .iter()
+            .filter(|target| target["labels"]["job"] == "app")
+            .map(|target| target["health"].as_str().unwrap_or_default().to_owned())
+            .collect())
+    }
 }
