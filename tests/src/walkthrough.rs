@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,12 +17,11 @@ use anyhow::{Context, Result, bail, ensure};
 use tempfile::TempDir;
 
 use crate::binaries;
-use crate::cluster::Cluster;
 use crate::program;
 
 /// For one command; the longest waits ten seconds for a timeout.
 const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
-/// The ports that documents name: those of `lockstepd dev` and of the Compose file.
+/// The first HTTP port that documents name: that of `lockstepd dev` and of the Compose file.
 const WRITTEN_HTTP_PORT: u16 = 3333;
 /// What stands for any text.
 const ANYTHING: &str = "…";
@@ -57,12 +57,20 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Where the cluster is at the ports that documents name.
-    pub fn at_written_ports() -> Result<Self> {
+    /// Where the nodes of a cluster are, HTTP and gRPC of each, at whatever ports: `lockstep` is told
+    /// of them by its variable, and curl connects to them when it is given the written ones.
+    pub fn of(nodes: impl IntoIterator<Item = (SocketAddr, SocketAddr)>) -> Result<Self> {
         let home = tempfile::tempdir().context("a folder for the shell")?;
+        let (mut endpoints, mut curlrc) = (Vec::new(), String::new());
+        for (written, (http, grpc)) in (WRITTEN_HTTP_PORT..).zip(nodes) {
+            endpoints.push(grpc.to_string());
+            writeln!(curlrc, "connect-to = \"localhost:{written}:{http}\"")?;
+        }
+        fs::write(home.path().join(".curlrc"), curlrc)?;
         Ok(Self {
             environment: vec![
                 ("PATH", binaries::search_path()?),
+                ("LOCKSTEP_ENDPOINTS", endpoints.join(",").into()),
                 // curl reads `.curlrc` from here, and nothing from the home of whoever tests.
                 ("CURL_HOME", home.path().into()),
                 ("no_proxy", "*".into()),
@@ -71,23 +79,6 @@ impl Terminal {
             ],
             _home: home,
         })
-    }
-
-    /// Where `cluster` is at other ports: `lockstep` is told of them by its variable, and curl
-    /// connects to them when the written ones are asked for.
-    pub fn of(cluster: &Cluster) -> Result<Self> {
-        let mut terminal = Self::at_written_ports()?;
-        let (mut endpoints, mut curlrc) = (Vec::new(), String::new());
-        for (written, node) in (WRITTEN_HTTP_PORT..).zip(&cluster.nodes) {
-            endpoints.push(node.grpc_address().to_string());
-            let http = node.http_address();
-            writeln!(curlrc, "connect-to = \"localhost:{written}:{http}\"")?;
-        }
-        fs::write(terminal._home.path().join(".curlrc"), curlrc)?;
-        terminal
-            .environment
-            .push(("LOCKSTEP_ENDPOINTS", endpoints.join(",").into()));
-        Ok(terminal)
     }
 
     /// Runs a document from its first command to its last, in a copy of its folder. The first

@@ -10,6 +10,7 @@ use lockstep_tests::binaries::lockstep;
 use lockstep_tests::compose::{Compose, NODES, PORTS};
 use lockstep_tests::docker::skipped;
 use lockstep_tests::traffic::Writer;
+use lockstep_tests::walkthrough::{Terminal, examples};
 use reqwest::StatusCode;
 
 /// A killed leader must be replaced, and writes must go on, within this.
@@ -138,5 +139,19 @@ async fn a_leader_killed_or_stopped_is_replaced_and_comes_back() -> Result<()> {
     let written = writer.finish().await?;
     assert_eq!(compose.exit_code(NODES[stopped]).await?, 0);
     assert_eq!(through.instance().await?.1, written.revision);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_run_as_written() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let compose = Compose::new().await?;
+    compose.up().await?;
+    let terminal = Terminal::of(compose.addresses())?;
+    for document in examples()?.values() {
+        terminal.run(document).await?;
+    }
     Ok(())
 }
