@@ -11,7 +11,10 @@
 //! let defined = client.define(DefineCall::yaml("
 //!     name: order
 //!     initial: placed
-//!     states: { placed: { timeout: { after: 15m, to: expired } }, paid, expired: { final: true } }
+//!     states:
+//!       placed: { timeout: { after: 15m, to: expired } }
+//!       paid: { final: true }
+//!       expired: { final: true }
 //!     transitions: [ { from: placed, to: paid, event: pay } ]
 //! ")).await?;
 //!

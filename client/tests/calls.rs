@@ -413,7 +413,7 @@ async fn machines_are_listed_and_shown_with_their_definitions() {
     node.on(move |_: v1::GetMachineRequest| {
         Ok(v1::GetMachineResponse {
             summary: Some(summary()),
-            definition: r#"{"name": "door", "initial": "shut", "states": ["shut", "open"],
+            definition: r#"{"name": "door", "initial": "shut", "states": {"shut": {}, "open": {}},
                 "transitions": [{"from": "shut", "to": "open"}, {"from": "open", "to": "shut"}]}"#
                 .to_owned(),
             versions: vec![v1::VersionSummary {

@@ -85,7 +85,7 @@ impl Client {
     /// # async fn example(client: lockstep_client::Client) -> Result<(), lockstep_client::Error> {
     /// use lockstep_client::{DefineCall, Error};
     ///
-    /// let door = "{ name: door, initial: shut, states: [shut, open],
+    /// let door = "{ name: door, initial: shut, states: { shut: {}, open: {} },
     ///     transitions: [{ from: shut, to: open }, { from: open, to: shut }] }";
     /// match client.define(DefineCall::yaml(door)).await {
     ///     Ok(written) => println!("version {} of {}", written.made.version, written.made.machine),

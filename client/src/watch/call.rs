@@ -21,7 +21,7 @@ pub struct WatchCall {
     prefix: Option<String>,
     state: Option<StateName>,
     from: From,
-    patience: Duration,
+    pub(super) patience: Duration,
 }
 
 /// From where on.
@@ -90,10 +90,6 @@ impl WatchCall {
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience.min(PATIENCE_MAX);
         self
-    }
-
-    pub(super) fn patience_of(&self) -> Duration {
-        self.patience
     }
 
     /// The place it begins behind, where the call alone says so.

@@ -151,7 +151,7 @@ impl Follower {
         let jittered = self.pause.mul_f64(rand::random_range(0.5..1.0));
         tokio::time::sleep(jittered).await;
         let message = self.call.to_message(self.reached);
-        match open(&self.client, self.call.patience_of(), message).await {
+        match open(&self.client, self.call.patience, message).await {
             Ok(line) => {
                 self.line = line;
                 self.stage = Stage::Following;
