@@ -112,7 +112,7 @@ fn settled<A: WriteAnswer, T>(
             ..Failure::no_answer(rejected.message)
         })),
         Err(rejected) => {
-            let rejected = outcome::rejected(rejected, written.replayed);
+            let rejected = outcome::rejected(*rejected, written.replayed);
             let rejected = rejected.map_err(Verdict::BadAnswer)?;
             Err(Verdict::Final(Error::Rejected(Box::new(rejected))))
         }

@@ -1,5 +1,6 @@
 //! How far long work is: a bar on stderr, where that is a terminal, and nothing elsewhere.
 
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -39,9 +40,18 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away while something is printed: both may be on one terminal.
-    pub(super) fn aside<T>(&self, print: impl FnOnce() -> T) -> T {
-        self.0.suspend(print)
+    /// Takes the bar away while something is said on stderr.
+    pub(super) fn aside<T>(&self, say: impl FnOnce() -> T) -> T {
+        self.0.suspend(say)
+    }
+
+    /// Takes the bar away while something is printed, if that goes to the same terminal.
+    pub(super) fn beside<T>(&self, print: impl FnOnce() -> T) -> T {
+        if io::stdout().is_terminal() {
+            self.0.suspend(print)
+        } else {
+            print()
+        }
     }
 }
 

@@ -120,7 +120,8 @@ impl Client {
     /// # async fn example(client: lockstep_client::Client) -> Result<(), lockstep_client::Error> {
     /// use lockstep_client::{Consistency, ListCall, WatchCall, Watched};
     ///
-    /// // What there is, and from there on, what changes: nothing is missed and nothing seen twice.
+    /// // The first orders there are, and from there on, what changes: nothing is missed, and nothing
+    /// // seen twice.
     /// let orders = "order".parse()?;
     /// let page = client.instances(&ListCall::of(&orders)).await?;
     /// let mut watch = client.watch(WatchCall::of(&orders).after(page.place())).await?;

@@ -37,7 +37,7 @@ pub(crate) trait WriteAnswer: Send + 'static {
     fn into_parts(
         self,
     ) -> (
-        Option<Result<Self::Made, v1::Rejected>>,
+        Option<Result<Self::Made, Box<v1::Rejected>>>,
         Option<v1::Written>,
     );
 }
@@ -64,11 +64,11 @@ macro_rules! write_answer {
 
             fn into_parts(
                 self,
-            ) -> (Option<Result<Self::Made, v1::Rejected>>, Option<v1::Written>) {
+            ) -> (Option<Result<Self::Made, Box<v1::Rejected>>>, Option<v1::Written>) {
                 use v1::$module::Outcome;
                 let outcome = self.outcome.map(|outcome| match outcome {
                     Outcome::$variant(made) => Ok(made),
-                    Outcome::Rejected(rejected) => Err(rejected),
+                    Outcome::Rejected(rejected) => Err(Box::new(rejected)),
                 });
                 (outcome, self.written)
             }

@@ -13,6 +13,8 @@ use crate::cli::progress::Progress;
 
 /// Lines named in the last message.
 const LINES_NAMED: usize = 10;
+/// It takes at least so many unanswered lines in a row to give up: one may be an election.
+const UNANSWERED_MIN: usize = 8;
 
 /// What came of one line.
 pub(super) enum Line {
@@ -52,7 +54,7 @@ struct Tally {
 
 impl Bulk {
     /// Reads every line and does what it says. When nobody answers for as many lines in a row as
-    /// are worked on at once, it gives up, and says where.
+    /// are worked on at once, and for eight at least, it gives up, and says where.
     pub(super) async fn run<T: DeserializeOwned + Send + 'static>(
         &self,
         source: &Source,
@@ -87,7 +89,8 @@ impl Bulk {
                 return Ok(String::new());
             }
             // What is on its way is waited for: its outcome would be unknown.
-            stopped.set(stopped.get() || tally.unanswered >= self.concurrency);
+            let patience = self.concurrency.max(UNANSWERED_MIN);
+            stopped.set(stopped.get() || tally.unanswered >= patience);
             progress.show(read_bytes, || self.summary(&tally));
         }
         drop(progress);
@@ -125,7 +128,7 @@ impl Bulk {
             }
         };
         if !text.is_empty() {
-            reader = progress.aside(|| output::print(&text))?;
+            reader = progress.beside(|| output::print(&text))?;
         }
         if let Some(failure) = failure {
             tally.exit = tally.exit.max(Some(failure.exit()));
@@ -170,9 +173,8 @@ impl Bulk {
         message.push_str(&format!(": {noun} {}{more}", output::list(&named)));
         if stopped {
             message.push_str(&format!(
-                "; given up after line {}, since nobody answered for {} in a row",
-                tally.last,
-                output::count(tally.unanswered as u64, "line"),
+                "; given up after line {}: nobody answered",
+                tally.last
             ));
         }
         Err(Failure::incomplete(exit, message)

@@ -50,7 +50,7 @@ impl Export {
             let progress = progress.get_or_insert_with(|| Progress::over_count(page.found.total));
             let lines = page.found.instances.iter().map(shape::instance);
             let text: String = lines.map(|line| output::json_line(&line)).collect();
-            if progress.aside(|| out.write(&text))? == Reader::Gone {
+            if progress.beside(|| out.write(&text))? == Reader::Gone {
                 return Ok(String::new());
             }
             written += page.found.instances.len() as u64;

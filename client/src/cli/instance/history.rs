@@ -33,7 +33,7 @@ impl History {
         if context.output == Format::Json {
             return Ok(output::json(&body(&read)));
         }
-        // A built-in instance was never created: its first change is revision 1.
+        // The first change makes revision 1.
         if let Some(oldest) = read.found.oldest_revision.filter(|oldest| oldest.0 > 1) {
             output::say(&format!(
                 "lockstep: changes before revision {oldest} are no longer remembered"
