@@ -3,6 +3,7 @@
 use std::error::Error as _;
 use std::time::Duration;
 
+use lockstep_machine::GlobalRevision;
 use tonic::{Code, ConnectError, Status};
 
 use crate::error::{Error, Rejected};
@@ -11,6 +12,9 @@ use crate::error::{Error, Rejected};
 pub(crate) const CODE_KEY: &str = "lockstep-code";
 /// Carries how long to wait before trying again.
 pub(crate) const RETRY_AFTER_KEY: &str = "retry-after-ms";
+
+/// Carries from where on a watch is possible.
+pub(crate) const OLDEST_REVISION_KEY: &str = "oldest-revision";
 
 /// No server's hint keeps a caller waiting for longer.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
@@ -74,14 +78,28 @@ impl Failure {
 /// Judges a status: the node's own code first, then gRPC's.
 pub(crate) fn judge(status: Status) -> Verdict {
     let code = metadata(&status, CODE_KEY);
-    let overloaded = code == Some("overloaded") || status.code() == Code::ResourceExhausted;
+    let overloaded = match code {
+        Some("overloaded") => true,
+        // Only that node is full: another one may have room at once.
+        Some("too_many_watchers") => false,
+        _ => status.code() == Code::ResourceExhausted,
+    };
     let execution = match (code, status.code()) {
-        (Some("unavailable" | "not_ready" | "overloaded"), _) => Execution::None,
+        (Some("unavailable" | "not_ready" | "behind" | "overloaded"), _) => Execution::None,
         (Some("outcome_unknown"), _) => Execution::Possible,
         (_, Code::InvalidArgument) => {
             return Verdict::Final(Error::Invalid(status.message().to_owned()));
         }
         (_, Code::NotFound | Code::FailedPrecondition) => return Verdict::Final(refused(&status)),
+        (Some("compacted" | "lagged"), _) => return ended(&status),
+        // Without a code of ours: the request is larger than the node takes, or its answer larger
+        // than is taken here.
+        (_, Code::OutOfRange) => {
+            return Verdict::Final(Error::Invalid(format!(
+                "the request or its answer is too large: {}",
+                status.message()
+            )));
+        }
         (_, Code::ResourceExhausted | Code::Unimplemented) => Execution::None,
         _ if never_connected(&status) => Execution::None,
         _ => Execution::Possible,
@@ -112,11 +130,23 @@ fn refused(status: &Status) -> Error {
     Error::Rejected(Box::new(Rejected {
         code: metadata(status, CODE_KEY).unwrap_or(fallback).to_owned(),
         message: status.message().to_owned(),
-        current_state: None,
-        current_revision: None,
-        allowed: Vec::new(),
-        replayed: false,
+        ..Rejected::default()
     }))
+}
+
+/// A watch that cannot go on.
+fn ended(status: &Status) -> Verdict {
+    let oldest = metadata(status, OLDEST_REVISION_KEY).and_then(|oldest| oldest.parse().ok());
+    let Some(oldest) = oldest.map(GlobalRevision) else {
+        return Verdict::BadAnswer("the watch ended without saying what is kept".to_owned());
+    };
+    Verdict::Final(match metadata(status, CODE_KEY) {
+        Some("lagged") => Error::Lagged {
+            oldest,
+            reached: None,
+        },
+        _ => Error::Compacted { oldest },
+    })
 }
 
 fn never_connected(status: &Status) -> bool {
@@ -227,5 +257,40 @@ mod tests {
             assert!(failure.overloaded);
             assert_eq!(failure.retry_after, meant);
         }
+    }
+
+    #[test]
+    fn a_node_with_too_many_watches_is_left_for_another_at_once() {
+        let full = judge(status(Code::ResourceExhausted, Some("too_many_watchers")));
+        assert!(
+            matches!(&full, Verdict::Retry(failure) if !failure.overloaded),
+            "{full:?}"
+        );
+    }
+
+    #[test]
+    fn a_watch_that_cannot_go_on_says_what_is_kept() {
+        let kept = |code| {
+            let mut status = status(Code::OutOfRange, Some(code));
+            status.metadata_mut().insert(OLDEST_REVISION_KEY, 90.into());
+            judge(status)
+        };
+        let oldest = GlobalRevision(90);
+        assert!(matches!(
+            kept("compacted"),
+            Verdict::Final(Error::Compacted { oldest: it }) if it == oldest
+        ));
+        assert!(matches!(
+            kept("lagged"),
+            Verdict::Final(Error::Lagged { oldest: it, .. }) if it == oldest
+        ));
+        let silent = judge(status(Code::OutOfRange, Some("lagged")));
+        assert!(matches!(silent, Verdict::BadAnswer(_)), "{silent:?}");
+        // Without a code of ours it is about the size of a message.
+        let large = judge(status(Code::OutOfRange, None));
+        assert!(
+            matches!(large, Verdict::Final(Error::Invalid(_))),
+            "{large:?}"
+        );
     }
 }

@@ -89,6 +89,21 @@ where
     F: Fn(Attempt) -> Fut,
     Fut: Future<Output = Result<T, Verdict>>,
 {
+    let once = async |slot: Arc<Slot>, allowance| attempt(&slot, allowance, &send).await;
+    run_each(endpoints, timeout, key, once).await
+}
+
+/// Like [`run`], for what makes its own use of a node.
+pub(crate) async fn run_each<T, F, Fut>(
+    endpoints: &Endpoints,
+    timeout: Duration,
+    key: Option<&IdempotencyKey>,
+    once: F,
+) -> Result<T, Error>
+where
+    F: Fn(Arc<Slot>, Duration) -> Fut,
+    Fut: Future<Output = Result<T, Verdict>>,
+{
     let mut course = Course::start(timeout);
     loop {
         course.discover(endpoints).await;
@@ -97,7 +112,7 @@ where
             let Some(allowance) = course.allowance(round.len()) else {
                 return Err(course.give_up(key));
             };
-            match attempt(slot, allowance, &send).await {
+            match once(slot.clone(), allowance).await {
                 Ok(answer) => {
                     endpoints.prefer(slot);
                     return Ok(answer);

@@ -18,6 +18,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A node that stopped without closing its connections is noticed after twice this.
 const KEEPALIVE: Duration = Duration::from_secs(1);
 
+/// How much of a watch travels ahead of its reader.
+const WATCH_WINDOW_BYTES: u32 = 256 * 1024;
+
 /// One node: its address and, once asked, its connection.
 pub(crate) struct Slot {
     pub address: Address,
@@ -46,22 +49,23 @@ impl Slot {
         if let Some(connection) = &*slot {
             return Ok(connection.clone());
         }
-        let channel = Endpoint::from_shared(format!("http://{}", self.address))
-            .map_err(|error| root_cause(&error))?
-            .connect_timeout(CONNECT_TIMEOUT)
-            .tcp_nodelay(true)
-            .tcp_keepalive(Some(KEEPALIVE * 10))
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_timeout(KEEPALIVE)
-            .connect()
-            .await
-            .map_err(|error| root_cause(&error))?;
+        let channel = dial(self.address.endpoint()?).await?;
         let connection = Connection {
             number: rand::random(),
             channel,
         };
         *slot = Some(connection.clone());
         Ok(connection)
+    }
+
+    /// A connection for one watch alone. What is not read of it fills no window but its own, so
+    /// that a slow reader never holds up other calls; and little of it is kept.
+    pub(crate) async fn connect_apart(&self) -> Result<Channel, String> {
+        let endpoint = self.address.endpoint()?;
+        let endpoint = endpoint
+            .initial_stream_window_size(WATCH_WINDOW_BYTES)
+            .initial_connection_window_size(WATCH_WINDOW_BYTES);
+        dial(endpoint).await
     }
 
     /// Forgets a connection that failed, unless it was replaced meanwhile.
@@ -74,6 +78,25 @@ impl Slot {
             *slot = None;
         }
     }
+}
+
+impl Address {
+    /// How to reach a node. Every wait is bounded: for a connection, and for signs of life on one
+    /// that has requests or a watch open.
+    fn endpoint(&self) -> Result<Endpoint, String> {
+        let endpoint =
+            Endpoint::from_shared(format!("http://{self}")).map_err(|error| root_cause(&error))?;
+        Ok(endpoint
+            .connect_timeout(CONNECT_TIMEOUT)
+            .tcp_nodelay(true)
+            .tcp_keepalive(Some(KEEPALIVE * 10))
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE))
+    }
+}
+
+async fn dial(endpoint: Endpoint) -> Result<Channel, String> {
+    endpoint.connect().await.map_err(|error| root_cause(&error))
 }
 
 /// Where in Consul to look for nodes.

@@ -3,10 +3,14 @@
 use std::fmt;
 use std::time::Duration;
 
-use lockstep_machine::{IdempotencyKey, InvalidName, Revision, StateName};
+use lockstep_machine::{
+    EventCursor, GlobalRevision, IdempotencyKey, InvalidMetadata, InvalidName, Revision, StateName,
+    Version,
+};
 
 use crate::address::{Address, InvalidAddress};
 use crate::consul::ConsulError;
+use crate::fault::Fault;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +48,28 @@ pub enum Error {
     /// No endpoint could be found.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
+    /// A watch cannot begin, or go on, where it should: events from there on are no longer kept.
+    /// Read the state, and watch from behind its revision.
+    #[error(
+        "compacted: events before revision {oldest} are no longer kept; \
+         read the state, and watch from behind its revision"
+    )]
+    Compacted {
+        /// The oldest revision of which every event is kept: from here on a watch is possible.
+        oldest: GlobalRevision,
+    },
+    /// A watch was read too slowly: events that were not read are no longer kept. Read the state,
+    /// and watch from behind its revision.
+    #[error(
+        "lagged: the watch was read too slowly, and events before revision {oldest} are no longer \
+         kept; read the state, and watch from behind its revision"
+    )]
+    Lagged {
+        /// The oldest revision of which every event is kept: from here on a watch is possible.
+        oldest: GlobalRevision,
+        /// The place of the last event or bookmark that was received.
+        reached: Option<EventCursor>,
+    },
     /// A node's answer does not follow the contract: most likely it runs an incompatible version.
     #[error("{endpoint} gave an answer that cannot be understood: {reason}")]
     BadAnswer {
@@ -63,6 +89,8 @@ impl Error {
             Error::OutcomeUnknown { .. } => "outcome_unknown",
             Error::Invalid(_) => "invalid_argument",
             Error::Discovery(_) => "discovery_failed",
+            Error::Compacted { .. } => "compacted",
+            Error::Lagged { .. } => "lagged",
             Error::BadAnswer { .. } => "bad_answer",
         }
     }
@@ -72,13 +100,23 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Unavailable { .. } | Error::OutcomeUnknown { .. } | Error::Discovery(_) => true,
-            Error::Rejected(_) | Error::Invalid(_) | Error::BadAnswer { .. } => false,
+            Error::Rejected(_)
+            | Error::Invalid(_)
+            | Error::Compacted { .. }
+            | Error::Lagged { .. }
+            | Error::BadAnswer { .. } => false,
         }
     }
 }
 
 impl From<InvalidName> for Error {
     fn from(fault: InvalidName) -> Self {
+        Error::Invalid(fault.to_string())
+    }
+}
+
+impl From<InvalidMetadata> for Error {
+    fn from(fault: InvalidMetadata) -> Self {
         Error::Invalid(fault.to_string())
     }
 }
@@ -90,7 +128,7 @@ impl From<InvalidAddress> for Error {
 }
 
 /// The state machine's refusal.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Rejected {
     /// Stable, snake case: `illegal_transition`, `unknown_state`, `state_mismatch`, ...
@@ -103,6 +141,26 @@ pub struct Rejected {
     pub current_revision: Option<Revision>,
     /// Where it may go from here.
     pub allowed: Vec<StateName>,
+    /// What there is, where an unknown name was given.
+    pub known: Vec<String>,
+    /// The machine's newest version, where an unknown one was given.
+    pub newest_version: Option<Version>,
+    /// Every fault of a refused definition.
+    pub faults: Vec<Fault>,
+    /// The operation of a transaction that was refused, from 0.
+    pub operation: Option<u32>,
+    /// Why that operation was refused.
+    pub reason: Option<Box<Rejected>>,
+    /// How many there would be, where a limit is reached.
+    pub asked: Option<u64>,
+    /// How many there may be, where a limit is reached.
+    pub max: Option<u64>,
+    /// The first version that is still used, where one cannot be deleted.
+    pub used_version: Option<Version>,
+    /// How many instances use it.
+    pub used_by: Option<u64>,
+    /// The operations of a transaction that change the same instance, from 0.
+    pub operations: Vec<u32>,
     /// Whether this is the stored outcome of an earlier request with the same key.
     pub replayed: bool,
 }

@@ -45,6 +45,11 @@ impl Instance {
             .iter()
     }
 
+    /// What its history counts against [`Limits::history_bytes_max`].
+    pub fn history_bytes(&self) -> u64 {
+        self.history.0.as_ref().map_or(0, |kept| kept.bytes)
+    }
+
     /// The oldest revision whose change is remembered; none if nothing is.
     pub fn oldest_kept(&self) -> Option<Revision> {
         self.history().next().map(|event| event.instance_revision)

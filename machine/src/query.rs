@@ -5,7 +5,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::command::Expiration;
-use crate::definition::Definition;
+use crate::definition::{Definition, Size};
 use crate::event::{Compacted, Event, EventCursor};
 use crate::ids::{
     GlobalRevision, InstanceId, InstanceName, MachineName, StateName, Timestamp, Version,
@@ -189,47 +189,49 @@ impl State {
         self.world.instances
     }
 
-    /// How much of each bound is used. Costs a walk over the machines and sessions, not over the
-    /// instances.
+    /// How much of each bound on what is stored is used: of a bound on one definition, by the
+    /// largest there is. Costs a walk over the definitions and sessions, not over the instances.
+    ///
+    /// Not among them are the bounds on one request and on one instance's history: nothing stored
+    /// adds up to them.
     pub fn usage(&self) -> Vec<Usage> {
         let limits = &self.world.limits;
-        let versions = self
-            .world
-            .machines
-            .values()
-            .map(|it| it.versions.len() as u64)
-            .max();
-        let of = |name, used, limit| Usage { name, used, limit };
-        vec![
-            of(
+        let machines = || self.world.machines.values();
+        let versions = machines().map(|it| it.versions.len() as u64).max();
+        let definitions = machines().flat_map(|it| it.versions.values());
+        let largest = definitions
+            .map(|it| it.compiled.size())
+            .fold(Size::default(), Size::max);
+        let ring = &self.world.ring;
+        let sessions = self.sessions.table().len() as u64;
+        [
+            (
                 "definitions",
                 self.world.machines.len() as u64,
                 limits.definitions_max,
             ),
-            of(
+            (
                 "versions",
                 versions.unwrap_or_default(),
                 limits.versions_max,
             ),
-            of("instances", self.world.instances, limits.instances_max),
-            of(
-                "events",
-                self.world.ring.events().len() as u64,
-                limits.events_max,
+            ("states", largest.states, limits.states_max),
+            ("transitions", largest.transitions, limits.transitions_max),
+            ("document_bytes", largest.bytes, limits.document_bytes_max),
+            ("instances", self.world.instances, limits.instances_max),
+            ("events", ring.events().len() as u64, limits.events_max),
+            ("event_bytes", ring.bytes(), limits.event_bytes_max),
+            ("keys", self.keys.len() as u64, limits.keys_max),
+            ("key_bytes", self.keys.bytes(), limits.key_bytes_max),
+            (
+                "key_retention_ms",
+                self.keys.oldest_age_ms(self.world.clock),
+                limits.key_retention_ms,
             ),
-            of(
-                "event_bytes",
-                self.world.ring.bytes(),
-                limits.event_bytes_max,
-            ),
-            of("keys", self.keys.len() as u64, limits.keys_max),
-            of("key_bytes", self.keys.bytes(), limits.key_bytes_max),
-            of(
-                "sessions",
-                self.sessions.table().len() as u64,
-                limits.sessions_max,
-            ),
+            ("sessions", sessions, limits.sessions_max),
         ]
+        .map(|(name, used, limit)| Usage { name, used, limit })
+        .into()
     }
 }
 

@@ -1,6 +1,8 @@
 //! Why a command changed nothing: every reason, with its stable code.
 
-use serde::{Deserialize, Serialize};
+use std::cell::Cell;
+
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::definition::DefinitionInvalid;
 use crate::ids::{EventName, InstanceId, MachineName, Revision, StateName, Version};
@@ -204,9 +206,24 @@ pub enum Rejection {
     OperationFailed {
         /// The operation's place, from 0.
         position: u32,
-        /// Why it was rejected.
+        /// Why it was rejected; never another operation's failure.
+        #[serde(deserialize_with = "reason")]
         reason: Box<Rejection>,
     },
+}
+
+/// Reads a reason, which holds no reason of its own: bytes that say otherwise could nest without end,
+/// and the reader's stack has one.
+fn reason<'de, D: Deserializer<'de>>(d: D) -> Result<Box<Rejection>, D::Error> {
+    thread_local! {
+        static READING: Cell<bool> = const { Cell::new(false) };
+    }
+    if READING.replace(true) {
+        return Err(serde::de::Error::custom("a reason within a reason"));
+    }
+    let read = Rejection::deserialize(d);
+    READING.set(false);
+    read.map(Box::new)
 }
 
 fn list(names: &[StateName]) -> String {

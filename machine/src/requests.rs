@@ -252,6 +252,12 @@ impl Keys {
         self.bytes
     }
 
+    /// How long ago the oldest was stored; 0 if there is none.
+    pub(crate) fn oldest_age_ms(&self, now: Timestamp) -> u64 {
+        let oldest = self.order.front().and_then(|key| self.first.get(key));
+        oldest.map_or(0, |first| now.0.saturating_sub(first.stored_at.0))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.order.len()
     }

@@ -38,6 +38,8 @@ pub struct Config {
     pub http: Http,
     /// The gRPC interface, for clients and peers.
     pub grpc: Grpc,
+    /// How many watches are open at once, over both interfaces; more are refused.
+    pub watchers_max: usize,
     /// How the nodes find each other.
     pub discovery: Discovery,
     /// Consensus timings and sizes.
@@ -65,8 +67,6 @@ pub struct Http {
     pub request_timeout: Duration,
     /// How many requests are served at once; more get 503.
     pub concurrency_max: usize,
-    /// How many watches are served at once; more get 429.
-    pub watchers_max: usize,
     /// How long open requests may finish after a stop was asked for.
     pub drain_timeout: Duration,
 }

@@ -20,5 +20,6 @@ pub mod observe;
 pub mod api;
 
 pub mod dev;
+pub mod open_files;
 pub mod probe;
 pub mod run;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use clap::Parser;
 use lockstep_node::config::{self, ConfigErrors, Loaded, Sources};
 use lockstep_node::telemetry::logs::{self, LogsError};
-use lockstep_node::{dev, discovery, probe, run};
+use lockstep_node::{dev, discovery, open_files, probe, run};
 
 mod cli;
 
@@ -116,6 +116,7 @@ fn configuration(sources: &Sources) -> Result<Loaded, Failure> {
 fn node(sources: Sources) -> Result<(), Failure> {
     let config = configuration(&sources)?.config;
     logs::init(&config.log)?;
+    open_files::raise(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();

@@ -1,5 +1,8 @@
 //! What the rooms report about themselves, turned into metrics.
 
+mod lateness;
+mod most;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -15,6 +18,8 @@ use crate::consensus::{Observer, Role, Standing};
 use crate::service::ForwardObserver;
 use crate::store::{StoreError, StoreObserver};
 use crate::telemetry::Metrics;
+
+use most::Most;
 
 /// The built-in instance, whose state is a metric of its own.
 const SHOWN: (&str, &str) = ("triad", "default");
@@ -71,6 +76,7 @@ pub struct Observation {
     checkpoints: Arc<Checkpoints>,
     store_failed: mpsc::UnboundedSender<String>,
     bounded: Bounded,
+    most: Most,
 }
 
 impl Observation {
@@ -85,6 +91,7 @@ impl Observation {
             checkpoints,
             store_failed,
             bounded: Bounded::default(),
+            most: Most::default(),
         })
     }
 
@@ -142,9 +149,6 @@ impl Observation {
             }
             Outcome::Expired(expired) if expired.fired > 0 => {
                 self.metrics.timers_fired_total.inc_by(expired.fired.into());
-                self.metrics
-                    .timer_lateness_seconds
-                    .observe(expired.late_ms_max as f64 / 1e3);
             }
             _ => {}
         }
@@ -154,14 +158,9 @@ impl Observation {
     /// for every log entry.
     pub fn usage(&self, state: &State) {
         let m = &self.metrics;
-        for usage in state.usage() {
-            let label = [usage.name];
-            m.quota_used
-                .with_label_values(&label)
-                .set(signed(usage.used));
-            m.quota_limit
-                .with_label_values(&label)
-                .set(signed(usage.limit));
+        let most = self.most.usage(&state.limits());
+        for usage in state.usage().into_iter().chain(most) {
+            m.quota(usage.name, usage.used, usage.limit);
         }
         m.timers_pending.set(signed(state.pending_timers() as u64));
         m.events_oldest_revision.set(signed(state.oldest_event().0));
@@ -242,13 +241,29 @@ impl Observer for Observation {
             .proposals_committed_total
             .inc_by(replies.len() as u64);
         for (request, reply) in batch.requests.iter().zip(replies) {
+            if !matches!(reply.outcome, Outcome::Rejected(_)) {
+                self.most.request(&request.command);
+            }
             if reply.replayed {
                 self.metrics.replays_total.inc();
             } else if let Command::Transition(transition) = &request.command {
                 self.transition(transition, reply, state);
             } else {
                 self.outcome(&reply.outcome);
+                for late in lateness::of_each(reply, state) {
+                    self.metrics
+                        .timer_lateness_seconds
+                        .observe(late.as_secs_f64());
+                }
             }
+        }
+        // One of them stands for all: a look per log entry, not per request.
+        let changed = replies.iter().rev().find_map(|reply| match &reply.outcome {
+            Outcome::Transitioned(it) => state.instance(&it.instance),
+            _ => None,
+        });
+        if let Some(instance) = changed {
+            self.most.history(instance);
         }
         self.metrics
             .keys_remembered
@@ -358,10 +373,12 @@ mod tests {
         for line in [
             "lockstep_quota_used{quota=\"instances\"} 1",
             "lockstep_quota_limit{quota=\"definitions\"} 1000",
+            "lockstep_quota_used{quota=\"states\"} 3",
+            "lockstep_quota_limit{quota=\"operations\"} 128",
+            "lockstep_quota_limit{quota=\"history_bytes\"} 16384",
             "lockstep_timers_pending 0",
             "lockstep_events_oldest_revision 1",
             "lockstep_timers_fired_total 3",
-            "lockstep_timer_lateness_seconds_count 1",
         ] {
             assert!(text.contains(line), "{line}");
         }

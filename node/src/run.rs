@@ -10,7 +10,6 @@ use openraft_rt_tokio::TokioRuntime;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use crate::cluster::agreement::{Checkpoints, Comparison};
@@ -102,7 +101,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let discovery = discovery::open(config.discovery.clone())?;
     let consensus = Consensus::<TokioRuntime, DiskStore>::open(
         place.node_id(),
-        &settings(&config),
+        &settings(&config, place.node_id()),
         store.clone(),
         GrpcNetwork::new(place.tag(), observation.clone()),
         Arc::new(wall_clock),
@@ -124,7 +123,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 
     let (stop, stopping) = watch::channel(false);
     let started = Instant::now();
-    let draining = CancellationToken::new();
+    let watchers = api::Watchers::new(config.watchers_max, metrics.clone());
     let mut http_server = {
         let state = api::http::HttpState {
             service: service.clone(),
@@ -132,17 +131,14 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             report: report.clone(),
             limits: (&config.http).into(),
             started,
-            draining: draining.clone(),
+            watchers: watchers.clone(),
         };
         let (router, limits) = (api::http::router(state), config.http.clone());
-        let stopping = {
-            let stopping = stopped(stopping.clone());
-            async move {
-                stopping.await;
-                draining.cancel();
-            }
-        };
-        tokio::spawn(async move { api::http::serve(http, router, &limits, stopping).await })
+        let metrics = metrics.clone();
+        let (watchers_max, stopping) = (config.watchers_max, stopped(stopping.clone()));
+        tokio::spawn(async move {
+            api::http::serve(http, router, &limits, watchers_max, &metrics, stopping).await
+        })
     };
     let public = {
         let state = api::grpc::GrpcState {
@@ -151,6 +147,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             report: report.clone(),
             request_timeout: config.http.request_timeout,
             started,
+            watchers: watchers.clone(),
         };
         api::grpc::public_routes(state, &config.grpc)
             .await
@@ -191,7 +188,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         config.discovery.expect,
         service.clone(),
     ));
-    let house = tokio::spawn(keep_house(router, config.limits));
+    let house = tokio::spawn(keep_house(router.clone(), config.limits));
     let disk_size = tokio::spawn(watch_disk_size(store.clone(), metrics.clone()));
     let comparing = tokio::spawn(cluster::agreement::keep_comparing(
         place.tag(),
@@ -203,7 +200,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             move |found: &Comparison| compared(found, &mut known, &service, &metrics)
         },
     ));
-    let usage = tokio::spawn(watch_usage(consensus.clone(), observation.clone()));
+    let usage = tokio::spawn(watch_usage(router, metrics.clone(), observation.clone()));
     let mut core = {
         let (consensus, observation) = (consensus.clone(), observation.clone());
         tokio::spawn(async move {
@@ -257,6 +254,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         leave(&service, &consensus, &discovery).await;
     }
     stop.send_replace(true);
+    watchers.stop();
     if outcome.is_ok() {
         drop(tokio::time::timeout(config.http.drain_timeout, &mut http_server).await);
         drop(tokio::time::timeout(config.http.drain_timeout, &mut grpc_server).await);
@@ -321,16 +319,22 @@ async fn open_disk(
     Ok(opened.await.map_err(|e| RunError::Start(e.to_string()))??)
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, node_id: u64) -> Settings {
     Settings {
         heartbeat: config.raft.heartbeat,
         election_timeout_min: config.raft.election_timeout_min,
         election_timeout_max: config.raft.election_timeout_max,
-        snapshot_entries: config.raft.snapshot_entries,
+        snapshot_entries: staggered(config.raft.snapshot_entries, node_id),
         log_keep_entries: config.raft.log_keep_entries,
         log_cache_bytes: config.storage.log_cache_bytes,
         batch: batch_limits(config),
     }
+}
+
+/// The same log reaches all nodes at about the same time: with one number of entries between two
+/// snapshots, all would build theirs together, and no quorum would be left undisturbed.
+fn staggered(snapshot_entries: u64, node_id: u64) -> u64 {
+    snapshot_entries + node_id % (snapshot_entries / 4 + 1)
 }
 
 fn batch_limits(config: &Config) -> BatchLimits {
@@ -426,10 +430,16 @@ async fn watch_disk_size(store: DiskStore, metrics: Arc<Metrics>) {
     }
 }
 
-async fn watch_usage(consensus: Consensus<TokioRuntime, DiskStore>, observation: Arc<Observation>) {
+async fn watch_usage(
+    router: Router<TokioRuntime, DiskStore>,
+    metrics: Arc<Metrics>,
+    observation: Arc<Observation>,
+) {
     loop {
+        let (outstanding, outstanding_max) = router.outstanding();
+        metrics.quota("requests", outstanding as u64, outstanding_max as u64);
         // A clone is cheap, and holds nobody up while it is looked through.
-        let state = consensus.state().read().state.clone();
+        let state = router.consensus().state().read().state.clone();
         observation.usage(&state);
         drop(state);
         tokio::time::sleep(USAGE_EVERY).await;
@@ -468,4 +478,19 @@ fn interface_ended(
         Err(e) => e.to_string(),
     };
     RunError::Interface { what, reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_wait_for_different_numbers_of_entries_close_to_the_one_configured() {
+        let waits: Vec<u64> = [3, 40, 5000].map(|id| staggered(400, id)).into();
+        assert_eq!(waits, [403, 440, 451]);
+        for id in 0..1000 {
+            assert!((400..=500).contains(&staggered(400, id)));
+            assert_eq!(staggered(1, id), 1);
+        }
+    }
 }

@@ -1,8 +1,10 @@
 //! Batches and outcomes as they travel and rest: requests to and from the peer protocol.
 
+use std::fmt::Display;
+
 use bytes::Bytes;
 use lockstep_machine::{
-    Batch, Command, IdempotencyKey, InvalidName, Origin, Outcome, Request, SessionId, Timestamp,
+    Batch, Command, IdempotencyKey, Origin, Outcome, Request, SessionId, Timestamp,
 };
 use prost::Message as _;
 
@@ -108,9 +110,12 @@ impl TryFrom<raft::Request> for Request {
     }
 }
 
-/// Names the field that a name stood in.
-pub(crate) fn parsed<T>(field: &'static str, name: Result<T, InvalidName>) -> Result<T, Malformed> {
-    name.map_err(|invalid| Malformed::new(field, invalid))
+/// Names the field that a name, or anything else with rules of its own, stood in.
+pub(crate) fn parsed<T, E: Display>(
+    field: &'static str,
+    read: Result<T, E>,
+) -> Result<T, Malformed> {
+    read.map_err(|invalid| Malformed::new(field, invalid))
 }
 
 #[cfg(test)]

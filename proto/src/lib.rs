@@ -25,6 +25,7 @@ mod definition;
 mod public;
 
 pub use batch::{decode_batch, decode_outcome, encode_batch, encode_outcome};
+pub use public::{NewInstance, UnexpectedOutcome, idempotency_key, optional_name};
 
 /// A message that breaks the contract: which field, and how.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

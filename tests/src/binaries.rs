@@ -1,6 +1,6 @@
 //! Where the binaries under test are.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -21,6 +21,16 @@ pub fn shell(line: &str) -> Command {
     let mut command = command("sh");
     command.args(["-c", line]);
     command
+}
+
+/// A `PATH` on which a shell finds them before all else.
+pub fn search_path() -> Result<OsString> {
+    let lockstep = binary("lockstep")?;
+    let folder = lockstep.parent().context("binaries are in a folder")?;
+    let others = std::env::var_os("PATH").unwrap_or_default();
+    let folders = [folder.to_owned()];
+    let all = folders.into_iter().chain(std::env::split_paths(&others));
+    Ok(std::env::join_paths(all)?)
 }
 
 /// The command without any `LOCKSTEP_*` setting of the caller's own environment.

@@ -93,6 +93,11 @@ impl Compose {
         self.ports[NODES.len() + node].address()
     }
 
+    /// The addresses of each node's HTTP and gRPC interface, in order.
+    pub fn addresses(&self) -> [(SocketAddr, SocketAddr); 3] {
+        [0, 1, 2].map(|node| (self.ports[node].address(), self.grpc(node)))
+    }
+
     /// Consul's HTTP interface.
     pub fn consul(&self) -> Api {
         Api::new(self.ports[2 * NODES.len()].address())

@@ -9,8 +9,12 @@
 //! | [`cluster`] | nodes that make one cluster, and what can be done to them |
 //! | [`dev`] | `lockstepd dev`, as a person in a terminal sees it |
 //! | [`http`] | the HTTP interface as a user sees it |
+//! | [`grpc`] | the gRPC interface as a client in any language sees it |
+//! | [`bulk`] | many writes at once, in transactions |
 //! | [`traffic`] | writers that remember what was acknowledged to them |
+//! | [`timeouts`] | what a watcher saw of timeouts |
 //! | [`watcher`] | a watcher that goes on elsewhere when its node fails |
+//! | [`walkthrough`] | documents that are run as they are written |
 //! | [`wait`] | waiting for a condition, with a deadline |
 //! | [`consul`] | a real Consul agent |
 //! | [`relay`] | stands between one node and its Consul agent |
@@ -24,17 +28,21 @@
 
 pub mod agreement;
 pub mod binaries;
+pub mod bulk;
 pub mod cluster;
 pub mod compose;
 pub mod consul;
 pub mod containers;
 pub mod dev;
 pub mod docker;
+pub mod grpc;
 pub mod http;
 pub mod ports;
 pub mod process;
 pub mod program;
 pub mod relay;
+pub mod timeouts;
 pub mod traffic;
 pub mod wait;
+pub mod walkthrough;
 pub mod watcher;

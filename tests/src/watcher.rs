@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, bail, ensure};
 use reqwest::{Client, StatusCode};
@@ -26,51 +26,60 @@ pub struct Seen {
     pub kind: String,
     /// Its data.
     pub data: Value,
+    /// When the bytes with it came.
+    pub came: SystemTime,
 }
 
 /// Follows `path_and_query` on the first node that answers, from its last event on.
 pub struct Watcher {
-    seen: Arc<AtomicU64>,
+    progress: Arc<Progress>,
     task: JoinHandle<Result<Vec<Seen>>>,
+}
+
+#[derive(Default)]
+struct Progress {
+    seen: AtomicU64,
+    connections: AtomicU64,
 }
 
 impl Watcher {
     /// Collects events until there are `count` of them. Bookmarks move it on and are not counted.
     pub fn start(nodes: Vec<Api>, path_and_query: &str, count: usize) -> Self {
-        let path = path_and_query.to_owned();
-        let seen = Arc::new(AtomicU64::new(0));
-        let counter = seen.clone();
+        let progress = Arc::<Progress>::default();
+        let mut course = Course {
+            path: path_and_query.to_owned(),
+            count,
+            last: None,
+            events: Vec::new(),
+            progress: progress.clone(),
+        };
         let task = tokio::spawn(async move {
             let client = Client::builder().no_proxy().build()?;
-            let (mut events, mut last, mut turn) = (Vec::new(), None, 0);
-            while events.len() < count {
-                let node = &nodes[turn % nodes.len()];
-                turn += 1;
+            for node in nodes.iter().cycle() {
                 // Whatever ends a connection, the next one goes on behind the last event.
-                let followed = follow(
-                    &client,
-                    node,
-                    &path,
-                    &mut last,
-                    &mut events,
-                    count,
-                    &counter,
-                )
-                .await;
-                if let Err(error) = followed {
-                    ensure!(!error.to_string().contains("must not"), "{error:#}");
-                    tokio::time::sleep(PAUSE).await;
+                match course.follow(&client, node).await {
+                    Ok(()) => break,
+                    Err(error) => {
+                        ensure!(!error.to_string().contains("must not"), "{error:#}");
+                        tokio::time::sleep(PAUSE).await;
+                    }
                 }
             }
-            Ok(events)
+            Ok(course.events)
         });
-        Self { seen, task }
+        Self { progress, task }
+    }
+
+    /// How often a node answered that it may watch: once, and once more for each time that it
+    /// went on.
+    pub fn connections(&self) -> u64 {
+        self.progress.connections.load(Ordering::Acquire)
     }
 
     /// Waits until it has seen so many events.
     pub async fn wait_for(&self, count: u64, deadline: Duration) -> Result<()> {
         wait_for(format!("{count} events"), deadline, async || {
-            let seen = self.seen.load(Ordering::Acquire);
+            let seen = self.progress.seen.load(Ordering::Acquire);
             ensure!(seen >= count || self.task.is_finished(), "{seen} so far");
             Ok(())
         })
@@ -79,57 +88,81 @@ impl Watcher {
 
     /// All it has seen, once that is complete.
     pub async fn finish(self, deadline: Duration) -> Result<Vec<Seen>> {
-        let seen = self.seen.clone();
         match tokio::time::timeout(deadline, self.task).await {
             Ok(done) => done.context("the watcher panicked")?,
             Err(_) => bail!(
                 "after {deadline:?} only {} events",
-                seen.load(Ordering::Acquire)
+                self.progress.seen.load(Ordering::Acquire)
             ),
         }
     }
 }
 
-async fn follow(
-    client: &Client,
-    node: &Api,
-    path: &str,
-    last: &mut Option<String>,
-    events: &mut Vec<Seen>,
+struct Course {
+    path: String,
     count: usize,
-    counter: &AtomicU64,
-) -> Result<()> {
-    let mut request = client.get(node.url(path));
-    if let Some(last) = &last {
-        request = request.header("Last-Event-ID", last);
-    }
-    let mut response = tokio::time::timeout(SILENCE_MAX, request.send()).await??;
-    ensure!(
-        response.status() == StatusCode::OK,
-        "the watch was refused: {}",
-        response.text().await?
-    );
-    let mut text = Vec::new();
-    while let Some(chunk) = tokio::time::timeout(SILENCE_MAX, response.chunk()).await?? {
-        text.extend_from_slice(&chunk);
-        while let Some(end) = text.windows(2).position(|pair| pair == b"\n\n") {
-            let block: Vec<u8> = text.drain(..end + 2).collect();
-            let seen = parse(std::str::from_utf8(&block)?)?;
-            ensure!(seen.kind != "lagged", "it must not lag: {}", seen.data);
-            *last = Some(seen.id.clone());
-            if seen.kind != "bookmark" {
-                events.push(seen);
-                counter.store(events.len() as u64, Ordering::Release);
-            }
-            if events.len() >= count {
-                return Ok(());
-            }
-        }
-    }
-    bail!("the stream ended")
+    last: Option<String>,
+    events: Vec<Seen>,
+    progress: Arc<Progress>,
 }
 
-fn parse(block: &str) -> Result<Seen> {
+impl Course {
+    /// Until all is seen, on one connection to one node.
+    async fn follow(&mut self, client: &Client, node: &Api) -> Result<()> {
+        let mut request = client.get(node.url(&self.path));
+        if let Some(last) = &self.last {
+            request = request.header("Last-Event-ID", last);
+        }
+        let mut response = tokio::time::timeout(SILENCE_MAX, request.send()).await??;
+        let status = response.status();
+        ensure!(
+            !status.is_client_error(),
+            "it must not be refused: {}",
+            response.text().await?
+        );
+        ensure!(status == StatusCode::OK, "not now: {status}");
+        self.progress.connections.fetch_add(1, Ordering::AcqRel);
+        // What came and is not a whole block yet.
+        let mut rest = Vec::new();
+        while let Some(chunk) = tokio::time::timeout(SILENCE_MAX, response.chunk()).await?? {
+            let came = SystemTime::now();
+            rest.extend_from_slice(&chunk);
+            let mut read = 0;
+            while let Some(length) = find_end(&rest[read..]) {
+                let block = std::str::from_utf8(&rest[read..read + length])?;
+                read += length;
+                self.take(parse(block, came)?)?;
+                if self.events.len() >= self.count {
+                    return Ok(());
+                }
+            }
+            rest.drain(..read);
+        }
+        bail!("the stream ended")
+    }
+
+    fn take(&mut self, seen: Seen) -> Result<()> {
+        ensure!(seen.kind != "lagged", "it must not lag: {}", seen.data);
+        self.last = Some(seen.id.clone());
+        if seen.kind != "bookmark" {
+            self.events.push(seen);
+            self.progress
+                .seen
+                .store(self.events.len() as u64, Ordering::Release);
+        }
+        Ok(())
+    }
+}
+
+/// How long the first block is, with the empty line at its end.
+fn find_end(bytes: &[u8]) -> Option<usize> {
+    bytes
+        .windows(2)
+        .position(|pair| pair == b"\n\n")
+        .map(|at| at + 2)
+}
+
+fn parse(block: &str, came: SystemTime) -> Result<Seen> {
     let field = |name: &str| {
         block
             .lines()
@@ -139,5 +172,6 @@ fn parse(block: &str) -> Result<Seen> {
         id: field("id").unwrap_or_default().to_owned(),
         kind: field("event").context("no event")?.to_owned(),
         data: serde_json::from_str(field("data").context("no data")?)?,
+        came,
     })
 }

@@ -10,6 +10,7 @@ use lockstep_tests::binaries::lockstep;
 use lockstep_tests::compose::{Compose, NODES, PORTS};
 use lockstep_tests::docker::skipped;
 use lockstep_tests::traffic::Writer;
+use lockstep_tests::walkthrough::{Terminal, examples};
 use reqwest::StatusCode;
 
 /// A killed leader must be replaced, and writes must go on, within this.
@@ -47,9 +48,9 @@ async fn every_service_is_healthy_and_prometheus_sees_every_node() -> Result<()>
     // A move through one port is seen through every other, HTTP and gRPC.
     for (node, to) in ["second", "third", "first"].into_iter().enumerate() {
         compose.http(node).next(to).await?.expect(StatusCode::OK)?;
-        for reader in 0..NODES.len() {
+        for (reader, name) in NODES.into_iter().enumerate() {
             let read = compose.http(reader).state().await?;
-            assert_eq!(read, to, "read from {}", NODES[reader]);
+            assert_eq!(read, to, "read from {name}");
             let endpoint = compose.grpc(reader).to_string();
             let output = lockstep()?.args(["-e", &endpoint, "get"]).output()?;
             let said = String::from_utf8_lossy(&output.stdout);
@@ -138,5 +139,19 @@ async fn a_leader_killed_or_stopped_is_replaced_and_comes_back() -> Result<()> {
     let written = writer.finish().await?;
     assert_eq!(compose.exit_code(NODES[stopped]).await?, 0);
     assert_eq!(through.instance().await?.1, written.revision);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_examples_run_as_written() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let compose = Compose::new().await?;
+    compose.up().await?;
+    let terminal = Terminal::of(compose.addresses())?;
+    for document in examples()?.values() {
+        terminal.run(document).await?;
+    }
     Ok(())
 }

@@ -5,6 +5,11 @@ use clap_complete::Shell;
 
 /// Print a script that completes this program's arguments
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  source <(lockstep completions bash)
+  lockstep completions zsh > ~/.zfunc/_lockstep
+  lockstep completions fish > ~/.config/fish/completions/lockstep.fish")]
 pub(super) struct Completions {
     /// The shell to complete in
     shell: Shell,

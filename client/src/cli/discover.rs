@@ -9,6 +9,10 @@ use super::output::{self, Format};
 
 /// Show the nodes that Consul knows and that pass their health checks
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep discover --consul http://127.0.0.1:8500
+  lockstep discover --consul http://127.0.0.1:8500 --service orders --tag blue")]
 pub(super) struct Discover {}
 
 impl Discover {
@@ -25,7 +29,7 @@ impl Discover {
             })?
             .map_err(Failure::unavailable)?;
         Ok(match context.output {
-            Format::Table => output::table(
+            Format::Table | Format::Yaml => output::table(
                 ["NAME", "ID", "CLUSTER", "GRPC", "HTTP", "TAGS"],
                 found.iter().map(|entry| {
                     [

@@ -3,24 +3,34 @@
 use std::process::ExitCode;
 
 use lockstep_client::{Address, Error, Rejected};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::output::{self, Format};
+use super::paint::{FAULT, Paint};
+use super::shape;
 
-/// Why a command did not do what it was asked.
+/// Why a command did not do what it was asked. Small: it is passed up through every call.
 #[derive(Debug)]
-pub(super) struct Failure {
+pub(super) struct Failure(Box<Told>);
+
+#[derive(Debug)]
+struct Told {
     exit: Exit,
     code: String,
     message: String,
+    /// What is said below the message, a line each.
+    lines: Vec<String>,
+    /// What to try next.
+    hint: Option<String>,
     /// Further fields for the JSON form.
-    details: Value,
+    details: Map<String, Value>,
     /// Data that was gathered all the same, for stdout.
     partial: String,
 }
 
-#[derive(Debug, Clone, Copy)]
-enum Exit {
+/// How the program ends. The greater one wins where a command has failed in several ways.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Exit {
     Refused = 1,
     Usage = 2,
     Unavailable = 3,
@@ -32,8 +42,13 @@ impl Failure {
         Self::new(Exit::Usage, "usage", message)
     }
 
+    /// What came in cannot be used.
+    pub(super) fn input(code: &str, message: impl ToString) -> Self {
+        Self::new(Exit::Usage, code, message)
+    }
+
     /// This machine does not let the command run.
-    pub(super) fn local(error: std::io::Error) -> Self {
+    pub(super) fn local(error: impl ToString) -> Self {
         Self::new(Exit::Unavailable, "local", error)
     }
 
@@ -42,38 +57,97 @@ impl Failure {
         Self::new(Exit::Unavailable, "unavailable", message)
     }
 
+    /// Some of several things were not done.
+    pub(super) fn incomplete(exit: Exit, message: impl ToString) -> Self {
+        Self::new(exit, "incomplete", message)
+    }
+
+    pub(super) fn new(exit: Exit, code: &str, message: impl ToString) -> Self {
+        Self(Box::new(Told {
+            exit,
+            code: code.to_owned(),
+            message: message.to_string(),
+            lines: Vec::new(),
+            hint: None,
+            details: Map::new(),
+            partial: String::new(),
+        }))
+    }
+
     /// Still prints this to stdout.
     pub(super) fn with_partial(mut self, text: String) -> Self {
-        self.partial = text;
+        self.0.partial = text;
         self
     }
 
-    fn new(exit: Exit, code: &str, message: impl ToString) -> Self {
-        let (code, message) = (code.to_owned(), message.to_string());
-        Self {
-            exit,
-            code,
-            message,
-            details: json!({}),
-            partial: String::new(),
-        }
+    /// One more field of the JSON form.
+    pub(super) fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
+        self.0.details.insert(field.to_owned(), value.into());
+        self
+    }
+
+    /// What to try next.
+    pub(super) fn hint(mut self, hint: impl ToString) -> Self {
+        self.0.hint = Some(hint.to_string());
+        self
+    }
+
+    /// Says more, behind what is wrong.
+    pub(super) fn because(mut self, more: impl ToString) -> Self {
+        self.0.message = format!("{}; {}", self.0.message, more.to_string());
+        self
+    }
+
+    /// Says what it is about, before what is wrong.
+    pub(super) fn about(mut self, subject: impl ToString) -> Self {
+        self.0.message = format!("{}: {}", subject.to_string(), self.0.message);
+        self
+    }
+
+    pub(super) fn exit(&self) -> Exit {
+        self.0.exit
+    }
+
+    pub(super) fn code(&self) -> &str {
+        &self.0.code
     }
 
     /// Says what happened and gives the exit code.
-    pub(super) fn report(self, format: Format) -> ExitCode {
-        if !self.partial.is_empty() {
-            output::print(&self.partial);
+    pub(super) fn report(mut self, format: Format) -> ExitCode {
+        let partial = std::mem::take(&mut self.0.partial);
+        if !partial.is_empty() {
+            // The failure itself matters more than a stdout that takes nothing.
+            let _ = output::print(&partial);
         }
-        match format {
-            Format::Table => output::say(&format!("lockstep: {}", self.message)),
-            Format::Json => {
-                let mut error = self.details;
-                error["code"] = self.code.into();
-                error["message"] = self.message.into();
-                output::say(&json!({ "error": error }).to_string());
-            }
+        self.say(format);
+        ExitCode::from(self.0.exit as u8)
+    }
+
+    /// Says what happened.
+    pub(super) fn say(&self, format: Format) {
+        if format == Format::Json {
+            output::say(&json!({ "error": self.json() }).to_string());
+            return;
         }
-        ExitCode::from(self.exit as u8)
+        let name = Paint::stderr().apply(FAULT, "lockstep:");
+        output::say(&format!("{name} {}", self.0.message));
+        for line in &self.0.lines {
+            output::say(&format!("  {line}"));
+        }
+        if let Some(hint) = &self.0.hint {
+            output::say(&format!("try: {hint}"));
+        }
+    }
+
+    /// The fields of the JSON form.
+    pub(super) fn json(&self) -> Value {
+        let mut error = self.0.details.clone();
+        error.insert("code".to_owned(), self.0.code.as_str().into());
+        error.insert("message".to_owned(), self.0.message.as_str().into());
+        if let Some(hint) = &self.0.hint {
+            error.insert("hint".to_owned(), hint.as_str().into());
+        }
+        error.into()
     }
 }
 
@@ -87,45 +161,120 @@ impl From<Error> for Failure {
         let mut failure = Self::new(exit, error.code(), &error);
         match &error {
             Error::Rejected(rejected) => {
-                failure.details = rejection(rejected);
-                failure.message = rejection_message(rejected);
+                failure.0.details = particulars(rejected);
+                failure
+                    .0
+                    .details
+                    .insert("replayed".to_owned(), rejected.replayed.into());
+                failure.0.message = rejection_message(rejected);
+                failure.0.lines = fault_lines(rejected);
             }
             Error::OutcomeUnknown { key, .. } => {
-                failure.details = json!({ "idempotency_key": key.as_str() })
+                failure
+                    .0
+                    .details
+                    .insert("idempotency_key".to_owned(), key.as_str().into());
             }
             _ => {}
         }
+        failure.0.hint = next_step(&failure.0.code).map(str::to_owned);
         failure
     }
 }
 
-fn rejection(rejected: &Rejected) -> Value {
-    json!({
-        "current_state": rejected.current_state,
-        "current_revision": rejected.current_revision,
-        "allowed": rejected.allowed,
-        "replayed": rejected.replayed,
-    })
+/// What a refusal tells beside its text; the fields of HTTP's problem document.
+fn particulars(rejected: &Rejected) -> Map<String, Value> {
+    let mut all = Map::new();
+    let mut add = |field: &str, value: Value| {
+        all.insert(field.to_owned(), value);
+    };
+    add("current_state", json!(rejected.current_state));
+    add("current_revision", json!(rejected.current_revision));
+    add("allowed", json!(rejected.allowed));
+    if !rejected.known.is_empty() {
+        add("known", json!(rejected.known));
+    }
+    if let Some(newest) = rejected.newest_version {
+        add("newest_version", json!(newest));
+    }
+    if !rejected.faults.is_empty() {
+        let faults = rejected.faults.iter().map(shape::fault);
+        add("faults", faults.collect());
+    }
+    // Where the wire has names of its own, these are HTTP's.
+    for (field, value) in [
+        ("asked", rejected.asked),
+        ("max", rejected.max),
+        (
+            "version",
+            rejected.used_version.map(|version| version.0.into()),
+        ),
+        ("instances", rejected.used_by),
+        ("operation", rejected.operation.map(u64::from)),
+    ] {
+        if let Some(value) = value {
+            add(field, value.into());
+        }
+    }
+    if !rejected.operations.is_empty() {
+        add("operations", json!(rejected.operations));
+    }
+    if let Some(reason) = &rejected.reason {
+        let mut inner = particulars(reason);
+        inner.insert("code".to_owned(), reason.code.as_str().into());
+        inner.insert("detail".to_owned(), reason.message.as_str().into());
+        add("reason", inner.into());
+    }
+    all
 }
 
 /// The machine's own words, and where the instance may go from where it is, if they do not say.
 fn rejection_message(rejected: &Rejected) -> String {
+    if !rejected.faults.is_empty() {
+        let count = rejected.faults.len();
+        return format!(
+            "the definition has {}",
+            output::count(count as u64, "fault")
+        );
+    }
     let message = &rejected.message;
     let Some(state) = &rejected.current_state else {
         return message.clone();
     };
-    if message.contains("allowed from") {
+    if message.contains("allowed from") || rejected.allowed.is_empty() {
         return message.clone();
     }
-    let allowed: Vec<_> = rejected
-        .allowed
+    let allowed = output::list(&rejected.allowed);
+    format!("{message}; allowed from {state:?}: {allowed}")
+}
+
+fn fault_lines(rejected: &Rejected) -> Vec<String> {
+    rejected
+        .faults
         .iter()
-        .map(|state| state.as_str())
-        .collect();
-    match allowed.is_empty() {
-        true => message.clone(),
-        false => format!("{message}; allowed from {state:?}: {}", allowed.join(", ")),
-    }
+        .map(|fault| format!("{fault} ({})", fault.code))
+        .collect()
+}
+
+/// What to try after a failure with this code.
+fn next_step(code: &str) -> Option<&'static str> {
+    Some(match code {
+        "unknown_machine" => "`lockstep machine list` shows the machines there are",
+        "unknown_instance" => "`lockstep instance list MACHINE` shows the instances there are",
+        "unknown_version" => "`lockstep machine show MACHINE` shows the versions there are",
+        "unmapped_state" => "say where the state goes with --map FROM=TO",
+        "definition_in_use" => {
+            "delete its instances, or migrate them: `lockstep instance list MACHINE` shows them"
+        }
+        "idempotency_key_reused" => "a new key for a new request",
+        "invalid_definition" => "correct it, and check it with `lockstep machine apply --dry-run`",
+        "state_mismatch" | "revision_mismatch" => {
+            "read it again with `lockstep instance get ID`, and decide again"
+        }
+        "picture_too_large" => "--format dot or --format mermaid",
+        "unavailable" => "`lockstep status` shows which nodes answer",
+        _ => return None,
+    })
 }
 
 /// What went wrong at one endpoint, where a line already names it.

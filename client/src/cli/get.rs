@@ -1,65 +1,85 @@
-//! `lockstep get`.
+//! `lockstep get`, and `lockstep instance get`.
 
 use clap::Args;
-use lockstep_client::{Consistency, InstanceId};
-use serde_json::json;
+use lockstep_client::{Instance, InstanceId, Read};
+use serde_json::{Value, json};
 
 use super::Context;
+use super::args::Fresh;
 use super::failure::Failure;
 use super::output::{self, Format};
+use super::{shape, time};
 
 /// The built-in instance.
 pub(super) const INSTANCE_DEFAULT: &str = "triad/default";
 
 /// Show an instance: its state, its revision and where it may go from here
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep get                     the built-in instance, triad/default
+  lockstep get order/42
+  lockstep get order/42 --stale    from whichever node answers, also without a leader")]
 pub(super) struct Get {
     /// The instance, machine/name
     #[arg(default_value = INSTANCE_DEFAULT)]
     instance: InstanceId,
 
-    /// What the answering node has applied so far: works without a leader, and may be old
-    #[arg(long)]
-    stale: bool,
+    #[command(flatten)]
+    fresh: Fresh,
 }
 
 impl Get {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let consistency = if self.stale {
-            Consistency::Stale
-        } else {
-            Consistency::Linearizable
-        };
-        let read = context
-            .target
-            .client()?
-            .get(&self.instance, consistency)
-            .await?;
-        let found = &read.instance;
-        Ok(match context.output {
-            Format::Table => output::table(
-                [
-                    "INSTANCE", "STATE", "REVISION", "ALLOWED", "CHANGED", "APPLIED",
-                ],
-                [[
-                    found.id.to_string(),
-                    found.state.to_string(),
-                    found.revision.to_string(),
-                    output::list(&found.allowed),
-                    output::time(found.changed_at.0),
-                    read.applied_index.to_string(),
-                ]],
-            ),
-            Format::Json => output::json(&json!({
-                "instance": found.id.to_string(),
-                "version": found.version,
-                "state": found.state,
-                "revision": found.revision,
-                "created_at_ms": found.created_at,
-                "changed_at_ms": found.changed_at,
-                "allowed": found.allowed,
-                "applied_index": read.applied_index,
-            })),
-        })
+        show(context, &self.instance, self.fresh).await
     }
+}
+
+/// Reads an instance and shows it.
+pub(super) async fn show(
+    context: &Context,
+    instance: &InstanceId,
+    fresh: Fresh,
+) -> Result<String, Failure> {
+    let read = context.target.client()?.get(instance, fresh).await?;
+    Ok(match context.output {
+        Format::Json => output::json(&body(&read)),
+        _ => table(&read.found),
+    })
+}
+
+fn table(found: &Instance) -> String {
+    let mut header = vec![
+        "INSTANCE", "STATE", "REVISION", "ALLOWED", "CHANGED", "AGE", "VERSION",
+    ];
+    let mut row = vec![
+        found.id.to_string(),
+        found.state.to_string(),
+        found.revision.to_string(),
+        output::list(&found.allowed),
+        time::local(found.changed_at),
+        time::age(found.changed_at),
+        found.version.to_string(),
+    ];
+    if let Some(deadline) = found.deadline {
+        header.push("TIMEOUT");
+        row.push(time::until(deadline));
+    }
+    if !found.metadata.is_empty() {
+        header.push("METADATA");
+        row.push(output::metadata(&found.metadata));
+    }
+    output::table(header, [row])
+}
+
+/// The fields of HTTP, and beside them the names under which `get` showed some from the start.
+fn body(read: &Read<Instance>) -> Value {
+    let found = &read.found;
+    let mut body = shape::instance(found);
+    body["applied_index"] = read.applied_index.into();
+    body["cluster_revision"] = json!(read.revision);
+    body["instance"] = found.id.to_string().into();
+    body["created_at_ms"] = json!(found.created_at);
+    body["changed_at_ms"] = json!(found.changed_at);
+    body
 }

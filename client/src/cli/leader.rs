@@ -10,6 +10,10 @@ use super::output::{self, Format};
 
 /// Show who leads the cluster, waiting while there is nobody
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep leader
+  lockstep leader -o json | jq -r .leader.grpc_address")]
 pub(super) struct Leader {}
 
 impl Leader {
@@ -17,7 +21,7 @@ impl Leader {
         let leader = context.target.client()?.leader().await?;
         let member = &leader.member;
         Ok(match context.output {
-            Format::Table => output::table(
+            Format::Table | Format::Yaml => output::table(
                 ["NODE", "ID", "TERM", "GRPC", "HTTP"],
                 [[
                     output::filled(&member.name),

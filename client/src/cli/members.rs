@@ -10,6 +10,10 @@ use super::output::{self, Format};
 
 /// Show the members of the cluster, by the leader's account where it can be had
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep members
+  lockstep members -o json | jq '.members | length'")]
 pub(super) struct Members {}
 
 impl Members {
@@ -17,7 +21,7 @@ impl Members {
         let view = context.target.client()?.view().await?;
         let leads = |member: &Member| view.leader_id == Some(member.id);
         Ok(match context.output {
-            Format::Table => output::table(
+            Format::Table | Format::Yaml => output::table(
                 ["NODE", "ID", "VOTER", "LEADER", "GRPC", "HTTP", "MATCHED"],
                 view.members.iter().map(|member| {
                     [

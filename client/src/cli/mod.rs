@@ -4,17 +4,31 @@
 //! 2 usage, 3 unavailable or outcome unknown. The fields of the JSON output are listed in
 //! `client/README.md`; fields are added to it, never renamed or removed.
 
+mod args;
+mod cluster;
 mod completions;
 mod discover;
 mod failure;
 mod get;
+mod input;
+mod instance;
 mod leader;
+mod machine;
+mod man;
 mod members;
 mod next;
 mod output;
+mod paint;
+mod pairs;
+mod progress;
+mod send;
+mod shape;
 mod status;
 mod target;
+mod time;
+mod txn;
 mod version;
+mod watch;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -33,7 +47,7 @@ use target::Target;
 )]
 struct Arguments {
     /// How to print data
-    #[arg(long, short, global = true, value_enum, default_value_t = Format::Table)]
+    #[arg(long, short, global = true, default_value_t = Format::Table, value_parser = Format::parser())]
     output: Format,
 
     #[command(flatten)]
@@ -47,12 +61,19 @@ struct Arguments {
 enum Command {
     Next(next::Next),
     Get(get::Get),
+    Send(send::Send),
+    Machine(machine::Machine),
+    Instance(instance::Instance),
+    Watch(watch::Watch),
+    Txn(txn::Txn),
+    Cluster(cluster::Cluster),
     Status(status::Status),
     Members(members::Members),
     Leader(leader::Leader),
     Discover(discover::Discover),
     Version(version::Version),
     Completions(completions::Completions),
+    Man(man::Man),
 }
 
 /// What every command gets.
@@ -76,8 +97,9 @@ pub(crate) fn main() -> ExitCode {
         output,
         command,
     } = arguments;
-    match run(&Context { target, output }, command) {
-        Ok(text) => output::print(&text),
+    let ended = run(&Context { target, output }, command).and_then(|text| output::print(&text));
+    match ended {
+        Ok(_) => ExitCode::SUCCESS,
         Err(failure) => failure.report(output),
     }
 }
@@ -90,9 +112,6 @@ fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, clap::E
 }
 
 fn run(context: &Context, command: Command) -> Result<String, Failure> {
-    if let Command::Completions(completions) = command {
-        return Ok(completions.run(Arguments::command()));
-    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -101,12 +120,19 @@ fn run(context: &Context, command: Command) -> Result<String, Failure> {
         match command {
             Command::Next(next) => next.run(context).await,
             Command::Get(get) => get.run(context).await,
+            Command::Send(send) => send.run(context).await,
+            Command::Machine(machine) => machine.run(context).await,
+            Command::Instance(instance) => instance.run(context).await,
+            Command::Watch(watch) => watch.run(context).await,
+            Command::Txn(txn) => txn.run(context).await,
+            Command::Cluster(cluster) => cluster.run(context).await,
             Command::Status(status) => status.run(context).await,
             Command::Members(members) => members.run(context).await,
             Command::Leader(leader) => leader.run(context).await,
             Command::Discover(discover) => discover.run(context).await,
             Command::Version(version) => version.run(context).await,
             Command::Completions(completions) => Ok(completions.run(Arguments::command())),
+            Command::Man(man) => man.run(Arguments::command()),
         }
     })
 }

@@ -1,42 +1,102 @@
 //! What is printed, and where.
 
+use std::fmt;
 use std::io::{self, Write};
-use std::process::ExitCode;
-use std::time::{Duration, UNIX_EPOCH};
 
-use clap::ValueEnum;
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use comfy_table::presets::NOTHING;
-use comfy_table::{Row, Table};
-use serde_json::Value;
+use comfy_table::{ColumnConstraint, Row, Table, Width};
+use lockstep_client::Metadata;
+use serde_json::{Value, json};
+
+use super::failure::Failure;
+use super::paint::{NOTE, Paint};
 
 /// How data is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Format {
-    /// For people
+    /// For people.
     Table,
-    /// For programs
+    /// For programs.
     Json,
+    /// Only where a definition is printed.
+    Yaml,
 }
 
-/// Writes data to stdout. A reader that closed the pipe has what it wanted.
-pub(super) fn print(text: &str) -> ExitCode {
+impl Format {
+    /// What most commands can print.
+    pub(super) fn parser() -> impl TypedValueParser<Value = Format> {
+        Self::one_of(&["table", "json"])
+    }
+
+    /// What a command that prints a definition can print.
+    pub(super) fn parser_with_yaml() -> impl TypedValueParser<Value = Format> {
+        Self::one_of(&["table", "json", "yaml"])
+    }
+
+    fn one_of(names: &'static [&'static str]) -> impl TypedValueParser<Value = Format> {
+        PossibleValuesParser::new(names).map(|name| match name.as_str() {
+            "json" => Format::Json,
+            "yaml" => Format::Yaml,
+            _ => Format::Table,
+        })
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Format::Table => "table",
+            Format::Json => "json",
+            Format::Yaml => "yaml",
+        })
+    }
+}
+
+/// Whether the caller goes on after what was printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reader {
+    /// Somebody reads on.
+    Reads,
+    /// The reader closed the pipe: it has what it wanted.
+    Gone,
+}
+
+/// Writes data to stdout.
+pub(super) fn print(text: &str) -> Result<Reader, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
     {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&format!("lockstep: cannot write to stdout: {error}"));
-            ExitCode::from(3)
-        }
+        Ok(()) => Ok(Reader::Reads),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Err(error) => Err(Failure::local(format!("cannot write to stdout: {error}"))),
     }
 }
 
 /// Writes a line to stderr; with stderr closed there is nobody left to tell.
 pub(super) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
+}
+
+/// Says on stderr what is no failure, in the form that failures have.
+pub(super) fn note(format: Format, code: &str, message: &str, mut details: Value) {
+    if format == Format::Json {
+        details["code"] = code.into();
+        details["message"] = message.into();
+        say(&json!({ "note": details }).to_string());
+    } else {
+        say(&format!(
+            "{} {message}",
+            Paint::stderr().apply(NOTE, "lockstep:")
+        ));
+    }
+}
+
+/// One JSON document on one line, for output that goes on.
+pub(super) fn json_line(value: &Value) -> String {
+    format!("{value}\n")
 }
 
 /// One JSON document, ended by a newline.
@@ -48,6 +108,10 @@ pub(super) fn json(value: &Value) -> String {
 pub(super) fn table(header: impl Into<Row>, rows: impl IntoIterator<Item: Into<Row>>) -> String {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(header).add_rows(rows);
+    lines(&mut table)
+}
+
+fn lines(table: &mut Table) -> String {
     for column in table.column_iter_mut() {
         column.set_padding((0, 2));
     }
@@ -55,6 +119,65 @@ pub(super) fn table(header: impl Into<Row>, rows: impl IntoIterator<Item: Into<R
         .lines()
         .map(|line| line.trim_end().to_owned() + "\n")
         .collect()
+}
+
+/// A table that comes in parts: the header once, and columns that never become narrower.
+#[derive(Debug)]
+pub(super) struct Pages<const N: usize> {
+    header: [&'static str; N],
+    widths: [u16; N],
+    begun: bool,
+}
+
+impl<const N: usize> Pages<N> {
+    pub(super) fn new(header: [&'static str; N]) -> Self {
+        Self {
+            header,
+            widths: [0; N],
+            begun: false,
+        }
+    }
+
+    /// The next part.
+    pub(super) fn page(&mut self, rows: impl IntoIterator<Item = [String; N]>) -> String {
+        const PADDING: u16 = 2;
+        let mut table = Table::new();
+        table
+            .load_style(NOTHING)
+            .set_header(self.header)
+            .add_rows(rows);
+        let widest = table.column_max_content_widths();
+        for ((column, width), widest) in table.column_iter_mut().zip(&mut self.widths).zip(widest) {
+            *width = widest.max(*width);
+            let least = Width::Fixed(width.saturating_add(PADDING));
+            column.set_constraint(ColumnConstraint::LowerBoundary(least));
+        }
+        let text = lines(&mut table);
+        if std::mem::replace(&mut self.begun, true) {
+            return text
+                .split_once('\n')
+                .map_or_else(String::new, |(_, rows)| rows.to_owned());
+        }
+        text
+    }
+}
+
+/// A number of things, in words that fit.
+pub(super) fn count(number: u64, noun: &str) -> String {
+    match number {
+        1 => format!("1 {noun}"),
+        number => format!("{number} {noun}s"),
+    }
+}
+
+/// Metadata in a row; a dash for none. What holds a space is quoted.
+pub(super) fn metadata(metadata: &Metadata) -> String {
+    let pair = |(key, value): (&str, &str)| match value.contains([' ', '"', ',']) {
+        true => format!("{key}={value:?}"),
+        false => format!("{key}={value}"),
+    };
+    let pairs: Vec<_> = metadata.iter().map(pair).collect();
+    filled(&pairs.join(" "))
 }
 
 /// A value that may be missing.
@@ -78,29 +201,9 @@ pub(super) fn list<T: ToString>(names: &[T]) -> String {
     )
 }
 
-/// A point of cluster time; a dash for 0, which stands for none.
-pub(super) fn time(ms: u64) -> String {
-    // The last millisecond of the year 9999: the calendar of RFC 3339 ends there.
-    const MS_MAX: u64 = 253_402_300_799_999;
-    match UNIX_EPOCH.checked_add(Duration::from_millis(ms)) {
-        _ if ms == 0 => "-".to_owned(),
-        Some(time) if ms <= MS_MAX => humantime::format_rfc3339_millis(time).to_string(),
-        _ => format!("{ms} ms"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn any_time_can_be_printed() {
-        assert_eq!(time(0), "-");
-        assert_eq!(time(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
-        assert_eq!(time(253_402_300_799_999), "9999-12-31T23:59:59.999Z");
-        assert_eq!(time(253_402_300_800_000), "253402300800000 ms");
-        assert_eq!(time(u64::MAX), "18446744073709551615 ms");
-    }
 
     #[test]
     fn a_table_is_columns_of_text_and_nothing_else() {
@@ -109,5 +212,14 @@ mod tests {
             ["three".to_owned(), "4".to_owned()],
         ];
         assert_eq!(table(["A", "B"], rows), "A      B\n1      2\nthree  4\n");
+    }
+
+    #[test]
+    fn a_table_in_parts_has_one_header_and_keeps_its_columns() {
+        let mut pages = Pages::new(["A", "B"]);
+        let row = |a: &str, b: &str| [[a.to_owned(), b.to_owned()]];
+        assert_eq!(pages.page(row("three", "1")), "A      B\nthree  1\n");
+        assert_eq!(pages.page(row("2", "2")), "2      2\n");
+        assert_eq!(pages.page(row("seventeen", "3")), "seventeen  3\n");
     }
 }

@@ -11,6 +11,10 @@ use super::output::{self, Format};
 
 /// Show how each endpoint sees the cluster
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep status
+  lockstep status --hash    equal hashes mean equal states")]
 pub(super) struct Status {
     /// Also hash the whole state: equal on every node that applied the same log
     #[arg(long)]
@@ -23,7 +27,7 @@ impl Status {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let answers = context.target.client()?.statuses(self.hash).await?;
         let text = match context.output {
-            Format::Table => {
+            Format::Table | Format::Yaml => {
                 explain(&answers);
                 table(&answers, self.hash)
             }

@@ -21,6 +21,10 @@ const BUILD_DATE: &str = match option_env!("LOCKSTEP_BUILD_DATE") {
 
 /// Show this program's version and those of the nodes
 #[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep version
+  lockstep version -o json | jq -r '.servers[].version'")]
 pub(super) struct Version {}
 
 impl Version {
@@ -36,7 +40,7 @@ impl Version {
                 Vec::new()
             });
         Ok(match context.output {
-            Format::Table => {
+            Format::Table | Format::Yaml => {
                 explain(&servers);
                 let own = vec![
                     "lockstep".to_owned(),

@@ -1,19 +1,26 @@
 //! A server of `lockstep.v1` that answers by script.
+//!
+//! Each request takes the next [`Answer`] of the script. One that lets it through is answered by
+//! what [`Node::on`] set for that kind of request, or else by a plain answer of its kind.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
 
-use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+mod plain;
+mod service;
+pub mod watching;
+
+use std::any::{Any, TypeId};
+use std::collections::{HashMap, VecDeque};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures::stream::BoxStream;
 use lockstep_proto::v1;
-use lockstep_proto::v1::cluster_server::{Cluster, ClusterServer};
-use lockstep_proto::v1::machines_server::{Machines, MachinesServer};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
-use tokio::task::JoinHandle;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Status};
 
 /// What the server does with a request. When the script is over, it is unavailable.
 #[derive(Debug, Clone, Copy)]
@@ -21,6 +28,7 @@ pub enum Answer {
     Done,
     Replayed,
     Rejected,
+    Expired,
     Unavailable,
     OutcomeUnknown,
     Overloaded { retry_after_ms: u64 },
@@ -36,18 +44,42 @@ pub struct Asked {
     pub timeout: Option<Duration>,
 }
 
+/// A kind of request, and what answers it.
+pub trait Scriptable: Clone + Send + 'static {
+    type Response: Send + 'static;
+
+    fn key(&self) -> Option<String> {
+        None
+    }
+}
+
+/// What a watch sends.
+pub type Watching = BoxStream<'static, Result<v1::WatchResponse, Status>>;
+
+type Handler<M> = Box<dyn FnMut(M) -> Result<<M as Scriptable>::Response, Status> + Send>;
+
 #[derive(Default)]
 struct Script {
     answers: Mutex<VecDeque<Answer>>,
     asked: Mutex<Vec<Asked>>,
+    /// Every request as it came, whatever its kind.
+    messages: Mutex<Vec<Box<dyn Any + Send>>>,
+    /// By kind of request: a `Handler` of it.
+    handlers: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
     status: Mutex<Option<v1::StatusResponse>>,
 }
 
 pub struct Node {
     pub address: String,
     script: Arc<Script>,
-    stop: oneshot::Sender<()>,
+    end: oneshot::Sender<End>,
     server: JoinHandle<()>,
+}
+
+/// How a server ends. One that is dropped ends abruptly.
+enum End {
+    Gracefully,
+    Abruptly,
 }
 
 /// A port where nobody listens, and nobody can begin to: it stays bound until the test ends.
@@ -61,7 +93,16 @@ pub fn closed_port() -> String {
     address.to_string()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub fn coded(code: Code, text: &'static str) -> Status {
+    let mut status = Status::new(code, text);
+    status.metadata_mut().insert(
+        "lockstep-code",
+        tonic::metadata::MetadataValue::from_static(text),
+    );
+    status
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -71,7 +112,7 @@ impl Node {
     }
 
     pub async fn start_at(address: &str, answers: impl IntoIterator<Item = Answer>) -> Self {
-        let listener = TcpListener::bind(address).await.expect("the port is free");
+        let listener = listen(address).await;
         let address = listener
             .local_addr()
             .expect("a bound socket has an address")
@@ -80,34 +121,58 @@ impl Node {
             answers: Mutex::new(answers.into_iter().collect()),
             ..Default::default()
         });
-        let (stop, stopped) = oneshot::channel::<()>();
-        let service = Scripted(script.clone());
-        let server = tokio::spawn(async move {
-            let serving = tonic::transport::Server::builder()
-                .add_service(MachinesServer::new(service.clone()))
-                .add_service(ClusterServer::new(service))
-                .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
-                    let _ = stopped.await;
-                });
-            serving.await.expect("the server runs");
-        });
+        let (end, ended) = oneshot::channel();
+        let served = script.clone();
+        // A runtime of its own: when it goes, every connection goes, as when a process is killed.
+        let server = std::thread::spawn(move || serve(served, listener, ended));
         Self {
             address,
             script,
-            stop,
+            end,
             server,
         }
     }
 
-    /// Stops the server and closes its connections.
+    /// Lets the requests under way finish, and closes the connections.
     pub async fn stop(self) -> String {
-        let _ = self.stop.send(());
-        self.server.await.expect("the server stops");
+        self.end(End::Gracefully).await
+    }
+
+    /// Closes the connections as they are.
+    pub async fn kill(self) -> String {
+        self.end(End::Abruptly).await
+    }
+
+    async fn end(self, how: End) -> String {
+        let _ = self.end.send(how);
+        let joined = tokio::task::spawn_blocking(|| self.server.join()).await;
+        joined
+            .expect("the wait is not cancelled")
+            .expect("the server stops");
         self.address
     }
 
     pub fn requests(&self) -> Vec<Asked> {
         lock(&self.script.asked).clone()
+    }
+
+    /// The requests of one kind, as they came.
+    pub fn asked<M: Scriptable>(&self) -> Vec<M> {
+        let messages = lock(&self.script.messages);
+        messages
+            .iter()
+            .filter_map(|message| message.downcast_ref::<M>())
+            .cloned()
+            .collect()
+    }
+
+    /// Answers requests of one kind, those that the script lets through; after the script, all.
+    pub fn on<M: Scriptable>(
+        &self,
+        handler: impl FnMut(M) -> Result<M::Response, Status> + Send + 'static,
+    ) {
+        let handler: Handler<M> = Box::new(handler);
+        lock(&self.script.handlers).insert(TypeId::of::<M>(), Box::new(handler));
     }
 
     /// What the node says of itself; the leader with its address.
@@ -150,140 +215,30 @@ impl Node {
     }
 }
 
-#[derive(Clone)]
-struct Scripted(Arc<Script>);
+/// Binds an address, also one whose connections were closed a moment ago.
+async fn listen(address: &str) -> TcpListener {
+    let listener = tokio::net::TcpListener::bind(address)
+        .await
+        .expect("the port is free");
+    listener.into_std().expect("a listener is one")
+}
 
-impl Scripted {
-    async fn next(
-        &self,
-        metadata: &tonic::metadata::MetadataMap,
-        key: Option<String>,
-    ) -> Result<Answer, Status> {
-        let timeout = metadata
-            .get("grpc-timeout")
-            .and_then(|value| value.to_str().ok())
-            .and_then(grpc_timeout);
-        lock(&self.0.asked).push(Asked { key, timeout });
-        let answer = lock(&self.0.answers)
-            .pop_front()
-            .unwrap_or(Answer::Unavailable);
-        match answer {
-            Answer::Unavailable => Err(coded(Code::Unavailable, "unavailable")),
-            Answer::OutcomeUnknown => Err(coded(Code::DeadlineExceeded, "outcome_unknown")),
-            Answer::Overloaded { retry_after_ms } => {
-                let mut status = coded(Code::ResourceExhausted, "overloaded");
-                status
-                    .metadata_mut()
-                    .insert("retry-after-ms", retry_after_ms.into());
-                Err(status)
+fn serve(script: Arc<Script>, listener: TcpListener, ended: oneshot::Receiver<End>) {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime can be made");
+    runtime.block_on(async {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let mut serving = tokio::spawn(service::serve(script, listener, stopped));
+        tokio::select! {
+            how = ended => {
+                if let Ok(End::Gracefully) = how {
+                    let _ = stop.send(());
+                    serving.await.expect("the server runs");
+                }
             }
-            Answer::Invalid => Err(coded(Code::InvalidArgument, "invalid_argument")),
-            Answer::Hang => std::future::pending().await,
-            answer => Ok(answer),
+            served = &mut serving => served.expect("the server runs"),
         }
-    }
-}
-
-fn grpc_timeout(text: &str) -> Option<Duration> {
-    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    let number: u64 = number.parse().ok()?;
-    match unit {
-        "n" => Some(Duration::from_nanos(number)),
-        "u" => Some(Duration::from_micros(number)),
-        "m" => Some(Duration::from_millis(number)),
-        "S" => Some(Duration::from_secs(number)),
-        _ => None,
-    }
-}
-
-fn coded(code: Code, text: &'static str) -> Status {
-    let mut status = Status::new(code, text);
-    status.metadata_mut().insert(
-        "lockstep-code",
-        tonic::metadata::MetadataValue::from_static(text),
-    );
-    status
-}
-
-#[tonic::async_trait]
-impl Machines for Scripted {
-    async fn get_instance(
-        &self,
-        request: Request<v1::GetInstanceRequest>,
-    ) -> Result<Response<v1::GetInstanceResponse>, Status> {
-        self.next(request.metadata(), None).await?;
-        Ok(Response::new(v1::GetInstanceResponse {
-            instance: Some(v1::Instance {
-                id: request.into_inner().id,
-                version: 1,
-                state: "second".to_owned(),
-                revision: 4,
-                created_at_ms: 0,
-                changed_at_ms: 1_700_000_000_000,
-                allowed: vec!["third".to_owned()],
-            }),
-            applied_index: 42,
-        }))
-    }
-
-    async fn transition(
-        &self,
-        request: Request<v1::TransitionRequest>,
-    ) -> Result<Response<v1::TransitionResponse>, Status> {
-        use v1::transition_request::Trigger;
-        use v1::transition_response::Outcome;
-        let answer = self
-            .next(
-                request.metadata(),
-                request.get_ref().idempotency_key.clone(),
-            )
-            .await?;
-        let request = request.into_inner();
-        let Some(Trigger::To(to)) = request.trigger else {
-            return Err(Status::unimplemented("events"));
-        };
-        let outcome = match answer {
-            Answer::Nonsense => None,
-            Answer::Rejected => Some(Outcome::Rejected(v1::Rejected {
-                code: "illegal_transition".to_owned(),
-                message: format!(
-                    "{} cannot go from \"third\" to {to:?}; allowed from \"third\": first",
-                    request.id
-                ),
-                current_state: Some("third".to_owned()),
-                current_revision: Some(9),
-                allowed: vec!["first".to_owned()],
-            })),
-            _ => Some(Outcome::Transitioned(v1::Transitioned {
-                id: request.id,
-                version: 1,
-                from: "first".to_owned(),
-                to,
-                event: None,
-                revision: 5,
-                at_ms: 1_700_000_000_000,
-            })),
-        };
-        Ok(Response::new(v1::TransitionResponse {
-            outcome,
-            replayed: matches!(answer, Answer::Replayed),
-        }))
-    }
-}
-
-#[tonic::async_trait]
-impl Cluster for Scripted {
-    async fn status(
-        &self,
-        request: Request<v1::StatusRequest>,
-    ) -> Result<Response<v1::StatusResponse>, Status> {
-        let Some(mut status) = lock(&self.0.status).clone() else {
-            return Err(coded(Code::Unavailable, "unavailable"));
-        };
-        status.state_hash = request
-            .get_ref()
-            .with_state_hash
-            .then(|| "0123456789abcdef".repeat(2));
-        Ok(Response::new(status))
-    }
+    });
 }

@@ -11,6 +11,26 @@ use crate::limits::Limits;
 pub(crate) struct Compiled {
     definition: Definition,
     exits: BTreeMap<StateName, Exits>,
+    size: Size,
+}
+
+/// What a definition counts against the limits; kept, because metrics ask every second.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub(crate) states: u64,
+    pub(crate) transitions: u64,
+    pub(crate) bytes: u64,
+}
+
+impl Size {
+    /// Each the larger of the two.
+    pub(crate) fn max(self, other: Self) -> Self {
+        Self {
+            states: self.states.max(other.states),
+            transitions: self.transitions.max(other.transitions),
+            bytes: self.bytes.max(other.bytes),
+        }
+    }
 }
 
 /// One state, and the ways out of it.
@@ -67,11 +87,24 @@ impl Compiled {
         {
             timeout.to = shared(&timeout.to);
         }
-        Ok(Self { definition, exits })
+        let size = Size {
+            states: definition.states.len() as u64,
+            transitions: definition.step_count(),
+            bytes: definition.stored_bytes(),
+        };
+        Ok(Self {
+            definition,
+            exits,
+            size,
+        })
     }
 
     pub(crate) fn definition(&self) -> &Definition {
         &self.definition
+    }
+
+    pub(crate) fn size(&self) -> Size {
+        self.size
     }
 
     /// The ways out of a state; `None` if the machine has no such state.

@@ -16,7 +16,7 @@ mod validate;
 
 use serde::{Deserialize, Serialize};
 
-pub(crate) use compiled::{Compiled, Exits};
+pub(crate) use compiled::{Compiled, Exits, Size};
 pub use fault::{DefinitionFault, DefinitionInvalid, FaultCode};
 pub use parse::DocumentError;
 pub use picture::PictureTooLarge;

@@ -2,14 +2,30 @@
 
 pub mod grpc;
 pub mod http;
+mod names;
+mod watchers;
 
-use lockstep_machine::{Outcome, Reply};
+#[cfg(test)]
+mod documented;
+
+use lockstep_machine::{OperationResult, Outcome, Reply};
 
 use crate::telemetry::Report;
 
-/// Counts a transition that this node got made for a client.
-fn count_transition(report: &Report, reply: &Reply) {
-    if !reply.replayed && matches!(reply.outcome, Outcome::Transitioned(_)) {
-        report.transitions.add(1);
+pub use watchers::Watchers;
+
+/// Counts the transitions that this node got made for a client.
+fn count_transitions(report: &Report, reply: &Reply) {
+    if reply.replayed {
+        return;
     }
+    let made = match &reply.outcome {
+        Outcome::Transitioned(_) => 1,
+        Outcome::Committed(results) => {
+            let moved = |it: &&OperationResult| matches!(it, OperationResult::Transitioned(_));
+            results.iter().filter(moved).count() as u64
+        }
+        _ => return,
+    };
+    report.transitions.add(made);
 }

@@ -59,6 +59,7 @@ pub(super) struct Draft {
     pub(super) http_advertise: Option<String>,
     pub(super) grpc: Grpc,
     pub(super) grpc_advertise: Option<String>,
+    pub(super) watchers_max: usize,
     pub(super) kind: Kind,
     pub(super) expect: Option<usize>,
     pub(super) peers: Vec<StaticPeer>,
@@ -83,7 +84,6 @@ impl Default for Draft {
                 header_timeout: Duration::ZERO,
                 request_timeout: Duration::ZERO,
                 concurrency_max: 0,
-                watchers_max: 0,
                 drain_timeout: Duration::ZERO,
             },
             http_advertise: None,
@@ -94,6 +94,7 @@ impl Default for Draft {
                 concurrency_max: 0,
             },
             grpc_advertise: None,
+            watchers_max: 0,
             kind: Kind::Static,
             expect: None,
             peers: Vec::new(),
@@ -216,6 +217,11 @@ pub static KEYS: &[Key] = &[
         "Where everything durable lives."
     ),
     key!(
+        "watchers_max", "LOCKSTEP_WATCHERS_MAX", "watchers-max", Is("10000"),
+        watchers_max: count(1, 1_000_000),
+        "Watches open at once, over HTTP and gRPC; more get 429 or RESOURCE_EXHAUSTED."
+    ),
+    key!(
         "http.listen", "LOCKSTEP_HTTP_LISTEN", "http-listen", Is("127.0.0.1:3333"),
         http.listen: address(),
         "Address the HTTP interface listens on."
@@ -244,11 +250,6 @@ pub static KEYS: &[Key] = &[
         "http.concurrency_max", "LOCKSTEP_HTTP_CONCURRENCY_MAX", "http-concurrency-max", Is("4096"),
         http.concurrency_max: count(1, 1_000_000),
         "Requests served at once; more get 503."
-    ),
-    key!(
-        "http.watchers_max", "LOCKSTEP_HTTP_WATCHERS_MAX", "http-watchers-max", Is("10000"),
-        http.watchers_max: count(1, 1_000_000),
-        "Watches served at once; more get 429."
     ),
     key!(
         "http.drain_timeout", "LOCKSTEP_HTTP_DRAIN_TIMEOUT", "http-drain-timeout", Is("5s"),
@@ -343,7 +344,7 @@ pub static KEYS: &[Key] = &[
     key!(
         "raft.snapshot_entries", "LOCKSTEP_RAFT_SNAPSHOT_ENTRIES", "raft-snapshot-entries", Is("50000"),
         raft.snapshot_entries: count(1, 1_000_000_000),
-        "Snapshot after this many log entries."
+        "Snapshot after this many log entries, and up to a quarter more: nodes differ, so as not to do it at once."
     ),
     key!(
         "raft.log_keep_entries", "LOCKSTEP_RAFT_LOG_KEEP_ENTRIES", "raft-log-keep-entries", Is("200000"),

@@ -300,6 +300,7 @@ fn config(draft: &Draft) -> Option<Config> {
         data_dir: draft.data_dir.clone()?,
         http,
         grpc,
+        watchers_max: draft.watchers_max,
         discovery: Discovery {
             expect: draft.expect?,
             kind,

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use lockstep_machine::{Command, Limits};
+use lockstep_machine::{Command, Limits, State, Timestamp};
 
 use super::Router;
 use crate::consensus::Runtime;
@@ -23,27 +23,130 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub async fn keep_house<RT: Runtime, S: Storage>(router: Router<RT, S>, limits: Limits) {
     loop {
         RT::sleep(LOOK_EVERY).await;
-        let consensus = router.consensus();
-        if consensus
-            .leader()
-            .is_none_or(|(leader, _)| leader != consensus.node_id())
-        {
-            continue;
-        }
-        let wanted = {
-            let applied = consensus.state().read();
-            let due = applied.state.due(consensus.now(), EXPIRATIONS_MAX);
-            if applied.state.limits() != limits {
-                Some(Command::Configure(Box::new(limits)))
-            } else if due.is_empty() {
-                None
-            } else {
-                Some(Command::Expire(due))
+        // As long as there is more than fits into one proposal, the next one waits for nothing but
+        // the one before it: what it changed must not be proposed again.
+        while propose_what_is_wanted(&router, limits).await {}
+    }
+}
+
+/// Looks once, and proposes what that finds, if this node leads; whether to look again at once.
+async fn propose_what_is_wanted<RT: Runtime, S: Storage>(
+    router: &Router<RT, S>,
+    limits: Limits,
+) -> bool {
+    let consensus = router.consensus();
+    if consensus
+        .leader()
+        .is_none_or(|(leader, _)| leader != consensus.node_id())
+    {
+        return false;
+    }
+    let wanted = wanted(&consensus.state().read().state, consensus.now(), limits);
+    let Some((command, more)) = wanted else {
+        return false;
+    };
+    // A failure is seen again at the next look.
+    router.submit(command, None, PATIENCE).await.is_ok() && more
+}
+
+/// What the state lacks at `now`, by the clock of this node, and whether there is more of it.
+fn wanted(state: &State, now: Timestamp, limits: Limits) -> Option<(Command, bool)> {
+    if state.limits() != limits {
+        return Some((Command::Configure(Box::new(limits)), true));
+    }
+    // Cluster time may be ahead of this clock, when an earlier leader's was: what is due is due.
+    let due = state.due(now.max(state.now()), EXPIRATIONS_MAX);
+    let more = due.len() == EXPIRATIONS_MAX;
+    (!due.is_empty()).then_some((Command::Expire(due), more))
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_machine::{
+        Batch, Create, Definition, InstanceId, Metadata, Origin, Request, SessionId,
+    };
+
+    use super::*;
+
+    const LEASE: &str = r#"{"name": "lease", "initial": "held", "states": {
+        "held": {"timeout": {"after": "1s", "to": "over"}}, "over": {"final": true}},
+        "transitions": [{"from": "held", "to": "over"}]}"#;
+
+    fn apply(state: &mut State, at: u64, commands: impl IntoIterator<Item = Command>) {
+        let requests = commands.into_iter().zip(1..).map(|(command, sequence)| {
+            let origin = Origin {
+                session: SessionId(at),
+                sequence,
+                answered_below: 1,
+            };
+            Request {
+                origin,
+                key: None,
+                command,
             }
+        });
+        let requests = requests.collect();
+        state.apply(&Batch {
+            stamp: Timestamp(at),
+            requests,
+        });
+    }
+
+    /// So many leases that are due at 1100 ms.
+    fn leases(count: usize) -> State {
+        let mut state = State::default();
+        let definition = Definition::parse_json(LEASE, &Limits::default()).unwrap();
+        apply(&mut state, 99, [Command::Define(definition.into())]);
+        let create = |n| {
+            Command::Create(Create {
+                instance: InstanceId::new("lease", format!("{n}")).unwrap(),
+                version: None,
+                metadata: Metadata::default(),
+            })
         };
-        if let Some(command) = wanted {
-            // A failure is seen again at the next look.
-            drop(router.submit(command, None, PATIENCE).await);
+        apply(&mut state, 100, (0..count).map(create));
+        state
+    }
+
+    /// How many timeouts are proposed, and whether more follow.
+    fn proposed(state: &State, now: u64) -> Option<(usize, bool)> {
+        match wanted(state, Timestamp(now), Limits::default())? {
+            (Command::Expire(due), more) => Some((due.len(), more)),
+            (other, _) => panic!("{other:?}"),
         }
+    }
+
+    #[test]
+    fn nothing_is_proposed_before_it_is_due() {
+        let state = leases(2);
+        assert_eq!(proposed(&state, 1099), None);
+        assert_eq!(proposed(&state, 1100), Some((2, false)));
+    }
+
+    #[test]
+    fn what_does_not_fit_into_one_proposal_follows_at_once() {
+        let mut state = leases(EXPIRATIONS_MAX + 5);
+        let (first, more) = wanted(&state, Timestamp(1200), Limits::default()).unwrap();
+        assert!(more);
+        apply(&mut state, 1200, [first]);
+        assert_eq!(proposed(&state, 1200), Some((5, false)));
+    }
+
+    #[test]
+    fn a_leader_whose_clock_is_behind_goes_by_cluster_time() {
+        let mut state = leases(1);
+        apply(&mut state, 5000, []);
+        assert_eq!(proposed(&state, 200), Some((1, false)));
+    }
+
+    #[test]
+    fn limits_that_the_configuration_changed_come_first() {
+        let state = leases(1);
+        let limits = Limits {
+            events_max: 7,
+            ..Limits::default()
+        };
+        let wanted = wanted(&state, Timestamp(2000), limits);
+        assert!(matches!(wanted, Some((Command::Configure(_), true))));
     }
 }

@@ -1,9 +1,16 @@
 //! The use cases: propose, read, watch, administer. The only thing the edges call.
 
+mod definitions;
 mod housekeeping;
+mod invalid;
+mod lists;
+#[cfg(test)]
+mod lone;
 pub mod peers;
+mod pictures;
 pub mod router;
 mod sequencer;
+mod view;
 mod watch;
 
 use std::sync::Arc;
@@ -13,16 +20,21 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use lockstep_machine::{
     Command, EventCursor, EventFilter, GlobalRevision, IdempotencyKey, Instance, InstanceId, Reply,
-    State, StateName, Transition,
+    StateName, Transition,
 };
 
 pub use crate::consensus::Role;
 use crate::consensus::network::ClusterTag;
 use crate::consensus::{Runtime, SharedState, Standing};
 use crate::store::Storage;
+pub use definitions::{DefineError, Document, Language};
 pub use housekeeping::keep_house;
+pub use invalid::Invalid;
+pub use lists::{Listed, PageAsked, PageQuery};
+pub use pictures::{Depicted, Picture, PictureError, PictureFormat};
 pub use router::{ForwardObserver, Peers, Router};
-pub use watch::{Watch, WatchEnded, Watched};
+pub use view::View;
+pub use watch::{Watch, WatchAsked, WatchEnded, Watched, from_revision};
 
 /// How fresh a read must be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -62,6 +74,17 @@ pub enum ServiceError {
         /// How long was waited.
         waited: Duration,
     },
+    /// The cluster itself has not got to the revision that the caller asked for: no write of it was
+    /// answered with that revision.
+    #[error(
+        "the cluster is at revision {reached}, and has not got to {asked}: no write was answered with that yet"
+    )]
+    RevisionAhead {
+        /// What the caller asked for.
+        asked: GlobalRevision,
+        /// Where the cluster was.
+        reached: GlobalRevision,
+    },
     /// The node is stopping or has not caught up with its own past yet. Nothing was executed.
     #[error("this node is not ready: {reason}")]
     NotReady {
@@ -78,6 +101,7 @@ impl ServiceError {
             ServiceError::OutcomeUnknown { .. } => "outcome_unknown",
             ServiceError::Overloaded => "overloaded",
             ServiceError::Behind { .. } => "behind",
+            ServiceError::RevisionAhead { .. } => "revision_ahead",
             ServiceError::NotReady { .. } => "not_ready",
         }
     }
@@ -85,7 +109,7 @@ impl ServiceError {
     /// When to try again, where that makes sense.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            ServiceError::OutcomeUnknown { .. } => None,
+            ServiceError::OutcomeUnknown { .. } | ServiceError::RevisionAhead { .. } => None,
             ServiceError::Overloaded => Some(Duration::from_millis(100)),
             ServiceError::Behind { .. } => Some(Duration::from_millis(100)),
             ServiceError::Unavailable { .. } | ServiceError::NotReady { .. } => {
@@ -123,15 +147,6 @@ pub struct Freshness {
     /// At this revision of the cluster or later: what a write's answer named, to read one's own
     /// writes on any node.
     pub min_revision: Option<GlobalRevision>,
-}
-
-/// The state at one moment. Cheap: it shares its structure with the state that goes on.
-#[derive(Debug, Clone)]
-pub struct View {
-    /// The state.
-    pub state: State,
-    /// The last log index applied to it.
-    pub applied_index: u64,
 }
 
 /// A member of the cluster, as the log has it.
@@ -308,14 +323,13 @@ impl Service {
         freshness: Freshness,
         deadline: Duration,
     ) -> Result<View, ServiceError> {
-        let began = Instant::now();
         match freshness.consistency {
             Consistency::Linearizable => self.core.confirm(deadline).await?,
             Consistency::Stale if self.recovering() => return Err(Self::not_recovered()),
             Consistency::Stale => {}
         }
         if let Some(asked) = freshness.min_revision {
-            self.reached(asked, began, deadline).await?;
+            self.reached(asked, freshness.consistency, deadline).await?;
         }
         let applied = self.core.shared().read();
         Ok(View {
@@ -324,31 +338,33 @@ impl Service {
         })
     }
 
-    /// Waits until this node has applied a revision.
+    /// Makes sure that this node has applied a revision. Where it has not, the leader's word on what
+    /// is committed tells a node that lags from a revision that nobody was ever given.
     async fn reached(
         &self,
         asked: GlobalRevision,
-        began: Instant,
+        consistency: Consistency,
         deadline: Duration,
     ) -> Result<(), ServiceError> {
-        let mut changes = self.core.shared().changes();
-        loop {
-            changes.borrow_and_update();
-            let reached = self.core.shared().read().state.revision();
-            if reached >= asked {
-                return Ok(());
-            }
-            let left = deadline.saturating_sub(began.elapsed());
-            if !matches!(
-                tokio::time::timeout(left, changes.changed()).await,
-                Ok(Ok(()))
-            ) {
-                return Err(ServiceError::Behind {
-                    asked,
-                    reached,
-                    waited: began.elapsed(),
-                });
-            }
+        let revision = || self.core.shared().read().state.revision();
+        if revision() >= asked {
+            return Ok(());
+        }
+        let began = Instant::now();
+        // A linearizable read has the leader's word already.
+        if consistency == Consistency::Stale && self.core.confirm(deadline).await.is_err() {
+            let (reached, waited) = (revision(), began.elapsed());
+            return Err(ServiceError::Behind {
+                asked,
+                reached,
+                waited,
+            });
+        }
+        let reached = revision();
+        if reached >= asked {
+            Ok(())
+        } else {
+            Err(ServiceError::RevisionAhead { asked, reached })
         }
     }
 
@@ -455,5 +471,28 @@ impl Service {
             });
         }
         self.core.confirm(deadline).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_revision_that_the_cluster_has_not_got_to_is_refused_at_once() {
+        let service = Service::lone(lockstep_machine::Limits::default());
+        for consistency in [Consistency::Linearizable, Consistency::Stale] {
+            let at = |revision| Freshness {
+                consistency,
+                min_revision: Some(GlobalRevision(revision)),
+            };
+            // An hour: nothing may be waited for.
+            let patience = Duration::from_secs(3600);
+            assert!(service.view(at(0), patience).await.is_ok());
+            let refused = service.view(at(1), patience).await.err();
+            let (asked, reached) = (GlobalRevision(1), GlobalRevision(0));
+            let expected = ServiceError::RevisionAhead { asked, reached };
+            assert_eq!(refused, Some(expected));
+        }
     }
 }

@@ -120,6 +120,14 @@ impl<RT: Runtime, S: Storage> Router<RT, S> {
         &self.consensus
     }
 
+    /// How many commands entered here and are not answered yet, and how many may be.
+    pub fn outstanding(&self) -> (usize, usize) {
+        (
+            self.sequencer.outstanding(),
+            self.sequencer.outstanding_max(),
+        )
+    }
+
     /// Executes a command once, on whichever node leads.
     pub async fn submit(
         &self,

@@ -65,6 +65,16 @@ impl Sequencer {
         })
     }
 
+    /// How many numbers are held.
+    pub fn outstanding(&self) -> usize {
+        self.lock().outstanding.len()
+    }
+
+    /// How many may be held.
+    pub fn outstanding_max(&self) -> usize {
+        self.outstanding_max
+    }
+
     /// Starts another session, where the cluster has forgotten this one.
     pub fn renew(&self, forgotten: SessionId, id: SessionId) {
         let mut session = self.lock();

@@ -7,13 +7,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_machine::{Event, EventCursor, EventFilter, GlobalRevision};
+use lockstep_machine::{
+    Event, EventCursor, EventFilter, GlobalRevision, InstanceId, MachineName, StateName,
+};
 use tokio::sync::watch;
 
+use super::{Invalid, invalid};
 use crate::consensus::SharedState;
 
-/// How many events are taken from the ring at once, wanted or not.
-const CHUNK_EVENTS_MAX: usize = 512;
+/// How many events are taken from the ring at once, wanted or not: what a watcher that never reads
+/// holds on to.
+const CHUNK_EVENTS_MAX: usize = 128;
 
 /// What a watch has to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,6 +68,65 @@ impl WatchEnded {
         match self {
             WatchEnded::Compacted { oldest, .. } | WatchEnded::Lagged { oldest, .. } => *oldest,
         }
+    }
+}
+
+/// Which events a watcher asks for; what is not said is not asked.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct WatchAsked {
+    /// Of this machine.
+    pub machine: Option<MachineName>,
+    /// Of this instance: `machine/name`, or its name if the machine is given.
+    pub instance: Option<String>,
+    /// Of instances whose name starts like this.
+    pub prefix: Option<String>,
+    /// Into this state.
+    pub state: Option<StateName>,
+}
+
+impl WatchAsked {
+    /// Checks what is asked.
+    ///
+    /// # Errors
+    ///
+    /// No name begins with the prefix, or the instance is not named well, or of another machine.
+    pub fn filter(self) -> Result<EventFilter, Invalid> {
+        let Self {
+            mut machine,
+            instance,
+            prefix,
+            state,
+        } = self;
+        let prefix = invalid::prefix(prefix)?;
+        let mut name = None;
+        if let Some(instance) = instance {
+            let id = match &machine {
+                Some(machine) if !instance.contains('/') => {
+                    InstanceId::new(machine.as_str(), instance)
+                }
+                _ => instance.parse(),
+            }
+            .map_err(Invalid::name("instance"))?;
+            if machine.as_ref().is_some_and(|it| *it != id.machine) {
+                return Err(Invalid::value("instance", "is of another machine"));
+            }
+            name = Some(id.instance_name().clone());
+            machine = Some(id.machine);
+        }
+        Ok(EventFilter {
+            machine,
+            name,
+            prefix,
+            state,
+        })
+    }
+}
+
+/// The place from which a watch sees a revision of the cluster, itself included, and all later ones.
+pub fn from_revision(revision: GlobalRevision) -> EventCursor {
+    match revision.0.checked_sub(1) {
+        None => EventCursor::default(),
+        Some(before) => EventCursor::after(GlobalRevision(before)),
     }
 }
 
@@ -172,6 +235,52 @@ mod tests {
     use super::*;
 
     const IDLE: Duration = Duration::from_millis(20);
+
+    fn filter(machine: Option<&str>, instance: &str) -> Result<EventFilter, Invalid> {
+        let asked = WatchAsked {
+            machine: machine.map(|name| MachineName::new(name).unwrap()),
+            instance: Some(instance.to_owned()),
+            ..WatchAsked::default()
+        };
+        asked.filter()
+    }
+
+    #[test]
+    fn an_instance_is_named_with_or_within_its_machine() {
+        let whole = filter(None, "order/42");
+        assert_eq!(whole, filter(Some("order"), "42"));
+        assert_eq!(whole, filter(Some("order"), "order/42"));
+        assert_eq!(whole.unwrap().machine.unwrap().as_str(), "order");
+        assert!(matches!(
+            filter(None, "42"),
+            Err(Invalid::Name {
+                field: "instance",
+                ..
+            })
+        ));
+        assert!(matches!(
+            filter(Some("a"), "order/42"),
+            Err(Invalid::Value {
+                field: "instance",
+                ..
+            })
+        ));
+        let long = WatchAsked {
+            prefix: Some("x".repeat(65)),
+            ..WatchAsked::default()
+        };
+        assert!(long.filter().is_err());
+    }
+
+    #[test]
+    fn a_watch_from_a_revision_sees_all_of_it() {
+        let place = |revision, position| EventCursor {
+            revision: GlobalRevision(revision),
+            position,
+        };
+        assert_eq!(from_revision(GlobalRevision(0)), place(0, 0));
+        assert_eq!(from_revision(GlobalRevision(7)), place(6, u32::MAX));
+    }
 
     /// Creates `triad/{prefix}{n}` for each number, one batch each.
     fn create(shared: &SharedState, prefix: &str, numbers: std::ops::Range<u64>) {

@@ -211,7 +211,7 @@ impl Storage for DiskStore {
         state: State,
     ) -> BoxFuture<io::Result<SnapshotFile>> {
         let inner = self.inner.clone();
-        Box::pin(on_disk_thread(move || {
+        Box::pin(snapshot::in_background(move || {
             let snapshot = inner.snapshots.write(index, &meta, state.records())?;
             inner.make_current(&snapshot)?;
             Ok(snapshot)

@@ -182,7 +182,7 @@ metrics! {
     timers_fired_total: IntCounter;
     /// How often this node saw another leader take over.
     leader_changes_total: IntCounter;
-    /// Log entries that this node proposed and that were committed.
+    /// Requests that were committed and applied here.
     proposals_committed_total: IntCounter;
     /// Requests answered with the stored outcome of an earlier one with the same key.
     replays_total: IntCounter;
@@ -204,7 +204,7 @@ metrics! {
 
     /// 1 for the state an instance is in, 0 for those it was in before.
     current_state: IntGaugeVec["machine", "instance", "state"];
-    /// How much of a limit is used, by what it limits.
+    /// How much of a limit is used, by what it limits: of a limit on one definition, by the largest stored; of one on a request or an instance's history, by the largest since the node started.
     quota_used: IntGaugeVec["quota"];
     /// The limit itself, by what it limits.
     quota_limit: IntGaugeVec["quota"];
@@ -219,7 +219,7 @@ metrics! {
     flush_batch_operations: Histogram in COUNT;
     /// Time it took to build a snapshot.
     snapshot_build_seconds: Histogram in LONG_SECONDS;
-    /// How late the latest of the timeouts that fired together was, in cluster time.
+    /// How late each timeout that was applied here fired, in cluster time.
     timer_lateness_seconds: Histogram in LATE_SECONDS;
     /// Requests carried by one log entry.
     batch_requests: Histogram in COUNT;
@@ -251,6 +251,15 @@ impl Metrics {
             .with_label_values(&[build::version(), build::build_date()])
             .set(1);
         Ok(Arc::new(metrics))
+    }
+
+    /// Shows how much of a limit is used. `name` is one of a fixed set.
+    pub fn quota(&self, name: &'static str, used: u64, limit: u64) {
+        let signed = |value| i64::try_from(value).unwrap_or(i64::MAX);
+        self.quota_used.with_label_values(&[name]).set(signed(used));
+        self.quota_limit
+            .with_label_values(&[name])
+            .set(signed(limit));
     }
 
     /// Everything in Prometheus's text format.

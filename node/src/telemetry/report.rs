@@ -241,6 +241,11 @@ impl Report {
         get_or_make(&self.timers, "timers", name, || Timer::new(now))
     }
 
+    /// How many counters there are, and how many timers; of each at most [`NAMES_MAX`].
+    pub fn names(&self) -> (usize, usize) {
+        (lock(&self.counters).len(), lock(&self.timers).len())
+    }
+
     /// Everything there is.
     pub fn summary(&self, now: Instant) -> Summary {
         let counters = lock(&self.counters).clone();

@@ -1,10 +1,14 @@
 //! The command line `lockstep` against real clusters: what it prints where, and its exit codes.
 
+mod bulk;
 mod consul;
+mod man;
 mod moves;
+mod order;
 mod outages;
 mod shown;
 mod usage;
+mod watching;
 
 use std::process::Command;
 use std::time::Duration;

@@ -8,15 +8,22 @@ use lockstep_tests::program;
 use crate::{RUN_DEADLINE, SLACK, lockstep};
 
 /// Every command, so that a new one is not forgotten here.
-const COMMANDS: [&str; 8] = [
+pub(crate) const COMMANDS: [&str; 15] = [
     "next",
     "get",
+    "send",
+    "machine",
+    "instance",
+    "watch",
+    "txn",
+    "cluster",
     "status",
     "members",
     "leader",
     "discover",
     "version",
     "completions",
+    "man",
 ];
 
 #[tokio::test]
@@ -38,6 +45,11 @@ async fn what_makes_no_sense_is_a_usage_error_that_names_it() -> Result<()> {
         ),
         (&["discover"], "--consul"),
         (&["completions", "tcsh"], "tcsh"),
+        (&["send", "order/42"], "--event"),
+        (&["machine", "appyl", "x"], "apply"),
+        (&["instance", "create", "order/42/7"], "order/42/7"),
+        (&["watch", "order", "--from-revision", "-1"], "-1"),
+        (&["txn"], "FILE"),
     ] {
         let ended = lockstep(arguments).await?;
         // Decided here: no cluster was waited for.
@@ -70,6 +82,7 @@ async fn every_command_explains_itself() -> Result<()> {
             help.contains("--endpoint") && help.contains("--output"),
             "{help}"
         );
+        assert!(help.contains("Examples:\n"), "{command} has no example");
     }
     Ok(())
 }
@@ -109,7 +122,8 @@ async fn completions_are_scripts_that_shells_accept_and_that_complete() -> Resul
     Ok(())
 }
 
-fn on_path(program: &str) -> bool {
+/// Whether this machine has the program.
+pub(crate) fn on_path(program: &str) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&path).any(|folder| folder.join(program).is_file())
 }

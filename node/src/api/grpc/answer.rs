@@ -1,17 +1,22 @@
-//! What kept the cluster from answering, as a gRPC status; and the caller's deadline.
+//! What is not an answer of the state machine to a write, as a gRPC status; and the caller's
+//! deadline.
 
 use std::time::Duration;
 
-use lockstep_proto::Malformed;
+use lockstep_machine::Rejection;
+use lockstep_proto::{Malformed, UnexpectedOutcome};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
-use crate::service::ServiceError;
+use crate::api::watchers::WatchRefused;
+use crate::service::{Invalid, PictureError, ServiceError, WatchEnded};
 
 /// The metadata key of the stable code.
 const CODE_KEY: &str = "lockstep-code";
 /// The metadata key of the hint when to try again.
 const RETRY_AFTER_KEY: &str = "retry-after-ms";
+/// The metadata key of the oldest revision that can still be watched.
+const OLDEST_REVISION_KEY: &str = "oldest-revision";
 
 /// The answer is sent this much before a client's own deadline, so that it learns whether its
 /// request may have been executed: tonic cuts the call off at the deadline without saying so.
@@ -32,11 +37,16 @@ pub(super) fn unanswered(error: &ServiceError) -> Status {
         ServiceError::Unavailable { .. }
         | ServiceError::NotReady { .. }
         | ServiceError::Behind { .. } => Code::Unavailable,
+        ServiceError::RevisionAhead { .. } => Code::OutOfRange,
         ServiceError::OutcomeUnknown { .. } => Code::DeadlineExceeded,
         ServiceError::Overloaded => Code::ResourceExhausted,
     };
-    let mut status = coded(code, error.code(), error);
-    if let Some(after) = error.retry_after() {
+    hinted(coded(code, error.code(), error), error.retry_after())
+}
+
+/// Says when to try again, where that makes sense.
+fn hinted(mut status: Status, retry_after: Option<Duration>) -> Status {
+    if let Some(after) = retry_after {
         let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
         status
             .metadata_mut()
@@ -45,9 +55,60 @@ pub(super) fn unanswered(error: &ServiceError) -> Status {
     status
 }
 
-/// A request that breaks the rules.
-pub(super) fn malformed(error: &Malformed) -> Status {
+/// A request that breaks the rules of its message.
+pub(super) fn malformed(error: Malformed) -> Status {
     coded(Code::InvalidArgument, "invalid_argument", error)
+}
+
+/// A request that breaks a rule which every interface keeps.
+pub(super) fn invalid(error: Invalid) -> Status {
+    match error {
+        Invalid::Cursor => coded(Code::InvalidArgument, "invalid_cursor", error),
+        Invalid::Value { .. } | Invalid::Name { .. } => {
+            coded(Code::InvalidArgument, "invalid_argument", error)
+        }
+    }
+}
+
+/// What a read asked for is not there.
+pub(super) fn absent(rejection: &Rejection) -> Status {
+    coded(Code::NotFound, rejection.code(), rejection)
+}
+
+/// There is no picture.
+pub(super) fn undrawn(error: &PictureError) -> Status {
+    let code = match error {
+        PictureError::Absent(rejection) => return absent(rejection),
+        PictureError::TooLarge(_) => Code::FailedPrecondition,
+        PictureError::Unfinished(_) => Code::Internal,
+    };
+    coded(code, error.code(), error)
+}
+
+/// A write came to something that this build cannot tell. It may have been executed.
+pub(super) fn unknown_outcome(error: UnexpectedOutcome) -> Status {
+    coded(Code::Unknown, "unknown_outcome", error)
+}
+
+/// A watch did not begin.
+pub(super) fn unwatched(refused: &WatchRefused) -> Status {
+    match refused {
+        WatchRefused::Ended(ended) => out_of_range(*ended),
+        WatchRefused::Unanswered(error) => unanswered(error),
+        WatchRefused::TooMany { .. } => hinted(
+            coded(Code::ResourceExhausted, refused.code(), refused),
+            refused.retry_after(),
+        ),
+    }
+}
+
+/// A watch cannot go on from where it is.
+pub(super) fn out_of_range(ended: WatchEnded) -> Status {
+    let mut status = coded(Code::OutOfRange, ended.code(), ended);
+    status
+        .metadata_mut()
+        .insert(OLDEST_REVISION_KEY, MetadataValue::from(ended.oldest().0));
+    status
 }
 
 /// The time for a call from the header `grpc-timeout`, which is at most 8 digits and a unit.
@@ -103,6 +164,7 @@ pub(super) fn code_label(code: Code) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lockstep_machine::{GlobalRevision, MachineName};
 
     #[test]
     fn every_service_error_has_its_status_code_and_hint() {
@@ -141,6 +203,42 @@ mod tests {
                     .map(|v| v.to_str().unwrap()),
                 hint
             );
+        }
+    }
+
+    fn text(status: &Status, key: &str) -> Option<String> {
+        let value = status.metadata().get(key)?;
+        Some(value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_watch_that_cannot_go_on_says_from_where_it_could() {
+        let (asked, reached, oldest) = (GlobalRevision(3), GlobalRevision(3), GlobalRevision(90));
+        for (ended, stable) in [
+            (WatchEnded::Compacted { asked, oldest }, "compacted"),
+            (WatchEnded::Lagged { reached, oldest }, "lagged"),
+        ] {
+            for status in [out_of_range(ended), unwatched(&WatchRefused::Ended(ended))] {
+                assert_eq!(status.code(), Code::OutOfRange);
+                assert_eq!(text(&status, CODE_KEY).as_deref(), Some(stable));
+                assert_eq!(text(&status, OLDEST_REVISION_KEY).as_deref(), Some("90"));
+            }
+        }
+        let full = unwatched(&WatchRefused::TooMany { max: 7 });
+        assert_eq!(full.code(), Code::ResourceExhausted);
+        assert_eq!(text(&full, RETRY_AFTER_KEY).as_deref(), Some("1000"));
+    }
+
+    #[test]
+    fn what_a_read_does_not_find_is_not_found_under_the_rejections_code() {
+        let machine = MachineName::new("order").unwrap();
+        let unknown = Rejection::UnknownMachine { machine };
+        for status in [
+            absent(&unknown),
+            undrawn(&PictureError::Absent(Box::new(unknown.clone()))),
+        ] {
+            assert_eq!(status.code(), Code::NotFound);
+            assert_eq!(text(&status, CODE_KEY).as_deref(), Some("unknown_machine"));
         }
     }
 

@@ -2,7 +2,11 @@
 
 mod answer;
 mod cluster;
+mod input;
 mod machines;
+mod reads;
+mod watch;
+mod writes;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -16,6 +20,7 @@ use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
 use tonic_health::server::{HealthReporter, health_reporter};
 
+use crate::api::Watchers;
 use crate::config;
 use crate::service::Service;
 use crate::telemetry::{Metrics, Report};
@@ -38,6 +43,8 @@ pub struct GrpcState {
     pub request_timeout: Duration,
     /// When the node started.
     pub started: Instant,
+    /// The watches that are open on the node.
+    pub watchers: Watchers,
 }
 
 /// The public services, to be served beside the peers' on one server.

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Edge;
+use super::described::{Malformed, Unanswered};
 use super::input::Parameters;
 use super::problem::{Problem, ProblemBody};
 use crate::service::{MemberStatus, Status};
@@ -61,9 +62,9 @@ struct StateHashBody {
 }
 
 /// `GET /v1/cluster?state_hash=true|false`.
-#[utoipa::path(get, path = "/v1/cluster", tag = "cluster", params(("state_hash" = Option<bool>, Query, description = "Add the hash over the whole state")), responses(
+#[utoipa::path(get, path = "/v1/cluster", operation_id = "cluster_status", tag = "cluster", params(("state_hash" = Option<bool>, Query, description = "Add the hash over the whole state")), responses(
     (status = 200, body = StatusBody, description = "The cluster as this node sees it"),
-    (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+    Malformed, Unanswered,
 ))]
 pub(super) async fn status(
     State(edge): State<Arc<Edge>>,
@@ -105,9 +106,9 @@ async fn hash(edge: &Edge) -> Result<StateHashBody, Problem> {
 }
 
 /// `GET /readyz`.
-#[utoipa::path(get, path = "/readyz", tag = "node", responses(
+#[utoipa::path(get, path = "/readyz", operation_id = "ready", tag = "node", responses(
     (status = 200, body = Object, description = "It can serve linearizable reads now"),
-    (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+    (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "Not now: `not_ready` or `unavailable`", headers(("Retry-After" = u64, description = "Seconds"))),
 ))]
 pub(super) async fn ready(State(edge): State<Arc<Edge>>) -> Result<Json<Value>, Problem> {
     edge.service.ready(READY_DEADLINE).await?;

@@ -13,7 +13,7 @@ use http_body_util::{BodyExt, LengthLimitError, Limited};
 use lockstep_machine::{
     GlobalRevision, IdempotencyKey, InstanceId, InvalidName, MachineName, Version,
 };
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, Visitor};
 use serde_json::error::Category;
 
 use super::problem::Problem;
@@ -247,9 +247,12 @@ pub(super) fn is_json(headers: &HeaderMap) -> bool {
 
 /// Decodes JSON; serde's own text carries line and column.
 fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
-    serde_json::from_slice(bytes).map_err(|error| {
+    read_object(bytes).map_err(|error| {
+        let is_json = serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
         let code = match error.classify() {
+            // What is wrong for the reader of an object may be good JSON all the same.
             Category::Data => "invalid_body",
+            _ if is_json => "invalid_body",
             Category::Io | Category::Syntax | Category::Eof => "malformed_json",
         };
         let mut detail: String = error.to_string().chars().take(400).collect();
@@ -260,6 +263,59 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         Problem::bad_request(code, detail)
             .with("line", error.line())
             .with("column", error.column())
+    })
+}
+
+fn read_object<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let read = object(&mut reader)?;
+    reader.end()?;
+    Ok(read)
+}
+
+/// Reads a structure from an object alone. serde takes an array for one, too: its fields in order,
+/// which nobody writes on purpose and which no field's name would guard.
+pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<T, D::Error> {
+    T::deserialize(ObjectAlone(d))
+}
+
+struct ObjectAlone<D>(D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for ObjectAlone<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(visitor)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
+        unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier
+        ignored_any
+    }
+}
+
+/// A whole number that may be left out. JSON has one kind of number: `7.0` is as whole as `7`.
+pub(super) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
+    d: D,
+) -> Result<Option<T>, D::Error> {
+    let Some(number) = Option::<serde_json::Number>::deserialize(d)? else {
+        return Ok(None);
+    };
+    let float = || number.as_f64().filter(|it| it.fract() == 0.0 && *it >= 0.0);
+    // Every whole number below 2^64 that a float holds, it holds exactly.
+    let exact = || {
+        float()
+            .filter(|it| *it < u64::MAX as f64)
+            .map(|it| it as u64)
+    };
+    let whole = number.as_u64().or_else(exact);
+    let whole = whole.and_then(|it| T::try_from(it).ok());
+    whole.map(Some).ok_or_else(|| {
+        let bits = 8 * size_of::<T>();
+        serde::de::Error::custom(format!(
+            "invalid number `{number}`, expected a whole one of at most {bits} bits"
+        ))
     })
 }
 
@@ -357,7 +413,14 @@ mod tests {
         );
     }
 
-    async fn read(content_type: &'static str, body: &str) -> Result<Vec<u8>, Problem> {
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Pair {
+        a: u8,
+        b: u8,
+    }
+
+    async fn read(content_type: &'static str, body: &str) -> Result<Pair, Problem> {
         let headers =
             HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
         json(
@@ -372,33 +435,57 @@ mod tests {
     #[tokio::test]
     async fn a_body_is_json_whole_and_not_too_large() {
         assert_eq!(
-            read("application/json; charset=utf-8", "[1,2]")
+            read("application/json; charset=utf-8", "{\"a\":1,\"b\":2}")
                 .await
                 .unwrap(),
-            [1, 2]
+            Pair { a: 1, b: 2 }
         );
-        assert_eq!(read("text/plain", "[1]").await.unwrap_err().status, 415);
-        let problem = read("application/json", "[1,\n 2").await.unwrap_err();
+        assert_eq!(read("text/plain", "{}").await.unwrap_err().status, 415);
+        let problem = read("application/json", "{\"a\":\n 2").await.unwrap_err();
         assert_eq!(
             (problem.code, problem.status.as_u16()),
             ("malformed_json", 400)
         );
         assert!(problem.detail.contains("line 2"), "{}", problem.detail);
+        for (body, code) in [
+            ("{\"a\":\"x\"}", "invalid_body"),
+            ("{\"a\":1,\"a\":2}", "invalid_body"),
+            ("[1,2]", "invalid_body"),
+            ("7", "invalid_body"),
+            ("", "malformed_json"),
+            ("{\"a\":1,\"b\":2}}", "malformed_json"),
+            ("[[[[[[[[", "malformed_json"),
+        ] {
+            let problem = read("application/json", body).await.unwrap_err();
+            assert_eq!(problem.code, code, "{body}");
+        }
         assert_eq!(
-            read("application/json", "[\"x\"]").await.unwrap_err().code,
-            "invalid_body"
-        );
-        assert_eq!(
-            read("application/json", "").await.unwrap_err().code,
-            "malformed_json"
-        );
-        assert_eq!(
-            read("application/json", "[1,2,3,4,5,6,7,8,9]")
+            read("application/json", "{\"a\":1, \"b\":2}  ")
                 .await
                 .unwrap_err()
                 .status,
             413
         );
+    }
+
+    #[test]
+    fn a_number_is_whole_however_it_is_written() {
+        #[derive(serde::Deserialize)]
+        struct Body {
+            #[serde(default, deserialize_with = "whole")]
+            n: Option<u32>,
+        }
+        let read = |text: &str| serde_json::from_str::<Body>(text).map(|it| it.n);
+        assert_eq!(read("{}").unwrap(), None);
+        assert_eq!(read(r#"{"n":null}"#).unwrap(), None);
+        for text in ["7", "7.0", "0.7e1", "70e-1"] {
+            let read = read(&format!("{{\"n\":{text}}}"));
+            assert_eq!(read.unwrap(), Some(7), "{text}");
+        }
+        for text in ["7.5", "-1", "-0.5", "4294967296", "1e20", "\"7\"", "true"] {
+            let read = read(&format!("{{\"n\":{text}}}"));
+            assert!(read.is_err(), "{text}: {read:?}");
+        }
     }
 
     #[tokio::test]
@@ -407,7 +494,7 @@ mod tests {
             HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         let never = futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>();
         let body = Body::from_stream(never);
-        let problem = json::<u8>(&headers, body, 16, Duration::from_millis(10))
+        let problem = json::<Pair>(&headers, body, 16, Duration::from_millis(10))
             .await
             .unwrap_err();
         assert_eq!(problem.status, 408);

@@ -8,8 +8,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use lockstep_machine::{
-    Command, Delete, Instance, InstanceId, Metadata, Migrate, Outcome, Rejection, Revision,
-    StateName, Version,
+    Command, Delete, Instance, InstanceId, Metadata, Migrate, Outcome, Revision, StateName, Version,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -18,8 +17,12 @@ use super::Edge;
 use super::body::{
     DeletedBody, EventBody, InstanceBody, MigratedBody, Pairs, Written, outcome, unknown_outcome,
 };
-use super::input::{self, IdPath, Parameters, idempotency_key};
-use super::problem::{Problem, ProblemBody};
+use super::described::{
+    self, Ahead, HowFresh, Malformed, Missing, Name, OnlyOnce, Refused, RevisionNumber,
+    StateMapping, Unanswered, Unread, VersionNumber,
+};
+use super::input::{self, IdPath, Parameters, idempotency_key, whole};
+use super::problem::Problem;
 use crate::service::View;
 
 /// An instance, and how fresh it is.
@@ -60,14 +63,18 @@ pub(super) struct DeleteBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct MigrateBody {
     /// The version to pin it to; the newest without it.
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(value_type = Option<VersionNumber>)]
     version: Option<u32>,
     /// Where a state of the old version goes; one that is not there keeps its name.
-    #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
+    #[schema(value_type = Option<StateMapping>)]
     states: Option<Pairs>,
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Name>)]
     expect_state: Option<StateName>,
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(value_type = Option<RevisionNumber>)]
     expect_revision: Option<u64>,
-    #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
+    #[schema(value_type = Option<described::Pairs>)]
     metadata: Option<Pairs>,
 }
 
@@ -84,16 +91,15 @@ pub(super) struct MigrationBody {
 
 /// An instance.
 #[utoipa::path(
-    get, path = "/v1/machines/{machine}/instances/{instance}", tag = "instances",
+    get, path = "/v1/machines/{machine}/instances/{instance}", operation_id = "show_instance", tag = "instances",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("instance" = String, Path, description = "The instance's name within the machine"),
-        ("consistency" = Option<String>, Query, description = "linearizable (the default) or stale"),
-        ("min_revision" = Option<u64>, Query, description = "Wait for this revision of the cluster"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        ("instance" = Name, Path, example = "default", description = "The instance's name within the machine"),
+        HowFresh,
     ),
     responses(
         (status = 200, body = ShownBody, description = "The instance"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Missing, Ahead, Unanswered,
     ),
 )]
 pub(super) async fn show(
@@ -118,9 +124,8 @@ fn shown(id: &InstanceId, view: &View) -> Result<ShownBody, Problem> {
 }
 
 fn find<'a>(id: &InstanceId, view: &'a View) -> Result<&'a Instance, Problem> {
-    view.state.instance(id).ok_or_else(|| {
-        let instance = id.clone();
-        Problem::from(Rejection::UnknownInstance { instance })
+    view.instance(id).map_err(|unknown| {
+        Problem::from(unknown)
             .with("applied_index", view.applied_index)
             .with("revision", view.state.revision().0)
     })
@@ -128,16 +133,15 @@ fn find<'a>(id: &InstanceId, view: &'a View) -> Result<&'a Instance, Problem> {
 
 /// What happened to an instance, oldest first.
 #[utoipa::path(
-    get, path = "/v1/machines/{machine}/instances/{instance}/history", tag = "instances",
+    get, path = "/v1/machines/{machine}/instances/{instance}/history", operation_id = "instance_history", tag = "instances",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("instance" = String, Path, description = "The instance's name within the machine"),
-        ("consistency" = Option<String>, Query, description = "linearizable (the default) or stale"),
-        ("min_revision" = Option<u64>, Query, description = "Wait for this revision of the cluster"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        ("instance" = Name, Path, example = "default", description = "The instance's name within the machine"),
+        HowFresh,
     ),
     responses(
         (status = 200, body = HistoryBody, description = "Its history"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Missing, Ahead, Unanswered,
     ),
 )]
 pub(super) async fn history(
@@ -165,17 +169,17 @@ pub(super) async fn history(
 
 /// Deletes an instance, with its history.
 #[utoipa::path(
-    delete, path = "/v1/machines/{machine}/instances/{instance}", tag = "instances",
+    delete, path = "/v1/machines/{machine}/instances/{instance}", operation_id = "delete_instance", tag = "instances",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("instance" = String, Path, description = "The instance's name within the machine"),
-        ("expect_state" = Option<String>, Query, description = "Refuse unless it is in this state"),
-        ("expect_revision" = Option<u64>, Query, description = "Refuse unless it is at this revision"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        ("instance" = Name, Path, example = "default", description = "The instance's name within the machine"),
+        ("expect_state" = Option<Name>, Query, description = "Refuse unless it is in this state"),
+        ("expect_revision" = Option<RevisionNumber>, Query, description = "Refuse unless it is at this revision"),
+        OnlyOnce,
     ),
     responses(
         (status = 200, body = DeleteBody, description = "Deleted"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Missing, Refused, Unanswered,
     ),
 )]
 pub(super) async fn delete(
@@ -208,17 +212,17 @@ pub(super) async fn delete(
 
 /// Pins an instance to another version of its machine.
 #[utoipa::path(
-    post, path = "/v1/machines/{machine}/instances/{instance}/migrate", tag = "instances",
+    post, path = "/v1/machines/{machine}/instances/{instance}/migrate", operation_id = "migrate_instance", tag = "instances",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("instance" = String, Path, description = "The instance's name within the machine"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        ("instance" = Name, Path, example = "default", description = "The instance's name within the machine"),
         ("dry_run" = Option<bool>, Query, description = "Only say what would happen"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again"),
+        OnlyOnce,
     ),
     request_body = MigrateBody,
     responses(
         (status = 200, body = MigrationBody, description = "Migrated, or what a dry run found"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Unread, Missing, Refused, Unanswered,
     ),
 )]
 pub(super) async fn migrate(
@@ -234,12 +238,12 @@ pub(super) async fn migrate(
     let key = idempotency_key(&headers)?;
     let body: MigrateBody = edge.json(&headers, body).await?;
     let command = Command::Migrate(body.into_migrate(instance)?);
-    let (outcome, written) = if dry_run {
-        let view = edge.view(Default::default(), began).await?;
-        edge.dry_run(&view, &command)?
+    let reply = if dry_run {
+        edge.service.dry_run(&command, edge.left(began)).await?
     } else {
-        outcome(edge.execute(command, key, began).await?)?
+        edge.execute(command, key, began).await?
     };
+    let (outcome, written) = outcome(reply)?;
     let Outcome::Migrated(migrated) = outcome else {
         return Err(unknown_outcome());
     };

@@ -1,44 +1,41 @@
 //! `/v1/machines/{machine}/instances`: creates and lists.
 
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{HeaderName, LOCATION};
 use axum::http::{HeaderMap, StatusCode, Uri};
-use lockstep_machine::{
-    Command, Create, IdempotencyKey, InstanceId, InstanceName, ListQuery, MachineName, Outcome,
-    Rejection, StateName, Version,
-};
+use lockstep_machine::{Command, Create, InstanceId, InstanceName, MachineName, Outcome, Version};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::Edge;
 use super::body::{CreatedBody, InstanceBody, Pairs, Written, outcome, unknown_outcome};
-use super::input::{self, MachinePath, Parameters, idempotency_key};
-use super::problem::{Problem, ProblemBody};
-
-/// Instances on a page, unless the caller asks for fewer or more.
-const LIMIT_DEFAULT: u64 = 100;
-/// Instances on a page at most.
-const LIMIT_MAX: u64 = 1000;
-/// Instances looked at for one page at most.
-const SCAN_MAX: usize = 10_000;
+use super::described::{
+    self, Ahead, Full, HowFresh, Malformed, Missing, Name, OnlyOnce, Prefix, Refused, Unanswered,
+    Unread, VersionNumber,
+};
+use super::input::{self, MachinePath, Parameters, idempotency_key, whole};
+use super::problem::Problem;
+use crate::api::names;
+use crate::service::PageAsked;
 
 /// An instance that is asked for.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateBody {
     /// Its name within the machine; a sortable one is made without it.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Name>)]
     id: Option<InstanceName>,
     /// The version to pin it to; the newest without it.
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(value_type = Option<VersionNumber>)]
     version: Option<u32>,
     /// Kept with the instance, where a list can ask for it.
-    #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
+    #[schema(value_type = Option<described::Pairs>)]
     metadata: Option<Pairs>,
 }
 
@@ -63,17 +60,18 @@ pub(super) struct PageBody {
     revision: u64,
 }
 
-/// Creates an instance in its machine's initial state.
+/// Creates an instance in its machine's initial state. Without an id, one is made; it follows from the
+/// idempotency key if there is one.
 #[utoipa::path(
-    post, path = "/v1/machines/{machine}/instances", tag = "instances",
+    post, path = "/v1/machines/{machine}/instances", operation_id = "create_instance", tag = "instances",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again; without an id, the id follows from the key"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        OnlyOnce,
     ),
     request_body = CreateBody,
     responses(
         (status = 201, body = CreationBody, description = "Created", headers(("Location" = String, description = "Where it is"))),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Unread, Missing, Refused, Full, Unanswered,
     ),
 )]
 pub(super) async fn create(
@@ -88,10 +86,9 @@ pub(super) async fn create(
     Parameters::parse(&uri, &[])?;
     let key = idempotency_key(&headers)?;
     let body: CreateBody = edge.json(&headers, body).await?;
-    let name = match (body.id, &key) {
-        (Some(name), _) => name,
-        (None, Some(key)) => named_after(&machine, key)?,
-        (None, None) => sortable()?,
+    let name = match body.id {
+        Some(name) => name,
+        None => names::made(&machine, key.as_ref())?,
     };
     let location = format!("/v1/machines/{machine}/instances/{name}");
     let command = Command::Create(Create {
@@ -108,37 +105,21 @@ pub(super) async fn create(
     Ok((StatusCode::CREATED, [(LOCATION, location)], body))
 }
 
-/// A new name: 26 characters, in order of time.
-fn sortable() -> Result<InstanceName, Problem> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let ms = now.map_or(0, |since| since.as_millis() as u64);
-    let id = ulid::Ulid::from_parts(ms, rand::random());
-    Ok(InstanceName::new(id.to_string().to_ascii_lowercase())?)
-}
-
-/// The name that a repeat under the same key gets, too: a new one would be another request.
-fn named_after(machine: &MachineName, key: &IdempotencyKey) -> Result<InstanceName, Problem> {
-    let hash = xxh3_128(format!("{machine}/{key}").as_bytes());
-    let id = ulid::Ulid(hash);
-    Ok(InstanceName::new(id.to_string().to_ascii_lowercase())?)
-}
-
 /// Instances of a machine, in order of id, page by page.
 #[utoipa::path(
-    get, path = "/v1/machines/{machine}/instances", tag = "instances",
+    get, path = "/v1/machines/{machine}/instances", operation_id = "list_instances", tag = "instances",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("state" = Option<String>, Query, description = "Only those in this state"),
-        ("prefix" = Option<String>, Query, description = "Only those whose name starts like this"),
-        ("label" = Option<String>, Query, description = "Only those with this metadata entry: key=value"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        ("state" = Option<Name>, Query, description = "Only those in this state"),
+        ("prefix" = Option<Prefix>, Query, description = "Only those whose name starts like this"),
+        ("label" = Option<String>, Query, pattern = "^[^=]*=", description = "Only those with this metadata entry: key=value"),
         ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "Instances on the page at most; 100 without it"),
-        ("cursor" = Option<String>, Query, description = "next_cursor of the page before, with the same filters"),
-        ("consistency" = Option<String>, Query, description = "linearizable (the default) or stale"),
-        ("min_revision" = Option<u64>, Query, description = "Wait for this revision of the cluster"),
+        ("cursor" = Option<String>, Query, pattern = "^[0-9a-f]{18,144}$", description = "next_cursor of the page before, with the same filters"),
+        HowFresh,
     ),
     responses(
         (status = 200, body = PageBody, description = "A page"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Missing, Ahead, Unanswered,
     ),
 )]
 pub(super) async fn list(
@@ -158,151 +139,81 @@ pub(super) async fn list(
         "min_revision",
     ];
     let parameters = Parameters::parse(&uri, &known)?;
-    let query = query(machine.clone(), &parameters)?;
+    let asked = asked(machine, &parameters)?.check()?;
     let view = edge.view(parameters.freshness()?, began).await?;
-    let unknown = || Rejection::UnknownMachine {
-        machine: machine.clone(),
-    };
-    let totals = view.state.totals(&machine).ok_or_else(unknown)?;
-    let total = match &query.state {
-        None => totals.instances,
-        Some(state) => totals.states.get(state).copied().unwrap_or_default(),
-    };
-    let page = view.state.list(&query);
-    let instances = page.instances.iter();
+    let listed = view.list(&asked)?;
+    let instances = listed.instances.iter();
     let body = |(id, instance): &(InstanceId, _)| InstanceBody::of(&view.state, id, instance);
     Ok(Json(PageBody {
         instances: instances.map(body).collect(),
-        next_cursor: page.next.map(|id| cursor(&query, id.name())),
-        total,
+        next_cursor: listed.next_cursor,
+        total: listed.total,
         applied_index: view.applied_index,
         revision: view.state.revision().0,
     }))
 }
 
-fn query(machine: MachineName, parameters: &Parameters) -> Result<ListQuery, Problem> {
-    let invalid = |detail: &str| Problem::bad_request("invalid_parameter", detail);
-    let prefix = parameters.get("prefix").unwrap_or_default();
-    if prefix.len() > lockstep_machine::NAME_LEN_MAX {
-        return Err(invalid("parameter \"prefix\" is longer than any name"));
-    }
+fn asked(machine: MachineName, parameters: &Parameters) -> Result<PageAsked, Problem> {
     let label = match parameters.get("label").map(|label| label.split_once('=')) {
         None => None,
         Some(Some((key, value))) => Some((key.to_owned(), value.to_owned())),
-        Some(None) => return Err(invalid("parameter \"label\" must be key=value")),
+        Some(None) => {
+            let detail = "parameter \"label\" must be key=value";
+            return Err(Problem::bad_request("invalid_parameter", detail));
+        }
     };
-    let limit = parameters.number("limit", 1, LIMIT_MAX)?;
-    let mut query = ListQuery {
-        machine: Some(machine.clone()),
-        state: parameters.name::<StateName>("state")?,
-        prefix: prefix.to_owned(),
+    Ok(PageAsked {
+        machine,
+        state: parameters.name("state")?,
+        prefix: parameters.get("prefix").unwrap_or_default().to_owned(),
         label,
-        after: None,
-        limit: limit.unwrap_or(LIMIT_DEFAULT) as usize,
-        scan_max: SCAN_MAX,
-    };
-    if let Some(text) = parameters.get("cursor") {
-        let name = read_cursor(&query, text).ok_or_else(|| {
-            let detail = "the cursor is not one that was given for this machine and these filters";
-            Problem::bad_request("invalid_cursor", detail)
-        })?;
-        query.after = Some(InstanceId::from_parts(machine, name));
-    }
-    Ok(query)
-}
-
-/// A place in a list, as text: the checksum over place and filters, and the name, in hexadecimal.
-fn cursor(query: &ListQuery, name: &str) -> String {
-    let hex = |byte: &u8| format!("{byte:02x}");
-    let name_hex: String = name.as_bytes().iter().map(hex).collect();
-    format!("{:016x}{name_hex}", checksum(query, name))
-}
-
-fn read_cursor(query: &ListQuery, text: &str) -> Option<InstanceName> {
-    let (_, name_hex) = text.split_at_checked(16)?;
-    if !name_hex.is_ascii() || name_hex.len() % 2 != 0 {
-        return None;
-    }
-    let bytes = (0..name_hex.len()).step_by(2);
-    let bytes: Option<Vec<u8>> = bytes
-        .map(|at| u8::from_str_radix(&name_hex[at..at + 2], 16).ok())
-        .collect();
-    let name = InstanceName::new(String::from_utf8(bytes?).ok()?).ok()?;
-    (cursor(query, name.as_str()) == text).then_some(name)
-}
-
-/// What ties a cursor to the list it was given for.
-fn checksum(query: &ListQuery, name: &str) -> u64 {
-    let filters = (&query.machine, &query.state, &query.prefix, &query.label);
-    xxh3_64(format!("{filters:?} {name:?}").as_bytes())
+        limit: parameters.number("limit", 0, u64::MAX)?,
+        cursor: parameters.get("cursor").map(str::to_owned),
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(query_text: &str) -> Result<ListQuery, &'static str> {
+    fn parsed(query_text: &str) -> Result<PageAsked, &'static str> {
         let uri = format!("/?{query_text}").parse().unwrap();
         let known = ["state", "prefix", "label", "limit", "cursor"];
         Parameters::parse(&uri, &known)
-            .and_then(|parameters| query(MachineName::new("order").unwrap(), &parameters))
+            .and_then(|parameters| asked(MachineName::new("order").unwrap(), &parameters))
             .map_err(|problem| problem.code)
     }
 
     #[test]
-    fn a_list_is_bounded_and_filtered() {
-        let all = parsed("").unwrap();
-        assert_eq!((all.limit, all.scan_max), (100, 10_000));
-        let some = parsed("state=paid&prefix=a&label=by%3Dann%3Db&limit=1000").unwrap();
+    fn a_list_is_filtered_and_bounded() {
+        let some = parsed("state=paid&prefix=a&label=by%3Dann%3Db&limit=7&cursor=c").unwrap();
+        assert_eq!(some.state.unwrap().as_str(), "paid");
         assert_eq!(some.label, Some(("by".to_owned(), "ann=b".to_owned())));
-        assert_eq!(some.limit, 1000);
-        for bad in ["limit=0", "limit=1001", "limit=x", "label=by"] {
-            assert_eq!(parsed(bad), Err("invalid_parameter"), "{bad}");
+        assert_eq!((some.prefix.as_str(), some.limit), ("a", Some(7)));
+        assert_eq!(some.cursor.as_deref(), Some("c"));
+        for bad in ["limit=x", "limit=-1", "label=by"] {
+            assert_eq!(parsed(bad).unwrap_err(), "invalid_parameter", "{bad}");
         }
-        assert_eq!(parsed("state=a%20b"), Err("invalid_name"));
+        assert_eq!(parsed("state=a%20b").unwrap_err(), "invalid_name");
+        for bad in ["prefix=a%20b", "prefix=-a"] {
+            assert_eq!(parsed(bad).unwrap_err(), "invalid_name", "{bad}");
+        }
+        assert_eq!(parsed("prefix=").unwrap().prefix, "");
     }
 
     #[test]
-    fn an_altered_cursor_is_refused() {
-        let good = cursor(&parsed("prefix=a").unwrap(), "a-17");
-        let read = parsed(&format!("prefix=a&cursor={good}")).unwrap();
-        assert_eq!(read.after.unwrap().name(), "a-17");
-        assert_eq!(
-            parsed(&format!("prefix=b&cursor={good}")),
-            Err("invalid_cursor"),
-            "another filter"
-        );
-        for at in 0..good.len() {
-            let mut altered = good.clone().into_bytes();
-            altered[at] = if altered[at] == b'0' { b'1' } else { b'0' };
-            let altered = String::from_utf8(altered).unwrap();
+    fn what_may_not_be_asked_is_a_bad_request() {
+        for (bad, code) in [
+            ("limit=0", "invalid_parameter"),
+            ("limit=1001", "invalid_parameter"),
+            ("cursor=x", "invalid_cursor"),
+        ] {
+            let problem = Problem::from(parsed(bad).unwrap().check().unwrap_err());
             assert_eq!(
-                parsed(&format!("prefix=a&cursor={altered}")),
-                Err("invalid_cursor"),
-                "{altered}"
+                (problem.status.as_u16(), problem.code),
+                (400, code),
+                "{bad}"
             );
         }
-        for bad in [
-            "",
-            "x",
-            "%C3%A4%C3%A4%C3%A4%C3%A4%C3%A4%C3%A4%C3%A4%C3%A4%C3%A4",
-        ] {
-            assert_eq!(parsed(&format!("cursor={bad}")), Err("invalid_cursor"));
-        }
-    }
-
-    #[test]
-    fn made_names_are_sortable_and_the_same_for_the_same_key() {
-        let (one, other) = (sortable().unwrap(), sortable().unwrap());
-        assert_ne!(one, other);
-        assert_eq!(one.as_str().len(), 26);
-        // The first ten characters are the time.
-        assert!(one.as_str()[..10] <= other.as_str()[..10]);
-        let key = |text| IdempotencyKey::new(text).unwrap();
-        let name =
-            |machine, text| named_after(&MachineName::new(machine).unwrap(), &key(text)).unwrap();
-        assert_eq!(name("a", "k"), name("a", "k"));
-        assert_ne!(name("a", "k"), name("a", "l"));
-        assert_ne!(name("a", "k"), name("b", "k"));
     }
 }

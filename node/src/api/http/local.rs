@@ -10,12 +10,14 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::IntoResponse;
 use serde::Serialize;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::Local;
+use super::described::{Amount, Malformed, ReportName};
 use super::input::Parameters;
 use super::problem::{Problem, ProblemBody};
 use crate::telemetry::build;
-use crate::telemetry::report::{DURATION_MAX, Summary};
+use crate::telemetry::report::{DURATION_MAX, NAMES_MAX, Summary};
 
 /// `GET /livez`: that this answers is the answer.
 #[utoipa::path(get, path = "/livez", tag = "node", responses(
@@ -30,6 +32,7 @@ pub(super) async fn alive() -> Json<Value> {
     (status = 200, body = String, content_type = "text/plain", description = "Prometheus text format"),
 ))]
 pub(super) async fn metrics(State(local): State<Arc<Local>>) -> impl IntoResponse {
+    local.show_use();
     (
         [(CONTENT_TYPE, prometheus::TEXT_FORMAT)],
         local.metrics.encode(),
@@ -67,9 +70,10 @@ pub(super) async fn version(State(local): State<Arc<Local>>) -> Json<Version> {
 }
 
 /// `GET|POST /counter?name=x&by=n`: adds `by`, or 1, to a counter of the report.
-#[utoipa::path(method(get, post), path = "/counter", tag = "node", params(("name" = String, Query, description = "The counter"), ("by" = Option<u64>, Query, description = "How much to add; 1 without it")), responses(
+#[utoipa::path(method(get, post), path = "/counter", tag = "node", params(("name" = ReportName, Query, description = "The counter"), ("by" = Option<Amount>, Query, description = "How much to add; 1 without it")), responses(
     (status = 200, body = Object, description = "Counted"),
-    (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+    Malformed,
+    (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "`too_many_names`: there are as many names as there may be"),
 ))]
 pub(super) async fn counter(
     State(local): State<Arc<Local>>,
@@ -91,9 +95,10 @@ pub(super) async fn counter(
 }
 
 /// `GET|POST /timer?name=x&ms=12.5`: gives a duration to a timer of the report.
-#[utoipa::path(method(get, post), path = "/timer", tag = "node", params(("name" = String, Query, description = "The timer"), ("ms" = f64, Query, description = "Milliseconds")), responses(
+#[utoipa::path(method(get, post), path = "/timer", tag = "node", params(("name" = ReportName, Query, description = "The timer"), ("ms" = f64, Query, minimum = 0, maximum = 3600000, description = "Milliseconds")), responses(
     (status = 200, body = Object, description = "Recorded"),
-    (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+    Malformed,
+    (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "`too_many_names`: there are as many names as there may be"),
 ))]
 pub(super) async fn timer(
     State(local): State<Arc<Local>>,
@@ -108,6 +113,27 @@ pub(super) async fn timer(
     Ok(Json(
         json!({ "name": name, "ms": took.as_secs_f64() * 1e3 }),
     ))
+}
+
+impl Local {
+    /// The bounds that this interface keeps, as of now.
+    fn show_use(&self) {
+        let taken = |max: usize, free: &Semaphore| {
+            let used = max.saturating_sub(free.available_permits());
+            (used as u64, max as u64)
+        };
+        let quota = |name, (used, limit)| self.metrics.quota(name, used, limit);
+        let limits = &self.limits;
+        quota(
+            "http_requests",
+            taken(limits.concurrency_max, &self.admission),
+        );
+        quota("watchers", self.watchers.taken());
+        let (counters, timers) = self.report.names();
+        let names_max = NAMES_MAX as u64;
+        quota("report_counters", (counters as u64, names_max));
+        quota("report_timers", (timers as u64, names_max));
+    }
 }
 
 /// `HEAD` on a route whose `GET` changes something.

@@ -9,8 +9,8 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, Uri};
 use lockstep_machine::{
-    Command, Defined, Definition, DefinitionDeleted, DefinitionFault, Limits, MachineName, Outcome,
-    Rejection, Totals, Version,
+    Command, Defined, Definition, DefinitionDeleted, DefinitionFault, MachineName, Outcome, Totals,
+    Version,
 };
 use serde::Serialize;
 use serde_json::Value;
@@ -18,9 +18,13 @@ use utoipa::ToSchema;
 
 use super::Edge;
 use super::body::{Written, outcome, unknown_outcome};
+use super::described::{
+    Ahead, DefinitionDocument, Full, HowFresh, Malformed, Missing, Name, OnlyOnce, Refused,
+    Unanswered, Unread, VersionNumber,
+};
 use super::input::{self, MachinePath, Parameters, idempotency_key, is_json, media_type};
-use super::problem::{Problem, ProblemBody};
-use crate::service::{Consistency, Freshness, View};
+use super::problem::Problem;
+use crate::service::{Document, Language};
 
 /// A fault of a definition, or a warning about it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -83,7 +87,7 @@ pub(super) struct MachineBody {
     #[serde(flatten)]
     summary: MachineSummary,
     /// The definition of that version.
-    #[schema(value_type = Object)]
+    #[schema(value_type = DefinitionDocument)]
     definition: Value,
     versions: Vec<VersionSummary>,
     applied_index: u64,
@@ -102,18 +106,18 @@ pub(super) struct DefinitionDeletedBody {
 
 /// Stores a definition: the machine's first version, or its next one.
 #[utoipa::path(
-    post, path = "/v1/machines", tag = "machines",
+    post, path = "/v1/machines", operation_id = "define_machine", tag = "machines",
     params(
         ("dry_run" = Option<bool>, Query, description = "Validate only"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again"),
+        OnlyOnce,
     ),
     request_body(description = "A definition", content(
-        (Object = "application/json"), (String = "application/yaml"),
+        (DefinitionDocument = "application/json"), (DefinitionDocument = "application/yaml"),
     )),
     responses(
         (status = 201, body = DefinedBody, description = "A new version"),
         (status = 200, body = DefinedBody, description = "The newest version is equal already, or a dry run"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Unread, Refused, Full, Unanswered,
     ),
 )]
 pub(super) async fn define(
@@ -125,27 +129,16 @@ pub(super) async fn define(
     let began = Instant::now();
     let dry_run = Parameters::parse(&uri, &["dry_run"])?.flag("dry_run")?;
     let key = idempotency_key(&headers)?;
-    let read = reader(&headers)?;
+    let language = language(&headers)?;
     let limits = &edge.local.limits;
     let text = input::collect(body, limits.body_bytes_max, limits.request_timeout).await?;
-    let freshness = Freshness {
-        consistency: if dry_run {
-            Consistency::Linearizable
-        } else {
-            Consistency::Stale
-        },
-        min_revision: None,
-    };
-    let view = edge.view(freshness, began).await?;
     let text = std::str::from_utf8(&text)
         .map_err(|error| Problem::bad_request("malformed_document", error))?;
-    let definition = read(text, &view.state.limits())?;
-    let command = Command::Define(Arc::new(definition));
-    let (outcome, written) = if dry_run {
-        edge.dry_run(&view, &command)?
-    } else {
-        outcome(edge.execute(command, key, began).await?)?
-    };
+    let document = Document { language, text };
+    let defining = edge
+        .service
+        .define(document, dry_run, key, edge.left(began));
+    let (outcome, written) = outcome(defining.await?)?;
     let Outcome::Defined(defined) = outcome else {
         return Err(unknown_outcome());
     };
@@ -157,14 +150,12 @@ pub(super) async fn define(
     Ok((status, Json(DefinedBody::new(defined, dry_run, written))))
 }
 
-type Read = fn(&str, &Limits) -> Result<Definition, lockstep_machine::DocumentError>;
-
-fn reader(headers: &HeaderMap) -> Result<Read, Problem> {
+fn language(headers: &HeaderMap) -> Result<Language, Problem> {
     if is_json(headers) {
-        return Ok(Definition::parse_json);
+        return Ok(Language::Json);
     }
     match media_type(headers).as_deref() {
-        Some("application/yaml" | "application/x-yaml" | "text/yaml") => Ok(Definition::parse_yaml),
+        Some("application/yaml" | "application/x-yaml" | "text/yaml") => Ok(Language::Yaml),
         _ => Err(input::unsupported(
             "the body must be a definition, with Content-Type: application/json or application/yaml",
         )),
@@ -173,14 +164,13 @@ fn reader(headers: &HeaderMap) -> Result<Read, Problem> {
 
 /// Every machine, with how many instances it has.
 #[utoipa::path(
-    get, path = "/v1/machines", tag = "machines",
+    get, path = "/v1/machines", operation_id = "list_machines", tag = "machines",
     params(
-        ("consistency" = Option<String>, Query, description = "linearizable (the default) or stale"),
-        ("min_revision" = Option<u64>, Query, description = "Wait for this revision of the cluster"),
+        HowFresh,
     ),
     responses(
         (status = 200, body = MachinesBody, description = "The machines"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Ahead, Unanswered,
     ),
 )]
 pub(super) async fn list(
@@ -203,16 +193,15 @@ pub(super) async fn list(
 
 /// A machine: its newest version or the one asked for.
 #[utoipa::path(
-    get, path = "/v1/machines/{machine}", tag = "machines",
+    get, path = "/v1/machines/{machine}", operation_id = "show_machine", tag = "machines",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("version" = Option<u32>, Query, description = "A version; the newest without it"),
-        ("consistency" = Option<String>, Query, description = "linearizable (the default) or stale"),
-        ("min_revision" = Option<u64>, Query, description = "Wait for this revision of the cluster"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        ("version" = Option<VersionNumber>, Query, description = "A version; the newest without it"),
+        HowFresh,
     ),
     responses(
         (status = 200, body = MachineBody, description = "The machine"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Missing, Ahead, Unanswered,
     ),
 )]
 pub(super) async fn show(
@@ -225,7 +214,7 @@ pub(super) async fn show(
     let parameters = Parameters::parse(&uri, &["version", "consistency", "min_revision"])?;
     let asked = parameters.version()?;
     let view = edge.view(parameters.freshness()?, began).await?;
-    let (version, definition) = find(&view, &machine, asked)?;
+    let (version, definition) = view.machine(&machine, asked)?;
     let totals = view.state.totals(&machine).unwrap_or_default();
     let versions = totals
         .versions
@@ -245,15 +234,15 @@ pub(super) async fn show(
 
 /// Forgets a machine, or one version of it, that no instance uses.
 #[utoipa::path(
-    delete, path = "/v1/machines/{machine}", tag = "machines",
+    delete, path = "/v1/machines/{machine}", operation_id = "delete_machine", tag = "machines",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("version" = Option<u32>, Query, description = "One version; all without it"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        ("version" = Option<VersionNumber>, Query, description = "One version; all without it"),
+        OnlyOnce,
     ),
     responses(
         (status = 200, body = DefinitionDeletedBody, description = "Forgotten"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Missing, Refused, Unanswered,
     ),
 )]
 pub(super) async fn delete(
@@ -277,31 +266,6 @@ pub(super) async fn delete(
         versions: versions.iter().map(|version| version.0).collect(),
         written,
     }))
-}
-
-/// A version of a machine, the newest if none is asked for.
-pub(super) fn find<'a>(
-    view: &'a View,
-    machine: &MachineName,
-    version: Option<Version>,
-) -> Result<(Version, &'a Definition), Problem> {
-    let unknown = || Rejection::UnknownMachine {
-        machine: machine.clone(),
-    };
-    let (newest, definition) = view.state.newest(machine).ok_or_else(unknown)?;
-    let Some(version) = version.filter(|version| *version != newest) else {
-        return Ok((newest, definition));
-    };
-    let unknown = || Rejection::UnknownVersion {
-        machine: machine.clone(),
-        version,
-        newest,
-    };
-    let definition = view
-        .state
-        .definition(machine, version)
-        .ok_or_else(unknown)?;
-    Ok((version, definition))
 }
 
 impl DefinedBody {

@@ -7,6 +7,7 @@
 
 mod body;
 mod cluster;
+mod described;
 mod input;
 mod instance;
 mod instances;
@@ -31,16 +32,15 @@ use axum::http::{HeaderMap, Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{get, post};
-use lockstep_machine::{Command, IdempotencyKey, Outcome, Reply};
+use lockstep_machine::{Command, IdempotencyKey, Reply};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
+use crate::api::{Watchers, count_transitions};
 use crate::config;
 use crate::service::{Freshness, Service, View};
 use crate::telemetry::{Metrics, Report};
 
-use body::Written;
 use problem::Problem;
 
 pub use serve::serve;
@@ -58,8 +58,8 @@ pub struct HttpState {
     pub limits: Limits,
     /// When the node started.
     pub started: Instant,
-    /// Cancelled when the node stops: what lasts as long as its reader ends then.
-    pub draining: CancellationToken,
+    /// The watches that are open on the node.
+    pub watchers: Watchers,
 }
 
 /// Bounds on requests.
@@ -71,8 +71,6 @@ pub struct Limits {
     pub request_timeout: Duration,
     /// How many requests to the service are served at once.
     pub concurrency_max: usize,
-    /// How many watches are open at once.
-    pub watchers_max: usize,
 }
 
 impl From<&config::Http> for Limits {
@@ -81,7 +79,6 @@ impl From<&config::Http> for Limits {
             body_bytes_max: http.body_bytes_max,
             request_timeout: http.request_timeout,
             concurrency_max: http.concurrency_max,
-            watchers_max: http.watchers_max,
         }
     }
 }
@@ -94,9 +91,7 @@ struct Local {
     started: Instant,
     /// One permit for each request to the service.
     admission: Semaphore,
-    /// One permit for each watch.
-    watchers: Arc<Semaphore>,
-    draining: CancellationToken,
+    watchers: Watchers,
 }
 
 /// What routes need that call the service.
@@ -113,21 +108,14 @@ impl Edge {
         key: Option<IdempotencyKey>,
         began: Instant,
     ) -> Result<Reply, Problem> {
-        Ok(self.service.execute(command, key, self.left(began)).await?)
+        let reply = self.service.execute(command, key, self.left(began)).await?;
+        count_transitions(&self.local.report, &reply);
+        Ok(reply)
     }
 
     /// The state, as fresh as asked for, within what is left of the request's time.
     async fn view(&self, freshness: Freshness, began: Instant) -> Result<View, Problem> {
         Ok(self.service.view(freshness, self.left(began)).await?)
-    }
-
-    /// What a command would come to.
-    fn dry_run(&self, view: &View, command: &Command) -> Result<(Outcome, Written), Problem> {
-        body::outcome(Reply {
-            outcome: view.state.dry_run(command),
-            replayed: false,
-            revision: view.state.revision(),
-        })
     }
 
     /// A body of JSON.
@@ -156,18 +144,16 @@ pub fn router(state: HttpState) -> Router {
         report,
         limits,
         started,
-        draining,
+        watchers,
     } = state;
     let admission = Semaphore::new(limits.concurrency_max.min(Semaphore::MAX_PERMITS));
-    let watchers = Semaphore::new(limits.watchers_max.min(Semaphore::MAX_PERMITS));
     let local = Arc::new(Local {
         metrics,
         report,
         limits,
         started,
         admission,
-        watchers: Arc::new(watchers),
-        draining,
+        watchers,
     });
     let edge = Arc::new(Edge {
         service,
@@ -273,5 +259,7 @@ fn text(status: axum::http::StatusCode, line: impl std::fmt::Display) -> Respons
     (status, headers, format!("{line}\n")).into_response()
 }
 
+#[cfg(test)]
+mod fuzz;
 #[cfg(test)]
 mod tests;

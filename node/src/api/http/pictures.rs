@@ -7,29 +7,31 @@ use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use lockstep_machine::{InstanceId, InstanceName, Rejection, Version};
+use lockstep_machine::{InstanceName, Version};
 
 use super::Edge;
+use super::described::{
+    self, Ahead, DefinitionDocument, DefinitionFormat, HowFresh, Malformed, Missing, Name,
+    Unanswered, VersionNumber,
+};
 use super::input::{self, MachinePath, Parameters};
-use super::machines::find;
 use super::problem::{Problem, ProblemBody};
-use crate::service::View;
+use crate::service::{Depicted, PictureFormat, View};
 
 /// A definition as it could be sent again.
 #[utoipa::path(
-    get, path = "/v1/machines/{machine}/definition", tag = "machines",
+    get, path = "/v1/machines/{machine}/definition", operation_id = "machine_definition", tag = "machines",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("version" = Option<u32>, Query, description = "A version; the newest without it"),
-        ("format" = Option<String>, Query, description = "json (the default) or yaml"),
-        ("consistency" = Option<String>, Query, description = "linearizable (the default) or stale"),
-        ("min_revision" = Option<u64>, Query, description = "Wait for this revision of the cluster"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        ("version" = Option<VersionNumber>, Query, description = "A version; the newest without it"),
+        ("format" = Option<DefinitionFormat>, Query, description = "JSON without it"),
+        HowFresh,
     ),
     responses(
         (status = 200, description = "The definition; its version and the cluster's revision are in the headers", content(
-            (Object = "application/json"), (String = "application/yaml"),
+            (DefinitionDocument = "application/json"), (DefinitionDocument = "application/yaml"),
         )),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Missing, Ahead, Unanswered,
     ),
 )]
 pub(super) async fn definition(
@@ -48,7 +50,7 @@ pub(super) async fn definition(
         Some(_) => return Err(invalid("parameter \"format\" must be json or yaml")),
     };
     let view = edge.view(parameters.freshness()?, began).await?;
-    let (version, definition) = find(&view, &machine, asked)?;
+    let (version, definition) = view.machine(&machine, asked)?;
     let (media_type, text) = if as_yaml {
         ("application/yaml", definition.to_yaml())
     } else {
@@ -59,20 +61,21 @@ pub(super) async fn definition(
 
 /// A machine as a picture, with an instance's state highlighted.
 #[utoipa::path(
-    get, path = "/v1/machines/{machine}/graph", tag = "machines",
+    get, path = "/v1/machines/{machine}/graph", operation_id = "machine_graph", tag = "machines",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("format" = Option<String>, Query, description = "mermaid (the default), dot or svg"),
-        ("version" = Option<u32>, Query, description = "A version; the newest without it"),
-        ("instance" = Option<String>, Query, description = "An instance of the machine: its version, its state highlighted"),
-        ("consistency" = Option<String>, Query, description = "linearizable (the default) or stale"),
-        ("min_revision" = Option<u64>, Query, description = "Wait for this revision of the cluster"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        ("format" = Option<described::PictureFormat>, Query, description = "Mermaid without it"),
+        ("version" = Option<VersionNumber>, Query, description = "A version; the newest without it"),
+        ("instance" = Option<Name>, Query, description = "An instance of the machine: its state is highlighted, in its own version unless another is asked for"),
+        HowFresh,
     ),
     responses(
         (status = 200, description = "The picture", content(
             (String = "text/plain"), (String = "text/vnd.graphviz"), (String = "image/svg+xml"),
         )),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "`picture_too_large`: too many states or arrows for an SVG"),
+        (status = 500, body = ProblemBody, content_type = "application/problem+json", description = "`internal`: the drawing ended early"),
+        Malformed, Missing, Ahead, Unanswered,
     ),
 )]
 pub(super) async fn graph(
@@ -90,60 +93,20 @@ pub(super) async fn graph(
         "min_revision",
     ];
     let parameters = Parameters::parse(&uri, &known)?;
-    let asked = parameters.version()?;
     let instance = parameters.name::<InstanceName>("instance")?;
-    if asked.is_some() && instance.is_some() {
-        return Err(invalid(
-            "give either \"version\" or \"instance\", which has its own version",
-        ));
-    }
-    let format = parameters.get("format").unwrap_or("mermaid").to_owned();
-    if !["mermaid", "dot", "svg"].contains(&format.as_str()) {
-        return Err(invalid("parameter \"format\" must be mermaid, dot or svg"));
-    }
-    let view = edge.view(parameters.freshness()?, began).await?;
-    let (newest, _) = find(&view, &machine, asked)?;
-    let (version, current) = match instance {
-        None => (newest, None),
-        Some(name) => {
-            let id = InstanceId::from_parts(machine.clone(), name);
-            let found = view
-                .state
-                .instance(&id)
-                .ok_or(Rejection::UnknownInstance { instance: id })?;
-            (found.version, Some(found.state.clone()))
-        }
+    let depicted = Depicted {
+        version: parameters.version()?,
+        instance,
     };
-    let (_, definition) = find(&view, &machine, Some(version))?;
-    let current = current.as_ref();
-    Ok(match format.as_str() {
-        "dot" => document(
-            &view,
-            version,
-            "text/vnd.graphviz",
-            definition.to_dot(current),
-        ),
-        "svg" => {
-            let (definition, current) = (definition.clone(), current.cloned());
-            // A layout takes long enough to be in the way of others.
-            let drawn = tokio::task::spawn_blocking(move || definition.to_svg(current.as_ref()));
-            let svg = drawn
-                .await
-                .map_err(|error| {
-                    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", error)
-                })?
-                .map_err(|error| {
-                    Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "picture_too_large", error)
-                })?;
-            document(&view, version, "image/svg+xml", svg)
-        }
-        _ => document(
-            &view,
-            version,
-            "text/plain; charset=utf-8",
-            definition.to_mermaid(current),
-        ),
-    })
+    let (format, media_type) = match parameters.get("format") {
+        None | Some("mermaid") => (PictureFormat::Mermaid, "text/plain; charset=utf-8"),
+        Some("dot") => (PictureFormat::Dot, "text/vnd.graphviz"),
+        Some("svg") => (PictureFormat::Svg, "image/svg+xml"),
+        Some(_) => return Err(invalid("parameter \"format\" must be mermaid, dot or svg")),
+    };
+    let view = edge.view(parameters.freshness()?, began).await?;
+    let picture = view.draw(&machine, depicted, format).await?;
+    Ok(document(&view, picture.version, media_type, picture.text))
 }
 
 fn invalid(detail: &str) -> Problem {

@@ -11,7 +11,9 @@ use lockstep_machine::{
 };
 use serde_json::{Map, Value, json};
 
-use crate::service::{ServiceError, WatchEnded};
+use super::described::PROBLEM;
+use crate::api::watchers::WatchRefused;
+use crate::service::{DefineError, Invalid, PictureError, ServiceError, WatchEnded};
 use crate::telemetry::report::ReportError;
 
 /// A refusal: what went wrong, under a stable code.
@@ -116,10 +118,7 @@ impl IntoResponse for Problem {
         body.insert("detail".to_owned(), self.detail.into());
         body.insert("code".to_owned(), self.code.into());
         body.extend(self.extra);
-        let headers = [
-            (CONTENT_TYPE, "application/problem+json"),
-            (CACHE_CONTROL, "no-store"),
-        ];
+        let headers = [(CONTENT_TYPE, PROBLEM), (CACHE_CONTROL, "no-store")];
         let mut response =
             (self.status, headers, format!("{}\n", Value::Object(body))).into_response();
         if let Some(after) = self.retry_after {
@@ -142,6 +141,7 @@ pub(super) fn service_status(error: &ServiceError) -> StatusCode {
         ServiceError::Unavailable { .. }
         | ServiceError::NotReady { .. }
         | ServiceError::Behind { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        ServiceError::RevisionAhead { .. } => StatusCode::CONFLICT,
         ServiceError::OutcomeUnknown { .. } => StatusCode::GATEWAY_TIMEOUT,
         ServiceError::Overloaded => StatusCode::TOO_MANY_REQUESTS,
     }
@@ -250,6 +250,13 @@ impl From<Rejection> for Problem {
     }
 }
 
+/// As a read finds it.
+impl From<Box<Rejection>> for Problem {
+    fn from(rejection: Box<Rejection>) -> Self {
+        (*rejection).into()
+    }
+}
+
 impl From<DocumentError> for Problem {
     fn from(error: DocumentError) -> Self {
         let status = match &error {
@@ -285,6 +292,53 @@ impl From<WatchEnded> for Problem {
     }
 }
 
+impl From<WatchRefused> for Problem {
+    fn from(refused: WatchRefused) -> Self {
+        match refused {
+            WatchRefused::Ended(ended) => ended.into(),
+            WatchRefused::Unanswered(error) => error.into(),
+            WatchRefused::TooMany { .. } => {
+                let code = refused.code();
+                let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, code, &refused);
+                problem.retry_after = refused.retry_after();
+                problem
+            }
+        }
+    }
+}
+
+impl From<DefineError> for Problem {
+    fn from(error: DefineError) -> Self {
+        match error {
+            DefineError::Service(error) => error.into(),
+            DefineError::Document { error, .. } => error.into(),
+        }
+    }
+}
+
+impl From<PictureError> for Problem {
+    fn from(error: PictureError) -> Self {
+        let status = match error {
+            PictureError::Absent(unknown) => return unknown.into(),
+            PictureError::TooLarge(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            PictureError::Unfinished(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        };
+        Problem::new(status, error.code(), error)
+    }
+}
+
+impl From<Invalid> for Problem {
+    fn from(invalid: Invalid) -> Self {
+        match invalid {
+            Invalid::Name { fault, .. } => fault.into(),
+            Invalid::Value { field, reason } => {
+                Problem::bad_request("invalid_parameter", format!("parameter {field:?} {reason}"))
+            }
+            Invalid::Cursor => Problem::bad_request("invalid_cursor", invalid),
+        }
+    }
+}
+
 impl From<InvalidName> for Problem {
     fn from(error: InvalidName) -> Self {
         Problem::bad_request("invalid_name", error)
@@ -295,9 +349,7 @@ impl From<ReportError> for Problem {
     fn from(error: ReportError) -> Self {
         match &error {
             ReportError::Name { .. } => Problem::bad_request("invalid_name", error),
-            ReportError::Full { .. } => {
-                Problem::new(StatusCode::INSUFFICIENT_STORAGE, "too_many_names", error)
-            }
+            ReportError::Full { .. } => Problem::new(StatusCode::CONFLICT, "too_many_names", error),
         }
     }
 }
@@ -322,6 +374,14 @@ mod tests {
             (ServiceError::OutcomeUnknown { waited }, 504, None),
             (ServiceError::Overloaded, 429, Some("1")),
             (
+                ServiceError::RevisionAhead {
+                    asked: GlobalRevision(9),
+                    reached: GlobalRevision(8),
+                },
+                409,
+                None,
+            ),
+            (
                 ServiceError::Behind {
                     asked: GlobalRevision(9),
                     reached: GlobalRevision(8),
@@ -340,7 +400,7 @@ mod tests {
                     .map(|v| v.to_str().unwrap()),
                 hint
             );
-            assert_eq!(response.headers()[CONTENT_TYPE], "application/problem+json");
+            assert_eq!(response.headers()[CONTENT_TYPE], PROBLEM);
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::config;
+use crate::telemetry::Metrics;
 
 /// Connections may outnumber the requests served at once: most wait between requests.
 const CONNECTIONS_PER_REQUEST: usize = 4;
@@ -24,6 +26,14 @@ const HTTP2_STREAMS_MAX: u32 = 256;
 const HTTP2_KEEPALIVE: Duration = Duration::from_secs(20);
 /// How long that sign may take.
 const HTTP2_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Largest head of a request, bytes; and what waits to be sent on one connection, about. A watcher
+/// that never reads costs this much and one chunk of events.
+const BUFFER_BYTES_MAX: usize = 16 * 1024;
+/// What HTTP/2 keeps for one stream that is not read, bytes.
+const HTTP2_STREAM_BUFFER_BYTES_MAX: usize = 64 * 1024;
+/// Bytes that the kernel takes in advance for one connection: without this bound it takes
+/// megabytes, and a container's memory counts them.
+const UNSENT_BYTES_MAX: libc::c_int = 128 * 1024;
 /// Pause after a connection could not be accepted, for example because files ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// What an HTTP/2 connection begins with.
@@ -35,25 +45,29 @@ const PREFACE_PAUSE: Duration = Duration::from_millis(5);
 /// configured time.
 ///
 /// A client that is slower with the head of a request than the configured time is disconnected;
-/// with HTTP/1 that holds for the time between two requests, too.
+/// with HTTP/1 that holds for the time between two requests, too. `watchers_max` watches get
+/// connections beside the requests.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     config: &config::Http,
+    watchers_max: usize,
+    metrics: &Metrics,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let connections_max = config
         .concurrency_max
         .saturating_mul(CONNECTIONS_PER_REQUEST)
-        .saturating_add(config.watchers_max);
-    let slots = Arc::new(Semaphore::new(
-        connections_max.clamp(1, Semaphore::MAX_PERMITS),
-    ));
+        .saturating_add(watchers_max);
+    let connections_max = connections_max.clamp(1, Semaphore::MAX_PERMITS);
+    let slots = Arc::new(Semaphore::new(connections_max));
     let server = Arc::new(server(config.header_timeout));
     let draining = CancellationToken::new();
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
     loop {
+        let open = connections.len() as u64;
+        metrics.quota("http_connections", open, connections_max as u64);
         let accepted = async {
             let slot = slots.clone().acquire_owned().await;
             (slot, listener.accept().await)
@@ -102,12 +116,14 @@ fn server(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
+        .max_buf_size(BUFFER_BYTES_MAX)
         .header_read_timeout(header_timeout);
     builder
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(HTTP2_KEEPALIVE)
         .keep_alive_timeout(HTTP2_KEEPALIVE_TIMEOUT)
+        .max_send_buf_size(HTTP2_STREAM_BUFFER_BYTES_MAX)
         .max_concurrent_streams(HTTP2_STREAMS_MAX);
     builder
 }
@@ -121,6 +137,7 @@ async fn connection(
     draining: CancellationToken,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     stream.set_nodelay(true)?;
+    bound_unsent(&stream)?;
     tokio::select! {
         () = draining.cancelled() => return Ok(()),
         spoke = tokio::time::timeout(header_timeout, protocol_is_clear(&stream)) => {
@@ -138,6 +155,27 @@ async fn connection(
     }
     connection.as_mut().graceful_shutdown();
     connection.await
+}
+
+/// Bounds what the kernel takes of a connection's answers before they are sent.
+fn bound_unsent(stream: &TcpStream) -> io::Result<()> {
+    let bytes = UNSENT_BYTES_MAX;
+    // SAFETY: the descriptor is open while `stream` is borrowed, and the option's value is a C int
+    // that outlives the call.
+    let done = unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_NOTSENT_LOWAT,
+            std::ptr::from_ref(&bytes).cast(),
+            std::mem::size_of_val(&bytes) as libc::socklen_t,
+        )
+    };
+    if done == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
 }
 
 /// Waits until the first bytes tell HTTP/1 from HTTP/2; false when the client left before.
@@ -174,7 +212,6 @@ mod tests {
             header_timeout: Duration::from_millis(200),
             request_timeout: Duration::from_secs(5),
             concurrency_max: 4,
-            watchers_max: 4,
             drain_timeout: Duration::from_secs(10),
         }
     }
@@ -190,7 +227,8 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(async move {
-            serve(listener, router, &config(), async {
+            let metrics = Metrics::new().unwrap();
+            serve(listener, router, &config(), 4, &metrics, async {
                 let _ = stopped.await;
             })
             .await
@@ -240,6 +278,19 @@ mod tests {
         assert!(read_to_end(&mut busy).await.ends_with("done"));
         served.await.unwrap().unwrap();
         assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_head_that_is_too_large_is_refused() {
+        let (address, _stop, _served) = start(Router::new()).await;
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let long = "x".repeat(BUFFER_BYTES_MAX);
+        let head = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {long}\r\n\r\n");
+        // It may hang up before all is written.
+        let _ = stream.write_all(head.as_bytes()).await;
+        let mut status = [0; 12];
+        stream.read_exact(&mut status).await.unwrap();
+        assert_eq!(&status, b"HTTP/1.1 431");
     }
 
     #[tokio::test]

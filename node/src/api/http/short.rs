@@ -12,10 +12,11 @@ use lockstep_machine::{
     InstanceId, Metadata, Outcome, Rejection, Reply, StateName, Transition, Trigger,
 };
 
+use super::described::{Name, OnlyOnce, ShortRefusals};
 use super::input::{Parameters, idempotency_key};
 use super::problem::{Problem, rejection_status, retry_after_seconds, service_status};
 use super::{Edge, text};
-use crate::api::count_transition;
+use crate::api::count_transitions;
 use crate::service::{Consistency, ReadReply, ServiceError};
 
 /// What the caller asks for.
@@ -27,22 +28,22 @@ enum Ask {
 
 /// Where [`handle`] is described: one handler, two operations with different parameters.
 #[utoipa::path(get, path = "/", tag = "short", params(
-    ("next" = Option<String>, Query, description = "The state to move triad/default to; its state is shown without it"),
-    ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again"),
+    ("next" = Option<Name>, Query, description = "The state to move triad/default to; its state is shown without it"),
+    OnlyOnce,
 ), responses(
     (status = 200, body = String, content_type = "text/plain", description = "The state it is in now"),
-    (status = "default", body = String, content_type = "text/plain", description = "Refused, in one line"),
+    ShortRefusals,
 ))]
 #[expect(dead_code, reason = "carries a description")]
 pub(super) fn show_or_move() {}
 
 /// The same by POST.
 #[utoipa::path(post, path = "/", tag = "short", params(
-    ("next" = String, Query, description = "The state to move triad/default to"),
-    ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again"),
+    ("next" = Name, Query, description = "The state to move triad/default to"),
+    OnlyOnce,
 ), responses(
     (status = 200, body = String, content_type = "text/plain", description = "The state it is in now"),
-    (status = "default", body = String, content_type = "text/plain", description = "Refused, in one line"),
+    ShortRefusals,
 ))]
 #[expect(dead_code, reason = "carries a description")]
 pub(super) fn move_by_post() {}
@@ -80,7 +81,7 @@ pub(super) async fn handle(
             };
             let answer = edge.service.transition(transition, key, deadline).await;
             if let Ok(reply) = &answer {
-                count_transition(&edge.local.report, reply);
+                count_transitions(&edge.local.report, reply);
             }
             moved(answer)
         }

@@ -15,17 +15,16 @@ fn local() -> Arc<Local> {
         body_bytes_max: 64,
         request_timeout: Duration::from_millis(50),
         concurrency_max: 1,
-        watchers_max: 1,
     };
     let started = Instant::now();
+    let metrics = Metrics::new().unwrap();
     Arc::new(Local {
-        metrics: Metrics::new().unwrap(),
+        watchers: Watchers::new(1, metrics.clone()),
+        metrics,
         report: Report::new(started),
         limits,
         started,
         admission: Semaphore::new(limits.concurrency_max),
-        watchers: Arc::new(Semaphore::new(limits.watchers_max)),
-        draining: CancellationToken::new(),
     })
 }
 
@@ -215,84 +214,4 @@ async fn more_requests_than_allowed_are_shed_and_the_process_still_answers() {
     assert_eq!(ask(&app, "GET", "/livez", "").await.status, 200);
     drop(busy);
     assert_eq!(ask(&app, "GET", "/served", "").await.status, 200);
-}
-
-/// What a source file says before its tests.
-fn code(source: &str) -> &str {
-    source
-        .split("#[cfg(test)]\nmod tests")
-        .next()
-        .unwrap_or_default()
-}
-
-fn is_code(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
-}
-
-/// The literals behind each `=> ` of a function `code`.
-fn arms(source: &str) -> Vec<&str> {
-    let functions = code(source).split("fn code(").skip(1);
-    let bodies = functions.map(|it| it.split("\n    }").next().unwrap_or_default());
-    bodies
-        .flat_map(|body| body.split("=> \"").skip(1))
-        .filter_map(|rest| rest.split('"').next())
-        .collect()
-}
-
-/// The codes that problems are made with, where they are literals.
-fn problems(source: &str) -> Vec<&str> {
-    let calls = |maker: &'static str| code(source).split(maker).skip(1);
-    let first = calls("bad_request(").chain(calls("not_found("));
-    // The status comes before it.
-    let second = calls("Problem::new(").chain(calls("Self::new("));
-    let second = second.filter_map(|call| Some(call.split_once(',')?.1));
-    first
-        .chain(second)
-        .filter_map(|call| call.trim_start().strip_prefix('"')?.split('"').next())
-        .filter(|text| is_code(text))
-        .collect()
-}
-
-#[test]
-fn every_code_is_documented() {
-    let documented = include_str!("../../../../docs/ERRORS.md");
-    let mut codes = vec![];
-    for source in [
-        include_str!("../../../../machine/src/rejection.rs"),
-        include_str!("../../../../machine/src/limits.rs"),
-        include_str!("../../../../machine/src/definition/parse.rs"),
-        include_str!("../../service/mod.rs"),
-        include_str!("../../service/watch.rs"),
-    ] {
-        let found = arms(source);
-        assert!(found.len() > 1, "no codes in {}", &source[..80]);
-        codes.extend(found);
-    }
-    let by_rejections = codes.len();
-    assert!(by_rejections > 35, "{codes:?}");
-    for source in [
-        include_str!("body.rs"),
-        include_str!("cluster.rs"),
-        include_str!("input.rs"),
-        include_str!("instance.rs"),
-        include_str!("instances.rs"),
-        include_str!("local.rs"),
-        include_str!("machines.rs"),
-        include_str!("middleware.rs"),
-        include_str!("mod.rs"),
-        include_str!("pictures.rs"),
-        include_str!("problem.rs"),
-        include_str!("transactions.rs"),
-        include_str!("transitions.rs"),
-        include_str!("watch.rs"),
-    ] {
-        codes.extend(problems(source));
-    }
-    assert!(codes.len() > by_rejections + 20, "{codes:?}");
-    for code in codes {
-        assert!(
-            documented.contains(&format!("\n| `{code}` |")),
-            "{code} is not in docs/ERRORS.md"
-        );
-    }
 }

@@ -18,8 +18,12 @@ use super::Edge;
 use super::body::{
     CreatedBody, DeletedBody, Pairs, TransitionedBody, Written, outcome, unknown_outcome,
 };
-use super::input::{Parameters, idempotency_key};
-use super::problem::{Problem, ProblemBody};
+use super::described::{
+    self, Full, Id, Malformed, Missing, Name, OnlyOnce, Refused, RevisionNumber, Unanswered,
+    Unread, VersionNumber,
+};
+use super::input::{Parameters, idempotency_key, object, whole};
+use super::problem::Problem;
 use super::transitions::trigger;
 
 /// Operations that happen together or not at all.
@@ -34,12 +38,16 @@ pub(super) struct TransactionBody {
 #[serde(rename_all = "snake_case")]
 pub(super) enum OperationBody {
     /// Create an instance.
+    #[serde(deserialize_with = "object")]
     Create(CreateOperation),
     /// Move an instance.
+    #[serde(deserialize_with = "object")]
     Transition(TransitionOperation),
     /// Delete an instance.
+    #[serde(deserialize_with = "object")]
     Delete(DeleteOperation),
     /// Change nothing, but refuse all unless this holds before.
+    #[serde(deserialize_with = "object")]
     Check(CheckOperation),
 }
 
@@ -48,9 +56,12 @@ pub(super) enum OperationBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateOperation {
     /// `machine/name`.
+    #[schema(value_type = Id)]
     id: String,
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(value_type = Option<VersionNumber>)]
     version: Option<u32>,
-    #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
+    #[schema(value_type = Option<described::Pairs>)]
     metadata: Option<Pairs>,
 }
 
@@ -59,15 +70,18 @@ pub(super) struct CreateOperation {
 #[serde(deny_unknown_fields)]
 pub(super) struct TransitionOperation {
     /// `machine/name`.
+    #[schema(value_type = Id)]
     id: String,
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Name>)]
     to: Option<StateName>,
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Name>)]
     event: Option<EventName>,
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Name>)]
     expect_state: Option<StateName>,
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(value_type = Option<RevisionNumber>)]
     expect_revision: Option<u64>,
-    #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
+    #[schema(value_type = Option<described::Pairs>)]
     metadata: Option<Pairs>,
 }
 
@@ -76,11 +90,14 @@ pub(super) struct TransitionOperation {
 #[serde(deny_unknown_fields)]
 pub(super) struct DeleteOperation {
     /// `machine/name`.
+    #[schema(value_type = Id)]
     id: String,
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Name>)]
     expect_state: Option<StateName>,
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(value_type = Option<RevisionNumber>)]
     expect_revision: Option<u64>,
-    #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
+    #[schema(value_type = Option<described::Pairs>)]
     metadata: Option<Pairs>,
 }
 
@@ -89,10 +106,13 @@ pub(super) struct DeleteOperation {
 #[serde(deny_unknown_fields)]
 pub(super) struct CheckOperation {
     /// `machine/name`.
+    #[schema(value_type = Id)]
     id: String,
     exists: Option<bool>,
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Name>)]
     state: Option<StateName>,
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(value_type = Option<RevisionNumber>)]
     revision: Option<u64>,
 }
 
@@ -118,16 +138,17 @@ pub(super) enum ResultBody {
     Checked(bool),
 }
 
-/// Does several things, all or none, in one revision.
+/// Does several things, all or none, in one revision. A refusal names the `operation` and its
+/// `reason`.
 #[utoipa::path(
-    post, path = "/v1/transactions", tag = "transactions",
+    post, path = "/v1/transactions", operation_id = "transact", tag = "transactions",
     params(
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again"),
+        OnlyOnce,
     ),
     request_body = TransactionBody,
     responses(
         (status = 200, body = CommittedBody, description = "All of it happened"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused: nothing happened; `operation` and `reason` say why"),
+        Malformed, Unread, Missing, Refused, Full, Unanswered,
     ),
 )]
 pub(super) async fn commit(
@@ -145,11 +166,6 @@ pub(super) async fn commit(
     let Outcome::Committed(results) = outcome else {
         return Err(unknown_outcome());
     };
-    let moved = |result: &&OperationResult| matches!(result, OperationResult::Transitioned(_));
-    if !written.replayed {
-        let moved = results.iter().filter(moved).count();
-        edge.local.report.transitions.add(moved as u64);
-    }
     let results: Result<_, Problem> = results.into_iter().map(result).collect();
     Ok(Json(CommittedBody {
         results: results?,
@@ -271,6 +287,7 @@ mod tests {
         }
         assert!(read(json!([{"creat": {"id": "order/1"}}])).is_err());
         assert!(read(json!([{"create": {"id": "order/1", "versoin": 1}}])).is_err());
+        assert!(read(json!([{"create": ["order/1", null, null]}])).is_err());
     }
 
     #[test]

@@ -15,27 +15,31 @@ use utoipa::ToSchema;
 
 use super::Edge;
 use super::body::{Pairs, TransitionedBody, Written, outcome, unknown_outcome};
-use super::input::{self, IdPath, Parameters, idempotency_key};
-use super::problem::{Problem, ProblemBody};
-use crate::api::count_transition;
+use super::described::{
+    self, Malformed, Missing, Name, OnlyOnce, Refused, RevisionNumber, Unanswered, Unread,
+};
+use super::input::{self, IdPath, Parameters, idempotency_key, whole};
+use super::problem::Problem;
 
 /// A transition that is asked for: to a state or by an event.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TransitionBody {
     /// Where to; or give `event`.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Name>)]
     to: Option<StateName>,
     /// What happened; or give `to`.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Name>)]
     event: Option<EventName>,
     /// Refuse unless the instance is in this state.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<Name>)]
     expect_state: Option<StateName>,
     /// Refuse unless the instance is at this revision.
+    #[serde(default, deserialize_with = "whole")]
+    #[schema(value_type = Option<RevisionNumber>)]
     expect_revision: Option<u64>,
     /// Who and why: kept in the history and in the event.
-    #[schema(value_type = Option<std::collections::HashMap<String, String>>)]
+    #[schema(value_type = Option<described::Pairs>)]
     metadata: Option<Pairs>,
 }
 
@@ -49,16 +53,16 @@ pub(super) struct MadeBody {
 
 /// Moves an instance.
 #[utoipa::path(
-    post, path = "/v1/machines/{machine}/instances/{instance}/transitions", tag = "instances",
+    post, path = "/v1/machines/{machine}/instances/{instance}/transitions", operation_id = "transition_instance", tag = "instances",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("instance" = String, Path, description = "The instance's name within the machine"),
-        ("Idempotency-Key" = Option<String>, Header, description = "The same key gets the first answer again"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        ("instance" = Name, Path, example = "default", description = "The instance's name within the machine"),
+        OnlyOnce,
     ),
     request_body = TransitionBody,
     responses(
         (status = 200, body = MadeBody, description = "Moved"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused"),
+        Malformed, Unread, Missing, Refused, Unanswered,
     ),
 )]
 pub(super) async fn transition(
@@ -74,9 +78,7 @@ pub(super) async fn transition(
     let key = idempotency_key(&headers)?;
     let body: TransitionBody = edge.json(&headers, body).await?;
     let command = Command::Transition(body.into_transition(id)?);
-    let reply = edge.execute(command, key, began).await?;
-    count_transition(&edge.local.report, &reply);
-    made(reply).map(Json)
+    made(edge.execute(command, key, began).await?).map(Json)
 }
 
 fn made(reply: Reply) -> Result<MadeBody, Problem> {

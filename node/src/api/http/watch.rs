@@ -1,48 +1,44 @@
 //! `/v1/watch`: what changes, as server-sent events.
-//!
-//! A watch costs one chunk of events and one permit; it is not counted among the requests served at
-//! once, lasts as long as its reader, and ends when the node stops.
 
+use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::Stream;
-use lockstep_machine::{EventCursor, EventFilter, GlobalRevision, InstanceId, MachineName};
-use prometheus::IntGauge;
+use lockstep_machine::{Event, EventCursor, EventFilter, GlobalRevision, MachineName};
 use serde_json::json;
-use tokio::sync::OwnedSemaphorePermit;
-use tokio_util::sync::CancellationToken;
 
 use super::Edge;
 use super::body::EventBody;
+use super::described::{Malformed, Name, Prefix, Resumed, RevisionNumber, Unwatchable};
 use super::input::{self, MachinePath, Parameters};
-use super::problem::{Problem, ProblemBody};
-use crate::service::{Watch, WatchEnded, Watched};
+use super::problem::Problem;
+use crate::api::watchers::{Next, OpenWatch};
+use crate::service::{self, WatchAsked, WatchEnded, Watched};
 
-/// After this long without an event, a bookmark says how far the watch is.
-const BOOKMARK_EVERY: Duration = Duration::from_secs(5);
+/// A piece of text ends with the event that makes it longer than this.
+const PIECE_BYTES: usize = 4 * 1024;
 
 /// What changes, of every machine or of one.
 #[utoipa::path(
-    get, path = "/v1/watch", tag = "watch",
+    get, path = "/v1/watch", operation_id = "watch", tag = "watch",
     params(
-        ("machine" = Option<String>, Query, description = "Only of this machine"),
-        ("instance" = Option<String>, Query, description = "Only of this instance: machine/name"),
-        ("prefix" = Option<String>, Query, description = "Only of instances whose name starts like this"),
-        ("state" = Option<String>, Query, description = "Only into this state"),
-        ("from_revision" = Option<u64>, Query, description = "From this revision of the cluster on; from now on without it"),
-        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event received; wins over from_revision"),
+        ("machine" = Option<Name>, Query, description = "Only of this machine"),
+        ("instance" = Option<String>, Query, description = "Only of this instance: machine/name, or its name if `machine` is given"),
+        ("prefix" = Option<Prefix>, Query, description = "Only of instances whose name starts like this"),
+        ("state" = Option<Name>, Query, description = "Only into this state"),
+        ("from_revision" = Option<RevisionNumber>, Query, description = "From this revision of the cluster on; from now on without it"),
+        Resumed,
     ),
     responses(
         (status = 200, body = String, content_type = "text/event-stream", description = "Events: created, transitioned, migrated, deleted, defined, definition_deleted; bookmark while idle; lagged at the end, if the reader was too slow"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused; 410 `compacted` with `oldest_revision` if the revision is no longer kept"),
+        Malformed, Unwatchable,
     ),
 )]
 pub(super) async fn all(
@@ -58,18 +54,18 @@ pub(super) async fn all(
 
 /// What changes, of one machine.
 #[utoipa::path(
-    get, path = "/v1/machines/{machine}/watch", tag = "watch",
+    get, path = "/v1/machines/{machine}/watch", operation_id = "watch_machine", tag = "watch",
     params(
-        ("machine" = String, Path, description = "The machine"),
-        ("instance" = Option<String>, Query, description = "Only of this instance: its name"),
-        ("prefix" = Option<String>, Query, description = "Only of instances whose name starts like this"),
-        ("state" = Option<String>, Query, description = "Only into this state"),
-        ("from_revision" = Option<u64>, Query, description = "From this revision of the cluster on; from now on without it"),
-        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event received; wins over from_revision"),
+        ("machine" = Name, Path, example = "triad", description = "The machine"),
+        ("instance" = Option<Name>, Query, description = "Only of this instance: its name"),
+        ("prefix" = Option<Prefix>, Query, description = "Only of instances whose name starts like this"),
+        ("state" = Option<Name>, Query, description = "Only into this state"),
+        ("from_revision" = Option<RevisionNumber>, Query, description = "From this revision of the cluster on; from now on without it"),
+        Resumed,
     ),
     responses(
         (status = 200, body = String, content_type = "text/event-stream", description = "Events, as of /v1/watch"),
-        (status = "default", body = ProblemBody, content_type = "application/problem+json", description = "Refused; 410 `compacted` with `oldest_revision` if the revision is no longer kept"),
+        Malformed, Unwatchable,
     ),
 )]
 pub(super) async fn machine(
@@ -85,39 +81,13 @@ pub(super) async fn machine(
 }
 
 fn filter(parameters: &Parameters, machine: Option<MachineName>) -> Result<EventFilter, Problem> {
-    let invalid = |detail: &str| Problem::bad_request("invalid_parameter", detail);
-    let mut filter = EventFilter {
+    let asked = WatchAsked {
         machine,
-        name: None,
+        instance: parameters.get("instance").map(str::to_owned),
         prefix: parameters.get("prefix").map(str::to_owned),
         state: parameters.name("state")?,
     };
-    if filter
-        .prefix
-        .as_ref()
-        .is_some_and(|it| it.len() > lockstep_machine::NAME_LEN_MAX)
-    {
-        return Err(invalid("parameter \"prefix\" is longer than any name"));
-    }
-    match (parameters.get("instance"), &filter.machine) {
-        (None, _) => {}
-        (Some(instance), Some(machine)) if !instance.contains('/') => {
-            let id = InstanceId::new(machine.as_str(), instance)?;
-            filter.name = Some(id.instance_name().clone());
-        }
-        (Some(instance), machine) => {
-            let id: InstanceId = instance.parse()?;
-            if machine
-                .as_ref()
-                .is_some_and(|machine| *machine != id.machine)
-            {
-                return Err(invalid("parameter \"instance\" is of another machine"));
-            }
-            filter.name = Some(id.instance_name().clone());
-            filter.machine = Some(id.machine);
-        }
-    }
-    Ok(filter)
+    Ok(asked.filter()?)
 }
 
 /// Where to begin; none for now.
@@ -130,10 +100,7 @@ fn from(parameters: &Parameters, headers: &HeaderMap) -> Result<Option<EventCurs
         })?;
         return Ok(Some(cursor));
     }
-    Ok(from_revision.map(|revision| match revision.checked_sub(1) {
-        None => EventCursor::default(),
-        Some(before) => EventCursor::after(GlobalRevision(before)),
-    }))
+    Ok(from_revision.map(|revision| service::from_revision(GlobalRevision(revision))))
 }
 
 fn read_id(text: &str) -> Option<EventCursor> {
@@ -144,94 +111,80 @@ fn read_id(text: &str) -> Option<EventCursor> {
     })
 }
 
-/// Counts a watch for as long as it lasts.
-struct Counted(IntGauge);
-
-impl Counted {
-    fn new(gauge: &IntGauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 async fn begin(
     edge: &Edge,
     filter: EventFilter,
     from: Option<EventCursor>,
 ) -> Result<Response, Problem> {
-    let began = Instant::now();
-    let local = &edge.local;
-    let Ok(permit) = local.watchers.clone().try_acquire_owned() else {
-        local.metrics.overload_total.inc();
-        let detail = format!("{} watches are open already", local.limits.watchers_max);
-        let problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too_many_watchers", detail);
-        return Err(problem.retry_after(Duration::from_secs(1)));
-    };
-    let patience = local.limits.request_timeout.saturating_sub(began.elapsed());
-    let mut watch = edge.service.watch(from, filter, patience).await?;
-    // What can be said now decides the status; an idle watch begins with a bookmark.
-    let first = watch.next(Duration::ZERO).await?;
-    let counted = Counted::new(&local.metrics.watchers);
-    let stream = stream(
-        Some(first),
-        watch,
-        local.draining.clone(),
-        (permit, counted),
-    );
+    let patience = edge.local.limits.request_timeout;
+    let watchers = &edge.local.watchers;
+    let open = watchers.open(&edge.service, filter, from, patience).await?;
     let headers = [
         (CONTENT_TYPE.as_str(), "text/event-stream"),
         (CACHE_CONTROL.as_str(), "no-store"),
         ("x-accel-buffering", "no"),
     ];
-    Ok((headers, Body::from_stream(stream)).into_response())
+    Ok((headers, Body::from_stream(stream(open))).into_response())
 }
 
-/// The events of a watch, until it ends or the node stops. `held` is dropped with it.
-fn stream(
-    first: Option<Watched>,
-    watch: Watch,
-    draining: CancellationToken,
-    held: (OwnedSemaphorePermit, Counted),
-) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
-    let open = Some((first, watch, draining, held));
+/// The events of a watch, until it ends or the node stops.
+fn stream(open: OpenWatch) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    let open = Some((Unsaid::default(), EventCursor::default(), open));
     futures::stream::unfold(open, |open| async move {
-        let (first, mut watch, draining, held) = open?;
-        let next = match first {
-            Some(first) => Ok(first),
-            None => tokio::select! {
-                () = draining.cancelled() => return None,
-                next = watch.next(BOOKMARK_EVERY) => next,
-            },
-        };
-        let text = match next {
-            Ok(watched) => shown(&watched, watch.cursor()),
-            Err(ended) => return Some((Ok(last_words(ended, watch.cursor()).into()), None)),
-        };
-        Some((Ok(Bytes::from(text)), Some((None, watch, draining, held))))
+        let (mut unsaid, mut cursor, mut open) = open?;
+        if unsaid.is_empty() {
+            match open.next().await {
+                Next::Watched(watched, at) => (unsaid, cursor) = (Unsaid::of(watched), at),
+                Next::Ended(ended, at) => return Some((Ok(last_words(ended, at).into()), None)),
+                Next::Stopping => return None,
+            }
+        }
+        let text = unsaid.say(cursor);
+        Some((Ok(Bytes::from(text)), Some((unsaid, cursor, open))))
     })
 }
 
-fn shown(watched: &Watched, cursor: EventCursor) -> String {
-    let mut text = String::new();
-    match watched {
-        Watched::Events(events) => {
-            for event in events {
-                let data = serde_json::to_value(EventBody::from(&**event)).unwrap_or_default();
-                say(&mut text, Some(event.cursor()), event.kind.name(), &data);
-            }
+/// What was taken from the stream of events and not said yet: said in pieces, so that a reader that
+/// does not read makes no large text lie about.
+#[derive(Default)]
+struct Unsaid {
+    events: VecDeque<Arc<Event>>,
+    bookmark: Option<GlobalRevision>,
+}
+
+impl Unsaid {
+    fn of(watched: Watched) -> Self {
+        match watched {
+            Watched::Events(events) => Self {
+                events: events.into(),
+                bookmark: None,
+            },
+            Watched::Bookmark(revision) => Self {
+                events: VecDeque::new(),
+                bookmark: Some(revision),
+            },
         }
-        Watched::Bookmark(revision) => {
+    }
+
+    fn is_empty(&self) -> bool {
+        self.events.is_empty() && self.bookmark.is_none()
+    }
+
+    /// The next piece: events up to a bound, or the bookmark at `cursor`.
+    fn say(&mut self, cursor: EventCursor) -> String {
+        let mut text = String::new();
+        while text.len() < PIECE_BYTES
+            && let Some(event) = self.events.pop_front()
+        {
+            let data = serde_json::to_value(EventBody::from(&*event)).unwrap_or_default();
+            say(&mut text, Some(event.cursor()), event.kind.name(), &data);
+        }
+        if let Some(revision) = self.bookmark.take() {
             let data = json!({ "revision": revision.0 });
             say(&mut text, Some(cursor), "bookmark", &data);
         }
+        text
     }
-    text
 }
 
 /// Why a watch ends, and how to go on.
@@ -294,32 +247,11 @@ mod tests {
         }
     }
 
-    fn filtered(query: &str) -> Result<EventFilter, &'static str> {
-        let uri = format!("/?{query}").parse().unwrap();
-        let parameters = Parameters::parse(&uri, &["machine", "instance", "prefix", "state"]);
-        parameters
-            .and_then(|it| filter(&it, it.name("machine")?))
-            .map_err(|problem| problem.code)
-    }
-
-    #[test]
-    fn an_instance_is_named_with_or_within_its_machine() {
-        let whole = filtered("instance=order/42").unwrap();
-        assert_eq!(whole, filtered("machine=order&instance=42").unwrap());
-        assert_eq!(whole, filtered("machine=order&instance=order/42").unwrap());
-        assert_eq!(whole.machine.unwrap().as_str(), "order");
-        assert_eq!(filtered("instance=42"), Err("invalid_name"));
-        assert_eq!(
-            filtered("machine=a&instance=order/42"),
-            Err("invalid_parameter")
-        );
-    }
-
     #[test]
     fn a_bookmark_and_the_last_words_are_events() {
         let cursor = EventCursor::after(GlobalRevision(7));
         assert_eq!(
-            shown(&Watched::Bookmark(GlobalRevision(7)), cursor),
+            Unsaid::of(Watched::Bookmark(GlobalRevision(7))).say(cursor),
             "id: 7-4294967295\nevent: bookmark\ndata: {\"revision\":7}\n\n"
         );
         let ended = WatchEnded::Lagged {

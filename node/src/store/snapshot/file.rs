@@ -1,7 +1,7 @@
 //! A snapshot on disk, and one that is still being written.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufReader, Read};
+use std::io::{self, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,6 +17,10 @@ pub(super) const COMPLETE: &str = "snapshot";
 
 /// How the name of an unfinished snapshot ends.
 pub(super) const UNFINISHED: &str = "tmp";
+
+/// Bytes written between two syncs: a few milliseconds' work for a disk. Left to the end, a large
+/// snapshot reaches the disk in one go, and the log's own syncs wait behind it.
+const SYNC_EVERY_BYTES: u64 = 4 << 20;
 
 /// A complete, verified snapshot: an open file. It stays readable when a newer one replaces it; one
 /// that never became current is removed with its last handle.
@@ -157,6 +161,34 @@ pub(super) struct Unfinished {
     path: PathBuf,
 }
 
+/// Writes a file from its start and syncs it every few megabytes.
+pub(super) struct Steady<'a> {
+    file: &'a File,
+    written: u64,
+}
+
+impl Write for Steady<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.file.write_at(bytes, self.written)?;
+        let before = self.written;
+        self.written += written as u64;
+        sync_now_and_then(self.file, before, self.written)?;
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Syncs a file that has grown, if a few megabytes have come together.
+pub(super) fn sync_now_and_then(file: &File, from: u64, to: u64) -> io::Result<()> {
+    if from / SYNC_EVERY_BYTES == to / SYNC_EVERY_BYTES {
+        return Ok(());
+    }
+    file.sync_data()
+}
+
 impl Drop for Unfinished {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.path);
@@ -176,6 +208,14 @@ impl Unfinished {
             file: Arc::new(file.map_err(StoreError::io("create", &path))?),
             path,
         })
+    }
+
+    /// For writing it from its start.
+    pub(super) fn steadily(&self) -> Steady<'_> {
+        Steady {
+            file: &self.file,
+            written: 0,
+        }
     }
 
     /// Syncs it, reads it back whole, and gives it its name. Its directory is not synced yet.

@@ -11,6 +11,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use bytes::Bytes;
 use lockstep_machine::{Restore, State};
@@ -55,7 +56,7 @@ impl Snapshots {
         records: impl Iterator<Item = Vec<u8>>,
     ) -> io::Result<SnapshotFile> {
         let unfinished = Unfinished::create(&self.dir)?;
-        format::write(&*unfinished.file, index, meta, records)?;
+        format::write(unfinished.steadily(), index, meta, records)?;
         Ok(unfinished.complete()?)
     }
 
@@ -125,6 +126,34 @@ pub(super) async fn on_disk_thread<T: Send + 'static>(
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or_else(|error| Err(io::Error::other(error)))
+}
+
+/// Runs long work on a thread of its own, behind whatever else wants the processor: a snapshot can
+/// wait, the writes that come meanwhile cannot.
+pub(super) async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let (answer, answered) = tokio::sync::oneshot::channel();
+    let thread = thread::Builder::new().name("snapshot".into());
+    thread.spawn(move || {
+        yield_to_others();
+        // Nobody waits any more when the node is stopping.
+        drop(answer.send(work()));
+    })?;
+    answered
+        .await
+        .unwrap_or_else(|_| Err(io::Error::other("the snapshot's thread has ended")))
+}
+
+/// Lowers the calling thread's priority: about a tenth of a processor's time is left to it where
+/// others want all of it.
+fn yield_to_others() {
+    const NICE: libc::c_int = 10;
+    // SAFETY: no pointers. On Linux, 0 is the calling thread, not its process.
+    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
+        let error = io::Error::last_os_error();
+        tracing::debug!(%error, "snapshots are built at the priority of everything else");
+    }
 }
 
 fn open_current(dir: &Path, name: &[u8]) -> Result<SnapshotFile, StoreError> {

@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 use bytes::Bytes;
 
 use super::super::StoreError;
-use super::file::{SnapshotFile, Unfinished};
+use super::file::{SnapshotFile, Unfinished, sync_now_and_then};
 use super::on_disk_thread;
 
 /// Takes a snapshot in, piece by piece. Dropped before [`finish`](SnapshotReceiver::finish), it leaves
@@ -45,7 +45,11 @@ impl SnapshotReceiver {
             .into());
         }
         let file = self.unfinished.file.clone();
-        on_disk_thread(move || file.write_all_at(&piece, offset)).await?;
+        on_disk_thread(move || {
+            file.write_all_at(&piece, offset)?;
+            sync_now_and_then(&file, offset, end)
+        })
+        .await?;
         self.written = end;
         Ok(())
     }

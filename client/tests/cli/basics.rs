@@ -1,45 +1,9 @@
-//! The program `lockstep` as a user runs it.
+//! What needs one instance, and what every command shares.
 
-mod scripted;
+use std::process::Stdio;
 
-use std::process::{Output, Stdio};
-
-use scripted::{Answer, Node, closed_port};
-use serde_json::Value;
-use tokio::process::Command;
-
-fn command() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lockstep"));
-    for variable in ["LOCKSTEP_ENDPOINTS", "LOCKSTEP_CONSUL", "CONSUL_HTTP_TOKEN"] {
-        command.env_remove(variable);
-    }
-    command.stdin(Stdio::null()).kill_on_drop(true);
-    command
-}
-
-async fn lockstep(arguments: &[&str]) -> Output {
-    command()
-        .args(arguments)
-        .output()
-        .await
-        .expect("the program starts")
-}
-
-fn code(output: &Output) -> Option<i32> {
-    output.status.code()
-}
-
-fn stdout(output: &Output) -> String {
-    String::from_utf8(output.stdout.clone()).expect("stdout is UTF-8")
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8(output.stderr.clone()).expect("stderr is UTF-8")
-}
-
-fn json(text: &str) -> Value {
-    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error} in {text:?}"))
-}
+use crate::scripted::{Answer, Node, closed_port};
+use crate::{code, command, json, lockstep, stderr, stdout};
 
 #[tokio::test]
 async fn next_prints_the_new_state_alone() {
@@ -224,6 +188,12 @@ async fn usage_errors_exit_2_and_name_the_fault() {
         (&["discover", "--service", "a b"], "only letters"),
         (&["frobnicate"], "frobnicate"),
         (&["completions", "cmd"], "bash"),
+        (
+            &["machine", "show", "order", "-o", "xml"],
+            "table, json, yaml",
+        ),
+        (&["machine"], "Usage"),
+        (&["instance"], "Usage"),
         (&[], "Usage"),
     ] {
         let output = lockstep(arguments).await;

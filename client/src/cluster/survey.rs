@@ -1,6 +1,6 @@
 //! What several nodes' answers say together.
 
-use crate::types::{Leader, NodeStatus, Role};
+use super::status::{Leader, NodeStatus, Role};
 
 /// Whether further answers could not change who leads: a majority of the voters agree on the
 /// newest term's leader, and that leader is among them.

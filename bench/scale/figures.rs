@@ -1,0 +1,81 @@
+//! What several of the runs measure, and how they show it.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use lockstep_tests::cluster::Node;
+use lockstep_tests::http::Api;
+use reqwest::StatusCode;
+
+/// One row of a table: how many, and how their times are distributed.
+pub fn row(what: &str, mut times: Vec<Duration>) -> String {
+    times.sort();
+    let at = |share: f64| {
+        let last = times.len().saturating_sub(1);
+        let time = times.get((last as f64 * share).round() as usize);
+        time.map_or("-".to_owned(), |time| {
+            format!("{:.1} ms", time.as_secs_f64() * 1e3)
+        })
+    };
+    format!(
+        "| {what} | {} | {} | {} | {} | {} |",
+        times.len(),
+        at(0.5),
+        at(0.99),
+        at(0.999),
+        at(1.0)
+    )
+}
+
+/// The head of a table of [`row`]s.
+pub fn head(what: &str, of: &str) -> String {
+    format!("| {what} | {of} | p50 | p99 | p99.9 | max |\n|---|---:|---:|---:|---:|---:|")
+}
+
+/// A node's metric that has no labels.
+pub async fn metric(node: &Api, name: &str) -> Result<f64> {
+    let text = node.get("/metrics").await?.expect(StatusCode::OK)?.text;
+    text.lines()
+        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+        .with_context(|| format!("no metric {name}"))?
+        .parse()
+        .with_context(|| format!("metric {name}"))
+}
+
+/// The memory of a node's process that is in RAM, in bytes.
+pub async fn resident(node: &Api) -> Result<f64> {
+    metric(node, "process_resident_memory_bytes").await
+}
+
+/// A snapshot that a node has built, as its log tells.
+#[derive(Debug, Clone, Copy)]
+pub struct Built {
+    /// Bytes.
+    pub size: u64,
+    /// How long it took.
+    pub took: Duration,
+    /// When it was complete.
+    pub at: SystemTime,
+}
+
+/// The snapshots that a node has built, oldest first.
+pub fn snapshots(node: &Node) -> Vec<Built> {
+    let log = node.log();
+    let built = log.lines().filter(|line| line.contains("snapshot built"));
+    built.filter_map(read_built).collect()
+}
+
+fn read_built(line: &str) -> Option<Built> {
+    let field = |name: &str| -> Option<u64> {
+        let mut words = line.split_whitespace();
+        words
+            .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?
+            .parse()
+            .ok()
+    };
+    Some(Built {
+        size: field("bytes")?,
+        took: Duration::from_millis(field("took_ms")?),
+        at: humantime::parse_rfc3339(line.split_whitespace().next()?).ok()?,
+    })
+}

@@ -1,0 +1,89 @@
+//! Whether writes wait for snapshots: their latency while a snapshot of a million instances is being
+//! built on some node, and while none is, in one run.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use lockstep_tests::bulk::{Entrances, numbered};
+use lockstep_tests::http::Api;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::figures::{head, row, snapshots};
+use crate::million::load;
+
+/// Log entries between two snapshots. At the rate below nearly every move is an entry of its own.
+const SNAPSHOT_ENTRIES: u64 = 5000;
+/// Moves are asked for at this rate, whatever the answers do: a stall is not hidden by writers that
+/// wait.
+const MOVES_PER_SECOND: usize = 400;
+const SECONDS: usize = 75;
+/// Moves without an answer at most: when there are more, the rate is not kept, and that is said.
+const IN_FLIGHT_MAX: usize = 4000;
+
+/// One move: when it should have been sent, and when its answer came.
+type Move = (SystemTime, SystemTime);
+
+pub async fn run(instances: usize) -> Result<()> {
+    let cluster = load(instances, SNAPSHOT_ENTRIES).await?;
+    let apis: Vec<Api> = cluster.running().map(|node| node.api().clone()).collect();
+    let moves = write(&apis, instances).await?;
+
+    let mut built = Vec::new();
+    for node in &cluster.nodes {
+        built.extend(snapshots(node));
+    }
+    let began = moves.first().context("no moves")?.0;
+    built.retain(|it| it.at > began);
+    ensure!(!built.is_empty(), "no snapshot was built meanwhile");
+    let longest = built.iter().map(|it| it.took).max().unwrap_or_default();
+    println!(
+        "{} snapshots of {:.0} MB on three nodes meanwhile, the longest {:.2} s\n",
+        built.len(),
+        built[0].size as f64 / 1e6,
+        longest.as_secs_f64()
+    );
+    let during = |(from, to): &&Move| {
+        built
+            .iter()
+            .any(|it| it.at - it.took < *to && *from < it.at)
+    };
+    let (with, without): (Vec<&Move>, Vec<&Move>) = moves.iter().partition(during);
+    let times = |moves: Vec<&Move>| {
+        let time = |(from, to): &Move| to.duration_since(*from).unwrap_or_default();
+        moves.into_iter().map(time).collect()
+    };
+    println!("{}", head("moves", "answered"));
+    println!("{}", row("no snapshot", times(without)));
+    println!("{}", row("a snapshot on some node", times(with)));
+    cluster.agree().await
+}
+
+/// Moves instances all over the range, at a constant rate.
+async fn write(apis: &[Api], instances: usize) -> Result<Vec<Move>> {
+    let in_flight = Arc::new(Semaphore::new(IN_FLIGHT_MAX));
+    let mut tasks = JoinSet::new();
+    let (began, clock) = (Instant::now(), SystemTime::now());
+    let total = MOVES_PER_SECOND * SECONDS;
+    for n in 0..total.min(instances) {
+        let since = Duration::from_secs(1).mul_f64(n as f64 / MOVES_PER_SECOND as f64);
+        tokio::time::sleep_until(began + since).await;
+        let permit = in_flight.clone().acquire_owned().await?;
+        let mut entrances = Entrances::new(apis, n);
+        // A stride without a common divisor with any round number: all over, and none twice.
+        let id = numbered("order", n * 7919 % instances);
+        tasks.spawn(async move {
+            entrances.transition(&id, "paid", None).await?;
+            drop(permit);
+            anyhow::Ok((clock + since, SystemTime::now()))
+        });
+    }
+    let mut moves = Vec::with_capacity(total);
+    while let Some(done) = tasks.join_next().await {
+        moves.push(done.context("a writer panicked")??);
+    }
+    moves.sort();
+    Ok(moves)
+}

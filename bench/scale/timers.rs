@@ -1,0 +1,134 @@
+//! Timeouts that are due within ten seconds: each fires once, and how late; without a fault, and
+//! with the leader killed in their midst.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Result, ensure};
+use lockstep_tests::bulk::{Creation, define};
+use lockstep_tests::cluster::Cluster;
+use lockstep_tests::http::Api;
+use lockstep_tests::timeouts::{Fired, Firing};
+use lockstep_tests::watcher::Watcher;
+use reqwest::StatusCode;
+use serde_json::Value;
+
+use crate::figures::{head, row};
+
+/// The instances are created over this, so that they are due over it.
+const WINDOW: Duration = Duration::from_secs(10);
+/// Creation is over before the first one is due.
+const AFTER: Duration = Duration::from_secs(20);
+const LEASE: &str = "
+name: lease
+initial: held
+states:
+  held: { timeout: { after: 20s, to: expired } }
+  expired: { final: true }
+  released: { final: true }
+transitions:
+  - { from: held, to: released, event: release }
+";
+const WRITERS: usize = 8;
+/// For all to be seen.
+const DEADLINE: Duration = Duration::from_secs(180);
+/// What is due further away from the kill than this had a leader all the time.
+const APART: Duration = Duration::from_secs(2);
+
+pub async fn run(timers: usize) -> Result<()> {
+    println!("{}", head("timers", "fired"));
+    one_run(timers, false).await?;
+    one_run(timers, true).await
+}
+
+async fn one_run(timers: usize, kill: bool) -> Result<()> {
+    let mut cluster = Cluster::start().await?;
+    let (leader, follower) = (cluster.leader().await?, cluster.follower().await?);
+    let apis: Vec<Api> = cluster.running().map(|node| node.api().clone()).collect();
+    define(&apis[follower], LEASE).await?;
+    let watcher = Watcher::start(
+        vec![apis[follower].clone()],
+        "/v1/machines/lease/watch?from_revision=1",
+        1 + 2 * timers,
+    );
+    let creation = Creation {
+        machine: "lease".to_owned(),
+        numbers: 0..timers,
+        writers: WRITERS,
+        window: WINDOW,
+        keyed: true,
+    };
+    creation.run(&apis).await?;
+    let mut killed = None;
+    if kill {
+        let half = 1 + timers + timers / 2;
+        watcher.wait_for(half as u64, DEADLINE).await?;
+        killed = Some(SystemTime::now());
+        cluster.nodes[leader].kill9()?;
+    }
+    let fired = Fired::of(&watcher.finish(DEADLINE).await?, AFTER)?;
+    ensure!(fired.len() == timers, "{} fired", fired.len());
+    check_histories(&apis[follower], timers).await?;
+    match killed {
+        None => {
+            let rows = [
+                ("undisturbed, by cluster time", late as Lateness),
+                ("undisturbed, as a watcher sees it", seen_late),
+            ];
+            show(&rows, &fired, |_| true);
+        }
+        Some(killed) => {
+            let rows = [
+                ("leader killed, by cluster time", late as Lateness),
+                ("leader killed, as a watcher sees it", seen_late),
+            ];
+            show(&rows, &fired, |_| true);
+            let rows = [("due over 2 s before or after the kill", late as Lateness)];
+            show(&rows, &fired, |firing| apart(firing.due, killed) > APART);
+            cluster.nodes[leader].restart().await?;
+        }
+    }
+    cluster.agree().await
+}
+
+type Lateness = fn(&Firing) -> Duration;
+
+fn late(firing: &Firing) -> Duration {
+    firing.late
+}
+
+fn seen_late(firing: &Firing) -> Duration {
+    firing.seen_late
+}
+
+fn show(rows: &[(&str, Lateness)], fired: &Fired, wanted: impl Fn(&Firing) -> bool) {
+    for (what, lateness) in rows {
+        let wanted = fired.iter().filter(|firing| wanted(firing));
+        println!("{}", row(what, wanted.map(lateness).collect()));
+    }
+}
+
+fn apart(one: SystemTime, other: SystemTime) -> Duration {
+    one.duration_since(other)
+        .or_else(|_| other.duration_since(one))
+        .unwrap_or_default()
+}
+
+/// Every instance is where its timeout leads, and has changed just once.
+async fn check_histories(api: &Api, timers: usize) -> Result<()> {
+    let list = "/v1/machines/lease/instances?state=expired&limit=1000";
+    let mut path = list.to_owned();
+    let mut found = 0;
+    loop {
+        let page: Value = api.get(&path).await?.expect(StatusCode::OK)?.json()?;
+        for instance in page["instances"].as_array().into_iter().flatten() {
+            ensure!(instance["revision"] == 1, "{instance}");
+            found += 1;
+        }
+        match page["next_cursor"].as_str() {
+            Some(next) => path = format!("{list}&cursor={next}"),
+            None => break,
+        }
+    }
+    ensure!(found == timers, "{found} of {timers} have expired");
+    Ok(())
+}

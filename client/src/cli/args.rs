@@ -1,0 +1,169 @@
+//! Arguments that several commands take.
+
+use std::str::FromStr;
+
+use clap::Args;
+use lockstep_client::{
+    Consistency, Freshness, GlobalRevision, IdempotencyKey, InstanceId, InvalidName, MachineName,
+    Metadata, Revision, StateName, Version,
+};
+use lockstep_machine::InstanceName;
+
+use super::failure::Failure;
+
+/// A machine, or one of its instances: `order` or `order/42`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Subject {
+    Machine(MachineName),
+    Instance(InstanceId),
+}
+
+impl FromStr for Subject {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        if text.contains('/') {
+            text.parse().map(Subject::Instance)
+        } else {
+            text.parse().map(Subject::Machine)
+        }
+    }
+}
+
+impl Subject {
+    pub(super) fn machine(&self) -> &MachineName {
+        match self {
+            Subject::Machine(machine) => machine,
+            Subject::Instance(id) => &id.machine,
+        }
+    }
+}
+
+/// An instance's name within a machine that is known otherwise, or its whole id.
+pub(super) fn within(machine: &MachineName, text: &str) -> Result<InstanceId, String> {
+    let id = match text.split_once('/') {
+        None => InstanceName::new(text).map(|name| InstanceId::from_parts(machine.clone(), name)),
+        Some(_) => text.parse(),
+    };
+    let id = id.map_err(|fault| fault.to_string())?;
+    if id.machine != *machine {
+        return Err(format!("{id} is not an instance of {machine}"));
+    }
+    Ok(id)
+}
+
+/// Who and why.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Meta {
+    /// Metadata, for example who=ann; may be repeated
+    #[arg(long = "meta", value_name = "KEY=VALUE", value_parser = pair)]
+    pairs: Vec<(String, String)>,
+}
+
+impl Meta {
+    pub(super) fn into_metadata(self) -> Result<Metadata, Failure> {
+        Metadata::new(self.pairs).map_err(|fault| Failure::usage(format!("--meta: {fault}")))
+    }
+}
+
+/// `key=value`; the value may hold further `=`.
+pub(super) fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("it must have the form KEY=VALUE".to_owned()),
+    }
+}
+
+/// What must hold for a change to happen.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Expect {
+    /// Refuse unless the instance is in this state
+    #[arg(long, value_name = "STATE")]
+    pub(super) expect_state: Option<StateName>,
+
+    /// Refuse unless the instance is at this revision
+    #[arg(long, value_name = "N", value_parser = revision)]
+    pub(super) expect_revision: Option<Revision>,
+}
+
+fn revision(text: &str) -> Result<Revision, std::num::ParseIntError> {
+    text.parse().map(Revision)
+}
+
+/// What makes a repeat the same request.
+#[derive(Debug, Clone, Default, Args)]
+pub(super) struct Key {
+    /// The same key gets the first outcome again, instead of doing it twice
+    #[arg(long = "idempotency-key", visible_alias = "key", value_name = "KEY", value_parser = key)]
+    pub(super) key: Option<IdempotencyKey>,
+}
+
+fn key(text: &str) -> Result<IdempotencyKey, InvalidName> {
+    IdempotencyKey::new(text)
+}
+
+/// A version of a machine.
+pub(super) fn version(text: &str) -> Result<Version, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("it must be a whole number from 1 on".to_owned()),
+        Ok(number) => Ok(Version(number)),
+    }
+}
+
+/// How fresh a read must be.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub(super) struct Fresh {
+    /// What the answering node has applied so far: works without a leader, and may be old
+    #[arg(long)]
+    pub(super) stale: bool,
+
+    /// Wait until the answering node has applied this revision of the cluster
+    #[arg(long, value_name = "N")]
+    pub(super) min_revision: Option<u64>,
+}
+
+impl From<Fresh> for Freshness {
+    fn from(fresh: Fresh) -> Self {
+        let freshness = Freshness::from(match fresh.stale {
+            true => Consistency::Stale,
+            false => Consistency::Linearizable,
+        });
+        match fresh.min_revision {
+            Some(revision) => freshness.min_revision(GlobalRevision(revision)),
+            None => freshness,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_subject_is_a_machine_or_an_instance() {
+        let read = |text: &str| text.parse::<Subject>();
+        assert!(matches!(read("order"), Ok(Subject::Machine(_))));
+        assert!(matches!(read("order/42"), Ok(Subject::Instance(_))));
+        for bad in ["", "/", "order/", "a/b/c", "a b"] {
+            assert!(read(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn an_instance_is_named_with_or_without_its_machine() {
+        let machine = MachineName::new("order").expect("the name is valid");
+        for good in ["42", "order/42"] {
+            let id = within(&machine, good).map(|id| id.to_string());
+            assert_eq!(id.as_deref(), Ok("order/42"));
+        }
+        assert!(within(&machine, "stock/42").is_err_and(|why| why.contains("not an instance")));
+        assert!(within(&machine, "4 2").is_err_and(|why| why.contains("only letters")));
+    }
+
+    #[test]
+    fn a_value_may_hold_what_parts_it_from_its_key() {
+        assert_eq!(pair("why=a=b"), Ok(("why".to_owned(), "a=b".to_owned())));
+        assert_eq!(pair("why="), Ok(("why".to_owned(), String::new())));
+        assert!(pair("=x").is_err() && pair("x").is_err());
+    }
+}

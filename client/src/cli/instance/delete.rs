@@ -1,0 +1,58 @@
+//! `lockstep instance delete`.
+
+use clap::Args;
+use lockstep_client::{DeleteCall, InstanceId};
+use serde_json::json;
+
+use crate::cli::args::{Expect, Key, Meta};
+use crate::cli::failure::Failure;
+use crate::cli::output::{self, Format};
+use crate::cli::{Context, shape};
+
+/// Delete an instance, with its history
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep instance delete order/42
+  lockstep instance delete order/42 --expect-state shipped --meta who=ann")]
+pub(super) struct Delete {
+    /// The instance, machine/name
+    #[arg(value_name = "ID")]
+    instance: InstanceId,
+
+    #[command(flatten)]
+    expect: Expect,
+
+    #[command(flatten)]
+    meta: Meta,
+
+    #[command(flatten)]
+    key: Key,
+}
+
+impl Delete {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let mut call = DeleteCall::new(&self.instance).metadata(self.meta.into_metadata()?);
+        if let Some(state) = self.expect.expect_state {
+            call = call.expect_state(state);
+        }
+        if let Some(revision) = self.expect.expect_revision {
+            call = call.expect_revision(revision);
+        }
+        if let Some(key) = self.key.key {
+            call = call.idempotency_key(key);
+        }
+        let written = context.target.client()?.delete(call).await?;
+        let made = &written.made;
+        Ok(match context.output {
+            Format::Json => {
+                let body = json!({ "deleted": shape::deleted(made) });
+                output::json(&shape::written(body, &written))
+            }
+            _ => format!(
+                "{}: deleted in state {} at revision {}\n",
+                made.instance, made.state, made.revision
+            ),
+        })
+    }
+}

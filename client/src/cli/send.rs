@@ -1,0 +1,129 @@
+//! `lockstep send`.
+
+use clap::Args;
+use lockstep_client::{
+    Client, Consistency, EventName, InstanceId, Rejected, StateName, TransitionCall, Trigger,
+};
+use serde_json::json;
+
+use super::Context;
+use super::args::{Expect, Key, Meta};
+use super::failure::Failure;
+use super::output::{self, Format};
+use super::shape;
+
+const EXAMPLES: &str = "\
+Prints the state that the instance is in now, alone.
+
+Examples:
+  lockstep send order/42 --event pay
+  lockstep send order/42 --to paid --expect-state open --meta who=ann --meta why='paid in cash'
+  lockstep send order/42 --event pay --idempotency-key payment-7   # once, however often it is run";
+
+/// Move an instance: to a state, or by an event
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Send {
+    /// The instance, machine/name
+    #[arg(value_name = "INSTANCE")]
+    instance: InstanceId,
+
+    #[command(flatten)]
+    by: By,
+
+    #[command(flatten)]
+    expect: Expect,
+
+    #[command(flatten)]
+    meta: Meta,
+
+    #[command(flatten)]
+    key: Key,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct By {
+    /// The event that happened
+    #[arg(long, value_name = "EVENT")]
+    event: Option<EventName>,
+
+    /// The state to go to
+    #[arg(long, value_name = "STATE")]
+    to: Option<StateName>,
+}
+
+impl By {
+    fn trigger(self) -> Result<Trigger, Failure> {
+        match (self.to, self.event) {
+            (Some(to), _) => Ok(Trigger::To(to)),
+            (None, Some(event)) => Ok(Trigger::Event(event)),
+            (None, None) => Err(Failure::usage("one of --event and --to is needed")),
+        }
+    }
+}
+
+impl Send {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let mut call = TransitionCall::by(&self.instance, self.by.trigger()?)
+            .metadata(self.meta.into_metadata()?);
+        if let Some(state) = self.expect.expect_state {
+            call = call.expect_state(state);
+        }
+        if let Some(revision) = self.expect.expect_revision {
+            call = call.expect_revision(revision);
+        }
+        if let Some(key) = self.key.key {
+            call = call.idempotency_key(key);
+        }
+        let client = context.target.client()?;
+        let written = match client.transition(call).await {
+            Ok(written) => written,
+            Err(lockstep_client::Error::Rejected(rejected)) => {
+                return Err(explained(&client, &self.instance, *rejected).await);
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(match context.output {
+            Format::Json => {
+                let made = json!({ "transitioned": shape::transitioned(&written.made) });
+                output::json(&shape::written(made, &written))
+            }
+            _ => format!("{}\n", written.made.to),
+        })
+    }
+}
+
+/// The refusal; that of an event with those that would do something, as far as they can be read.
+async fn explained(client: &Client, instance: &InstanceId, rejected: Rejected) -> Failure {
+    let is_unknown = rejected.code == "unknown_event";
+    let current = rejected.current_state.clone();
+    let failure = Failure::from(lockstep_client::Error::Rejected(Box::new(rejected)));
+    match current {
+        Some(state) if is_unknown => match events(client, instance, &state).await {
+            Some(events) if events.is_empty() => {
+                failure.because(format!("no event does anything in {state:?}"))
+            }
+            Some(events) => failure
+                .because(format!("events in {state:?}: {}", events.join(", ")))
+                .with("events", events),
+            None => failure,
+        },
+        _ => failure,
+    }
+}
+
+/// The events that lead out of a state, in order of name; none where that cannot be read.
+async fn events(client: &Client, instance: &InstanceId, state: &StateName) -> Option<Vec<String>> {
+    let found = client.get(instance, Consistency::Linearizable).await.ok()?;
+    let version = Some(found.found.version);
+    let machine = client.machine(&instance.machine, version, Consistency::Linearizable);
+    let definition = machine.await.ok()?.found.definition;
+    let steps = definition.steps().filter(|(from, _)| *from == state);
+    let mut events: Vec<_> = steps
+        .filter_map(|(_, it)| it.event.as_ref().map(ToString::to_string))
+        .collect();
+    events.sort_unstable();
+    events.dedup();
+    Some(events)
+}

@@ -1,0 +1,133 @@
+//! Times as people and programs read them.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use jiff::tz::{Offset, TimeZone};
+use lockstep_client::Timestamp;
+
+/// The last millisecond of the year 9999: the calendar of RFC 3339 ends there.
+const MS_MAX: u64 = 253_402_300_799_999;
+
+/// RFC 3339 in UTC, as HTTP's `/v1` writes it; none for 0, which stands for no time, and for what
+/// the calendar does not hold.
+pub(super) fn utc(at: Timestamp) -> Option<String> {
+    let time = UNIX_EPOCH.checked_add(Duration::from_millis(at.0))?;
+    (1..=MS_MAX)
+        .contains(&at.0)
+        .then(|| humantime::format_rfc3339_millis(time).to_string())
+}
+
+/// RFC 3339 where this program runs; a dash for none.
+pub(super) fn local(at: Timestamp) -> String {
+    in_zone(at, TimeZone::system())
+}
+
+fn in_zone(at: Timestamp, zone: TimeZone) -> String {
+    if at.0 == 0 {
+        return "-".to_owned();
+    }
+    let time = i64::try_from(at.0)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
+    match time.map(|time| (time, zone.to_offset(time))) {
+        Some((time, offset)) if offset != Offset::UTC => {
+            format!("{:.3}", time.display_with_offset(offset))
+        }
+        // So is the last day of the calendar, which has no local time everywhere.
+        _ => utc(at).unwrap_or_else(|| format!("{} ms", at.0)),
+    }
+}
+
+/// How long ago something was, in one or two units; a dash for no time.
+pub(super) fn age(at: Timestamp) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now_ms = now.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    });
+    age_at(at, now_ms)
+}
+
+fn age_at(at: Timestamp, now_ms: u64) -> String {
+    if at.0 == 0 {
+        return "-".to_owned();
+    }
+    // The cluster's clock may be ahead of this one's.
+    span(now_ms.saturating_sub(at.0))
+}
+
+/// How long it is until then; `due` once it is past.
+pub(super) fn until(at: Timestamp) -> String {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    let now_ms = now.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    });
+    match at.0.saturating_sub(now_ms) {
+        0 => "due".to_owned(),
+        left => format!("in {}", span(left)),
+    }
+}
+
+/// A length of time in the largest unit, with the next one where the first is small.
+fn span(ms: u64) -> String {
+    let seconds = Duration::from_millis(ms).as_secs();
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes, seconds % 60) {
+        (0, 0, 0, seconds) => format!("{seconds}s"),
+        (0, 0, minutes @ ..10, seconds) => format!("{minutes}m{seconds}s"),
+        (0, 0, minutes, _) => format!("{minutes}m"),
+        (0, hours @ ..10, minutes, _) => format!("{hours}h{minutes}m"),
+        (0, hours, ..) => format!("{hours}h"),
+        (days @ ..10, hours, ..) => format!("{days}d{hours}h"),
+        (days, ..) => format!("{days}d"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(ms: u64, zone: TimeZone) -> String {
+        in_zone(Timestamp(ms), zone)
+    }
+
+    #[test]
+    fn any_time_can_be_printed() {
+        assert_eq!(shown(0, TimeZone::UTC), "-");
+        assert_eq!(
+            shown(1_700_000_000_123, TimeZone::UTC),
+            "2023-11-14T22:13:20.123Z"
+        );
+        assert_eq!(shown(MS_MAX, TimeZone::UTC), "9999-12-31T23:59:59.999Z");
+        assert_eq!(shown(MS_MAX + 1, TimeZone::UTC), "253402300800000 ms");
+        assert_eq!(shown(u64::MAX, TimeZone::UTC), "18446744073709551615 ms");
+        assert_eq!((utc(Timestamp(0)), utc(Timestamp(u64::MAX))), (None, None));
+    }
+
+    #[test]
+    fn a_time_is_shown_in_the_zone_of_the_reader() {
+        let zone = TimeZone::fixed(Offset::constant(-3));
+        assert_eq!(
+            shown(1_700_000_000_000, zone),
+            "2023-11-14T19:13:20.000-03:00"
+        );
+    }
+
+    #[test]
+    fn an_age_has_one_or_two_units() {
+        let ago = |seconds: u64| age_at(Timestamp(1), seconds * 1000 + 1);
+        for (seconds, text) in [
+            (0, "0s"),
+            (59, "59s"),
+            (61, "1m1s"),
+            (659, "10m"),
+            (3660, "1h1m"),
+            (36_000, "10h"),
+            (90_000, "1d1h"),
+            (900_000, "10d"),
+        ] {
+            assert_eq!(ago(seconds), text);
+        }
+        assert_eq!(age_at(Timestamp(5000), 4000), "0s", "a clock ahead");
+        assert_eq!(age_at(Timestamp(0), 4000), "-");
+    }
+}

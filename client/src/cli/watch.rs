@@ -1,0 +1,259 @@
+//! `lockstep watch`.
+
+use std::time::Duration;
+
+use clap::Args;
+use lockstep_client::{
+    Cause, Error, Event, EventCursor, EventKind, GlobalRevision, StateName, WatchCall, Watched,
+};
+use serde_json::json;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::args::Subject;
+use super::failure::Failure;
+use super::output::{self, Format, Reader};
+use super::paint::{FAINT, FAULT, GOOD, MOVE, NOTE, Paint};
+use super::{Context, shape, time};
+
+const EXAMPLES: &str = "\
+Prints one line per change, from now on or from a revision of the cluster on: in order, once, and
+without gaps, also when the node it asks is lost: it goes on at another one. -o json prints JSON
+lines. Ctrl-C ends it with exit code 0.
+
+The cluster keeps a bounded number of recent changes (limits.events_max). Where a watch should begin
+before them (`compacted`) or has been too slow for them (`lagged`), it says from where on it can go on,
+and exits with 3.
+
+Examples:
+  lockstep watch
+  lockstep watch order --state paid
+  lockstep watch order/42 -o json
+  lockstep watch order --prefix 2026- --from-revision 1200";
+
+/// Follow what changes: of every machine, of one, or of one instance
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Watch {
+    /// Only this machine, or this instance; everything without it
+    #[arg(value_name = "MACHINE[/ID]")]
+    subject: Option<Subject>,
+
+    /// Only instances whose name starts like this
+    #[arg(long, value_name = "TEXT")]
+    prefix: Option<String>,
+
+    /// Only changes into this state
+    #[arg(long, value_name = "STATE")]
+    state: Option<StateName>,
+
+    /// From this revision of the cluster on; from now on without it
+    #[arg(long, value_name = "N")]
+    from_revision: Option<u64>,
+
+    /// End after so many changes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+
+    /// How long to look for a node that answers, once the one it asks is lost
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
+    patience: Duration,
+}
+
+impl Watch {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::local)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(Failure::local)?;
+        tokio::select! {
+            ended = self.follow(context) => ended?,
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        Ok(String::new())
+    }
+
+    async fn follow(&self, context: &Context) -> Result<(), Failure> {
+        let client = context.target.client()?;
+        let format = context.output;
+        let paint = Paint::stdout();
+        let begun = client.watch(self.call()).await;
+        let mut watch = begun.map_err(|error| self.explained(error, None))?;
+        let mut left = self.count.unwrap_or(u64::MAX);
+        while let Some(watched) = watch.next().await {
+            match watched.map_err(|error| self.explained(error, watch.reached()))? {
+                Watched::Event(event) => {
+                    let text = match format {
+                        Format::Json => output::json_line(&shape::event(&event)),
+                        _ => line(&event, paint),
+                    };
+                    left -= 1;
+                    if output::print(&text)? == Reader::Gone || left == 0 {
+                        return Ok(());
+                    }
+                }
+                Watched::Lost { endpoint, cause } => {
+                    let message = format!("{endpoint} is lost ({cause}); looking for a node");
+                    output::note(
+                        format,
+                        "lost",
+                        &message,
+                        json!({ "endpoint": endpoint.as_str() }),
+                    );
+                }
+                Watched::Resumed { endpoint } => {
+                    let message = format!("going on at {endpoint}, behind the last change seen");
+                    let endpoint = json!({ "endpoint": endpoint.as_str() });
+                    output::note(format, "resumed", &message, endpoint);
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn call(&self) -> WatchCall {
+        let mut call = match &self.subject {
+            None => WatchCall::all(),
+            Some(Subject::Machine(machine)) => WatchCall::of(machine),
+            Some(Subject::Instance(id)) => WatchCall::instance(id),
+        };
+        if let Some(prefix) = &self.prefix {
+            call = call.prefix(prefix);
+        }
+        if let Some(state) = &self.state {
+            call = call.state(state.clone());
+        }
+        if let Some(revision) = self.from_revision {
+            call = call.from_revision(GlobalRevision(revision));
+        }
+        call.patience(self.patience)
+    }
+
+    /// The failure, with the command that goes on from where this one ends.
+    fn explained(&self, error: Error, reached: Option<EventCursor>) -> Failure {
+        let resume = match &error {
+            Error::Compacted { oldest } | Error::Lagged { oldest, .. } => Some(oldest.0),
+            _ => reached.map(following),
+        };
+        let mut failure = Failure::from(error);
+        let Some(resume) = resume else {
+            return failure;
+        };
+        let is_gap = matches!(failure.code(), "compacted" | "lagged");
+        let field = if is_gap {
+            "oldest_revision"
+        } else {
+            "from_revision"
+        };
+        failure = failure.with(field, resume);
+        if let Some(reached) = reached {
+            failure = failure.with("reached", json!(reached.revision));
+        }
+        let first = match &self.subject {
+            Some(subject) if is_gap => {
+                format!("`lockstep instance list {}`, then ", subject.machine())
+            }
+            _ => String::new(),
+        };
+        failure.hint(format!("{first}`{}`", self.resumed(resume)))
+    }
+
+    /// This command, from another revision on.
+    fn resumed(&self, from_revision: u64) -> String {
+        let mut command = "lockstep watch".to_owned();
+        match &self.subject {
+            None => {}
+            Some(Subject::Machine(machine)) => command.push_str(&format!(" {machine}")),
+            Some(Subject::Instance(id)) => command.push_str(&format!(" {id}")),
+        }
+        if let Some(prefix) = &self.prefix {
+            command.push_str(&format!(" --prefix {prefix:?}"));
+        }
+        if let Some(state) = &self.state {
+            command.push_str(&format!(" --state {state}"));
+        }
+        command.push_str(&format!(" --from-revision {from_revision}"));
+        command
+    }
+}
+
+/// The first revision of which something may be missing behind a place.
+fn following(reached: EventCursor) -> u64 {
+    let revision = reached.revision;
+    match reached == EventCursor::after(revision) {
+        true => revision.0.saturating_add(1),
+        false => revision.0,
+    }
+}
+
+/// One line: when, at which revision of the cluster, what, and what happened to it.
+fn line(event: &Event, paint: Paint) -> String {
+    let when = paint.apply(FAINT, time::local(event.at));
+    let revision = paint.apply(FAINT, format!("r{}", event.revision));
+    let subject = match event.instance() {
+        Some(id) => id.to_string(),
+        None => event.machine.to_string(),
+    };
+    let style = match event.kind {
+        EventKind::Created | EventKind::Defined => GOOD,
+        EventKind::Deleted | EventKind::DefinitionDeleted => FAULT,
+        EventKind::Migrated => NOTE,
+        _ => MOVE,
+    };
+    let kind = paint.apply(style, event.kind.name());
+    let mut text = format!("{when}  {revision}  {subject}  {kind}");
+    for part in [what(event), by(event)].into_iter().flatten() {
+        text.push_str(&format!("  {part}"));
+    }
+    if !event.metadata.is_empty() {
+        text.push_str(&format!("  {}", output::metadata(&event.metadata)));
+    }
+    text.push('\n');
+    text
+}
+
+/// From where to where.
+fn what(event: &Event) -> Option<String> {
+    let states = match (&event.from, &event.to) {
+        (Some(from), Some(to)) => Some(format!("{from} -> {to}")),
+        (Some(only), None) | (None, Some(only)) => Some(only.to_string()),
+        (None, None) => None,
+    };
+    match (event.kind, event.from_version) {
+        (EventKind::Migrated, Some(from)) => {
+            let states = states.unwrap_or_default();
+            Some(format!("{states}  version {from} -> {}", event.version))
+        }
+        (EventKind::Defined | EventKind::DefinitionDeleted, _) => {
+            Some(format!("version {}", event.version))
+        }
+        _ => states,
+    }
+}
+
+/// What made it happen, where that has a name.
+fn by(event: &Event) -> Option<String> {
+    match (&event.event, event.cause) {
+        (_, Cause::Timeout { late_ms }) => Some(format!("(timeout, {late_ms} ms late)")),
+        (Some(event), _) => Some(format!("by {event}")),
+        (None, _) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(revision: u64, position: u32) -> EventCursor {
+        EventCursor {
+            revision: GlobalRevision(revision),
+            position,
+        }
+    }
+
+    #[test]
+    fn it_goes_on_behind_what_was_seen_in_full() {
+        assert_eq!(following(EventCursor::after(GlobalRevision(7))), 8);
+        // Another event of that revision may follow.
+        assert_eq!(following(place(7, 0)), 7);
+    }
+}

@@ -1,0 +1,198 @@
+//! The cluster itself: its nodes, and who leads them.
+
+mod status;
+mod survey;
+
+pub use status::{Leader, Member, NodeStatus, Role};
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::future::join_all;
+use futures::stream::FuturesUnordered;
+use lockstep_proto::v1;
+use lockstep_proto::v1::cluster_client::ClusterClient;
+use tokio::time::Instant;
+
+use crate::address::Address;
+use crate::answer::{Failure, Verdict, judge};
+use crate::call::{self, Attempt};
+use crate::client::Client;
+use crate::endpoints::Slot;
+use crate::error::{DiscoveryError, Error, Tried};
+
+/// How long to wait before asking again who leads.
+const LEADER_POLL: Duration = Duration::from_millis(100);
+
+impl Client {
+    /// Asks one node, known or not, how it sees the cluster. Asked once: it does not fail over.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it does not answer.
+    pub async fn status(
+        &self,
+        endpoint: &Address,
+        with_state_hash: bool,
+    ) -> Result<NodeStatus, Error> {
+        ask_status(&self.endpoints.at(endpoint), self.timeout, with_state_hash).await
+    }
+
+    /// Asks every known endpoint, all at once, how it sees the cluster; in the order given.
+    ///
+    /// # Errors
+    /// Only [`Error::Discovery`]: an endpoint that does not answer has its error in its place.
+    pub async fn statuses(
+        &self,
+        with_state_hash: bool,
+    ) -> Result<Vec<(Address, Result<NodeStatus, Error>)>, Error> {
+        let deadline = Instant::now() + self.timeout;
+        self.discover(deadline).await?;
+        let asked = self.endpoints.all().into_iter().map(async |slot| {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            (
+                slot.address.clone(),
+                ask_status(&slot, remaining, with_state_hash).await,
+            )
+        });
+        Ok(join_all(asked).await)
+    }
+
+    /// Who leads the cluster, asking again while there is nobody.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no leader is known to any endpoint by the deadline.
+    pub async fn leader(&self) -> Result<Leader, Error> {
+        let deadline = Instant::now() + self.timeout;
+        loop {
+            let (answers, tried) = self.survey(deadline).await?;
+            if let Some(leader) = survey::leader(&answers) {
+                return Ok(leader);
+            }
+            if deadline.saturating_duration_since(Instant::now()) <= LEADER_POLL {
+                return Err(Error::Unavailable {
+                    timeout: self.timeout,
+                    tried,
+                });
+            }
+            tokio::time::sleep(LEADER_POLL).await;
+        }
+    }
+
+    /// The cluster as the node that knows most sees it: the leader, where it can be asked.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no endpoint answers.
+    pub async fn view(&self) -> Result<NodeStatus, Error> {
+        let deadline = Instant::now() + self.timeout;
+        let (answers, failures) = self.survey(deadline).await?;
+        match survey::newest(&answers) {
+            Some(view) => Ok(view.clone()),
+            None => Err(Error::Unavailable {
+                timeout: self.timeout,
+                tried: failures,
+            }),
+        }
+    }
+
+    /// Finds the leader and starts the following calls there, which saves them a hop. Nodes
+    /// forward by themselves: this is for throughput, never needed for correctness.
+    ///
+    /// # Errors
+    /// Those of [`leader`](Self::leader), and when the leader cannot be reached from here; calls
+    /// then go on where they went before.
+    pub async fn prefer_leader(&self) -> Result<Leader, Error> {
+        let leader = self.leader().await?;
+        let address: Address = leader.member.grpc_address.parse()?;
+        let slot = self.endpoints.at(&address);
+        match tokio::time::timeout(self.timeout, slot.connect()).await {
+            Ok(Ok(_)) => {
+                self.endpoints.adopt(&slot);
+                Ok(leader)
+            }
+            failed => {
+                let cause = failed
+                    .ok()
+                    .and_then(Result::err)
+                    .unwrap_or_else(|| "no connection in time".to_owned());
+                let tried = vec![Tried {
+                    endpoint: address,
+                    cause,
+                }];
+                Err(Error::Unavailable {
+                    timeout: self.timeout,
+                    tried,
+                })
+            }
+        }
+    }
+
+    /// Asks every endpoint until enough answers are in to know who leads.
+    async fn survey(&self, deadline: Instant) -> Result<(Vec<NodeStatus>, Vec<Tried>), Error> {
+        self.discover(deadline).await?;
+        let remaining = deadline.saturating_duration_since(Instant::now());
+        let mut asked: FuturesUnordered<_> = self
+            .endpoints
+            .all()
+            .into_iter()
+            .map(async |slot| {
+                (
+                    slot.address.clone(),
+                    ask_status(&slot, remaining, false).await,
+                )
+            })
+            .collect();
+        let (mut answers, mut failures) = (Vec::new(), Vec::new());
+        while let Some((endpoint, answer)) = asked.next().await {
+            match answer {
+                Ok(answer) => {
+                    let cause = format!("{} knows no leader", answer.node.name);
+                    failures.push(Tried { endpoint, cause });
+                    answers.push(answer);
+                }
+                Err(Error::Unavailable { tried, .. }) => failures.extend(tried),
+                Err(other) => failures.push(Tried {
+                    endpoint,
+                    cause: other.to_string(),
+                }),
+            }
+            if survey::is_settled(&answers) {
+                break;
+            }
+        }
+        Ok((answers, failures))
+    }
+
+    /// Finds nodes where Consul is used. Fails only when none is known at all.
+    async fn discover(&self, deadline: Instant) -> Result<(), DiscoveryError> {
+        match self.endpoints.refresh(deadline).await {
+            Err(error) if self.endpoints.all().is_empty() => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
+
+async fn ask_status(
+    slot: &Slot,
+    allowance: Duration,
+    with_state_hash: bool,
+) -> Result<NodeStatus, Error> {
+    let ask = async |attempt: Attempt| {
+        let request = attempt.request(v1::StatusRequest { with_state_hash });
+        let response = ClusterClient::new(attempt.channel)
+            .status(request)
+            .await
+            .map_err(judge)?;
+        NodeStatus::try_from(response.into_inner()).map_err(Verdict::BadAnswer)
+    };
+    let endpoint = slot.address.clone();
+    call::attempt(slot, allowance, &ask)
+        .await
+        .map_err(|verdict| match verdict {
+            Verdict::Final(error) => error,
+            Verdict::BadAnswer(reason) => Error::BadAnswer { endpoint, reason },
+            Verdict::Retry(Failure { cause, .. }) => Error::Unavailable {
+                timeout: allowance,
+                tried: vec![Tried { endpoint, cause }],
+            },
+        })
+}

@@ -1,0 +1,99 @@
+//! How fresh a read must be, and how fresh its answer is.
+
+use lockstep_machine::{EventCursor, GlobalRevision};
+use lockstep_proto::v1;
+
+use crate::wire::Unreadable;
+
+/// How fresh a read must be.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// Sees every write acknowledged before the read began.
+    #[default]
+    Linearizable,
+    /// What the answering node has applied so far: works without a leader, and may be old.
+    Stale,
+}
+
+/// What a read may not be older than.
+///
+/// Every read takes one, and a [`Consistency`] alone will do:
+///
+/// ```no_run
+/// # async fn example(client: lockstep_client::Client) -> Result<(), lockstep_client::Error> {
+/// use lockstep_client::{Consistency, CreateCall, Freshness};
+///
+/// let created = client.create(CreateCall::of(&"order".parse()?)).await?;
+/// // From any node, without asking the leader, and yet never from before the order was created.
+/// let freshness = Freshness::from(Consistency::Stale).min_revision(created.revision);
+/// let read = client.get(&created.made.instance, freshness).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Freshness {
+    consistency: Consistency,
+    min_revision: Option<GlobalRevision>,
+}
+
+impl Freshness {
+    /// Wait until the node that answers has applied this revision of the cluster.
+    pub fn min_revision(mut self, revision: GlobalRevision) -> Self {
+        self.min_revision = Some(revision);
+        self
+    }
+
+    pub(crate) fn to_message(self) -> v1::Freshness {
+        let consistency = match self.consistency {
+            Consistency::Linearizable => v1::Consistency::Linearizable,
+            Consistency::Stale => v1::Consistency::Stale,
+        };
+        v1::Freshness {
+            consistency: consistency.into(),
+            min_revision: self.min_revision.map(|revision| revision.0),
+        }
+    }
+
+    /// Not older than this either.
+    pub(crate) fn not_before(self, revision: GlobalRevision) -> Self {
+        self.min_revision(self.min_revision.unwrap_or_default().max(revision))
+    }
+}
+
+impl From<Consistency> for Freshness {
+    fn from(consistency: Consistency) -> Self {
+        Self {
+            consistency,
+            min_revision: None,
+        }
+    }
+}
+
+/// The answer to a read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Read<T> {
+    /// What was asked for.
+    pub found: T,
+    /// The last log index applied by the node that answered.
+    pub applied_index: u64,
+    /// The cluster's revision that the answer shows.
+    pub revision: GlobalRevision,
+}
+
+impl<T> Read<T> {
+    /// Puts the answer to a read together.
+    pub(crate) fn new(found: T, at: Option<v1::ReadAt>) -> Result<Self, Unreadable> {
+        let at = at.ok_or("the answer does not say how fresh it is")?;
+        Ok(Self {
+            found,
+            applied_index: at.applied_index,
+            revision: GlobalRevision(at.revision),
+        })
+    }
+
+    /// Where a watch misses nothing that the answer does not show, and shows nothing again.
+    pub fn place(&self) -> EventCursor {
+        EventCursor::after(self.revision)
+    }
+}

@@ -1,0 +1,188 @@
+//! Following the events from node to node.
+//!
+//! The place of the last message received is all that is carried over: events up to it were taken
+//! and are not taken again, whoever sends them; the next node is asked for those behind it.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use futures::{Stream, stream};
+use lockstep_machine::EventCursor;
+use lockstep_proto::v1;
+use lockstep_proto::v1::watch_response::Message;
+
+use super::Watched;
+use super::call::WatchCall;
+use super::line::Line;
+use crate::address::Address;
+use crate::answer::{Failure, Verdict};
+use crate::call::run_each;
+use crate::client::Client;
+use crate::error::Error;
+use crate::wire::{Unreadable, event};
+
+/// A stream that lasts for less than this counts as one that failed: going on at once, again and
+/// again, would only burden a cluster in trouble.
+const SHORT: Duration = Duration::from_secs(1);
+const PAUSE_FIRST: Duration = Duration::from_millis(50);
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+/// A watch, and the node it is at.
+pub(super) struct Follower {
+    client: Client,
+    call: WatchCall,
+    line: Line,
+    stage: Stage,
+    /// The place of the last event or bookmark received.
+    reached: Option<EventCursor>,
+    /// Received, and not taken yet.
+    waiting: VecDeque<Watched>,
+    /// Before another node is asked.
+    pause: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Following,
+    Lost,
+    Over,
+}
+
+impl Follower {
+    /// Begins the watch at the first node that can.
+    pub(super) async fn begin(client: Client, call: WatchCall) -> Result<Self, Error> {
+        let line = open(&client, client.timeout, call.to_message(None)).await?;
+        Ok(Self {
+            client,
+            line,
+            stage: Stage::Following,
+            reached: call.origin(),
+            waiting: VecDeque::new(),
+            pause: Duration::ZERO,
+            call,
+        })
+    }
+
+    pub(super) fn endpoint(&self) -> &Address {
+        &self.line.slot.address
+    }
+
+    /// Where it began, if that is known.
+    pub(super) fn origin(&self) -> Option<EventCursor> {
+        self.call.origin()
+    }
+
+    pub(super) fn into_stream(self) -> impl Stream<Item = Result<Watched, Error>> + Send {
+        stream::unfold(self, |mut follower| async move {
+            let watched = follower.next().await?;
+            Some((watched, follower))
+        })
+    }
+
+    async fn next(&mut self) -> Option<Result<Watched, Error>> {
+        loop {
+            if let Some(watched) = self.waiting.pop_front() {
+                return Some(Ok(watched));
+            }
+            match self.stage {
+                Stage::Over => return None,
+                Stage::Lost => return Some(self.resume().await),
+                Stage::Following => {}
+            }
+            let received = self.line.next().await;
+            let taken = received.and_then(|it| self.take(it).map_err(Verdict::BadAnswer));
+            match taken {
+                Ok(()) => {}
+                Err(Verdict::Retry(failure)) => return Some(Ok(self.lost(failure))),
+                Err(Verdict::Final(error)) => return Some(Err(self.end(error))),
+                Err(Verdict::BadAnswer(reason)) => {
+                    let endpoint = self.endpoint().clone();
+                    return Some(Err(self.end(Error::BadAnswer { endpoint, reason })));
+                }
+            }
+        }
+    }
+
+    /// Takes what is new of a message.
+    fn take(&mut self, response: v1::WatchResponse) -> Result<(), Unreadable> {
+        match response.message.ok_or("a message of the watch is empty")? {
+            Message::Events(v1::Events { events }) => {
+                for wire in events {
+                    let event = event::event(wire)?;
+                    if self.move_to(event.cursor()) {
+                        self.waiting.push_back(Watched::Event(Box::new(event)));
+                    }
+                }
+            }
+            Message::Bookmark(place) => {
+                let place = event::cursor(place);
+                if self.move_to(place) {
+                    self.waiting.push_back(Watched::Bookmark(place));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Moves on; false where it was already.
+    fn move_to(&mut self, place: EventCursor) -> bool {
+        let is_new = self.reached.is_none_or(|reached| reached < place);
+        if is_new {
+            self.reached = Some(place);
+        }
+        is_new
+    }
+
+    fn lost(&mut self, failure: Failure) -> Watched {
+        self.stage = Stage::Lost;
+        self.pause = match self.line.age() < SHORT {
+            true => (self.pause * 2).clamp(PAUSE_FIRST, PAUSE_MAX),
+            false => Duration::ZERO,
+        };
+        self.client.endpoints.demote(&self.line.slot);
+        Watched::Lost {
+            endpoint: self.endpoint().clone(),
+            cause: failure.cause,
+        }
+    }
+
+    /// Goes on behind the place that was reached.
+    async fn resume(&mut self) -> Result<Watched, Error> {
+        let jittered = self.pause.mul_f64(rand::random_range(0.5..1.0));
+        tokio::time::sleep(jittered).await;
+        let message = self.call.to_message(self.reached);
+        match open(&self.client, self.call.patience, message).await {
+            Ok(line) => {
+                self.line = line;
+                self.stage = Stage::Following;
+                Ok(Watched::Resumed {
+                    endpoint: self.endpoint().clone(),
+                })
+            }
+            Err(error) => Err(self.end(error)),
+        }
+    }
+
+    fn end(&mut self, error: Error) -> Error {
+        self.stage = Stage::Over;
+        match error {
+            Error::Lagged { oldest, .. } => Error::Lagged {
+                oldest,
+                reached: self.reached,
+            },
+            error => error,
+        }
+    }
+}
+
+/// Opens a stream at the first node that begins one.
+async fn open(
+    client: &Client,
+    patience: Duration,
+    message: v1::WatchRequest,
+) -> Result<Line, Error> {
+    run_each(&client.endpoints, patience, None, |slot, allowance| {
+        Line::open(slot, allowance.min(client.timeout), message.clone())
+    })
+    .await
+}

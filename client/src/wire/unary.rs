@@ -1,0 +1,101 @@
+//! Every request that has one answer, and the method that sends it.
+
+use std::future::Future;
+
+use lockstep_proto::v1;
+use lockstep_proto::v1::machines_client::MachinesClient;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+/// The largest answer that is taken in: a page of a thousand instances, each with as much metadata
+/// as can be, stays below it.
+const ANSWER_BYTES_MAX: usize = 128 * 1024 * 1024;
+
+/// A client of the machines' service on a connection.
+pub(crate) fn machines(channel: Channel) -> MachinesClient<Channel> {
+    MachinesClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+/// A request with one answer.
+pub(crate) trait Unary: Clone + Send + Sync + 'static {
+    /// What answers it.
+    type Answer: Send + 'static;
+
+    /// Sends it.
+    fn send(
+        request: Request<Self>,
+        channel: Channel,
+    ) -> impl Future<Output = Result<Response<Self::Answer>, Status>> + Send;
+}
+
+/// What a write came to: done, or refused.
+pub(crate) type Outcome<T> = Result<T, Box<v1::Rejected>>;
+
+/// The answer to a request that changes something.
+pub(crate) trait WriteAnswer: Send + 'static {
+    /// What comes of it unless it is refused.
+    type Made;
+
+    /// What came of it, and what holds for every write; none where the node left it out.
+    fn into_parts(self) -> (Option<Outcome<Self::Made>>, Option<v1::Written>);
+}
+
+macro_rules! unary {
+    ($($request:ident, $method:ident, $answer:ident;)*) => {$(
+        impl Unary for v1::$request {
+            type Answer = v1::$answer;
+
+            async fn send(
+                request: Request<Self>,
+                channel: Channel,
+            ) -> Result<Response<Self::Answer>, Status> {
+                machines(channel).$method(request).await
+            }
+        }
+    )*};
+}
+
+macro_rules! write_answer {
+    ($($answer:ident, $module:ident, $variant:ident, $made:ident;)*) => {$(
+        impl WriteAnswer for v1::$answer {
+            type Made = v1::$made;
+
+            fn into_parts(
+                self,
+            ) -> (Option<Outcome<Self::Made>>, Option<v1::Written>) {
+                use v1::$module::Outcome as Wire;
+                let outcome = self.outcome.map(|outcome| match outcome {
+                    Wire::$variant(made) => Ok(made),
+                    Wire::Rejected(rejected) => Err(Box::new(rejected)),
+                });
+                (outcome, self.written)
+            }
+        }
+    )*};
+}
+
+unary! {
+    DefineRequest, define, DefineResponse;
+    ListMachinesRequest, list_machines, ListMachinesResponse;
+    GetMachineRequest, get_machine, GetMachineResponse;
+    DrawMachineRequest, draw_machine, DrawMachineResponse;
+    DeleteMachineRequest, delete_machine, DeleteMachineResponse;
+    CreateInstanceRequest, create_instance, CreateInstanceResponse;
+    GetInstanceRequest, get_instance, GetInstanceResponse;
+    ListInstancesRequest, list_instances, ListInstancesResponse;
+    GetHistoryRequest, get_history, GetHistoryResponse;
+    TransitionRequest, transition, TransitionResponse;
+    DeleteInstanceRequest, delete_instance, DeleteInstanceResponse;
+    MigrateInstanceRequest, migrate_instance, MigrateInstanceResponse;
+    TransactRequest, transact, TransactResponse;
+}
+
+write_answer! {
+    DefineResponse, define_response, Defined, Defined;
+    DeleteMachineResponse, delete_machine_response, Deleted, MachineDeleted;
+    CreateInstanceResponse, create_instance_response, Created, Created;
+    TransitionResponse, transition_response, Transitioned, Transitioned;
+    DeleteInstanceResponse, delete_instance_response, Deleted, Deleted;
+    MigrateInstanceResponse, migrate_instance_response, Migrated, Migrated;
+    TransactResponse, transact_response, Committed, Committed;
+}

@@ -1,0 +1,193 @@
+//! The services, as the script says.
+
+use std::any::TypeId;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_proto::v1;
+use lockstep_proto::v1::cluster_server::{Cluster, ClusterServer};
+use lockstep_proto::v1::machines_server::{Machines, MachinesServer};
+use tokio::sync::oneshot;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::metadata::MetadataMap;
+use tonic::{Code, Request, Response, Status};
+
+use super::plain;
+use super::{Answer, Asked, Handler, Script, Scriptable, Watching, coded, lock};
+
+pub(super) async fn serve(
+    script: Arc<Script>,
+    listener: TcpListener,
+    stopped: oneshot::Receiver<()>,
+) {
+    let listener = tokio::net::TcpListener::from_std(listener).expect("it is a listener");
+    let service = Scripted(script);
+    let serving = tonic::transport::Server::builder()
+        .add_service(MachinesServer::new(service.clone()))
+        .add_service(ClusterServer::new(service))
+        .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
+            let _ = stopped.await;
+        });
+    serving.await.expect("the server runs");
+}
+
+#[derive(Clone)]
+struct Scripted(Arc<Script>);
+
+impl Scripted {
+    /// Takes note of a request, and answers it as the script says.
+    async fn answer<M: Scriptable>(
+        &self,
+        request: Request<M>,
+        plain: impl FnOnce(M, Answer) -> Result<M::Response, Status>,
+    ) -> Result<Response<M::Response>, Status> {
+        let timeout = timeout(request.metadata());
+        let message = request.into_inner();
+        let key = message.key();
+        lock(&self.0.asked).push(Asked { key, timeout });
+        lock(&self.0.messages).push(Box::new(message.clone()));
+        let scripted = lock(&self.0.answers).pop_front();
+        let answer = match scripted {
+            Some(answer) => allowed(answer).await?,
+            None if self.handles::<M>() => Answer::Done,
+            None => return Err(coded(Code::Unavailable, "unavailable")),
+        };
+        let mut handlers = lock(&self.0.handlers);
+        let handler = handlers
+            .get_mut(&TypeId::of::<M>())
+            .and_then(|handler| handler.downcast_mut::<Handler<M>>());
+        match handler {
+            Some(handler) => handler(message),
+            None => plain(message, answer),
+        }
+        .map(Response::new)
+    }
+
+    fn handles<M: Scriptable>(&self) -> bool {
+        lock(&self.0.handlers).contains_key(&TypeId::of::<M>())
+    }
+}
+
+/// Answers that are statuses end here.
+async fn allowed(answer: Answer) -> Result<Answer, Status> {
+    match answer {
+        Answer::Unavailable => Err(coded(Code::Unavailable, "unavailable")),
+        Answer::OutcomeUnknown => Err(coded(Code::DeadlineExceeded, "outcome_unknown")),
+        Answer::Overloaded { retry_after_ms } => {
+            let mut status = coded(Code::ResourceExhausted, "overloaded");
+            status
+                .metadata_mut()
+                .insert("retry-after-ms", retry_after_ms.into());
+            Err(status)
+        }
+        Answer::Invalid => Err(coded(Code::InvalidArgument, "invalid_argument")),
+        Answer::Hang => std::future::pending().await,
+        answer => Ok(answer),
+    }
+}
+
+fn timeout(metadata: &MetadataMap) -> Option<Duration> {
+    let text = metadata.get("grpc-timeout")?.to_str().ok()?;
+    let (number, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    let number: u64 = number.parse().ok()?;
+    match unit {
+        "n" => Some(Duration::from_nanos(number)),
+        "u" => Some(Duration::from_micros(number)),
+        "m" => Some(Duration::from_millis(number)),
+        "S" => Some(Duration::from_secs(number)),
+        _ => None,
+    }
+}
+
+macro_rules! scriptable {
+    (reads { $($read:ident -> $found:ty,)* } writes { $($write:ident -> $made:ty,)* }) => {
+        $(impl Scriptable for v1::$read {
+            type Response = $found;
+        })*
+        $(impl Scriptable for v1::$write {
+            type Response = $made;
+
+            fn key(&self) -> Option<String> {
+                self.idempotency_key.clone()
+            }
+        })*
+    };
+}
+
+scriptable! {
+    reads {
+    ListMachinesRequest -> v1::ListMachinesResponse,
+    GetMachineRequest -> v1::GetMachineResponse,
+    DrawMachineRequest -> v1::DrawMachineResponse,
+    GetInstanceRequest -> v1::GetInstanceResponse,
+    ListInstancesRequest -> v1::ListInstancesResponse,
+    GetHistoryRequest -> v1::GetHistoryResponse,
+    WatchRequest -> Watching,
+    }
+    writes {
+    DefineRequest -> v1::DefineResponse,
+    DeleteMachineRequest -> v1::DeleteMachineResponse,
+    CreateInstanceRequest -> v1::CreateInstanceResponse,
+    TransitionRequest -> v1::TransitionResponse,
+    DeleteInstanceRequest -> v1::DeleteInstanceResponse,
+    MigrateInstanceRequest -> v1::MigrateInstanceResponse,
+    TransactRequest -> v1::TransactResponse,
+    }
+}
+
+macro_rules! methods {
+    ($($method:ident($request:ident) -> $response:ident: $plain:path;)*) => {
+        #[tonic::async_trait]
+        impl Machines for Scripted {
+            type WatchStream = Watching;
+
+            async fn watch(
+                &self,
+                request: Request<v1::WatchRequest>,
+            ) -> Result<Response<Watching>, Status> {
+                self.answer(request, plain::unscripted).await
+            }
+
+            $(async fn $method(
+                &self,
+                request: Request<v1::$request>,
+            ) -> Result<Response<v1::$response>, Status> {
+                self.answer(request, $plain).await
+            })*
+        }
+    };
+}
+
+methods! {
+    define(DefineRequest) -> DefineResponse: plain::define;
+    list_machines(ListMachinesRequest) -> ListMachinesResponse: plain::unscripted;
+    get_machine(GetMachineRequest) -> GetMachineResponse: plain::unscripted;
+    draw_machine(DrawMachineRequest) -> DrawMachineResponse: plain::unscripted;
+    delete_machine(DeleteMachineRequest) -> DeleteMachineResponse: plain::delete_machine;
+    create_instance(CreateInstanceRequest) -> CreateInstanceResponse: plain::create;
+    get_instance(GetInstanceRequest) -> GetInstanceResponse: plain::get;
+    list_instances(ListInstancesRequest) -> ListInstancesResponse: plain::unscripted;
+    get_history(GetHistoryRequest) -> GetHistoryResponse: plain::unscripted;
+    transition(TransitionRequest) -> TransitionResponse: plain::transition;
+    delete_instance(DeleteInstanceRequest) -> DeleteInstanceResponse: plain::delete;
+    migrate_instance(MigrateInstanceRequest) -> MigrateInstanceResponse: plain::migrate;
+    transact(TransactRequest) -> TransactResponse: plain::transact;
+}
+
+#[tonic::async_trait]
+impl Cluster for Scripted {
+    async fn status(
+        &self,
+        request: Request<v1::StatusRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        let Some(mut status) = lock(&self.0.status).clone() else {
+            return Err(coded(Code::Unavailable, "unavailable"));
+        };
+        status.state_hash = request
+            .get_ref()
+            .with_state_hash
+            .then(|| "0123456789abcdef".repeat(2));
+        Ok(Response::new(status))
+    }
+}

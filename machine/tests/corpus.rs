@@ -1,0 +1,82 @@
+//! Documents made by hand to break the reader of definitions, each with what must come of it:
+//! `corpus/expected.txt`, one line a document. `LOCKSTEP_WRITE_EXPECTED=1` writes that file anew, to
+//! be read before it is kept.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use lockstep_machine::{Definition, DefinitionInvalid, DocumentError, Limits};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
+}
+
+/// What comes of one document, in a line: `good`, or the code and every fault with its path.
+fn outcome(name: &str, bytes: &[u8]) -> String {
+    let Ok(text) = std::str::from_utf8(bytes) else {
+        return "not UTF-8".to_owned();
+    };
+    let limits = Limits {
+        // The bounds behind the first one are what is tried.
+        document_bytes_max: 4 << 20,
+        ..Limits::default()
+    };
+    let read = match name.rsplit_once('.') {
+        Some((_, "json")) => Definition::parse_json(text, &limits),
+        _ => Definition::parse_yaml(text, &limits),
+    };
+    match read {
+        Ok(definition) => {
+            let again = Definition::parse_json(&definition.to_json(), &limits);
+            assert_eq!(again.as_ref(), Ok(&definition), "{name}, as JSON");
+            let again = Definition::parse_yaml(&definition.to_yaml(), &limits);
+            assert_eq!(again.as_ref(), Ok(&definition), "{name}, as YAML");
+            "good".to_owned()
+        }
+        Err(DocumentError::Invalid(DefinitionInvalid(faults))) => {
+            let mut line = "invalid_definition".to_owned();
+            for fault in faults.iter().take(30) {
+                let _ = write!(line, " {:?}:{}", fault.path, fault.code.code());
+            }
+            if faults.len() > 30 {
+                let _ = write!(line, " and {} more", faults.len() - 30);
+            }
+            line
+        }
+        Err(error) => {
+            assert!(error.to_string().len() < 1000, "{name}: {error}");
+            error.code().to_owned()
+        }
+    }
+}
+
+#[test]
+fn every_document_comes_to_what_is_expected() {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name != "expected.txt" {
+            let outcome = outcome(&name, &fs::read(&path).unwrap());
+            found.insert(name, outcome);
+        }
+    }
+    assert!(found.len() > 60, "{}", found.len());
+    let lines: String = found
+        .iter()
+        .fold(String::new(), |mut lines, (name, outcome)| {
+            let _ = writeln!(lines, "{name}: {outcome}");
+            lines
+        });
+    let expected = folder().join("expected.txt");
+    if std::env::var_os("LOCKSTEP_WRITE_EXPECTED").is_some() {
+        fs::write(&expected, &lines).unwrap();
+    }
+    let expected = fs::read_to_string(expected).unwrap();
+    for (found, expected) in lines.lines().zip(expected.lines()) {
+        assert_eq!(found, expected);
+    }
+    assert_eq!(lines.lines().count(), expected.lines().count());
+}

@@ -1,0 +1,98 @@
+//! How late timeouts fired.
+
+use std::time::Duration;
+
+use lockstep_machine::{Cause, EventCursor, GlobalRevision, Outcome, Reply, State};
+
+/// How late each timeout was that fired with this reply, as its event in the state right after says.
+/// Where fewer events are kept than fired at once, the latest alone: it is part of the outcome.
+pub(super) fn of_each(reply: &Reply, state: &State) -> Vec<Duration> {
+    let expired = match &reply.outcome {
+        Outcome::Expired(expired) if expired.fired > 0 => expired,
+        _ => return Vec::new(),
+    };
+    let before = EventCursor::after(GlobalRevision(reply.revision.0.saturating_sub(1)));
+    match state.events_after(before, expired.fired as usize) {
+        Ok(events) => {
+            let late = events.iter().filter_map(|event| match event.cause {
+                Cause::Timeout { late_ms } => Some(Duration::from_millis(late_ms)),
+                _ => None,
+            });
+            late.collect()
+        }
+        Err(_) => vec![Duration::from_millis(expired.late_ms_max)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_machine::{
+        Batch, Command, Create, Definition, InstanceId, Limits, Metadata, Origin, Request,
+        SessionId, Timestamp,
+    };
+
+    use super::*;
+
+    const LEASE: &str = r#"{"name": "lease", "initial": "held", "states": {
+        "held": {"timeout": {"after": "1s", "to": "over"}}, "over": {"final": true}},
+        "transitions": [{"from": "held", "to": "over"}]}"#;
+
+    /// Applies one command, the `sequence`th there is.
+    fn apply(state: &mut State, stamp: u64, sequence: u64, command: Command) -> Reply {
+        let origin = Origin {
+            session: SessionId(1),
+            sequence,
+            answered_below: 1,
+        };
+        let request = Request {
+            origin,
+            key: None,
+            command,
+        };
+        let batch = Batch {
+            stamp: Timestamp(stamp),
+            requests: vec![request],
+        };
+        state.apply(&batch).remove(0)
+    }
+
+    /// Two leases, due at 1000 and 1030 ms, that expire together at 1200 ms: how late they were.
+    fn two_expire(limits: Limits) -> Vec<Duration> {
+        let mut state = State::new(limits);
+        let definition = Definition::parse_json(LEASE, &limits).unwrap();
+        let defined = apply(&mut state, 0, 1, Command::Define(definition.into()));
+        assert!(of_each(&defined, &state).is_empty());
+        for (sequence, at) in [(2, 0), (3, 30)] {
+            let create = Create {
+                instance: InstanceId::new("lease", format!("{at}")).unwrap(),
+                version: None,
+                metadata: Metadata::default(),
+            };
+            apply(&mut state, at, sequence, Command::Create(create));
+        }
+        let due = state.due(Timestamp(1200), 10);
+        let expired = apply(&mut state, 1200, 4, Command::Expire(due.clone()));
+        let late = of_each(&expired, &state);
+        // Proposed again, they do not fire again.
+        let again = apply(&mut state, 1300, 5, Command::Expire(due));
+        assert!(of_each(&again, &state).is_empty());
+        late
+    }
+
+    #[test]
+    fn each_timeout_counts_once_with_its_own_lateness() {
+        assert_eq!(
+            two_expire(Limits::default()),
+            [200, 170].map(Duration::from_millis)
+        );
+    }
+
+    #[test]
+    fn where_no_events_are_kept_the_latest_stands_for_all() {
+        let limits = Limits {
+            events_max: 0,
+            ..Limits::default()
+        };
+        assert_eq!(two_expire(limits), [Duration::from_millis(200)]);
+    }
+}

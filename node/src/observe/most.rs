@@ -1,0 +1,91 @@
+//! Use against limit where nothing that is stored adds up to it: bounds on one request, and on one
+//! instance's history. What counts as used is the most that there was since the node started.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use lockstep_machine::{Command, Instance, Limits, Metadata, Operation, Usage};
+
+#[derive(Default)]
+pub(super) struct Most {
+    operations: AtomicU64,
+    metadata_entries: AtomicU64,
+    metadata_bytes: AtomicU64,
+    history_entries: AtomicU64,
+    history_bytes: AtomicU64,
+}
+
+impl Most {
+    /// A request that was not refused.
+    pub(super) fn request(&self, command: &Command) {
+        match command {
+            Command::Transition(it) => self.metadata(&it.metadata),
+            Command::Create(it) => self.metadata(&it.metadata),
+            Command::Delete(it) => self.metadata(&it.metadata),
+            Command::Migrate(it) => self.metadata(&it.metadata),
+            Command::Transaction(it) => {
+                raise(&self.operations, it.operations.len() as u64);
+                for operation in &it.operations {
+                    match operation {
+                        Operation::Create(it) => self.metadata(&it.metadata),
+                        Operation::Transition(it) => self.metadata(&it.metadata),
+                        Operation::Delete(it) => self.metadata(&it.metadata),
+                        _ => {}
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// An instance after a change.
+    pub(super) fn history(&self, instance: &Instance) {
+        raise(&self.history_entries, instance.history().len() as u64);
+        raise(&self.history_bytes, instance.history_bytes());
+    }
+
+    /// Each of them, with its limit.
+    pub(super) fn usage(&self, limits: &Limits) -> [Usage; 5] {
+        let of = |name, used: &AtomicU64, limit| Usage {
+            name,
+            used: used.load(Ordering::Relaxed),
+            limit,
+        };
+        [
+            of("operations", &self.operations, limits.operations_max),
+            of(
+                "metadata_entries",
+                &self.metadata_entries,
+                limits.metadata_entries_max,
+            ),
+            of(
+                "metadata_bytes",
+                &self.metadata_bytes,
+                limits.metadata_bytes_max,
+            ),
+            of(
+                "history_entries",
+                &self.history_entries,
+                limits.history_entries_max,
+            ),
+            of(
+                "history_bytes",
+                &self.history_bytes,
+                limits.history_bytes_max,
+            ),
+        ]
+    }
+
+    fn metadata(&self, metadata: &Metadata) {
+        if !metadata.is_empty() {
+            raise(&self.metadata_entries, metadata.len() as u64);
+            raise(&self.metadata_bytes, metadata.bytes() as u64);
+        }
+    }
+}
+
+fn raise(most: &AtomicU64, to: u64) {
+    // Most requests raise nothing, and a load is cheaper than a write.
+    if most.load(Ordering::Relaxed) < to {
+        most.fetch_max(to, Ordering::Relaxed);
+    }
+}

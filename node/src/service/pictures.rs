@@ -1,0 +1,143 @@
+//! Machines as pictures.
+
+use lockstep_machine::{
+    InstanceId, InstanceName, MachineName, PictureTooLarge, Rejection, Version,
+};
+
+use super::View;
+
+/// The form of a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PictureFormat {
+    /// Text for Mermaid.
+    Mermaid,
+    /// Text for Graphviz.
+    Dot,
+    /// An SVG document.
+    Svg,
+}
+
+/// What a picture shows of a machine.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Depicted {
+    /// A version; without it that of the instance, if one is named, else the newest.
+    pub version: Option<Version>,
+    /// An instance, whose current state is highlighted.
+    pub instance: Option<InstanceName>,
+}
+
+/// A picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// The version that it shows.
+    pub version: Version,
+    /// Its text.
+    pub text: String,
+}
+
+/// Why there is no picture.
+#[derive(Debug, thiserror::Error)]
+pub enum PictureError {
+    /// What it should show is not there.
+    #[error(transparent)]
+    Absent(#[from] Box<Rejection>),
+    /// There is too much in it.
+    #[error(transparent)]
+    TooLarge(#[from] PictureTooLarge),
+    /// Laying it out ended early.
+    #[error("the picture was not finished: {0}")]
+    Unfinished(String),
+}
+
+impl PictureError {
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        match self {
+            PictureError::Absent(rejection) => rejection.code(),
+            PictureError::TooLarge(_) => "picture_too_large",
+            PictureError::Unfinished(_) => "internal",
+        }
+    }
+}
+
+impl View {
+    /// Draws a machine. Off the runtime's threads where that takes long.
+    ///
+    /// # Errors
+    ///
+    /// There is no such machine, version or instance, or too much in it for the format.
+    pub async fn draw(
+        &self,
+        machine: &MachineName,
+        depicted: Depicted,
+        format: PictureFormat,
+    ) -> Result<Picture, PictureError> {
+        let (newest, _) = self.machine(machine, depicted.version)?;
+        let (version, current) = match depicted.instance {
+            None => (newest, None),
+            Some(name) => {
+                let found = self.instance(&InstanceId::from_parts(machine.clone(), name))?;
+                let version = depicted.version.unwrap_or(found.version);
+                (version, Some(found.state.clone()))
+            }
+        };
+        let (version, definition) = self.machine(machine, Some(version))?;
+        let text = match format {
+            PictureFormat::Mermaid => definition.to_mermaid(current.as_ref()),
+            PictureFormat::Dot => definition.to_dot(current.as_ref()),
+            PictureFormat::Svg => {
+                let definition = definition.clone();
+                // A layout takes long enough to be in the way of others.
+                tokio::task::spawn_blocking(move || definition.to_svg(current.as_ref()))
+                    .await
+                    .map_err(|error| PictureError::Unfinished(error.to_string()))??
+            }
+        };
+        Ok(Picture { version, text })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_machine::State;
+
+    async fn drawn(depicted: Depicted, format: PictureFormat) -> Result<Picture, &'static str> {
+        let view = View {
+            state: State::default(),
+            applied_index: 1,
+        };
+        let machine = MachineName::new("triad").unwrap();
+        let drawn = view.draw(&machine, depicted, format).await;
+        drawn.map_err(|error| error.code())
+    }
+
+    #[tokio::test]
+    async fn a_picture_shows_a_version_or_an_instance() {
+        let of = |name| Depicted {
+            version: None,
+            instance: Some(InstanceName::new(name).unwrap()),
+        };
+        for (format, start, mark) in [
+            (PictureFormat::Mermaid, "stateDiagram", "current"),
+            (PictureFormat::Dot, "digraph", "fillcolor"),
+            (PictureFormat::Svg, "<?xml", "ffd54f"),
+        ] {
+            let plain = drawn(Depicted::default(), format).await.unwrap();
+            assert!(plain.text.starts_with(start), "{plain:?}");
+            assert!(!plain.text.to_lowercase().contains(mark), "{plain:?}");
+            let marked = drawn(of("default"), format).await;
+            let marked = marked.unwrap();
+            assert_eq!(marked.version, Version(1));
+            assert!(marked.text.to_lowercase().contains(mark), "{marked:?}");
+        }
+        let missing = drawn(of("none"), PictureFormat::Dot).await;
+        assert_eq!(missing, Err("unknown_instance"));
+        let ninth = Depicted {
+            version: Some(Version(9)),
+            ..of("default")
+        };
+        let missing = drawn(ninth, PictureFormat::Dot).await;
+        assert_eq!(missing, Err("unknown_version"));
+    }
+}

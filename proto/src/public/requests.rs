@@ -1,0 +1,338 @@
+//! What one instance, or one machine, is asked to do.
+
+use std::collections::BTreeMap;
+
+use lockstep_machine::{
+    Create, Delete, DeleteDefinition, EventName, IdempotencyKey, InstanceId, InstanceName,
+    MachineName, Metadata, Migrate, Revision, StateName, Transition, Trigger, Version,
+};
+
+use super::{idempotency_key, optional_name};
+use crate::batch::parsed;
+use crate::{Malformed, v1};
+
+/// An instance that is asked for, perhaps without a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewInstance {
+    /// The machine it is to be an instance of.
+    pub machine: MachineName,
+    /// Its name within the machine; none if one is to be made.
+    pub name: Option<InstanceName>,
+    /// The version to pin it to, or the newest.
+    pub version: Option<Version>,
+    /// Kept with it.
+    pub metadata: Metadata,
+}
+
+impl NewInstance {
+    /// The command, under a name for the instance that has none of its own.
+    pub fn named(self, name: InstanceName) -> Create {
+        Create {
+            instance: InstanceId::from_parts(self.machine, self.name.unwrap_or(name)),
+            version: self.version,
+            metadata: self.metadata,
+        }
+    }
+}
+
+impl TryFrom<v1::CreateInstanceRequest> for (NewInstance, Option<IdempotencyKey>) {
+    type Error = Malformed;
+    fn try_from(request: v1::CreateInstanceRequest) -> Result<Self, Malformed> {
+        let v1::CreateInstanceRequest {
+            id,
+            version,
+            metadata,
+            idempotency_key: key,
+        } = request;
+        let (machine, name) = if id.contains('/') {
+            let id: InstanceId = parsed("id", id.parse())?;
+            let name = id.instance_name().clone();
+            (id.machine, Some(name))
+        } else {
+            (parsed("id", MachineName::new(id))?, None)
+        };
+        let new = NewInstance {
+            machine,
+            name,
+            version: version.map(Version),
+            metadata: parsed("metadata", Metadata::new(metadata))?,
+        };
+        Ok((new, idempotency_key(key)?))
+    }
+}
+
+impl TryFrom<v1::TransitionRequest> for (Transition, Option<IdempotencyKey>) {
+    type Error = Malformed;
+    fn try_from(request: v1::TransitionRequest) -> Result<Self, Malformed> {
+        use v1::transition_request::Trigger as Wire;
+        let v1::TransitionRequest {
+            id,
+            trigger,
+            expect_state,
+            expect_revision,
+            idempotency_key: key,
+            metadata,
+        } = request;
+        let trigger = match trigger {
+            Some(Wire::To(state)) => Trigger::To(parsed("to", StateName::new(state))?),
+            Some(Wire::Event(event)) => Trigger::Event(parsed("event", EventName::new(event))?),
+            None => {
+                let reason = "one of `to` and `event` is required";
+                return Err(Malformed::new("trigger", reason));
+            }
+        };
+        let transition = Transition {
+            instance: parsed("id", id.parse())?,
+            trigger,
+            expect_state: optional_name("expect_state", expect_state)?,
+            expect_revision: expect_revision.map(Revision),
+            metadata: parsed("metadata", Metadata::new(metadata))?,
+        };
+        Ok((transition, idempotency_key(key)?))
+    }
+}
+
+impl TryFrom<v1::DeleteInstanceRequest> for (Delete, Option<IdempotencyKey>) {
+    type Error = Malformed;
+    fn try_from(request: v1::DeleteInstanceRequest) -> Result<Self, Malformed> {
+        let v1::DeleteInstanceRequest {
+            id,
+            expect_state,
+            expect_revision,
+            idempotency_key: key,
+            metadata,
+        } = request;
+        let delete = Delete {
+            instance: parsed("id", id.parse())?,
+            expect_state: optional_name("expect_state", expect_state)?,
+            expect_revision: expect_revision.map(Revision),
+            metadata: parsed("metadata", Metadata::new(metadata))?,
+        };
+        Ok((delete, idempotency_key(key)?))
+    }
+}
+
+/// `dry_run` is not part of the command.
+impl TryFrom<v1::MigrateInstanceRequest> for (Migrate, Option<IdempotencyKey>) {
+    type Error = Malformed;
+    fn try_from(request: v1::MigrateInstanceRequest) -> Result<Self, Malformed> {
+        let v1::MigrateInstanceRequest {
+            id,
+            version,
+            states,
+            expect_state,
+            expect_revision,
+            metadata,
+            dry_run: _,
+            idempotency_key: key,
+        } = request;
+        let name = |name: String| parsed("states", StateName::new(name));
+        let states: Result<BTreeMap<_, _>, Malformed> = states
+            .into_iter()
+            .map(|(from, to)| Ok((name(from)?, name(to)?)))
+            .collect();
+        let migrate = Migrate {
+            instance: parsed("id", id.parse())?,
+            version: version.map(Version),
+            states: states?,
+            expect_state: optional_name("expect_state", expect_state)?,
+            expect_revision: expect_revision.map(Revision),
+            metadata: parsed("metadata", Metadata::new(metadata))?,
+        };
+        Ok((migrate, idempotency_key(key)?))
+    }
+}
+
+impl TryFrom<v1::DeleteMachineRequest> for (DeleteDefinition, Option<IdempotencyKey>) {
+    type Error = Malformed;
+    fn try_from(request: v1::DeleteMachineRequest) -> Result<Self, Malformed> {
+        let v1::DeleteMachineRequest {
+            machine,
+            version,
+            idempotency_key: key,
+        } = request;
+        let delete = DeleteDefinition {
+            machine: parsed("machine", MachineName::new(machine))?,
+            version: version.map(Version),
+        };
+        Ok((delete, idempotency_key(key)?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Parsed = (Transition, Option<IdempotencyKey>);
+
+    fn request() -> v1::TransitionRequest {
+        v1::TransitionRequest {
+            id: "order/42".to_owned(),
+            trigger: Some(v1::transition_request::Trigger::To("paid".to_owned())),
+            expect_state: Some("open".to_owned()),
+            expect_revision: Some(3),
+            idempotency_key: Some("once".to_owned()),
+            metadata: [("by".to_owned(), "ann".to_owned())].into(),
+        }
+    }
+
+    fn state(name: &str) -> StateName {
+        StateName::new(name).unwrap()
+    }
+
+    #[test]
+    fn a_transition_carries_every_field() {
+        let (transition, key) = Parsed::try_from(request()).unwrap();
+        let expected = Transition {
+            instance: InstanceId::new("order", "42").unwrap(),
+            trigger: Trigger::To(state("paid")),
+            expect_state: Some(state("open")),
+            expect_revision: Some(Revision(3)),
+            metadata: Metadata::new([("by", "ann")]).unwrap(),
+        };
+        assert_eq!(
+            (transition, key),
+            (expected, Some(IdempotencyKey::new("once").unwrap()))
+        );
+
+        let trigger = Some(v1::transition_request::Trigger::Event("pay".to_owned()));
+        let bare = v1::TransitionRequest {
+            id: "order/42".to_owned(),
+            trigger,
+            ..Default::default()
+        };
+        let (transition, key) = Parsed::try_from(bare).unwrap();
+        assert_eq!(
+            transition.trigger,
+            Trigger::Event(EventName::new("pay").unwrap())
+        );
+        assert_eq!(
+            (transition.expect_state, transition.expect_revision, key),
+            (None, None, None)
+        );
+    }
+
+    #[test]
+    fn a_fault_names_its_field() {
+        let fault = |damage: fn(&mut v1::TransitionRequest)| {
+            let mut request = request();
+            damage(&mut request);
+            Parsed::try_from(request).unwrap_err()
+        };
+        assert_eq!(fault(|it| it.id = "order".to_owned()).field, "id");
+        assert_eq!(
+            fault(|it| it.trigger = Some(v1::transition_request::Trigger::To(String::new()))).field,
+            "to"
+        );
+        let event =
+            fault(|it| it.trigger = Some(v1::transition_request::Trigger::Event("a b".to_owned())));
+        assert_eq!(event.field, "event");
+        assert_eq!(
+            fault(|it| it.expect_state = Some(String::new())).field,
+            "expect_state"
+        );
+        assert_eq!(
+            fault(|it| it.idempotency_key = Some("x".repeat(129))).field,
+            "idempotency_key"
+        );
+        assert_eq!(
+            fault(|it| {
+                it.metadata.insert(String::new(), "x".to_owned());
+            })
+            .field,
+            "metadata"
+        );
+        let missing = fault(|it| it.trigger = None);
+        assert_eq!(
+            missing.to_string(),
+            "trigger: one of `to` and `event` is required"
+        );
+    }
+
+    #[test]
+    fn an_instance_is_asked_for_with_a_name_or_without() {
+        let asked = |id: &str| {
+            let request = v1::CreateInstanceRequest {
+                id: id.to_owned(),
+                version: Some(2),
+                ..Default::default()
+            };
+            <(NewInstance, Option<IdempotencyKey>)>::try_from(request).map(|(new, _)| new)
+        };
+        let made = InstanceName::new("made").unwrap();
+        let named = asked("order/42").unwrap();
+        assert_eq!(named.version, Some(Version(2)));
+        assert_eq!(
+            named.named(made.clone()).instance.to_string(),
+            "order/42",
+            "its own name wins"
+        );
+        let nameless = asked("order").unwrap();
+        assert_eq!(nameless.name, None);
+        assert_eq!(nameless.named(made).instance.to_string(), "order/made");
+        for bad in ["", "order/", "/42", "order/4/2", "or der"] {
+            assert_eq!(asked(bad).unwrap_err().field, "id", "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_migration_carries_its_mapping() {
+        let request = v1::MigrateInstanceRequest {
+            id: "order/42".to_owned(),
+            version: Some(3),
+            states: [("paid".to_owned(), "settled".to_owned())].into(),
+            expect_state: Some("paid".to_owned()),
+            expect_revision: Some(7),
+            metadata: [("by".to_owned(), "ann".to_owned())].into(),
+            dry_run: true,
+            idempotency_key: None,
+        };
+        let (migrate, _) = <(Migrate, Option<IdempotencyKey>)>::try_from(request.clone()).unwrap();
+        let expected = Migrate {
+            instance: InstanceId::new("order", "42").unwrap(),
+            version: Some(Version(3)),
+            states: [(state("paid"), state("settled"))].into(),
+            expect_state: Some(state("paid")),
+            expect_revision: Some(Revision(7)),
+            metadata: Metadata::new([("by", "ann")]).unwrap(),
+        };
+        assert_eq!(migrate, expected);
+        let bad = v1::MigrateInstanceRequest {
+            states: [("paid".to_owned(), "a b".to_owned())].into(),
+            ..request
+        };
+        let fault = <(Migrate, Option<IdempotencyKey>)>::try_from(bad).unwrap_err();
+        assert_eq!(fault.field, "states");
+    }
+
+    #[test]
+    fn deletions_carry_every_field() {
+        let request = v1::DeleteInstanceRequest {
+            id: "order/42".to_owned(),
+            expect_state: Some("paid".to_owned()),
+            expect_revision: Some(7),
+            idempotency_key: Some("once".to_owned()),
+            metadata: [("by".to_owned(), "ann".to_owned())].into(),
+        };
+        let (delete, key) = <(Delete, Option<IdempotencyKey>)>::try_from(request).unwrap();
+        let expected = Delete {
+            instance: InstanceId::new("order", "42").unwrap(),
+            expect_state: Some(state("paid")),
+            expect_revision: Some(Revision(7)),
+            metadata: Metadata::new([("by", "ann")]).unwrap(),
+        };
+        assert_eq!((delete, key.is_some()), (expected, true));
+
+        let request = v1::DeleteMachineRequest {
+            machine: "order".to_owned(),
+            version: Some(2),
+            idempotency_key: None,
+        };
+        let (delete, _) = <(DeleteDefinition, Option<IdempotencyKey>)>::try_from(request).unwrap();
+        let expected = DeleteDefinition {
+            machine: MachineName::new("order").unwrap(),
+            version: Some(Version(2)),
+        };
+        assert_eq!(delete, expected);
+    }
+}

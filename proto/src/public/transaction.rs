@@ -1,0 +1,217 @@
+//! Several operations that happen together or not at all.
+
+use lockstep_machine::{
+    Create, Delete, Expectation, IdempotencyKey, InstanceId, Operation, OperationResult,
+    Precondition, Revision, StateName, Transaction, Transition,
+};
+
+use super::{NewInstance, UnexpectedOutcome, idempotency_key};
+use crate::batch::parsed;
+use crate::{Malformed, v1};
+
+/// What a fault of an operation is told as: the reason says which one it is, and the field in it.
+const OPERATIONS: &str = "operations";
+
+impl TryFrom<v1::TransactRequest> for (Transaction, Option<IdempotencyKey>) {
+    type Error = Malformed;
+    fn try_from(request: v1::TransactRequest) -> Result<Self, Malformed> {
+        let operation = |(position, operation): (usize, v1::Operation)| {
+            Operation::try_from(operation).map_err(|fault| {
+                Malformed::new(OPERATIONS, format!("operation {position}: {fault}"))
+            })
+        };
+        let operations = request.operations.into_iter().enumerate().map(operation);
+        let transaction = Transaction {
+            operations: operations.collect::<Result<_, _>>()?,
+        };
+        Ok((transaction, idempotency_key(request.idempotency_key)?))
+    }
+}
+
+impl TryFrom<v1::Operation> for Operation {
+    type Error = Malformed;
+    fn try_from(operation: v1::Operation) -> Result<Self, Malformed> {
+        use v1::operation::Operation as Wire;
+        Ok(match operation.operation {
+            Some(Wire::Create(it)) => Operation::Create(create(it)?),
+            Some(Wire::Transition(it)) => {
+                let read = <(Transition, _)>::try_from(it)?;
+                Operation::Transition(keyless(read)?)
+            }
+            Some(Wire::Delete(it)) => {
+                let read = <(Delete, _)>::try_from(it)?;
+                Operation::Delete(keyless(read)?)
+            }
+            Some(Wire::Check(it)) => Operation::Check(it.try_into()?),
+            None => {
+                let reason = "one of `create`, `transition`, `delete` and `check` is required";
+                return Err(Malformed::new("operation", reason));
+            }
+        })
+    }
+}
+
+/// A transaction is repeated as a whole.
+fn keyless<T>((command, key): (T, Option<IdempotencyKey>)) -> Result<T, Malformed> {
+    match key {
+        None => Ok(command),
+        Some(_) => {
+            let reason = "an operation has none; the transaction has one";
+            Err(Malformed::new("idempotency_key", reason))
+        }
+    }
+}
+
+fn create(request: v1::CreateInstanceRequest) -> Result<Create, Malformed> {
+    let new = keyless(<(NewInstance, _)>::try_from(request)?)?;
+    match new.name.clone() {
+        Some(name) => Ok(new.named(name)),
+        None => {
+            let reason = "within a transaction it must have the form machine/name";
+            Err(Malformed::new("id", reason))
+        }
+    }
+}
+
+impl TryFrom<v1::Precondition> for Precondition {
+    type Error = Malformed;
+    fn try_from(it: v1::Precondition) -> Result<Self, Malformed> {
+        use v1::precondition::Expect as Wire;
+        let expect = match it.expect {
+            Some(Wire::Exists(true)) => Expectation::Exists,
+            Some(Wire::Exists(false)) => Expectation::Missing,
+            Some(Wire::State(name)) => Expectation::InState(parsed("state", StateName::new(name))?),
+            Some(Wire::Revision(revision)) => Expectation::AtRevision(Revision(revision)),
+            None => {
+                let reason = "one of `exists`, `state` and `revision` is required";
+                return Err(Malformed::new("expect", reason));
+            }
+        };
+        let instance: InstanceId = parsed("id", it.id.parse())?;
+        Ok(Self { instance, expect })
+    }
+}
+
+impl TryFrom<OperationResult> for v1::OperationResult {
+    type Error = UnexpectedOutcome;
+    fn try_from(result: OperationResult) -> Result<Self, UnexpectedOutcome> {
+        use v1::operation_result::Result as Wire;
+        let result = match result {
+            OperationResult::Created(it) => Wire::Created(it.into()),
+            OperationResult::Transitioned(it) => Wire::Transitioned(it.into()),
+            OperationResult::Deleted(it) => Wire::Deleted(it.into()),
+            OperationResult::Checked => Wire::Checked(v1::Checked {}),
+            _ => return Err(UnexpectedOutcome("a new kind of operation")),
+        };
+        Ok(Self {
+            result: Some(result),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use v1::operation::Operation as Wire;
+
+    fn read(operations: Vec<Wire>) -> Result<Vec<Operation>, Malformed> {
+        let operations = operations.into_iter().map(|it| v1::Operation {
+            operation: Some(it),
+        });
+        let request = v1::TransactRequest {
+            operations: operations.collect(),
+            idempotency_key: Some("once".to_owned()),
+        };
+        let (transaction, key) =
+            <(Transaction, Option<IdempotencyKey>)>::try_from(request.clone())?;
+        assert_eq!(key.unwrap().as_str(), "once");
+        Ok(transaction.operations)
+    }
+
+    fn check(id: &str, expect: Option<v1::precondition::Expect>) -> Wire {
+        Wire::Check(v1::Precondition {
+            id: id.to_owned(),
+            expect,
+        })
+    }
+
+    fn create(id: &str) -> v1::CreateInstanceRequest {
+        v1::CreateInstanceRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn every_kind_of_operation_is_read_in_order() {
+        use v1::precondition::Expect;
+        let operations = read(vec![
+            Wire::Create(create("order/1")),
+            Wire::Transition(v1::TransitionRequest {
+                id: "order/2".to_owned(),
+                trigger: Some(v1::transition_request::Trigger::To("paid".to_owned())),
+                ..Default::default()
+            }),
+            Wire::Delete(v1::DeleteInstanceRequest {
+                id: "order/3".to_owned(),
+                ..Default::default()
+            }),
+            check("stock/4", Some(Expect::Exists(true))),
+            check("stock/5", Some(Expect::Exists(false))),
+            check("stock/6", Some(Expect::State("free".to_owned()))),
+            check("stock/7", Some(Expect::Revision(9))),
+        ])
+        .unwrap();
+        let names: Vec<_> = operations
+            .iter()
+            .map(|it| it.instance().to_string())
+            .collect();
+        assert_eq!(
+            names,
+            [
+                "order/1", "order/2", "order/3", "stock/4", "stock/5", "stock/6", "stock/7"
+            ]
+        );
+        let expected: Vec<_> = operations
+            .into_iter()
+            .filter_map(|it| match it {
+                Operation::Check(it) => Some(it.expect),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(
+            expected,
+            [
+                Expectation::Exists,
+                Expectation::Missing,
+                Expectation::InState(StateName::new("free").unwrap()),
+                Expectation::AtRevision(Revision(9)),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_fault_names_the_operation_and_its_field() {
+        let good = || Wire::Create(create("order/1"));
+        let keyed = v1::CreateInstanceRequest {
+            idempotency_key: Some("own".to_owned()),
+            ..create("order/2")
+        };
+        for (bad, words) in [
+            (Wire::Create(create("order")), "operation 1: id: "),
+            (Wire::Create(keyed), "operation 1: idempotency_key: "),
+            (
+                Wire::Transition(v1::TransitionRequest {
+                    id: "order/1".to_owned(),
+                    ..Default::default()
+                }),
+                "operation 1: trigger: ",
+            ),
+            (check("order/1", None), "operation 1: expect: "),
+        ] {
+            let fault = read(vec![good(), bad]).unwrap_err();
+            assert_eq!(fault.field, "operations");
+            assert!(fault.reason.starts_with(words), "{fault}");
+        }
+    }
+}

@@ -1,0 +1,346 @@
+//! What came of a write.
+
+use lockstep_machine::{
+    Created, Defined, DefinitionDeleted, Deleted, GlobalRevision, Migrated, OperationResult,
+    Outcome, Reply, Transitioned,
+};
+
+use crate::v1;
+
+/// The state machine came to something that this build does not know, or that does not answer
+/// what was asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the outcome is {0}, which does not answer what was asked, or is unknown to this build")]
+pub struct UnexpectedOutcome(pub &'static str);
+
+impl v1::Written {
+    /// What holds for an answer that was not stored before, as of a revision of the cluster.
+    pub fn at(revision: GlobalRevision) -> Self {
+        Self {
+            replayed: false,
+            revision: revision.0,
+        }
+    }
+}
+
+/// The answer to one kind of write: its own outcome, or a refusal.
+macro_rules! response {
+    ($response:ident, $module:ident, $kind:ident as $wire:ident) => {
+        impl TryFrom<Reply> for v1::$response {
+            type Error = UnexpectedOutcome;
+            fn try_from(reply: Reply) -> Result<Self, UnexpectedOutcome> {
+                use v1::$module::Outcome as Wire;
+                let outcome = match reply.outcome {
+                    Outcome::$kind(it) => Wire::$wire(it.try_into()?),
+                    Outcome::Rejected(it) => Wire::Rejected((&it).into()),
+                    other => return Err(UnexpectedOutcome(other.kind())),
+                };
+                Ok(Self {
+                    outcome: Some(outcome),
+                    written: Some(v1::Written {
+                        replayed: reply.replayed,
+                        revision: reply.revision.0,
+                    }),
+                })
+            }
+        }
+    };
+}
+
+response!(DefineResponse, define_response, Defined as Defined);
+response!(
+    DeleteMachineResponse,
+    delete_machine_response,
+    DefinitionDeleted as Deleted
+);
+response!(
+    CreateInstanceResponse,
+    create_instance_response,
+    Created as Created
+);
+response!(
+    TransitionResponse,
+    transition_response,
+    Transitioned as Transitioned
+);
+response!(
+    DeleteInstanceResponse,
+    delete_instance_response,
+    Deleted as Deleted
+);
+response!(
+    MigrateInstanceResponse,
+    migrate_instance_response,
+    Migrated as Migrated
+);
+response!(TransactResponse, transact_response, Committed as Committed);
+
+/// Most outcomes always have a form on the wire; the macro asks each alike.
+impl From<std::convert::Infallible> for UnexpectedOutcome {
+    fn from(never: std::convert::Infallible) -> Self {
+        match never {}
+    }
+}
+
+impl From<Defined> for v1::Defined {
+    fn from(it: Defined) -> Self {
+        Self {
+            machine: it.machine.to_string(),
+            version: it.version.0,
+            created: it.created,
+            warnings: it.warnings.iter().map(Into::into).collect(),
+        }
+    }
+}
+
+impl From<DefinitionDeleted> for v1::MachineDeleted {
+    fn from(it: DefinitionDeleted) -> Self {
+        Self {
+            machine: it.machine.to_string(),
+            versions: it.versions.iter().map(|version| version.0).collect(),
+        }
+    }
+}
+
+impl From<Created> for v1::Created {
+    fn from(it: Created) -> Self {
+        Self {
+            id: it.instance.to_string(),
+            version: it.version.0,
+            state: it.state.to_string(),
+            at_ms: it.at.0,
+        }
+    }
+}
+
+impl From<Transitioned> for v1::Transitioned {
+    fn from(it: Transitioned) -> Self {
+        Self {
+            id: it.instance.to_string(),
+            version: it.version.0,
+            from: it.from.to_string(),
+            to: it.to.to_string(),
+            event: it.event.map(|event| event.to_string()),
+            revision: it.revision.0,
+            at_ms: it.at.0,
+        }
+    }
+}
+
+impl From<Deleted> for v1::Deleted {
+    fn from(it: Deleted) -> Self {
+        Self {
+            id: it.instance.to_string(),
+            state: it.state.to_string(),
+            revision: it.revision.0,
+            at_ms: it.at.0,
+        }
+    }
+}
+
+impl From<Migrated> for v1::Migrated {
+    fn from(it: Migrated) -> Self {
+        Self {
+            id: it.instance.to_string(),
+            from_version: it.from_version.0,
+            version: it.version.0,
+            from: it.from.to_string(),
+            to: it.to.to_string(),
+            revision: it.revision.0,
+            at_ms: it.at.0,
+        }
+    }
+}
+
+impl TryFrom<Vec<OperationResult>> for v1::Committed {
+    type Error = UnexpectedOutcome;
+    fn try_from(results: Vec<OperationResult>) -> Result<Self, UnexpectedOutcome> {
+        let results = results.into_iter().map(TryInto::try_into);
+        Ok(Self {
+            results: results.collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_machine::{
+        EventName, InstanceId, MachineName, Rejection, Revision, StateName, Timestamp, Version,
+    };
+
+    fn state(name: &str) -> StateName {
+        StateName::new(name).unwrap()
+    }
+
+    fn id() -> InstanceId {
+        InstanceId::new("order", "42").unwrap()
+    }
+
+    fn reply(outcome: Outcome) -> Reply {
+        Reply {
+            outcome,
+            replayed: true,
+            revision: GlobalRevision(8),
+        }
+    }
+
+    fn transitioned() -> Transitioned {
+        Transitioned {
+            instance: id(),
+            version: Version(2),
+            from: state("open"),
+            to: state("paid"),
+            event: Some(EventName::new("pay").unwrap()),
+            revision: Revision(4),
+            at: Timestamp(99),
+        }
+    }
+
+    fn created() -> Created {
+        Created {
+            instance: id(),
+            version: Version(2),
+            state: state("open"),
+            at: Timestamp(99),
+        }
+    }
+
+    fn deleted() -> Deleted {
+        Deleted {
+            instance: id(),
+            state: state("paid"),
+            revision: Revision(4),
+            at: Timestamp(99),
+        }
+    }
+
+    #[test]
+    fn a_transition_made_is_told_in_full() {
+        let expected = v1::TransitionResponse {
+            outcome: Some(v1::transition_response::Outcome::Transitioned(
+                v1::Transitioned {
+                    id: "order/42".to_owned(),
+                    version: 2,
+                    from: "open".to_owned(),
+                    to: "paid".to_owned(),
+                    event: Some("pay".to_owned()),
+                    revision: 4,
+                    at_ms: 99,
+                },
+            )),
+            written: Some(v1::Written {
+                replayed: true,
+                revision: 8,
+            }),
+        };
+        let told = reply(Outcome::Transitioned(transitioned())).try_into();
+        assert_eq!(told, Ok(expected));
+    }
+
+    #[test]
+    fn every_write_tells_its_own_outcome_or_a_refusal_and_nothing_else() {
+        use v1::define_response::Outcome as DefineOutcome;
+        let defined = Outcome::Defined(Defined {
+            machine: MachineName::new("order").unwrap(),
+            version: Version(3),
+            created: true,
+            warnings: vec![],
+        });
+        let told = v1::DefineResponse::try_from(reply(defined.clone())).unwrap();
+        let expected = v1::Defined {
+            machine: "order".to_owned(),
+            version: 3,
+            created: true,
+            warnings: vec![],
+        };
+        assert_eq!(told.outcome, Some(DefineOutcome::Defined(expected)));
+
+        let refused = reply(Outcome::Rejected(Rejection::KeyReused));
+        let told = v1::DefineResponse::try_from(refused.clone()).unwrap();
+        let Some(DefineOutcome::Rejected(rejected)) = told.outcome else {
+            panic!("{told:?}");
+        };
+        assert_eq!(rejected.code, "idempotency_key_reused");
+        assert!(v1::DeleteMachineResponse::try_from(refused).is_ok());
+
+        assert_eq!(
+            v1::TransitionResponse::try_from(reply(defined.clone())),
+            Err(UnexpectedOutcome("defined"))
+        );
+        assert_eq!(
+            v1::DeleteMachineResponse::try_from(reply(defined)),
+            Err(UnexpectedOutcome("defined"))
+        );
+    }
+
+    #[test]
+    fn a_transaction_tells_every_result_in_order() {
+        use v1::operation_result::Result as Wire;
+        let results = vec![
+            OperationResult::Created(created()),
+            OperationResult::Checked,
+            OperationResult::Transitioned(transitioned()),
+            OperationResult::Deleted(deleted()),
+        ];
+        let told = v1::TransactResponse::try_from(reply(Outcome::Committed(results))).unwrap();
+        let Some(v1::transact_response::Outcome::Committed(committed)) = told.outcome else {
+            panic!("{told:?}");
+        };
+        let results: Vec<_> = committed.results.into_iter().map(|it| it.result).collect();
+        assert_eq!(
+            results,
+            [
+                Some(Wire::Created(created().into())),
+                Some(Wire::Checked(v1::Checked {})),
+                Some(Wire::Transitioned(transitioned().into())),
+                Some(Wire::Deleted(deleted().into())),
+            ]
+        );
+    }
+
+    #[test]
+    fn the_ends_of_instances_and_versions_are_told_in_full() {
+        assert_eq!(
+            v1::Deleted::from(deleted()),
+            v1::Deleted {
+                id: "order/42".to_owned(),
+                state: "paid".to_owned(),
+                revision: 4,
+                at_ms: 99
+            }
+        );
+        let migrated = Migrated {
+            instance: id(),
+            from_version: Version(1),
+            version: Version(2),
+            from: state("paid"),
+            to: state("settled"),
+            revision: Revision(5),
+            at: Timestamp(99),
+        };
+        assert_eq!(
+            v1::Migrated::from(migrated),
+            v1::Migrated {
+                id: "order/42".to_owned(),
+                from_version: 1,
+                version: 2,
+                from: "paid".to_owned(),
+                to: "settled".to_owned(),
+                revision: 5,
+                at_ms: 99
+            }
+        );
+        let forgotten = DefinitionDeleted {
+            machine: MachineName::new("order").unwrap(),
+            versions: vec![Version(1), Version(2)],
+        };
+        let told =
+            v1::DeleteMachineResponse::try_from(reply(Outcome::DefinitionDeleted(forgotten)));
+        let expected = v1::delete_machine_response::Outcome::Deleted(v1::MachineDeleted {
+            machine: "order".to_owned(),
+            versions: vec![1, 2],
+        });
+        assert_eq!(told.unwrap().outcome, Some(expected));
+    }
+}

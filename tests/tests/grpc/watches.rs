@@ -1,0 +1,263 @@
+//! What changes: in order, once, without gaps, on any node; and what is said when that cannot be.
+
+use anyhow::{Context, Result, ensure};
+use lockstep_proto::v1;
+use lockstep_tests::cluster::{Cluster, Plan};
+use lockstep_tests::grpc::{self, Watch, asking, code, told};
+use lockstep_tests::wait::wait_for;
+use reqwest::{Method, StatusCode};
+use tonic::Code;
+
+use crate::{DEADLINE, ORDER, clients, create, define, done, one_node, to_state, transaction};
+
+fn everything(from_revision: u64) -> Watch {
+    Watch::new(v1::WatchRequest {
+        from: Some(v1::watch_request::From::FromRevision(from_revision)),
+        ..Default::default()
+    })
+}
+
+/// Moves the built-in instance `count` times through a node, each move once.
+async fn moves(node: &lockstep_tests::cluster::Node, from: u64, count: u64) -> Result<()> {
+    let states = ["second", "third", "first"];
+    let client = grpc::machines(node)?;
+    for n in from..from + count {
+        let request = v1::TransitionRequest {
+            idempotency_key: Some(format!("move-{n}")),
+            ..to_state("triad/default", states[n as usize % 3])
+        };
+        // While the cluster looks for a leader, it is asked again.
+        wait_for("a move", DEADLINE, async || {
+            let mut client = client.clone();
+            let moving = client.transition(asking(request.clone()));
+            done!(moving, transition_response, Transitioned);
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_goes_on_on_another_node_and_sees_each_move_once_and_in_order() -> Result<()> {
+    const MOVES: u64 = 300;
+    let mut cluster = Cluster::start().await?;
+    let follower = cluster.follower().await?;
+    let other = (follower + 1) % 3;
+    let third = (follower + 2) % 3;
+    let mut watch = Watch::new(v1::WatchRequest {
+        machine: Some("triad".to_owned()),
+        instance: Some("default".to_owned()),
+        from: Some(v1::watch_request::From::FromRevision(1)),
+        ..Default::default()
+    });
+    let mut seen: Vec<v1::Event> = vec![];
+    let reach = async |watch: &mut Watch, seen: &mut Vec<v1::Event>, count: u64| {
+        while (seen.len() as u64) < count {
+            seen.extend(watch.next().await??);
+        }
+        anyhow::Ok(())
+    };
+
+    // Its node stops as asked: the watch is told so.
+    moves(&cluster.nodes[third], 0, MOVES / 3).await?;
+    watch.open(&cluster.nodes[follower]).await?;
+    reach(&mut watch, &mut seen, MOVES / 6).await?;
+    cluster.nodes[follower].terminate().await?;
+    let ended = loop {
+        match watch.next().await? {
+            Ok(events) => seen.extend(events),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(
+        (ended.code(), code(&ended)),
+        (Code::Unavailable, "not_ready")
+    );
+
+    // It goes on on another one, which is killed.
+    moves(&cluster.nodes[third], MOVES / 3, MOVES / 3).await?;
+    watch.open(&cluster.nodes[other]).await?;
+    reach(&mut watch, &mut seen, MOVES / 2).await?;
+    cluster.nodes[follower].restart().await?;
+    cluster.nodes[other].kill9()?;
+    let ended = loop {
+        match watch.next().await {
+            Ok(Ok(events)) => seen.extend(events),
+            Ok(Err(status)) => break status,
+            Err(error) => return Err(error),
+        }
+    };
+    assert_ne!(ended.code(), Code::OutOfRange, "{ended}");
+
+    // And on the first one, which has been away.
+    watch.open(&cluster.nodes[follower]).await?;
+    moves(&cluster.nodes[third], 2 * MOVES / 3, MOVES / 3).await?;
+    reach(&mut watch, &mut seen, MOVES).await?;
+    for (n, event) in seen.iter().enumerate() {
+        assert_eq!(event.instance_revision, n as u64 + 1, "{event:?}");
+    }
+    cluster.nodes[other].restart().await?;
+    cluster.agree().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_sees_what_it_asks_for_and_bookmarks_tell_how_far_it_is() -> Result<()> {
+    let cluster = one_node(Plan::default()).await?;
+    let client = &mut clients(&cluster)?[0];
+    // From now on: nothing of it yet, but a place.
+    let mut now = Watch::new(v1::WatchRequest {
+        machine: Some("order".to_owned()),
+        prefix: Some("a".to_owned()),
+        ..Default::default()
+    });
+    now.open(&cluster.nodes[0]).await?;
+    assert!(now.next().await??.is_empty(), "a bookmark");
+
+    define(client, ORDER).await?;
+    for id in ["order/a1", "order/b1", "order/a2"] {
+        let creating = client.create_instance(asking(create(id)));
+        done!(creating, create_instance_response, Created);
+    }
+    let mut ids = vec![];
+    while ids.len() < 2 {
+        ids.extend(now.next().await??.into_iter().filter_map(|event| event.id));
+    }
+    assert_eq!(ids, ["order/a1", "order/a2"]);
+
+    // From the start, definitions are among them.
+    let mut all = everything(1);
+    all.open(&cluster.nodes[0]).await?;
+    let events = all.next().await??;
+    let kinds: Vec<_> = events.iter().map(v1::Event::kind).collect();
+    use v1::EventKind::{Created, Defined};
+    assert_eq!(kinds, [Defined, Created, Created, Created]);
+    assert_eq!(
+        (events[0].machine.as_str(), &events[0].id),
+        ("order", &None)
+    );
+    let metrics = cluster.nodes[0].api().get("/metrics").await?.text;
+    assert!(metrics.contains("lockstep_watchers 2\n"), "{metrics}");
+    Ok(())
+}
+
+/// A node that keeps `events` events only, once that holds, with a machine defined.
+async fn forgetful(events: usize) -> Result<Cluster> {
+    let plan = Plan::default().with("LOCKSTEP_LIMITS_EVENTS_MAX", events);
+    let cluster = one_node(plan).await?;
+    define(&mut clients(&cluster)?[0], ORDER).await?;
+    wait_for("the limits to hold", DEADLINE, async || {
+        let metrics = cluster.nodes[0].api().get("/metrics").await?.text;
+        let line = format!("lockstep_quota_limit{{quota=\"events\"}} {events}\n");
+        ensure!(metrics.contains(&line), "{metrics}");
+        Ok(())
+    })
+    .await?;
+    Ok(cluster)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_of_what_is_no_longer_kept_is_told_from_where_it_could_be() -> Result<()> {
+    let cluster = forgetful(10).await?;
+    moves(&cluster.nodes[0], 0, 60).await?;
+    let refused = everything(1).open(&cluster.nodes[0]).await;
+    let status = refused.expect_err("it is gone");
+    assert_eq!(
+        (status.code(), code(&status)),
+        (Code::OutOfRange, "compacted")
+    );
+    let oldest: u64 = told(&status, "oldest-revision").parse()?;
+    let mut whole = everything(oldest);
+    whole.open(&cluster.nodes[0]).await?;
+    let first = whole.next().await??;
+    assert_eq!(first.len(), 10);
+    assert_eq!(first[0].place.context("a place")?.revision, oldest);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reader_that_is_too_slow_is_told_where_it_can_go_on() -> Result<()> {
+    const EACH: usize = 100;
+    let cluster = forgetful(EACH).await?;
+    let client = &mut clients(&cluster)?[0];
+    let mut slow = everything(1);
+    slow.open(&cluster.nodes[0]).await?;
+    // Far more than fits on the way to a reader that does not read: 400 KB each time.
+    let metadata = [("why".to_owned(), "x".repeat(4000))];
+    for round in 0..12 {
+        let creations = (0..EACH).map(|n| {
+            v1::operation::Operation::Create(v1::CreateInstanceRequest {
+                metadata: metadata.clone().into(),
+                ..create(format!("order/{round:02}-{n:03}"))
+            })
+        });
+        let creating = client.transact(asking(transaction(creations)));
+        done!(creating, transact_response, Committed);
+    }
+    let mut seen = vec![];
+    let ended = loop {
+        match slow.next().await? {
+            Ok(events) => seen.extend(events),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(
+        (ended.code(), code(&ended)),
+        (Code::OutOfRange, "lagged"),
+        "{ended}"
+    );
+    // What it got has no gap: all of one revision, then the next.
+    let places = seen.iter().filter_map(|event| event.place);
+    let mut last: Option<v1::Place> = None;
+    for place in places.filter(|place| place.revision > 1) {
+        if let Some(last) = last {
+            let next = (last.revision, last.position + 1);
+            ensure!(
+                (place.revision, place.position) == next
+                    || (place.revision, place.position) == (last.revision + 1, 0),
+                "{place:?} behind {last:?}"
+            );
+        }
+        last = Some(place);
+    }
+    let oldest: u64 = told(&ended, "oldest-revision").parse()?;
+    let mut on = everything(oldest);
+    on.open(&cluster.nodes[0]).await?;
+    let first = on.next().await??;
+    assert_eq!(first[0].place.context("a place")?.revision, oldest);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_are_bounded_over_both_interfaces_together() -> Result<()> {
+    let cluster = one_node(Plan::default().with("LOCKSTEP_WATCHERS_MAX", 1)).await?;
+    let node = &cluster.nodes[0];
+    let mut only = everything(0);
+    only.open(node).await?;
+    let refused = everything(0).open(node).await;
+    let status = refused.expect_err("one is open");
+    assert_eq!(
+        (status.code(), code(&status)),
+        (Code::ResourceExhausted, "too_many_watchers")
+    );
+    assert!(told(&status, "retry-after-ms").parse::<u64>()? > 0);
+    let path = "/v1/watch?from_revision=0";
+    let refused = node.api().get(path).await?;
+    let problem = refused.expect(StatusCode::TOO_MANY_REQUESTS)?.problem()?;
+    assert_eq!(problem["code"], "too_many_watchers");
+    // Its place is free once it is gone, and taken over HTTP it is taken here.
+    drop(only);
+    let request = node.api().request(Method::GET, path);
+    let held = wait_for("a place for a watch", DEADLINE, async || {
+        let response = request.try_clone().context("a request")?.send().await?;
+        ensure!(response.status() == StatusCode::OK, "{}", response.status());
+        Ok(response)
+    })
+    .await?;
+    assert!(everything(0).open(node).await.is_err());
+    drop(held);
+    wait_for("a place for a watch", DEADLINE, async || {
+        Ok(everything(0).open(node).await?)
+    })
+    .await
+}
