@@ -12,6 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 use tonic_health::server::HealthReporter;
 
+use crate::api::Watchers;
 use crate::cluster::agreement::{Checkpoints, Comparison};
 use crate::cluster::{self, ClusterError, PeerHost, Place};
 use crate::config::Config;
@@ -34,6 +35,9 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(5);
 const READY_EVERY: Duration = Duration::from_secs(1);
 const READY_PATIENCE: Duration = Duration::from_secs(1);
+/// A node that was not ready for this long ends its watches: they see nothing of what happens
+/// elsewhere. Well above an election and a busy moment.
+const CUT_OFF_AFTER: Duration = Duration::from_secs(10);
 const USAGE_EVERY: Duration = Duration::from_secs(1);
 const DISK_SIZE_EVERY: Duration = Duration::from_secs(10);
 
@@ -123,7 +127,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
 
     let (stop, stopping) = watch::channel(false);
     let started = Instant::now();
-    let watchers = api::Watchers::new(config.watchers_max, metrics.clone());
+    let watchers = Watchers::new(config.watchers_max, metrics.clone());
     let mut http_server = {
         let state = api::http::HttpState {
             service: service.clone(),
@@ -169,6 +173,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         service.clone(),
         metrics.clone(),
         public.health,
+        watchers.clone(),
     ));
 
     consensus.run();
@@ -385,9 +390,19 @@ async fn settle(
 }
 
 /// Keeps the readiness metric and the gRPC health service up to date.
-async fn watch_readiness(service: Arc<Service>, metrics: Arc<Metrics>, health: HealthReporter) {
+async fn watch_readiness(
+    service: Arc<Service>,
+    metrics: Arc<Metrics>,
+    health: HealthReporter,
+    watchers: Watchers,
+) {
+    let mut ready_last = Instant::now();
     loop {
         let ready = service.ready(READY_PATIENCE).await.is_ok();
+        if ready {
+            ready_last = Instant::now();
+        }
+        watchers.set_cut_off(ready_last.elapsed() >= CUT_OFF_AFTER);
         metrics.ready.set(i64::from(ready));
         api::grpc::set_health(&health, ready).await;
         tokio::time::sleep(READY_EVERY).await;

@@ -9,8 +9,7 @@ use std::time::Duration;
 
 use lockstep_machine::{EventCursor, EventFilter};
 use prometheus::IntGauge;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio_util::sync::CancellationToken;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::service::{Service, ServiceError, Watch, WatchEnded, Watched};
 use crate::telemetry::Metrics;
@@ -26,7 +25,30 @@ pub struct Watchers {
     places: Arc<Semaphore>,
     max: usize,
     metrics: Arc<Metrics>,
-    stopping: CancellationToken,
+    leaving: watch::Sender<Option<Leaving>>,
+}
+
+/// Why no watch goes on here: another node goes on behind the last event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Leaving {
+    /// The node stops.
+    #[error("this node is stopping; watch on another one, behind the last place received")]
+    Stopping,
+    /// The node has not reached its cluster for a while: what happens there is not seen here.
+    #[error(
+        "this node does not reach its cluster; watch on another one, behind the last place received"
+    )]
+    CutOff,
+}
+
+impl Leaving {
+    /// The stable code.
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Leaving::Stopping => "not_ready",
+            Leaving::CutOff => "unavailable",
+        }
+    }
 }
 
 /// Why a watch did not begin.
@@ -44,6 +66,9 @@ pub(super) enum WatchRefused {
     /// It would begin before what is kept.
     #[error(transparent)]
     Ended(#[from] WatchEnded),
+    /// None goes on here.
+    #[error("{0}")]
+    Left(Leaving),
 }
 
 impl WatchRefused {
@@ -53,13 +78,14 @@ impl WatchRefused {
             WatchRefused::TooMany { .. } => "too_many_watchers",
             WatchRefused::Unanswered(error) => error.code(),
             WatchRefused::Ended(ended) => ended.code(),
+            WatchRefused::Left(leaving) => leaving.code(),
         }
     }
 
     /// When to try again, where that makes sense.
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
-            WatchRefused::TooMany { .. } => Some(RETRY_AFTER),
+            WatchRefused::TooMany { .. } | WatchRefused::Left(_) => Some(RETRY_AFTER),
             WatchRefused::Unanswered(error) => error.retry_after(),
             WatchRefused::Ended(_) => None,
         }
@@ -73,15 +99,15 @@ pub(super) enum Next {
     Watched(Watched, EventCursor),
     /// It cannot go on from here.
     Ended(WatchEnded, EventCursor),
-    /// The node is stopping: another one goes on behind the last event.
-    Stopping,
+    /// It does not go on here.
+    Left(Leaving),
 }
 
 /// An open watch. Dropping it gives its place back.
 pub(super) struct OpenWatch {
     first: Option<Watched>,
     watch: Watch,
-    stopping: CancellationToken,
+    leaving: watch::Receiver<Option<Leaving>>,
     _place: Place,
 }
 
@@ -104,13 +130,26 @@ impl Watchers {
             places: Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))),
             max,
             metrics,
-            stopping: CancellationToken::new(),
+            leaving: watch::Sender::default(),
         }
     }
 
     /// Ends every watch, and those to come: the node stops.
     pub fn stop(&self) {
-        self.stopping.cancel();
+        self.leaving.send_replace(Some(Leaving::Stopping));
+    }
+
+    /// Says whether the node has not reached its cluster for a while. Then every watch ends, rather
+    /// than to be silent while things happen elsewhere, and none begins.
+    pub fn set_cut_off(&self, cut_off: bool) {
+        let now = cut_off.then_some(Leaving::CutOff);
+        self.leaving.send_if_modified(|leaving| {
+            let changes = *leaving != Some(Leaving::Stopping) && *leaving != now;
+            if changes {
+                *leaving = now;
+            }
+            changes
+        });
     }
 
     /// How many are open, and how many may be.
@@ -128,13 +167,17 @@ impl Watchers {
         from: Option<EventCursor>,
         deadline: Duration,
     ) -> Result<OpenWatch, WatchRefused> {
+        let leaving = self.leaving.subscribe();
+        if let Some(why) = *leaving.borrow() {
+            return Err(WatchRefused::Left(why));
+        }
         let place = self.place()?;
         let mut watch = service.watch(from, filter, deadline).await?;
         let first = watch.next(Duration::ZERO).await?;
         Ok(OpenWatch {
             first: Some(first),
             watch,
-            stopping: self.stopping.clone(),
+            leaving,
             _place: place,
         })
     }
@@ -159,7 +202,7 @@ impl OpenWatch {
         let next = match self.first.take() {
             Some(first) => Ok(first),
             None => tokio::select! {
-                () = self.stopping.cancelled() => return Next::Stopping,
+                why = left(&mut self.leaving) => return Next::Left(why),
                 next = self.watch.next(BOOKMARK_EVERY) => next,
             },
         };
@@ -170,8 +213,19 @@ impl OpenWatch {
     }
 }
 
+/// Waits until no watch goes on here.
+async fn left(leaving: &mut watch::Receiver<Option<Leaving>>) -> Leaving {
+    match leaving.wait_for(Option::is_some).await.map(|why| *why) {
+        Ok(Some(why)) => why,
+        // The sender is gone with the node.
+        _ => Leaving::Stopping,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use lockstep_machine::Limits;
+
     use super::*;
 
     #[test]
@@ -188,5 +242,29 @@ mod tests {
         drop(place);
         assert_eq!(metrics.watchers.get(), 0);
         assert!(watchers.place().is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_node_that_is_cut_off_ends_its_watches_until_it_is_back() {
+        let service = Service::lone(Limits::default());
+        let watchers = Watchers::new(9, Metrics::new().unwrap());
+        let from = Some(EventCursor::default());
+        let patience = Duration::from_secs(9);
+        let open = async || {
+            let filter = EventFilter::default();
+            watchers.open(&service, filter, from, patience).await
+        };
+        let mut watch = open().await.unwrap();
+        assert!(matches!(watch.next().await, Next::Watched(..)));
+        watchers.set_cut_off(true);
+        assert_eq!(watch.next().await, Next::Left(Leaving::CutOff));
+        let refused = open().await.err().unwrap();
+        assert_eq!(refused, WatchRefused::Left(Leaving::CutOff));
+        watchers.set_cut_off(false);
+        let mut watch = open().await.unwrap();
+        assert!(matches!(watch.next().await, Next::Watched(..)));
+        watchers.stop();
+        watchers.set_cut_off(false);
+        assert_eq!(watch.next().await, Next::Left(Leaving::Stopping));
     }
 }

@@ -261,3 +261,50 @@ async fn watches_are_bounded_over_both_interfaces_together() -> Result<()> {
     })
     .await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_cut_off_ends_its_watches_and_takes_them_again_when_it_is_back() -> Result<()>
+{
+    let mut cluster = Cluster::start().await?;
+    let watch = || {
+        Watch::new(v1::WatchRequest {
+            from: Some(v1::watch_request::From::FromRevision(1)),
+            ..Default::default()
+        })
+    };
+    let mut open = watch();
+    open.open(&cluster.nodes[0]).await?;
+    moves(&cluster.nodes[0], 0, 3).await?;
+    while open.next().await??.is_empty() {}
+
+    cluster.nodes[1].pause()?;
+    cluster.nodes[2].pause()?;
+    let ended = loop {
+        if let Err(status) = open.next().await? {
+            break status;
+        }
+    };
+    assert_eq!(
+        (ended.code(), code(&ended)),
+        (Code::Unavailable, "unavailable")
+    );
+    let refused = cluster.nodes[0]
+        .api()
+        .get("/v1/watch?from_revision=1")
+        .await?;
+    refused.expect(StatusCode::SERVICE_UNAVAILABLE)?;
+
+    cluster.nodes[1].resume()?;
+    cluster.nodes[2].resume()?;
+    let mut again = wait_for("a watch on the node that is back", DEADLINE, async || {
+        let mut again = watch();
+        again.open(&cluster.nodes[0]).await?;
+        Ok(again)
+    })
+    .await?;
+    let mut seen = 0;
+    while seen < 3 {
+        seen += again.next().await??.len();
+    }
+    Ok(())
+}

@@ -95,6 +95,10 @@ pub(super) fn unwatched(refused: &WatchRefused) -> Status {
     match refused {
         WatchRefused::Ended(ended) => out_of_range(*ended),
         WatchRefused::Unanswered(error) => unanswered(error),
+        WatchRefused::Left(_) => hinted(
+            coded(Code::Unavailable, refused.code(), refused),
+            refused.retry_after(),
+        ),
         WatchRefused::TooMany { .. } => hinted(
             coded(Code::ResourceExhausted, refused.code(), refused),
             refused.retry_after(),

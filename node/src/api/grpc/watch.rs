@@ -80,11 +80,7 @@ impl Following {
                     return Ok(v1::WatchResponse { message });
                 }
                 Next::Ended(ended, _) => return Err(out_of_range(ended)),
-                Next::Stopping => {
-                    let message = "this node is stopping; watch on another one, behind the last \
-                                   place received";
-                    return Err(coded(Code::Unavailable, "not_ready", message));
-                }
+                Next::Left(why) => return Err(coded(Code::Unavailable, why.code(), why)),
             }
         }
         let events = portion(&mut self.events, MESSAGE_BYTES_MAX);

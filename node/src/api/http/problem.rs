@@ -297,9 +297,12 @@ impl From<WatchRefused> for Problem {
         match refused {
             WatchRefused::Ended(ended) => ended.into(),
             WatchRefused::Unanswered(error) => error.into(),
-            WatchRefused::TooMany { .. } => {
-                let code = refused.code();
-                let mut problem = Problem::new(StatusCode::TOO_MANY_REQUESTS, code, &refused);
+            WatchRefused::TooMany { .. } | WatchRefused::Left(_) => {
+                let status = match refused {
+                    WatchRefused::Left(_) => StatusCode::SERVICE_UNAVAILABLE,
+                    _ => StatusCode::TOO_MANY_REQUESTS,
+                };
+                let mut problem = Problem::new(status, refused.code(), &refused);
                 problem.retry_after = refused.retry_after();
                 problem
             }

@@ -136,7 +136,7 @@ fn stream(open: OpenWatch) -> impl Stream<Item = Result<Bytes, std::convert::Inf
             match open.next().await {
                 Next::Watched(watched, at) => (unsaid, cursor) = (Unsaid::of(watched), at),
                 Next::Ended(ended, at) => return Some((Ok(last_words(ended, at).into()), None)),
-                Next::Stopping => return None,
+                Next::Left(_) => return None,
             }
         }
         let text = unsaid.say(cursor);
