@@ -187,15 +187,21 @@ mod tests {
             let fault = limited(bad).unwrap_err();
             assert!(matches!(fault, Invalid::Value { field: "limit", .. }));
         }
-        let prefix = "x".repeat(65);
-        let fault = PageAsked { prefix, ..asked() }.check().unwrap_err();
-        assert!(matches!(
-            fault,
-            Invalid::Value {
-                field: "prefix",
-                ..
-            }
-        ));
+        let long = "x".repeat(65);
+        for bad in ["a b", "-a", &long] {
+            let prefix = bad.to_owned();
+            let fault = PageAsked { prefix, ..asked() }.check().unwrap_err();
+            assert!(
+                matches!(
+                    fault,
+                    Invalid::Name {
+                        field: "prefix",
+                        ..
+                    }
+                ),
+                "{bad}"
+            );
+        }
     }
 
     #[test]

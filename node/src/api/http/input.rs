@@ -454,7 +454,7 @@ mod tests {
             ("7", "invalid_body"),
             ("", "malformed_json"),
             ("{\"a\":1,\"b\":2}}", "malformed_json"),
-            ("[[[[[[[[", "malformed_json"),
+            ("[[[[[[[[", "invalid_body"),
         ] {
             let problem = read("application/json", body).await.unwrap_err();
             assert_eq!(problem.code, code, "{body}");
