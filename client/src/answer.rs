@@ -92,6 +92,7 @@ pub(crate) fn judge(status: Status) -> Verdict {
         }
         (_, Code::NotFound | Code::FailedPrecondition) => return Verdict::Final(refused(&status)),
         (Some("compacted" | "lagged"), _) => return ended(&status),
+        (Some("revision_ahead"), _) => return Verdict::Final(refused(&status)),
         // Without a code of ours: the request is larger than the node takes, or its answer larger
         // than is taken here.
         (_, Code::OutOfRange) => {
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_that_cannot_go_on_says_what_is_kept() {
+    fn what_is_out_of_range_is_told_apart_by_its_code() {
         let kept = |code| {
             let mut status = status(Code::OutOfRange, Some(code));
             status.metadata_mut().insert(OLDEST_REVISION_KEY, 90.into());
@@ -286,6 +287,11 @@ mod tests {
         ));
         let silent = judge(status(Code::OutOfRange, Some("lagged")));
         assert!(matches!(silent, Verdict::BadAnswer(_)), "{silent:?}");
+        let ahead = judge(status(Code::OutOfRange, Some("revision_ahead")));
+        assert!(
+            matches!(&ahead, Verdict::Final(Error::Rejected(it)) if it.code == "revision_ahead"),
+            "{ahead:?}"
+        );
         // Without a code of ours it is about the size of a message.
         let large = judge(status(Code::OutOfRange, None));
         assert!(
