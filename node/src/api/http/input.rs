@@ -460,7 +460,7 @@ mod tests {
             assert_eq!(problem.code, code, "{body}");
         }
         assert_eq!(
-            read("application/json", "{\"a\":1, \"b\":2}  ")
+            read("application/json", "{\"a\":1, \"b\":2}   ")
                 .await
                 .unwrap_err()
                 .status,
