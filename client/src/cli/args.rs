@@ -11,6 +11,19 @@ use lockstep_machine::InstanceName;
 
 use super::failure::Failure;
 
+/// Builders of calls that take what was given on the command line, and leave out what was not.
+pub(super) trait Maybe: Sized {
+    /// `set`, if there is a value to set.
+    fn maybe<T>(self, given: Option<T>, set: impl FnOnce(Self, T) -> Self) -> Self {
+        match given {
+            Some(value) => set(self, value),
+            None => self,
+        }
+    }
+}
+
+impl<T> Maybe for T {}
+
 /// A machine, or one of its instances: `order` or `order/42`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Subject {

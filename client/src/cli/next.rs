@@ -4,7 +4,7 @@ use clap::Args;
 use lockstep_client::{InstanceId, StateName, TransitionCall};
 use serde_json::json;
 
-use super::args::{Expect, Key};
+use super::args::{Expect, Key, Maybe};
 use super::failure::Failure;
 use super::output::{self, Format};
 use super::{Context, get, shape};
@@ -32,16 +32,10 @@ pub(super) struct Next {
 
 impl Next {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let mut call = TransitionCall::to(&self.instance, self.state);
-        if let Some(state) = self.expect.expect_state {
-            call = call.expect_state(state);
-        }
-        if let Some(revision) = self.expect.expect_revision {
-            call = call.expect_revision(revision);
-        }
-        if let Some(key) = self.key.key {
-            call = call.idempotency_key(key);
-        }
+        let call = TransitionCall::to(&self.instance, self.state)
+            .maybe(self.expect.expect_state, TransitionCall::expect_state)
+            .maybe(self.expect.expect_revision, TransitionCall::expect_revision)
+            .maybe(self.key.key, TransitionCall::idempotency_key);
         let moved = context.target.client()?.transition(call).await?;
         let made = &moved.made;
         Ok(match context.output {

@@ -7,7 +7,7 @@ use lockstep_client::{
 use serde_json::json;
 
 use super::Context;
-use super::args::{Expect, Key, Meta};
+use super::args::{Expect, Key, Maybe, Meta};
 use super::failure::Failure;
 use super::output::{self, Format};
 use super::shape;
@@ -65,17 +65,11 @@ impl By {
 
 impl Send {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let mut call = TransitionCall::by(&self.instance, self.by.trigger()?)
-            .metadata(self.meta.into_metadata()?);
-        if let Some(state) = self.expect.expect_state {
-            call = call.expect_state(state);
-        }
-        if let Some(revision) = self.expect.expect_revision {
-            call = call.expect_revision(revision);
-        }
-        if let Some(key) = self.key.key {
-            call = call.idempotency_key(key);
-        }
+        let call = TransitionCall::by(&self.instance, self.by.trigger()?)
+            .metadata(self.meta.into_metadata()?)
+            .maybe(self.expect.expect_state, TransitionCall::expect_state)
+            .maybe(self.expect.expect_revision, TransitionCall::expect_revision)
+            .maybe(self.key.key, TransitionCall::idempotency_key);
         let client = context.target.client()?;
         let written = match client.transition(call).await {
             Ok(written) => written,

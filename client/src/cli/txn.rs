@@ -9,7 +9,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::Context;
-use super::args::Key;
+use super::args::{Key, Maybe};
 use super::failure::Failure;
 use super::input::{self, Source};
 use super::output::{self, Format};
@@ -48,9 +48,7 @@ impl Txn {
         let (text, language) = self.file.document()?;
         let document: Document = input::decode(&self.file, &text, language)?;
         let (mut transaction, shown) = document.into_transaction(&self.file)?;
-        if let Some(key) = self.key.key {
-            transaction = transaction.idempotency_key(key);
-        }
+        transaction = transaction.maybe(self.key.key, Transaction::idempotency_key);
         let client = context.target.client()?;
         let written = match client.transact(transaction).await {
             Ok(written) => written,
@@ -236,26 +234,26 @@ impl TransitionItem {
             (None, Some(event)) => Trigger::Event(event),
             _ => return Err("a transition has exactly one of to and event".to_owned()),
         };
-        let mut call = TransitionCall::by(&parsed(&self.id)?, trigger).metadata(self.metadata.0);
-        if let Some(state) = self.expect_state {
-            call = call.expect_state(state);
-        }
-        if let Some(revision) = self.expect_revision {
-            call = call.expect_revision(Revision(revision));
-        }
+        let call = TransitionCall::by(&parsed(&self.id)?, trigger)
+            .metadata(self.metadata.0)
+            .maybe(self.expect_state, TransitionCall::expect_state)
+            .maybe(
+                self.expect_revision.map(Revision),
+                TransitionCall::expect_revision,
+            );
         Ok(call)
     }
 }
 
 impl DeleteItem {
     fn into_call(self) -> Result<DeleteCall, String> {
-        let mut call = DeleteCall::new(&parsed(&self.id)?).metadata(self.metadata.0);
-        if let Some(state) = self.expect_state {
-            call = call.expect_state(state);
-        }
-        if let Some(revision) = self.expect_revision {
-            call = call.expect_revision(Revision(revision));
-        }
+        let call = DeleteCall::new(&parsed(&self.id)?)
+            .metadata(self.metadata.0)
+            .maybe(self.expect_state, DeleteCall::expect_state)
+            .maybe(
+                self.expect_revision.map(Revision),
+                DeleteCall::expect_revision,
+            );
         Ok(call)
     }
 }

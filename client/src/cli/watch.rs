@@ -9,7 +9,7 @@ use lockstep_client::{
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::Subject;
+use super::args::{Maybe, Subject};
 use super::failure::Failure;
 use super::output::{self, Format, Reader};
 use super::paint::{FAINT, FAULT, GOOD, MOVE, NOTE, Paint};
@@ -111,21 +111,16 @@ impl Watch {
     }
 
     fn call(&self) -> WatchCall {
-        let mut call = match &self.subject {
+        let call = match &self.subject {
             None => WatchCall::all(),
             Some(Subject::Machine(machine)) => WatchCall::of(machine),
             Some(Subject::Instance(id)) => WatchCall::instance(id),
         };
-        if let Some(prefix) = &self.prefix {
-            call = call.prefix(prefix);
-        }
-        if let Some(state) = &self.state {
-            call = call.state(state.clone());
-        }
-        if let Some(revision) = self.from_revision {
-            call = call.from_revision(GlobalRevision(revision));
-        }
-        call.patience(self.patience)
+        let from_revision = self.from_revision.map(GlobalRevision);
+        call.maybe(self.prefix.as_deref(), WatchCall::prefix)
+            .maybe(self.state.clone(), WatchCall::state)
+            .maybe(from_revision, WatchCall::from_revision)
+            .patience(self.patience)
     }
 
     /// The failure, with the command that goes on from where this one ends.

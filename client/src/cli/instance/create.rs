@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::bulk::{Bulk, Line};
-use crate::cli::args::{self, Key, Meta, Subject};
+use crate::cli::args::{self, Key, Maybe, Meta, Subject};
 use crate::cli::failure::Failure;
 use crate::cli::input::Source;
 use crate::cli::output::{self, Format};
@@ -92,17 +92,13 @@ impl Create {
     }
 
     async fn one(self, context: &Context, client: &Client) -> Result<String, Failure> {
-        let mut call = match &self.subject {
+        let call = match &self.subject {
             Subject::Machine(machine) => CreateCall::of(machine),
             Subject::Instance(id) => CreateCall::new(id),
-        };
-        call = call.metadata(self.meta.into_metadata()?);
-        if let Some(version) = self.version {
-            call = call.version(version);
         }
-        if let Some(key) = self.key.key {
-            call = call.idempotency_key(key);
-        }
+        .metadata(self.meta.into_metadata()?)
+        .maybe(self.version, CreateCall::version)
+        .maybe(self.key.key, CreateCall::idempotency_key);
         let written = client.create(call).await?;
         Ok(match context.output {
             Format::Json => output::json(&body(&written)),

@@ -4,7 +4,7 @@ use clap::Args;
 use lockstep_client::{DeleteCall, InstanceId};
 use serde_json::json;
 
-use crate::cli::args::{Expect, Key, Meta};
+use crate::cli::args::{Expect, Key, Maybe, Meta};
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Format};
 use crate::cli::{Context, shape};
@@ -32,16 +32,11 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let mut call = DeleteCall::new(&self.instance).metadata(self.meta.into_metadata()?);
-        if let Some(state) = self.expect.expect_state {
-            call = call.expect_state(state);
-        }
-        if let Some(revision) = self.expect.expect_revision {
-            call = call.expect_revision(revision);
-        }
-        if let Some(key) = self.key.key {
-            call = call.idempotency_key(key);
-        }
+        let call = DeleteCall::new(&self.instance)
+            .metadata(self.meta.into_metadata()?)
+            .maybe(self.expect.expect_state, DeleteCall::expect_state)
+            .maybe(self.expect.expect_revision, DeleteCall::expect_revision)
+            .maybe(self.key.key, DeleteCall::idempotency_key);
         let written = context.target.client()?.delete(call).await?;
         let made = &written.made;
         Ok(match context.output {

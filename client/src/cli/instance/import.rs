@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::bulk::{Bulk, Line};
 use super::walk::Walker;
-use crate::cli::args;
+use crate::cli::args::{self, Maybe};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::input::Source;
 use crate::cli::output::{self, Format};
@@ -102,10 +102,9 @@ impl Import {
                 version,
                 ..
             } = item;
-            let mut call = CreateCall::new(&id.0).metadata(metadata.0);
-            if let Some(version) = self.version.or(version.map(Version)) {
-                call = call.version(version);
-            }
+            let call = CreateCall::new(&id.0)
+                .metadata(metadata.0)
+                .maybe(self.version.or(version.map(Version)), CreateCall::version);
             match create(&client, call).await? {
                 Some(written) => {
                     finish(context.output, walker.as_ref(), written, state.as_ref()).await

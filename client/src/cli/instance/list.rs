@@ -7,7 +7,7 @@ use clap::Args;
 use lockstep_client::{Client, Instance, InstancePage, ListCall, MachineName, Read, StateName};
 use serde_json::{Value, json};
 
-use crate::cli::args::{self, Fresh};
+use crate::cli::args::{self, Fresh, Maybe};
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Format, Pages, Reader};
 use crate::cli::{Context, shape, time};
@@ -66,17 +66,10 @@ pub(super) struct Filter {
 
 impl Filter {
     pub(super) fn call(self, machine: &MachineName) -> ListCall {
-        let mut call = ListCall::of(machine);
-        if let Some(state) = self.state {
-            call = call.state(state);
-        }
-        if let Some(prefix) = self.prefix {
-            call = call.prefix(prefix);
-        }
-        if let Some((key, value)) = self.label {
-            call = call.label(key, value);
-        }
-        call
+        ListCall::of(machine)
+            .maybe(self.state, ListCall::state)
+            .maybe(self.prefix, ListCall::prefix)
+            .maybe(self.label, |call, (key, value)| call.label(key, value))
     }
 }
 
@@ -88,10 +81,11 @@ impl List {
             Format::Json => Box::new(Document::default()),
             _ => Box::new(Table::new(&self.machine, self.filter.state.as_ref())),
         };
-        let mut call = self.filter.call(&self.machine).freshness(self.fresh);
-        if let Some(cursor) = self.cursor {
-            call = call.cursor(cursor);
-        }
+        let call = self
+            .filter
+            .call(&self.machine)
+            .freshness(self.fresh)
+            .maybe(self.cursor, ListCall::cursor);
         show(&client, call, wanted, shown.as_mut()).await?;
         Ok(String::new())
     }

@@ -6,7 +6,7 @@ use clap::Args;
 use lockstep_client::{InstanceId, InvalidName, MigrateCall, Migrated, StateName, Version};
 use serde_json::json;
 
-use crate::cli::args::{self, Expect, Key, Meta};
+use crate::cli::args::{self, Expect, Key, Maybe, Meta};
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Format};
 use crate::cli::{Context, shape};
@@ -83,22 +83,14 @@ impl Migrate {
             }
             call = call.map_state(from, to);
         }
-        if let Some(version) = self.version {
-            call = call.version(version);
-        }
-        if let Some(state) = self.expect.expect_state {
-            call = call.expect_state(state);
-        }
-        if let Some(revision) = self.expect.expect_revision {
-            call = call.expect_revision(revision);
-        }
+        call = call
+            .maybe(self.version, MigrateCall::version)
+            .maybe(self.expect.expect_state, MigrateCall::expect_state)
+            .maybe(self.expect.expect_revision, MigrateCall::expect_revision);
         if self.dry_run {
             call = call.dry_run();
         }
-        if let Some(key) = self.key.key {
-            call = call.idempotency_key(key);
-        }
-        Ok(call)
+        Ok(call.maybe(self.key.key, MigrateCall::idempotency_key))
     }
 }
 

@@ -5,7 +5,7 @@ use lockstep_client::{Client, DefineCall, Defined, Fault, Written};
 use serde_json::{Value, json};
 
 use crate::cli::Context;
-use crate::cli::args::Key;
+use crate::cli::args::{Key, Maybe};
 use crate::cli::failure::{Exit, Failure};
 use crate::cli::input::{Language, Source};
 use crate::cli::output::{self, Format};
@@ -88,9 +88,7 @@ async fn apply(
     if dry_run {
         call = call.dry_run();
     }
-    if let Some(key) = key.key {
-        call = call.idempotency_key(key);
-    }
+    call = call.maybe(key.key, DefineCall::idempotency_key);
     client
         .define(call)
         .await

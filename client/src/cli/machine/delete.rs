@@ -5,7 +5,7 @@ use lockstep_client::{DeleteMachineCall, MachineName, Version};
 use serde_json::json;
 
 use crate::cli::Context;
-use crate::cli::args::{self, Key};
+use crate::cli::args::{self, Key, Maybe};
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Format};
 use crate::cli::shape;
@@ -33,13 +33,9 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let mut call = DeleteMachineCall::new(&self.machine);
-        if let Some(version) = self.version {
-            call = call.version(version);
-        }
-        if let Some(key) = self.key.key {
-            call = call.idempotency_key(key);
-        }
+        let call = DeleteMachineCall::new(&self.machine)
+            .maybe(self.version, DeleteMachineCall::version)
+            .maybe(self.key.key, DeleteMachineCall::idempotency_key);
         let written = context.target.client()?.delete_machine(call).await?;
         let made = &written.made;
         Ok(match context.output {

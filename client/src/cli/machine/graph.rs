@@ -5,7 +5,7 @@ use lockstep_client::{DrawCall, MachineName, PictureFormat, Version};
 use serde_json::json;
 
 use crate::cli::Context;
-use crate::cli::args::{self, Fresh};
+use crate::cli::args::{self, Fresh, Maybe};
 use crate::cli::failure::Failure;
 use crate::cli::output::{self, Format};
 use crate::cli::shape;
@@ -55,7 +55,7 @@ impl Graph {
             Language::Dot => ("dot", PictureFormat::Dot),
             Language::Svg => ("svg", PictureFormat::Svg),
         };
-        let mut call = match &self.instance {
+        let call = match &self.instance {
             None => DrawCall::machine(&self.machine),
             Some(text) => {
                 let instance = args::within(&self.machine, text);
@@ -64,10 +64,10 @@ impl Graph {
                 DrawCall::instance(&instance)
             }
         };
-        if let Some(version) = self.version {
-            call = call.version(version);
-        }
-        let call = call.format(format).freshness(self.fresh);
+        let call = call
+            .maybe(self.version, DrawCall::version)
+            .format(format)
+            .freshness(self.fresh);
         let read = context.target.client()?.draw(call).await?;
         let picture = &read.found;
         Ok(match context.output {
