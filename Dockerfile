@@ -41,7 +41,8 @@ RUN : > build.env \
 # 2. The dependencies, built against empty stand-ins of our own crates.
 FROM ${RUST_IMAGE} AS build
 # Debian's OpenSSL, linked statically, where a build outside of a container compiles its own: it is
-# kept up to date by Debian and saves minutes. The upstream image lacks it.
+# kept up to date by Debian and saves minutes. The upstream image lacks it. Its folder is named in each
+# build below: found by pkg-config, it would be linked dynamically, and what runs has no OpenSSL.
 RUN if ! pkg-config --exists libssl; then \
       apt-get update \
       && apt-get install -y --no-install-recommends libssl-dev pkg-config \
@@ -50,13 +51,16 @@ RUN if ! pkg-config --exists libssl; then \
 ENV OPENSSL_NO_VENDOR=1 OPENSSL_STATIC=1
 WORKDIR /src
 COPY --from=manifests /src ./
-RUN cargo build --release --locked -p lockstep-node -p lockstep-client \
+RUN export OPENSSL_INCLUDE_DIR=/usr/include OPENSSL_LIB_DIR=/usr/lib/$(gcc -print-multiarch) \
+ && cargo build --release --locked -p lockstep-node -p lockstep-client \
  && cargo clean --release -p lockstep-node -p lockstep-client -p lockstep-proto -p lockstep-machine
 
 # 3. The sources, in one copy: on some storage drivers each step above the dependencies costs seconds.
 COPY --from=sources /src ./
 RUN . ./build.env \
+ && export OPENSSL_INCLUDE_DIR=/usr/include OPENSSL_LIB_DIR=/usr/lib/$(gcc -print-multiarch) \
  && cargo build --release --locked -p lockstep-node -p lockstep-client --bins \
+ && ! ldd target/release/lockstepd target/release/lockstep | grep -e libssl -e libcrypto \
  && install -D -t /out/usr/local/bin target/release/lockstepd target/release/lockstep \
  && install -D -m 644 -t /out/etc/ssl/certs /etc/ssl/certs/ca-certificates.crt
 
@@ -65,7 +69,7 @@ FROM ${BASE_IMAGE}
 RUN groupadd --gid 10001 lockstep \
  && useradd --uid 10001 --gid 10001 --no-log-init --no-create-home --home-dir /data --shell /usr/sbin/nologin lockstep \
  && install -d -o lockstep -g lockstep -m 0750 /data
-# The two programs, and the certificates for a Consul behind https: copied, so that this stage needs
+# The two programs, and the certificates for a Consul or a sink behind TLS: copied, so that this stage needs
 # no network, and in one step, since the classic builder trips over a copy that changes nothing.
 COPY --from=build /out/ /
 ENV LOCKSTEP_DATA_DIR=/data
