@@ -5,7 +5,11 @@ use std::{env, fs};
 
 use protox::prost::Message as _;
 
-const PUBLIC: &[&str] = &["lockstep/v1/machines.proto", "lockstep/v1/cluster.proto"];
+const PUBLIC: &[&str] = &[
+    "lockstep/v1/machines.proto",
+    "lockstep/v1/cluster.proto",
+    "lockstep/v1/sinks.proto",
+];
 const PEER: &[&str] = &["lockstep/raft/v1/peer.proto"];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

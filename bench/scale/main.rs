@@ -10,7 +10,6 @@
 //! Each takes another number of instances as a second argument. Three processes on loopback, with
 //! the generator beside them; whatever is lost, doubled, early or refused ends the run with an error.
 
-mod figures;
 mod million;
 mod snapshot_stall;
 mod timers;

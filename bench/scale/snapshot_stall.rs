@@ -6,12 +6,12 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::bulk::{Entrances, numbered};
+use lockstep_tests::figures::{head, row, snapshots};
 use lockstep_tests::http::Api;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::figures::{head, row, snapshots};
 use crate::million::load;
 
 /// Log entries between two snapshots. At the rate below nearly every move is an entry of its own.

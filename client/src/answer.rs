@@ -16,6 +16,9 @@ pub(crate) const RETRY_AFTER_KEY: &str = "retry-after-ms";
 /// Carries from where on a watch is possible.
 pub(crate) const OLDEST_REVISION_KEY: &str = "oldest-revision";
 
+/// Carries the sinks that are configured, separated by commas, where an unknown one was named.
+pub(crate) const KNOWN_KEY: &str = "lockstep-known";
+
 /// No server's hint keeps a caller waiting for longer.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
@@ -131,8 +134,17 @@ fn refused(status: &Status) -> Error {
     Error::Rejected(Box::new(Rejected {
         code: metadata(status, CODE_KEY).unwrap_or(fallback).to_owned(),
         message: status.message().to_owned(),
+        known: known(status),
         ..Rejected::default()
     }))
+}
+
+fn known(status: &Status) -> Vec<String> {
+    let names = metadata(status, KNOWN_KEY).unwrap_or_default().split(',');
+    names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect()
 }
 
 /// A watch that cannot go on.
@@ -238,6 +250,17 @@ mod tests {
         assert!(matches!(
             judge(status(Code::NotFound, Some("unknown_instance"))),
             Verdict::Final(Error::Rejected(rejected)) if rejected.code == "unknown_instance"
+        ));
+    }
+
+    #[test]
+    fn an_unknown_sink_comes_with_those_that_are_known() {
+        let mut unknown = status(Code::NotFound, Some("unknown_sink"));
+        let names = "mail,reports".parse().expect("ASCII");
+        unknown.metadata_mut().insert(KNOWN_KEY, names);
+        assert!(matches!(
+            judge(unknown),
+            Verdict::Final(Error::Rejected(rejected)) if rejected.known == ["mail", "reports"]
         ));
     }
 

@@ -19,6 +19,17 @@ const BACKOFF_MAX: Duration = Duration::from_secs(1);
 /// With less time left than this, no attempt is worth its while.
 const ATTEMPT_MIN: Duration = Duration::from_millis(5);
 
+/// What a request does to the cluster, as far as sending it again goes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Effect<'a> {
+    /// Nothing: it only asks.
+    None,
+    /// A change, executed once however often it is sent under this key.
+    Once(&'a IdempotencyKey),
+    /// A change that does no harm when it is made again.
+    Repeatable,
+}
+
 /// What an attempt is made with.
 pub(crate) struct Attempt {
     pub channel: Channel,
@@ -77,12 +88,11 @@ where
 
 /// Attempts a request until a node answers it or the deadline passes.
 ///
-/// `key` is the idempotency key of a request that changes something: only those can end with an
-/// unknown outcome, and only because of the key may they be sent more than once.
+/// Only a request that changes something can end with an unknown outcome.
 pub(crate) async fn run<T, F, Fut>(
     endpoints: &Endpoints,
     timeout: Duration,
-    key: Option<&IdempotencyKey>,
+    effect: Effect<'_>,
     send: F,
 ) -> Result<T, Error>
 where
@@ -90,14 +100,14 @@ where
     Fut: Future<Output = Result<T, Verdict>>,
 {
     let once = async |slot: Arc<Slot>, allowance| attempt(&slot, allowance, &send).await;
-    run_each(endpoints, timeout, key, once).await
+    run_each(endpoints, timeout, effect, once).await
 }
 
 /// Like [`run`], for what makes its own use of a node.
 pub(crate) async fn run_each<T, F, Fut>(
     endpoints: &Endpoints,
     timeout: Duration,
-    key: Option<&IdempotencyKey>,
+    effect: Effect<'_>,
     once: F,
 ) -> Result<T, Error>
 where
@@ -110,7 +120,7 @@ where
         let round = endpoints.round();
         for slot in &round {
             let Some(allowance) = course.allowance(round.len()) else {
-                return Err(course.give_up(key));
+                return Err(course.give_up(effect));
             };
             match once(slot.clone(), allowance).await {
                 Ok(answer) => {
@@ -129,13 +139,13 @@ where
                 }
                 Err(Verdict::Retry(failure)) => {
                     if !course.failed(endpoints, slot, failure).await {
-                        return Err(course.give_up(key));
+                        return Err(course.give_up(effect));
                     }
                 }
             }
         }
         if !course.back_off().await {
-            return Err(course.give_up(key));
+            return Err(course.give_up(effect));
         }
     }
 }
@@ -229,7 +239,7 @@ impl Course {
         true
     }
 
-    fn give_up(self, key: Option<&IdempotencyKey>) -> Error {
+    fn give_up(self, effect: Effect<'_>) -> Error {
         let Self {
             timeout,
             tried,
@@ -237,12 +247,13 @@ impl Course {
             execution,
             ..
         } = self;
-        match (key, execution, undiscovered) {
-            (Some(key), Execution::Possible, _) => Error::OutcomeUnknown {
+        match (effect, execution, undiscovered) {
+            (Effect::Once(key), Execution::Possible, _) => Error::OutcomeUnknown {
                 key: key.clone(),
                 timeout,
                 tried,
             },
+            (Effect::Repeatable, Execution::Possible, _) => Error::Unanswered { timeout, tried },
             (_, _, Some(error)) if tried.is_empty() => Error::Discovery(error),
             _ => Error::Unavailable { timeout, tried },
         }

@@ -8,7 +8,7 @@ use lockstep_machine::{GlobalRevision, IdempotencyKey};
 
 use crate::answer::{Failure, Verdict, judge};
 use crate::builder::Builder;
-use crate::call::{self, Attempt};
+use crate::call::{self, Attempt, Effect};
 use crate::endpoints::Endpoints;
 use crate::error::Error;
 use crate::freshness::Read;
@@ -35,7 +35,7 @@ impl Client {
         message: M,
         understand: fn(M::Answer) -> Result<Read<T>, Unreadable>,
     ) -> Result<Read<T>, Error> {
-        self.ask(None, message, |answer| {
+        self.ask(Effect::None, message, |answer| {
             understand(answer).map_err(Verdict::BadAnswer)
         })
         .await
@@ -56,7 +56,7 @@ impl Client {
             Some(key) => key,
             None => random_key()?,
         };
-        self.ask(Some(&key), message(&key), |answer| {
+        self.ask(Effect::Once(&key), message(&key), |answer| {
             settled(answer, understand)
         })
         .await
@@ -72,13 +72,14 @@ impl Client {
         M: Unary<Answer = A>,
         A: WriteAnswer,
     {
-        self.ask(None, message, |answer| settled(answer, understand))
+        self.ask(Effect::None, message, |answer| settled(answer, understand))
             .await
     }
 
-    async fn ask<M: Unary, T: Send>(
+    /// Sends a request, and makes of its answer what `understand` does.
+    pub(crate) async fn ask<M: Unary, T: Send>(
         &self,
-        key: Option<&IdempotencyKey>,
+        effect: Effect<'_>,
         message: M,
         understand: impl Fn(M::Answer) -> Result<T, Verdict> + Send + Sync,
     ) -> Result<T, Error> {
@@ -87,7 +88,7 @@ impl Client {
             let response = M::send(request, attempt.channel).await.map_err(judge)?;
             understand(response.into_inner())
         };
-        call::run(&self.endpoints, self.timeout, key, send).await
+        call::run(&self.endpoints, self.timeout, effect, send).await
     }
 }
 

@@ -42,6 +42,18 @@ pub enum Error {
         /// Every endpoint that was tried, with its last failure; the last one tried comes last.
         tried: Vec<Tried>,
     },
+    /// A change was asked for, and no answer came in time: it may or may not have been made. It is one
+    /// of those that carry no key, since making it again does no harm.
+    #[error(
+        "outcome unknown: the request was sent, but no answer came{}; asking again does no harm; \
+         tried {}", Within(*timeout), Causes(tried)
+    )]
+    Unanswered {
+        /// How long the call was given.
+        timeout: Duration,
+        /// Every endpoint that was tried, with its last failure.
+        tried: Vec<Tried>,
+    },
     /// The request breaks the rules, and would on any node.
     #[error("invalid: {0}")]
     Invalid(String),
@@ -86,7 +98,7 @@ impl Error {
         match self {
             Error::Rejected(rejected) => &rejected.code,
             Error::Unavailable { .. } => "unavailable",
-            Error::OutcomeUnknown { .. } => "outcome_unknown",
+            Error::OutcomeUnknown { .. } | Error::Unanswered { .. } => "outcome_unknown",
             Error::Invalid(_) => "invalid_argument",
             Error::Discovery(_) => "discovery_failed",
             Error::Compacted { .. } => "compacted",
@@ -99,7 +111,10 @@ impl Error {
     /// with its key.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Error::Unavailable { .. } | Error::OutcomeUnknown { .. } | Error::Discovery(_) => true,
+            Error::Unavailable { .. }
+            | Error::OutcomeUnknown { .. }
+            | Error::Unanswered { .. }
+            | Error::Discovery(_) => true,
             Error::Rejected(_)
             | Error::Invalid(_)
             | Error::Compacted { .. }

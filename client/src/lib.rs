@@ -57,7 +57,11 @@
 //! | instances | [`create`](Client::create), [`get`](Client::get), [`instances`](Client::instances), [`all_instances`](Client::all_instances), [`history`](Client::history), [`transition`](Client::transition), [`delete`](Client::delete), [`migrate`](Client::migrate) |
 //! | several at once | [`transact`](Client::transact) |
 //! | what changes | [`watch`](Client::watch) |
+//! | sinks | [`sinks`](Client::sinks), [`check_sink`](Client::check_sink), [`reseed_sink`](Client::reseed_sink), [`dead_letters`](Client::dead_letters), [`all_dead_letters`](Client::all_dead_letters), [`replay_dead_letters`](Client::replay_dead_letters), [`discard_dead_letters`](Client::discard_dead_letters) |
 //! | the cluster | [`status`](Client::status), [`statuses`](Client::statuses), [`leader`](Client::leader), [`view`](Client::view), [`prefer_leader`](Client::prefer_leader) |
+//!
+//! What an operator wants of a sink carries no key, for wanting it twice does no harm: there it is
+//! [`Error::Unanswered`] when it may have been done.
 //!
 //! # Errors of every write
 //!
@@ -80,6 +84,7 @@ mod fault;
 mod freshness;
 mod instances;
 mod machines;
+mod sinks;
 mod transaction;
 mod watch;
 mod wire;
@@ -99,6 +104,10 @@ pub use instances::{
 pub use machines::{
     DefineCall, Defined, DeleteMachineCall, DrawCall, Machine, MachineSummary, Picture,
     PictureFormat, VersionSummary,
+};
+pub use sinks::{
+    CHECK_PATIENCE_DEFAULT, CheckStep, DeadLetter, DeadLetterPage, DeadLetters, DeadLettersCall,
+    Letters, SinkCheck, SinkList, SinkPhase, SinkStatus,
 };
 pub use transaction::Transaction;
 pub use watch::{PATIENCE_DEFAULT, Watch, WatchCall, Watched};

@@ -5,7 +5,8 @@ mod scripted;
 use std::time::{Duration, Instant};
 
 use lockstep_client::{
-    Address, Client, Consistency, Error, IdempotencyKey, InstanceId, StateName, TransitionCall,
+    Address, Client, Consistency, DeadLettersCall, Error, IdempotencyKey, InstanceId, Letters,
+    StateName, TransitionCall,
 };
 use scripted::{Answer, Node, closed_port};
 
@@ -38,6 +39,11 @@ fn calls_can_be_spawned() {
     is_send(&client.status(&address, false));
     is_send(&client.statuses(false));
     is_send(&client.leader());
+    is_send(&client.sinks());
+    is_send(&client.check_sink("reports", Duration::from_secs(1)));
+    is_send(&client.reseed_sink("reports"));
+    is_send(&client.dead_letters(&DeadLettersCall::of("reports")));
+    is_send(&client.discard_dead_letters("reports", Letters::All));
     is_send(&client.prefer_leader());
     is_send(&client.view());
 }

@@ -12,6 +12,7 @@ use crate::ids::{
 };
 use crate::limits::Limits;
 use crate::metadata::Metadata;
+use crate::sink::SinkCommand;
 
 /// One log entry's worth of requests, under one leader's stamp.
 ///
@@ -78,6 +79,8 @@ pub enum Command {
     Expire(Vec<Expiration>),
     /// Replace the limits: proposed by the leader when its configured ones differ.
     Configure(Box<Limits>),
+    /// Keep account of a sink: proposed by the leader, which runs it, and for operators.
+    Sink(Box<SinkCommand>),
 }
 
 impl Command {
@@ -93,6 +96,7 @@ impl Command {
             Command::Transaction(_) => "transaction",
             Command::Expire(_) => "expire",
             Command::Configure(_) => "configure",
+            Command::Sink(_) => "sink",
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::limits::Limits;
 use crate::metadata::Metadata;
 
 /// One change of a definition or an instance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Event {
     /// The cluster's revision that the change belongs to.
     pub revision: GlobalRevision,
@@ -192,8 +192,7 @@ impl Ring {
                 oldest: self.oldest(),
             });
         }
-        let from = self.events.binary_search_by(|it| it.cursor().cmp(&cursor));
-        let from = from.map_or_else(|at| at, |at| at + 1);
+        let from = self.index_behind(cursor);
         let to = from.saturating_add(max).min(self.events.len());
         // Near its end, where watchers read, an iterator costs less than a search per event.
         Ok(self
@@ -203,6 +202,28 @@ impl Ring {
             .into_iter()
             .cloned()
             .collect())
+    }
+
+    /// The index of the first event behind a cursor, whether or not all events there are kept.
+    fn index_behind(&self, cursor: EventCursor) -> usize {
+        let found = self.events.binary_search_by(|it| it.cursor().cmp(&cursor));
+        found.map_or_else(|at| at, |at| at + 1)
+    }
+
+    /// The first event behind a cursor that is kept.
+    pub(crate) fn first_behind(&self, cursor: EventCursor) -> Option<&Arc<Event>> {
+        self.events.get(self.index_behind(cursor))
+    }
+
+    /// How many events behind a cursor are kept.
+    pub(crate) fn count_behind(&self, cursor: EventCursor) -> usize {
+        self.events.len() - self.index_behind(cursor)
+    }
+
+    /// The event at a place, if it is kept.
+    pub(crate) fn at(&self, cursor: EventCursor) -> Option<&Arc<Event>> {
+        let found = self.events.binary_search_by(|it| it.cursor().cmp(&cursor));
+        self.events.get(found.ok()?)
     }
 
     pub(crate) fn oldest(&self) -> GlobalRevision {

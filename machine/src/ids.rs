@@ -8,6 +8,8 @@ use smol_str::SmolStr;
 
 /// The longest name accepted, in bytes.
 pub const NAME_LEN_MAX: usize = 64;
+/// The longest name of a sink accepted, in bytes.
+pub const SINK_NAME_LEN_MAX: usize = 32;
 
 /// A name that breaks the rules, with the rule it breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -21,40 +23,67 @@ pub struct InvalidName {
     pub reason: &'static str,
 }
 
-fn check(kind: &'static str, value: &str) -> Result<(), InvalidName> {
-    let reason = if value.is_empty() {
-        "it is empty"
+/// The rule that a name breaks, if it breaks one.
+fn fault(value: &str) -> Option<&'static str> {
+    if value.is_empty() {
+        Some("it is empty")
     } else if value.len() > NAME_LEN_MAX {
-        "it is longer than 64 bytes"
+        Some("it is longer than 64 bytes")
     } else if !value.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        "it must start with a letter or a digit"
+        Some("it must start with a letter or a digit")
     } else if !value
         .bytes()
         .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
     {
-        "only letters, digits, '-', '_' and '.' are allowed"
+        Some("only letters, digits, '-', '_' and '.' are allowed")
     } else {
-        return Ok(());
-    };
-    Err(InvalidName {
-        kind,
-        value: value.chars().take(80).collect(),
-        reason,
-    })
+        None
+    }
+}
+
+/// The rule that a sink's name breaks, if it breaks one: it becomes part of settings, tables and
+/// paths at the far side.
+fn sink_fault(value: &str) -> Option<&'static str> {
+    if value.is_empty() {
+        Some("it is empty")
+    } else if value.len() > SINK_NAME_LEN_MAX {
+        Some("it is longer than 32 bytes")
+    } else if !value.starts_with(|c: char| c.is_ascii_lowercase()) {
+        Some("it must start with a small letter")
+    } else if !value
+        .bytes()
+        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    {
+        Some("only small letters and digits are allowed")
+    } else {
+        None
+    }
 }
 
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $kind:literal) => {
+        name!(
+            $(#[$doc])*
+            ///
+            /// 1 to 64 bytes: ASCII letters, digits, `-`, `_`, `.`, starting with a letter or a digit.
+            $type, $kind, fault
+        );
+    };
+    ($(#[$doc:meta])* $type:ident, $kind:literal, $fault:ident) => {
         $(#[$doc])*
-        ///
-        /// 1 to 64 bytes: ASCII letters, digits, `-`, `_`, `.`, starting with a letter or a digit.
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $type(SmolStr);
 
         impl $type {
             /// Parses a name.
             pub fn new(value: impl AsRef<str>) -> Result<Self, InvalidName> {
-                check($kind, value.as_ref())?;
+                if let Some(reason) = $fault(value.as_ref()) {
+                    return Err(InvalidName {
+                        kind: $kind,
+                        value: value.as_ref().chars().take(80).collect(),
+                        reason,
+                    });
+                }
                 Ok(Self(SmolStr::new(value)))
             }
 
@@ -124,6 +153,12 @@ name!(
 name!(
     /// The name of an event, which may cause a transition.
     EventName, "event name"
+);
+name!(
+    /// The name of a sink: another system that follows the cluster.
+    ///
+    /// 1 to 32 bytes: small ASCII letters and digits, starting with a letter.
+    SinkName, "sink name", sink_fault
 );
 
 /// The identity of an instance: `machine/name`, for example `order/42`.

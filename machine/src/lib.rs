@@ -28,6 +28,7 @@ mod outcome;
 mod query;
 mod rejection;
 mod requests;
+mod sink;
 mod snapshot;
 mod state;
 #[cfg(test)]
@@ -45,7 +46,7 @@ pub use definition::{
 pub use event::{Cause, Compacted, Event, EventCursor, EventFilter, EventKind};
 pub use ids::{
     EventName, GlobalRevision, InstanceId, InstanceName, InvalidName, MachineName, NAME_LEN_MAX,
-    Revision, StateName, Timestamp, Version,
+    Revision, SINK_NAME_LEN_MAX, SinkName, StateName, Timestamp, Version,
 };
 pub use instance::Instance;
 pub use limits::{Limits, Quota, Usage};
@@ -56,5 +57,8 @@ pub use outcome::{
 };
 pub use query::{ListQuery, Page, Totals};
 pub use rejection::Rejection;
+pub use sink::{
+    DEAD_LETTER_REASON_BYTES_MAX, DeadLetter, SinkChange, SinkCheckpoint, SinkCommand, SinkRecord,
+};
 pub use snapshot::{Restore, RestoreError, SNAPSHOT_FORMAT};
 pub use state::{State, StateHash};

@@ -46,6 +46,10 @@ pub struct Limits {
     pub events_max: u64,
     /// How many bytes the recent events may take.
     pub event_bytes_max: u64,
+    /// How many sinks are kept account of.
+    pub sinks_max: u64,
+    /// How many dead letters one sink may have.
+    pub dead_letters_max: u64,
 }
 
 impl Default for Limits {
@@ -68,6 +72,8 @@ impl Default for Limits {
             operations_max: 128,
             events_max: 262_144,
             event_bytes_max: 64 * MIB,
+            sinks_max: 64,
+            dead_letters_max: 1000,
         }
     }
 }
@@ -94,6 +100,10 @@ pub enum Quota {
     MetadataBytes,
     /// [`Limits::operations_max`].
     Operations,
+    /// [`Limits::sinks_max`].
+    Sinks,
+    /// [`Limits::dead_letters_max`].
+    DeadLetters,
 }
 
 impl Quota {
@@ -109,6 +119,8 @@ impl Quota {
             Quota::MetadataEntries => "too_many_metadata_entries",
             Quota::MetadataBytes => "metadata_too_large",
             Quota::Operations => "too_many_operations",
+            Quota::Sinks => "too_many_sinks",
+            Quota::DeadLetters => "too_many_dead_letters",
         }
     }
 
@@ -124,6 +136,8 @@ impl Quota {
             Quota::MetadataEntries => "metadata entries",
             Quota::MetadataBytes => "bytes of metadata",
             Quota::Operations => "operations of the transaction",
+            Quota::Sinks => "sinks",
+            Quota::DeadLetters => "dead letters of the sink",
         }
     }
 
@@ -139,6 +153,8 @@ impl Quota {
             Quota::MetadataEntries => limits.metadata_entries_max,
             Quota::MetadataBytes => limits.metadata_bytes_max,
             Quota::Operations => limits.operations_max,
+            Quota::Sinks => limits.sinks_max,
+            Quota::DeadLetters => limits.dead_letters_max,
         }
     }
 }

@@ -43,6 +43,11 @@ pub enum Outcome {
     Expired(Expired),
     /// The limits are these now.
     Configured,
+    /// The account of a sink is as asked.
+    SinkChanged {
+        /// Dead letters that were marked or discarded; for all else, 1 if anything changed.
+        affected: u64,
+    },
 }
 
 impl Outcome {
@@ -59,6 +64,7 @@ impl Outcome {
             Outcome::Committed(_) => "committed",
             Outcome::Expired(_) => "expired",
             Outcome::Configured => "configured",
+            Outcome::SinkChanged { .. } => "sink_changed",
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What can be asked of a state without changing it: lists, totals, events, timers, usage.
+//! What can be asked of a state without changing it: lists, totals, events, sinks, timers, usage.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -8,10 +8,11 @@ use crate::command::Expiration;
 use crate::definition::{Definition, Size};
 use crate::event::{Compacted, Event, EventCursor};
 use crate::ids::{
-    GlobalRevision, InstanceId, InstanceName, MachineName, StateName, Timestamp, Version,
+    GlobalRevision, InstanceId, InstanceName, MachineName, SinkName, StateName, Timestamp, Version,
 };
 use crate::instance::Instance;
 use crate::limits::Usage;
+use crate::sink::SinkRecord;
 use crate::state::State;
 use crate::world::Machine;
 
@@ -154,6 +155,27 @@ impl State {
         self.world.ring.oldest()
     }
 
+    /// How many of the events behind a cursor are kept. Costs a search, not a walk over them.
+    pub fn events_behind(&self, cursor: EventCursor) -> u64 {
+        self.world.ring.count_behind(cursor) as u64
+    }
+
+    /// The first event behind a cursor that is kept: the next one, unless the cursor is
+    /// [`Compacted`].
+    pub fn oldest_behind(&self, cursor: EventCursor) -> Option<&Arc<Event>> {
+        self.world.ring.first_behind(cursor)
+    }
+
+    /// What is kept account of for a sink.
+    pub fn sink(&self, name: &str) -> Option<&SinkRecord> {
+        self.world.sinks.get(name)
+    }
+
+    /// Every sink that is kept account of, by name.
+    pub fn sinks(&self) -> impl Iterator<Item = (&SinkName, &SinkRecord)> {
+        self.world.sinks.iter()
+    }
+
     /// When the next timeout is due, in cluster time.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.world.timers.get_min().map(|timer| timer.deadline)
@@ -190,7 +212,8 @@ impl State {
     }
 
     /// How much of each bound on what is stored is used: of a bound on one definition, by the
-    /// largest there is. Costs a walk over the definitions and sessions, not over the instances.
+    /// largest there is, and of that on dead letters, by the sink that has most. Costs a walk over
+    /// the definitions, sinks and sessions, not over the instances.
     ///
     /// Not among them are the bounds on one request and on one instance's history: nothing stored
     /// adds up to them.
@@ -204,6 +227,8 @@ impl State {
             .fold(Size::default(), Size::max);
         let ring = &self.world.ring;
         let sessions = self.sessions.table().len() as u64;
+        let sinks = &self.world.sinks;
+        let letters = sinks.values().map(|it| it.letters().len() as u64).max();
         [
             (
                 "definitions",
@@ -229,6 +254,12 @@ impl State {
                 limits.key_retention_ms,
             ),
             ("sessions", sessions, limits.sessions_max),
+            ("sinks", sinks.len() as u64, limits.sinks_max),
+            (
+                "dead_letters",
+                letters.unwrap_or_default(),
+                limits.dead_letters_max,
+            ),
         ]
         .map(|(name, used, limit)| Usage { name, used, limit })
         .into()

@@ -290,6 +290,36 @@ fn a_reader_goes_on_where_it_was_or_is_told_that_it_cannot() {
 }
 
 #[test]
+fn what_is_behind_a_cursor_is_counted_as_far_as_it_is_kept() {
+    let mut driver = Driver::with_order(Limits {
+        events_max: 3,
+        ..Limits::default()
+    });
+    let operations =
+        ["a", "b", "c"].map(|it| crate::Operation::Create(create(&format!("order/{it}"))));
+    driver.run(Command::Transaction(crate::Transaction {
+        operations: operations.into(),
+    }));
+    driver.run(Command::Transition(to("order/a", "paid")));
+    // Of the events 1-0, 2-0, 2-1, 2-2 and 3-0, the first two are gone.
+    let behind = |revision, position| {
+        let cursor = EventCursor {
+            revision: GlobalRevision(revision),
+            position,
+        };
+        let oldest = driver.state.oldest_behind(cursor);
+        let oldest = oldest.map(|it| (it.revision.0, it.position));
+        (driver.state.events_behind(cursor), oldest)
+    };
+    assert_eq!(behind(0, 0), (3, Some((2, 1))));
+    assert_eq!(behind(2, 0), (3, Some((2, 1))));
+    assert_eq!(behind(2, 1), (2, Some((2, 2))));
+    assert_eq!(behind(2, u32::MAX), (1, Some((3, 0))));
+    assert_eq!(behind(3, 0), (0, None));
+    assert_eq!(behind(99, 0), (0, None));
+}
+
+#[test]
 fn a_reader_may_stop_in_the_middle_of_a_revision() {
     let mut driver = Driver::with_order(Limits {
         events_max: 3,

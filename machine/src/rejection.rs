@@ -5,7 +5,8 @@ use std::cell::Cell;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::definition::DefinitionInvalid;
-use crate::ids::{EventName, InstanceId, MachineName, Revision, StateName, Version};
+use crate::event::EventCursor;
+use crate::ids::{EventName, InstanceId, MachineName, Revision, SinkName, StateName, Version};
 use crate::limits::Quota;
 
 /// Why a command changed nothing.
@@ -210,6 +211,22 @@ pub enum Rejection {
         #[serde(deserialize_with = "reason")]
         reason: Box<Rejection>,
     },
+    /// A leader of a later term writes to the sink: who asked no longer leads.
+    #[error("a leader of term {term} writes to sink {sink:?}")]
+    SinkFenced {
+        /// The sink.
+        sink: SinkName,
+        /// The latest term in which a leader claimed it.
+        term: u64,
+    },
+    /// The sink has no dead letter for that event.
+    #[error("sink {sink:?} has no dead letter {}-{}", cursor.revision, cursor.position)]
+    UnknownDeadLetter {
+        /// The sink.
+        sink: SinkName,
+        /// The event's place.
+        cursor: EventCursor,
+    },
 }
 
 /// Reads a reason, which holds no reason of its own: bytes that say otherwise could nest without end,
@@ -261,6 +278,8 @@ impl Rejection {
             Rejection::EmptyTransaction => "empty_transaction",
             Rejection::InstanceTwice { .. } => "instance_twice",
             Rejection::OperationFailed { .. } => "operation_failed",
+            Rejection::SinkFenced { .. } => "sink_fenced",
+            Rejection::UnknownDeadLetter { .. } => "unknown_dead_letter",
         }
     }
 

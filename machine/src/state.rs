@@ -86,6 +86,7 @@ impl State {
             retired: Retired::default(),
             timers: OrdSet::new(),
             ring: Ring::default(),
+            sinks: OrdMap::new(),
             instances: 0,
         };
         world.insert(&id, instance);

@@ -87,6 +87,19 @@ pub(crate) fn migrate(text: &str, states: &[(&str, &str)]) -> Migrate {
     }
 }
 
+pub(crate) fn sink(name: &str, change: SinkChange) -> Command {
+    let sink = SinkName::new(name).unwrap();
+    Command::Sink(Box::new(SinkCommand { sink, change }))
+}
+
+pub(crate) fn bury(term: u64, event: &Arc<Event>, reason: &str) -> SinkChange {
+    SinkChange::Bury {
+        term,
+        event: event.clone(),
+        reason: reason.to_owned(),
+    }
+}
+
 impl Driver {
     pub(crate) fn new(limits: Limits) -> Self {
         Self {

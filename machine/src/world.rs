@@ -1,4 +1,4 @@
-//! What commands work on: definitions, instances, timers and events, without the tables that
+//! What commands work on: definitions, instances, timers, events and sinks, without the tables that
 //! remember requests. Cloning is O(1), so a transaction works on a clone and swaps it in.
 //!
 //! The few ways to change it are here, and keep what belongs together in step: the instances, the
@@ -11,13 +11,14 @@ use imbl::{OrdMap, OrdSet};
 use crate::definition::{Compiled, Exits};
 use crate::event::{Cause, Event, EventKind, Ring};
 use crate::ids::{
-    EventName, GlobalRevision, InstanceId, InstanceName, MachineName, Revision, StateName,
-    Timestamp, Version,
+    EventName, GlobalRevision, InstanceId, InstanceName, MachineName, Revision, SinkName,
+    StateName, Timestamp, Version,
 };
 use crate::instance::Instance;
 use crate::limits::{Limits, Quota};
 use crate::metadata::Metadata;
 use crate::rejection::Rejection;
+use crate::sink::SinkRecord;
 
 /// How many deleted machines' version numbers are remembered one by one.
 pub(crate) const RETIRED_MAX: usize = 1024;
@@ -33,6 +34,8 @@ pub(crate) struct World {
     pub(crate) retired: Retired,
     pub(crate) timers: OrdSet<Timer>,
     pub(crate) ring: Ring,
+    /// What is kept account of for each sink; no part of any revision.
+    pub(crate) sinks: OrdMap<SinkName, SinkRecord>,
     /// Of all machines.
     pub(crate) instances: u64,
 }

@@ -7,10 +7,11 @@
 use std::sync::Arc;
 
 use lockstep_machine::{
-    Batch, Command, Create, Definition, DefinitionInvalid, DocumentError, EventName,
-    IdempotencyKey, InstanceId, Limits, MachineName, Metadata, Move, MoveFrom, Operation, Origin,
-    Request, Restore, SessionId, State, StateDefinition, StateName, Timeout, Timestamp,
-    Transaction, Transition, Trigger,
+    Batch, Command, Create, Definition, DefinitionInvalid, DocumentError, EventCursor, EventName,
+    GlobalRevision, IdempotencyKey, InstanceId, Limits, MachineName, Metadata, Move, MoveFrom,
+    Operation, Origin, Request, Restore, SessionId, SinkChange, SinkCheckpoint, SinkCommand,
+    SinkName, State, StateDefinition, StateName, Timeout, Timestamp, Transaction, Transition,
+    Trigger,
 };
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -266,7 +267,7 @@ fn filled() -> State {
         }),
         Command::Transition(pay("1")),
     ];
-    for (n, command) in (1..).zip(commands) {
+    let mut apply = |(n, command): (u64, Command)| {
         let origin = Origin {
             session: SessionId(n % 2 + 1),
             sequence: n,
@@ -282,8 +283,38 @@ fn filled() -> State {
             stamp: Timestamp(1000 + n),
             requests: vec![request],
         });
-    }
+        state.clone()
+    };
+    let moved = (1..).zip(commands).map(&mut apply).last().unwrap();
+    (100..)
+        .zip(sink_commands(&moved))
+        .for_each(|it| drop(apply(it)));
     state
+}
+
+/// What puts something of everything into the record of a sink.
+fn sink_commands(state: &State) -> Vec<Command> {
+    let events = state.events_after(EventCursor::default(), 9).unwrap();
+    let (term, seeded) = (7, GlobalRevision(1));
+    let cursor = events[1].cursor();
+    let checkpoint = SinkCheckpoint { cursor, seeded };
+    let bury = |event: &Arc<_>| SinkChange::Bury {
+        term,
+        event: Arc::clone(event),
+        reason: "too odd".to_owned(),
+    };
+    let mut changes = vec![SinkChange::Advance { term, checkpoint }, SinkChange::Seed];
+    changes.extend(events.iter().map(bury));
+    changes.push(SinkChange::Replay {
+        which: Some(cursor),
+    });
+    let sink = SinkName::new("audit").unwrap();
+    let command = |change| SinkCommand {
+        sink: sink.clone(),
+        change,
+    };
+    let commands = changes.into_iter().map(command);
+    commands.map(|it| Command::Sink(Box::new(it))).collect()
 }
 
 fn restored(records: &[Vec<u8>]) -> Option<State> {

@@ -80,7 +80,7 @@ pub struct CheckConfig {
     /// Print every setting as TOML, and where its value came from.
     #[arg(long, conflicts_with = "markdown")]
     pub show: bool,
-    /// Print the table of all settings as Markdown.
+    /// Print the tables of all settings, of the node and of each sink, as Markdown.
     #[arg(long)]
     pub markdown: bool,
     /// The configuration.

@@ -6,6 +6,9 @@
 //!
 //! [`load`] reads every source before it judges, and returns every fault at once, each with the
 //! place it came from. A [`Config`] that exists has passed: later code need not check it again.
+//!
+//! Sinks may be any number, each with a name of its own, so they have a table of their own, in
+//! `sink/keys.rs`: it names the settings of one sink. They have no flags.
 
 mod fault;
 mod file;
@@ -14,6 +17,7 @@ mod load;
 mod sense;
 mod shape;
 mod show;
+mod sink;
 
 #[cfg(test)]
 mod tests;
@@ -21,7 +25,10 @@ mod tests;
 pub use fault::{ConfigErrors, Fault, Origin, Warning};
 pub use keys::{KEYS, Key, KeyDefault};
 pub use load::{ENV_CONFIG, Loaded, Setting, Sources, load, load_explained};
-pub use show::{markdown, show};
+pub use show::{markdown, show, sink_markdown};
+pub use sink::{
+    Follow, MongoSink, PostgresSink, Secret, Sink, SinkKind, Start, WebhookSink, is_local,
+};
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -48,6 +55,8 @@ pub struct Config {
     pub storage: Storage,
     /// The bounds of the replicated state: those of the leader hold.
     pub limits: lockstep_machine::Limits,
+    /// The systems that follow the cluster, in order of name.
+    pub sinks: Vec<Sink>,
     /// Logs.
     pub log: Log,
 }

@@ -17,6 +17,8 @@ pub mod service;
 
 pub mod observe;
 
+pub mod sink;
+
 pub mod api;
 
 pub mod dev;

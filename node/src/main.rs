@@ -126,7 +126,11 @@ fn node(sources: Sources) -> Result<(), Failure> {
 
 fn check_config(options: &CheckConfig) -> Result<(), Failure> {
     if options.markdown {
-        return print(config::markdown());
+        return print(format!(
+            "{}\n{}",
+            config::markdown(),
+            config::sink_markdown()
+        ));
     }
     let loaded = configuration(&options.settings.sources())?;
     if options.show {

@@ -22,7 +22,8 @@ use crate::consensus::{BatchLimits, Consensus, ConsensusError, Settings};
 use crate::discovery::{self, Discovery, DiscoveryError};
 use crate::observe::Observation;
 use crate::service::peers::GrpcPeers;
-use crate::service::{MemberStatus, Phase, Router, Service, keep_house};
+use crate::service::{MemberStatus, Phase, Role, Router, Service, keep_house};
+use crate::sink::Sinks;
 use crate::store::{DiskStore, IdentityFile, StoreError, StoreOptions};
 use crate::telemetry::{Metrics, Report};
 use crate::{api, telemetry};
@@ -125,6 +126,9 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         member_status(&place),
     ));
 
+    let sinks = Sinks::new(&config.sinks, service.clone(), &metrics);
+    let (lead, leading) = watch::channel(None);
+
     let (stop, stopping) = watch::channel(false);
     let started = Instant::now();
     let watchers = Watchers::new(config.watchers_max, metrics.clone());
@@ -136,6 +140,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             limits: (&config.http).into(),
             started,
             watchers: watchers.clone(),
+            sinks: sinks.clone(),
         };
         let (router, limits) = (api::http::router(state), config.http.clone());
         let metrics = metrics.clone();
@@ -152,6 +157,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             request_timeout: config.http.request_timeout,
             started,
             watchers: watchers.clone(),
+            sinks: sinks.clone(),
         };
         api::grpc::public_routes(state, &config.grpc)
             .await
@@ -206,12 +212,17 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         },
     ));
     let usage = tokio::spawn(watch_usage(router, metrics.clone(), observation.clone()));
+    let following = tokio::spawn(sinks.run(leading));
     let mut core = {
         let (consensus, observation) = (consensus.clone(), observation.clone());
         tokio::spawn(async move {
             let mut last_leader = None;
             consensus
-                .watch(|standing| observation.standing(standing, &mut last_leader))
+                .watch(|standing| {
+                    let term = (standing.role == Role::Leader).then_some(standing.term);
+                    lead.send_if_modified(|known| std::mem::replace(known, term) != term);
+                    observation.standing(standing, &mut last_leader);
+                })
                 .await
         })
     };
@@ -249,6 +260,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
         }
     };
 
+    following.abort();
     findable.abort();
     house.abort();
     disk_size.abort();

@@ -155,7 +155,21 @@ fn an_outcome_survives_the_way_back_and_damage_is_told() {
         allowed: vec![state("sent")],
         revision: Revision(1),
     });
-    for outcome in [moved, refused, Outcome::Rejected(Rejection::KeyReused)] {
+    let sink = SinkName::new("audit").unwrap();
+    let fenced = Rejection::SinkFenced {
+        sink: sink.clone(),
+        term: 7,
+    };
+    let cursor = event().cursor();
+    let unknown = Rejection::UnknownDeadLetter { sink, cursor };
+    for outcome in [
+        moved,
+        refused,
+        Outcome::Rejected(Rejection::KeyReused),
+        Outcome::Rejected(fenced),
+        Outcome::Rejected(unknown),
+        Outcome::SinkChanged { affected: 3 },
+    ] {
         let bytes = encode_outcome(&outcome);
         assert_eq!(decode_outcome(&bytes).unwrap(), outcome);
         for end in 0..bytes.len() {
@@ -251,6 +265,95 @@ fn commands() -> Vec<Command> {
     ]
 }
 
+/// An event with every field set.
+fn event() -> Event {
+    let state = |name| Some(StateName::new(name).unwrap());
+    Event {
+        revision: GlobalRevision(9),
+        position: 2,
+        kind: EventKind::Migrated,
+        machine: MachineName::new("order").unwrap(),
+        name: Some(InstanceName::new("42").unwrap()),
+        version: Version(2),
+        from_version: Some(Version(1)),
+        from: state("open"),
+        to: state("paid"),
+        event: Some(EventName::new("pay").unwrap()),
+        instance_revision: Revision(4),
+        at: Timestamp(99),
+        cause: Cause::Timeout { late_ms: 3 },
+        metadata: Metadata::new([("by", "ann")]).unwrap(),
+    }
+}
+
+/// A change of each kind, with every field set and with none, for every kind of event.
+fn sink_commands() -> Vec<Command> {
+    let term = u64::MAX;
+    let (cursor, refused) = (event().cursor(), Some("no".to_owned()));
+    let seeded = GlobalRevision(8);
+    let mut changes = vec![
+        SinkChange::Claim { term },
+        SinkChange::Advance {
+            term,
+            checkpoint: SinkCheckpoint { cursor, seeded },
+        },
+        SinkChange::Advance {
+            term: 0,
+            checkpoint: SinkCheckpoint::default(),
+        },
+        SinkChange::Settle {
+            term,
+            cursor,
+            refused,
+        },
+        SinkChange::Settle {
+            term,
+            cursor,
+            refused: None,
+        },
+        SinkChange::Seeded { term },
+        SinkChange::Seed,
+        SinkChange::Forget,
+    ];
+    for which in [None, Some(cursor)] {
+        changes.extend([SinkChange::Replay { which }, SinkChange::Discard { which }]);
+    }
+    let about_a_definition = Event {
+        name: None,
+        from_version: None,
+        from: None,
+        to: None,
+        event: None,
+        cause: Cause::Request,
+        metadata: Metadata::default(),
+        ..event()
+    };
+    let kinds = [
+        EventKind::Created,
+        EventKind::Transitioned,
+        EventKind::Migrated,
+        EventKind::Deleted,
+        EventKind::Defined,
+        EventKind::DefinitionDeleted,
+    ];
+    let events = [event(), about_a_definition];
+    let events = events
+        .iter()
+        .flat_map(|it| kinds.map(|kind| Event { kind, ..it.clone() }));
+    changes.extend(events.map(|event| SinkChange::Bury {
+        term,
+        event: Arc::new(event),
+        reason: "é".to_owned(),
+    }));
+    let sink = SinkName::new("audit").unwrap();
+    let command = |change| SinkCommand {
+        sink: sink.clone(),
+        change,
+    };
+    let all = changes.into_iter().map(command);
+    all.map(|it| Command::Sink(Box::new(it))).collect()
+}
+
 fn with(command: Command) -> Batch {
     let request = Request {
         command,
@@ -264,7 +367,7 @@ fn with(command: Command) -> Batch {
 
 #[test]
 fn every_command_survives_the_log_and_damage_never_panics() {
-    for command in commands() {
+    for command in commands().into_iter().chain(sink_commands()) {
         let batch = with(command);
         let bytes = encode_batch(&batch);
         assert_eq!(decode_batch(&bytes).unwrap(), batch);
@@ -279,6 +382,72 @@ fn every_command_survives_the_log_and_damage_never_panics() {
             }
         }
     }
+}
+
+#[test]
+fn a_fault_of_a_sink_names_its_field() {
+    use raft::request::Command as Wire;
+    use raft::sink::Change;
+    let fault = |kind: &str, damage: &dyn Fn(&mut raft::Sink)| {
+        let command = sink_commands().into_iter().find(|it| match it {
+            Command::Sink(it) => format!("{:?}", it.change).starts_with(kind),
+            other => panic!("{other:?}"),
+        });
+        let mut message = raft::Request::from(&with(command.unwrap()).requests[0]);
+        match &mut message.command {
+            Some(Wire::Sink(sink)) => damage(sink),
+            other => panic!("{other:?}"),
+        }
+        Request::try_from(message).unwrap_err().field
+    };
+    let event = |damage: &dyn Fn(&mut raft::Event)| {
+        fault("Bury", &|sink| match &mut sink.change {
+            Some(Change::Bury(it)) => damage(it.event.as_mut().unwrap()),
+            other => panic!("{other:?}"),
+        })
+    };
+    let faults = [
+        fault("Seed", &|sink| sink.name = "Audit".to_owned()),
+        fault("Seed", &|sink| sink.change = None),
+        fault("Advance", &|sink| match &mut sink.change {
+            Some(Change::Advance(it)) => it.cursor = None,
+            other => panic!("{other:?}"),
+        }),
+        fault("Settle", &|sink| match &mut sink.change {
+            Some(Change::Settle(it)) => it.cursor = None,
+            other => panic!("{other:?}"),
+        }),
+        fault("Bury", &|sink| match &mut sink.change {
+            Some(Change::Bury(it)) => it.event = None,
+            other => panic!("{other:?}"),
+        }),
+        event(&|it| it.cursor = None),
+        event(&|it| it.kind = 0),
+        event(&|it| it.kind = 99),
+        event(&|it| it.machine.clear()),
+        event(&|it| it.instance = Some(String::new())),
+        event(&|it| it.from = Some(String::new())),
+        event(&|it| it.to = Some(String::new())),
+        event(&|it| it.event = Some(String::new())),
+        event(&|it| it.metadata.push(it.metadata[0].clone())),
+    ];
+    let expected = [
+        "sink.name",
+        "sink.change",
+        "sink.cursor",
+        "sink.cursor",
+        "sink.event",
+        "event.cursor",
+        "event.kind",
+        "event.kind",
+        "event.machine",
+        "event.instance",
+        "event.from",
+        "event.to",
+        "event.event",
+        "event.metadata",
+    ];
+    assert_eq!(faults, expected);
 }
 
 #[test]

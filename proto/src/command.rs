@@ -31,6 +31,7 @@ impl From<&Command> for raft::request::Command {
                 expirations: it.iter().map(Into::into).collect(),
             }),
             Command::Configure(it) => Self::Configure((&**it).into()),
+            Command::Sink(it) => Self::Sink((&**it).into()),
             other => unreachable!("{} is a command this build does not know", other.kind()),
         }
     }
@@ -55,6 +56,7 @@ impl TryFrom<raft::request::Command> for Command {
             }),
             Wire::Expire(it) => Command::Expire(all(it.expirations)?),
             Wire::Configure(it) => Command::Configure(Box::new(it.try_into()?)),
+            Wire::Sink(it) => Command::Sink(Box::new(it.try_into()?)),
         })
     }
 }
@@ -96,7 +98,10 @@ pub(crate) fn metadata(
     Metadata::new(entries).map_err(|invalid| Malformed::new(field, invalid))
 }
 
-fn state(field: &'static str, name: Option<String>) -> Result<Option<StateName>, Malformed> {
+pub(crate) fn state(
+    field: &'static str,
+    name: Option<String>,
+) -> Result<Option<StateName>, Malformed> {
     name.map(|name| parsed(field, StateName::new(name)))
         .transpose()
 }
@@ -385,4 +390,6 @@ limits!(
     operations_max,
     events_max,
     event_bytes_max,
+    sinks_max,
+    dead_letters_max,
 );

@@ -23,6 +23,7 @@ mod batch;
 mod command;
 mod definition;
 mod public;
+mod sink;
 
 pub use batch::{decode_batch, decode_outcome, encode_batch, encode_outcome};
 pub use public::{NewInstance, UnexpectedOutcome, idempotency_key, optional_name};

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lockstep_machine::{
-    Batch, Command, Create, Definition, Delete, DeleteDefinition, EventName, Expectation,
-    Expiration, IdempotencyKey, InstanceId, Limits, MachineName, Metadata, Migrate, Operation,
-    Origin, Outcome, Precondition, Rejection, Request, Revision, SessionId, StateName, Timestamp,
-    Transaction, Transition, Trigger, Version,
+    Batch, Cause, Command, Create, Definition, Delete, DeleteDefinition, Event, EventCursor,
+    EventKind, EventName, Expectation, Expiration, GlobalRevision, IdempotencyKey, InstanceId,
+    Limits, MachineName, Metadata, Migrate, Operation, Origin, Outcome, Precondition, Rejection,
+    Request, Revision, SessionId, SinkChange, SinkCheckpoint, SinkCommand, SinkName, StateName,
+    Timestamp, Transaction, Transition, Trigger, Version,
 };
 use lockstep_proto::{decode_batch, decode_outcome, encode_batch, encode_outcome, raft, v1};
 use proptest::prelude::*;
@@ -37,6 +38,73 @@ fn state(name: &str) -> StateName {
 
 /// One of every kind of command.
 fn commands() -> Vec<Command> {
+    [other_commands(), sink_commands()].concat()
+}
+
+fn sink() -> SinkName {
+    SinkName::new("audit").unwrap()
+}
+
+fn cursor() -> EventCursor {
+    EventCursor::after(GlobalRevision(7))
+}
+
+fn event() -> Event {
+    Event {
+        revision: GlobalRevision(7),
+        position: 1,
+        kind: EventKind::Transitioned,
+        machine: MachineName::new("order").unwrap(),
+        name: Some(id().instance_name().clone()),
+        version: Version(1),
+        from_version: None,
+        from: Some(state("open")),
+        to: Some(state("paid")),
+        event: None,
+        instance_revision: Revision(1),
+        at: Timestamp(9),
+        cause: Cause::Timeout { late_ms: 3 },
+        metadata: Metadata::new([("by", "ann")]).unwrap(),
+    }
+}
+
+fn sink_commands() -> Vec<Command> {
+    let (term, cursor) = (3, cursor());
+    let checkpoint = SinkCheckpoint {
+        cursor,
+        seeded: GlobalRevision(2),
+    };
+    let bury = SinkChange::Bury {
+        term,
+        event: Arc::new(event()),
+        reason: "too odd".to_owned(),
+    };
+    let settle = SinkChange::Settle {
+        term,
+        cursor,
+        refused: Some("é".to_owned()),
+    };
+    let which = Some(cursor);
+    let changes = [
+        SinkChange::Claim { term },
+        SinkChange::Advance { term, checkpoint },
+        bury,
+        settle,
+        SinkChange::Seeded { term },
+        SinkChange::Seed,
+        SinkChange::Replay { which },
+        SinkChange::Discard { which: None },
+        SinkChange::Forget,
+    ];
+    let command = |change| SinkCommand {
+        sink: sink(),
+        change,
+    };
+    let all = changes.map(|change| Command::Sink(Box::new(command(change))));
+    all.into()
+}
+
+fn other_commands() -> Vec<Command> {
     let order = r#"{"name":"order","initial":"open","labels":{"a":"b"},"states":{"open":{"timeout":{"after":"1h","to":"paid"}},"paid":{"final":true}},"transitions":[{"from":"*","to":"paid","event":"pay"}]}"#;
     let order = Definition::parse_json(order, &Limits::default()).unwrap();
     let metadata = Metadata::new([("by", "ann"), ("why", "é")]).unwrap();
@@ -133,6 +201,15 @@ fn outcomes() -> Vec<Outcome> {
         Outcome::Rejected(illegal),
         Outcome::Rejected(failed),
         Outcome::Configured,
+        Outcome::SinkChanged { affected: 2 },
+        Outcome::Rejected(Rejection::SinkFenced {
+            sink: sink(),
+            term: 4,
+        }),
+        Outcome::Rejected(Rejection::UnknownDeadLetter {
+            sink: sink(),
+            cursor: cursor(),
+        }),
     ]
 }
 

@@ -50,6 +50,14 @@ pub struct Compose {
 }
 
 impl Compose {
+    /// The project with the services of a profile besides those of any, with nothing started.
+    pub async fn with_profile(profile: &str) -> Result<Self> {
+        let mut compose = Self::new().await?;
+        let profile = ("COMPOSE_PROFILES".to_owned(), profile.to_owned());
+        compose.environment.push(profile);
+        Ok(compose)
+    }
+
     /// The project, with nothing started.
     pub async fn new() -> Result<Self> {
         docker::docker(&["info"])
@@ -165,6 +173,13 @@ impl Compose {
             deadline,
         )
         .await
+    }
+
+    /// What the database of the profile `postgres` answers: a line for each row, `|` between columns.
+    pub async fn psql(&self, query: &str) -> Result<String> {
+        let psql = ["psql", "-U", "lockstep", "-At", "-c", query];
+        self.run(&[&["exec", "-T", "postgres"], psql.as_slice()].concat())
+            .await
     }
 
     /// Each running service's name and health.

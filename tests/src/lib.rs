@@ -15,13 +15,20 @@
 //! | [`timeouts`] | what a watcher saw of timeouts |
 //! | [`watcher`] | a watcher that goes on elsewhere when its node fails |
 //! | [`walkthrough`] | documents that are run as they are written |
+//! | [`receiver`] | a receiver of webhooks that fails, stalls, cuts and reorders |
 //! | [`wait`] | waiting for a condition, with a deadline |
 //! | [`consul`] | a real Consul agent |
+//! | [`mongo`] | a MongoDB, or what stands in for it |
+//! | [`postgres`] | a real PostgreSQL server |
+//! | [`disk`] | a small disk, to be filled |
 //! | [`relay`] | stands between one node and its Consul agent |
+//! | [`cable`] | a network cable that can be pulled |
+//! | [`sinks`] | a cluster, a system that its sink writes into, and what is compared between them |
 //! | [`agreement`] | what the nodes of one cluster must agree on, whatever they run in |
 //! | [`docker`] | Docker's command line, and that nothing made with it stays behind |
 //! | [`containers`] | nodes in containers, and what can be done to their networks |
 //! | [`compose`] | the cluster of `docker-compose.yml`, and its Prometheus |
+//! | [`figures`] | what benchmarks measure, and how they show it |
 //!
 //! Nothing here knows the server's inside. What a test prints is shown only when it fails, so
 //! every process prints the end of its log when it is dropped.
@@ -29,18 +36,25 @@
 pub mod agreement;
 pub mod binaries;
 pub mod bulk;
+pub mod cable;
 pub mod cluster;
 pub mod compose;
 pub mod consul;
 pub mod containers;
 pub mod dev;
+pub mod disk;
 pub mod docker;
+pub mod figures;
 pub mod grpc;
 pub mod http;
+pub mod mongo;
 pub mod ports;
+pub mod postgres;
 pub mod process;
 pub mod program;
+pub mod receiver;
 pub mod relay;
+pub mod sinks;
 pub mod timeouts;
 pub mod traffic;
 pub mod wait;

@@ -5,11 +5,12 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use lockstep_tests::binaries::lockstep;
 use lockstep_tests::compose::{Compose, NODES, PORTS};
 use lockstep_tests::docker::skipped;
 use lockstep_tests::traffic::Writer;
+use lockstep_tests::wait::wait_for;
 use lockstep_tests::walkthrough::{Terminal, examples};
 use reqwest::StatusCode;
 
@@ -17,6 +18,9 @@ use reqwest::StatusCode;
 const FAILOVER_DEADLINE: Duration = Duration::from_secs(10);
 /// For writes that nothing hinders.
 const WRITES_DEADLINE: Duration = Duration::from_secs(30);
+/// For a transition to be seen in a database: it is there within a second of its commit, and each look
+/// starts a process in a container on a busy machine.
+const FOLLOWED_DEADLINE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_port_is_published_on_loopback_and_is_the_documented_one() -> Result<()> {
@@ -140,6 +144,52 @@ async fn a_leader_killed_or_stopped_is_replaced_and_comes_back() -> Result<()> {
     assert_eq!(compose.exit_code(NODES[stopped]).await?, 0);
     assert_eq!(through.instance().await?.1, written.revision);
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_profile_postgres_shows_transitions_arrive_in_a_database() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let compose = Compose::with_profile("postgres").await?;
+    compose.up().await?;
+    let healthy = ("postgres".to_owned(), "healthy".to_owned());
+    assert!(compose.health().await?.contains(&healthy));
+    for to in ["second", "third"] {
+        compose.http(0).next(to).await?.expect(StatusCode::OK)?;
+        followed(&compose, to).await?;
+    }
+
+    // It goes on where it was when the database comes back, with what happened meanwhile.
+    compose.run(&["stop", "postgres"]).await?;
+    assert_eq!(compose.exit_code("postgres").await?, 0);
+    compose
+        .http(1)
+        .next("first")
+        .await?
+        .expect(StatusCode::OK)?;
+    compose.run(&["start", "postgres"]).await?;
+    followed(&compose, "first").await?;
+
+    compose.run(&["down", "-v"]).await?;
+    assert_eq!(compose.left_over().await?, Vec::<String>::new());
+    Ok(())
+}
+
+/// Waits until the database says that the built-in instance is in `state`.
+async fn followed(compose: &Compose, state: &str) -> Result<()> {
+    let query = "select machine, instance, state from lockstep.instances";
+    let expected = format!("triad|default|{state}");
+    wait_for(
+        format!("{expected} in the database"),
+        FOLLOWED_DEADLINE,
+        async || {
+            let rows = compose.psql(query).await?;
+            ensure!(rows.lines().any(|row| row == expected), "{rows}");
+            Ok(())
+        },
+    )
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,16 +3,20 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use lockstep_tests::cluster::Cluster;
+use lockstep_tests::cluster::{Cluster, Plan};
+use lockstep_tests::postgres::{PASSWORD, Postgres, USER};
 use lockstep_tests::walkthrough::{Terminal, examples, repository};
 
 /// Runs a document on three new nodes.
 async fn runs_as_written(document: &Path) -> Result<()> {
     let cluster = Cluster::start().await?;
-    let nodes = cluster.nodes.iter();
-    let nodes = nodes.map(|node| (node.http_address(), node.grpc_address()));
-    Terminal::of(nodes)?.run(document).await?;
+    terminal(&cluster)?.run(document).await?;
     cluster.agree().await
+}
+
+fn terminal(cluster: &Cluster) -> Result<Terminal> {
+    let nodes = cluster.nodes.iter();
+    Terminal::of(nodes.map(|node| (node.http_address(), node.grpc_address())))
 }
 
 async fn example(name: &str) -> Result<()> {
@@ -41,9 +45,24 @@ async fn the_trip_with_compensation_runs_as_written() -> Result<()> {
     example("trip").await
 }
 
+/// Beside a database that psql finds by its own variables, and that the nodes follow from the start:
+/// what the reader is told to set halfway.
 #[tokio::test]
 async fn the_guide_runs_as_written() -> Result<()> {
-    runs_as_written(&repository()?.join("docs/GUIDE.md")).await
+    let database = Postgres::start().await?;
+    let plan = Plan::default()
+        .with("LOCKSTEP_SINK_REPORTS_KIND", "postgres")
+        .with("LOCKSTEP_SINK_REPORTS_ADDRESS", database.address())
+        .with("LOCKSTEP_SINK_REPORTS_PASSWORD", PASSWORD);
+    let cluster = Cluster::start_as(plan).await?;
+    let terminal = terminal(&cluster)?
+        .with("PGHOST", "127.0.0.1")
+        .with("PGPORT", database.port().to_string())
+        .with("PGUSER", USER)
+        .with("PGPASSWORD", PASSWORD)
+        .with("PSQLRC", "/dev/null");
+    terminal.run(&repository()?.join("docs/GUIDE.md")).await?;
+    cluster.agree().await
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod pairs;
 mod progress;
 mod send;
 mod shape;
+mod sink;
 mod status;
 mod target;
 mod time;
@@ -66,6 +67,7 @@ enum Command {
     Instance(instance::Instance),
     Watch(watch::Watch),
     Txn(txn::Txn),
+    Sink(sink::Sink),
     Cluster(cluster::Cluster),
     Status(status::Status),
     Members(members::Members),
@@ -125,6 +127,7 @@ fn run(context: &Context, command: Command) -> Result<String, Failure> {
             Command::Instance(instance) => instance.run(context).await,
             Command::Watch(watch) => watch.run(context).await,
             Command::Txn(txn) => txn.run(context).await,
+            Command::Sink(sink) => sink.run(context).await,
             Command::Cluster(cluster) => cluster.run(context).await,
             Command::Status(status) => status.run(context).await,
             Command::Members(members) => members.run(context).await,

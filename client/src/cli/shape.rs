@@ -1,8 +1,8 @@
 //! Data in JSON, with the names and forms of HTTP's `/v1`.
 
 use lockstep_client::{
-    Cause, Created, Deleted, Event, Fault, Instance, Metadata, Migrated, OperationResult, Read,
-    Timestamp, Transitioned, Written,
+    Cause, Created, Deleted, Event, EventCursor, Fault, Instance, Metadata, Migrated,
+    OperationResult, Read, Timestamp, Transitioned, Written,
 };
 use serde_json::{Map, Value, json};
 
@@ -17,6 +17,11 @@ fn add(object: &mut Value, field: &str, value: Option<Value>) {
 
 pub(super) fn at(at: Timestamp) -> Value {
     time::utc(at).into()
+}
+
+/// A place in the stream of events, as text.
+pub(super) fn place(place: EventCursor) -> String {
+    format!("{}-{}", place.revision, place.position)
 }
 
 pub(super) fn metadata(metadata: &Metadata) -> Option<Value> {

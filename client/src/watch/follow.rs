@@ -16,7 +16,7 @@ use super::call::WatchCall;
 use super::line::Line;
 use crate::address::Address;
 use crate::answer::{Failure, Verdict};
-use crate::call::run_each;
+use crate::call::{Effect, run_each};
 use crate::client::Client;
 use crate::error::Error;
 use crate::wire::{Unreadable, event};
@@ -181,8 +181,11 @@ async fn open(
     patience: Duration,
     message: v1::WatchRequest,
 ) -> Result<Line, Error> {
-    run_each(&client.endpoints, patience, None, |slot, allowance| {
-        Line::open(slot, allowance.min(client.timeout), message.clone())
-    })
+    run_each(
+        &client.endpoints,
+        patience,
+        Effect::None,
+        |slot, allowance| Line::open(slot, allowance.min(client.timeout), message.clone()),
+    )
     .await
 }

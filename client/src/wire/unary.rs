@@ -4,6 +4,7 @@ use std::future::Future;
 
 use lockstep_proto::v1;
 use lockstep_proto::v1::machines_client::MachinesClient;
+use lockstep_proto::v1::sinks_client::SinksClient;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
@@ -14,6 +15,10 @@ const ANSWER_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// A client of the machines' service on a connection.
 pub(crate) fn machines(channel: Channel) -> MachinesClient<Channel> {
     MachinesClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+}
+
+fn sinks(channel: Channel) -> SinksClient<Channel> {
+    SinksClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
 }
 
 /// A request with one answer.
@@ -41,7 +46,7 @@ pub(crate) trait WriteAnswer: Send + 'static {
 }
 
 macro_rules! unary {
-    ($($request:ident, $method:ident, $answer:ident;)*) => {$(
+    ($service:ident: $($request:ident, $method:ident, $answer:ident;)*) => {$(
         impl Unary for v1::$request {
             type Answer = v1::$answer;
 
@@ -49,7 +54,7 @@ macro_rules! unary {
                 request: Request<Self>,
                 channel: Channel,
             ) -> Result<Response<Self::Answer>, Status> {
-                machines(channel).$method(request).await
+                $service(channel).$method(request).await
             }
         }
     )*};
@@ -75,6 +80,7 @@ macro_rules! write_answer {
 }
 
 unary! {
+    machines:
     DefineRequest, define, DefineResponse;
     ListMachinesRequest, list_machines, ListMachinesResponse;
     GetMachineRequest, get_machine, GetMachineResponse;
@@ -88,6 +94,16 @@ unary! {
     DeleteInstanceRequest, delete_instance, DeleteInstanceResponse;
     MigrateInstanceRequest, migrate_instance, MigrateInstanceResponse;
     TransactRequest, transact, TransactResponse;
+}
+
+unary! {
+    sinks:
+    ListSinksRequest, list_sinks, ListSinksResponse;
+    CheckSinkRequest, check_sink, CheckSinkResponse;
+    ReseedSinkRequest, reseed_sink, ReseedSinkResponse;
+    ListDeadLettersRequest, list_dead_letters, ListDeadLettersResponse;
+    ReplayDeadLettersRequest, replay_dead_letters, ReplayDeadLettersResponse;
+    DiscardDeadLettersRequest, discard_dead_letters, DiscardDeadLettersResponse;
 }
 
 write_answer! {

@@ -8,6 +8,7 @@ mod man;
 #[path = "../scripted/mod.rs"]
 mod scripted;
 mod send;
+mod sink;
 mod txn;
 mod watch;
 

@@ -16,6 +16,7 @@ async fn there_is_a_page_for_the_program_and_for_every_command() {
         "lockstep-machine-apply",
         "lockstep-instance-import",
         "lockstep-cluster-members",
+        "lockstep-sink-dead-letters",
         "lockstep-watch",
         "lockstep-man",
     ] {

@@ -7,6 +7,7 @@
 
 mod plain;
 mod service;
+pub mod sinks;
 pub mod watching;
 
 use std::any::{Any, TypeId};

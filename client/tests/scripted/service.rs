@@ -8,6 +8,7 @@ use std::time::Duration;
 use lockstep_proto::v1;
 use lockstep_proto::v1::cluster_server::{Cluster, ClusterServer};
 use lockstep_proto::v1::machines_server::{Machines, MachinesServer};
+use lockstep_proto::v1::sinks_server::{Sinks, SinksServer};
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::metadata::MetadataMap;
@@ -25,6 +26,7 @@ pub(super) async fn serve(
     let service = Scripted(script);
     let serving = tonic::transport::Server::builder()
         .add_service(MachinesServer::new(service.clone()))
+        .add_service(SinksServer::new(service.clone()))
         .add_service(ClusterServer::new(service))
         .serve_with_incoming_shutdown(TcpListenerStream::new(listener), async {
             let _ = stopped.await;
@@ -124,6 +126,12 @@ scriptable! {
     ListInstancesRequest -> v1::ListInstancesResponse,
     GetHistoryRequest -> v1::GetHistoryResponse,
     WatchRequest -> Watching,
+    ListSinksRequest -> v1::ListSinksResponse,
+    CheckSinkRequest -> v1::CheckSinkResponse,
+    ReseedSinkRequest -> v1::ReseedSinkResponse,
+    ListDeadLettersRequest -> v1::ListDeadLettersResponse,
+    ReplayDeadLettersRequest -> v1::ReplayDeadLettersResponse,
+    DiscardDeadLettersRequest -> v1::DiscardDeadLettersResponse,
     }
     writes {
     DefineRequest -> v1::DefineResponse,
@@ -173,6 +181,29 @@ methods! {
     delete_instance(DeleteInstanceRequest) -> DeleteInstanceResponse: plain::delete;
     migrate_instance(MigrateInstanceRequest) -> MigrateInstanceResponse: plain::migrate;
     transact(TransactRequest) -> TransactResponse: plain::transact;
+}
+
+macro_rules! sink_methods {
+    ($($method:ident($request:ident) -> $response:ident;)*) => {
+        #[tonic::async_trait]
+        impl Sinks for Scripted {
+            $(async fn $method(
+                &self,
+                request: Request<v1::$request>,
+            ) -> Result<Response<v1::$response>, Status> {
+                self.answer(request, plain::unscripted).await
+            })*
+        }
+    };
+}
+
+sink_methods! {
+    list_sinks(ListSinksRequest) -> ListSinksResponse;
+    check_sink(CheckSinkRequest) -> CheckSinkResponse;
+    reseed_sink(ReseedSinkRequest) -> ReseedSinkResponse;
+    list_dead_letters(ListDeadLettersRequest) -> ListDeadLettersResponse;
+    replay_dead_letters(ReplayDeadLettersRequest) -> ReplayDeadLettersResponse;
+    discard_dead_letters(DiscardDeadLettersRequest) -> DiscardDeadLettersResponse;
 }
 
 #[tonic::async_trait]

@@ -11,6 +11,7 @@ mod delete;
 mod delete_definition;
 mod expire;
 mod migrate;
+mod sink;
 mod transaction;
 mod transition;
 
@@ -41,6 +42,9 @@ fn dispatch(world: &mut World, command: &Command) -> Result<Outcome, Rejection> 
         Command::Transaction(it) => Outcome::Committed(transaction::execute(world, it)?),
         Command::Expire(it) => Outcome::Expired(expire::execute(world, it)),
         Command::Configure(it) => configure::execute(world, it),
+        Command::Sink(it) => Outcome::SinkChanged {
+            affected: sink::execute(world, it)?,
+        },
     })
 }
 
@@ -84,5 +88,7 @@ fn refuse_built_in_instance(id: &InstanceId) -> Result<(), Rejection> {
     Ok(())
 }
 
+#[cfg(test)]
+mod sink_tests;
 #[cfg(test)]
 mod tests;

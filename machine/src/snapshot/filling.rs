@@ -13,6 +13,7 @@ use crate::event::{Event, EventKind, Ring};
 use crate::ids::{InstanceId, InstanceName, MachineName, Version};
 use crate::instance::{History, Instance};
 use crate::requests::{Fingerprint, FirstUse, Keys, Session, Sessions, StoredReply};
+use crate::sink::SinkRecord;
 use crate::state::State;
 use crate::world::{Machine, Pinned, RETIRED_MAX, Retired, World};
 
@@ -45,6 +46,7 @@ impl Filling {
             },
             timers: OrdSet::new(),
             ring: Ring::behind(header.events_gone),
+            sinks: OrdMap::new(),
             instances: 0,
         };
         Self {
@@ -94,6 +96,21 @@ impl Filling {
                 self.retired(machine, (since, last_version))
             }
             Record::Event(event) => self.event(event),
+            Record::Sink {
+                name,
+                term,
+                checkpoint,
+                seed_wanted,
+            } => {
+                let record = SinkRecord {
+                    term,
+                    checkpoint,
+                    seed_wanted,
+                    letters: OrdMap::new(),
+                };
+                self.sink(name, record)
+            }
+            Record::DeadLetter(letter) => self.dead_letter(letter),
             Record::Key {
                 key,
                 fingerprint,
@@ -140,7 +157,7 @@ impl Filling {
     }
 
     fn behind_events(&self) -> u64 {
-        self.seen.keys + self.seen.sessions
+        self.seen.sinks + self.behind_sinks()
     }
 
     /// The machine whose records are being read, which must have a definition unless they begin.
@@ -284,7 +301,7 @@ impl Filling {
     }
 
     /// Replaces an event's names by the definition's own, where there still is one.
-    fn share_names(&self, event: &mut Event) {
+    pub(super) fn share_names(&self, event: &mut Event) {
         let Some((name, machine)) = self.world.machines.get_key_value(&event.machine) else {
             return;
         };

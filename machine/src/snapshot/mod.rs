@@ -1,11 +1,12 @@
 //! The state as a stream of records, and back.
 //!
 //! A snapshot is a header, then each machine by name (followed by its definitions by version and
-//! its instances by name), the version numbers of deleted machines, the recent events, the
-//! callers' keys oldest first, the sessions by id (each followed by its replies by sequence
-//! number), and an end mark. Each record is one [`Record`] in postcard form. Equal states write
-//! equal records, which is what [`State::hash`] compares. What follows from the rest is not
-//! written but rebuilt: the timers, the index by state, the counts.
+//! its instances by name), the version numbers of deleted machines, the recent events, the sinks by
+//! name (each followed by its dead letters in order of their events), the callers' keys oldest
+//! first, the sessions by id (each followed by its replies by sequence number), and an end mark.
+//! Each record is one [`Record`] in postcard form. Equal states write equal records, which is what
+//! [`State::hash`] compares. What follows from the rest is not written but rebuilt: the timers, the
+//! index by state, the counts.
 //!
 //! [`Restore`] trusts nothing: a record must be exactly what this build would write, stand where
 //! it belongs, and agree with the others. So a restored state writes the records it was read from.
@@ -13,6 +14,7 @@
 mod filling;
 mod requests;
 mod restore;
+mod sinks;
 mod write;
 
 use std::sync::Arc;
@@ -22,16 +24,17 @@ use serde::{Deserialize, Serialize};
 use crate::command::{IdempotencyKey, SessionId};
 use crate::definition::Definition;
 use crate::event::{Event, EventCursor};
-use crate::ids::{GlobalRevision, InstanceName, MachineName, Timestamp, Version};
+use crate::ids::{GlobalRevision, InstanceName, MachineName, SinkName, Timestamp, Version};
 use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::outcome::Outcome;
+use crate::sink::{DeadLetter, SinkCheckpoint};
 
 pub use restore::{Restore, RestoreError};
 pub(crate) use write::records;
 
 /// The version of the snapshot records written by this build.
-pub const SNAPSHOT_FORMAT: u32 = 2;
+pub const SNAPSHOT_FORMAT: u32 = 3;
 
 /// One record. The order of the variants, and of their fields, is the format.
 #[derive(Debug, Serialize, Deserialize)]
@@ -53,6 +56,14 @@ enum Record {
         last_version: Version,
     },
     Event(Arc<Event>),
+    Sink {
+        name: SinkName,
+        term: u64,
+        checkpoint: Option<SinkCheckpoint>,
+        seed_wanted: bool,
+    },
+    /// Of the sink before it.
+    DeadLetter(DeadLetter),
     Key {
         key: IdempotencyKey,
         fingerprint: u128,
@@ -95,6 +106,8 @@ struct Counts {
     instances: u64,
     retired: u64,
     events: u64,
+    sinks: u64,
+    dead_letters: u64,
     keys: u64,
     sessions: u64,
 }
@@ -103,5 +116,7 @@ fn encode(record: &Record) -> Vec<u8> {
     crate::encoded::bytes(record)
 }
 
+#[cfg(test)]
+mod sink_tests;
 #[cfg(test)]
 mod tests;

@@ -1,10 +1,10 @@
 use super::restore::RestoreError;
 use super::*;
 use crate::testing::*;
-use crate::{Batch, Command, Migrate, State};
+use crate::{Batch, Command, Migrate, SinkChange, State};
 
 /// A state with something in every table.
-fn state() -> State {
+pub(super) fn state() -> State {
     let mut driver = Driver::with_order(Limits {
         keys_max: 2,
         key_retention_ms: 1000,
@@ -37,6 +37,7 @@ fn state() -> State {
     driver.now += 1000;
     assert_eq!(driver.expire().fired, 1);
     driver.run(Command::Create(create("order/c")));
+    keep_account_of_sinks(&mut driver);
     for (sequence, (to_state, key)) in [
         ("second", Some("k1")),
         ("first", Some("k2")),
@@ -63,7 +64,28 @@ fn state() -> State {
     driver.state
 }
 
-fn restore(records: &[Vec<u8>]) -> Result<State, RestoreError> {
+/// A sink with two dead letters, of an event that is let go soon and of one that is kept, and one
+/// with none.
+fn keep_account_of_sinks(driver: &mut Driver) {
+    let events = driver.events_after(2);
+    let cursor = EventCursor::after(GlobalRevision(4));
+    let seeded = GlobalRevision(2);
+    let checkpoint = SinkCheckpoint { cursor, seeded };
+    driver.run(sink(
+        "audit",
+        SinkChange::Advance {
+            term: 3,
+            checkpoint,
+        },
+    ));
+    for revision in [3, 8] {
+        let event = events.iter().find(|it| it.revision.0 == revision).unwrap();
+        driver.run(sink("audit", bury(3, event, "it is too odd")));
+    }
+    driver.run(sink("hook", SinkChange::Seed));
+}
+
+pub(super) fn restore(records: &[Vec<u8>]) -> Result<State, RestoreError> {
     let mut restore = Restore::new();
     for record in records {
         restore.push(record)?;
@@ -72,7 +94,7 @@ fn restore(records: &[Vec<u8>]) -> Result<State, RestoreError> {
 }
 
 /// What a snapshot is refused for after `damage`: the record's number and the reason.
-fn fault(damage: impl Fn(&mut Vec<Record>)) -> (u64, String) {
+pub(super) fn fault(damage: impl Fn(&mut Vec<Record>)) -> (u64, String) {
     let mut records = state()
         .records()
         .map(|it| postcard::from_bytes(&it).unwrap())
@@ -101,7 +123,7 @@ fn the_first_state_has_the_hash_it_always_had() {
     // Changes only together with SNAPSHOT_FORMAT: nodes of two builds compare these.
     assert_eq!(
         State::default().hash().to_string(),
-        "de858296f9ad5e950417aca0a9ed3c3c"
+        "fa4667b2473292fdb7a844abea825635"
     );
 }
 
@@ -177,7 +199,7 @@ fn nothing_is_accepted_after_a_fault_or_after_the_end() {
     assert!(restore.finish().is_err());
 }
 
-type Damage<'a> = &'a dyn Fn(&mut Vec<Record>);
+pub(super) type Damage<'a> = &'a dyn Fn(&mut Vec<Record>);
 
 /// Damages one instance.
 fn instance(at: usize, damage: impl Fn(&mut Instance)) -> impl Fn(&mut Vec<Record>) {
@@ -197,8 +219,8 @@ fn event(at: usize, damage: impl Fn(&mut Event)) -> impl Fn(&mut Vec<Record>) {
 
 // The records: 0 header, 1 machine, 2 and 3 definitions, 4 to 6 instances (the first expired, the
 // second migrated, the third waiting for its timeout), 7 machine, 8 definition, 9 instance,
-// 10 retired machine, 11 to 19 events, 20 and 21 keys, 22 session with 3 replies, 26 session with
-// 3 replies, 30 end.
+// 10 retired machine, 11 to 19 events, 20 sink with 2 dead letters, 23 sink, 24 and 25 keys,
+// 26 session with 3 replies, 30 session with 3 replies, 34 end.
 #[test]
 fn a_record_that_contradicts_another_is_refused_by_number() {
     let revision = crate::ids::Revision;
@@ -207,7 +229,7 @@ fn a_record_that_contradicts_another_is_refused_by_number() {
             drop(it.remove(0))
         }),
         (1, "there is a second header", &|it| {
-            it.insert(1, Record::Header(2, Header::of(&state())))
+            it.insert(1, Record::Header(SNAPSHOT_FORMAT, Header::of(&state())))
         }),
         (1, "the definition has no machine", &|it| drop(it.remove(1))),
         (3, "is of version 2, which is not defined", &|it| {
@@ -296,7 +318,7 @@ fn a_record_that_contradicts_another_is_refused_by_number() {
         (13, "events are missing", &event(13, |it| it.position = 1)),
         (13, "of the future", &event(13, |it| it.at.0 += 1_000_000)),
         (18, "header counts other records", &|it| {
-            drop(it.drain(18..30))
+            drop(it.drain(18..34))
         }),
         (20, "more events than the limits", &|it| {
             let mut more = clone(&it[19]);
@@ -305,24 +327,24 @@ fn a_record_that_contradicts_another_is_refused_by_number() {
             }
             it.insert(20, more);
         }),
-        (21, "the key is stored twice", &|it| it[21] = clone(&it[20])),
-        (21, "it is out of order", &|it| it.swap(20, 21)),
-        (20, "it is out of order", &|it| it.swap(19, 20)),
-        (23, "the reply does not belong", &|it| it.swap(23, 27)),
-        (24, "it is out of order", &|it| it.swap(23, 24)),
-        (25, "replies of the session before it are missing", &|it| {
-            drop(it.remove(25))
-        }),
-        (29, "replies of the last session are missing", &|it| {
+        (25, "the key is stored twice", &|it| it[25] = clone(&it[24])),
+        (25, "it is out of order", &|it| it.swap(24, 25)),
+        (20, "it is out of order", &|it| it.swap(19, 24)),
+        (27, "the reply does not belong", &|it| it.swap(27, 31)),
+        (28, "it is out of order", &|it| it.swap(27, 28)),
+        (29, "replies of the session before it are missing", &|it| {
             drop(it.remove(29))
         }),
-        (20, "header counts other records", &|it| {
-            drop(it.drain(20..30))
+        (33, "replies of the last session are missing", &|it| {
+            drop(it.remove(33))
         }),
-        (30, "there are more sessions", &|it| {
+        (24, "header counts other records", &|it| {
+            drop(it.drain(24..34))
+        }),
+        (34, "there are more sessions", &|it| {
             let (answered_below, last_used, replies) = (1, 1, 0);
             it.insert(
-                30,
+                34,
                 Record::Session {
                     id: SessionId(9),
                     answered_below,
@@ -346,7 +368,7 @@ fn a_record_that_contradicts_another_is_refused_by_number() {
     }
 }
 
-fn clone(record: &Record) -> Record {
+pub(super) fn clone(record: &Record) -> Record {
     postcard::from_bytes(&encode(record)).unwrap()
 }
 

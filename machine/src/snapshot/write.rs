@@ -1,8 +1,9 @@
 //! From a state to its records.
 
 use super::{Counts, Header, Record, SNAPSHOT_FORMAT, encode};
-use crate::ids::MachineName;
+use crate::ids::{MachineName, SinkName};
 use crate::requests::{FirstUse, Keys, Session, Sessions, StoredReply};
+use crate::sink::SinkRecord;
 use crate::state::State;
 use crate::world::{Machine, World};
 
@@ -18,6 +19,7 @@ pub(crate) fn records(state: State) -> impl Iterator<Item = Vec<u8>> + Send + 's
         machines,
         retired,
         ring,
+        sinks,
         ..
     } = world;
 
@@ -33,11 +35,13 @@ pub(crate) fn records(state: State) -> impl Iterator<Item = Vec<u8>> + Send + 's
             last_version,
         });
     let events = ring.events().clone().into_iter().map(Record::Event);
+    let sinks = sinks.into_iter().flat_map(|(name, it)| sink(name, it));
 
     std::iter::once(header)
         .chain(machines)
         .chain(retired)
         .chain(events)
+        .chain(sinks)
         .chain(key_records(keys))
         .chain(session_records(sessions))
         .chain(std::iter::once(Record::End))
@@ -59,6 +63,25 @@ fn machine(name: MachineName, machine: Machine) -> impl Iterator<Item = Record> 
         .map(|(name, it)| Record::Instance(name, it));
     let head = Record::Machine { name, last_version };
     std::iter::once(head).chain(versions).chain(instances)
+}
+
+fn sink(name: SinkName, record: SinkRecord) -> impl Iterator<Item = Record> + Send {
+    let SinkRecord {
+        term,
+        checkpoint,
+        seed_wanted,
+        letters,
+    } = record;
+    let head = Record::Sink {
+        name,
+        term,
+        checkpoint,
+        seed_wanted,
+    };
+    let letters = letters
+        .into_iter()
+        .map(|(_, letter)| Record::DeadLetter(letter));
+    std::iter::once(head).chain(letters)
 }
 
 fn key_records(keys: Keys) -> impl Iterator<Item = Record> + Send {
@@ -121,6 +144,7 @@ impl Header {
     pub(super) fn of(state: &State) -> Self {
         let world = &state.world;
         let versions = world.machines.values().map(|it| it.versions.len() as u64);
+        let letters = world.sinks.values().map(|it| it.letters.len() as u64);
         Self {
             clock: world.clock,
             revision: world.revision,
@@ -134,6 +158,8 @@ impl Header {
                 instances: world.instances,
                 retired: world.retired.machines.len() as u64,
                 events: world.ring.events().len() as u64,
+                sinks: world.sinks.len() as u64,
+                dead_letters: letters.sum(),
                 keys: state.keys.len() as u64,
                 sessions: state.sessions.table().len() as u64,
             },

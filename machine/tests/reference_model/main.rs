@@ -1,8 +1,8 @@
 //! The state machine against a model of it that is too plain to be wrong.
 //!
 //! A million random requests go to both: every command, executed, repeated, reordered, expired,
-//! under reused keys, with unknown names and false expectations, in transactions that fail, under
-//! limits that change, while time also goes backwards. Every reply and every event must be the
+//! under reused keys, with unknown names and false expectations, in transactions that fail, for
+//! sinks of several terms, under limits that change, while time also goes backwards. Every reply and every event must be the
 //! same. Every so often the state is written down and read back, and both go on side by side until
 //! the next time, when their hashes must be equal.
 
@@ -12,6 +12,8 @@
 mod machines;
 mod model;
 mod requests;
+mod sink_traffic;
+mod sinks;
 mod traffic;
 
 use std::collections::BTreeMap;
@@ -67,6 +69,7 @@ fn assert_alike(state: &State, requests: &Requests) {
     }
     assert_definitions_alike(state, model);
     assert_events_alike(state, model);
+    sinks::assert_alike(state, model);
 
     let mut due: Vec<_> = model
         .places
@@ -134,6 +137,12 @@ fn assert_events_alike(state: &State, model: &Model) {
     assert_eq!(state.oldest_event().0, model.events_gone.0 + 1);
     if model.events_gone.0 > 0 {
         assert!(state.events_after(EventCursor::default(), 1).is_err());
+    }
+    for (count, event) in model.events.iter().rev().enumerate() {
+        assert_eq!(state.events_behind(event.cursor()), count as u64);
+        let next = model.events.iter().rev().take(count).next_back();
+        let behind = state.oldest_behind(event.cursor());
+        assert_eq!(behind.map(|it| &**it), next);
     }
 }
 
@@ -261,6 +270,11 @@ fn assert_enough_seen(seen: &BTreeMap<String, usize>, seed: u64) {
         "defined",
         "definition_deleted",
         "configured",
+        "sink_changed",
+        "sink_fenced",
+        "unknown_dead_letter",
+        "too_many_sinks",
+        "too_many_dead_letters",
         "replayed",
         "repeated",
         "unknown_machine",

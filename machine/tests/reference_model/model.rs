@@ -6,6 +6,8 @@ use std::sync::Arc;
 
 use lockstep_machine::*;
 
+use crate::sinks::Account;
+
 #[derive(Clone)]
 pub struct Place {
     pub version: u32,
@@ -29,6 +31,7 @@ pub struct Model {
     /// The recent ones, oldest first.
     pub events: Vec<Event>,
     pub events_gone: (u64, u32),
+    pub sinks: BTreeMap<SinkName, Account>,
     changes: u32,
 }
 
@@ -69,6 +72,7 @@ impl Model {
             places: [("triad/default".parse().unwrap(), place)].into(),
             events: vec![],
             events_gone: (0, 0),
+            sinks: BTreeMap::new(),
             changes: 0,
         }
     }
@@ -97,6 +101,9 @@ impl Model {
                 self.trim_events();
                 Outcome::Configured
             }
+            Command::Sink(it) => Outcome::SinkChanged {
+                affected: self.sink(it)?,
+            },
             other => unreachable!("{other:?}"),
         })
     }
@@ -107,7 +114,7 @@ impl Model {
         self.definitions.iter().filter_map(of).collect()
     }
 
-    fn quota(&self, quota: Quota, asked: u64, max: u64) -> Result<(), Rejection> {
+    pub fn quota(&self, quota: Quota, asked: u64, max: u64) -> Result<(), Rejection> {
         if asked > max {
             Err(Rejection::QuotaExceeded { quota, asked, max })
         } else {

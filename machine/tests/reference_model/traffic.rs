@@ -27,6 +27,8 @@ pub const LIMITS: Limits = Limits {
     operations_max: 4,
     events_max: 40,
     event_bytes_max: 3600,
+    sinks_max: 3,
+    dead_letters_max: 4,
 };
 
 /// What the limits are changed to now and then.
@@ -37,6 +39,8 @@ const OTHER_LIMITS: Limits = Limits {
     history_entries_max: 0,
     events_max: 10,
     operations_max: 3,
+    sinks_max: 2,
+    dead_letters_max: 2,
     ..LIMITS
 };
 
@@ -58,6 +62,8 @@ pub struct Traffic {
     sent: Vec<Request>,
     expirations: Vec<Expiration>,
     documents: Vec<Arc<Definition>>,
+    /// Some that sinks were told of, which may be gone since.
+    pub events: Vec<Event>,
 }
 
 fn state_name(name: &str) -> StateName {
@@ -74,6 +80,7 @@ impl Traffic {
             sent: vec![],
             expirations: vec![],
             documents: machines::all(),
+            events: vec![],
         }
     }
 
@@ -171,7 +178,8 @@ impl Traffic {
 
     fn command(&mut self, model: &Model) -> Command {
         match self.rng.random_range(0..100) {
-            0..=49 => Command::Transition(self.transition(model)),
+            0..=41 => Command::Transition(self.transition(model)),
+            42..=49 => Command::Sink(Box::new(self.sink(model))),
             50..=63 => Command::Create(self.create(model)),
             64..=70 => Command::Delete(self.delete(model)),
             71..=76 => Command::Migrate(self.migrate(model)),

@@ -3,6 +3,8 @@
 pub mod grpc;
 pub mod http;
 mod names;
+mod places;
+mod sinks;
 mod watchers;
 
 #[cfg(test)]

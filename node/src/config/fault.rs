@@ -70,7 +70,7 @@ pub enum Fault {
         /// Where it stands.
         origin: Origin,
         /// The setting's path.
-        key: &'static str,
+        key: String,
         /// What was written; hidden if the setting is a secret.
         value: String,
         /// What is wrong with it.
@@ -80,7 +80,7 @@ pub enum Fault {
     #[error("{key} is not set; {what}")]
     Missing {
         /// The setting's path.
-        key: &'static str,
+        key: String,
         /// How to set it.
         what: String,
     },

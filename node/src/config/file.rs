@@ -7,30 +7,44 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{Fault, Origin};
-use super::keys::{KEYS, Key, nearest};
+use super::keys::{KEYS, nearest};
+use super::load::Slot;
 use super::shape::Raw;
+use super::sink::{self, SinkKey};
 
 /// More than any configuration needs; keeps `--config /dev/zero` from filling memory.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+/// The table of the sinks' tables.
+const SINKS: &str = "sink";
+
 /// A value found in the file.
 pub(super) struct Found {
-    pub(super) key: &'static Key,
+    pub(super) slot: Slot,
     pub(super) raw: Raw,
     pub(super) origin: Origin,
 }
 
+/// All that a file says.
+#[derive(Default)]
+pub(super) struct Contents {
+    pub(super) found: Vec<Found>,
+    /// The sinks that have a table, be it an empty one.
+    pub(super) sinks: Vec<String>,
+    pub(super) faults: Vec<Fault>,
+}
+
 /// Reads the whole file: what it sets, and all that is wrong with it.
-pub(super) fn read(path: &Path) -> (Vec<Found>, Vec<Fault>) {
+pub(super) fn read(path: &Path) -> Contents {
     match text(path) {
         Ok(text) => parse(path, &text),
-        Err(reason) => (
-            Vec::new(),
-            vec![Fault::Unreadable {
+        Err(reason) => Contents {
+            faults: vec![Fault::Unreadable {
                 path: path.into(),
                 reason,
             }],
-        ),
+            ..Contents::default()
+        },
     }
 }
 
@@ -46,33 +60,31 @@ fn text(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-fn parse(path: &Path, text: &str) -> (Vec<Found>, Vec<Fault>) {
+fn parse(path: &Path, text: &str) -> Contents {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut walk = Walk {
         path,
         text,
-        found: Vec::new(),
-        faults: Vec::new(),
+        contents: Contents::default(),
     };
     for error in errors {
         let origin = walk.origin(error.span().map_or(0, |span| span.start));
-        walk.faults.push(Fault::Syntax {
+        walk.contents.faults.push(Fault::Syntax {
             origin,
             reason: error.message().replace('\n', ", "),
         });
     }
     // What was recovered from a broken file is a guess: judge it only when the file is TOML.
-    if walk.faults.is_empty() {
+    if walk.contents.faults.is_empty() {
         walk.table("", table.get_ref());
     }
-    (walk.found, walk.faults)
+    walk.contents
 }
 
 struct Walk<'a> {
     path: &'a Path,
     text: &'a str,
-    found: Vec<Found>,
-    faults: Vec<Fault>,
+    contents: Contents,
 }
 
 impl Walk<'_> {
@@ -101,11 +113,8 @@ impl Walk<'_> {
                 .iter()
                 .any(|key| key.path.starts_with(&format!("{path}.")));
             match (KEYS.iter().find(|key| key.path == path), value.get_ref()) {
-                (Some(key), value) => self.found.push(Found {
-                    key,
-                    raw: raw(value),
-                    origin,
-                }),
+                (Some(key), value) => self.found(Slot::Key(key), value, origin),
+                (None, DeValue::Table(sinks)) if path == SINKS => self.sinks(sinks),
                 (None, DeValue::Table(inner)) if is_section => self.table(&path, inner),
                 (None, DeValue::Table(inner)) if !inner.is_empty() && prefix.is_empty() => {
                     // A misspelt section: name each of its keys, so that each gets its hint.
@@ -113,11 +122,63 @@ impl Walk<'_> {
                 }
                 (None, _) => {
                     let nearest = nearest(&path, |key| key.path);
-                    self.faults.push(Fault::UnknownKey {
+                    self.unknown(path, nearest, origin);
+                }
+            }
+        }
+    }
+
+    fn found(&mut self, slot: Slot, value: &DeValue<'_>, origin: Origin) {
+        self.contents.found.push(Found {
+            slot,
+            raw: raw(value),
+            origin,
+        });
+    }
+
+    fn unknown(&mut self, key: String, nearest: Option<String>, origin: Origin) {
+        self.contents.faults.push(Fault::UnknownKey {
+            origin,
+            key,
+            nearest,
+        });
+    }
+
+    /// Every sink has a table under its name.
+    fn sinks(&mut self, sinks: &DeTable<'_>) {
+        for (name, value) in in_file_order(sinks) {
+            let origin = self.origin(name.span().start);
+            let name = name.get_ref().as_ref();
+            let path = format!("{SINKS}.{name}");
+            match (value.get_ref(), sink::check_name(name)) {
+                (DeValue::Table(table), Ok(())) => self.sink(name, table),
+                (DeValue::Table(_), Err(reason)) => {
+                    self.contents.faults.push(Fault::BadValue {
                         origin,
                         key: path,
-                        nearest,
+                        value: "a table".into(),
+                        reason,
                     });
+                }
+                // `[sink]` with the keys of one sink right in it.
+                _ => {
+                    let nearest = sink::nearest(name).map(|key| key.path("<name>"));
+                    self.unknown(path, nearest, origin);
+                }
+            }
+        }
+    }
+
+    fn sink(&mut self, sink: &str, table: &DeTable<'_>) {
+        self.contents.sinks.push(sink.into());
+        for (name, value) in in_file_order(table) {
+            let origin = self.origin(name.span().start);
+            let name = name.get_ref().as_ref();
+            match SinkKey::named(name) {
+                Some(key) => self.found(Slot::Sink(sink.into(), key), value.get_ref(), origin),
+                None => {
+                    let nearest = sink::nearest(name).map(|key| key.path(sink));
+                    self.unknown(format!("{SINKS}.{sink}.{name}"), nearest, origin);
                 }
             }
         }
@@ -127,12 +188,11 @@ impl Walk<'_> {
         for (name, _) in in_file_order(table) {
             let key = format!("{prefix}.{}", name.get_ref());
             let origin = self.origin(name.span().start);
-            let nearest = nearest(&key, |key| key.path);
-            self.faults.push(Fault::UnknownKey {
-                origin,
-                key,
-                nearest,
-            });
+            let nearest = match strsim::damerau_levenshtein(prefix, SINKS) {
+                0..=2 => Some(format!("{SINKS}.{}", name.get_ref())),
+                _ => nearest(&key, |key| key.path),
+            };
+            self.unknown(key, nearest, origin);
         }
     }
 }
@@ -156,7 +216,7 @@ fn raw(value: &DeValue<'_>) -> Raw {
             Err(_) => Raw::Other("a number that is too large"),
         },
         DeValue::Float(_) => Raw::Other("a decimal number"),
-        DeValue::Boolean(_) => Raw::Other("true or false"),
+        DeValue::Boolean(value) => Raw::Flag(*value),
         DeValue::Datetime(_) => Raw::Other("a date or time"),
         DeValue::Array(items) => {
             let texts: Option<Vec<String>> = items

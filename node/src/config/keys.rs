@@ -7,7 +7,7 @@ use std::time::Duration;
 use lockstep_machine::{Limits, METADATA_BYTES_CEILING};
 
 use super::shape::{self, Raw};
-use super::{Consul, Grpc, Http, Log, LogFormat, Raft, StaticPeer, Storage};
+use super::{Consul, Grpc, Http, Log, LogFormat, Raft, Sink, StaticPeer, Storage};
 
 /// What holds when nobody sets a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,6 +67,7 @@ pub(super) struct Draft {
     pub(super) raft: Raft,
     pub(super) storage: Storage,
     pub(super) limits: Limits,
+    pub(super) sinks: Vec<Sink>,
     pub(super) log: Log,
 }
 
@@ -124,6 +125,7 @@ impl Default for Draft {
                 reserve_bytes: 0,
             },
             limits: Limits::default(),
+            sinks: Vec::new(),
             log: Log {
                 format: LogFormat::Text,
                 filter: String::new(),
@@ -450,6 +452,16 @@ pub static KEYS: &[Key] = &[
         "limits.event_bytes_max", "LOCKSTEP_LIMITS_EVENT_BYTES_MAX", "limits-event-bytes-max", Is("64MiB"),
         limits.event_bytes_max: bytes(KIB, 64 * GIB),
         "Bytes that the recent events may take."
+    ),
+    key!(
+        "limits.sinks_max", "LOCKSTEP_LIMITS_SINKS_MAX", "limits-sinks-max", Is("64"),
+        limits.sinks_max: count(1, 1024),
+        "Sinks that are kept account of."
+    ),
+    key!(
+        "limits.dead_letters_max", "LOCKSTEP_LIMITS_DEAD_LETTERS_MAX", "limits-dead-letters-max", Is("1000"),
+        limits.dead_letters_max: count(0, 100_000),
+        "Events that one sink may have put aside."
     ),
     key!(
         "limits.keys_max", "LOCKSTEP_LIMITS_KEYS_MAX", "limits-keys-max", Is("100000"),

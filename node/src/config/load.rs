@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use super::fault::{ConfigErrors, Fault, Origin, Warning};
 use super::keys::{Draft, KEYS, Key, KeyDefault, nearest};
 use super::shape::Raw;
+use super::sink::{self, Drafts, SinkKey};
 use super::{Config, file, sense};
 
 /// The environment variable that names the TOML file.
@@ -48,8 +49,10 @@ impl Sources {
 /// A setting as it came out.
 #[derive(Debug, Clone)]
 pub struct Setting {
-    /// Which.
-    pub key: &'static Key,
+    /// Its path in the TOML file.
+    pub path: String,
+    /// Whether its value must not be shown.
+    pub secret: bool,
     /// Its value as TOML; `None` if it has none. Secrets are not hidden here.
     pub value: Option<String>,
     /// Where the value came from.
@@ -63,7 +66,7 @@ pub struct Loaded {
     pub config: Config,
     /// What an operator should know.
     pub warnings: Vec<Warning>,
-    /// Every setting, in the order of [`KEYS`].
+    /// Every setting, in the order of [`KEYS`], then those of each sink.
     pub settings: Vec<Setting>,
 }
 
@@ -90,20 +93,26 @@ pub fn load_explained(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let Loading {
         mut draft,
         mut origins,
+        sinks,
         mut faults,
         bad,
     } = loading;
 
+    let mut sink_warnings = Vec::new();
+    draft.sinks = sinks.complete(&mut faults, &mut sink_warnings);
     let completed = sense::complete(&mut draft, &mut origins, &bad, &mut faults);
     match completed {
-        Some((config, warnings)) if faults.is_empty() => {
+        Some((config, mut warnings)) if faults.is_empty() => {
+            warnings.append(&mut sink_warnings);
             let settings = KEYS
                 .iter()
                 .map(|key| Setting {
-                    key,
+                    path: key.path.into(),
+                    secret: key.secret,
                     value: (key.show)(&draft),
                     origin: origins.get(key.path).cloned().unwrap_or(Origin::Default),
                 })
+                .chain(sinks.settings())
                 .collect();
             Ok(Loaded {
                 config,
@@ -115,42 +124,85 @@ pub fn load_explained(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     }
 }
 
+/// What a value is for.
+pub(super) enum Slot {
+    /// A setting of the node.
+    Key(&'static Key),
+    /// A setting of the sink of that name.
+    Sink(String, &'static SinkKey),
+}
+
+impl Slot {
+    fn of_env(variable: &str) -> Option<Self> {
+        match KEYS.iter().find(|key| key.env == variable) {
+            Some(key) => Some(Slot::Key(key)),
+            None => sink::of_env(variable).map(|(sink, key)| Slot::Sink(sink, key)),
+        }
+    }
+
+    fn path(&self) -> String {
+        match self {
+            Slot::Key(key) => key.path.into(),
+            Slot::Sink(sink, key) => key.path(sink),
+        }
+    }
+
+    /// What was written, for an error message.
+    fn quoted(&self, raw: &Raw) -> String {
+        match self {
+            Slot::Key(Key { secret: true, .. }) | Slot::Sink(_, SinkKey { secret: true, .. }) => {
+                "(hidden)".into()
+            }
+            Slot::Key(_) => raw.quoted(),
+            // It may be an address with a password in it.
+            Slot::Sink(..) => sink::shown(&raw.quoted()),
+        }
+    }
+}
+
 #[derive(Default)]
 struct Loading {
     draft: Draft,
     origins: BTreeMap<&'static str, Origin>,
+    sinks: Drafts,
     faults: Vec<Fault>,
     /// Keys with a fault: judging how they fit with others would only repeat it.
     bad: BTreeSet<&'static str>,
 }
 
 impl Loading {
-    fn set(&mut self, key: &'static Key, raw: &Raw, origin: Origin) {
-        match (key.read)(&mut self.draft, raw) {
+    fn set(&mut self, slot: &Slot, raw: &Raw, origin: Origin) {
+        let outcome = match slot {
+            Slot::Key(key) => self.set_key(key, raw, &origin),
+            Slot::Sink(sink, key) => self.sinks.set(sink, key, raw, &origin),
+        };
+        if let Err(reason) = outcome {
+            self.faults.push(Fault::BadValue {
+                origin,
+                key: slot.path(),
+                value: slot.quoted(raw),
+                reason,
+            });
+        }
+    }
+
+    fn set_key(&mut self, key: &'static Key, raw: &Raw, origin: &Origin) -> Result<(), String> {
+        let outcome = (key.read)(&mut self.draft, raw);
+        match &outcome {
             Ok(()) => {
-                self.origins.insert(key.path, origin);
+                self.origins.insert(key.path, origin.clone());
             }
-            Err(reason) => {
-                let value = if key.secret {
-                    "(hidden)".into()
-                } else {
-                    raw.quoted()
-                };
+            Err(_) => {
                 self.bad.insert(key.path);
-                self.faults.push(Fault::BadValue {
-                    origin,
-                    key: key.path,
-                    value,
-                    reason,
-                });
             }
         }
+        outcome
     }
 
     fn defaults(&mut self) {
         for key in KEYS {
             if let KeyDefault::Is(text) = key.default {
-                self.set(key, &Raw::Text(text.into()), Origin::Default);
+                self.set(&Slot::Key(key), &Raw::Text(text.into()), Origin::Default);
             }
         }
     }
@@ -166,10 +218,13 @@ impl Loading {
         let Some(path) = sources.file.clone().or_else(from_env) else {
             return;
         };
-        let (found, faults) = file::read(&path);
-        self.faults.extend(faults);
-        for value in found {
-            self.set(value.key, &value.raw, value.origin);
+        let contents = file::read(&path);
+        self.faults.extend(contents.faults);
+        for name in contents.sinks {
+            self.sinks.add(&name);
+        }
+        for value in contents.found {
+            self.set(&value.slot, &value.raw, value.origin);
         }
     }
 
@@ -190,21 +245,12 @@ impl Loading {
         ours.sort_unstable();
         for (name, value) in ours {
             let origin = Origin::Env(name.into());
-            match (KEYS.iter().find(|key| key.env == name), value) {
-                (Some(key), Some(value)) => self.set(key, &Raw::Text(value.into()), origin),
-                (Some(key), None) => {
-                    self.bad.insert(key.path);
-                    let (value, reason) = ("(bytes)".into(), "is not valid UTF-8".into());
-                    self.faults.push(Fault::BadValue {
-                        origin,
-                        key: key.path,
-                        value,
-                        reason,
-                    });
-                }
+            match (Slot::of_env(name), value) {
+                (Some(slot), Some(value)) => self.set(&slot, &Raw::Text(value.into()), origin),
+                (Some(slot), None) => self.not_text(&slot, origin),
                 (None, _) if in_kubernetes && is_service_link(name) => {}
                 (None, _) => {
-                    let nearest = nearest(name, |key| key.env);
+                    let nearest = sink::nearest_env(name).or_else(|| nearest(name, |key| key.env));
                     self.faults.push(Fault::UnknownKey {
                         origin,
                         key: name.into(),
@@ -215,10 +261,28 @@ impl Loading {
         }
     }
 
+    fn not_text(&mut self, slot: &Slot, origin: Origin) {
+        match slot {
+            Slot::Key(key) => {
+                self.bad.insert(key.path);
+            }
+            Slot::Sink(sink, key) => self.sinks.spoil(sink, key),
+        }
+        self.faults.push(Fault::BadValue {
+            origin,
+            key: slot.path(),
+            value: "(bytes)".into(),
+            reason: "is not valid UTF-8".into(),
+        });
+    }
+
     fn flags(&mut self, sources: &Sources) {
         for (flag, value) in &sources.flags {
             match KEYS.iter().find(|key| key.flag == *flag) {
-                Some(key) => self.set(key, &Raw::Text(value.clone()), Origin::Flag(key.flag)),
+                Some(key) => {
+                    let origin = Origin::Flag(key.flag);
+                    self.set(&Slot::Key(key), &Raw::Text(value.clone()), origin);
+                }
                 None => {
                     let nearest = nearest(flag, |key| key.flag).map(|flag| format!("--{flag}"));
                     self.faults.push(Fault::UnknownKey {

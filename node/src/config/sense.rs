@@ -74,7 +74,7 @@ impl Sense<'_> {
     fn identity(&mut self, draft: &mut Draft) {
         match (&draft.name, &draft.data_dir) {
             (None, _) if self.good(&["name"]) => self.faults.push(Fault::Missing {
-                key: "name",
+                key: "name".into(),
                 what: "give this node a name that no other node of the cluster has: --name node1 or LOCKSTEP_NAME=node1".into(),
             }),
             (Some(name), None) => {
@@ -308,6 +308,7 @@ fn config(draft: &Draft) -> Option<Config> {
         raft: draft.raft.clone(),
         storage: draft.storage.clone(),
         limits: draft.limits,
+        sinks: draft.sinks.clone(),
         log: draft.log.clone(),
     })
 }

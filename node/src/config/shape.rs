@@ -6,6 +6,8 @@
 pub(super) enum Raw {
     /// Text, or a whole number as text. All that the environment and flags can give.
     Text(String),
+    /// TOML's true or false.
+    Flag(bool),
     /// A TOML array of strings.
     List(Vec<String>),
     /// A TOML table of strings, in the order of the file.
@@ -15,9 +17,10 @@ pub(super) enum Raw {
 }
 
 impl Raw {
-    fn text(&self, expects: &str) -> Result<&str, String> {
+    pub(super) fn text(&self, expects: &str) -> Result<&str, String> {
         match self {
             Raw::Text(text) => Ok(text.trim()),
+            Raw::Flag(value) => Err(format!("expected {expects}, found {value}")),
             Raw::List(_) => Err(format!("expected {expects}, found an array")),
             Raw::Pairs(_) => Err(format!("expected {expects}, found a table")),
             Raw::Other(found) => Err(format!("expected {expects}, found {found}")),
@@ -25,7 +28,7 @@ impl Raw {
     }
 
     /// Comma-separated text and arrays are the same list. Empty items are dropped.
-    fn list(&self, expects: &str) -> Result<Vec<String>, String> {
+    pub(super) fn list(&self, expects: &str) -> Result<Vec<String>, String> {
         let items: Vec<&str> = match self {
             Raw::List(items) => items.iter().map(String::as_str).collect(),
             other => other.text(expects)?.split(',').collect(),
@@ -56,6 +59,7 @@ impl Raw {
     pub(super) fn quoted(&self) -> String {
         let text = match self {
             Raw::Text(text) => format!("{text:?}"),
+            Raw::Flag(value) => value.to_string(),
             Raw::List(items) => format!("{items:?}"),
             Raw::Pairs(pairs) => format!("{pairs:?}"),
             Raw::Other(found) => (*found).to_string(),
@@ -67,7 +71,7 @@ impl Raw {
     }
 }
 
-fn quote(text: &str) -> String {
+pub(super) fn quote(text: &str) -> String {
     toml::Value::String(text.to_string()).to_string()
 }
 

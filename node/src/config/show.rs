@@ -4,22 +4,23 @@ use std::fmt::Write;
 
 use super::keys::{KEYS, KeyDefault};
 use super::load::Setting;
+use super::sink::SINK_KEYS;
 
 /// The effective settings as TOML, each with where it came from. Secrets are hidden.
 pub fn show(settings: &[Setting]) -> String {
     let lines: Vec<(String, String)> = settings
         .iter()
         .map(|setting| match &setting.value {
-            Some(_) if setting.key.secret => (
-                format!("# {} is set, and not shown", setting.key.path),
+            Some(_) if setting.secret => (
+                format!("# {} is set, and not shown", setting.path),
                 setting.origin.to_string(),
             ),
             Some(value) => (
-                format!("{} = {value}", setting.key.path),
+                format!("{} = {value}", setting.path),
                 setting.origin.to_string(),
             ),
             None => (
-                format!("# {} is not set", setting.key.path),
+                format!("# {} is not set", setting.path),
                 setting.origin.to_string(),
             ),
         })
@@ -39,27 +40,49 @@ pub fn show(settings: &[Setting]) -> String {
         })
 }
 
-/// The table of all settings as Markdown: the README's.
+/// The table of all settings but the sinks' as Markdown: the README's.
 pub fn markdown() -> String {
     let head = "| key | environment | flag | default | what |\n|---|---|---|---|---|\n";
     KEYS.iter().fold(head.to_string(), |mut text, key| {
-        let default = match key.default {
-            KeyDefault::Is("") => "none".to_string(),
-            KeyDefault::Is(value) => format!("`{value}`"),
-            KeyDefault::Derived(from) => from.to_string(),
-            KeyDefault::Required => "required".to_string(),
-            KeyDefault::Unset => "none".to_string(),
-        };
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "| `{}` | `{}` | `--{}` | {default} | {} ({}) |",
+            "| `{}` | `{}` | `--{}` | {} | {} ({}) |",
             key.path,
             key.env,
             key.flag,
+            default(key.default),
             key.doc.trim_end_matches('.'),
             key.expects
         );
         text
     })
+}
+
+/// The table of the settings that each sink has as Markdown: the README's.
+pub fn sink_markdown() -> String {
+    let head = "| key | environment | of | default | what |\n|---|---|---|---|---|\n";
+    SINK_KEYS.iter().fold(head.to_string(), |mut text, key| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "| `{}` | `{}` | {} | {} | {} ({}) |",
+            key.path("<name>"),
+            key.env("<name>"),
+            key.kinds(),
+            default(key.default),
+            key.doc.trim_end_matches('.'),
+            key.expects
+        );
+        text
+    })
+}
+
+fn default(default: KeyDefault) -> String {
+    match default {
+        KeyDefault::Is(value) if !value.is_empty() => format!("`{value}`"),
+        KeyDefault::Derived(from) => from.to_string(),
+        KeyDefault::Required => "required".to_string(),
+        KeyDefault::Is(_) | KeyDefault::Unset => "none".to_string(),
+    }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::*;
 
-fn env(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
+pub(super) fn env(pairs: &[(&str, &str)]) -> Vec<(OsString, OsString)> {
     pairs
         .iter()
         .map(|(name, value)| (name.into(), value.into()))
@@ -18,7 +18,7 @@ fn flags(pairs: &[(&'static str, &str)]) -> Vec<(&'static str, String)> {
         .collect()
 }
 
-fn from_env(pairs: &[(&str, &str)]) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+pub(super) fn from_env(pairs: &[(&str, &str)]) -> Result<(Config, Vec<Warning>), ConfigErrors> {
     let mut all = env(&[("LOCKSTEP_NAME", "node1")]);
     all.extend(env(pairs));
     load(&Sources {
@@ -28,13 +28,13 @@ fn from_env(pairs: &[(&str, &str)]) -> Result<(Config, Vec<Warning>), ConfigErro
 }
 
 /// The single fault's text.
-fn fault(pairs: &[(&str, &str)]) -> String {
+pub(super) fn fault(pairs: &[(&str, &str)]) -> String {
     let errors = from_env(pairs).expect_err("must be refused");
     assert_eq!(errors.faults.len(), 1, "{errors}");
     errors.to_string()
 }
 
-fn in_file(text: &str) -> (tempfile::TempDir, Sources) {
+pub(super) fn in_file(text: &str) -> (tempfile::TempDir, Sources) {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let path = dir.path().join("lockstep.toml");
     fs::write(&path, text).expect("a file");
@@ -91,7 +91,7 @@ fn flags_beat_the_environment_which_beats_the_file_which_beats_the_defaults() {
         loaded
             .settings
             .iter()
-            .find(|s| s.key.path == path)
+            .find(|s| s.path == path)
             .map(|s| s.origin.to_string())
             .unwrap_or_default()
     };
@@ -390,7 +390,7 @@ fn what_is_shown_is_a_file_that_says_the_same_and_hides_secrets() {
         loaded
             .settings
             .iter()
-            .filter(|s| !s.key.secret)
+            .filter(|s| !s.secret)
             .map(|s| s.value.clone())
             .collect()
     };
@@ -435,8 +435,10 @@ fn the_three_notations_of_each_key_agree() {
 #[test]
 fn the_readme_holds_the_table_as_it_is() {
     let readme = include_str!("../../../README.md");
-    assert!(
-        readme.contains(&markdown()),
-        "put the output of `lockstepd check-config --markdown` into README.md, section Configuration"
-    );
+    for table in [markdown(), sink_markdown()] {
+        assert!(
+            readme.contains(&table),
+            "put the output of `lockstepd check-config --markdown` into README.md, section Configuration"
+        );
+    }
 }

@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use lockstep_machine::{Command, Operation, Reply, Request};
+use lockstep_machine::{Command, Operation, Reply, Request, SinkChange};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::types::{NodeId, Runtime};
@@ -217,6 +217,13 @@ fn command_size(command: &Command) -> usize {
             .map(|it| OPERATION_BYTES + operation(it))
             .sum(),
         Command::Expire(it) => it.len() * OPERATION_BYTES,
+        Command::Sink(it) => match &it.change {
+            SinkChange::Bury { event, reason, .. } => {
+                OPERATION_BYTES + event.metadata.bytes() + reason.len()
+            }
+            SinkChange::Settle { refused, .. } => refused.as_ref().map_or(0, String::len),
+            _ => 0,
+        },
         _ => 0,
     };
     OPERATION_BYTES + more

@@ -22,7 +22,7 @@ pub enum Invalid {
         fault: InvalidName,
     },
     /// The cursor was given for another list, or was altered.
-    #[error("the cursor is not one that was given for this machine and these filters")]
+    #[error("the cursor is not one that was given for this list and these filters")]
     Cursor,
 }
 

@@ -3,6 +3,7 @@
 mod definitions;
 mod housekeeping;
 mod invalid;
+pub(crate) mod json;
 mod lists;
 #[cfg(test)]
 mod lone;
@@ -20,7 +21,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use lockstep_machine::{
     Command, EventCursor, EventFilter, GlobalRevision, IdempotencyKey, Instance, InstanceId, Reply,
-    StateName, Transition,
+    State, StateName, Transition,
 };
 
 pub use crate::consensus::Role;
@@ -336,6 +337,22 @@ impl Service {
             state: applied.state.clone(),
             applied_index: applied.index(),
         })
+    }
+
+    /// Looks at what this node has applied. `look` holds up whoever applies: it must be short.
+    pub fn peek<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.core.shared().read().state)
+    }
+
+    /// Follows the last log index applied here.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.core.shared().changes()
+    }
+
+    /// Waits until this node has applied every write acknowledged before the call; on a leader, this
+    /// also confirms that it still is the leader.
+    pub async fn confirm(&self, deadline: Duration) -> Result<(), ServiceError> {
+        self.core.confirm(deadline).await
     }
 
     /// Makes sure that this node has applied a revision. Where it has not, the leader's word on what

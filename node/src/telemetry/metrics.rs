@@ -2,8 +2,8 @@
 //! is the field's documentation.
 //!
 //! The number of series stays bounded whatever clients send: a label's value comes from a fixed set
-//! (routes, methods, codes, results), from the cluster's members, or from what is defined in the
-//! state machine. Nothing a client made up may become a label.
+//! (routes, methods, codes, results), from the configuration, from the cluster's members, or from what
+//! is defined in the state machine. Nothing a client made up may become a label.
 
 use std::sync::Arc;
 
@@ -210,6 +210,14 @@ metrics! {
     quota_limit: IntGaugeVec["quota"];
     /// Log entries that a follower is known to be behind; only a leader reports it.
     replication_lag_entries: IntGaugeVec["peer"];
+    /// 1 while a sink follows, 0 while it cannot; only the node that runs it, the leader, reports it.
+    sink_active: IntGaugeVec["sink"];
+    /// Events that a sink has not written yet, wanted or not; only the leader reports it.
+    sink_lag_events: IntGaugeVec["sink"];
+    /// Age of the oldest event that a sink has not written yet, in seconds; only the leader reports it.
+    sink_lag_seconds: IntGaugeVec["sink"];
+    /// Events that a sink's far side refused and that are put aside; only the leader reports it.
+    sink_dead_letters: IntGaugeVec["sink"];
     /// Always 1; the labels say what is running.
     build_info: IntGaugeVec["version", "build_date"];
 
@@ -228,6 +236,14 @@ metrics! {
 
     /// Time from sending an append to a peer to its answer.
     append_round_trip_seconds: HistogramVec["peer"] in WAIT_SECONDS;
+    /// Events written to a sink's far side.
+    sink_events_total: IntCounterVec["sink"];
+    /// What went wrong with a sink's far side, by kind: absent, unavailable, misconfigured, refused, fenced, moved; full and cluster are this side's.
+    sink_errors_total: IntCounterVec["sink", "kind"];
+    /// How often a sink's current states were written as a whole, by reason: first, compacted, asked.
+    sink_seeds_total: IntCounterVec["sink", "reason"];
+    /// Time one batch took to be written to a sink's far side; their count is that of the batches.
+    sink_write_seconds: HistogramVec["sink"] in LONG_SECONDS;
     /// HTTP requests answered, by route, method and status code.
     http_requests_total: IntCounterVec["route", "method", "code"];
     /// Time it took to answer an HTTP request.

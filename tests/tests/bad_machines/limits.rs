@@ -18,7 +18,7 @@ use super::{INSTANCES, define, post, refused};
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Each as small as it takes to reach it.
-const LIMITS: [(&str, &str, u64); 17] = [
+const LIMITS: [(&str, &str, u64); 19] = [
     ("LOCKSTEP_LIMITS_DEFINITIONS_MAX", "definitions", 3),
     ("LOCKSTEP_LIMITS_VERSIONS_MAX", "versions", 2),
     ("LOCKSTEP_LIMITS_STATES_MAX", "states", 4),
@@ -36,6 +36,8 @@ const LIMITS: [(&str, &str, u64); 17] = [
     ("LOCKSTEP_LIMITS_OPERATIONS_MAX", "operations", 2),
     ("LOCKSTEP_LIMITS_EVENTS_MAX", "events", 5),
     ("LOCKSTEP_LIMITS_EVENT_BYTES_MAX", "event_bytes", 1024),
+    ("LOCKSTEP_LIMITS_SINKS_MAX", "sinks", 3),
+    ("LOCKSTEP_LIMITS_DEAD_LETTERS_MAX", "dead_letters", 3),
     ("LOCKSTEP_LIMITS_KEYS_MAX", "keys", 2),
     ("LOCKSTEP_LIMITS_KEY_BYTES_MAX", "key_bytes", 2048),
     ("LOCKSTEP_LIMITS_KEY_RETENTION", "key_retention_ms", 3000),

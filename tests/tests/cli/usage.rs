@@ -8,7 +8,7 @@ use lockstep_tests::program;
 use crate::{RUN_DEADLINE, SLACK, lockstep};
 
 /// Every command, so that a new one is not forgotten here.
-pub(crate) const COMMANDS: [&str; 15] = [
+pub(crate) const COMMANDS: [&str; 16] = [
     "next",
     "get",
     "send",
@@ -16,6 +16,7 @@ pub(crate) const COMMANDS: [&str; 15] = [
     "instance",
     "watch",
     "txn",
+    "sink",
     "cluster",
     "status",
     "members",

@@ -8,11 +8,10 @@ use lockstep_proto::{Malformed, UnexpectedOutcome};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
+use crate::api::sinks::CODE_KEY;
 use crate::api::watchers::WatchRefused;
 use crate::service::{Invalid, PictureError, ServiceError, WatchEnded};
 
-/// The metadata key of the stable code.
-const CODE_KEY: &str = "lockstep-code";
 /// The metadata key of the hint when to try again.
 const RETRY_AFTER_KEY: &str = "retry-after-ms";
 /// The metadata key of the oldest revision that can still be watched.

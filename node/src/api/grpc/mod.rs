@@ -5,6 +5,7 @@ mod cluster;
 mod input;
 mod machines;
 mod reads;
+mod sinks;
 mod watch;
 mod writes;
 
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use lockstep_proto::v1;
 use lockstep_proto::v1::cluster_server::ClusterServer;
 use lockstep_proto::v1::machines_server::MachinesServer;
+use lockstep_proto::v1::sinks_server::SinksServer;
 use tokio::net::TcpListener;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
@@ -23,6 +25,7 @@ use tonic_health::server::{HealthReporter, health_reporter};
 use crate::api::Watchers;
 use crate::config;
 use crate::service::Service;
+use crate::sink::Sinks;
 use crate::telemetry::{Metrics, Report};
 
 /// Between two looks whether a silent connection is still alive, and for the answer.
@@ -45,6 +48,8 @@ pub struct GrpcState {
     pub started: Instant,
     /// The watches that are open on the node.
     pub watchers: Watchers,
+    /// The node's sinks.
+    pub sinks: Sinks,
 }
 
 /// The public services, to be served beside the peers' on one server.
@@ -76,6 +81,9 @@ pub async fn public_routes(
                 .max_decoding_message_size(bytes_max),
         )
         .add_service(
+            SinksServer::new(sinks::Sinks::new(state.clone())).max_decoding_message_size(bytes_max),
+        )
+        .add_service(
             ClusterServer::new(cluster::Cluster(state)).max_decoding_message_size(bytes_max),
         );
     Ok(Public { routes, health })
@@ -86,7 +94,12 @@ pub async fn public_routes(
 pub async fn set_health(health: &HealthReporter, ready: bool) {
     use tonic_health::ServingStatus::{NotServing, Serving};
     let status = if ready { Serving } else { NotServing };
-    for name in ["", "lockstep.v1.Machines", "lockstep.v1.Cluster"] {
+    for name in [
+        "",
+        "lockstep.v1.Machines",
+        "lockstep.v1.Cluster",
+        "lockstep.v1.Sinks",
+    ] {
         health.set_service_status(name, status).await;
     }
 }
@@ -115,11 +128,12 @@ impl GrpcState {
 
     /// How long this call may take: what the client asks for, at most what is configured.
     fn deadline<T>(&self, request: &Request<T>) -> Duration {
-        let asked = request
-            .metadata()
-            .get("grpc-timeout")
-            .and_then(|value| value.to_str().ok());
-        answer::deadline(asked, self.request_timeout)
+        answer::deadline(Self::asked_timeout(request), self.request_timeout)
+    }
+
+    /// How long the client wants to wait, as it says it.
+    fn asked_timeout<T>(request: &Request<T>) -> Option<&str> {
+        request.metadata().get("grpc-timeout")?.to_str().ok()
     }
 }
 

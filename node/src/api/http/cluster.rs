@@ -13,7 +13,9 @@ use super::Edge;
 use super::described::{Malformed, Unanswered};
 use super::input::Parameters;
 use super::problem::{Problem, ProblemBody};
+use super::sinks::PhaseBody;
 use crate::service::{MemberStatus, Status};
+use crate::sink::SinkStatus;
 use crate::telemetry::build;
 
 /// How long a readiness probe waits: probes come often and must not pile up.
@@ -105,14 +107,23 @@ async fn hash(edge: &Edge) -> Result<StateHashBody, Problem> {
     })
 }
 
-/// `GET /readyz`.
+/// `GET /readyz`: whether this node can serve, and beside it what its sinks do.
 #[utoipa::path(get, path = "/readyz", operation_id = "ready", tag = "node", responses(
     (status = 200, body = Object, description = "It can serve linearizable reads now"),
     (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "Not now: `not_ready` or `unavailable`", headers(("Retry-After" = u64, description = "Seconds"))),
 ))]
 pub(super) async fn ready(State(edge): State<Arc<Edge>>) -> Result<Json<Value>, Problem> {
-    edge.service.ready(READY_DEADLINE).await?;
-    Ok(Json(json!({ "status": "ready" })))
+    let ready = edge.service.ready(READY_DEADLINE).await;
+    let sinks = readiness_of(edge.sinks.list());
+    match ready {
+        Ok(()) => Ok(Json(json!({ "status": "ready", "sinks": sinks }))),
+        Err(error) => Err(Problem::from(error).with("sinks", sinks)),
+    }
+}
+
+/// What the sinks of this node do, for whoever wants to know: a node serves without them.
+fn readiness_of(sinks: Vec<SinkStatus>) -> Value {
+    json!(sinks.into_iter().map(PhaseBody::from).collect::<Vec<_>>())
 }
 
 impl StatusBody {
@@ -159,6 +170,32 @@ impl From<MemberStatus> for MemberBody {
 mod tests {
     use super::*;
     use crate::service::Role;
+
+    #[test]
+    fn readiness_names_each_sink_and_what_it_does() {
+        use crate::sink::Phase;
+        use lockstep_machine::Timestamp;
+        let sink = SinkStatus {
+            name: "reports".to_owned(),
+            kind: "postgres",
+            address: String::new(),
+            follows: vec![],
+            phase: Phase::Seeding { done: 1, total: 2 },
+            reason: None,
+            since: Timestamp(0),
+            cursor: None,
+            seeded: None,
+            lag_events: 0,
+            lag: Duration::ZERO,
+            events: 0,
+            errors: 0,
+            dead_letters: 0,
+            written_at: None,
+        };
+        let expected = json!([{ "name": "reports", "phase": "seeding" }]);
+        assert_eq!(readiness_of(vec![sink]), expected);
+        assert_eq!(readiness_of(vec![]), json!([]));
+    }
 
     #[test]
     fn the_status_names_the_leader_and_keeps_ids_whole() {

@@ -38,6 +38,10 @@ schemas! {
     Prefix = text(r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$", 0, NAME_LEN_MAX);
     /// `machine/name`.
     Id = text(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", 3, 2 * NAME_LEN_MAX + 1);
+    /// The name of a sink: a small letter, then small letters and digits.
+    SinkName = text(r"^[a-z][a-z0-9]*$", 1, 32);
+    /// The place of an event: `revision-position`.
+    EventPlace = text(r"^[0-9]{1,19}-[0-9]{1,9}$", 3, 29);
     /// The name of a counter or timer; those that begin with `lockstep.` are the server's own.
     ReportName = text(r"^(?!lockstep\.)[A-Za-z0-9._:/-]+$", 1, crate::telemetry::report::NAME_LEN_MAX);
     /// Texts by name: who, why, or what to list by. A name has at most 64 bytes; neither names nor
@@ -269,7 +273,7 @@ refusals! {
     }
     /// What was asked for does not exist.
     Missing {
-        404: "There is no such machine, version, instance or path",
+        404: "There is no such machine, version, instance, sink, dead letter or path",
     }
     /// A read that names a revision.
     Ahead {

@@ -206,6 +206,7 @@ fn app() -> Router {
         report: Report::new(started),
         limits,
         started,
+        sinks: crate::sink::Sinks::none(),
     })
 }
 

@@ -17,6 +17,7 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, Visitor
 use serde_json::error::Category;
 
 use super::problem::Problem;
+use crate::api::sinks::named;
 use crate::service::{Consistency, Freshness};
 
 /// The query's parameters: each known, each at most once.
@@ -155,10 +156,19 @@ pub(super) fn instance(path: IdPath) -> Result<InstanceId, Problem> {
     Ok(InstanceId::new(machine, instance)?)
 }
 
+/// The sink that a path names: cut where it is longer than any sink's name.
+pub(super) fn sink(path: SinkPath) -> Result<String, Problem> {
+    let Path(sink) = path.map_err(invalid_path)?;
+    Ok(named(&sink).to_owned())
+}
+
 /// The two names of an instance's path.
 pub(super) type IdPath = Result<Path<(String, String)>, PathRejection>;
 /// The name of a machine's path.
 pub(super) type MachinePath = Result<Path<String>, PathRejection>;
+
+/// The name of a sink's path.
+pub(super) type SinkPath = Result<Path<String>, PathRejection>;
 
 fn invalid_path(error: PathRejection) -> Problem {
     Problem::bad_request("invalid_path", error.body_text())

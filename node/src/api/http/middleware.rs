@@ -11,6 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::Local;
 use super::problem::Problem;
+use crate::api::sinks::CHECK_MAX;
 
 /// The service keeps the deadline itself; this is how much later it is taken from it.
 const GRACE: Duration = Duration::from_secs(1);
@@ -54,6 +55,20 @@ pub(super) async fn admit(
     request: Request,
     next: Next,
 ) -> Response {
+    let patience = local.limits.request_timeout;
+    admit_for(patience, &local, request, next).await
+}
+
+/// The same for what goes through a far side, which takes longer.
+pub(super) async fn admit_check(
+    State(local): State<Arc<Local>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    admit_for(CHECK_MAX, &local, request, next).await
+}
+
+async fn admit_for(patience: Duration, local: &Local, request: Request, next: Next) -> Response {
     let Ok(_permit) = local.admission.try_acquire() else {
         local.metrics.overload_total.inc();
         let detail = format!(
@@ -64,7 +79,7 @@ pub(super) async fn admit(
             .retry_after(Duration::from_secs(1))
             .into_response();
     };
-    let patience = local.limits.request_timeout.saturating_add(GRACE);
+    let patience = patience.saturating_add(GRACE);
     match tokio::time::timeout(patience, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {

@@ -7,6 +7,7 @@
 
 mod body;
 mod cluster;
+mod dead_letters;
 mod described;
 mod input;
 mod instance;
@@ -19,6 +20,7 @@ mod pictures;
 mod problem;
 mod serve;
 mod short;
+mod sinks;
 mod transactions;
 mod transitions;
 mod watch;
@@ -36,9 +38,11 @@ use lockstep_machine::{Command, IdempotencyKey, Reply};
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
+use crate::api::sinks::LeadersSinks;
 use crate::api::{Watchers, count_transitions};
 use crate::config;
 use crate::service::{Freshness, Service, View};
+use crate::sink::Sinks;
 use crate::telemetry::{Metrics, Report};
 
 use problem::Problem;
@@ -60,6 +64,8 @@ pub struct HttpState {
     pub started: Instant,
     /// The watches that are open on the node.
     pub watchers: Watchers,
+    /// The node's sinks.
+    pub sinks: Sinks,
 }
 
 /// Bounds on requests.
@@ -98,6 +104,9 @@ struct Local {
 struct Edge {
     service: Arc<Service>,
     local: Arc<Local>,
+    sinks: Sinks,
+    /// The sinks of the node that runs them.
+    leaders: LeadersSinks,
 }
 
 impl Edge {
@@ -145,6 +154,7 @@ pub fn router(state: HttpState) -> Router {
         limits,
         started,
         watchers,
+        sinks,
     } = state;
     let admission = Semaphore::new(limits.concurrency_max.min(Semaphore::MAX_PERMITS));
     let local = Arc::new(Local {
@@ -156,8 +166,10 @@ pub fn router(state: HttpState) -> Router {
         watchers,
     });
     let edge = Arc::new(Edge {
+        leaders: LeadersSinks::new(service.clone(), sinks.clone()),
         service,
         local: local.clone(),
+        sinks,
     });
     let served = Router::new()
         .route("/", get(short::handle).post(short::handle))
@@ -193,13 +205,31 @@ pub fn router(state: HttpState) -> Router {
         )
         .route("/v1/transactions", post(transactions::commit))
         .route("/v1/cluster", get(cluster::status))
+        .route("/v1/sinks", get(sinks::list))
+        .route("/v1/sinks/{sink}", get(sinks::show))
+        .route("/v1/sinks/{sink}/reseed", post(sinks::reseed))
+        .route("/v1/sinks/{sink}/dead-letters", get(dead_letters::list))
+        .route(
+            "/v1/sinks/{sink}/dead-letters/replay",
+            post(dead_letters::replay),
+        )
+        .route(
+            "/v1/sinks/{sink}/dead-letters/discard",
+            post(dead_letters::discard),
+        )
         .with_state(edge.clone());
+    // Served like the others, but for as long as a far side takes.
+    let checks = Router::new()
+        .route("/v1/sinks/{sink}/check", post(sinks::check))
+        .with_state(edge.clone())
+        .layer(from_fn_with_state(local.clone(), middleware::admit_check));
     // Bounded by themselves: probes come when all else is busy, and a watch lasts.
     let probes = Router::new()
         .route("/readyz", get(cluster::ready))
         .route("/v1/watch", get(watch::all))
         .route("/v1/machines/{machine}/watch", get(watch::machine))
-        .with_state(edge);
+        .with_state(edge)
+        .merge(checks);
     assemble(local, served, probes)
 }
 

@@ -8,8 +8,8 @@ use utoipa::OpenApi;
 
 use super::described::{self, PROBLEM, ReadConsistency};
 use super::problem::ProblemBody;
-use super::{cluster, instance, instances, local, machines, pictures, short, transactions};
-use super::{transitions, watch};
+use super::{cluster, dead_letters, instance, instances, local, machines, pictures, short, sinks};
+use super::{transactions, transitions, watch};
 
 /// The HTTP interface of a Lockstep node.
 #[derive(OpenApi)]
@@ -39,6 +39,13 @@ use super::{transitions, watch};
         watch::machine,
         cluster::status,
         cluster::ready,
+        sinks::list,
+        sinks::show,
+        sinks::check,
+        sinks::reseed,
+        dead_letters::list,
+        dead_letters::replay,
+        dead_letters::discard,
         local::alive,
         local::metrics,
         local::report,
@@ -52,6 +59,7 @@ use super::{transitions, watch};
         ReadConsistency,
         described::Amount,
         described::DefinitionFormat,
+        described::EventPlace,
         described::Id,
         described::Name,
         described::Pairs,
@@ -59,6 +67,7 @@ use super::{transitions, watch};
         described::Prefix,
         described::ReportName,
         described::RevisionNumber,
+        described::SinkName,
         described::StateMapping,
         described::VersionNumber,
     ))

@@ -12,8 +12,10 @@ use lockstep_machine::{
 use serde_json::{Map, Value, json};
 
 use super::described::PROBLEM;
+use crate::api::sinks::AskError;
 use crate::api::watchers::WatchRefused;
 use crate::service::{DefineError, Invalid, PictureError, ServiceError, WatchEnded};
+use crate::sink::SinksError;
 use crate::telemetry::report::ReportError;
 
 /// A refusal: what went wrong, under a stable code.
@@ -163,7 +165,8 @@ pub(super) fn rejection_status(rejection: &Rejection) -> StatusCode {
     match rejection {
         Rejection::UnknownMachine { .. }
         | Rejection::UnknownInstance { .. }
-        | Rejection::UnknownVersion { .. } => StatusCode::NOT_FOUND,
+        | Rejection::UnknownVersion { .. }
+        | Rejection::UnknownDeadLetter { .. } => StatusCode::NOT_FOUND,
         Rejection::UnknownState { .. }
         | Rejection::UnknownEvent { .. }
         | Rejection::KeyReused
@@ -172,9 +175,11 @@ pub(super) fn rejection_status(rejection: &Rejection) -> StatusCode {
         | Rejection::EmptyTransaction
         | Rejection::InstanceTwice { .. } => StatusCode::UNPROCESSABLE_ENTITY,
         Rejection::QuotaExceeded { quota, .. } => match quota {
-            Quota::Definitions | Quota::Versions | Quota::Instances => {
-                StatusCode::INSUFFICIENT_STORAGE
-            }
+            Quota::Definitions
+            | Quota::Versions
+            | Quota::Instances
+            | Quota::Sinks
+            | Quota::DeadLetters => StatusCode::INSUFFICIENT_STORAGE,
             _ => StatusCode::UNPROCESSABLE_ENTITY,
         },
         Rejection::OperationFailed { reason, .. } => rejection_status(reason),
@@ -185,7 +190,8 @@ pub(super) fn rejection_status(rejection: &Rejection) -> StatusCode {
         | Rejection::DefinitionInUse { .. }
         | Rejection::BuiltIn { .. }
         | Rejection::InstanceExists { .. }
-        | Rejection::AlreadyAtVersion { .. } => StatusCode::CONFLICT,
+        | Rejection::AlreadyAtVersion { .. }
+        | Rejection::SinkFenced { .. } => StatusCode::CONFLICT,
         // The type is open; a new refusal must find its place above.
         _ => StatusCode::CONFLICT,
     }
@@ -282,6 +288,29 @@ impl From<DocumentError> for Problem {
 impl From<InvalidMetadata> for Problem {
     fn from(error: InvalidMetadata) -> Self {
         Problem::bad_request("invalid_metadata", error)
+    }
+}
+
+impl From<SinksError> for Problem {
+    fn from(error: SinksError) -> Self {
+        let problem = |error: &SinksError| Problem::not_found(error.code(), error);
+        match error {
+            SinksError::Unknown { ref known, .. } => problem(&error).with("known", json!(known)),
+            SinksError::UnknownDeadLetter { .. } => problem(&error),
+            SinksError::Service(error) => error.into(),
+            SinksError::Rejected(rejection) => rejection.into(),
+        }
+    }
+}
+
+impl From<AskError> for Problem {
+    fn from(error: AskError) -> Self {
+        match error {
+            AskError::Sinks(error) => error.into(),
+            AskError::Unfinished { .. } => {
+                Problem::new(StatusCode::GATEWAY_TIMEOUT, error.code(), &error)
+            }
+        }
     }
 }
 
@@ -405,6 +434,21 @@ mod tests {
             );
             assert_eq!(response.headers()[CONTENT_TYPE], PROBLEM);
         }
+    }
+
+    #[test]
+    fn an_unknown_sink_says_which_there_are_and_a_slow_one_is_a_gateways_timeout() {
+        let problem = Problem::from(SinksError::Unknown {
+            name: "report".to_owned(),
+            known: vec!["reports".to_owned()],
+        });
+        let told = (problem.status.as_u16(), problem.code);
+        assert_eq!(told, (404, "unknown_sink"));
+        assert_eq!(problem.member("known"), &json!(["reports"]));
+        let waited = Duration::from_secs(60);
+        let problem = Problem::from(AskError::Unfinished { waited });
+        let told = (problem.status.as_u16(), problem.code);
+        assert_eq!(told, (504, "sink_check_timeout"));
     }
 
     #[test]

@@ -19,6 +19,7 @@ use super::body::EventBody;
 use super::described::{Malformed, Name, Prefix, Resumed, RevisionNumber, Unwatchable};
 use super::input::{self, MachinePath, Parameters};
 use super::problem::Problem;
+use crate::api::places;
 use crate::api::watchers::{Next, OpenWatch};
 use crate::service::{self, WatchAsked, WatchEnded, Watched};
 
@@ -94,21 +95,13 @@ fn filter(parameters: &Parameters, machine: Option<MachineName>) -> Result<Event
 fn from(parameters: &Parameters, headers: &HeaderMap) -> Result<Option<EventCursor>, Problem> {
     let from_revision = parameters.number("from_revision", 0, u64::MAX)?;
     if let Some(last) = headers.get("last-event-id").filter(|last| !last.is_empty()) {
-        let cursor = last.to_str().ok().and_then(read_id).ok_or_else(|| {
+        let cursor = last.to_str().ok().and_then(places::read).ok_or_else(|| {
             let detail = "Last-Event-ID must be the id of an event: revision-position";
             Problem::bad_request("invalid_last_event_id", detail)
         })?;
         return Ok(Some(cursor));
     }
     Ok(from_revision.map(|revision| service::from_revision(GlobalRevision(revision))))
-}
-
-fn read_id(text: &str) -> Option<EventCursor> {
-    let (revision, position) = text.split_once('-')?;
-    Some(EventCursor {
-        revision: GlobalRevision(revision.parse().ok()?),
-        position: position.parse().ok()?,
-    })
 }
 
 async fn begin(
@@ -203,9 +196,9 @@ fn last_words(ended: WatchEnded, cursor: EventCursor) -> String {
 }
 
 fn say(text: &mut String, id: Option<EventCursor>, event: &str, data: &serde_json::Value) {
-    if let Some(EventCursor { revision, position }) = id {
-        // Writing to a string does not fail; nor does JSON hold a line break.
-        let _ = writeln!(text, "id: {revision}-{position}");
+    // Writing to a string does not fail; nor does JSON hold a line break.
+    if let Some(id) = id {
+        let _ = writeln!(text, "id: {}", places::text(id));
     }
     let _ = write!(text, "event: {event}\ndata: {data}\n\n");
 }

@@ -1,22 +1,17 @@
-//! What several of the runs measure, and how they show it.
+//! What several of the benchmarks measure, and how they show it.
 
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
-use lockstep_tests::cluster::Node;
-use lockstep_tests::http::Api;
 use reqwest::StatusCode;
+
+use crate::cluster::Node;
+use crate::http::Api;
 
 /// One row of a table: how many, and how their times are distributed.
 pub fn row(what: &str, mut times: Vec<Duration>) -> String {
     times.sort();
-    let at = |share: f64| {
-        let last = times.len().saturating_sub(1);
-        let time = times.get((last as f64 * share).round() as usize);
-        time.map_or("-".to_owned(), |time| {
-            format!("{:.1} ms", time.as_secs_f64() * 1e3)
-        })
-    };
+    let at = |share| within(&times, share).map_or("-".to_owned(), milliseconds);
     format!(
         "| {what} | {} | {} | {} | {} | {} |",
         times.len(),
@@ -25,6 +20,17 @@ pub fn row(what: &str, mut times: Vec<Duration>) -> String {
         at(0.999),
         at(1.0)
     )
+}
+
+/// The time within which this share of them was done; none if there are none. They are sorted.
+pub fn within(sorted: &[Duration], share: f64) -> Option<Duration> {
+    let last = sorted.len().saturating_sub(1);
+    sorted.get((last as f64 * share).round() as usize).copied()
+}
+
+/// A time as tables show it.
+pub fn milliseconds(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1e3)
 }
 
 /// The head of a table of [`row`]s.

@@ -1,0 +1,180 @@
+//! A far side that was away while events piled up: how fast they are written once it is back, what
+//! memory that takes, and that each arrived as it was.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lockstep_tests::bulk::{Entrances, OPERATIONS, create, numbered, transition};
+use lockstep_tests::cluster::Plan;
+use lockstep_tests::figures::resident;
+use lockstep_tests::http::Api;
+use lockstep_tests::sinks::{FarSide, Stage};
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::far::direct;
+
+/// The cluster keeps so many events, and so none that is not written yet is dropped.
+const EVENTS_MAX: usize = 2_500_000;
+const EVENT_BYTES_MAX: &str = "512MiB";
+/// Events beside those that are asked for: definitions, markers.
+const EVENTS_SPARE: usize = 1000;
+const WRITERS: usize = 16;
+/// Between two looks at the memory and at how far the sink is.
+const SAMPLE_EVERY: Duration = Duration::from_millis(100);
+/// For a snapshot that may be under way to be done, before memory is compared.
+const SETTLE: Duration = Duration::from_secs(5);
+/// A sink that writes nothing for so long is stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+
+/// How a backlog was written.
+struct Drain {
+    /// From when the far side was let go.
+    took: Duration,
+    /// Until the first events were written: connections had to time out, pauses to pass.
+    first_after: Duration,
+    /// The leader's resident memory at its largest meanwhile, in bytes.
+    resident_max: f64,
+}
+
+pub async fn run<F: FarSide>(kind: &str, far: F, events: usize) -> Result<()> {
+    ensure!(
+        (1..=EVENTS_MAX - EVENTS_SPARE).contains(&events),
+        "a cluster that keeps {EVENTS_MAX} events cannot hold {events} back"
+    );
+    let plan = Plan::default()
+        .with("LOCKSTEP_LIMITS_EVENTS_MAX", EVENTS_MAX)
+        .with("LOCKSTEP_LIMITS_EVENT_BYTES_MAX", EVENT_BYTES_MAX);
+    let plan = direct(plan, &far);
+    let mut stage = Stage::start_as(far, plan).await?;
+    stage.following().await?;
+    stage.far.pause().await?;
+    let began = Instant::now();
+    let loaded = load(&stage.apis(), events).await;
+    let took = began.elapsed();
+    tokio::time::sleep(SETTLE).await;
+    let measured = match loaded {
+        Ok(()) => before(&stage, events).await,
+        Err(error) => Err(error),
+    };
+    // Also after an error: what stands still cannot end.
+    stage.far.resume().await?;
+    let (leader, lag, before) = measured?;
+    println!(
+        "{lag} events held back, made in {:.1} s ({:.0}/s), {OPERATIONS} in a transaction\n",
+        took.as_secs_f64(),
+        per_second(events, took)
+    );
+    let api = stage.cluster.nodes[leader].api().clone();
+    let drain = drain(&stage, &api, lag).await?;
+    ensure!(
+        stage.cluster.leader().await? == leader,
+        "another node leads meanwhile"
+    );
+    tokio::time::sleep(SETTLE).await;
+    let after = resident(&api).await?;
+    show(kind, lag, &drain, [before, drain.resident_max, after]);
+    let began = Instant::now();
+    let compared = stage.compare().await?;
+    ensure!(compared >= events, "{compared} of {events} were compared");
+    println!(
+        "\n{compared} events and all states compared in {:.1} s: each is there once, in order, as it was",
+        began.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn show(kind: &str, events: u64, drain: &Drain, resident: [f64; 3]) {
+    let [before, largest, after] = resident.map(|bytes| format!("{:.0} MB", bytes / 1e6));
+    println!(
+        "| sink | events | written in | events/s | first after | leader's memory before | at its largest | after |"
+    );
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|");
+    println!(
+        "| {kind} | {events} | {:.1} s | {:.0} | {:.1} s | {before} | {largest} | {after} |",
+        drain.took.as_secs_f64(),
+        per_second(events as usize, drain.took),
+        drain.first_after.as_secs_f64(),
+    );
+}
+
+fn per_second(events: usize, took: Duration) -> f64 {
+    events as f64 / took.as_secs_f64()
+}
+
+/// Half of the events create instances, the other half move them.
+async fn load(nodes: &[Api], events: usize) -> Result<()> {
+    let mut tasks = JoinSet::new();
+    for writer in 0..WRITERS {
+        let mut entrances = Entrances::new(nodes, writer);
+        tasks.spawn(async move {
+            let instances = events.div_ceil(2);
+            let firsts = (0..instances).step_by(OPERATIONS);
+            for first in firsts.skip(writer).step_by(WRITERS) {
+                let numbers = first..instances.min(first + OPERATIONS);
+                let ids: Vec<String> = numbers.map(|n| numbered("triad", n)).collect();
+                let created: Vec<Value> = ids.iter().map(|id| create(id)).collect();
+                entrances.commit(None, &created).await?;
+                let moved: Vec<Value> = ids.iter().map(|id| transition(id, "second")).collect();
+                entrances.commit(None, &moved).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = tasks.join_next().await {
+        done.context("a writer panicked")??;
+    }
+    Ok(())
+}
+
+/// Before the far side is let go: the leader, how many events its sink is behind, and the memory that
+/// it takes.
+async fn before<F: FarSide>(stage: &Stage<F>, events: usize) -> Result<(usize, u64, f64)> {
+    let leader = stage.cluster.leader().await?;
+    let status = stage.status().await?;
+    let lag = lag(&status)?;
+    ensure!(
+        lag >= events as u64,
+        "it is {status}: the far side did answer"
+    );
+    let resident = resident(stage.cluster.nodes[leader].api()).await?;
+    Ok((leader, lag, resident))
+}
+
+/// Looks on until everything is written.
+async fn drain<F: FarSide>(stage: &Stage<F>, leader: &Api, behind: u64) -> Result<Drain> {
+    let began = Instant::now();
+    let (mut left, mut first_after, mut wrote_at) = (behind, None, began);
+    let mut resident_max = 0.0_f64;
+    let mut looks = interval(SAMPLE_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        looks.tick().await;
+        resident_max = resident_max.max(resident(leader).await?);
+        let status = stage.status().await?;
+        ensure!(status["dead_letters"] == 0, "it is {status}");
+        let lag = lag(&status)?;
+        if lag < left {
+            (left, wrote_at) = (lag, Instant::now());
+            first_after.get_or_insert(began.elapsed());
+        }
+        if left == 0 {
+            return Ok(Drain {
+                took: began.elapsed(),
+                first_after: first_after.unwrap_or_default(),
+                resident_max,
+            });
+        }
+        ensure!(
+            wrote_at.elapsed() < STUCK_AFTER,
+            "nothing was written for {STUCK_AFTER:?}: {status}"
+        );
+    }
+}
+
+fn lag(status: &Value) -> Result<u64> {
+    status["lag_events"]
+        .as_u64()
+        .with_context(|| format!("no lag in {status}"))
+}

@@ -1,0 +1,173 @@
+//! Sinks: what is kept account of for the systems that follow the cluster, and what can change it.
+//!
+//! A far side that keeps no place of its own has it here; so do the events that a far side refused
+//! for good, and what operators wish. Only the leader of the latest term that claimed a sink may
+//! write to its record, so that one that no longer leads, and does not know it yet, writes nothing.
+
+use std::ops::Bound;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
+
+use crate::event::{Event, EventCursor};
+use crate::ids::{GlobalRevision, SinkName, Timestamp};
+
+/// The most bytes that are kept of a dead letter's reason; the rest is cut off.
+pub const DEAD_LETTER_REASON_BYTES_MAX: usize = 1024;
+
+/// How far a far side is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SinkCheckpoint {
+    /// The last event that it took care of.
+    pub cursor: EventCursor,
+    /// The revision at which its current states were last written as a whole.
+    pub seeded: GlobalRevision,
+}
+
+/// What is kept account of for one sink. Cloning is O(1).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SinkRecord {
+    /// The latest term in which a leader claimed it.
+    pub term: u64,
+    /// How far it is, if it does not keep that itself.
+    pub checkpoint: Option<SinkCheckpoint>,
+    /// Whether an operator wants the current states written as a whole.
+    pub seed_wanted: bool,
+    pub(crate) letters: OrdMap<EventCursor, DeadLetter>,
+}
+
+impl SinkRecord {
+    /// Its dead letters, in order of their events.
+    pub fn letters(&self) -> impl DoubleEndedIterator<Item = &DeadLetter> + ExactSizeIterator {
+        self.letters.values()
+    }
+
+    /// The dead letter of one event.
+    pub fn letter(&self, cursor: EventCursor) -> Option<&DeadLetter> {
+        self.letters.get(&cursor)
+    }
+
+    /// Its dead letters behind that of one event, or all: a page starts where the last one ended.
+    pub fn letters_after(
+        &self,
+        cursor: Option<EventCursor>,
+    ) -> impl DoubleEndedIterator<Item = &DeadLetter> {
+        let start = cursor.map_or(Bound::Unbounded, Bound::Excluded);
+        let letters = self.letters.range((start, Bound::Unbounded));
+        letters.map(|(_, letter)| letter)
+    }
+}
+
+/// An event that the far side refused for good, put aside so that those behind it can go on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeadLetter {
+    /// The event.
+    pub event: Arc<Event>,
+    /// What the far side said, [`DEAD_LETTER_REASON_BYTES_MAX`] at most.
+    pub reason: String,
+    /// How often it was refused.
+    pub attempts: u32,
+    /// When it was put aside, in cluster time.
+    pub buried_at: Timestamp,
+    /// When it was last refused, in cluster time.
+    pub tried_at: Timestamp,
+    /// Whether an operator wants it written once more.
+    pub replay_wanted: bool,
+}
+
+impl DeadLetter {
+    pub(crate) fn new(event: Arc<Event>, reason: &str, now: Timestamp) -> Self {
+        Self {
+            event,
+            reason: shortened(reason).to_owned(),
+            attempts: 1,
+            buried_at: now,
+            tried_at: now,
+            replay_wanted: false,
+        }
+    }
+
+    /// It was refused once more.
+    pub(crate) fn refused_again(&mut self, reason: &str, now: Timestamp) {
+        self.reason = shortened(reason).to_owned();
+        self.attempts = self.attempts.saturating_add(1);
+        self.tried_at = now;
+        self.replay_wanted = false;
+    }
+}
+
+/// What is kept of a reason: whole characters.
+fn shortened(reason: &str) -> &str {
+    let most = reason.len().min(DEAD_LETTER_REASON_BYTES_MAX);
+    let end = (0..=most).rev().find(|at| reason.is_char_boundary(*at));
+    &reason[..end.unwrap_or_default()]
+}
+
+/// Changes what is kept account of for a sink. No instance changes, so the revision stays, and
+/// there is no event.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct SinkCommand {
+    /// The sink. Its record is made when there is first something to keep.
+    pub sink: SinkName,
+    /// What changes.
+    pub change: SinkChange,
+}
+
+/// What changes of a sink's record.
+///
+/// What the runner asks is refused as [`SinkFenced`](crate::Rejection::SinkFenced) if a leader of a
+/// later term than its own has claimed the sink; its own is the latest from then on.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum SinkChange {
+    /// The runner begins.
+    Claim {
+        /// The term in which its node leads.
+        term: u64,
+    },
+    /// The far side took care of all up to here. Changes nothing if that is ahead of the revision.
+    Advance {
+        /// The term in which the runner's node leads.
+        term: u64,
+        /// Where it is now.
+        checkpoint: SinkCheckpoint,
+    },
+    /// The far side refused an event for good. Changes nothing if there never was such an event.
+    Bury {
+        /// The term in which the runner's node leads.
+        term: u64,
+        /// The event; if it has a letter already, that one counts another attempt.
+        event: Arc<Event>,
+        /// What the far side said.
+        reason: String,
+    },
+    /// A dead letter was written once more. Changes nothing if it was discarded meanwhile.
+    Settle {
+        /// The term in which the runner's node leads.
+        term: u64,
+        /// The event's place.
+        cursor: EventCursor,
+        /// What the far side said if it refused it again; if it took it, the letter is removed.
+        refused: Option<String>,
+    },
+    /// The current states are written as a whole: it is no longer wanted.
+    Seeded {
+        /// The term in which the runner's node leads.
+        term: u64,
+    },
+    /// An operator wants the current states written as a whole.
+    Seed,
+    /// An operator wants dead letters written once more.
+    Replay {
+        /// The one, or all.
+        which: Option<EventCursor>,
+    },
+    /// An operator gives dead letters up.
+    Discard {
+        /// The one, or all.
+        which: Option<EventCursor>,
+    },
+    /// An operator removed the sink for good: its record goes, and its dead letters with it.
+    Forget,
+}

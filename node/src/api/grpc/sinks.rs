@@ -1,0 +1,344 @@
+//! `lockstep.v1.Sinks`: each call with its deadline and its count, and what it does.
+
+use std::time::Duration;
+
+use lockstep_proto::v1;
+use prost::Message as _;
+use tonic::metadata::MetadataValue;
+use tonic::{Code, Request, Response, Status};
+
+use super::GrpcState;
+use super::answer::{self, coded, invalid, unanswered};
+use crate::api::places;
+use crate::api::sinks::{
+    AskError, CHECK_MAX, FORWARDED_KEY, Hop, KNOWN_KEY, LeadersSinks, LettersAsked, named,
+};
+use crate::sink::{self, SinksError};
+
+/// Bytes of dead letters in one answer, about: well below what clients take by default, 4 MiB.
+const PAGE_BYTES_MAX: usize = 2 << 20;
+
+/// The service, over the sinks.
+pub(super) struct Sinks {
+    state: GrpcState,
+    leaders: LeadersSinks,
+}
+
+impl Sinks {
+    pub(super) fn new(state: GrpcState) -> Self {
+        let leaders = LeadersSinks::new(state.service.clone(), state.sinks.clone());
+        Self { state, leaders }
+    }
+}
+
+/// One call: what it does within its deadline, its count.
+macro_rules! call {
+    ($self:ident, $name:literal, $request:ident, $does:path) => {{
+        let state = &$self.state;
+        let deadline = state.deadline(&$request);
+        let call = $does(&state.sinks, $request.into_inner(), deadline);
+        state
+            .observe(concat!("lockstep.v1.Sinks/", $name), call)
+            .await
+    }};
+}
+
+#[tonic::async_trait]
+impl v1::sinks_server::Sinks for Sinks {
+    async fn list_sinks(
+        &self,
+        request: Request<v1::ListSinksRequest>,
+    ) -> Result<Response<v1::ListSinksResponse>, Status> {
+        let (hop, deadline) = (hop(&request), self.state.deadline(&request));
+        let call = async {
+            let listed = self.leaders.list(hop, deadline).await;
+            listed.map_err(|error| unasked(&error))
+        };
+        self.state
+            .observe("lockstep.v1.Sinks/ListSinks", call)
+            .await
+    }
+
+    async fn check_sink(
+        &self,
+        request: Request<v1::CheckSinkRequest>,
+    ) -> Result<Response<v1::CheckSinkResponse>, Status> {
+        let hop = hop(&request);
+        let deadline = answer::deadline(GrpcState::asked_timeout(&request), CHECK_MAX);
+        let request = request.into_inner();
+        let call = async {
+            let checked = self.leaders.check(&request.sink, hop, deadline).await;
+            checked.map_err(|error| unasked(&error))
+        };
+        self.state
+            .observe("lockstep.v1.Sinks/CheckSink", call)
+            .await
+    }
+
+    async fn reseed_sink(
+        &self,
+        request: Request<v1::ReseedSinkRequest>,
+    ) -> Result<Response<v1::ReseedSinkResponse>, Status> {
+        call!(self, "ReseedSink", request, reseed)
+    }
+
+    async fn list_dead_letters(
+        &self,
+        request: Request<v1::ListDeadLettersRequest>,
+    ) -> Result<Response<v1::ListDeadLettersResponse>, Status> {
+        call!(self, "ListDeadLetters", request, list_dead_letters)
+    }
+
+    async fn replay_dead_letters(
+        &self,
+        request: Request<v1::ReplayDeadLettersRequest>,
+    ) -> Result<Response<v1::ReplayDeadLettersResponse>, Status> {
+        call!(self, "ReplayDeadLetters", request, replay)
+    }
+
+    async fn discard_dead_letters(
+        &self,
+        request: Request<v1::DiscardDeadLettersRequest>,
+    ) -> Result<Response<v1::DiscardDeadLettersResponse>, Status> {
+        call!(self, "DiscardDeadLetters", request, discard)
+    }
+}
+
+/// Whether it comes from a caller or from another node.
+fn hop<T>(request: &Request<T>) -> Hop {
+    match request.metadata().contains_key(FORWARDED_KEY) {
+        true => Hop::Last,
+        false => Hop::First,
+    }
+}
+
+async fn reseed(
+    sinks: &sink::Sinks,
+    request: v1::ReseedSinkRequest,
+    deadline: Duration,
+) -> Result<v1::ReseedSinkResponse, Status> {
+    use v1::reseed_sink_response::Outcome;
+    let sink = named(&request.sink).to_owned();
+    let asked = decided(sinks.reseed(&sink, deadline).await)?;
+    let outcome = Some(match asked {
+        Ok(()) => Outcome::Asked(v1::SeedAsked { sink }),
+        Err(rejected) => Outcome::Rejected(*rejected),
+    });
+    Ok(v1::ReseedSinkResponse { outcome })
+}
+
+async fn list_dead_letters(
+    sinks: &sink::Sinks,
+    request: v1::ListDeadLettersRequest,
+    deadline: Duration,
+) -> Result<v1::ListDeadLettersResponse, Status> {
+    let limit = request.limit.map(u64::from);
+    let LettersAsked { after, limit } =
+        LettersAsked::check(limit, request.cursor.as_deref()).map_err(invalid)?;
+    let listed = sinks.dead_letters(named(&request.sink), after, limit, deadline);
+    let (letters, next) = listed.await.map_err(|error| refused(&error))?;
+    Ok(page(&letters, next.map(places::text), PAGE_BYTES_MAX))
+}
+
+async fn replay(
+    sinks: &sink::Sinks,
+    request: v1::ReplayDeadLettersRequest,
+    deadline: Duration,
+) -> Result<v1::ReplayDeadLettersResponse, Status> {
+    use v1::replay_dead_letters_response::Outcome;
+    let which = request.event.map(Into::into);
+    let marked = sinks.replay(named(&request.sink), which, deadline).await;
+    let outcome = Some(match decided(marked)? {
+        Ok(count) => Outcome::Marked(v1::DeadLettersMarked { count }),
+        Err(rejected) => Outcome::Rejected(*rejected),
+    });
+    Ok(v1::ReplayDeadLettersResponse { outcome })
+}
+
+async fn discard(
+    sinks: &sink::Sinks,
+    request: v1::DiscardDeadLettersRequest,
+    deadline: Duration,
+) -> Result<v1::DiscardDeadLettersResponse, Status> {
+    use v1::discard_dead_letters_response::Outcome;
+    let which = request.event.map(Into::into);
+    let discarded = sinks.discard(named(&request.sink), which, deadline).await;
+    let outcome = Some(match decided(discarded)? {
+        Ok(count) => Outcome::Discarded(v1::DeadLettersDiscarded { count }),
+        Err(rejected) => Outcome::Rejected(*rejected),
+    });
+    Ok(v1::DiscardDeadLettersResponse { outcome })
+}
+
+/// A page that fits into a message: what has no room is on the next one.
+fn page(
+    letters: &[sink::DeadLetter],
+    next_cursor: Option<String>,
+    bytes_max: usize,
+) -> v1::ListDeadLettersResponse {
+    let mut page = v1::ListDeadLettersResponse {
+        dead_letters: vec![],
+        next_cursor,
+    };
+    let mut bytes = 0;
+    for (at, letter) in letters.iter().enumerate() {
+        let shown = dead_letter(letter);
+        bytes += shown.encoded_len();
+        page.dead_letters.push(shown);
+        if bytes >= bytes_max && at + 1 < letters.len() {
+            page.next_cursor = Some(places::text(letter.event.cursor()));
+            break;
+        }
+    }
+    page
+}
+
+fn dead_letter(it: &sink::DeadLetter) -> v1::DeadLetter {
+    v1::DeadLetter {
+        event: Some((&*it.event).into()),
+        reason: it.reason.clone(),
+        attempts: it.attempts,
+        buried_at_ms: it.buried_at.0,
+        tried_at_ms: it.tried_at.0,
+        replay_wanted: it.replay_wanted,
+    }
+}
+
+/// What the state machine decided, a refusal included, is a message; anything else is a status.
+fn decided<T>(result: Result<T, SinksError>) -> Result<Result<T, Box<v1::Rejected>>, Status> {
+    match result {
+        Ok(done) => Ok(Ok(done)),
+        Err(SinksError::Rejected(rejection)) => Ok(Err(Box::new((&*rejection).into()))),
+        Err(error @ SinksError::UnknownDeadLetter { .. }) => Ok(Err(Box::new(v1::Rejected {
+            code: error.code().to_owned(),
+            message: error.to_string(),
+            ..Default::default()
+        }))),
+        Err(error) => Err(refused(&error)),
+    }
+}
+
+/// What is not the state machine's answer.
+fn refused(error: &SinksError) -> Status {
+    match error {
+        SinksError::Unknown { known, .. } => {
+            let mut status = coded(Code::NotFound, "unknown_sink", error);
+            // Names of sinks are letters and digits.
+            if let Ok(known) = MetadataValue::try_from(known.join(",")) {
+                status.metadata_mut().insert(KNOWN_KEY, known);
+            }
+            status
+        }
+        SinksError::Service(error) => unanswered(error),
+        // A read: nothing that it asked for can be refused but as not being there.
+        SinksError::UnknownDeadLetter { .. } | SinksError::Rejected(_) => {
+            coded(Code::NotFound, error.code(), error)
+        }
+    }
+}
+
+/// The leader gave no account.
+fn unasked(error: &AskError) -> Status {
+    match error {
+        AskError::Sinks(error) => refused(error),
+        AskError::Unfinished { .. } => coded(Code::DeadlineExceeded, "sink_check_timeout", error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_machine::{
+        Cause, Event, EventCursor, EventKind, GlobalRevision, InstanceName, MachineName, Metadata,
+        Rejection, Revision, Timestamp, Version,
+    };
+    use std::sync::Arc;
+
+    fn letter(position: u32, bytes: usize) -> sink::DeadLetter {
+        let event = Event {
+            revision: GlobalRevision(7),
+            position,
+            kind: EventKind::Created,
+            machine: MachineName::new("order").unwrap(),
+            name: Some(InstanceName::new("42").unwrap()),
+            version: Version(1),
+            from_version: None,
+            from: None,
+            to: None,
+            event: None,
+            instance_revision: Revision(0),
+            at: Timestamp(99),
+            cause: Cause::Request,
+            metadata: Metadata::new([("why", "x".repeat(bytes))]).unwrap(),
+        };
+        sink::DeadLetter {
+            event: Arc::new(event),
+            reason: "a column is too short".to_owned(),
+            attempts: 3,
+            buried_at: Timestamp(100),
+            tried_at: Timestamp(200),
+            replay_wanted: true,
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_is_told_in_full() {
+        let told = dead_letter(&letter(2, 3));
+        let place = told.event.as_ref().and_then(|event| event.place);
+        let expected = v1::Place {
+            revision: 7,
+            position: 2,
+        };
+        assert_eq!(place, Some(expected));
+        assert_eq!(
+            (told.reason.as_str(), told.attempts),
+            ("a column is too short", 3)
+        );
+        assert_eq!((told.buried_at_ms, told.tried_at_ms), (100, 200));
+        assert!(told.replay_wanted);
+    }
+
+    #[test]
+    fn a_page_that_has_no_room_for_all_goes_on_behind_its_last() {
+        let letters: Vec<_> = (0..5).map(|position| letter(position, 400)).collect();
+        let next = || Some("9-0".to_owned());
+        let whole = page(&letters, next(), usize::MAX);
+        assert_eq!((whole.dead_letters.len(), whole.next_cursor), (5, next()));
+        let cut = page(&letters, next(), 700);
+        assert_eq!(cut.dead_letters.len(), 2);
+        assert_eq!(cut.next_cursor.as_deref(), Some("7-1"));
+        let last = page(&letters[..1], None, 1);
+        assert_eq!((last.dead_letters.len(), last.next_cursor), (1, None));
+    }
+
+    #[test]
+    fn an_unknown_sink_is_not_found_and_says_which_there_are() {
+        let unknown = SinksError::Unknown {
+            name: "report".to_owned(),
+            known: vec!["mail".to_owned(), "reports".to_owned()],
+        };
+        let status = decided::<()>(Err(unknown)).unwrap_err();
+        assert_eq!(status.code(), Code::NotFound);
+        let text = |key: &str| status.metadata().get(key).map(|it| it.to_str().unwrap());
+        assert_eq!(text("lockstep-code"), Some("unknown_sink"));
+        assert_eq!(text(KNOWN_KEY), Some("mail,reports"));
+    }
+
+    #[test]
+    fn what_the_state_machine_refuses_is_a_message() {
+        let cursor = EventCursor {
+            revision: GlobalRevision(7),
+            position: 2,
+        };
+        let sink = "reports".to_owned();
+        let unknown = SinksError::UnknownDeadLetter { sink, cursor };
+        let refused = decided::<()>(Err(unknown)).unwrap().unwrap_err();
+        assert_eq!(refused.code, "unknown_dead_letter");
+        assert!(refused.message.contains("7-2"), "{}", refused.message);
+        let refused = decided::<()>(Err(SinksError::Rejected(Box::new(Rejection::KeyReused))));
+        assert_eq!(
+            refused.unwrap().unwrap_err().code,
+            Rejection::KeyReused.code()
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! `/v1/sinks/{sink}/dead-letters`: the events that a far side refused for good.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use lockstep_machine::EventCursor;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Edge;
+use super::body::{EventBody, rfc3339};
+use super::described::{EventPlace, Malformed, Missing, Refused, SinkName, Unanswered};
+use super::input::{self, Parameters, SinkPath};
+use super::problem::Problem;
+use crate::api::places;
+use crate::api::sinks::LettersAsked;
+use crate::sink::DeadLetter;
+
+/// An event that the far side refused for good.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeadLetterBody {
+    /// The event's place, `revision-position`: what names the dead letter.
+    #[schema(value_type = EventPlace)]
+    place: String,
+    event: EventBody,
+    /// What the far side said last.
+    reason: String,
+    /// How often it was refused.
+    attempts: u32,
+    /// When it was put aside: RFC 3339, in cluster time.
+    buried_at: Option<String>,
+    /// When it was last tried: the same.
+    tried_at: Option<String>,
+    /// Whether somebody wants it written once more, and it was not tried yet.
+    replay_wanted: bool,
+}
+
+/// A page of dead letters, in the order of their events.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DeadLettersBody {
+    dead_letters: Vec<DeadLetterBody>,
+    /// Where the next page starts; null on the last.
+    #[schema(value_type = Option<EventPlace>)]
+    next_cursor: Option<String>,
+}
+
+/// Dead letters that will be written once more.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct MarkedBody {
+    /// How many.
+    marked: u64,
+}
+
+/// Dead letters that were forgotten.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DiscardedBody {
+    /// How many.
+    discarded: u64,
+}
+
+impl From<&DeadLetter> for DeadLetterBody {
+    fn from(it: &DeadLetter) -> Self {
+        Self {
+            place: places::text(it.event.cursor()),
+            event: (&*it.event).into(),
+            reason: it.reason.clone(),
+            attempts: it.attempts,
+            buried_at: rfc3339(it.buried_at),
+            tried_at: rfc3339(it.tried_at),
+            replay_wanted: it.replay_wanted,
+        }
+    }
+}
+
+/// The events that the far side of a sink refused for good, in order, page by page.
+#[utoipa::path(
+    get, path = "/v1/sinks/{sink}/dead-letters", operation_id = "list_dead_letters", tag = "sinks",
+    params(
+        ("sink" = SinkName, Path, description = "The sink"),
+        ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "Dead letters on the page at most; 100 without it"),
+        ("cursor" = Option<EventPlace>, Query, description = "next_cursor of the page before"),
+    ),
+    responses(
+        (status = 200, body = DeadLettersBody, description = "A page"),
+        Malformed, Missing, Unanswered,
+    ),
+)]
+pub(super) async fn list(
+    State(edge): State<Arc<Edge>>,
+    path: SinkPath,
+    uri: Uri,
+) -> Result<Json<DeadLettersBody>, Problem> {
+    let began = Instant::now();
+    let sink = input::sink(path)?;
+    let parameters = Parameters::parse(&uri, &["limit", "cursor"])?;
+    let limit = parameters.number("limit", 0, u64::MAX)?;
+    let LettersAsked { after, limit } = LettersAsked::check(limit, parameters.get("cursor"))?;
+    let left = edge.left(began);
+    let (letters, next) = edge.sinks.dead_letters(&sink, after, limit, left).await?;
+    Ok(Json(DeadLettersBody {
+        dead_letters: letters.iter().map(DeadLetterBody::from).collect(),
+        next_cursor: next.map(places::text),
+    }))
+}
+
+/// Has one dead letter written once more, or all. One that the far side takes is a dead letter no
+/// longer.
+#[utoipa::path(
+    post, path = "/v1/sinks/{sink}/dead-letters/replay", operation_id = "replay_dead_letters", tag = "sinks",
+    params(
+        ("sink" = SinkName, Path, description = "The sink"),
+        ("event" = Option<EventPlace>, Query, description = "The place of its event; all of them without it"),
+    ),
+    responses(
+        (status = 202, body = MarkedBody, description = "They will be written once more"),
+        Malformed, Missing, Refused, Unanswered,
+    ),
+)]
+pub(super) async fn replay(
+    State(edge): State<Arc<Edge>>,
+    path: SinkPath,
+    uri: Uri,
+) -> Result<(StatusCode, Json<MarkedBody>), Problem> {
+    let began = Instant::now();
+    let sink = input::sink(path)?;
+    let which = which(&uri)?;
+    let marked = edge.sinks.replay(&sink, which, edge.left(began)).await?;
+    Ok((StatusCode::ACCEPTED, Json(MarkedBody { marked })))
+}
+
+/// Forgets one dead letter, or all: the far side will never hold their events.
+#[utoipa::path(
+    post, path = "/v1/sinks/{sink}/dead-letters/discard", operation_id = "discard_dead_letters", tag = "sinks",
+    params(
+        ("sink" = SinkName, Path, description = "The sink"),
+        ("event" = Option<EventPlace>, Query, description = "The place of its event; all of them without it"),
+    ),
+    responses(
+        (status = 200, body = DiscardedBody, description = "They are forgotten"),
+        Malformed, Missing, Refused, Unanswered,
+    ),
+)]
+pub(super) async fn discard(
+    State(edge): State<Arc<Edge>>,
+    path: SinkPath,
+    uri: Uri,
+) -> Result<Json<DiscardedBody>, Problem> {
+    let began = Instant::now();
+    let sink = input::sink(path)?;
+    let which = which(&uri)?;
+    let discarded = edge.sinks.discard(&sink, which, edge.left(began)).await?;
+    Ok(Json(DiscardedBody { discarded }))
+}
+
+/// The event whose letter is meant; none for all.
+fn which(uri: &Uri) -> Result<Option<EventCursor>, Problem> {
+    let parameters = Parameters::parse(uri, &["event"])?;
+    let Some(text) = parameters.get("event") else {
+        return Ok(None);
+    };
+    places::read(text).map(Some).ok_or_else(|| {
+        let detail = "parameter \"event\" must be the place of an event: revision-position";
+        Problem::bad_request("invalid_parameter", detail)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_machine::{
+        Cause, Event, EventKind, GlobalRevision, InstanceName, MachineName, Metadata, Revision,
+        StateName, Timestamp, Version,
+    };
+    use serde_json::json;
+
+    #[test]
+    fn a_dead_letter_is_named_by_its_place() {
+        let event = Event {
+            revision: GlobalRevision(7),
+            position: 2,
+            kind: EventKind::Created,
+            machine: MachineName::new("order").unwrap(),
+            name: Some(InstanceName::new("42").unwrap()),
+            version: Version(1),
+            from_version: None,
+            from: None,
+            to: Some(StateName::new("open").unwrap()),
+            event: None,
+            instance_revision: Revision(0),
+            at: Timestamp(1_700_000_000_000),
+            cause: Cause::Request,
+            metadata: Metadata::default(),
+        };
+        let letter = DeadLetter {
+            event: Arc::new(event),
+            reason: "a column is too short".to_owned(),
+            attempts: 2,
+            buried_at: Timestamp(1_700_000_001_000),
+            tried_at: Timestamp(1_700_000_002_000),
+            replay_wanted: false,
+        };
+        assert_eq!(
+            serde_json::to_value(DeadLetterBody::from(&letter)).unwrap(),
+            json!({
+                "place": "7-2",
+                "event": {
+                    "revision": 7, "position": 2, "kind": "created", "machine": "order",
+                    "id": "order/42", "version": 1, "to": "open", "instance_revision": 0,
+                    "at": "2023-11-14T22:13:20.000Z", "cause": "request"
+                },
+                "reason": "a column is too short", "attempts": 2,
+                "buried_at": "2023-11-14T22:13:21.000Z", "tried_at": "2023-11-14T22:13:22.000Z",
+                "replay_wanted": false
+            })
+        );
+    }
+
+    #[test]
+    fn one_is_meant_by_its_place_and_all_without_it() {
+        let which = |query: &str| {
+            let uri = format!("/?{query}").parse().unwrap();
+            which(&uri).map_err(|problem| problem.code)
+        };
+        assert_eq!(which(""), Ok(None));
+        let place = EventCursor {
+            revision: GlobalRevision(7),
+            position: 2,
+        };
+        assert_eq!(which("event=7-2"), Ok(Some(place)));
+        assert_eq!(which("event="), Err("invalid_parameter"));
+        assert_eq!(which("event=7"), Err("invalid_parameter"));
+        assert_eq!(which("events=7-2"), Err("unknown_parameter"));
+    }
+}

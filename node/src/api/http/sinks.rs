@@ -1,0 +1,364 @@
+//! `/v1/sinks`: the other systems that follow the cluster, and how they fare.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{StatusCode, Uri};
+use lockstep_machine::Timestamp;
+use lockstep_proto::v1;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::Edge;
+use super::body::rfc3339;
+use super::described::{Full, Malformed, Missing, Refused, SinkName, Unanswered};
+use super::input::{self, Parameters, SinkPath};
+use super::problem::{Problem, ProblemBody};
+use crate::api::sinks::{CHECK_MAX, Hop};
+use crate::sink::SinkStatus;
+
+/// A sink, as the node sees it that runs it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SinkBody {
+    #[schema(value_type = SinkName)]
+    name: String,
+    /// postgres, mongo or webhook.
+    kind: String,
+    /// Where it writes, without secrets.
+    address: String,
+    /// What it follows: `machine` or `machine/prefix`; everything if empty.
+    follows: Vec<String>,
+    /// elsewhere, absent, opening, seeding, following, retrying, failing or halted.
+    phase: String,
+    /// How far it is, while it writes the current states as a whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seeding: Option<SeedingBody>,
+    /// Why it is not following; null if it is.
+    reason: Option<String>,
+    /// Since when it has been doing that: RFC 3339, by the node's clock.
+    since: Option<String>,
+    /// The cluster's revision that the far side has got to.
+    revision: Option<u64>,
+    /// The cluster's revision at which the current states were last written as a whole.
+    seeded_revision: Option<u64>,
+    /// Events behind its place, of those that are kept.
+    lag_events: u64,
+    /// How old the oldest of them is, in milliseconds.
+    lag_ms: u64,
+    /// Events written since it began to run on this node.
+    events: u64,
+    /// Errors since it began to run on this node.
+    errors: u64,
+    /// Events that the far side refused for good.
+    dead_letters: u64,
+    /// When it last wrote something, by the node's clock.
+    written_at: Option<String>,
+}
+
+/// How far the current states are written.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SeedingBody {
+    /// Instances written.
+    done: u64,
+    /// Instances there are.
+    total: u64,
+}
+
+/// The sinks, in order of name.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct SinksBody {
+    sinks: Vec<SinkBody>,
+    /// The node that runs them, and whose account this is.
+    node: String,
+}
+
+/// One sink.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ShownSinkBody {
+    #[serde(flatten)]
+    sink: SinkBody,
+    /// The node that runs it, and whose account this is.
+    node: String,
+}
+
+/// A round trip through the far side.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct CheckBody {
+    /// Whether every step was done.
+    ok: bool,
+    /// In order; nothing follows a step that failed.
+    steps: Vec<StepBody>,
+    /// The node that went through the far side.
+    node: String,
+}
+
+/// One step of it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct StepBody {
+    /// What was done, in a few words.
+    step: String,
+    /// How long it took.
+    took_ms: f64,
+    ok: bool,
+    /// What was seen, or what went wrong.
+    detail: String,
+}
+
+/// A seed that was asked for.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct ReseedBody {
+    /// The sink that will write the current states as a whole.
+    sink: String,
+}
+
+/// A sink of this node in short, for its readiness.
+#[derive(Debug, Serialize)]
+pub(super) struct PhaseBody {
+    name: String,
+    phase: &'static str,
+}
+
+impl From<SinkStatus> for PhaseBody {
+    fn from(it: SinkStatus) -> Self {
+        let phase = it.phase.name();
+        Self {
+            name: it.name,
+            phase,
+        }
+    }
+}
+
+/// Every sink that is configured, as the leader sees it.
+#[utoipa::path(
+    get, path = "/v1/sinks", operation_id = "list_sinks", tag = "sinks",
+    responses(
+        (status = 200, body = SinksBody, description = "The sinks"),
+        Malformed, Unanswered,
+    ),
+)]
+pub(super) async fn list(
+    State(edge): State<Arc<Edge>>,
+    uri: Uri,
+) -> Result<Json<SinksBody>, Problem> {
+    let began = Instant::now();
+    Parameters::parse(&uri, &[])?;
+    let listed = edge.leaders.list(Hop::First, edge.left(began)).await?;
+    Ok(Json(SinksBody {
+        sinks: listed.sinks.into_iter().map(SinkBody::from).collect(),
+        node: listed.node,
+    }))
+}
+
+/// One sink, as the leader sees it.
+#[utoipa::path(
+    get, path = "/v1/sinks/{sink}", operation_id = "show_sink", tag = "sinks",
+    params(("sink" = SinkName, Path, description = "The sink")),
+    responses(
+        (status = 200, body = ShownSinkBody, description = "The sink"),
+        Malformed, Missing, Unanswered,
+    ),
+)]
+pub(super) async fn show(
+    State(edge): State<Arc<Edge>>,
+    path: SinkPath,
+    uri: Uri,
+) -> Result<Json<ShownSinkBody>, Problem> {
+    let began = Instant::now();
+    let sink = input::sink(path)?;
+    Parameters::parse(&uri, &[])?;
+    let (sink, node) = edge.leaders.status(&sink, edge.left(began)).await?;
+    let sink = sink.into();
+    Ok(Json(ShownSinkBody { sink, node }))
+}
+
+/// Goes through the far side of a sink, in a place of its own: inserts several, finds one, drops the
+/// place. May take a minute.
+#[utoipa::path(
+    post, path = "/v1/sinks/{sink}/check", operation_id = "check_sink", tag = "sinks",
+    params(("sink" = SinkName, Path, description = "The sink")),
+    responses(
+        (status = 200, body = CheckBody, description = "What came of it, be it that a step failed"),
+        Malformed, Missing,
+        (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "The cluster has no leader, or this node is too busy", headers(("Retry-After" = u64, description = "Seconds"))),
+        (status = 504, body = ProblemBody, content_type = "application/problem+json", description = "`sink_check_timeout`: it did not end within a minute"),
+    ),
+)]
+pub(super) async fn check(
+    State(edge): State<Arc<Edge>>,
+    path: SinkPath,
+    uri: Uri,
+) -> Result<Json<CheckBody>, Problem> {
+    let sink = input::sink(path)?;
+    Parameters::parse(&uri, &[])?;
+    let checked = edge.leaders.check(&sink, Hop::First, CHECK_MAX).await?;
+    Ok(Json(checked.into()))
+}
+
+/// Has the current states written to the far side as a whole, once more.
+#[utoipa::path(
+    post, path = "/v1/sinks/{sink}/reseed", operation_id = "reseed_sink", tag = "sinks",
+    params(("sink" = SinkName, Path, description = "The sink")),
+    responses(
+        (status = 202, body = ReseedBody, description = "It will do so as soon as its far side is there"),
+        Malformed, Missing, Refused, Full, Unanswered,
+    ),
+)]
+pub(super) async fn reseed(
+    State(edge): State<Arc<Edge>>,
+    path: SinkPath,
+    uri: Uri,
+) -> Result<(StatusCode, Json<ReseedBody>), Problem> {
+    let began = Instant::now();
+    let sink = input::sink(path)?;
+    Parameters::parse(&uri, &[])?;
+    edge.sinks.reseed(&sink, edge.left(began)).await?;
+    Ok((StatusCode::ACCEPTED, Json(ReseedBody { sink })))
+}
+
+impl From<v1::SinkStatus> for SinkBody {
+    fn from(it: v1::SinkStatus) -> Self {
+        let phase = phase(it.phase());
+        Self {
+            name: it.name,
+            kind: it.kind,
+            address: it.address,
+            follows: it.follows,
+            phase,
+            seeding: it.seeding.map(|it| SeedingBody {
+                done: it.done,
+                total: it.total,
+            }),
+            reason: it.reason,
+            since: rfc3339(Timestamp(it.since_ms)),
+            revision: it.cursor.map(|place| place.revision),
+            seeded_revision: it.seeded_revision,
+            lag_events: it.lag_events,
+            lag_ms: it.lag_ms,
+            events: it.events,
+            errors: it.errors,
+            dead_letters: it.dead_letters,
+            written_at: it.written_at_ms.map(Timestamp).and_then(rfc3339),
+        }
+    }
+}
+
+/// A phase's name; `unspecified` for one that this node does not know.
+fn phase(phase: v1::SinkPhase) -> String {
+    let name = phase.as_str_name();
+    name.trim_start_matches("SINK_PHASE_").to_lowercase()
+}
+
+impl From<v1::CheckSinkResponse> for CheckBody {
+    fn from(it: v1::CheckSinkResponse) -> Self {
+        let steps: Vec<_> = it.steps.into_iter().map(StepBody::from).collect();
+        Self {
+            // None at all proves nothing.
+            ok: !steps.is_empty() && steps.iter().all(|step| step.ok),
+            steps,
+            node: it.node,
+        }
+    }
+}
+
+impl From<v1::CheckStep> for StepBody {
+    fn from(it: v1::CheckStep) -> Self {
+        use v1::check_step::Result;
+        let (ok, detail) = match it.result {
+            Some(Result::Seen(seen)) => (true, seen),
+            Some(Result::Failed(failed)) => (false, failed),
+            None => (false, "the node does not say what came of it".to_owned()),
+        };
+        Self {
+            step: it.step,
+            took_ms: it.took_us as f64 / 1e3,
+            ok,
+            detail,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn status(phase: v1::SinkPhase) -> v1::SinkStatus {
+        v1::SinkStatus {
+            name: "reports".to_owned(),
+            kind: "postgres".to_owned(),
+            address: "postgres://lockstep@db:5432/reports".to_owned(),
+            phase: phase.into(),
+            since_ms: 1_700_000_000_000,
+            lag_events: 12,
+            lag_ms: 3400,
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn a_status_says_what_it_knows_and_null_for_the_rest() {
+        let shown = ShownSinkBody {
+            sink: status(v1::SinkPhase::Opening).into(),
+            node: "node2".to_owned(),
+        };
+        assert_eq!(
+            serde_json::to_value(shown).unwrap(),
+            json!({
+                "name": "reports", "kind": "postgres",
+                "address": "postgres://lockstep@db:5432/reports", "follows": [],
+                "phase": "opening", "reason": null, "since": "2023-11-14T22:13:20.000Z",
+                "revision": null, "seeded_revision": null, "lag_events": 12, "lag_ms": 3400,
+                "events": 0, "errors": 0, "dead_letters": 0, "written_at": null, "node": "node2"
+            })
+        );
+    }
+
+    #[test]
+    fn a_seed_shows_how_far_it_is() {
+        let body = SinkBody::from(v1::SinkStatus {
+            seeding: Some(v1::SeedProgress { done: 3, total: 9 }),
+            cursor: Some(v1::Place {
+                revision: 7,
+                position: 2,
+            }),
+            ..status(v1::SinkPhase::Seeding)
+        });
+        let body = serde_json::to_value(body).unwrap();
+        assert_eq!(body["seeding"], json!({ "done": 3, "total": 9 }));
+        assert_eq!(
+            (&body["phase"], &body["revision"]),
+            (&json!("seeding"), &json!(7))
+        );
+        let newer = v1::SinkStatus {
+            phase: 99,
+            ..status(v1::SinkPhase::Opening)
+        };
+        assert_eq!(SinkBody::from(newer).phase, "unspecified");
+    }
+
+    #[test]
+    fn a_check_is_ok_if_every_step_was_done() {
+        use v1::check_step::Result;
+        let step = |result| v1::CheckStep {
+            step: "connect".to_owned(),
+            took_us: 1500,
+            result,
+        };
+        let check = |steps| {
+            let node = "node2".to_owned();
+            CheckBody::from(v1::CheckSinkResponse { steps, node })
+        };
+        let seen = || step(Some(Result::Seen("PostgreSQL 17".to_owned())));
+        let good = check(vec![seen(), seen()]);
+        assert!(good.ok);
+        assert_eq!((good.steps[0].took_ms, good.steps[0].ok), (1.5, true));
+        let failed = step(Some(Result::Failed("no rights".to_owned())));
+        let bad = check(vec![seen(), failed]);
+        assert!(!bad.ok && !bad.steps[1].ok);
+        assert_eq!(bad.steps[1].detail, "no rights");
+        assert!(!check(vec![step(None)]).ok);
+        assert!(!check(vec![]).ok);
+    }
+}

@@ -1,0 +1,169 @@
+//! A node that does not lead, and a leader behind a real connection.
+
+use super::*;
+use crate::api::Watchers;
+use crate::api::grpc::{GrpcState, public_routes, serve};
+use crate::config;
+use crate::service::MemberStatus;
+use crate::telemetry::{Metrics, Report};
+use lockstep_machine::Limits;
+use tokio::net::TcpListener;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A leader with a service of its own; its address.
+async fn leader() -> String {
+    let metrics = Metrics::new().unwrap();
+    let state = GrpcState {
+        service: Arc::new(Service::lone(Limits::default())),
+        watchers: Watchers::new(1, metrics.clone()),
+        metrics,
+        report: Report::new(Instant::now()),
+        request_timeout: PATIENCE,
+        started: Instant::now(),
+        sinks: Sinks::none(),
+    };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let grpc = config::Grpc {
+        listen: address,
+        advertise: address.to_string(),
+        message_bytes_max: 1 << 20,
+        concurrency_max: 16,
+    };
+    let public = public_routes(state, &grpc).await.unwrap();
+    let never = std::future::pending();
+    tokio::spawn(async move { serve(listener, public.routes, &grpc, never).await });
+    address.to_string()
+}
+
+/// A node of another name, which knows this about the leader.
+fn follower(leader: impl Fn() -> Leader + Send + Sync + 'static) -> LeadersSinks {
+    LeadersSinks::led_by("follower".to_owned(), Sinks::none(), leader)
+}
+
+fn there(address: String) -> LeadersSinks {
+    follower(move || Leader::There(address.clone()))
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_lead_tells_the_leaders_account() {
+    let follower = there(leader().await);
+    for _ in 0..2 {
+        let listed = follower.list(Hop::First, PATIENCE).await.unwrap();
+        assert_eq!(listed.node, "node1");
+    }
+    let here = self::follower(|| Leader::Here);
+    let listed = here.list(Hop::Last, PATIENCE).await.unwrap();
+    assert_eq!(listed.node, "follower");
+}
+
+#[tokio::test]
+async fn a_sink_that_the_leader_does_not_know_is_unknown() {
+    let follower = there(leader().await);
+    let long = "x".repeat(100_000);
+    for name in ["reports", &long, ""] {
+        let refused = follower.check(name, Hop::First, PATIENCE).await;
+        let error = refused.unwrap_err();
+        assert_eq!(error.code(), "unknown_sink", "{error}");
+        assert!(error.to_string().len() < 300, "{error}");
+        let refused = follower.status(name, PATIENCE).await;
+        assert_eq!(refused.unwrap_err().code(), "unknown_sink");
+    }
+}
+
+#[tokio::test]
+async fn what_was_sent_on_once_goes_no_further() {
+    let follower = there(leader().await);
+    let began = Instant::now();
+    let refused = follower.list(Hop::Last, PATIENCE).await.unwrap_err();
+    assert_eq!(refused.code(), "unavailable");
+    let refused = follower.check("reports", Hop::Last, PATIENCE).await;
+    assert_eq!(refused.unwrap_err().code(), "unavailable");
+    assert!(began.elapsed() < PATIENCE / 2);
+}
+
+#[tokio::test]
+async fn a_node_waits_for_a_leader_and_gives_up_at_its_deadline() {
+    let (address, asked) = (leader().await, Mutex::new(0));
+    let follower = self::follower(move || {
+        let mut asked = asked.lock().unwrap();
+        *asked += 1;
+        match *asked {
+            ..3 => Leader::Nobody,
+            _ => Leader::There(address.clone()),
+        }
+    });
+    let listed = follower.list(Hop::First, PATIENCE).await.unwrap();
+    assert_eq!(listed.node, "node1");
+
+    let short = Duration::from_millis(200);
+    // Nobody listens there: it stays bound until the test ends.
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
+    let dead = socket.local_addr().unwrap().to_string();
+    for lost in [self::follower(|| Leader::Nobody), there(dead)] {
+        let refused = lost.list(Hop::First, short).await.unwrap_err();
+        assert_eq!(refused.code(), "unavailable");
+        let refused = lost.check("reports", Hop::First, short).await;
+        assert_eq!(refused.unwrap_err().code(), "unavailable");
+    }
+}
+
+#[tokio::test]
+async fn another_leader_is_asked_where_it_is() {
+    let addresses = [leader().await, leader().await];
+    let turn = Arc::new(Mutex::new(0));
+    let follower = {
+        let (addresses, turn) = (addresses.clone(), turn.clone());
+        self::follower(move || Leader::There(addresses[*turn.lock().unwrap()].clone()))
+    };
+    for (at, address) in addresses.iter().enumerate() {
+        *turn.lock().unwrap() = at;
+        follower.list(Hop::First, PATIENCE).await.unwrap();
+        let connection = follower.connection.lock().unwrap();
+        let connected = connection.as_ref().map(|(address, _)| address);
+        assert_eq!(connected, Some(address));
+    }
+}
+
+#[test]
+fn the_leader_is_here_there_or_nobody() {
+    let member = |id: u64| MemberStatus {
+        id,
+        name: format!("node{id}"),
+        grpc_address: format!("node{id}:4333"),
+        http_address: String::new(),
+        voter: true,
+        matched_index: None,
+    };
+    let leader = |role, leader_id| {
+        Leader::of(&service::Status {
+            cluster_id: "c".to_owned(),
+            node: member(1),
+            role,
+            term: 2,
+            leader_id,
+            members: vec![member(1), member(2)],
+            log_first_index: 0,
+            log_last_index: 0,
+            committed_index: 0,
+            applied_index: 0,
+            snapshot_index: 0,
+        })
+    };
+    assert_eq!(leader(Role::Leader, Some(1)), Leader::Here);
+    let second = Leader::There("node2:4333".to_owned());
+    assert_eq!(leader(Role::Follower, Some(2)), second);
+    assert_eq!(leader(Role::Candidate, None), Leader::Nobody);
+    // It has stepped down and does not know of another yet.
+    assert_eq!(leader(Role::Follower, Some(1)), Leader::Nobody);
+    assert_eq!(leader(Role::Follower, Some(9)), Leader::Nobody);
+}
+
+#[test]
+fn a_name_is_cut_between_characters() {
+    assert_eq!(named("reports"), "reports");
+    assert_eq!(named(&"é".repeat(100)), "é".repeat(32));
+    assert_eq!(named(&format!("x{}", "é".repeat(100))).len(), 63);
+}

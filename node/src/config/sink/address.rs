@@ -1,0 +1,212 @@
+//! Addresses of sinks: whether they are good, what they lead to, and how they are shown.
+
+use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr};
+
+use reqwest::Url;
+use tokio_postgres::config::Host;
+
+use super::keys::Kind;
+
+/// What stands where a secret was.
+const HIDDEN: &str = "(hidden)";
+
+/// What is known of an address that is good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Known {
+    /// The database it leads to, however it is written and whoever logs in.
+    pub(super) database: Option<String>,
+    /// Whether a password stands in it.
+    pub(super) has_password: bool,
+}
+
+/// Judges an address. The reason repeats nothing of it that could be a secret.
+pub(super) fn check(kind: Kind, address: &str, allow_local: bool) -> Result<Known, String> {
+    match kind {
+        Kind::Postgres => postgres(address),
+        Kind::Mongo => mongo(address),
+        Kind::Webhook => webhook(address, allow_local),
+    }
+}
+
+fn postgres(address: &str) -> Result<Known, String> {
+    let expected = "expected a URL such as postgres://user@host:5432/database";
+    if !address.starts_with("postgres://") && !address.starts_with("postgresql://") {
+        return Err(expected.into());
+    }
+    // What is taken for the host or an option would be the end of a password, and would be shown.
+    if address.matches('@').count() > 1 {
+        return Err("an '@' in a name or a password must be written as %40".into());
+    }
+    let parsed = postgres_config(address).map_err(|error| match error.source() {
+        Some(cause) => format!("{expected}: {cause}"),
+        None => expected.to_string(),
+    })?;
+    if parsed.get_hosts().iter().all(no_host) {
+        return Err(format!("{expected}: there is no host in it"));
+    }
+    let hosts: Vec<String> = parsed
+        .get_hosts()
+        .iter()
+        .zip(parsed.get_ports().iter().chain(std::iter::repeat(&5432)))
+        .map(|(host, port)| format!("{host:?}:{port}").to_lowercase())
+        .collect();
+    let database = parsed.get_dbname().or(parsed.get_user());
+    Ok(Known {
+        database: Some(format!(
+            "{}/{}",
+            hosts.join(","),
+            database.unwrap_or_default()
+        )),
+        has_password: parsed.get_password().is_some(),
+    })
+}
+
+/// The address as the driver reads it, and with the modes of `sslmode` that it does not know.
+pub(super) fn postgres_config(
+    address: &str,
+) -> Result<tokio_postgres::Config, tokio_postgres::Error> {
+    // A certificate is verified whenever TLS is required, so the stricter modes ask for nothing more.
+    ["verify-full", "verify-ca"]
+        .into_iter()
+        .fold(address.to_string(), |address, mode| {
+            address.replace(&format!("sslmode={mode}"), "sslmode=require")
+        })
+        .parse()
+}
+
+fn no_host(host: &Host) -> bool {
+    matches!(host, Host::Tcp(name) if name.is_empty())
+}
+
+/// Only what is there whatever the driver's options are: the driver judges the rest, and may ask a
+/// name server for it.
+fn mongo(address: &str) -> Result<Known, String> {
+    let expected = "expected a URL such as mongodb://user@host:27017 or mongodb+srv://user@host";
+    let rest = address
+        .strip_prefix("mongodb://")
+        .or_else(|| address.strip_prefix("mongodb+srv://"))
+        .ok_or(expected)?;
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let (user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+    if hosts.is_empty() {
+        return Err(format!("{expected}: there is no host in it"));
+    }
+    let hosts: Vec<String> = hosts
+        .split(',')
+        .map(|host| host.trim_end_matches(":27017").to_lowercase())
+        .collect();
+    Ok(Known {
+        database: Some(hosts.join(",")),
+        has_password: user.contains(':'),
+    })
+}
+
+fn webhook(address: &str, allow_local: bool) -> Result<Known, String> {
+    let expected = "expected a URL such as https://example.com/hook";
+    let url = Url::parse(address).map_err(|error| format!("{expected}: {error}"))?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err(expected.into());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("no user or password may stand in it: requests are signed".into());
+    }
+    if url.fragment().is_some() {
+        return Err("no fragment may stand in it: it would not be sent".into());
+    }
+    let host = url.host_str().unwrap_or_default();
+    if host.is_empty() {
+        return Err(expected.into());
+    }
+    if !allow_local && names_local(host) {
+        return Err(format!(
+            "{host} is an address of this machine or of this link: set allow_local = true if it is meant to be called"
+        ));
+    }
+    Ok(Known {
+        database: None,
+        has_password: false,
+    })
+}
+
+/// Whether a URL's host is a local address, or by its name.
+fn names_local(host: &str) -> bool {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(host);
+    match bare.parse() {
+        Ok(ip) => is_local(ip),
+        // The URL's host is in small letters.
+        Err(_) => {
+            let name = host.trim_end_matches('.');
+            name == "localhost" || name.ends_with(".localhost")
+        }
+    }
+}
+
+/// Whether an address is one of this machine or of this link, or of nobody: one that a webhook may
+/// reach only if it is allowed to. An IPv4 address is judged alike in all the ways IPv6 writes it.
+pub fn is_local(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => is_local_v4(ip),
+        IpAddr::V6(ip) => {
+            let [.., a, b] = ip.segments();
+            let last = Ipv4Addr::from((u32::from(a) << 16) | u32::from(b));
+            match ip.segments() {
+                // IPv4-mapped, IPv4-compatible (with :: and ::1), and translated (RFC 6052).
+                [0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => is_local_v4(last),
+                [0, 0, 0, 0, 0, 0, ..] => true,
+                _ => ip.is_unicast_link_local() || ip.is_multicast(),
+            }
+        }
+    }
+}
+
+fn is_local_v4(ip: Ipv4Addr) -> bool {
+    // All of 0.0.0.0/8 means this host or this network (RFC 1122).
+    ip.octets()[0] == 0
+        || ip.is_loopback()
+        || ip.is_link_local()
+        || ip.is_multicast()
+        || ip.is_broadcast()
+}
+
+/// An address, or any text that holds one, without what may be a secret: a password, what is known
+/// to be secret among a database's options, all parameters of anything else.
+pub(in crate::config) fn shown(address: &str) -> String {
+    let start = address.find("://").map_or(0, |at| at + "://".len());
+    let is_database = ["postgres", "mongodb"]
+        .iter()
+        .any(|scheme| address[..start].contains(scheme));
+    // Up to the last '@': one too many may stand in a password that was not encoded.
+    let end = address.rfind('@').unwrap_or(start).max(start);
+    let user = &address[start..end];
+    let user = match user.split_once(':') {
+        Some((user, _)) if is_database => format!("{user}:{HIDDEN}"),
+        None if is_database || user.is_empty() => user.to_string(),
+        _ => HIDDEN.to_string(),
+    };
+    let rest = match address[end..].split_once('?') {
+        None => address[end..].to_string(),
+        Some((path, query)) if is_database => format!("{path}?{}", options(query)),
+        Some((path, _)) => format!("{path}?{HIDDEN}"),
+    };
+    format!("{}{user}{rest}", &address[..start])
+}
+
+fn options(query: &str) -> String {
+    let options: Vec<String> = query
+        .split('&')
+        .map(|option| {
+            let (name, _) = option.split_once('=').unwrap_or((option, ""));
+            let lower = name.to_lowercase();
+            let telling = ["password", "properties", "token", "%"];
+            match telling.iter().any(|word| lower.contains(word)) {
+                true => format!("{name}={HIDDEN}"),
+                false => option.to_string(),
+            }
+        })
+        .collect();
+    options.join("&")
+}

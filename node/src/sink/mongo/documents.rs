@@ -1,0 +1,184 @@
+//! What is stored: events and current states as documents.
+
+use lockstep_machine::{
+    Cause, Event, EventCursor, GlobalRevision, InstanceId, Metadata, Timestamp,
+};
+use mongodb::bson::{DateTime, Document, doc};
+
+use super::super::{Change, Current};
+
+/// An event as a document of the history.
+pub(super) fn history(event: &Event) -> Document {
+    let mut document = doc! {
+        "_id": place(event.cursor()),
+        "revision": number(event.revision.0),
+        "position": i64::from(event.position),
+        "kind": event.kind.name(),
+        "machine": event.machine.as_str(),
+    };
+    if let Some(name) = &event.name {
+        document.insert("instance", name.as_str());
+        document.insert("instance_revision", number(event.instance_revision.0));
+    }
+    document.insert("version", i64::from(event.version.0));
+    if let Some(version) = event.from_version {
+        document.insert("from_version", i64::from(version.0));
+    }
+    let from = event.from.as_ref().map(|state| ("from", state.as_str()));
+    let to = event.to.as_ref().map(|state| ("to", state.as_str()));
+    let named = event.event.as_ref().map(|name| ("event", name.as_str()));
+    for (key, name) in [from, to, named].into_iter().flatten() {
+        document.insert(key, name);
+    }
+    document.insert("at", time(event.at));
+    if let Cause::Timeout { late_ms } = event.cause {
+        document.insert("cause", "timeout");
+        document.insert("late_ms", number(late_ms));
+    } else {
+        document.insert("cause", "request");
+    }
+    if !event.metadata.is_empty() {
+        document.insert("metadata", metadata(&event.metadata));
+    }
+    document
+}
+
+/// An event's id: its place in the stream.
+pub(super) fn place(cursor: EventCursor) -> String {
+    format!("{}-{}", cursor.revision, cursor.position)
+}
+
+/// What becomes of one document of the instances, unless it is newer.
+pub(super) struct Statement {
+    /// The document's id.
+    pub(super) id: String,
+    /// The revision that it then is of.
+    pub(super) revision: GlobalRevision,
+    /// What the server is to do.
+    pub(super) update: Document,
+    /// The event behind it, if one is.
+    pub(super) event: Option<EventCursor>,
+}
+
+impl Statement {
+    /// A change: gives way to another one of its revision, which was the same.
+    pub(super) fn of(id: &InstanceId, change: &Change) -> Self {
+        let older = |revision: GlobalRevision| doc! { "$lt": number(revision.0) };
+        match change {
+            Change::Is(current) => Self::guarded(
+                id,
+                current.revision,
+                older(current.revision),
+                becomes(id, current),
+            ),
+            Change::Gone { revision } => {
+                Self::guarded(id, *revision, older(*revision), tombstone(id, *revision))
+            }
+        }
+    }
+
+    /// A state that was read as a whole: replaces what is there of its revision.
+    pub(super) fn seeded(id: &InstanceId, current: &Current) -> Self {
+        let guard = doc! { "$lte": number(current.revision.0) };
+        Self::guarded(id, current.revision, guard, becomes(id, current))
+    }
+
+    /// The same, told which event it is made of.
+    pub(super) fn because_of(self, event: Option<EventCursor>) -> Self {
+        Self { event, ..self }
+    }
+
+    /// Where a newer document is, the filter does not match it, and the upsert fails on its id.
+    fn guarded(id: &InstanceId, revision: GlobalRevision, guard: Document, to: Document) -> Self {
+        let id = id.to_string();
+        let filter = doc! { "_id": &id, "revision": guard };
+        Self {
+            update: doc! { "q": filter, "u": to, "upsert": true },
+            id,
+            revision,
+            event: None,
+        }
+    }
+}
+
+/// The whole document where all of it is known, so that nothing of a tombstone or of an instance of
+/// the same name before it stays; the fields that changed otherwise.
+fn becomes(id: &InstanceId, current: &Current) -> Document {
+    let mut document = doc! {
+        "machine": id.machine.as_str(),
+        "instance": id.name(),
+        "state": current.state.as_str(),
+        "version": i64::from(current.version.0),
+        "instance_revision": number(current.instance_revision.0),
+        "changed_at": time(current.changed_at),
+        "revision": number(current.revision.0),
+    };
+    let Some((created_at, labels)) = &current.created else {
+        return doc! { "$set": document, "$unset": { "deleted_at": "" } };
+    };
+    document.insert("_id", id.to_string());
+    document.insert("created_at", time(*created_at));
+    if !labels.is_empty() {
+        document.insert("metadata", metadata(labels));
+    }
+    document
+}
+
+/// The fields of an instance that a tombstone does not have.
+pub(super) fn living_fields() -> Document {
+    let fields = [
+        "machine",
+        "instance",
+        "state",
+        "version",
+        "instance_revision",
+        "created_at",
+        "changed_at",
+        "metadata",
+    ];
+    fields
+        .into_iter()
+        .map(|field| (field.to_owned(), "".into()))
+        .collect()
+}
+
+/// What is left of an instance. It is forgotten by the server's clock, a while after it was written:
+/// the time of the event may be long ago.
+fn tombstone(id: &InstanceId, revision: GlobalRevision) -> Document {
+    doc! {
+        "_id": id.to_string(),
+        "revision": number(revision.0),
+        "deleted_at": DateTime::now(),
+    }
+}
+
+/// As a document of its own. Servers refuse names with a dollar in front, and can hardly ask for ones
+/// with a dot: both are percent-encoded, as is the percent sign, so that no two names become one.
+fn metadata(labels: &Metadata) -> Document {
+    let safe = |key: &str| {
+        if !key.contains(['%', '.', '$']) {
+            return key.to_owned();
+        }
+        key.replace('%', "%25")
+            .replace('.', "%2E")
+            .replace('$', "%24")
+    };
+    labels
+        .iter()
+        .map(|(key, value)| (safe(key), value.into()))
+        .collect()
+}
+
+fn time(at: Timestamp) -> DateTime {
+    DateTime::from_millis(number(at.0))
+}
+
+/// MongoDB has no unsigned numbers; no counter of a cluster gets beyond what it has.
+pub(super) fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+/// The same, back.
+pub(super) fn unsigned(value: i64) -> u64 {
+    u64::try_from(value).unwrap_or_default()
+}

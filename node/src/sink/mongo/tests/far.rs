@@ -1,0 +1,231 @@
+//! The far side as a test sees it, and what is written to it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use lockstep_machine::{
+    Cause, Event, EventCursor, EventKind, GlobalRevision, Instance, InstanceId, Metadata, Revision,
+    Timestamp, Version,
+};
+use lockstep_tests::mongo::{Mongo as Server, StandIn};
+use mongodb::Database;
+use mongodb::bson::{Document, doc};
+use serde::Deserialize;
+
+use super::super::super::{Batch, Checkpoint, Claim, Place, Seed, SeedReason, Sink, SinkError};
+use super::super::Mongo;
+use crate::config;
+
+/// A server, and a look at the test's database in it.
+pub(super) struct Far {
+    pub(super) server: Server,
+    pub(super) database: Database,
+}
+
+/// A document of the history, as far as tests compare it.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Kept {
+    #[serde(rename = "_id")]
+    pub(super) id: String,
+    pub(super) kind: String,
+    #[serde(default)]
+    pub(super) instance: String,
+    #[serde(default)]
+    pub(super) to: String,
+}
+
+/// A document of the instances, as far as tests compare it.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+pub(super) struct Shown {
+    #[serde(rename = "_id")]
+    pub(super) id: String,
+    pub(super) state: String,
+    pub(super) revision: u64,
+}
+
+impl Far {
+    pub(super) async fn start() -> Self {
+        let server = Server::start().await.unwrap();
+        let database = server.connect().await.unwrap();
+        Self { server, database }
+    }
+
+    /// With a server that is the test's to stop; none if there is only one that others use too.
+    pub(super) async fn start_own() -> Option<Self> {
+        let mut far = Self::start().await;
+        far.server.stand_in().is_some().then_some(far)
+    }
+
+    pub(super) fn stand_in(&mut self) -> &mut StandIn {
+        self.server.stand_in().unwrap()
+    }
+
+    /// A sink that writes there, not opened yet.
+    pub(super) fn sink(&self) -> Mongo {
+        sink(self.server.address(), self.server.database(), None)
+    }
+
+    /// The same, opened.
+    pub(super) async fn opened(&self, term: u64) -> (Mongo, Place) {
+        let mut sink = self.sink();
+        let place = sink.open(&claim(term)).await.unwrap();
+        (sink, place)
+    }
+
+    /// All of the history, in order.
+    pub(super) async fn history(&self) -> Vec<Kept> {
+        let history = self.database.collection::<Kept>("history");
+        let order = doc! { "revision": 1, "position": 1 };
+        let found = history.find(doc! {}).sort(order).await.unwrap();
+        found.try_collect().await.unwrap()
+    }
+
+    /// The ids of the history, in order.
+    pub(super) async fn places(&self) -> Vec<String> {
+        let history = self.history().await;
+        history.into_iter().map(|kept| kept.id).collect()
+    }
+
+    /// What a reader sees of the instances: state and revision by name.
+    pub(super) async fn instances(&self) -> BTreeMap<String, (String, u64)> {
+        let instances = self.database.collection::<Shown>("instances");
+        let living = instances.find(doc! { "machine": "order" }).await.unwrap();
+        let living: Vec<Shown> = living.try_collect().await.unwrap();
+        living
+            .into_iter()
+            .map(|shown| (shown.id, (shown.state, shown.revision)))
+            .collect()
+    }
+
+    /// One document, whatever it holds.
+    pub(super) async fn document(&self, collection: &str, id: &str) -> Option<Document> {
+        let collection = self.database.collection::<Document>(collection);
+        collection.find_one(doc! { "_id": id }).await.unwrap()
+    }
+}
+
+/// A sink that writes to an address.
+pub(super) fn sink(address: &str, database: &str, password: Option<&str>) -> Mongo {
+    let mongo = config::MongoSink {
+        address: address.to_owned(),
+        password: password.map(|text| config::Secret::Text(text.to_owned())),
+        database: database.to_owned(),
+        history: "history".to_owned(),
+        instances: "instances".to_owned(),
+    };
+    let config = config::Sink {
+        name: "reports".to_owned(),
+        follows: vec![],
+        batch_events_max: 1000,
+        timeout: Duration::from_secs(3),
+        retry_max: Duration::from_secs(1),
+        optional: false,
+        ca_file: None,
+        kind: config::SinkKind::Mongo(mongo.clone()),
+    };
+    Mongo::new(&config, &mongo)
+}
+
+pub(super) fn claim(term: u64) -> Claim {
+    Claim {
+        cluster: "c1".to_owned(),
+        sink: "reports".to_owned(),
+        term,
+    }
+}
+
+/// Of the instance `order/{name}`: into a state, at a revision of the cluster.
+pub(super) fn event(revision: u64, kind: EventKind, name: &str, to: Option<&str>) -> Arc<Event> {
+    let id = InstanceId::new("order", name).unwrap();
+    let labels = [("by", "ann"), ("a.b", "dot"), ("$c%", "dollar")];
+    Arc::new(Event {
+        revision: GlobalRevision(revision),
+        position: 0,
+        kind,
+        machine: id.machine.clone(),
+        name: Some(id.instance_name().clone()),
+        version: Version(1),
+        from_version: None,
+        from: None,
+        to: to.map(|state| state.parse().unwrap()),
+        event: None,
+        instance_revision: Revision(revision),
+        at: Timestamp(1_700_000_000_000 + revision),
+        cause: Cause::Request,
+        metadata: Metadata::new(labels).unwrap(),
+    })
+}
+
+pub(super) fn created(revision: u64, name: &str) -> Arc<Event> {
+    event(revision, EventKind::Created, name, Some("new"))
+}
+
+pub(super) fn moved(revision: u64, name: &str, to: &str) -> Arc<Event> {
+    event(revision, EventKind::Transitioned, name, Some(to))
+}
+
+pub(super) fn deleted(revision: u64, name: &str) -> Arc<Event> {
+    event(revision, EventKind::Deleted, name, None)
+}
+
+/// An instance in a state, as the cluster holds it.
+pub(super) fn instance(name: &str, state: &str) -> (InstanceId, Instance) {
+    let instance = serde_json::json!({
+        "version": 1, "state": state, "revision": 3, "created_at": 1, "changed_at": 2,
+        "deadline": null, "metadata": [["by", "ann"]], "history": [],
+    });
+    let id = InstanceId::new("order", name).unwrap();
+    (id, serde_json::from_value(instance).unwrap())
+}
+
+pub(super) fn cursor(revision: u64) -> EventCursor {
+    EventCursor {
+        revision: GlobalRevision(revision),
+        position: 0,
+    }
+}
+
+pub(super) fn at(revision: u64) -> Checkpoint {
+    seeded_at(revision, 0)
+}
+
+pub(super) fn seeded_at(revision: u64, seeded: u64) -> Checkpoint {
+    Checkpoint {
+        cursor: cursor(revision),
+        seeded: GlobalRevision(seeded),
+    }
+}
+
+/// Writes events from a place; the new place is that of the last one.
+pub(super) async fn write(
+    sink: &mut Mongo,
+    from: Checkpoint,
+    events: &[Arc<Event>],
+) -> Result<Checkpoint, SinkError> {
+    let to = events.last().map_or(from.cursor, |event| event.cursor());
+    sink.write(&Batch { from, to, events }).await?;
+    Ok(Checkpoint { cursor: to, ..from })
+}
+
+/// A seed as of a revision, of a far side that was somewhere.
+pub(super) fn seed(revision: u64, was: Option<u64>) -> Seed {
+    Seed {
+        revision: GlobalRevision(revision),
+        at: Timestamp(1_700_000_000_000),
+        was: was.map(cursor),
+        then: EventCursor::after(GlobalRevision(revision)),
+        reason: SeedReason::Compacted,
+    }
+}
+
+/// What instances are expected to be, in the form of [`Far::instances`].
+pub(super) fn shown<const N: usize>(
+    instances: [(&str, &str, u64); N],
+) -> BTreeMap<String, (String, u64)> {
+    instances
+        .into_iter()
+        .map(|(name, state, revision)| (format!("order/{name}"), (state.to_owned(), revision)))
+        .collect()
+}

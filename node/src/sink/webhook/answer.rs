@@ -1,0 +1,137 @@
+//! What an answer means. Pure: nothing is called here.
+
+use std::time::{Duration, SystemTime};
+
+use reqwest::StatusCode;
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+
+use crate::sink::SinkError;
+
+/// Of an error's body, this much is told.
+const QUOTED_CHARS_MAX: usize = 200;
+
+/// Why a message was not accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Failure {
+    /// The receiver refuses this message, and always will.
+    Refused(String),
+    /// The receiver failed over it, perhaps over this one only.
+    Failed(SinkError),
+    /// The receiver cannot be reached or will not have us, whatever the message is.
+    Down(SinkError),
+}
+
+/// What a status other than 2xx means. Whatever is not known for certain to be about the message
+/// keeps it: somebody has to look.
+pub(super) fn failure(status: StatusCode, said: &str, retry_after: Option<Duration>) -> Failure {
+    let reason = match said {
+        "" => format!("it answered {status}"),
+        said => format!("it answered {status}: {said}"),
+    };
+    match status.as_u16() {
+        400 | 409 | 413 | 415 | 422 => Failure::Refused(reason),
+        408 | 425 | 429 => Failure::Down(SinkError::Unavailable {
+            reason,
+            retry_after,
+        }),
+        500..=599 => Failure::Failed(SinkError::Unavailable {
+            reason,
+            retry_after,
+        }),
+        300..=399 => Failure::Down(SinkError::Misconfigured {
+            reason: format!(
+                "it answered {status}: redirects are refused, so the address must be the last one"
+            ),
+        }),
+        _ => Failure::Down(SinkError::Misconfigured { reason }),
+    }
+}
+
+/// When the receiver wants to be asked again: a number of seconds or a date (RFC 9110, 10.2.3), but
+/// no later than in `max`.
+pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime, max: Duration) -> Option<Duration> {
+    let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    let wait = if is_number {
+        // More seconds than can be counted are more than `max`.
+        text.parse().map_or(max, Duration::from_secs)
+    } else {
+        let date = httpdate::parse_http_date(text).ok()?;
+        date.duration_since(now).unwrap_or_default()
+    };
+    Some(wait.min(max))
+}
+
+/// The beginning of a body, fit for a line of text.
+pub(super) fn quote(body: &[u8]) -> String {
+    let text = String::from_utf8_lossy(body);
+    let mut quoted = String::new();
+    for c in text.trim().chars().take(QUOTED_CHARS_MAX) {
+        if c.is_control() {
+            quoted.extend(c.escape_default());
+        } else {
+            quoted.push(c);
+        }
+    }
+    quoted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_status_says_whose_fault_it_is() {
+        let of = |status: u16| failure(StatusCode::from_u16(status).unwrap(), "", None);
+        for status in [400, 409, 413, 415, 422] {
+            assert!(matches!(of(status), Failure::Refused(_)), "{status}");
+        }
+        for status in [408, 425, 429] {
+            let down = matches!(of(status), Failure::Down(SinkError::Unavailable { .. }));
+            assert!(down, "{status}");
+        }
+        for status in [500, 502, 503, 504, 507, 599] {
+            let failed = matches!(of(status), Failure::Failed(SinkError::Unavailable { .. }));
+            assert!(failed, "{status}");
+        }
+        for status in [301, 307, 304, 401, 403, 404, 405, 410, 402, 418, 451] {
+            let down = matches!(of(status), Failure::Down(SinkError::Misconfigured { .. }));
+            assert!(down, "{status}");
+        }
+    }
+
+    #[test]
+    fn retry_after_is_a_number_or_a_date_and_never_too_long() {
+        let (now, max) = (SystemTime::UNIX_EPOCH, Duration::from_secs(60));
+        let read = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, text.parse().unwrap());
+            retry_after(&headers, now, max)
+        };
+        let seconds = |it| Some(Duration::from_secs(it));
+        assert_eq!(retry_after(&HeaderMap::new(), now, max), None);
+        assert_eq!(read("7"), seconds(7));
+        assert_eq!(read("0"), seconds(0));
+        assert_eq!(read("3600"), seconds(60));
+        assert_eq!(read("99999999999999999999999"), seconds(60));
+        assert_eq!(read("Thu, 01 Jan 1970 00:00:30 GMT"), seconds(30));
+        assert_eq!(read("Thu, 01 Jan 1970 01:00:00 GMT"), seconds(60));
+        assert_eq!(read("soon"), None);
+        assert_eq!(read("-1"), None);
+        let later = now + Duration::from_secs(3600);
+        let mut past = HeaderMap::new();
+        past.insert(
+            RETRY_AFTER,
+            "Thu, 01 Jan 1970 00:00:30 GMT".parse().unwrap(),
+        );
+        assert_eq!(retry_after(&past, later, max), seconds(0));
+    }
+
+    #[test]
+    fn a_body_is_quoted_in_one_line_and_not_whole() {
+        assert_eq!(quote(b" no\nroom\x1b[2J "), "no\\nroom\\u{1b}[2J");
+        assert_eq!(quote("\u{e4}".repeat(300).as_bytes()).chars().count(), 200);
+        assert_eq!(quote(b"\xff"), "\u{fffd}");
+        assert_eq!(quote(b""), "");
+    }
+}

@@ -1,0 +1,223 @@
+//! What is sent, and that it is signed.
+
+use lockstep_tests::receiver::{Behaviour, Receiver, Rule};
+use serde_json::json;
+
+use super::*;
+
+#[tokio::test]
+async fn an_event_is_told_as_a_watch_tells_it_with_the_clusters_id() {
+    let (receiver, mut hook) = pair().await;
+    let mut timed_out = Event::clone(&event(2, Some("order/1")));
+    timed_out.cause = Cause::Timeout { late_ms: 12 };
+    timed_out.metadata = Metadata::default();
+    let events = [
+        event(1, Some("order/1")),
+        Arc::new(timed_out),
+        event(3, None),
+    ];
+    hook.write(&batch(&events)).await.unwrap();
+
+    let mut accepted = receiver.accepted();
+    accepted.sort_by(|a, b| a.id.cmp(&b.id));
+    let ids: Vec<_> = accepted.iter().map(|it| it.id.as_str()).collect();
+    assert_eq!(ids, ["c1.1-0", "c1.2-0", "c1.3-0"]);
+    assert!(accepted.iter().all(|it| it.term == Some(7)));
+    let moved = json!({
+        "type": "instance.transitioned",
+        "timestamp": "2023-11-14T22:13:20.001Z",
+        "data": {
+            "cluster": "c1", "revision": 1, "position": 0, "kind": "transitioned",
+            "machine": "order", "id": "order/1", "version": 2, "from": "open", "to": "paid",
+            "instance_revision": 1, "at": "2023-11-14T22:13:20.001Z", "cause": "request",
+            "metadata": {"by": "ann"},
+        },
+    });
+    assert_eq!(accepted[0].json(), moved);
+    let late = accepted[1].json();
+    assert_eq!(late["data"]["cause"], "timeout");
+    assert_eq!(late["data"]["late_ms"], 12);
+    assert_eq!(late["data"].get("metadata"), None);
+    let defined = json!({
+        "type": "machine.defined",
+        "timestamp": "2023-11-14T22:13:20.003Z",
+        "data": {
+            "cluster": "c1", "revision": 3, "position": 0, "kind": "defined",
+            "machine": "order", "version": 2, "instance_revision": 3,
+            "at": "2023-11-14T22:13:20.003Z", "cause": "request", "metadata": {"by": "ann"},
+        },
+    });
+    assert_eq!(accepted[2].json(), defined);
+
+    let headers = receiver.last_headers();
+    let version = concat!("lockstep/", env!("CARGO_PKG_VERSION"));
+    assert_eq!(headers["user-agent"], version);
+    assert_eq!(headers["content-type"], "application/json");
+    assert_eq!(headers["lockstep-term"], "7");
+}
+
+#[tokio::test]
+async fn with_two_secrets_both_signatures_are_right() {
+    let receiver = Receiver::start(&[SECRET, OTHER_SECRET]).await.unwrap();
+    let (sink, mut webhook) = configured(&receiver.url());
+    let mut with_one = Webhook::new(&sink, &webhook);
+    with_one.open(&claim(7)).await.unwrap();
+    let refused = with_one.write(&batch(&[event(1, None)])).await;
+    assert!(
+        matches!(refused, Err(SinkError::Misconfigured { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(receiver.counts().forged, 1);
+
+    webhook.secret = Secret::Text(format!("{SECRET} {OTHER_SECRET}"));
+    let mut with_both = Webhook::new(&sink, &webhook);
+    with_both.open(&claim(7)).await.unwrap();
+    with_both.write(&batch(&[event(1, None)])).await.unwrap();
+    assert_eq!(receiver.accepted_count(), 1);
+    let signatures = receiver.last_headers()["webhook-signature"].clone();
+    let signatures: Vec<_> = signatures.to_str().unwrap().split(' ').collect();
+    assert_eq!(signatures.len(), 2);
+    assert!(
+        signatures.iter().all(|it| it.starts_with("v1,")),
+        "{signatures:?}"
+    );
+}
+
+#[tokio::test]
+async fn secrets_are_read_anew_when_it_opens_again() {
+    let receiver = Receiver::start(&[OTHER_SECRET]).await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("secret");
+    let (sink, mut webhook) = configured(&receiver.url());
+    webhook.secret = Secret::File(file.clone());
+    let mut hook = Webhook::new(&sink, &webhook);
+    let unreadable = hook.open(&claim(7)).await;
+    assert!(
+        matches!(unreadable, Err(SinkError::Misconfigured { .. })),
+        "{unreadable:?}"
+    );
+    let closed = hook.write(&batch(&[event(1, None)])).await;
+    assert!(
+        matches!(closed, Err(SinkError::Unavailable { .. })),
+        "{closed:?}"
+    );
+
+    std::fs::write(&file, "hunter2").unwrap();
+    let Err(SinkError::Misconfigured { reason }) = hook.open(&claim(7)).await else {
+        panic!("that is no secret");
+    };
+    assert!(
+        reason.contains("whsec_") && !reason.contains("hunter2"),
+        "{reason}"
+    );
+
+    for (secret, taken) in [(SECRET, false), (OTHER_SECRET, true)] {
+        std::fs::write(&file, format!("{secret}\n")).unwrap();
+        hook.open(&claim(7)).await.unwrap();
+        let written = hook.write(&batch(&[event(1, None)])).await;
+        assert_eq!(written.is_ok(), taken, "{written:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_seed_tells_each_state_once_under_an_id_of_its_own() {
+    let (receiver, mut hook) = pair().await;
+    receiver.obey(
+        Rule::new(Behaviour::status(503))
+            .instance("triad/b")
+            .times(1),
+    );
+    let page = instances(&["triad/a", "triad/b", "triad/v1.0"]);
+    let failed = hook.seed(&seed(), &page).await;
+    assert!(
+        matches!(failed, Err(SinkError::Unavailable { .. })),
+        "{failed:?}"
+    );
+    hook.open(&claim(7)).await.unwrap();
+    hook.seed(&seed(), &page).await.unwrap();
+    hook.seeded(&seed()).await.unwrap();
+
+    let mut accepted = receiver.accepted();
+    accepted.sort_by(|a, b| a.id.cmp(&b.id));
+    let ids: Vec<_> = accepted.iter().map(|it| it.id.as_str()).collect();
+    assert_eq!(
+        ids,
+        [
+            "c1.40-seed.triad/a",
+            "c1.40-seed.triad/b",
+            "c1.40-seed.triad/v1%2E0"
+        ]
+    );
+    assert_eq!(receiver.counts().repeated, 0);
+    let first = json!({
+        "type": "instance.seeded",
+        "timestamp": "2023-11-14T22:13:20.000Z",
+        "data": {
+            "cluster": "c1", "revision": 40, "machine": "triad", "id": "triad/a", "version": 1,
+            "state": "first", "instance_revision": 0, "created_at": null, "changed_at": null,
+        },
+    });
+    assert_eq!(accepted[0].json(), first);
+
+    receiver.obey(Rule::new(Behaviour::failure(422, "", "unknown")).instance("triad/a"));
+    hook.seed(&seed(), &page[1..]).await.unwrap();
+    let Err(SinkError::Refused { event, reason }) = hook.seed(&seed(), &page).await else {
+        panic!("it was refused");
+    };
+    assert_eq!(event, None);
+    assert!(
+        reason.contains("triad/a") && reason.contains("unknown"),
+        "{reason}"
+    );
+}
+
+#[tokio::test]
+async fn an_event_put_aside_is_sent_again_under_its_own_id() {
+    let (receiver, mut hook) = pair().await;
+    let poisoned = event(5, Some("order/1"));
+    receiver.obey(Rule::new(Behaviour::status(422)).times(2));
+    let refused =
+        |it| matches!(it, Err(SinkError::Refused { event: Some(event), .. }) if event == cursor(5));
+    assert!(refused(
+        hook.write(&batch(std::slice::from_ref(&poisoned))).await
+    ));
+    let revision = GlobalRevision(9);
+    assert!(refused(hook.replay(&poisoned, None, revision).await));
+    hook.replay(&poisoned, None, revision).await.unwrap();
+    assert_eq!(receiver.accepted()[0].id, "c1.5-0");
+}
+
+#[tokio::test]
+async fn a_check_sends_several_and_one_again_and_says_how_long_each_took() {
+    let (receiver, mut hook) = pair().await;
+    let steps = hook.check().await;
+    let names: Vec<_> = steps.iter().map(|it| it.step.as_str()).collect();
+    assert_eq!(names, ["connect", "insert 3", "find one", "drop"]);
+    let said: Vec<_> = steps.iter().map(|it| it.result.clone().unwrap()).collect();
+    assert_eq!(said[1].matches("200 in ").count(), 3, "{said:?}");
+    assert_eq!(said[2].matches("200 in ").count(), 1, "{said:?}");
+    assert!(steps[1].took > Duration::ZERO);
+
+    let accepted = receiver.accepted();
+    let times: Vec<_> = accepted.iter().map(|it| it.times).collect();
+    assert_eq!(times, [1, 2, 1]);
+    assert_eq!(
+        receiver.counts().altered,
+        0,
+        "a repetition is equal in every byte"
+    );
+    for accepted in accepted {
+        assert_eq!(accepted.json()["type"], "lockstep.check");
+        assert!(!accepted.id.contains('.'), "{}", accepted.id);
+    }
+
+    receiver.obey(Rule::new(Behaviour::failure(403, "", "not you")));
+    let steps = hook.check().await;
+    assert_eq!(
+        steps.len(),
+        2,
+        "nothing follows a step that failed: {steps:?}"
+    );
+    let said = steps[1].result.clone().unwrap_err();
+    assert!(said.contains("403") && said.contains("not you"), "{said}");
+}

@@ -1,0 +1,184 @@
+//! Against a receiver in this process that fails, stalls, cuts and reorders.
+
+mod addresses;
+mod deliveries;
+mod messages;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_machine::{
+    Cause, Event, EventCursor, EventKind, GlobalRevision, Instance, InstanceId, Limits,
+    MachineName, Metadata, Revision, State, StateName, Timestamp, Version,
+};
+use lockstep_tests::receiver::Receiver;
+
+use super::Webhook;
+use crate::config::{self, Secret, SinkKind, Start, WebhookSink};
+use crate::sink::{Batch, Checkpoint, Claim, Place, Seed, SeedReason, Sink, SinkError};
+
+const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDAAAA";
+const OTHER_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8G";
+/// Long enough for any answer on loopback.
+const PATIENT: Duration = Duration::from_secs(20);
+
+fn configured(address: &str) -> (config::Sink, WebhookSink) {
+    let webhook = WebhookSink {
+        address: address.to_owned(),
+        secret: Secret::Text(SECRET.to_owned()),
+        concurrency_max: 8,
+        attempts_max: 3,
+        allow_local: true,
+        start: Start::Everything,
+    };
+    let sink = config::Sink {
+        name: "hook".to_owned(),
+        follows: vec![],
+        batch_events_max: 1000,
+        timeout: PATIENT,
+        retry_max: Duration::from_secs(30),
+        optional: false,
+        ca_file: None,
+        kind: SinkKind::Webhook(webhook.clone()),
+    };
+    (sink, webhook)
+}
+
+fn claim(term: u64) -> Claim {
+    Claim {
+        cluster: "c1".to_owned(),
+        sink: "hook".to_owned(),
+        term,
+    }
+}
+
+/// A receiver, and a sink that writes there as set.
+async fn pair_as(set: impl FnOnce(&mut config::Sink, &mut WebhookSink)) -> (Receiver, Webhook) {
+    let receiver = Receiver::start(&[SECRET]).await.unwrap();
+    let (mut sink, mut webhook) = configured(&receiver.url());
+    set(&mut sink, &mut webhook);
+    let mut hook = Webhook::new(&sink, &webhook);
+    assert_eq!(hook.open(&claim(7)).await, Ok(Place::NotKept));
+    (receiver, hook)
+}
+
+async fn pair() -> (Receiver, Webhook) {
+    pair_as(|_, _| {}).await
+}
+
+/// The change number `revision` of the cluster: of an instance, or of a definition.
+fn event(revision: u64, instance: Option<&str>) -> Arc<Event> {
+    let id: Option<InstanceId> = instance.map(|it| it.parse().unwrap());
+    let state = |name: &str| id.as_ref().map(|_| StateName::new(name).unwrap());
+    Arc::new(Event {
+        revision: GlobalRevision(revision),
+        position: 0,
+        kind: match id {
+            Some(_) => EventKind::Transitioned,
+            None => EventKind::Defined,
+        },
+        machine: MachineName::new("order").unwrap(),
+        name: id.as_ref().map(|it| it.instance_name().clone()),
+        version: Version(2),
+        from_version: None,
+        from: state("open"),
+        to: state("paid"),
+        event: None,
+        instance_revision: Revision(revision),
+        at: Timestamp(1_700_000_000_000 + revision),
+        cause: Cause::Request,
+        metadata: Metadata::new([("by", "ann")]).unwrap(),
+    })
+}
+
+/// `rounds` changes of each instance, in turn.
+fn changes(instances: &[&str], rounds: usize) -> Vec<Arc<Event>> {
+    let all = std::iter::repeat_n(instances, rounds).flatten();
+    (1..).zip(all).map(|(at, it)| event(at, Some(it))).collect()
+}
+
+fn cursor(revision: u64) -> EventCursor {
+    event(revision, None).cursor()
+}
+
+/// A batch of events that follow each other.
+fn batch(events: &[Arc<Event>]) -> Batch<'_> {
+    let (first, last) = (events.first().unwrap(), events.last().unwrap());
+    Batch {
+        from: Checkpoint {
+            cursor: EventCursor::after(GlobalRevision(first.revision.0 - 1)),
+            seeded: GlobalRevision(0),
+        },
+        to: last.cursor(),
+        events,
+    }
+}
+
+/// Writes a batch as the runner does: after an error it opens again, and an event that is refused is
+/// left out. Gives the events refused, and the errors.
+async fn write_all(
+    hook: &mut Webhook,
+    events: &[Arc<Event>],
+) -> (Vec<EventCursor>, Vec<SinkError>) {
+    let whole = batch(events);
+    let (mut refused, mut errors) = (vec![], vec![]);
+    let mut rest = events.to_vec();
+    for _ in 0..200 {
+        let part = Batch {
+            events: &rest,
+            ..whole
+        };
+        let error = match hook.write(&part).await {
+            Ok(()) => return (refused, errors),
+            Err(error) => error,
+        };
+        match &error {
+            SinkError::Refused {
+                event: Some(event), ..
+            } => {
+                refused.push(*event);
+                rest.retain(|it| it.cursor() != *event);
+            }
+            _ => assert_eq!(hook.open(&claim(7)).await, Ok(Place::NotKept)),
+        }
+        errors.push(error);
+    }
+    panic!("it is never done: {:?}", errors.last());
+}
+
+/// What the receiver is to have accepted of each instance, in order.
+fn assert_exact(receiver: &Receiver, events: &[Arc<Event>]) {
+    let instances = receiver.by_instance();
+    for (instance, accepted) in &instances {
+        let ids: Vec<_> = accepted.iter().map(|it| it.id.clone()).collect();
+        let is_of = |it: &&Arc<Event>| it.instance().is_some_and(|id| id.to_string() == *instance);
+        let wanted: Vec<_> = events.iter().filter(is_of).map(|it| id_of(it)).collect();
+        assert_eq!(ids, wanted, "{instance}");
+    }
+    assert_eq!(receiver.accepted_count(), events.len());
+    assert_eq!(receiver.counts().overtaking, 0);
+    assert_eq!(receiver.counts().forged, 0);
+    assert_eq!(receiver.counts().altered, 0);
+}
+
+fn id_of(event: &Event) -> String {
+    format!("c1.{}-{}", event.revision.0, event.position)
+}
+
+fn seed() -> Seed {
+    Seed {
+        revision: GlobalRevision(40),
+        at: Timestamp(1_700_000_000_000),
+        was: None,
+        then: EventCursor::default(),
+        reason: SeedReason::First,
+    }
+}
+
+/// The instance that is always there, under several names.
+fn instances(names: &[&str]) -> Vec<(InstanceId, Instance)> {
+    let state = State::new(Limits::default());
+    let built_in = state.instance(&"triad/default".parse().unwrap()).unwrap();
+    let named = |name: &&str| (name.parse().unwrap(), built_in.clone());
+    names.iter().map(named).collect()
+}
