@@ -1,0 +1,81 @@
+//! States that are written as a whole.
+
+use lockstep_machine::{EventCursor, GlobalRevision, Limits, SinkName};
+
+use super::stage::{PATIENCE, Stage};
+use crate::sink::{Phase, SeedReason, ledger};
+
+#[tokio::test]
+async fn an_empty_far_side_gets_the_states_and_the_history_as_far_as_it_is_kept() {
+    let mut stage = Stage::new();
+    stage.create_all("a", 10).await;
+    stage.delete("a3").await;
+    stage.lead(1);
+    stage.go("a1", "second").await;
+    stage.caught_up().await;
+    assert_eq!(stage.written(), stage.events());
+    stage.assert_states();
+    let shelf = stage.far.lock();
+    assert_eq!(shelf.seeds[0].reason, SeedReason::First);
+    assert_eq!((shelf.seeds.len(), shelf.repeated), (1, 0));
+}
+
+#[tokio::test]
+async fn a_far_side_that_the_events_do_not_reach_back_to_gets_the_states_anew() {
+    let limits = Limits {
+        events_max: 8,
+        ..Limits::default()
+    };
+    let mut stage = Stage::with(limits, vec![]);
+    stage.lead(1);
+    stage.create_all("a", 6).await;
+    stage.caught_up().await;
+    let last = stage.status().cursor;
+    stage.lead.send_replace(None);
+    stage
+        .until_status("runs on", |status| status.phase == Phase::Elsewhere)
+        .await;
+    stage.delete("a2").await;
+    stage.create_all("b", 20).await;
+    stage.lead(2);
+    stage.caught_up().await;
+    stage.assert_states();
+    let shelf = stage.far.lock();
+    let seed = shelf.seeds[1];
+    assert_eq!((seed.reason, seed.was), (SeedReason::Compacted, last));
+    // The gap ends where the events that are kept begin.
+    let kept = stage.service.peek(|state| state.oldest_event().0);
+    assert_eq!(seed.then, EventCursor::after(GlobalRevision(kept - 1)));
+    assert_eq!(
+        shelf.history.keys().filter(|at| **at > seed.then).count(),
+        8
+    );
+}
+
+#[tokio::test]
+async fn states_are_written_anew_when_an_operator_asks() {
+    let mut stage = Stage::new();
+    stage.lead(1);
+    stage.create_all("a", 6).await;
+    stage.caught_up().await;
+    {
+        let mut shelf = stage.far.lock();
+        shelf.states.clear();
+        let lie = (GlobalRevision(1), "third".to_owned());
+        shelf.states.insert("triad/nobody".to_owned(), lie);
+    }
+    let name = SinkName::new("shelf").unwrap();
+    let wish = lockstep_machine::SinkChange::Seed;
+    ledger::execute(&stage.service, name, wish, PATIENCE)
+        .await
+        .unwrap()
+        .unwrap();
+    stage.until("no seed", |shelf| shelf.seeds.len() == 2).await;
+    stage.caught_up().await;
+    stage.assert_states();
+    assert_eq!(stage.written(), stage.events());
+    // Once.
+    stage.create("b").await;
+    stage.caught_up().await;
+    assert_eq!(stage.far.lock().seeds.len(), 2);
+}

@@ -1,0 +1,212 @@
+//! What the tests play on: a cluster of one with a sink, and the steps they take there.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_machine::{
+    Command, Create, DeadLetter, Delete, EventCursor, Instance, InstanceId, Limits, Metadata,
+    SinkName, Transition, Trigger,
+};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+
+use super::far::{FarSide, Shelf};
+use crate::config::{self, Follow, SinkKind, Start, WebhookSink};
+use crate::service::Service;
+use crate::sink::board::Board;
+use crate::sink::runner::Runner;
+use crate::sink::{Phase, SinkStatus};
+use crate::telemetry::Metrics;
+
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A cluster of one, and a sink that follows it.
+pub(super) struct Stage {
+    pub(super) service: Arc<Service>,
+    pub(super) far: FarSide,
+    pub(super) lead: watch::Sender<Option<u64>>,
+    board: Arc<Board>,
+    pub(super) nudge: Arc<Notify>,
+    pub(super) config: config::Sink,
+    running: Option<JoinHandle<()>>,
+}
+
+impl Drop for Stage {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+impl Stage {
+    /// With the built-in instance, in an earlier life of a far side that keeps its place.
+    pub(super) fn new() -> Self {
+        Self::with(Limits::default(), vec![])
+    }
+
+    pub(super) fn with(limits: Limits, follows: Vec<Follow>) -> Self {
+        let config = config::Sink {
+            name: "shelf".to_owned(),
+            follows,
+            batch_events_max: 4,
+            timeout: PATIENCE,
+            retry_max: Duration::from_millis(50),
+            optional: false,
+            ca_file: None,
+            // What is configured does not matter to a far side of one's own, but where to start.
+            kind: SinkKind::Webhook(WebhookSink {
+                address: "http://nowhere.invalid".to_owned(),
+                secret: config::Secret::Text(String::new()),
+                concurrency_max: 1,
+                attempts_max: 1,
+                allow_local: true,
+                start: Start::Now,
+            }),
+        };
+        let far = FarSide::default();
+        far.lock().keeps_place = true;
+        Self {
+            service: Arc::new(Service::lone(limits)),
+            far,
+            lead: watch::channel(None).0,
+            board: Arc::new(Board::new(&config, Metrics::new().unwrap())),
+            nudge: Arc::default(),
+            config,
+            running: None,
+        }
+    }
+
+    /// Runs the sink on the leader of a term.
+    pub(super) fn lead(&mut self, term: u64) {
+        self.lead.send_replace(Some(term));
+        if self.running.is_none() {
+            let runner = Runner::new(
+                self.config.clone(),
+                SinkName::new("shelf").unwrap(),
+                Box::new(self.far.clone()),
+                self.service.clone(),
+                self.board.clone(),
+                self.nudge.clone(),
+            );
+            self.running = Some(tokio::spawn(runner.run(self.lead.subscribe())));
+        }
+    }
+
+    pub(super) fn stop(&mut self) {
+        if let Some(running) = self.running.take() {
+            running.abort();
+        }
+    }
+
+    async fn execute(&self, command: Command) {
+        let reply = self.service.execute(command, None, PATIENCE).await.unwrap();
+        assert!(
+            !matches!(reply.outcome, lockstep_machine::Outcome::Rejected(_)),
+            "{reply:?}"
+        );
+    }
+
+    pub(super) async fn create(&self, name: &str) {
+        self.execute(Command::Create(Create {
+            instance: InstanceId::new("triad", name).unwrap(),
+            version: None,
+            metadata: Metadata::default(),
+        }))
+        .await;
+    }
+
+    pub(super) async fn go(&self, name: &str, to: &str) {
+        self.execute(Command::Transition(Transition {
+            instance: InstanceId::new("triad", name).unwrap(),
+            trigger: Trigger::To(lockstep_machine::StateName::new(to).unwrap()),
+            expect_state: None,
+            expect_revision: None,
+            metadata: Metadata::default(),
+        }))
+        .await;
+    }
+
+    pub(super) async fn delete(&self, name: &str) {
+        self.execute(Command::Delete(Delete {
+            instance: InstanceId::new("triad", name).unwrap(),
+            expect_state: None,
+            expect_revision: None,
+            metadata: Metadata::default(),
+        }))
+        .await;
+    }
+
+    /// Creates as many as `names` says.
+    pub(super) async fn create_all(&self, prefix: &str, count: usize) {
+        for n in 0..count {
+            self.create(&format!("{prefix}{n}")).await;
+        }
+    }
+
+    pub(super) async fn until(&self, what: &str, holds: impl Fn(&Shelf) -> bool) {
+        let wait = async {
+            while !holds(&self.far.lock()) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, wait).await;
+        let status = self.status();
+        waited.unwrap_or_else(|_| panic!("{what}: {status:?}"));
+    }
+
+    pub(super) async fn until_status(&self, what: &str, holds: impl Fn(&SinkStatus) -> bool) {
+        let wait = async {
+            while !holds(&self.status()) {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        let waited = tokio::time::timeout(PATIENCE, wait).await;
+        let status = self.status();
+        waited.unwrap_or_else(|_| panic!("{what}: {status:?}"));
+    }
+
+    /// All that happened is written.
+    pub(super) async fn caught_up(&self) {
+        self.until_status("not caught up", |status| {
+            status.phase == Phase::Following && status.lag_events == 0
+        })
+        .await;
+    }
+
+    pub(super) fn status(&self) -> SinkStatus {
+        self.service.peek(|state| self.board.status(state))
+    }
+
+    pub(super) fn letters(&self) -> Vec<DeadLetter> {
+        self.service.peek(|state| {
+            let record = state.sink("shelf");
+            record.map_or(vec![], |record| record.letters().cloned().collect())
+        })
+    }
+
+    /// The cluster's own record of what happened.
+    pub(super) fn events(&self) -> Vec<EventCursor> {
+        self.service.peek(|state| {
+            let all = state.events_after(EventCursor::default(), usize::MAX);
+            all.unwrap().iter().map(|event| event.cursor()).collect()
+        })
+    }
+
+    pub(super) fn written(&self) -> Vec<EventCursor> {
+        self.far.lock().history.keys().copied().collect()
+    }
+
+    /// The far side has the states that the cluster has.
+    pub(super) fn assert_states(&self) {
+        let ours: BTreeMap<String, String> = self.service.peek(|state| {
+            let own = |(id, it): (InstanceId, &Instance)| (id.to_string(), it.state.to_string());
+            state.instances().map(own).collect()
+        });
+        let shelf = self.far.lock();
+        let theirs = shelf.states.iter();
+        let theirs: BTreeMap<_, _> = theirs
+            .map(|(id, (_, it))| (id.clone(), it.clone()))
+            .collect();
+        assert_eq!(ours, theirs);
+    }
+}
