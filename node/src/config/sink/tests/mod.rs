@@ -1,0 +1,42 @@
+//! What is configured of sinks, and how mistakes are told.
+
+mod addresses;
+mod secrets;
+mod settings;
+
+use super::{PostgresSink, Sink, SinkKind};
+use crate::config::tests::in_file;
+use crate::config::{Config, ConfigErrors, Warning, load};
+
+const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
+
+/// A file that gives the node's name too.
+fn from_file(text: &str) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+    let (_dir, sources) = in_file(&format!("name = \"node1\"\n{text}"));
+    load(&sources)
+}
+
+fn sinks(text: &str) -> Vec<Sink> {
+    from_file(text).expect("valid").0.sinks
+}
+
+/// The single fault's text, of a file.
+fn file_fault(text: &str) -> String {
+    let errors = from_file(text).expect_err("must be refused");
+    assert_eq!(errors.faults.len(), 1, "{errors}");
+    errors.to_string()
+}
+
+/// The single fault's text, of a webhook with these further lines.
+fn hook_fault(address: &str, lines: &str) -> String {
+    file_fault(&format!(
+        "[sink.hook]\nkind = \"webhook\"\nsecret = \"{SECRET}\"\naddress = \"{address}\"\n{lines}"
+    ))
+}
+
+fn postgres(sink: &Sink) -> &PostgresSink {
+    match &sink.kind {
+        SinkKind::Postgres(it) => it,
+        other => panic!("{other:?}"),
+    }
+}

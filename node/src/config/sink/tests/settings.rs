@@ -1,0 +1,212 @@
+//! What may be set, and where.
+
+use std::time::Duration;
+
+use super::{file_fault, from_file, hook_fault, postgres, sinks};
+use crate::config::shape::Raw;
+use crate::config::sink::keys::Kind;
+use crate::config::sink::{SINK_KEYS, of_env};
+use crate::config::tests::{env, fault, from_env, in_file};
+use crate::config::{KeyDefault, Secret, SinkKind, Start, load_explained, sink_markdown};
+
+#[test]
+fn a_sink_needs_a_kind_and_an_address_and_has_defaults() {
+    let sinks = sinks("[sink.audit]\nkind = \"postgres\"\naddress = \"postgres://lockstep@db/x\"");
+    let [sink] = sinks.as_slice() else {
+        panic!("{sinks:?}")
+    };
+    assert_eq!(sink.name, "audit");
+    assert_eq!(sink.follows, []);
+    assert_eq!(sink.batch_events_max, 500);
+    assert_eq!(sink.timeout, Duration::from_secs(10));
+    assert_eq!(sink.retry_max, Duration::from_secs(30));
+    assert!(!sink.optional);
+    let it = postgres(sink);
+    assert_eq!(
+        (it.schema.as_str(), it.history.as_str()),
+        ("lockstep", "history")
+    );
+    assert_eq!((it.instances.as_str(), &it.password), ("instances", &None));
+
+    let text = from_file("[sink.audit]").expect_err("refused").to_string();
+    assert!(
+        text.contains(
+            "sink.audit.kind is not set; say which system it is, one of postgres, mongo, webhook"
+        ),
+        "{text}"
+    );
+    let text = file_fault("[sink.audit]\nkind = \"mongo\"");
+    assert!(
+        text.contains("sink.audit.address is not set; say where this mongo is"),
+        "{text}"
+    );
+}
+
+#[test]
+fn the_environment_adds_sinks_and_beats_the_file() {
+    let (_dir, mut sources) = in_file(
+        "name = \"a\"\n[sink.b]\nkind = \"mongo\"\naddress = \"mongodb://db\"\ndatabase = \"x\"\noptional = true\n",
+    );
+    sources.env = env(&[
+        ("LOCKSTEP_SINK_B_DATABASE", "y"),
+        ("LOCKSTEP_SINK_B_OPTIONAL", ""),
+        ("LOCKSTEP_SINK_A1_KIND", "webhook"),
+        ("LOCKSTEP_SINK_A1_ADDRESS", "https://example.com/hook"),
+        ("LOCKSTEP_SINK_A1_SECRET_FILE", "/run/secrets/hook"),
+        ("LOCKSTEP_SINK_A1_MACHINES", "order, ticket/2026-"),
+        ("LOCKSTEP_SINK_A1_START", "everything"),
+        ("LOCKSTEP_SINK_UNSET_KIND", ""),
+    ]);
+    let loaded = load_explained(&sources).expect("valid");
+    let names: Vec<&str> = loaded
+        .config
+        .sinks
+        .iter()
+        .map(|it| it.name.as_str())
+        .collect();
+    assert_eq!(names, ["a1", "b"]);
+    let (hook, mongo) = (&loaded.config.sinks[0], &loaded.config.sinks[1]);
+    let follows: Vec<String> = hook.follows.iter().map(ToString::to_string).collect();
+    assert_eq!(follows, ["order", "ticket/2026-"]);
+    let SinkKind::Webhook(webhook) = &hook.kind else {
+        panic!("{hook:?}")
+    };
+    assert_eq!(webhook.secret, Secret::File("/run/secrets/hook".into()));
+    assert_eq!(webhook.start, Start::Everything);
+    assert_eq!((webhook.concurrency_max, webhook.attempts_max), (16, 10));
+    assert!(mongo.optional, "an empty variable counts as unset");
+    let SinkKind::Mongo(mongo) = &mongo.kind else {
+        panic!("{mongo:?}")
+    };
+    assert_eq!(mongo.database, "y");
+    let origin = |path| {
+        let found = loaded.settings.iter().find(|it| it.path == path);
+        found.map(|it| it.origin.to_string()).unwrap_or_default()
+    };
+    assert_eq!(origin("sink.b.database"), "LOCKSTEP_SINK_B_DATABASE");
+    assert!(origin("sink.b.optional").ends_with("lockstep.toml:6"));
+    assert_eq!(origin("sink.b.history"), "default");
+}
+
+#[test]
+fn an_unknown_key_of_a_sink_names_the_nearest_known_one() {
+    let text = from_file(
+        "[sinks.a]\nkind = \"mongo\"\n[sink.b]\nadress = \"x\"\nzzzzzz = 1\n[sink]\nkind = \"mongo\"\n",
+    )
+    .expect_err("refused")
+    .to_string();
+    for line in [
+        "lockstep.toml:2: unknown key sinks.a; did you mean sink.a?",
+        "lockstep.toml:5: unknown key sink.b.adress; did you mean sink.b.address?",
+        "lockstep.toml:6: unknown key sink.b.zzzzzz; `lockstepd check-config --markdown` lists all",
+        "lockstep.toml:8: unknown key sink.kind; did you mean sink.<name>.kind?",
+    ] {
+        assert!(text.contains(line), "{line} not in:\n{text}");
+    }
+    let hint = |variable| fault(&[(variable, "x")]);
+    for (wrong, right) in [
+        ("LOCKSTEP_SINK_AUDIT_ADRESS", "LOCKSTEP_SINK_AUDIT_ADDRESS"),
+        (
+            "LOCKSTEP_SINK_MY_AUDIT_PASSWORD_FILE",
+            "LOCKSTEP_SINK_MYAUDIT_PASSWORD_FILE",
+        ),
+        ("LOCKSTEP_SINK_audit_KIND", "LOCKSTEP_SINK_AUDIT_KIND"),
+    ] {
+        let text = hint(wrong);
+        assert!(
+            text.contains(&format!("unknown key {wrong}; did you mean {right}?")),
+            "{text}"
+        );
+    }
+    assert!(hint("LOCKSTEP_SINK_ADDRESS").contains("lists all"));
+    from_env(&[
+        ("KUBERNETES_SERVICE_HOST", "10.0.0.1"),
+        ("LOCKSTEP_SINK_A_SERVICE_HOST", "10.0.0.2"),
+    ])
+    .expect("a service link of Kubernetes is nobody's mistake");
+}
+
+#[test]
+fn names_of_sinks_are_small_letters_and_digits() {
+    for name in ["Audit", "1a", "a-b", "a_b", &"a".repeat(33)] {
+        let text = file_fault(&format!("[sink.\"{name}\"]\nkind = \"mongo\""));
+        assert!(text.contains("a sink's name is a small letter"), "{text}");
+    }
+    let longest = "a".repeat(32);
+    sinks(&format!(
+        "[sink.{longest}]\nkind = \"mongo\"\naddress = \"mongodb://h\""
+    ));
+}
+
+#[test]
+fn every_fault_of_every_sink_is_told_at_once() {
+    let errors = from_file(concat!(
+        "[sink.a]\nkind = \"oracle\"\n",
+        "[sink.b]\nkind = \"postgres\"\naddress = \"postgres://h\"\nbatch_events_max = 0\nhistory = \"Events\"\ninstances = \"seeds\"\nca_file = true\n",
+        "[sink.c]\nkind = \"mongo\"\naddress = \"mongodb://h\"\nmachines = [\"order/\"]\noptional = \"yes\"\ntimeout = \"1h\"\n",
+    ))
+    .expect_err("refused");
+    let text = errors.to_string();
+    let expected = [
+        "lockstep.toml:3: sink.a.kind = \"oracle\": expected postgres, mongo or webhook",
+        "lockstep.toml:7: sink.b.batch_events_max = \"0\": must be between 1 and 10000",
+        "lockstep.toml:8: sink.b.history = \"Events\": expected up to 63 small letters",
+        "lockstep.toml:9: sink.b.instances = \"seeds\": seeds is in use already",
+        "lockstep.toml:10: sink.b.ca_file = true: expected path, found true",
+        "lockstep.toml:14: sink.c.machines = [\"order/\"]: order/: prefix \"\": it is empty",
+        "lockstep.toml:15: sink.c.optional = \"yes\": expected true or false",
+        "lockstep.toml:16: sink.c.timeout = \"1h\": must be between 100ms and 5m",
+    ];
+    for line in expected {
+        assert!(text.contains(line), "{line} not in:\n{text}");
+    }
+    assert_eq!(errors.faults.len(), expected.len(), "{text}");
+}
+
+#[test]
+fn a_key_of_another_kind_says_for_which_it_is() {
+    let text =
+        file_fault("[sink.a]\nkind = \"postgres\"\naddress = \"postgres://h\"\nallow_local = true");
+    assert!(
+        text.contains("lockstep.toml:5) is for sinks of kind webhook only, and this is one of kind postgres: leave it out"),
+        "{text}"
+    );
+    let text = hook_fault("https://example.com", "password = \"x\"");
+    assert!(
+        text.contains("is for sinks of kind postgres or mongo only"),
+        "{text}"
+    );
+}
+
+#[test]
+fn there_are_no_more_sinks_than_the_cluster_keeps_records_of() {
+    let many = |count| {
+        (0..count).fold(String::new(), |text, at| {
+            text + &format!("[sink.s{at}]\nkind = \"mongo\"\naddress = \"mongodb://h{at}\"\n")
+        })
+    };
+    assert_eq!(sinks(&many(64)).len(), 64);
+    assert!(file_fault(&many(65)).contains("65 sinks are configured: at most 64"));
+}
+
+#[test]
+fn every_default_can_be_read_and_every_key_is_in_the_table() {
+    let table = sink_markdown();
+    for key in SINK_KEYS {
+        if let KeyDefault::Is(text) = key.default {
+            let read = (key.read)(&mut Default::default(), &Raw::Text(text.into()));
+            assert_eq!(read, Ok(()), "{}", key.name);
+        }
+        assert_eq!(
+            of_env(&key.env("a1")).map(|(sink, key)| (sink, key.name)),
+            Some(("a1".into(), key.name))
+        );
+        let upper = key.name.to_uppercase();
+        let row = format!(
+            "| `sink.<name>.{}` | `LOCKSTEP_SINK_<NAME>_{upper}` |",
+            key.name
+        );
+        assert!(table.contains(&row), "{row}");
+    }
+    assert_eq!(Kind::ALL.len(), 3);
+}
