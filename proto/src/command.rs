@@ -393,3 +393,7 @@ limits!(
     sinks_max,
     dead_letters_max,
 );
+
+#[cfg(test)]
+#[path = "command_tests.rs"]
+mod tests;

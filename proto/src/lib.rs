@@ -24,6 +24,8 @@ mod command;
 mod definition;
 mod public;
 mod sink;
+#[cfg(test)]
+mod testing;
 
 pub use batch::{decode_batch, decode_outcome, encode_batch, encode_outcome};
 pub use public::{NewInstance, UnexpectedOutcome, idempotency_key, optional_name};

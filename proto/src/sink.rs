@@ -222,3 +222,7 @@ fn kind(kind: i32) -> Result<EventKind, Malformed> {
         }
     })
 }
+
+#[cfg(test)]
+#[path = "sink_tests.rs"]
+mod tests;
