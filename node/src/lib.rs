@@ -2,6 +2,7 @@
 //!
 //! The modules in the order of the house: each may use only those above it.
 
+mod clock;
 pub mod config;
 pub mod telemetry;
 

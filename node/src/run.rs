@@ -3,9 +3,9 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use lockstep_machine::{GlobalRevision, SessionId, Timestamp};
+use lockstep_machine::{GlobalRevision, SessionId};
 use openraft_rt_tokio::TokioRuntime;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, watch};
 use tonic_health::server::HealthReporter;
 
 use crate::api::Watchers;
+use crate::clock::wall_clock;
 use crate::cluster::agreement::{Checkpoints, Comparison};
 use crate::cluster::{self, ClusterError, PeerHost, Place};
 use crate::config::Config;
@@ -361,15 +362,6 @@ fn batch_limits(config: &Config) -> BatchLimits {
         in_flight_max: config.raft.proposals_in_flight_max,
         queue_max: config.raft.queue_max,
     }
-}
-
-fn wall_clock() -> Timestamp {
-    // A clock before 1970 reads as 1970: the state machine only ever moves time forward.
-    Timestamp(
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |d| d.as_millis() as u64),
-    )
 }
 
 fn member_status(place: &Place) -> MemberStatus {

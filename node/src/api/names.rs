@@ -1,10 +1,10 @@
 //! Names for instances that are asked for without one.
 
-use std::time::{SystemTime, UNIX_EPOCH};
-
 use lockstep_machine::{IdempotencyKey, InstanceName, InvalidName, MachineName};
 use ulid::Ulid;
 use xxhash_rust::xxh3::xxh3_128;
+
+use crate::clock::wall_clock;
 
 /// A name for a new instance: the same one for the same key, else a new one.
 pub(super) fn made(
@@ -20,9 +20,7 @@ pub(super) fn made(
 
 /// 26 characters, in order of time.
 fn sortable() -> Ulid {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let ms = now.map_or(0, |since| since.as_millis() as u64);
-    Ulid::from_parts(ms, rand::random())
+    Ulid::from_parts(wall_clock().0, rand::random())
 }
 
 /// What a repeat under the same key gets, too: a new name would be another request.

@@ -1,12 +1,13 @@
 //! What a sink is doing: written down by its runner, read by people and metrics.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use lockstep_machine::{State, Timestamp};
 
 use super::status::{Phase, SinkStatus};
 use super::{Checkpoint, SeedReason, SinkError};
+use crate::clock::wall_clock;
 use crate::config;
 use crate::telemetry::Metrics;
 
@@ -35,7 +36,7 @@ impl Notes {
         Self {
             phase: Phase::Elsewhere,
             reason: None,
-            since: now(),
+            since: wall_clock(),
             place: None,
             events: 0,
             errors: 0,
@@ -102,7 +103,7 @@ impl Board {
             return None;
         }
         if !same {
-            notes.since = now();
+            notes.since = wall_clock();
         }
         let before = std::mem::replace(&mut notes.phase, phase);
         Some((before, std::mem::replace(&mut notes.reason, reason)))
@@ -147,7 +148,7 @@ impl Board {
         let mut notes = self.lock();
         notes.place = Some(place);
         notes.events += events as u64;
-        notes.written_at = Some(now());
+        notes.written_at = Some(wall_clock());
         drop(notes);
         let label = [self.name.as_str()];
         let metrics = &self.metrics;
@@ -213,7 +214,7 @@ impl Board {
         };
         let oldest = running.then(|| state.oldest_behind(behind)).flatten();
         let lag = oldest.map_or(Duration::ZERO, |event| {
-            Duration::from_millis(now().0.saturating_sub(event.at.0))
+            Duration::from_millis(wall_clock().0.saturating_sub(event.at.0))
         });
         SinkStatus {
             name: self.name.clone(),
@@ -254,10 +255,4 @@ impl SinkError {
             SinkError::Moved => "moved",
         }
     }
-}
-
-/// Wall-clock time.
-pub(super) fn now() -> Timestamp {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    Timestamp(since.map_or(0, |since| since.as_millis() as u64))
 }
