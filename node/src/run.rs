@@ -1,16 +1,17 @@
 //! A node from start to stop: puts the rooms together.
 
+mod stop;
+mod vitals;
+
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lockstep_machine::{GlobalRevision, SessionId};
+use lockstep_machine::SessionId;
 use openraft_rt_tokio::TokioRuntime;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tonic_health::server::HealthReporter;
 
 use crate::api::Watchers;
 use crate::clock::wall_clock;
@@ -29,19 +30,11 @@ use crate::store::{DiskStore, IdentityFile, StoreError, StoreOptions};
 use crate::telemetry::{Metrics, Report};
 use crate::{api, telemetry};
 
-/// How long leadership may take to move when the node stops.
-const HAND_OVER_PATIENCE: Duration = Duration::from_secs(1);
-/// How long the store may take to close.
-const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+use stop::{close, leave, stopped, told_to_stop};
+use vitals::{compared, watch_disk_size, watch_readiness, watch_usage};
+
 /// For one wait for recovery; it is waited for again.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(5);
-const READY_EVERY: Duration = Duration::from_secs(1);
-const READY_PATIENCE: Duration = Duration::from_secs(1);
-/// A node that was not ready for this long ends its watches: they see nothing of what happens
-/// elsewhere. Well above an election and a busy moment.
-const CUT_OFF_AFTER: Duration = Duration::from_secs(10);
-const USAGE_EVERY: Duration = Duration::from_secs(1);
-const DISK_SIZE_EVERY: Duration = Duration::from_secs(10);
 
 /// Why a node ended other than because it was told to.
 #[derive(Debug, thiserror::Error)]
@@ -284,32 +277,6 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     outcome
 }
 
-/// Stops being asked, hands leadership on, and stops being found: in this order, so that no request
-/// is lost.
-async fn leave(
-    service: &Service,
-    consensus: &Consensus<TokioRuntime, DiskStore>,
-    discovery: &Arc<dyn Discovery>,
-) {
-    service.set_phase(Phase::Stopping);
-    if !consensus.hand_over(HAND_OVER_PATIENCE).await {
-        tracing::warn!("leadership was not handed over; the others will elect a leader");
-    }
-    if let Err(error) = discovery.withdraw().await {
-        tracing::warn!(%error, "the announcement was not withdrawn");
-    }
-}
-
-/// Closing the store flushes what is queued.
-async fn close(
-    store: DiskStore,
-    consensus: Consensus<TokioRuntime, DiskStore>,
-    service: Arc<Service>,
-) {
-    let closing = tokio::task::spawn_blocking(move || drop((consensus, service, store)));
-    drop(tokio::time::timeout(CLOSE_PATIENCE, closing).await);
-}
-
 async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
     TcpListener::bind(address)
         .await
@@ -391,96 +358,6 @@ async fn settle(
     service.set_phase(Phase::Serving);
     tracing::info!("serving");
     Ok(())
-}
-
-/// Keeps the readiness metric and the gRPC health service up to date.
-async fn watch_readiness(
-    service: Arc<Service>,
-    metrics: Arc<Metrics>,
-    health: HealthReporter,
-    watchers: Watchers,
-) {
-    let mut ready_last = Instant::now();
-    loop {
-        let ready = service.ready(READY_PATIENCE).await.is_ok();
-        if ready {
-            ready_last = Instant::now();
-        }
-        watchers.set_cut_off(ready_last.elapsed() >= CUT_OFF_AFTER);
-        metrics.ready.set(i64::from(ready));
-        api::grpc::set_health(&health, ready).await;
-        tokio::time::sleep(READY_EVERY).await;
-    }
-}
-
-/// Makes it known whether this node holds the same state as the others. `known` is the caller's
-/// memory between two calls.
-fn compared(
-    found: &Comparison,
-    known: &mut Vec<(String, GlobalRevision)>,
-    service: &Service,
-    metrics: &Metrics,
-) {
-    for (member, revision) in found.differing.iter().filter(|it| !known.contains(it)) {
-        tracing::error!(
-            member,
-            revision = revision.0,
-            "the state here differs from this member's"
-        );
-    }
-    known.clone_from(&found.differing);
-    let differing = i64::try_from(found.differing.len()).unwrap_or(i64::MAX);
-    metrics.state_differing_members.set(differing);
-    metrics
-        .state_comparisons_total
-        .inc_by(found.same as u64 + differing as u64);
-    service.set_outvoted(found.is_outvoted());
-}
-
-async fn watch_disk_size(store: DiskStore, metrics: Arc<Metrics>) {
-    loop {
-        let store = store.clone();
-        if let Ok(Ok(bytes)) = tokio::task::spawn_blocking(move || store.size_on_disk()).await {
-            metrics
-                .log_disk_bytes
-                .set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        }
-        tokio::time::sleep(DISK_SIZE_EVERY).await;
-    }
-}
-
-async fn watch_usage(
-    router: Router<TokioRuntime, DiskStore>,
-    metrics: Arc<Metrics>,
-    observation: Arc<Observation>,
-) {
-    loop {
-        let (outstanding, outstanding_max) = router.outstanding();
-        metrics.quota("requests", outstanding as u64, outstanding_max as u64);
-        // A clone is cheap, and holds nobody up while it is looked through.
-        let state = router.consensus().state().read().state.clone();
-        observation.usage(&state);
-        drop(state);
-        tokio::time::sleep(USAGE_EVERY).await;
-    }
-}
-
-async fn stopped(mut stopping: watch::Receiver<bool>) {
-    // An error means that the sender is gone: the node has stopped.
-    drop(stopping.wait_for(|stop| *stop).await);
-}
-
-async fn told_to_stop() -> &'static str {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    }
 }
 
 fn flatten(result: Result<Result<(), RunError>, tokio::task::JoinError>) -> Result<(), RunError> {
