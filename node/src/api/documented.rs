@@ -104,7 +104,7 @@ fn every_code_is_documented() {
         "machine/src/definition/parse.rs",
         "node/src/api/sinks.rs",
         "node/src/api/watchers.rs",
-        "node/src/service/mod.rs",
+        "node/src/service/error.rs",
         "node/src/service/pictures.rs",
         "node/src/service/watch.rs",
         "node/src/sink/handle.rs",

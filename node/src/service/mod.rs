@@ -1,6 +1,7 @@
 //! The use cases: propose, read, watch, administer. The only thing the edges call.
 
 mod definitions;
+mod error;
 mod housekeeping;
 mod invalid;
 pub(crate) mod json;
@@ -9,6 +10,7 @@ mod lists;
 mod lone;
 pub mod peers;
 mod pictures;
+mod reads;
 pub mod router;
 mod sequencer;
 mod view;
@@ -16,12 +18,11 @@ mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_machine::{
-    Command, EventCursor, EventFilter, GlobalRevision, IdempotencyKey, Instance, InstanceId, Reply,
-    State, StateName, Transition,
+    Command, EventCursor, EventFilter, IdempotencyKey, InstanceId, Reply, Transition,
 };
 
 pub use crate::consensus::Role;
@@ -29,126 +30,15 @@ use crate::consensus::network::ClusterTag;
 use crate::consensus::{Runtime, SharedState, Standing};
 use crate::store::Storage;
 pub use definitions::{DefineError, Document, Language};
+pub use error::ServiceError;
 pub use housekeeping::keep_house;
 pub use invalid::Invalid;
 pub use lists::{Listed, PageAsked, PageQuery};
 pub use pictures::{Depicted, Picture, PictureError, PictureFormat};
+pub use reads::{Consistency, Freshness, InstanceView, ReadReply};
 pub use router::{ForwardObserver, Peers, Router};
 pub use view::View;
 pub use watch::{Watch, WatchAsked, WatchEnded, Watched, from_revision};
-
-/// How fresh a read must be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Consistency {
-    /// Sees every write acknowledged before the read began.
-    #[default]
-    Linearizable,
-    /// What this node has applied.
-    Stale,
-}
-
-/// Why a request got no answer from the state machine.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ServiceError {
-    /// No leader was found in time. Nothing was executed.
-    #[error("the cluster has no leader that this node can reach; nothing was executed; waited {} ms", waited.as_millis())]
-    Unavailable {
-        /// How long was tried.
-        waited: Duration,
-    },
-    /// The deadline passed after the request may have been sent on.
-    #[error("no answer within {} ms: the request may or may not have been executed; repeat it with the same idempotency key to find out", waited.as_millis())]
-    OutcomeUnknown {
-        /// How long was waited.
-        waited: Duration,
-    },
-    /// Too many requests are waiting. Nothing was executed.
-    #[error("too many requests are waiting; nothing was executed; try again in a moment")]
-    Overloaded,
-    /// This node did not get to the revision that the caller asked for in time.
-    #[error("this node is at revision {reached}, not yet at {asked}; waited {} ms", waited.as_millis())]
-    Behind {
-        /// What the caller asked for.
-        asked: GlobalRevision,
-        /// Where this node is.
-        reached: GlobalRevision,
-        /// How long was waited.
-        waited: Duration,
-    },
-    /// The cluster itself has not got to the revision that the caller asked for: no write of it was
-    /// answered with that revision.
-    #[error(
-        "the cluster is at revision {reached}, and has not got to {asked}: no write was answered with that yet"
-    )]
-    RevisionAhead {
-        /// What the caller asked for.
-        asked: GlobalRevision,
-        /// Where the cluster was.
-        reached: GlobalRevision,
-    },
-    /// The node is stopping or has not caught up with its own past yet. Nothing was executed.
-    #[error("this node is not ready: {reason}")]
-    NotReady {
-        /// Why.
-        reason: String,
-    },
-}
-
-impl ServiceError {
-    /// The stable code.
-    pub fn code(&self) -> &'static str {
-        match self {
-            ServiceError::Unavailable { .. } => "unavailable",
-            ServiceError::OutcomeUnknown { .. } => "outcome_unknown",
-            ServiceError::Overloaded => "overloaded",
-            ServiceError::Behind { .. } => "behind",
-            ServiceError::RevisionAhead { .. } => "revision_ahead",
-            ServiceError::NotReady { .. } => "not_ready",
-        }
-    }
-
-    /// When to try again, where that makes sense.
-    pub fn retry_after(&self) -> Option<Duration> {
-        match self {
-            ServiceError::OutcomeUnknown { .. } | ServiceError::RevisionAhead { .. } => None,
-            ServiceError::Overloaded => Some(Duration::from_millis(100)),
-            ServiceError::Behind { .. } => Some(Duration::from_millis(100)),
-            ServiceError::Unavailable { .. } | ServiceError::NotReady { .. } => {
-                Some(Duration::from_secs(1))
-            }
-        }
-    }
-}
-
-/// An instance as a reader sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InstanceView {
-    /// Its id.
-    pub id: InstanceId,
-    /// The instance.
-    pub instance: Instance,
-    /// Where it may go from here.
-    pub allowed: Vec<StateName>,
-}
-
-/// A read's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReadReply {
-    /// The instance, if there is one.
-    pub view: Option<InstanceView>,
-    /// The last log index this node had applied.
-    pub applied_index: u64,
-}
-
-/// How a read wants the state.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Freshness {
-    /// How fresh it must be.
-    pub consistency: Consistency,
-    /// At this revision of the cluster or later: what a write's answer named, to read one's own
-    /// writes on any node.
-    pub min_revision: Option<GlobalRevision>,
-}
 
 /// A member of the cluster, as the log has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -317,74 +207,6 @@ impl Service {
         self.core.submit(command, key, deadline).await
     }
 
-    /// The state, as fresh as asked for. A stale read is refused until the node is where it was
-    /// before it stopped.
-    pub async fn view(
-        &self,
-        freshness: Freshness,
-        deadline: Duration,
-    ) -> Result<View, ServiceError> {
-        match freshness.consistency {
-            Consistency::Linearizable => self.core.confirm(deadline).await?,
-            Consistency::Stale if self.recovering() => return Err(Self::not_recovered()),
-            Consistency::Stale => {}
-        }
-        if let Some(asked) = freshness.min_revision {
-            self.reached(asked, freshness.consistency, deadline).await?;
-        }
-        let applied = self.core.shared().read();
-        Ok(View {
-            state: applied.state.clone(),
-            applied_index: applied.index(),
-        })
-    }
-
-    /// Looks at what this node has applied. `look` holds up whoever applies: it must be short.
-    pub fn peek<T>(&self, look: impl FnOnce(&State) -> T) -> T {
-        look(&self.core.shared().read().state)
-    }
-
-    /// Follows the last log index applied here.
-    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
-        self.core.shared().changes()
-    }
-
-    /// Waits until this node has applied every write acknowledged before the call; on a leader, this
-    /// also confirms that it still is the leader.
-    pub async fn confirm(&self, deadline: Duration) -> Result<(), ServiceError> {
-        self.core.confirm(deadline).await
-    }
-
-    /// Makes sure that this node has applied a revision. Where it has not, the leader's word on what
-    /// is committed tells a node that lags from a revision that nobody was ever given.
-    async fn reached(
-        &self,
-        asked: GlobalRevision,
-        consistency: Consistency,
-        deadline: Duration,
-    ) -> Result<(), ServiceError> {
-        let revision = || self.core.shared().read().state.revision();
-        if revision() >= asked {
-            return Ok(());
-        }
-        let began = Instant::now();
-        // A linearizable read has the leader's word already.
-        if consistency == Consistency::Stale && self.core.confirm(deadline).await.is_err() {
-            let (reached, waited) = (revision(), began.elapsed());
-            return Err(ServiceError::Behind {
-                asked,
-                reached,
-                waited,
-            });
-        }
-        let reached = revision();
-        if reached >= asked {
-            Ok(())
-        } else {
-            Err(ServiceError::RevisionAhead { asked, reached })
-        }
-    }
-
     /// Follows the events behind `from`; without it, what happens from now on. `from` may lie ahead
     /// of what this node has applied, so that a watch can be resumed on any node.
     pub async fn watch(
@@ -413,19 +235,6 @@ impl Service {
         self.core
             .submit(Command::Transition(transition), key, deadline)
             .await
-    }
-
-    /// Reads an instance. A stale read is refused until the node is where it was before it stopped.
-    pub async fn instance(
-        &self,
-        id: InstanceId,
-        consistency: Consistency,
-        deadline: Duration,
-    ) -> Result<ReadReply, ServiceError> {
-        if consistency == Consistency::Stale && self.recovering() {
-            return Err(Self::not_recovered());
-        }
-        self.core.read(&id, consistency, deadline).await
     }
 
     /// The cluster as this node sees it.
@@ -488,28 +297,5 @@ impl Service {
             });
         }
         self.core.confirm(deadline).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_revision_that_the_cluster_has_not_got_to_is_refused_at_once() {
-        let service = Service::lone(lockstep_machine::Limits::default());
-        for consistency in [Consistency::Linearizable, Consistency::Stale] {
-            let at = |revision| Freshness {
-                consistency,
-                min_revision: Some(GlobalRevision(revision)),
-            };
-            // An hour: nothing may be waited for.
-            let patience = Duration::from_secs(3600);
-            assert!(service.view(at(0), patience).await.is_ok());
-            let refused = service.view(at(1), patience).await.err();
-            let (asked, reached) = (GlobalRevision(1), GlobalRevision(0));
-            let expected = ServiceError::RevisionAhead { asked, reached };
-            assert_eq!(refused, Some(expected));
-        }
     }
 }

@@ -1,0 +1,153 @@
+//! Reads: how fresh, and what is seen.
+
+use std::time::{Duration, Instant};
+
+use lockstep_machine::{GlobalRevision, Instance, InstanceId, State, StateName};
+
+use super::{Service, ServiceError, View};
+
+/// How fresh a read must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Consistency {
+    /// Sees every write acknowledged before the read began.
+    #[default]
+    Linearizable,
+    /// What this node has applied.
+    Stale,
+}
+
+/// How a read wants the state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Freshness {
+    /// How fresh it must be.
+    pub consistency: Consistency,
+    /// At this revision of the cluster or later: what a write's answer named, to read one's own
+    /// writes on any node.
+    pub min_revision: Option<GlobalRevision>,
+}
+
+/// An instance as a reader sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstanceView {
+    /// Its id.
+    pub id: InstanceId,
+    /// The instance.
+    pub instance: Instance,
+    /// Where it may go from here.
+    pub allowed: Vec<StateName>,
+}
+
+/// A read's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReadReply {
+    /// The instance, if there is one.
+    pub view: Option<InstanceView>,
+    /// The last log index this node had applied.
+    pub applied_index: u64,
+}
+
+impl Service {
+    /// The state, as fresh as asked for. A stale read is refused until the node is where it was
+    /// before it stopped.
+    pub async fn view(
+        &self,
+        freshness: Freshness,
+        deadline: Duration,
+    ) -> Result<View, ServiceError> {
+        match freshness.consistency {
+            Consistency::Linearizable => self.core.confirm(deadline).await?,
+            Consistency::Stale if self.recovering() => return Err(Self::not_recovered()),
+            Consistency::Stale => {}
+        }
+        if let Some(asked) = freshness.min_revision {
+            self.reached(asked, freshness.consistency, deadline).await?;
+        }
+        let applied = self.core.shared().read();
+        Ok(View {
+            state: applied.state.clone(),
+            applied_index: applied.index(),
+        })
+    }
+
+    /// Looks at what this node has applied. `look` holds up whoever applies: it must be short.
+    pub fn peek<T>(&self, look: impl FnOnce(&State) -> T) -> T {
+        look(&self.core.shared().read().state)
+    }
+
+    /// Follows the last log index applied here.
+    pub fn changes(&self) -> tokio::sync::watch::Receiver<u64> {
+        self.core.shared().changes()
+    }
+
+    /// Waits until this node has applied every write acknowledged before the call; on a leader, this
+    /// also confirms that it still is the leader.
+    pub async fn confirm(&self, deadline: Duration) -> Result<(), ServiceError> {
+        self.core.confirm(deadline).await
+    }
+
+    /// Makes sure that this node has applied a revision. Where it has not, the leader's word on what
+    /// is committed tells a node that lags from a revision that nobody was ever given.
+    async fn reached(
+        &self,
+        asked: GlobalRevision,
+        consistency: Consistency,
+        deadline: Duration,
+    ) -> Result<(), ServiceError> {
+        let revision = || self.core.shared().read().state.revision();
+        if revision() >= asked {
+            return Ok(());
+        }
+        let began = Instant::now();
+        // A linearizable read has the leader's word already.
+        if consistency == Consistency::Stale && self.core.confirm(deadline).await.is_err() {
+            let (reached, waited) = (revision(), began.elapsed());
+            return Err(ServiceError::Behind {
+                asked,
+                reached,
+                waited,
+            });
+        }
+        let reached = revision();
+        if reached >= asked {
+            Ok(())
+        } else {
+            Err(ServiceError::RevisionAhead { asked, reached })
+        }
+    }
+
+    /// Reads an instance. A stale read is refused until the node is where it was before it stopped.
+    pub async fn instance(
+        &self,
+        id: InstanceId,
+        consistency: Consistency,
+        deadline: Duration,
+    ) -> Result<ReadReply, ServiceError> {
+        if consistency == Consistency::Stale && self.recovering() {
+            return Err(Self::not_recovered());
+        }
+        self.core.read(&id, consistency, deadline).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_revision_that_the_cluster_has_not_got_to_is_refused_at_once() {
+        let service = Service::lone(lockstep_machine::Limits::default());
+        for consistency in [Consistency::Linearizable, Consistency::Stale] {
+            let at = |revision| Freshness {
+                consistency,
+                min_revision: Some(GlobalRevision(revision)),
+            };
+            // An hour: nothing may be waited for.
+            let patience = Duration::from_secs(3600);
+            assert!(service.view(at(0), patience).await.is_ok());
+            let refused = service.view(at(1), patience).await.err();
+            let (asked, reached) = (GlobalRevision(1), GlobalRevision(0));
+            let expected = ServiceError::RevisionAhead { asked, reached };
+            assert_eq!(refused, Some(expected));
+        }
+    }
+}
