@@ -12,6 +12,7 @@ mod described;
 mod input;
 mod instance;
 mod instances;
+mod lingering;
 mod local;
 mod machines;
 mod middleware;

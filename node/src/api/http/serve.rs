@@ -15,6 +15,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::lingering::Lingering;
 use crate::config;
 use crate::telemetry::Metrics;
 
@@ -146,9 +147,10 @@ async fn connection(
             }
         }
     }
-    let mut connection = std::pin::pin!(
-        server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-    );
+    let mut connection = std::pin::pin!(server.serve_connection(
+        TokioIo::new(Lingering::new(stream)),
+        TowerToHyperService::new(router),
+    ));
     tokio::select! {
         ended = connection.as_mut() => return ended,
         () = draining.cancelled() => {}

@@ -1,0 +1,139 @@
+//! Ends a connection so that its last answer arrives.
+//!
+//! An answer may come before its request is read to the end: a body that is too large is refused by
+//! its declared length. Closing the socket then, with bytes still unread or under way, makes the
+//! kernel reset the connection, and a reset throws away what the client has not read yet: the
+//! answer. RFC 9112, 9.6 says what to do instead.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+
+/// How long a client may take to read the last answer and to close its side.
+const LINGER_MAX: Duration = Duration::from_secs(1);
+/// What is thrown away at a time, bytes.
+const DISCARD_BYTES: usize = 4096;
+
+/// A stream whose shutdown ends the answers, then throws away what still arrives until the client
+/// closes, for [`LINGER_MAX`] at most.
+pub(super) struct Lingering {
+    stream: TcpStream,
+    /// Set once nothing more is sent.
+    deadline: Option<Pin<Box<Sleep>>>,
+}
+
+impl Lingering {
+    pub(super) fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            deadline: None,
+        }
+    }
+}
+
+impl AsyncRead for Lingering {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Lingering {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Self { stream, deadline } = &mut *self;
+        let deadline = match deadline {
+            Some(deadline) => deadline,
+            None => {
+                ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
+                deadline.insert(Box::pin(sleep(LINGER_MAX)))
+            }
+        };
+        loop {
+            if deadline.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Ok(()));
+            }
+            let mut discarded = [0; DISCARD_BYTES];
+            let mut discarded = ReadBuf::new(&mut discarded);
+            let read = ready!(Pin::new(&mut *stream).poll_read(cx, &mut discarded));
+            if read.is_err() || discarded.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn connected() -> (TcpStream, Lingering) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let client = TcpStream::connect(address).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        (client, Lingering::new(server))
+    }
+
+    #[tokio::test]
+    async fn an_answer_arrives_although_the_client_is_still_sending() {
+        let (mut client, mut server) = connected().await;
+        let served = tokio::spawn(async move {
+            let mut head = [0; 16];
+            server.read_exact(&mut head).await.unwrap();
+            server.write_all(b"too large").await.unwrap();
+            server.shutdown().await.unwrap();
+        });
+        // More than both sockets' buffers hold.
+        client.write_all(&vec![0; 16 << 20]).await.unwrap();
+        client.shutdown().await.unwrap();
+        served.await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "too large");
+    }
+
+    #[tokio::test]
+    async fn a_client_that_never_closes_is_let_go() {
+        let (_client, mut server) = connected().await;
+        tokio::time::timeout(10 * LINGER_MAX, server.shutdown())
+            .await
+            .unwrap()
+            .unwrap();
+    }
+}
