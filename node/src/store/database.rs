@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::{StoreError, durability, files};
 
-/// How long a process that was just killed may go on holding sled's lock.
+/// How long sled's lock may be held by a process that was just killed, or in this one by sled's own
+/// threads, which finish their work after the last handle is gone.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Between two attempts to open.

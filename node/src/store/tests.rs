@@ -13,6 +13,7 @@ use lockstep_machine::State;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use super::database::Database;
 use super::snapshot::Snapshots;
 use super::*;
 
@@ -65,11 +66,11 @@ fn bounds(first: u64, last: u64) -> LogBounds {
     }
 }
 
-/// Changes a closed store's log behind its back.
-fn tamper(dir: &Path, change: impl FnOnce(&sled::Tree)) {
-    let db = sled::open(dir.join("log")).unwrap();
-    change(&db.open_tree("log").unwrap());
-    db.flush().unwrap();
+/// Changes a closed store behind its back.
+fn tamper(dir: &Path, change: impl FnOnce(&Database)) {
+    let database = database::open(&dir.join("log"), OPTIONS.cache_bytes).unwrap();
+    change(&database);
+    database.db.flush().unwrap();
 }
 
 fn flip_last_byte(tree: &sled::Tree, index: u64, part: u16) {
@@ -248,15 +249,15 @@ fn an_interrupted_purge_is_finished_when_opening() {
     fill(&store, 1..=5);
     wait(|done| store.purge(3, "3".into(), done)).unwrap();
     drop(store);
-    tamper(dir.path(), |tree| {
+    tamper(dir.path(), |on_disk| {
         for (key, value) in codec::encode(2, b"back again").unwrap() {
-            tree.insert(key, value).unwrap();
+            on_disk.log.insert(key, value).unwrap();
         }
     });
     let store = open(dir.path()).unwrap();
     assert_eq!(store.bounds().unwrap(), bounds(4, 5));
     drop(store);
-    tamper(dir.path(), |tree| assert_eq!(tree.len(), 2));
+    tamper(dir.path(), |on_disk| assert_eq!(on_disk.log.len(), 2));
 }
 
 #[test]
@@ -286,12 +287,12 @@ fn a_damaged_entry_is_refused_with_its_place() {
     )
     .unwrap();
     drop(store);
-    tamper(dir.path(), |tree| flip_last_byte(tree, 2, 2));
+    tamper(dir.path(), |on_disk| flip_last_byte(&on_disk.log, 2, 2));
     let error = refusal(dir.path());
     assert!(error.contains("log entry 2 part 2: checksum is"), "{error}");
 
-    tamper(dir.path(), |tree| {
-        drop(tree.remove(codec::key(2, 2)).unwrap())
+    tamper(dir.path(), |on_disk| {
+        drop(on_disk.log.remove(codec::key(2, 2)).unwrap())
     });
     let error = refusal(dir.path());
     assert!(
@@ -299,8 +300,8 @@ fn a_damaged_entry_is_refused_with_its_place() {
         "{error}"
     );
 
-    tamper(dir.path(), |tree| {
-        drop(tree.remove(codec::key(2, 0)).unwrap())
+    tamper(dir.path(), |on_disk| {
+        drop(on_disk.log.remove(codec::key(2, 0)).unwrap())
     });
     let error = refusal(dir.path());
     assert!(
@@ -333,8 +334,8 @@ fn a_hole_is_refused_with_its_place() {
         wait(|done| store.purge(0, "0".into(), done)).unwrap();
         fill(&store, 1..=5);
         drop(store);
-        tamper(dir.path(), |tree| {
-            drop(tree.remove(codec::key(hole, 0)).unwrap())
+        tamper(dir.path(), |on_disk| {
+            drop(on_disk.log.remove(codec::key(hole, 0)).unwrap())
         });
         let error = refusal(dir.path());
         assert!(
@@ -350,8 +351,8 @@ fn an_entry_that_a_crash_left_unfinished_is_not_taken_for_damage() {
     let store = open(dir.path()).unwrap();
     append(&store, vec![record(1, "small"), record(2, vec![7; 30_000])]).unwrap();
     drop(store);
-    tamper(dir.path(), |tree| {
-        drop(tree.remove(codec::key(2, 0)).unwrap())
+    tamper(dir.path(), |on_disk| {
+        drop(on_disk.log.remove(codec::key(2, 0)).unwrap())
     });
     let store = open(dir.path()).unwrap();
     assert_eq!(store.bounds().unwrap(), bounds(1, 1));
@@ -365,12 +366,9 @@ fn a_damaged_slot_is_refused() {
     let store = open(dir.path()).unwrap();
     wait(|done| store.save(Slot::Vote, "me".into(), done)).unwrap();
     drop(store);
-    let db = sled::open(dir.path().join("log")).unwrap();
-    db.open_tree("meta")
-        .unwrap()
-        .insert("vote", b"you".as_slice())
-        .unwrap();
-    drop(db);
+    tamper(dir.path(), |on_disk| {
+        drop(on_disk.meta.insert("vote", b"you".as_slice()).unwrap());
+    });
     let error = refusal(dir.path());
     assert!(error.contains("slot vote:"), "{error}");
 }
