@@ -9,6 +9,7 @@ use crate::ids::{
     EventName, GlobalRevision, InstanceId, InstanceName, MachineName, Revision, StateName,
     Timestamp, Version,
 };
+use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::metadata::Metadata;
 
@@ -61,6 +62,9 @@ pub enum EventKind {
     Defined,
     /// A version of a definition was forgotten.
     DefinitionDeleted,
+    /// Nothing: an instance as it was when a sink wrote the current states as a whole. Among dead
+    /// letters only, where it stands for a state that was refused.
+    Seeded,
 }
 
 impl EventKind {
@@ -73,6 +77,7 @@ impl EventKind {
             EventKind::Deleted => "deleted",
             EventKind::Defined => "defined",
             EventKind::DefinitionDeleted => "definition_deleted",
+            EventKind::Seeded => "seeded",
         }
     }
 }
@@ -90,7 +95,45 @@ pub enum Cause {
     },
 }
 
+/// Places from here on are those of states that were written as a whole: far behind all changes
+/// that one command can make, and of nine digits like any other.
+const SEEDED_POSITIONS: u32 = 500_000_000;
+
 impl Event {
+    /// The instance numbered `number` of those that are written as a whole, as of a revision.
+    pub fn seeded(
+        (revision, at): (GlobalRevision, Timestamp),
+        number: u32,
+        id: &InstanceId,
+        instance: &Instance,
+    ) -> Self {
+        Self {
+            revision,
+            position: SEEDED_POSITIONS.saturating_add(number),
+            kind: EventKind::Seeded,
+            machine: id.machine.clone(),
+            name: Some(id.instance_name().clone()),
+            version: instance.version,
+            from_version: None,
+            from: None,
+            to: Some(instance.state.clone()),
+            event: None,
+            instance_revision: instance.revision,
+            at,
+            cause: Cause::Request,
+            metadata: instance.metadata.clone(),
+        }
+    }
+
+    /// Whether it is one that [`Event::seeded`] makes, up to a revision.
+    pub(crate) fn is_seeded(&self, upto: GlobalRevision) -> bool {
+        self.kind == EventKind::Seeded
+            && self.position >= SEEDED_POSITIONS
+            && self.revision <= upto
+            && self.name.is_some()
+            && self.to.is_some()
+    }
+
     /// The instance it is about; none if it is about a definition.
     pub fn instance(&self) -> Option<InstanceId> {
         let name = self.name.clone()?;

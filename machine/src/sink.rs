@@ -59,7 +59,8 @@ impl SinkRecord {
     }
 }
 
-/// An event that the far side refused for good, put aside so that those behind it can go on.
+/// An event that the far side refused for good, put aside so that those behind it can go on; or a
+/// state, as an event of the kind [`Seeded`](crate::EventKind::Seeded).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
     /// The event.
@@ -133,7 +134,8 @@ pub enum SinkChange {
         /// Where it is now.
         checkpoint: SinkCheckpoint,
     },
-    /// The far side refused an event for good. Changes nothing if there never was such an event.
+    /// The far side refused an event for good, or a state, which [`Event::seeded`] stands for. Changes
+    /// nothing if there never was such an event.
     Bury {
         /// The term in which the runner's node leads.
         term: u64,
@@ -150,6 +152,12 @@ pub enum SinkChange {
         cursor: EventCursor,
         /// What the far side said if it refused it again; if it took it, the letter is removed.
         refused: Option<String>,
+    },
+    /// The current states begin to be written as a whole: those that were refused the last time are
+    /// no longer put aside.
+    Seeding {
+        /// The term in which the runner's node leads.
+        term: u64,
     },
     /// The current states are written as a whole: it is no longer wanted.
     Seeded {

@@ -62,6 +62,7 @@ impl From<&SinkChange> for raft::sink::Change {
                 cursor: Some((*cursor).into()),
                 refused: refused.clone(),
             }),
+            SinkChange::Seeding { term } => Self::Seeding(sink::Seeding { term: *term }),
             SinkChange::Seeded { term } => Self::Seeded(sink::Seeded { term: *term }),
             SinkChange::Seed => Self::Seed(sink::Seed {}),
             SinkChange::Replay { which } => Self::Replay(sink::Replay {
@@ -103,6 +104,7 @@ impl TryFrom<raft::sink::Change> for SinkChange {
                 cursor: it.cursor.ok_or_else(required("sink.cursor"))?.into(),
                 refused: it.refused,
             },
+            Wire::Seeding(it) => SinkChange::Seeding { term: it.term },
             Wire::Seeded(it) => SinkChange::Seeded { term: it.term },
             Wire::Seed(_) => SinkChange::Seed,
             Wire::Replay(it) => SinkChange::Replay {
@@ -202,6 +204,7 @@ impl From<EventKind> for raft::event::Kind {
             EventKind::Deleted => Self::Deleted,
             EventKind::Defined => Self::Defined,
             EventKind::DefinitionDeleted => Self::DefinitionDeleted,
+            EventKind::Seeded => Self::Seeded,
             other => unreachable!("{other:?} is a kind this build does not know"),
         }
     }
@@ -216,6 +219,7 @@ fn kind(kind: i32) -> Result<EventKind, Malformed> {
         Ok(Wire::Deleted) => EventKind::Deleted,
         Ok(Wire::Defined) => EventKind::Defined,
         Ok(Wire::DefinitionDeleted) => EventKind::DefinitionDeleted,
+        Ok(Wire::Seeded) => EventKind::Seeded,
         Ok(Wire::Unspecified) | Err(_) => {
             let reason = "it is missing, or one this build does not know";
             return Err(Malformed::new("event.kind", reason));

@@ -158,6 +158,7 @@ pub(crate) fn sink_commands() -> Vec<Command> {
             cursor,
             refused: None,
         },
+        SinkChange::Seeding { term },
         SinkChange::Seeded { term },
         SinkChange::Seed,
         SinkChange::Forget,
@@ -182,6 +183,7 @@ pub(crate) fn sink_commands() -> Vec<Command> {
         EventKind::Deleted,
         EventKind::Defined,
         EventKind::DefinitionDeleted,
+        EventKind::Seeded,
     ];
     let events = [event(), about_a_definition];
     let events = events

@@ -57,6 +57,11 @@ async fn refused_documents_are_put_aside_and_written_when_they_are_taken() -> Re
     on_any(async |far| matrix::some_events_are_refused(far).await).await
 }
 
+#[tokio::test]
+async fn a_refused_state_is_put_aside_and_written_when_it_is_taken() -> Result<()> {
+    on_any(async |far| matrix::a_state_is_refused(far).await).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_disk_is_waited_for() -> Result<()> {
     let Some(far) = Documents::start_on_small_disk().await? else {

@@ -54,6 +54,11 @@ async fn postgres_refuses_some_events() -> Result<()> {
 }
 
 #[tokio::test]
+async fn postgres_refuses_a_state() -> Result<()> {
+    matrix::a_state_is_refused(Database::start().await?).await
+}
+
+#[tokio::test]
 async fn the_password_changes_at_postgres() -> Result<()> {
     matrix::the_sink_is_locked_out(Database::start().await?).await
 }
@@ -182,9 +187,11 @@ async fn rows_that_somebody_changed_are_put_right_on_request() -> Result<()> {
     let tampering = "DELETE FROM lockstep.instances WHERE instance LIKE '%1'; \
         UPDATE lockstep.instances SET state = 'third', version = 9, instance_revision = 77, \
           created_at = NULL, metadata = '{\"by\": \"hand\"}' WHERE instance LIKE '%2'; \
+        UPDATE lockstep.instances SET state = 'third', revision = revision + 1000000 \
+          WHERE instance LIKE '%3'; \
         INSERT INTO lockstep.instances \
           SELECT machine, 'made-up', state, version, instance_revision, created_at, changed_at, \
-            metadata, revision FROM lockstep.instances LIMIT 1";
+            metadata, revision + 1000000 FROM lockstep.instances LIMIT 1";
     let database = stage.far.administrator().await?;
     database.batch_execute(tampering).await?;
     // One more event, so that the seed is told from the first.

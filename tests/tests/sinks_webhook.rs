@@ -33,6 +33,11 @@ async fn some_events_are_refused() -> Result<()> {
     matrix::some_events_are_refused(Webhook::start().await?).await
 }
 
+#[tokio::test]
+async fn a_state_is_refused() -> Result<()> {
+    matrix::a_state_is_refused(Webhook::start().await?).await
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_sink_is_locked_out() -> Result<()> {
     matrix::the_sink_is_locked_out(Webhook::start().await?).await

@@ -64,7 +64,9 @@ impl DeadLettersCall {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeadLetter {
-    /// The event; its place names the dead letter.
+    /// The event; its place names the dead letter. One of the kind
+    /// [`Seeded`](crate::EventKind::Seeded) stands for a state that was refused when the
+    /// current ones were written as a whole.
     pub event: Event,
     /// What the far side said last.
     pub reason: String,

@@ -61,6 +61,7 @@ fn kind(wire: i32) -> Result<EventKind, Unreadable> {
         Ok(v1::EventKind::Deleted) => Ok(EventKind::Deleted),
         Ok(v1::EventKind::Defined) => Ok(EventKind::Defined),
         Ok(v1::EventKind::DefinitionDeleted) => Ok(EventKind::DefinitionDeleted),
+        Ok(v1::EventKind::Seeded) => Ok(EventKind::Seeded),
         Ok(v1::EventKind::Unspecified) | Err(_) => {
             Err(format!("event.kind: {wire} is no kind that is known here"))
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 
-use crate::event::{Event, EventCursor};
+use crate::event::{Event, EventCursor, EventKind};
 use crate::ids::{SinkName, Timestamp};
 use crate::limits::Quota;
 use crate::rejection::Rejection;
@@ -35,6 +35,9 @@ pub(crate) fn execute(world: &mut World, command: &SinkCommand) -> Result<u64, R
             refused,
         } => write(world, sink, Some(*term), |world, record| {
             Ok(settle(record, *cursor, refused.as_deref(), world.clock))
+        }),
+        SinkChange::Seeding { term } => write(world, sink, Some(*term), |_, record| {
+            Ok(drop_states(record))
         }),
         SinkChange::Seeded { term } => write(world, sink, Some(*term), |_, record| {
             Ok(std::mem::replace(&mut record.seed_wanted, false))
@@ -107,10 +110,28 @@ fn bury(
 /// The event as the recent ones have it, which is shared then; the one given, if those do not
 /// reach back to it. None if it never was: what is kept must agree with the events there are.
 fn past(world: &World, event: &Arc<Event>) -> Option<Arc<Event>> {
-    if event.cursor() > world.ring.gone() {
-        return world.ring.at(event.cursor()).cloned();
+    let was = match event.kind {
+        EventKind::Seeded => event.is_seeded(world.revision),
+        _ if event.cursor() > world.ring.gone() => {
+            return world.ring.at(event.cursor()).cloned();
+        }
+        _ => true,
+    };
+    (was && event.at <= world.clock).then(|| event.clone())
+}
+
+/// Removes the letters that stand for states.
+fn drop_states(record: &mut SinkRecord) -> bool {
+    let before = record.letters.len();
+    if record.letters().any(is_state) {
+        let all = std::mem::take(&mut record.letters).into_iter();
+        record.letters = all.filter(|(_, letter)| !is_state(letter)).collect();
     }
-    (event.at <= world.clock).then(|| event.clone())
+    record.letters.len() < before
+}
+
+fn is_state(letter: &DeadLetter) -> bool {
+    letter.event.kind == EventKind::Seeded
 }
 
 fn settle(

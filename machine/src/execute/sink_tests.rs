@@ -93,6 +93,7 @@ fn a_claim_of_a_later_term_ends_those_of_earlier_ones() {
         },
         bury(4, &events[0], "no"),
         settle(4, &events[0], None),
+        SinkChange::Seeding { term: 4 },
         SinkChange::Seeded { term: 4 },
     ];
     for change in earlier {
@@ -184,6 +185,51 @@ fn an_event_that_is_no_longer_kept_can_still_be_buried() {
     let change = bury(1, &events[0], "no");
     assert_eq!(driver.kind(sink("audit", change)), "sink_changed");
     assert_eq!(driver.letters(), [(2, 1, false)]);
+}
+
+#[test]
+fn a_state_is_put_aside_until_the_states_are_written_again() {
+    let (mut driver, events) = moved(Limits::default());
+    let state = &driver.state;
+    let (revision, at) = (state.revision(), state.now());
+    let instance = state.instance(&id("order/1")).unwrap();
+    let seeded = |revision, at| {
+        let event = Event::seeded((revision, at), 7, &id("order/1"), instance);
+        Arc::new(event)
+    };
+    let told = seeded(revision, at);
+    let not_yet = [
+        seeded(GlobalRevision(revision.0 + 1), at),
+        seeded(revision, Timestamp(at.0 + 1)),
+        Arc::new(Event {
+            position: 7,
+            ..Event::clone(&told)
+        }),
+        Arc::new(Event {
+            name: None,
+            ..Event::clone(&told)
+        }),
+    ];
+    assert_eq!(told.kind.name(), "seeded");
+    assert!(told.cursor() > events[2].cursor());
+    assert!(told.cursor() < EventCursor::after(revision));
+    for event in not_yet {
+        assert_eq!(driver.sink(bury(1, &event, "no")), 0, "{event:?}");
+    }
+    driver.sink(bury(1, &events[1], "no"));
+    assert_eq!(driver.sink(bury(1, &told, "no")), 1);
+    assert_eq!(driver.sink(bury(1, &told, "no")), 1);
+    assert_eq!(driver.letters(), [(3, 1, false), (4, 2, false)]);
+    let mut restore = Restore::new();
+    for record in driver.state.records() {
+        restore.push(&record).unwrap();
+    }
+    let restored = restore.finish().unwrap();
+    assert_eq!(restored.sink("audit"), driver.state.sink("audit"));
+
+    assert_eq!(driver.sink(SinkChange::Seeding { term: 1 }), 1);
+    assert_eq!(driver.letters(), [(3, 1, false)]);
+    assert_eq!(driver.sink(SinkChange::Seeding { term: 1 }), 0);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 use super::tests::{Damage, clone, fault, restore, state};
 use super::*;
+use crate::event::EventKind;
 use crate::testing::{id, name};
 
 /// Damages one dead letter.
@@ -92,6 +93,15 @@ fn a_dead_letter_of_an_event_that_never_was_is_refused() {
     }));
     assert_eq!(at, 22);
     assert!(why.contains("not among the recent ones"), "{why}");
+}
+
+#[test]
+fn a_dead_letter_of_a_state_must_stand_for_one() {
+    let (at, why) = fault(letter(22, |it| {
+        Arc::make_mut(&mut it.event).kind = EventKind::Seeded;
+    }));
+    assert_eq!(at, 22);
+    assert!(why.contains("no state that was written"), "{why}");
 }
 
 #[test]

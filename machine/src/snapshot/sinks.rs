@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::filling::{Filling, OUT_OF_ORDER};
 use super::restore::{Fault, ensure};
-use crate::event::Event;
+use crate::event::{Event, EventKind};
 use crate::ids::SinkName;
 use crate::sink::{DEAD_LETTER_REASON_BYTES_MAX, DeadLetter, SinkRecord};
 
@@ -59,7 +59,12 @@ impl Filling {
 
     /// The event of a dead letter, as the recent ones have it if they reach back to it.
     fn letters_event(&self, event: Arc<Event>) -> Result<Arc<Event>, Fault> {
-        if event.cursor() <= self.world.ring.gone() {
+        let seeded = event.kind == EventKind::Seeded;
+        ensure(
+            !seeded || event.is_seeded(self.header.revision),
+            "the dead letter is of no state that was written",
+        )?;
+        if seeded || event.cursor() <= self.world.ring.gone() {
             let mut event = Event::clone(&event);
             self.share_names(&mut event);
             return Ok(Arc::new(event));

@@ -34,7 +34,10 @@ impl Traffic {
                 cursor: self.cursor(model, &sink),
                 refused: self.chance(50).then(|| self.reason()),
             },
-            70..=74 => SinkChange::Seeded {
+            70..=71 => SinkChange::Seeding {
+                term: self.term(model, &sink),
+            },
+            72..=74 => SinkChange::Seeded {
                 term: self.term(model, &sink),
             },
             75..=79 => SinkChange::Seed,
@@ -93,7 +96,12 @@ impl Traffic {
             self.events.swap_remove(at);
         }
         self.events.push(event.clone());
-        match self.rng.random_range(0..20) {
+        match self.rng.random_range(0..24) {
+            // A state that was written as a whole; not so if the event is of a definition.
+            20..=23 if event.name.is_some() && event.to.is_some() => {
+                event.kind = EventKind::Seeded;
+                event.position = event.position % 500_000_000 + 500_000_000;
+            }
             0 => event = invented(model),
             1 => event.to = None,
             2 => event.position += 1,

@@ -52,6 +52,7 @@ impl Model {
             | SinkChange::Advance { term, .. }
             | SinkChange::Bury { term, .. }
             | SinkChange::Settle { term, .. }
+            | SinkChange::Seeding { term }
             | SinkChange::Seeded { term } => *term,
             _ => account.term,
         };
@@ -113,6 +114,13 @@ impl Model {
                 account.seed_wanted = *change == SinkChange::Seed;
                 Ok(before != account.seed_wanted)
             }
+            SinkChange::Seeding { .. } => {
+                let before = account.letters.len();
+                account
+                    .letters
+                    .retain(|it| it.event.kind != EventKind::Seeded);
+                Ok(account.letters.len() < before)
+            }
             other => unreachable!("{other:?}"),
         }
     }
@@ -123,7 +131,13 @@ impl Model {
             refused_again(letter, reason, self.now);
             return Ok(true);
         }
-        let gone = (cursor.revision.0, cursor.position) <= self.events_gone;
+        let gone = match event.kind {
+            EventKind::Seeded => {
+                let of_a_state = event.name.is_some() && event.to.is_some();
+                of_a_state && cursor.position >= 500_000_000 && cursor.revision.0 <= self.revision
+            }
+            _ => (cursor.revision.0, cursor.position) <= self.events_gone,
+        };
         let event = match self.events.iter().find(|it| it.cursor() == cursor) {
             Some(event) => event.clone(),
             None if gone && event.at.0 <= self.now => event.clone(),

@@ -14,7 +14,8 @@ pub(crate) struct EventBody {
     revision: u64,
     /// Its place among the changes of that revision.
     position: u32,
-    /// created, transitioned, migrated, deleted, defined or definition_deleted.
+    /// created, transitioned, migrated, deleted, defined or definition_deleted; seeded for a state that
+    /// a sink put aside.
     kind: &'static str,
     machine: String,
     /// `machine/name`; not there if it is about a definition.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_machine::{
-    Command, Event, EventCursor, Outcome, Rejection, SinkChange, SinkCheckpoint, SinkCommand,
-    SinkName,
+    Command, DeadLetter, Event, EventCursor, EventKind, Outcome, Rejection, SinkChange,
+    SinkCheckpoint, SinkCommand, SinkName,
 };
 
 use super::{Checkpoint, Trouble};
@@ -65,6 +65,20 @@ impl Ledger {
                 .sink(self.sink.as_str())
                 .is_some_and(|record| record.seed_wanted)
         })
+    }
+
+    /// They begin to be written: those that were refused the last time are tried again.
+    pub(super) async fn seeding(&self) -> Result<(), Trouble> {
+        let is_state = |letter: &DeadLetter| letter.event.kind == EventKind::Seeded;
+        let any = self.service.peek(|state| {
+            let record = state.sink(self.sink.as_str());
+            record.is_some_and(|record| record.letters().any(is_state))
+        });
+        let term = self.term;
+        match any {
+            true => self.change(SinkChange::Seeding { term }).await,
+            false => Ok(()),
+        }
     }
 
     /// They are written.

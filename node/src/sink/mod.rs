@@ -183,7 +183,8 @@ pub(crate) trait Sink: Send {
     /// Writes a batch, as a whole where the far side can.
     async fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError>;
 
-    /// Writes some of the current states of a seed.
+    /// Writes some of the current states of a seed, whatever is there. Those refused are given again
+    /// one by one, so that it is known which.
     async fn seed(&mut self, seed: &Seed, page: &[(InstanceId, Instance)])
     -> Result<(), SinkError>;
 
@@ -192,7 +193,8 @@ pub(crate) trait Sink: Send {
     async fn seeded(&mut self, seed: &Seed) -> Result<(), SinkError>;
 
     /// Writes an event that was put aside once, with what its instance is as of `revision`: none if it
-    /// is no more, or if the event is not about an instance.
+    /// is no more, or if the event is not about an instance. One of the kind
+    /// [`Seeded`](lockstep_machine::EventKind::Seeded) belongs into no history.
     async fn replay(
         &mut self,
         event: &Event,

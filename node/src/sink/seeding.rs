@@ -1,9 +1,13 @@
 //! Writing the current states as a whole, from one consistent read.
 
-use lockstep_machine::{EventCursor, GlobalRevision, ListQuery, MachineName, State};
+use std::sync::Arc;
+
+use lockstep_machine::{
+    Event, EventCursor, GlobalRevision, Instance, InstanceId, ListQuery, MachineName, State,
+};
 
 use super::session::Session;
-use super::{Checkpoint, Phase, Seed, SeedReason, Trouble};
+use super::{Checkpoint, Phase, Seed, SeedReason, SinkError, Trouble};
 
 /// Writes the states as of now; where the far side is then.
 pub(super) async fn seed(
@@ -30,6 +34,7 @@ pub(super) async fn seed(
     };
     tell(session, &seed);
     session.board.seeding(reason);
+    session.ledger.seeding().await?;
     let parts = parts(session);
     let total = parts
         .iter()
@@ -46,11 +51,8 @@ pub(super) async fn seed(
         };
         loop {
             session.board.doing(Phase::Seeding { done, total });
-            session.assure().await?;
             let page = state.list(&query);
-            if !page.instances.is_empty() {
-                session.sink.seed(&seed, &page.instances).await?;
-            }
+            write(session, &seed, &page.instances, done).await?;
             done += page.instances.len() as u64;
             let Some(next) = page.next else { break };
             query.after = Some(next);
@@ -68,6 +70,34 @@ pub(super) async fn seed(
         cursor: then,
         seeded: revision,
     })
+}
+
+/// Writes instances, before which others were written already; puts those aside that are refused for
+/// good.
+async fn write(
+    session: &mut Session<'_>,
+    seed: &Seed,
+    instances: &[(InstanceId, Instance)],
+    before: u64,
+) -> Result<(), Trouble> {
+    let mut todo = Vec::from([(instances, before)]);
+    while let Some((part, before)) = todo.pop().filter(|(part, _)| !part.is_empty()) {
+        session.assure().await?;
+        match (session.sink.seed(seed, part).await, part) {
+            (Ok(()), _) => {}
+            (Err(SinkError::Refused { reason, .. }), [(id, instance)]) => {
+                let number = u32::try_from(before).unwrap_or(u32::MAX);
+                let event = Event::seeded((seed.revision, seed.at), number, id, instance);
+                session.bury(Arc::new(event), reason).await?;
+            }
+            (Err(SinkError::Refused { .. }), _) => {
+                let (first, second) = part.split_at(part.len() / 2);
+                todo.extend([(second, before + first.len() as u64), (first, before)]);
+            }
+            (Err(other), _) => return Err(other.into()),
+        }
+    }
+    Ok(())
 }
 
 /// What is to be written: machines and how the names start; all if the sink follows everything.

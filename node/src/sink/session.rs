@@ -273,16 +273,19 @@ impl<'a> Session<'a> {
         Ok(())
     }
 
-    async fn bury(&mut self, event: Arc<Event>, reason: String) -> Result<(), Trouble> {
-        let place = event.cursor();
-        self.ledger.bury(event, reason.clone()).await?;
+    /// Puts aside what is refused for good.
+    pub(super) async fn bury(&mut self, event: Arc<Event>, reason: String) -> Result<(), Trouble> {
+        self.ledger.bury(event.clone(), reason.clone()).await?;
         self.board.buried();
         tracing::warn!(
             sink = self.board.name(),
-            revision = place.revision.0,
-            position = place.position,
+            revision = event.revision.0,
+            position = event.position,
+            machine = %event.machine,
+            instance = event.name.as_ref().map(tracing::field::display),
+            kind = event.kind.name(),
             reason,
-            "the far side refuses an event, which is put aside"
+            "the far side refuses an event or a state, which is put aside"
         );
         Ok(())
     }

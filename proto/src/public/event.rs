@@ -32,6 +32,7 @@ impl From<EventKind> for v1::EventKind {
             EventKind::Deleted => v1::EventKind::Deleted,
             EventKind::Defined => v1::EventKind::Defined,
             EventKind::DefinitionDeleted => v1::EventKind::DefinitionDeleted,
+            EventKind::Seeded => v1::EventKind::Seeded,
             // One of a newer version of the state machine.
             _ => v1::EventKind::Unspecified,
         }
@@ -155,6 +156,7 @@ mod tests {
                 EventKind::DefinitionDeleted,
                 "EVENT_KIND_DEFINITION_DELETED",
             ),
+            (EventKind::Seeded, "EVENT_KIND_SEEDED"),
         ] {
             assert_eq!(v1::EventKind::from(kind).as_str_name(), name);
         }

@@ -179,6 +179,39 @@ pub async fn some_events_are_refused(far: impl FarSide) -> Result<()> {
     stage.compare_at_least(changes + 4).await
 }
 
+/// It refuses one instance for good when the current states are written as a whole: the others are
+/// written, and that one when it is taken and an operator says so.
+pub async fn a_state_is_refused(far: impl FarSide) -> Result<()> {
+    let poisoned = "triad/poisoned";
+    let mut stage = Stage::start(far).await?;
+    stage.far.refuse(poisoned).await?;
+    let mut entrances = Entrances::new(&stage.apis(), 0);
+    let both = [create(poisoned), create("triad/sound")];
+    let created = entrances.commit(None, &both).await?.revision;
+    let one = |status: &Value| status["dead_letters"] == 1 && status["lag_events"] == 0;
+    stage.until("an event put aside", one).await?;
+    let asked = stage.ask("reseed").await?;
+    asked.expect(StatusCode::ACCEPTED)?;
+    let seeded = stage.until("a state put aside as well", |status| {
+        status["dead_letters"] == 2
+            && status["phase"] == "following"
+            && status["seeded_revision"].as_u64() >= Some(created)
+    });
+    seeded.await?;
+    let traffic = Traffic::start(&stage.apis(), PAUSE);
+    traffic.more(SOME).await?;
+    stage.kill_the_leader().await?;
+    traffic.more(SOME).await?;
+    stage.far.accept().await?;
+    let asked = stage.ask("dead-letters/replay").await?;
+    asked.expect(StatusCode::ACCEPTED)?;
+    stage
+        .until("both to be written", |status| status["dead_letters"] == 0)
+        .await?;
+    let changes = traffic.stop().await?;
+    stage.compare_at_least(changes).await
+}
+
 /// It does not let the sink in any more, and does again.
 pub async fn the_sink_is_locked_out(far: impl FarSide) -> Result<()> {
     let mut stage = Stage::start(far).await?;

@@ -109,9 +109,11 @@ impl FarSide for Database {
 
     async fn refuse(&mut self, instance: &str) -> Result<()> {
         // What is there already may stay.
+        let constraint = format!(
+            "ADD CONSTRAINT refused CHECK (machine || '/' || instance <> '{instance}') NOT VALID"
+        );
         let sql = format!(
-            "ALTER TABLE lockstep.history ADD CONSTRAINT refused \
-             CHECK (machine || '/' || instance <> '{instance}') NOT VALID"
+            "ALTER TABLE lockstep.history {constraint}; ALTER TABLE lockstep.instances {constraint}"
         );
         wait_for("the sink's tables", TABLES_DEADLINE, async || {
             self.execute(&sql).await
@@ -120,8 +122,11 @@ impl FarSide for Database {
     }
 
     async fn accept(&mut self) -> Result<()> {
-        self.execute("ALTER TABLE lockstep.history DROP CONSTRAINT refused")
-            .await
+        self.execute(
+            "ALTER TABLE lockstep.history DROP CONSTRAINT refused; \
+             ALTER TABLE lockstep.instances DROP CONSTRAINT refused",
+        )
+        .await
     }
 
     async fn lock_out(&mut self) -> Result<()> {

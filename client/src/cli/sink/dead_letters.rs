@@ -17,7 +17,8 @@ const PAGE_MAX: u32 = 1000;
 #[derive(Debug, Args)]
 #[command(after_help = "\
 In the order of the events; the sink goes on behind them. Mend what the reason says, then have them
-written once more with `lockstep sink replay`, or give them up with `lockstep sink discard`.
+written once more with `lockstep sink replay`, or give them up with `lockstep sink discard`. One of the
+kind seeded is no event: it stands for a state that was refused when all of them were written.
 
 Examples:
   lockstep sink dead-letters reports

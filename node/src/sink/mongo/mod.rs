@@ -34,7 +34,7 @@ mod write;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lockstep_machine::{Event, EventCursor, GlobalRevision, Instance, InstanceId};
+use lockstep_machine::{Event, EventCursor, EventKind, GlobalRevision, Instance, InstanceId};
 
 use super::{Batch, Change, CheckStep, Checkpoint, Claim, Current, Place, Seed, Sink, SinkError};
 use documents::Statement;
@@ -129,16 +129,18 @@ impl Sink for Mongo {
     ) -> Result<(), SinkError> {
         let Open { link, hold } = self.opened()?;
         hold.look(link, None).await?;
-        link.keep(&[event]).await?;
+        if event.kind != EventKind::Seeded {
+            link.keep(&[event]).await?;
+        }
         let Some(id) = event.instance() else {
             return Ok(());
         };
-        let change = match current {
-            Some(instance) => Change::Is(Current::of(instance, revision)),
-            None => Change::Gone { revision },
+        let statement = match current {
+            Some(instance) => Statement::seeded(&id, &Current::of(instance, revision)),
+            None => Statement::of(&id, &Change::Gone { revision }),
         };
-        let statement = Statement::of(&id, &change).because_of(Some(event.cursor()));
-        link.put(vec![statement]).await
+        link.put(vec![statement.because_of(Some(event.cursor()))])
+            .await
     }
 
     async fn check(&mut self) -> Vec<CheckStep> {

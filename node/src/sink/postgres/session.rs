@@ -1,6 +1,6 @@
 //! A claimed connection, and what is written through it.
 
-use lockstep_machine::{Event, EventCursor, GlobalRevision, Instance, InstanceId};
+use lockstep_machine::{Event, EventCursor, EventKind, GlobalRevision, Instance, InstanceId};
 use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::connect::Connection;
@@ -81,7 +81,8 @@ impl Session {
             seeded: Some(bigint(batch.from.seeded.0)?),
         };
         let to = Some(numbers(batch.to)?);
-        self.execute(from, to, &history, &gone, &states).await
+        self.execute(from, to, false, &history, &gone, &states)
+            .await
     }
 
     /// Writes states of a seed.
@@ -96,7 +97,7 @@ impl Session {
             .collect();
         let (gone, states) = split(page.iter().map(|(id, _)| id).zip(&changes))?;
         let history = HistoryRows::default();
-        self.execute(Expected::ANY, None, &history, &gone, &states)
+        self.execute(Expected::ANY, None, true, &history, &gone, &states)
             .await
     }
 
@@ -107,14 +108,15 @@ impl Session {
         current: Option<&Instance>,
         revision: GlobalRevision,
     ) -> Result<(), SinkError> {
-        let history = HistoryRows::of([event])?;
+        let told = (event.kind != EventKind::Seeded).then_some(event);
+        let history = HistoryRows::of(told)?;
         let change = match current {
             Some(instance) => Change::Is(Current::of(instance, revision)),
             None => Change::Gone { revision },
         };
         let id = event.instance();
         let (gone, states) = split(id.iter().map(|id| (id, &change)))?;
-        self.execute(Expected::ANY, None, &history, &gone, &states)
+        self.execute(Expected::ANY, None, false, &history, &gone, &states)
             .await
     }
 
@@ -162,6 +164,7 @@ impl Session {
         &self,
         from: Expected,
         to: Option<(i64, i64)>,
+        seeding: bool,
         history: &HistoryRows<'_>,
         gone: &GoneRows<'_>,
         states: &StateRows<'_>,
@@ -177,6 +180,7 @@ impl Session {
             &from.seeded,
             &to_revision,
             &to_position,
+            &seeding,
         ];
         let (history, gone, states) =
             (history.parameters(), gone.parameters(), states.parameters());

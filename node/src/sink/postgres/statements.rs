@@ -48,8 +48,9 @@ pub(super) const STATES: [Column; 9] = [
     ("revision", "bigint"),
 ];
 
-/// Parameters before the arrays: the claim's term and count, the place expected, the new one.
-pub(super) const PLACE: usize = 7;
+/// Parameters before the arrays: the claim's term and count, the place expected, the new one, whether
+/// the states are those of a seed, before which any other gives way.
+pub(super) const PLACE: usize = 8;
 
 /// States forgotten in one statement at most.
 pub(super) const FORGET_MAX: i64 = 20_000;
@@ -98,20 +99,20 @@ pub(super) fn write(names: &Names) -> String {
              created_at = CASE WHEN excluded.metadata IS NULL \
                THEN old.created_at ELSE excluded.created_at END, \
              metadata = coalesce(excluded.metadata, old.metadata), revision = excluded.revision \
-           WHERE old.revision <= excluded.revision \
+           WHERE $8::boolean OR old.revision <= excluded.revision \
          ) SELECT EXISTS (SELECT FROM fence)"
     ))
 }
 
-/// Forgets states of before a revision, some at a time: a million at once may take longer than an
-/// exchange may. Returns whether the claim held, and how many they were.
+/// Forgets states of another revision than a seed's, some at a time: a million at once may take longer
+/// than an exchange may. Returns whether the claim held, and how many they were.
 pub(super) fn forget(names: &Names) -> String {
     names.fill(&format!(
         "WITH fence AS ( \
            UPDATE {{sinks}} SET written_at = now() WHERE term = $1 AND claims = $2 RETURNING term \
          ), gone AS ( \
            DELETE FROM {{instances}} WHERE EXISTS (SELECT FROM fence) AND ctid = ANY (ARRAY( \
-             SELECT ctid FROM {{instances}} WHERE revision < $3 LIMIT {FORGET_MAX})) \
+             SELECT ctid FROM {{instances}} WHERE revision <> $3 LIMIT {FORGET_MAX})) \
            RETURNING revision \
          ) SELECT EXISTS (SELECT FROM fence), (SELECT count(*) FROM gone)"
     ))

@@ -1,10 +1,19 @@
 //! Events that are put aside.
 
-use lockstep_machine::{Limits, SinkName};
+use lockstep_machine::{EventKind, InstanceId, Limits, SinkChange, SinkName};
 
 use super::stage::{PATIENCE, Stage};
 use crate::sink::{Phase, Sinks, SinksError, ledger};
 use crate::telemetry::Metrics;
+
+const REPLAY: SinkChange = SinkChange::Replay { which: None };
+
+/// Wishes something of the sink: how many letters that concerns.
+async fn wish(stage: &Stage, change: SinkChange) -> u64 {
+    let name = SinkName::new("shelf").unwrap();
+    let done = ledger::execute(&stage.service, name, change, PATIENCE).await;
+    done.unwrap().unwrap()
+}
 
 #[tokio::test]
 async fn a_poisoned_event_is_put_aside_alone_and_can_be_written_later() {
@@ -26,20 +35,53 @@ async fn a_poisoned_event_is_put_aside_alone_and_can_be_written_later() {
         .collect();
     assert_eq!(stage.written(), others);
 
-    let wish = |change| {
-        let (service, name) = (stage.service.clone(), SinkName::new("shelf").unwrap());
-        async move { ledger::execute(&service, name, change, PATIENCE).await }
-    };
-    let replay = || wish(lockstep_machine::SinkChange::Replay { which: None });
     // Still refused: it stays, and says how often it was tried.
-    assert_eq!(replay().await.unwrap(), Ok(1));
+    assert_eq!(wish(&stage, REPLAY).await, 1);
     let tried = |stage: &Stage| stage.letters().first().is_some_and(|it| it.attempts == 2);
     stage.until("not tried again", |_| tried(&stage)).await;
     stage.far.lock().poisoned.clear();
-    assert_eq!(replay().await.unwrap(), Ok(1));
+    assert_eq!(wish(&stage, REPLAY).await, 1);
     stage
         .until("not written", |shelf| shelf.history.contains_key(&missing))
         .await;
+    stage
+        .until("not settled", |_| stage.letters().is_empty())
+        .await;
+    assert_eq!(stage.written(), stage.events());
+    stage.assert_states();
+}
+
+#[tokio::test]
+async fn a_poisoned_state_is_put_aside_until_the_states_are_written_again() {
+    let mut stage = Stage::new();
+    stage.create_all("a", 11).await;
+    stage.far.lock().poisoned = ["triad/a3", "triad/a9"].map(str::to_owned).into();
+    stage.lead(1);
+    // The events of before the seed belong into the history only, and are refused as well.
+    stage.caught_up().await;
+    let of_states = |stage: &Stage| -> Vec<_> {
+        let letters = stage.letters().into_iter();
+        let states = letters.filter(|it| it.event.kind == EventKind::Seeded);
+        states
+            .map(|it| (it.event.instance(), it.attempts))
+            .collect()
+    };
+    let id = |name| InstanceId::new("triad", name).ok();
+    assert_eq!(of_states(&stage), [(id("a3"), 1), (id("a9"), 1)]);
+    assert_eq!(stage.letters().len(), 4);
+    assert_eq!(stage.far.lock().states.len(), 10);
+
+    // Tried again with all others: one is refused still, the other one is taken.
+    stage.far.lock().poisoned.pop();
+    assert_eq!(wish(&stage, SinkChange::Seed).await, 1);
+    stage
+        .until("not written again", |shelf| shelf.seeds.len() == 2)
+        .await;
+    stage.caught_up().await;
+    assert_eq!(of_states(&stage), [(id("a3"), 1)]);
+
+    stage.far.lock().poisoned.clear();
+    assert_eq!(wish(&stage, REPLAY).await, 3);
     stage
         .until("not settled", |_| stage.letters().is_empty())
         .await;

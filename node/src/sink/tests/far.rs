@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use lockstep_machine::{Event, EventCursor, GlobalRevision, Instance, InstanceId};
+use lockstep_machine::{Event, EventCursor, EventKind, GlobalRevision, Instance, InstanceId};
 
 use crate::sink::{
     Batch, Change, CheckStep, Checkpoint, Claim, Place, Seed, Sink, SinkError, changes,
@@ -27,7 +27,6 @@ pub(super) struct Shelf {
     pub(super) failing: Vec<SinkError>,
     /// How often events were given that were there already.
     pub(super) repeated: usize,
-    opened: usize,
 }
 
 #[derive(Clone, Default)]
@@ -74,7 +73,6 @@ fn refused() -> SinkError {
 impl Sink for FarSide {
     async fn open(&mut self, claim: &Claim) -> Result<Place, SinkError> {
         let mut shelf = self.lock();
-        shelf.opened += 1;
         shelf.fail()?;
         if claim.term < shelf.term {
             return Err(SinkError::Fenced { term: shelf.term });
@@ -123,6 +121,12 @@ impl Sink for FarSide {
     ) -> Result<(), SinkError> {
         let mut shelf = self.lock();
         shelf.fail()?;
+        if page
+            .iter()
+            .any(|(id, _)| shelf.poisoned.contains(&id.to_string()))
+        {
+            return Err(refused());
+        }
         for (id, instance) in page {
             let state = (seed.revision, instance.state.to_string());
             shelf.states.insert(id.to_string(), state);
@@ -154,7 +158,9 @@ impl Sink for FarSide {
         if shelf.refuses(event) {
             return Err(refused());
         }
-        shelf.keep(event);
+        if event.kind != EventKind::Seeded {
+            shelf.keep(event);
+        }
         if let (Some(id), Some(is)) = (event.instance(), current) {
             let state = (revision, is.state.to_string());
             shelf.states.insert(id.to_string(), state);

@@ -136,7 +136,7 @@ impl Stage {
         .await;
     }
 
-    /// Creates as many as `names` says.
+    /// Creates so many, numbered from 0.
     pub(super) async fn create_all(&self, prefix: &str, count: usize) {
         for n in 0..count {
             self.create(&format!("{prefix}{n}")).await;

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use lockstep_machine::{
-    Event, EventCursor, GlobalRevision, Instance, InstanceId, InstanceName, MachineName,
+    Event, EventCursor, GlobalRevision, Instance, InstanceId, InstanceName, MachineName, Timestamp,
 };
 use serde::Serialize;
 
@@ -98,16 +98,47 @@ impl Message {
 
     /// An instance as of a seed.
     fn of_state(seed: &Seed, id: &InstanceId, instance: &Instance, cluster: &str) -> Self {
+        Self::of_state_at((seed.revision, seed.at), id, instance, cluster)
+    }
+
+    /// The same once more, of a state that was put aside; none if the instance has changed since,
+    /// which was told as an event.
+    ///
+    /// It is told under the revision of its seed: under a later one, a receiver would take it for the
+    /// whole of another seed.
+    pub(super) fn of_seeded(
+        event: &Event,
+        current: Option<&Instance>,
+        cluster: &str,
+    ) -> Option<Self> {
+        let id = event.instance()?;
+        let same =
+            |it: &&Instance| it.revision == event.instance_revision && it.changed_at <= event.at;
+        let instance = current.filter(same)?;
+        Some(Self::of_state_at(
+            (event.revision, event.at),
+            &id,
+            instance,
+            cluster,
+        ))
+    }
+
+    fn of_state_at(
+        (revision, at): (GlobalRevision, Timestamp),
+        id: &InstanceId,
+        instance: &Instance,
+        cluster: &str,
+    ) -> Self {
         let body = Body {
             kind: "instance.seeded",
-            timestamp: rfc3339(seed.at),
-            data: StateData::new(seed, id, instance, cluster),
+            timestamp: rfc3339(at),
+            data: StateData::new(revision, id, instance, cluster),
         };
         // Users choose names, and what is signed is `id.timestamp.body`: a dot of theirs could be
         // taken for one of those.
         let name = id.to_string().replace('.', "%2E");
         Self {
-            id: format!("{cluster}.{}-seed.{name}", seed.revision.0),
+            id: format!("{cluster}.{}-seed.{name}", revision.0),
             body: body.json(),
         }
     }
@@ -165,10 +196,15 @@ struct StateData<'a> {
 }
 
 impl<'a> StateData<'a> {
-    fn new(seed: &Seed, id: &'a InstanceId, instance: &'a Instance, cluster: &'a str) -> Self {
+    fn new(
+        revision: GlobalRevision,
+        id: &'a InstanceId,
+        instance: &'a Instance,
+        cluster: &'a str,
+    ) -> Self {
         Self {
             cluster,
-            revision: seed.revision.0,
+            revision: revision.0,
             machine: id.machine.as_str(),
             id: id.to_string(),
             version: instance.version.0,

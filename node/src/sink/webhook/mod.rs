@@ -21,7 +21,7 @@ mod tests;
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
-use lockstep_machine::{Event, GlobalRevision, Instance, InstanceId};
+use lockstep_machine::{Event, EventKind, GlobalRevision, Instance, InstanceId};
 
 use super::{Batch, CheckStep, Claim, Place, Seed, Sink, SinkError};
 use crate::config::{self, WebhookSink};
@@ -126,11 +126,18 @@ impl Sink for Webhook {
     async fn replay(
         &mut self,
         event: &Event,
-        _: Option<&Instance>,
+        current: Option<&Instance>,
         _: GlobalRevision,
     ) -> Result<(), SinkError> {
         let (endpoint, cluster) = self.open_endpoint()?;
-        let sent = endpoint.send(Message::of_event(event, cluster)).await;
+        let message = match event.kind {
+            EventKind::Seeded => Message::of_seeded(event, current, cluster),
+            _ => Some(Message::of_event(event, cluster)),
+        };
+        let Some(message) = message else {
+            return Ok(());
+        };
+        let sent = endpoint.send(message).await;
         sent.map(drop).map_err(|failure| match failure {
             Failure::Refused(reason) => SinkError::Refused {
                 event: Some(event.cursor()),

@@ -4,7 +4,7 @@ use super::super::super::{Checkpoint, Place, Sink};
 use super::far::{
     Far, claim, created, deleted, event, instance, moved, seed, seeded_at, shown, write,
 };
-use lockstep_machine::{EventCursor, EventKind, GlobalRevision};
+use lockstep_machine::{Event, EventCursor, EventKind, GlobalRevision};
 
 #[tokio::test]
 async fn a_seed_replaces_what_is_there_and_forgets_the_rest() {
@@ -34,6 +34,31 @@ async fn a_seed_replaces_what_is_there_and_forgets_the_rest() {
     let note = far.document("seeds", "instances/1500-0").await.unwrap();
     assert_eq!(note.get_str("reason").unwrap(), "compacted");
     assert_eq!(far.history().await.len(), 1500);
+    far.server.leave().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_state_that_was_left_out_is_written_later_and_is_no_event() {
+    let far = Far::start().await;
+    let (mut sink, _) = far.opened(1).await;
+    let from = Checkpoint::default();
+    write(&mut sink, from, &[created(1, "a"), created(2, "b")])
+        .await
+        .unwrap();
+    let begun = seed(2, Some(2));
+    sink.seed(&begun, &[instance("a", "paid")]).await.unwrap();
+    sink.seeded(&begun).await.unwrap();
+    assert_eq!(far.instances().await, shown([("a", "paid", 2)]));
+
+    let (id, left_out) = instance("b", "sent");
+    let aside = Event::seeded((begun.revision, begun.at), 1, &id, &left_out);
+    // As of the seed's own revision, as there was no change since.
+    sink.replay(&aside, Some(&left_out), begun.revision)
+        .await
+        .unwrap();
+    let both = shown([("a", "paid", 2), ("b", "sent", 2)]);
+    assert_eq!(far.instances().await, both);
+    assert_eq!(far.places().await, ["1-0", "2-0"]);
     far.server.leave().await.unwrap();
 }
 

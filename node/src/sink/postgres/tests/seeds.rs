@@ -1,11 +1,11 @@
 //! Current states written as a whole.
 
 use anyhow::Result;
-use lockstep_machine::Timestamp;
+use lockstep_machine::{Event, Timestamp};
 use serde_json::json;
 
 use super::given::*;
-use crate::sink::{Place, Sink};
+use crate::sink::{Place, Sink, SinkError};
 
 #[tokio::test]
 async fn a_seed_replaces_what_is_there_and_forgets_what_is_no_more() -> Result<()> {
@@ -44,6 +44,60 @@ async fn a_seed_replaces_what_is_there_and_forgets_what_is_no_more() -> Result<(
     assert_eq!(given.history().await?, [(1, 0), (2, 0)]);
     let place = Place::At(checkpoint(45, 0, 50));
     assert_eq!(given.sink.open(&claim(1)).await?, place);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_seed_undoes_what_somebody_wrote_by_hand_however_new_it_looks() -> Result<()> {
+    let mut given = Given::seeded().await?;
+    let from = checkpoint(0, 0, 0);
+    given
+        .sink
+        .write(&batch(from, &[created(1, "order/1")]))
+        .await?;
+    let tampering = "UPDATE lockstep.instances SET state = 'made up', revision = 1000; \
+         INSERT INTO lockstep.instances \
+         SELECT machine, '2', state, 1, 1, now(), now(), '{}', 1000 FROM lockstep.instances";
+    given.client.batch_execute(tampering).await?;
+    let asked = seed(50, Some(at(1, 0)), 50);
+    given
+        .sink
+        .seed(&asked, &[instance("order/1", "open")])
+        .await?;
+    given.sink.seeded(&asked).await?;
+    let expected = [("order/1".to_owned(), "open".to_owned())];
+    assert_eq!(given.states().await?, expected);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_state_that_was_refused_is_written_later_and_is_no_event() -> Result<()> {
+    let mut given = Given::seeded().await?;
+    let positive = "ALTER TABLE lockstep.instances ADD CONSTRAINT c CHECK (state <> 'paid')";
+    given.client.batch_execute(positive).await?;
+    let begun = seed(50, None, 50);
+    let page = [instance("order/1", "open"), instance("order/2", "paid")];
+    let refused = given.sink.seed(&begun, &page).await;
+    assert!(
+        matches!(refused, Err(SinkError::Refused { event: None, .. })),
+        "{refused:?}"
+    );
+    given.sink.seed(&begun, &page[..1]).await?;
+    given.sink.seeded(&begun).await?;
+    given
+        .client
+        .batch_execute("ALTER TABLE lockstep.instances DROP CONSTRAINT c")
+        .await?;
+    let (id, refused) = &page[1];
+    let aside = Event::seeded((begun.revision, begun.at), 1, id, refused);
+    given
+        .sink
+        .replay(&aside, Some(refused), begun.revision)
+        .await?;
+    let expected = [("order/1", "open"), ("order/2", "paid")];
+    let expected = expected.map(|(id, state)| (id.to_owned(), state.to_owned()));
+    assert_eq!(given.states().await?, expected);
+    assert_eq!(given.history().await?, []);
     Ok(())
 }
 

@@ -188,6 +188,35 @@ async fn an_event_put_aside_is_sent_again_under_its_own_id() {
 }
 
 #[tokio::test]
+async fn a_state_put_aside_is_sent_again_as_it_was_unless_it_has_changed() {
+    let (receiver, mut hook) = pair().await;
+    receiver.obey(Rule::new(Behaviour::status(422)).times(1));
+    let (id, state) = instances(&["triad/a"]).remove(0);
+    let page = [(id.clone(), state.clone())];
+    let refused = hook.seed(&seed(), &page).await;
+    assert!(
+        matches!(refused, Err(SinkError::Refused { event: None, .. })),
+        "{refused:?}"
+    );
+    let aside = Event::seeded((seed().revision, seed().at), 0, &id, &state);
+    let later = GlobalRevision(90);
+    let mut changed = state.clone();
+    changed.revision.0 += 1;
+    for told_since in [None, Some(&changed)] {
+        hook.replay(&aside, told_since, later).await.unwrap();
+    }
+    assert_eq!(receiver.accepted_count(), 0);
+    hook.replay(&aside, Some(&state), later).await.unwrap();
+    hook.open(&claim(8)).await.unwrap();
+    hook.seed(&seed(), &page).await.unwrap();
+    let accepted = receiver.accepted();
+    assert_eq!(accepted[0].id, "c1.40-seed.triad/a");
+    assert_eq!(accepted[0].json()["type"], "instance.seeded");
+    let counts = receiver.counts();
+    assert_eq!((counts.repeated, counts.altered), (1, 0));
+}
+
+#[tokio::test]
 async fn a_check_sends_several_and_one_again_and_says_how_long_each_took() {
     let (receiver, mut hook) = pair().await;
     let steps = hook.check().await;
