@@ -74,7 +74,8 @@ impl Builder {
         self
     }
 
-    /// How long each call may take as a whole: 1 ms to 1 hour, 5 s unless set.
+    /// How long each call may take as a whole: 1 ms to 1 hour, 5 s unless set. A call makes one
+    /// attempt however short that is, and a further one while at least 50 ms are left.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self

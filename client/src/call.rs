@@ -16,8 +16,12 @@ use crate::error::{DiscoveryError, Error, Tried};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// With less time left than this, no attempt is worth its while.
-const ATTEMPT_MIN: Duration = Duration::from_millis(5);
+/// With less time left than this, no further attempt is worth its while: a busy node answers no
+/// sooner, and an attempt that is cut off makes the outcome of a write unknown that every node before
+/// had plainly refused.
+pub(crate) const ATTEMPT_MIN: Duration = Duration::from_millis(50);
+/// While there is another node to ask, an attempt has no less than this, or all that is left.
+const ATTEMPT_SHARE_MIN: Duration = Duration::from_millis(100);
 
 /// What a request does to the cluster, as far as sending it again goes.
 #[derive(Debug, Clone, Copy)]
@@ -119,7 +123,8 @@ where
         course.discover(endpoints).await;
         let round = endpoints.round();
         for slot in &round {
-            let Some(allowance) = course.allowance(round.len()) else {
+            let is_first = course.tried.is_empty();
+            let Some(allowance) = allowance(course.remaining(), round.len(), is_first) else {
                 return Err(course.give_up(effect));
             };
             match once(slot.clone(), allowance).await {
@@ -182,21 +187,15 @@ impl Course {
     /// Looks for nodes when none is known, and again when all that are known have failed.
     async fn discover(&mut self, endpoints: &Endpoints) {
         if endpoints.are_discovered() && (self.rounds > 0 || endpoints.round().is_empty()) {
-            self.undiscovered = endpoints.refresh(self.deadline).await.err();
+            self.undiscovered = match endpoints.refresh(self.deadline).await {
+                // What Consul said before the deadline says more than that it passed.
+                Err(DiscoveryError::TimedOut) if self.undiscovered.is_some() => {
+                    self.undiscovered.take()
+                }
+                refreshed => refreshed.err(),
+            };
         }
         self.rounds += 1;
-    }
-
-    /// How long the next attempt may take: half of what is left while there is another node to
-    /// ask, so that one that hangs does not use up the whole call.
-    fn allowance(&self, nodes: usize) -> Option<Duration> {
-        let remaining = self.remaining();
-        let allowance = if nodes > 1 {
-            (remaining / 2).max(Duration::from_millis(100))
-        } else {
-            remaining
-        };
-        (remaining >= ATTEMPT_MIN).then_some(allowance.min(remaining))
     }
 
     /// Takes note of a failed attempt; false when no other is worth making.
@@ -230,7 +229,7 @@ impl Course {
         self.pause(jittered.min(self.remaining() / 2)).await
     }
 
-    /// Waits, unless that would leave no time for an attempt.
+    /// Waits, unless that would leave no time for another attempt.
     async fn pause(&self, wait: Duration) -> bool {
         if wait + ATTEMPT_MIN >= self.remaining() {
             return false;
@@ -256,6 +255,51 @@ impl Course {
             (Effect::Repeatable, Execution::Possible, _) => Error::Unanswered { timeout, tried },
             (_, _, Some(error)) if tried.is_empty() => Error::Discovery(error),
             _ => Error::Unavailable { timeout, tried },
+        }
+    }
+}
+
+/// How long the next attempt may take, if it is worth its while: half of what is left while there
+/// is another node to ask, so that one that hangs does not use up the whole call.
+///
+/// The first is made however little its caller allows: without it, nothing was asked at all.
+fn allowance(remaining: Duration, nodes: usize, is_first: bool) -> Option<Duration> {
+    let is_worth_it = remaining >= ATTEMPT_MIN || (is_first && !remaining.is_zero());
+    let share = if nodes > 1 {
+        (remaining / 2).max(ATTEMPT_SHARE_MIN)
+    } else {
+        remaining
+    };
+    is_worth_it.then_some(share.min(remaining))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(ms)
+    }
+
+    #[test]
+    fn an_attempt_leaves_time_for_another_node_and_a_short_call_has_one_attempt_all_the_same() {
+        for (remaining, nodes, is_first, expected) in [
+            (ms(5000), 1, true, Some(ms(5000))),
+            (ms(5000), 3, true, Some(ms(2500))),
+            (ms(150), 3, false, Some(ms(100))),
+            (ms(60), 3, false, Some(ms(60))),
+            (ATTEMPT_MIN, 1, false, Some(ATTEMPT_MIN)),
+            (ms(49), 1, false, None),
+            (ms(49), 3, false, None),
+            (ms(1), 1, true, Some(ms(1))),
+            (ms(1), 3, true, Some(ms(1))),
+            (Duration::ZERO, 3, true, None),
+        ] {
+            assert_eq!(
+                allowance(remaining, nodes, is_first),
+                expected,
+                "{remaining:?} left, {nodes} nodes, first: {is_first}"
+            );
         }
     }
 }

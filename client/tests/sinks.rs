@@ -194,7 +194,7 @@ async fn a_change_that_was_not_answered_may_have_been_made_and_is_asked_for_agai
     assert_eq!(node.requests().len(), 3);
 
     let node = Node::start([Answer::Hang]).await;
-    let lost = client([&node.address], 200).reseed_sink("reports").await;
+    let lost = client([&node.address], 2000).reseed_sink("reports").await;
     let error = lost.expect_err("nobody answers");
     assert!(matches!(error, Error::Unanswered { .. }), "{error}");
     assert_eq!(
@@ -202,8 +202,12 @@ async fn a_change_that_was_not_answered_may_have_been_made_and_is_asked_for_agai
         ("outcome_unknown", true)
     );
 
-    let node = Node::start([]).await;
-    let refused = client([&node.address], 200).reseed_sink("reports").await;
+    // The second answer ends the call before its deadline: what it asks for is more than there is.
+    let overloaded = Answer::Overloaded {
+        retry_after_ms: 60_000,
+    };
+    let node = Node::start([Answer::Unavailable, overloaded]).await;
+    let refused = client([&node.address], 5000).reseed_sink("reports").await;
     let error = refused.expect_err("there is no leader");
     assert!(matches!(error, Error::Unavailable { .. }), "{error}");
 }

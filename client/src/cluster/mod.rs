@@ -68,7 +68,9 @@ impl Client {
             if let Some(leader) = survey::leader(&answers) {
                 return Ok(leader);
             }
-            if deadline.saturating_duration_since(Instant::now()) <= LEADER_POLL {
+            // As with any call: what is asked is given time to be answered.
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            if remaining < LEADER_POLL + call::ATTEMPT_MIN {
                 return Err(Error::Unavailable {
                     timeout: self.timeout,
                     tried,

@@ -105,7 +105,7 @@ async fn nobody_there_exits_3_and_names_whom_it_tried() {
 #[tokio::test]
 async fn an_unknown_outcome_exits_3_and_gives_the_key_to_repeat_with() {
     let node = Node::start([Answer::Hang]).await;
-    let output = lockstep(&["next", "second", "-e", &node.address, "--timeout", "300ms"]).await;
+    let output = lockstep(&["next", "second", "-e", &node.address, "--timeout", "2s"]).await;
     assert_eq!(code(&output), Some(3));
     let key = node.requests()[0].key.clone().expect("a key was drawn");
     assert!(stderr(&output).contains(&key), "{}", stderr(&output));
