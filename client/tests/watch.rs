@@ -312,8 +312,10 @@ async fn a_watch_waits_for_the_only_node_to_return() {
     let returned = Node::start_at(&address, [Answer::Unavailable]).await;
     returned.on(|_: v1::WatchRequest| Ok(open([events(&[(5, 0)])])));
     assert_eq!(places(&mut watch, 1).await, [(5, 0)]);
-    // Refused once, and then let in.
-    assert_eq!(from(&returned), [behind(4, 0), behind(4, 0)]);
+    // Refused once, or until the handler was there, and then let in.
+    let asked = from(&returned);
+    assert!(asked.len() >= 2, "{asked:?}");
+    assert!(asked.iter().all(|it| *it == behind(4, 0)), "{asked:?}");
 }
 
 /// A way to a node that can be made to swallow everything, as when a machine loses its power: no

@@ -85,12 +85,35 @@ enum End {
 
 /// A port where nobody listens, and nobody can begin to: it stays bound until the test ends.
 pub fn closed_port() -> String {
+    let socket = bound();
+    let address = address_of(&socket);
+    std::mem::forget(socket);
+    address
+}
+
+/// A port that stays a node's own while the node is down: bound until the test ends, and never
+/// listened on. With address reuse, though only once it is bound: so Linux lets a listener have it
+/// (every Rust listener sets that), but hands it to nobody who asks for any port.
+fn kept_port() -> String {
+    let socket = bound();
+    socket
+        .set_reuseaddr(true)
+        .expect("a socket takes the option");
+    let address = address_of(&socket);
+    std::mem::forget(socket);
+    address
+}
+
+fn bound() -> TcpSocket {
     let socket = TcpSocket::new_v4().expect("a socket can be made");
     socket
         .bind(([127, 0, 0, 1], 0).into())
         .expect("loopback has a port left");
+    socket
+}
+
+fn address_of(socket: &TcpSocket) -> String {
     let address = socket.local_addr().expect("a bound socket has an address");
-    std::mem::forget(socket);
     address.to_string()
 }
 
@@ -109,15 +132,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Node {
     pub async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
-        Self::start_at("127.0.0.1:0", answers).await
+        Self::start_at(&kept_port(), answers).await
     }
 
+    /// One that returns to where it was.
     pub async fn start_at(address: &str, answers: impl IntoIterator<Item = Answer>) -> Self {
         let listener = listen(address).await;
-        let address = listener
-            .local_addr()
-            .expect("a bound socket has an address")
-            .to_string();
         let script = Arc::new(Script {
             answers: Mutex::new(answers.into_iter().collect()),
             ..Default::default()
@@ -127,7 +147,7 @@ impl Node {
         // A runtime of its own: when it goes, every connection goes, as when a process is killed.
         let server = std::thread::spawn(move || serve(served, listener, ended));
         Self {
-            address,
+            address: address.to_owned(),
             script,
             end,
             server,
