@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -15,11 +15,14 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tempfile::TempDir;
 
+use crate::ports::Port;
+
 /// How long an agent may take until it answers and leads.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
 /// How long one request to it may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-/// How often a start is tried: another process may take a port between its choice and its use.
+/// How often a start is tried: another process may take the one port that is not kept, Serf's for UDP,
+/// between its choice and its use.
 const START_ATTEMPTS: usize = 3;
 
 /// A Consul agent: a server of its own, in a folder of its own. Killed when dropped, and when the
@@ -85,7 +88,7 @@ impl ConsulAgent {
 
     /// The socket address of its HTTP interface. The same for its whole life.
     pub fn http_address(&self) -> SocketAddr {
-        (Ipv4Addr::LOCALHOST, self.ports.http).into()
+        self.ports.http.address()
     }
 
     /// Kills it. What it stored is kept.
@@ -213,9 +216,9 @@ impl ConsulAgent {
                 "-serf-wan-port=-1",
                 "-log-level=warn",
             ])
-            .arg(format!("-http-port={}", self.ports.http))
-            .arg(format!("-serf-lan-port={}", self.ports.serf))
-            .arg(format!("-server-port={}", self.ports.server))
+            .arg(format!("-http-port={}", self.ports.http.number()))
+            .arg(format!("-serf-lan-port={}", self.ports.serf.number()))
+            .arg(format!("-server-port={}", self.ports.server.number()))
             .arg(format!("-data-dir={}", self.data_dir().display()))
             // The shortest election, and no call home.
             .args(["-hcl", "performance { raft_multiplier = 1 }"])
@@ -263,30 +266,26 @@ impl Drop for ConsulAgent {
     }
 }
 
-/// The ports of one agent.
+/// The ports of one agent, kept while it is down.
 struct Ports {
-    http: u16,
-    serf: u16,
-    server: u16,
+    http: Port,
+    serf: Port,
+    server: Port,
 }
 
 impl Ports {
-    /// Ports that the system finds free. All are held until all are chosen, so that they differ.
+    /// Ports that the system finds free.
     fn free() -> Result<Self> {
-        let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
-        let (http, server) = (listen()?, listen()?);
-        // Serf takes the port for TCP and UDP alike.
-        let (serf, _udp) = loop {
-            let tcp = listen()?;
-            if let Ok(udp) = UdpSocket::bind(tcp.local_addr()?) {
-                break (tcp, udp);
+        let (http, server) = (Port::free()?, Port::free()?);
+        // Serf takes the port for TCP and UDP alike; for UDP without address reuse, so that it cannot
+        // be kept for it.
+        let serf = loop {
+            let tcp = Port::free()?;
+            if UdpSocket::bind(tcp.address()).is_ok() {
+                break tcp;
             }
         };
-        Ok(Self {
-            http: http.local_addr()?.port(),
-            serf: serf.local_addr()?.port(),
-            server: server.local_addr()?.port(),
-        })
+        Ok(Self { http, serf, server })
     }
 }
 

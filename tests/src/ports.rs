@@ -10,8 +10,8 @@ use tokio::net::TcpSocket;
 ///
 /// It is bound, and never listened on. Bound without address reuse, so that a port kept by someone
 /// else is refused even when it is asked for by number; with it from then on, so that Linux lets a
-/// listener with address reuse have it (every Rust listener sets that), but hands it to nobody who
-/// asks for any port.
+/// listener with address reuse have it (every listener of Rust and of Go sets that), but hands it to
+/// nobody who asks for any port.
 pub struct Port {
     socket: TcpSocket,
 }
