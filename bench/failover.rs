@@ -29,7 +29,7 @@ async fn main() -> Result<()> {
     let mut moves = 0;
     println!("kill  gap");
     for kill in 1..=KILLS {
-        let (leader, follower) = (cluster.leader().await?, cluster.follower().await?);
+        let (leader, follower) = cluster.leader_and_follower().await?;
         let writer = Writer::persistent(cluster.nodes[follower].api()).await?;
         writer.wait_for_more(MOVES_AROUND, DEADLINE).await?;
         cluster.nodes[leader].kill9()?;

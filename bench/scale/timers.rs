@@ -41,7 +41,7 @@ pub async fn run(timers: usize) -> Result<()> {
 
 async fn one_run(timers: usize, kill: bool) -> Result<()> {
     let mut cluster = Cluster::start().await?;
-    let (leader, follower) = (cluster.leader().await?, cluster.follower().await?);
+    let (leader, follower) = cluster.leader_and_follower().await?;
     let apis: Vec<Api> = cluster.running().map(|node| node.api().clone()).collect();
     define(&apis[follower], LEASE).await?;
     let watcher = Watcher::start(

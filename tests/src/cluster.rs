@@ -103,7 +103,9 @@ impl Cluster {
                     node.set("LOCKSTEP_DISCOVERY", "consul");
                     node.set("LOCKSTEP_CONSUL_ADDRESS", url);
                     node.set("LOCKSTEP_CONSUL_SERVICE", service);
-                    node.set("LOCKSTEP_CONSUL_CHECK_INTERVAL", "200ms");
+                    // Consul checks every second at most; the interval also bounds what a busy
+                    // machine may take for an answer.
+                    node.set("LOCKSTEP_CONSUL_CHECK_INTERVAL", "1s");
                     node.set("LOCKSTEP_EXPECT", plan.size);
                 }
             }
@@ -143,12 +145,19 @@ impl Cluster {
 
     /// The position of a running node that does not lead.
     pub async fn follower(&self) -> Result<usize> {
+        Ok(self.leader_and_follower().await?.1)
+    }
+
+    /// The positions of the leader and of a running node that does not lead, of one look: between
+    /// two looks another may be elected, and be both.
+    pub async fn leader_and_follower(&self) -> Result<(usize, usize)> {
         let leader = self.leader().await?;
         let mut running =
             (0..self.nodes.len()).filter(|&position| self.nodes[position].process.is_some());
-        running
+        let follower = running
             .find(|&position| position != leader)
-            .context("no follower runs")
+            .context("no follower runs")?;
+        Ok((leader, follower))
     }
 
     /// Waits until the running nodes have applied the same and hold the same state.

@@ -98,9 +98,6 @@ fn plan(agent: &ConsulAgent, service: &str, size: usize) -> Plan {
         settings: Vec::new(),
     }
     .with("LOCKSTEP_EXPECT", 3)
-    // Consul checks every second at most; the interval also bounds what a busy machine may take
-    // for an answer.
-    .with("LOCKSTEP_CONSUL_CHECK_INTERVAL", "1s")
 }
 
 async fn three_nodes(agent: &ConsulAgent) -> Result<Cluster> {
@@ -246,7 +243,7 @@ async fn a_killed_node_stops_passing_and_returns_under_the_same_id() -> Result<(
     let agent = ConsulAgent::start()?;
     let mut cluster = three_nodes(&agent).await?;
     wait_for_passing(&agent, SERVICE, &ALL).await?;
-    let (leader, follower) = (cluster.leader().await?, cluster.follower().await?);
+    let (leader, follower) = cluster.leader_and_follower().await?;
     let (name, id) = (
         cluster.nodes[leader].name.clone(),
         node_id(&cluster.nodes[leader]).await?,
@@ -344,7 +341,7 @@ async fn a_running_cluster_does_not_need_consul() -> Result<()> {
         }
     }
 
-    let (leader, follower) = (cluster.leader().await?, cluster.follower().await?);
+    let (leader, follower) = cluster.leader_and_follower().await?;
     let writer = Writer::persistent(cluster.nodes[follower].api()).await?;
     cluster.nodes[leader].kill9()?;
     // One may have been on its way back already.

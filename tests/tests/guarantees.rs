@@ -54,13 +54,14 @@ async fn a_timeout_that_came_due_while_all_nodes_were_down_fires_when_they_are_b
     let api = cluster.nodes[1].api().clone();
     let lease = json!({
         "name": "lease", "initial": "held",
-        "states": { "held": { "timeout": { "after": "1s", "to": "lost" } }, "lost": { "final": true } },
+        "states": { "held": { "timeout": { "after": "5s", "to": "lost" } }, "lost": { "final": true } },
         "transitions": [],
     });
     post(&api, "/v1/machines", lease).await?;
     post(&api, "/v1/machines/lease/instances", json!({ "id": "a" })).await?;
-    // It was created before this, so that it is due well before that.
-    let due = Instant::now() + Duration::from_millis(1500);
+    // It was created before this, so that it is due well before that. Not so soon, though, that it
+    // could fire before the last node is killed, were the cores busy.
+    let due = Instant::now() + Duration::from_millis(5500);
     for node in &mut cluster.nodes {
         node.kill9()?;
     }

@@ -199,7 +199,7 @@ async fn create_orders(nodes: &[Api], count: usize) -> Result<()> {
 async fn timeouts_fire_once_though_the_leader_is_killed() -> Result<()> {
     const ORDERS: usize = 3000;
     let mut cluster = Cluster::start().await?;
-    let (leader, follower) = (cluster.leader().await?, cluster.follower().await?);
+    let (leader, follower) = cluster.leader_and_follower().await?;
     let apis: Vec<_> = cluster
         .nodes
         .iter()
@@ -236,7 +236,7 @@ async fn timeouts_fire_once_though_the_leader_is_killed() -> Result<()> {
 async fn a_watcher_sees_each_move_once_and_in_order_while_nodes_die() -> Result<()> {
     const MOVES: usize = 3000;
     let mut cluster = Cluster::start().await?;
-    let (leader, follower) = (cluster.leader().await?, cluster.follower().await?);
+    let (leader, follower) = cluster.leader_and_follower().await?;
     let apis: Vec<_> = cluster
         .nodes
         .iter()

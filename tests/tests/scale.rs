@@ -187,7 +187,7 @@ fn assert_same(seen: &[Seen], acknowledged: &[Change]) -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watcher_sees_each_of_100_000_moves_once_and_in_order_while_nodes_die() -> Result<()> {
     let mut cluster = Cluster::start().await?;
-    let (leader, watched) = (cluster.leader().await?, cluster.follower().await?);
+    let (leader, watched) = cluster.leader_and_follower().await?;
     let api = |node: usize| cluster.nodes[node].api().clone();
     let others: Vec<_> = (0..3).filter(|node| *node != watched).map(api).collect();
     let path = "/v1/watch?machine=triad&from_revision=1";
@@ -236,7 +236,7 @@ async fn five_thousand_timeouts_fire_once_and_never_early_though_the_leader_is_k
     const ORDERS: usize = 5000;
     const LAST: usize = 1000;
     let mut cluster = Cluster::start().await?;
-    let (leader, follower) = (cluster.leader().await?, cluster.follower().await?);
+    let (leader, follower) = cluster.leader_and_follower().await?;
     let apis: Vec<_> = cluster
         .nodes
         .iter()

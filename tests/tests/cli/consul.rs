@@ -83,7 +83,7 @@ async fn with_consul_alone_it_finds_the_cluster() -> Result<()> {
     assert_eq!(shown, ["node1", "node2", "node3"]);
     let (_, rows) = table(&found(&["--tag", "blue", "status"]).await?.done()?)?;
     assert_eq!((rows.len(), rows[0][1].as_str()), (1, "node1"));
-    let said = found(&["--tag", "red", "get", "--timeout", "500ms"])
+    let said = found(&["--tag", "red", "get", "--timeout", "2s"])
         .await?
         .failed(3)?;
     assert!(said.contains("machines") && said.contains("red"), "{said}");

@@ -18,14 +18,12 @@ async fn a_command_gets_past_a_leader_that_is_dead_or_hangs() -> Result<()> {
     let all = endpoints(&cluster, leader_first(leader));
 
     cluster.nodes[leader].kill9()?;
-    // While there is no leader yet: within the command's own deadline of 5 s.
-    let moved = lockstep(&["next", "second", "-e", &all, "-o", "json"])
-        .await?
-        .json()?;
-    assert_fields(
-        &moved,
-        json!({ "state": "second", "revision": 1, "replayed": false }),
-    );
+    // While there is no leader yet. Two busy cores may have an election be repeated.
+    let patient = ["--timeout", "10s", "-e", &all];
+    let next = ["next", "second", "-o", "json"];
+    let moved = lockstep(&[&next[..], &patient].concat()).await?.json()?;
+    // Done once, however often it had to be sent.
+    assert_fields(&moved, json!({ "state": "second", "revision": 1 }));
     let shown = lockstep(&["status", "-e", &all]).await?;
     assert_eq!(shown.code, Some(0), "{shown:?}");
     let (_, rows) = table(&shown.stdout)?;
@@ -44,10 +42,8 @@ async fn a_command_gets_past_a_leader_that_is_dead_or_hangs() -> Result<()> {
     let leader = cluster.leader().await?;
     let all = endpoints(&cluster, leader_first(leader));
     cluster.nodes[leader].pause()?;
-    assert_eq!(
-        lockstep(&["next", "third", "-e", &all]).await?.done()?,
-        "third\n"
-    );
+    let next = ["next", "third", "--timeout", "10s", "-e", &all];
+    assert_eq!(lockstep(&next).await?.done()?, "third\n");
     cluster.nodes[leader].resume()?;
     let agreed = cluster.nodes[leader].api().instance().await?;
     assert_eq!(agreed, ("third".to_owned(), 2));

@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use lockstep_tests::program;
 
-use crate::{RUN_DEADLINE, SLACK, lockstep};
+use crate::{RUN_DEADLINE, lockstep};
 
 /// Every command, so that a new one is not forgotten here.
 pub(crate) const COMMANDS: [&str; 16] = [
@@ -53,8 +53,7 @@ async fn what_makes_no_sense_is_a_usage_error_that_names_it() -> Result<()> {
         (&["txn"], "FILE"),
     ] {
         let ended = lockstep(arguments).await?;
-        // Decided here: no cluster was waited for.
-        assert!(ended.took < SLACK, "{arguments:?} took {:?}", ended.took);
+        // Decided here: a cluster that is waited for in vain would make it a 3.
         let said = ended.failed(2).with_context(|| format!("{arguments:?}"))?;
         assert!(said.contains(part), "{arguments:?}: no {part:?} in {said}");
     }
