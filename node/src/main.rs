@@ -121,7 +121,10 @@ fn node(sources: Sources) -> Result<(), Failure> {
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| failed(format!("the runtime cannot start: {error}")))?;
-    runtime.block_on(run::run(config)).map_err(failed)
+    let ended = runtime.block_on(run::run(config)).map_err(failed);
+    // Whatever still waits for a name server or a file is not waited for.
+    runtime.shutdown_background();
+    ended
 }
 
 fn check_config(options: &CheckConfig) -> Result<(), Failure> {

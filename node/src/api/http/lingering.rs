@@ -13,27 +13,26 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
-/// How long a client may take to read the last answer and to close its side.
-const LINGER_MAX: Duration = Duration::from_secs(1);
+/// How long a client that sends nothing more may take to close its side.
+const SILENCE_MAX: Duration = Duration::from_secs(1);
+/// How long one may go on sending.
+const LINGER_MAX: Duration = Duration::from_secs(10);
 /// What is thrown away at a time, bytes.
 const DISCARD_BYTES: usize = 4096;
 
 /// A stream whose shutdown ends the answers, then throws away what still arrives until the client
-/// closes, for [`LINGER_MAX`] at most.
+/// closes, is silent for [`SILENCE_MAX`], or has gone on for [`LINGER_MAX`].
 pub(super) struct Lingering {
     stream: TcpStream,
-    /// Set once nothing more is sent.
-    deadline: Option<Pin<Box<Sleep>>>,
+    /// Set once nothing more is sent: how long it is waited in silence, and in all.
+    end: Option<(Pin<Box<Sleep>>, Instant)>,
 }
 
 impl Lingering {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self {
-            stream,
-            deadline: None,
-        }
+        Self { stream, end: None }
     }
 }
 
@@ -73,16 +72,16 @@ impl AsyncWrite for Lingering {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, deadline } = &mut *self;
-        let deadline = match deadline {
-            Some(deadline) => deadline,
+        let Self { stream, end } = &mut *self;
+        let (silence, end) = match end {
+            Some(end) => end,
             None => {
                 ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
-                deadline.insert(Box::pin(sleep(LINGER_MAX)))
+                end.insert((Box::pin(sleep(SILENCE_MAX)), Instant::now() + LINGER_MAX))
             }
         };
         loop {
-            if deadline.as_mut().poll(cx).is_ready() {
+            if silence.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
             let mut discarded = [0; DISCARD_BYTES];
@@ -91,6 +90,8 @@ impl AsyncWrite for Lingering {
             if read.is_err() || discarded.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
+            let next = Instant::now() + SILENCE_MAX;
+            silence.as_mut().reset(next.min(*end));
         }
     }
 }
@@ -131,7 +132,7 @@ mod tests {
     #[tokio::test]
     async fn a_client_that_never_closes_is_let_go() {
         let (_client, mut server) = connected().await;
-        tokio::time::timeout(10 * LINGER_MAX, server.shutdown())
+        tokio::time::timeout(2 * LINGER_MAX, server.shutdown())
             .await
             .unwrap()
             .unwrap();
