@@ -143,8 +143,13 @@ async fn dead_letters_come_page_by_page() {
 async fn a_change_says_which_letters_and_how_many_there_were() {
     let node = Node::start([]).await;
     node.on(|request: v1::ReplayDeadLettersRequest| {
+        use v1::replay_dead_letters_request::Which;
         use v1::replay_dead_letters_response::Outcome;
-        let count = if request.event.is_some() { 1 } else { 3 };
+        let count = if request.which == Some(Which::All(true)) {
+            3
+        } else {
+            1
+        };
         let outcome = Some(Outcome::Marked(v1::DeadLettersMarked { count }));
         Ok(v1::ReplayDeadLettersResponse { outcome })
     });
@@ -162,8 +167,10 @@ async fn a_change_says_which_letters_and_how_many_there_were() {
     let all = client.replay_dead_letters("reports", Letters::All).await;
     assert_eq!(all.ok(), Some(3));
     let asked = node.asked::<v1::ReplayDeadLettersRequest>();
-    let places: Vec<_> = asked.iter().map(|it| it.event).collect();
-    assert_eq!(places, [Some(scripted::watching::place(7, 2)), None]);
+    let which: Vec<_> = asked.iter().filter_map(|it| it.which).collect();
+    let event = v1::replay_dead_letters_request::Which::Event(scripted::watching::place(7, 2));
+    let all = v1::replay_dead_letters_request::Which::All(true);
+    assert_eq!(which, [event, all]);
     let refused = client.discard_dead_letters("reports", one).await;
     let refused = refused.expect_err("there is none");
     assert_eq!(code(&refused), ("unknown_dead_letter", vec![]));

@@ -20,15 +20,6 @@ pub enum Letters {
     All,
 }
 
-impl Letters {
-    fn to_place(self) -> Option<v1::Place> {
-        match self {
-            Letters::One(cursor) => Some(to_place(cursor)),
-            Letters::All => None,
-        }
-    }
-}
-
 /// What came of a change: done, or refused.
 fn decided<T>(outcome: Option<Outcome<T>>) -> Result<T, Verdict> {
     match outcome {
@@ -73,10 +64,14 @@ impl Client {
     /// [`Error::Rejected`] when there is no such sink or dead letter, and those of
     /// [`reseed_sink`](Self::reseed_sink).
     pub async fn replay_dead_letters(&self, sink: &str, which: Letters) -> Result<u64, Error> {
+        use v1::replay_dead_letters_request::Which;
         use v1::replay_dead_letters_response::Outcome as Wire;
         let message = v1::ReplayDeadLettersRequest {
             sink: sink.to_owned(),
-            event: which.to_place(),
+            which: Some(match which {
+                Letters::One(cursor) => Which::Event(to_place(cursor)),
+                Letters::All => Which::All(true),
+            }),
         };
         let understand = |answer: v1::ReplayDeadLettersResponse| {
             decided(answer.outcome.map(|outcome| match outcome {
@@ -94,10 +89,14 @@ impl Client {
     /// [`reseed_sink`](Self::reseed_sink). An answer may have been lost and the call repeated: then a
     /// dead letter that is unknown was discarded by this very call.
     pub async fn discard_dead_letters(&self, sink: &str, which: Letters) -> Result<u64, Error> {
+        use v1::discard_dead_letters_request::Which;
         use v1::discard_dead_letters_response::Outcome as Wire;
         let message = v1::DiscardDeadLettersRequest {
             sink: sink.to_owned(),
-            event: which.to_place(),
+            which: Some(match which {
+                Letters::One(cursor) => Which::Event(to_place(cursor)),
+                Letters::All => Which::All(true),
+            }),
         };
         let understand = |answer: v1::DiscardDeadLettersResponse| {
             decided(answer.outcome.map(|outcome| match outcome {

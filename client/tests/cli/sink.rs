@@ -299,16 +299,24 @@ async fn a_list_of_dead_letters_that_is_cut_says_so() {
 async fn letters_are_replayed_and_discarded_one_or_all() {
     let node = Node::start([]).await;
     node.on(|request: v1::ReplayDeadLettersRequest| {
+        use v1::replay_dead_letters_request::Which;
         use v1::replay_dead_letters_response::Outcome;
-        let count = if request.event.is_some() { 1 } else { 3 };
+        let count = if request.which == Some(Which::All(true)) {
+            3
+        } else {
+            1
+        };
         let outcome = Some(Outcome::Marked(v1::DeadLettersMarked { count }));
         Ok(v1::ReplayDeadLettersResponse { outcome })
     });
     node.on(|request: v1::DiscardDeadLettersRequest| {
         use v1::discard_dead_letters_response::Outcome;
-        let outcome = Some(match request.event {
-            Some(_) => Outcome::Rejected(unknown_letter()),
-            None => Outcome::Discarded(v1::DeadLettersDiscarded { count: 0 }),
+        let all = v1::discard_dead_letters_request::Which::All(true);
+        let outcome = Some(match request.which {
+            Some(which) if which == all => {
+                Outcome::Discarded(v1::DeadLettersDiscarded { count: 0 })
+            }
+            _ => Outcome::Rejected(unknown_letter()),
         });
         Ok(v1::DiscardDeadLettersResponse { outcome })
     });
@@ -325,8 +333,10 @@ async fn letters_are_replayed_and_discarded_one_or_all() {
         assert_eq!(done(&run(&["replay", "reports", which]).await), line);
     }
     let asked = node.asked::<v1::ReplayDeadLettersRequest>();
-    let places: Vec<_> = asked.iter().map(|it| it.event).collect();
-    assert_eq!(places, [Some(crate::scripted::watching::place(7, 2)), None]);
+    let which: Vec<_> = asked.iter().filter_map(|it| it.which).collect();
+    let one = v1::replay_dead_letters_request::Which::Event(crate::scripted::watching::place(7, 2));
+    let all = v1::replay_dead_letters_request::Which::All(true);
+    assert_eq!(which, [one, all]);
     let body = done(&run(&["replay", "reports", "--all", "-o", "json"]).await);
     assert_eq!(json(&body), object!({ "sink": "reports", "marked": 3 }));
 

@@ -169,7 +169,7 @@ pub async fn some_events_are_refused(far: impl FarSide) -> Result<()> {
     ensure!(status["dead_letters"] == 2, "{status}");
     stage.far.accept().await?;
     stage
-        .ask("dead-letters/replay")
+        .ask("dead-letters/replay?event=all")
         .await?
         .expect(StatusCode::ACCEPTED)?;
     stage
@@ -203,7 +203,7 @@ pub async fn a_state_is_refused(far: impl FarSide) -> Result<()> {
     stage.kill_the_leader().await?;
     traffic.more(SOME).await?;
     stage.far.accept().await?;
-    let asked = stage.ask("dead-letters/replay").await?;
+    let asked = stage.ask("dead-letters/replay?event=all").await?;
     asked.expect(StatusCode::ACCEPTED)?;
     stage
         .until("both to be written", |status| status["dead_letters"] == 0)

@@ -145,8 +145,13 @@ async fn replay(
     request: v1::ReplayDeadLettersRequest,
     deadline: Duration,
 ) -> Result<v1::ReplayDeadLettersResponse, Status> {
+    use v1::replay_dead_letters_request::Which;
     use v1::replay_dead_letters_response::Outcome;
-    let which = request.event.map(Into::into);
+    let which = match request.which {
+        Some(Which::Event(place)) => Some(place.into()),
+        Some(Which::All(true)) => None,
+        _ => return Err(unsaid()),
+    };
     let marked = sinks.replay(named(&request.sink), which, deadline).await;
     let outcome = Some(match decided(marked)? {
         Ok(count) => Outcome::Marked(v1::DeadLettersMarked { count }),
@@ -160,14 +165,25 @@ async fn discard(
     request: v1::DiscardDeadLettersRequest,
     deadline: Duration,
 ) -> Result<v1::DiscardDeadLettersResponse, Status> {
+    use v1::discard_dead_letters_request::Which;
     use v1::discard_dead_letters_response::Outcome;
-    let which = request.event.map(Into::into);
+    let which = match request.which {
+        Some(Which::Event(place)) => Some(place.into()),
+        Some(Which::All(true)) => None,
+        _ => return Err(unsaid()),
+    };
     let discarded = sinks.discard(named(&request.sink), which, deadline).await;
     let outcome = Some(match decided(discarded)? {
         Ok(count) => Outcome::Discarded(v1::DeadLettersDiscarded { count }),
         Err(rejected) => Outcome::Rejected(*rejected),
     });
     Ok(v1::DiscardDeadLettersResponse { outcome })
+}
+
+/// Nobody means all by leaving something out.
+fn unsaid() -> Status {
+    let message = "which: give either the place of an event, or all";
+    coded(Code::InvalidArgument, "invalid_argument", message)
 }
 
 /// A page that fits into a message: what has no room is on the next one.

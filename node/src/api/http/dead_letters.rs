@@ -12,7 +12,9 @@ use utoipa::ToSchema;
 
 use super::Edge;
 use super::body::{EventBody, rfc3339};
-use super::described::{EventPlace, Malformed, Missing, Refused, SinkName, Unanswered};
+use super::described::{
+    EventPlace, EventPlaceOrAll, Malformed, Missing, Refused, SinkName, Unanswered,
+};
 use super::input::{self, Parameters, SinkPath};
 use super::problem::Problem;
 use crate::api::places;
@@ -112,7 +114,7 @@ pub(super) async fn list(
     post, path = "/v1/sinks/{sink}/dead-letters/replay", operation_id = "replay_dead_letters", tag = "sinks",
     params(
         ("sink" = SinkName, Path, description = "The sink"),
-        ("event" = Option<EventPlace>, Query, description = "The place of its event; all of them without it"),
+        ("event" = EventPlaceOrAll, Query, description = "The place of its event, or all"),
     ),
     responses(
         (status = 202, body = MarkedBody, description = "They will be written once more"),
@@ -136,7 +138,7 @@ pub(super) async fn replay(
     post, path = "/v1/sinks/{sink}/dead-letters/discard", operation_id = "discard_dead_letters", tag = "sinks",
     params(
         ("sink" = SinkName, Path, description = "The sink"),
-        ("event" = Option<EventPlace>, Query, description = "The place of its event; all of them without it"),
+        ("event" = EventPlaceOrAll, Query, description = "The place of its event, or all"),
     ),
     responses(
         (status = 200, body = DiscardedBody, description = "They are forgotten"),
@@ -155,14 +157,15 @@ pub(super) async fn discard(
     Ok(Json(DiscardedBody { discarded }))
 }
 
-/// The event whose letter is meant; none for all.
+/// The event whose letter is meant; none for all, which nobody means by leaving something out.
 fn which(uri: &Uri) -> Result<Option<EventCursor>, Problem> {
     let parameters = Parameters::parse(uri, &["event"])?;
-    let Some(text) = parameters.get("event") else {
+    let text = parameters.require("event")?;
+    if text == "all" {
         return Ok(None);
-    };
+    }
     places::read(text).map(Some).ok_or_else(|| {
-        let detail = "parameter \"event\" must be the place of an event: revision-position";
+        let detail = "parameter \"event\" must be the place of an event, revision-position, or all";
         Problem::bad_request("invalid_parameter", detail)
     })
 }
@@ -219,12 +222,13 @@ mod tests {
     }
 
     #[test]
-    fn one_is_meant_by_its_place_and_all_without_it() {
+    fn one_is_meant_by_its_place_and_all_only_by_saying_so() {
         let which = |query: &str| {
             let uri = format!("/?{query}").parse().unwrap();
             which(&uri).map_err(|problem| problem.code)
         };
-        assert_eq!(which(""), Ok(None));
+        assert_eq!(which("event=all"), Ok(None));
+        assert_eq!(which(""), Err("missing_parameter"));
         let place = EventCursor {
             revision: GlobalRevision(7),
             position: 2,

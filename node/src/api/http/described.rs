@@ -42,6 +42,8 @@ schemas! {
     SinkName = text(r"^[a-z][a-z0-9]*$", 1, 32);
     /// The place of an event: `revision-position`.
     EventPlace = text(r"^[0-9]{1,19}-[0-9]{1,9}$", 3, 29);
+    /// The place of an event, `revision-position`; or `all`.
+    EventPlaceOrAll = text(r"^(all|[0-9]{1,19}-[0-9]{1,9})$", 3, 29);
     /// The name of a counter or timer; those that begin with `lockstep.` are the server's own.
     ReportName = text(r"^(?!lockstep\.)[A-Za-z0-9._:/-]+$", 1, crate::telemetry::report::NAME_LEN_MAX);
     /// Texts by name: who, why, or what to list by. A name has at most 64 bytes; neither names nor

@@ -60,6 +60,7 @@ use super::{transactions, transitions, watch};
         described::Amount,
         described::DefinitionFormat,
         described::EventPlace,
+        described::EventPlaceOrAll,
         described::Id,
         described::Name,
         described::Pairs,
