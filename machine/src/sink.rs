@@ -32,12 +32,19 @@ pub struct SinkRecord {
     pub term: u64,
     /// How far it is, if it does not keep that itself.
     pub checkpoint: Option<SinkCheckpoint>,
-    /// Whether an operator wants the current states written as a whole.
-    pub seed_wanted: bool,
+    /// How often an operator wanted the current states written as a whole.
+    pub seeds_asked: u64,
+    /// How many of those wishes were met.
+    pub seeds_done: u64,
     pub(crate) letters: OrdMap<EventCursor, DeadLetter>,
 }
 
 impl SinkRecord {
+    /// Whether an operator wants the current states written as a whole.
+    pub fn seed_wanted(&self) -> bool {
+        self.seeds_done < self.seeds_asked
+    }
+
     /// Its dead letters, in order of their events.
     pub fn letters(&self) -> impl DoubleEndedIterator<Item = &DeadLetter> + ExactSizeIterator {
         self.letters.values()
@@ -78,10 +85,17 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// What is kept of a reason, [`DEAD_LETTER_REASON_BYTES_MAX`] at most: whole characters.
+    pub fn fit(reason: &str) -> &str {
+        let most = reason.len().min(DEAD_LETTER_REASON_BYTES_MAX);
+        let end = (0..=most).rev().find(|at| reason.is_char_boundary(*at));
+        &reason[..end.unwrap_or_default()]
+    }
+
     pub(crate) fn new(event: Arc<Event>, reason: &str, now: Timestamp) -> Self {
         Self {
             event,
-            reason: shortened(reason).to_owned(),
+            reason: Self::fit(reason).to_owned(),
             attempts: 1,
             buried_at: now,
             tried_at: now,
@@ -91,18 +105,11 @@ impl DeadLetter {
 
     /// It was refused once more.
     pub(crate) fn refused_again(&mut self, reason: &str, now: Timestamp) {
-        self.reason = shortened(reason).to_owned();
+        self.reason = Self::fit(reason).to_owned();
         self.attempts = self.attempts.saturating_add(1);
         self.tried_at = now;
         self.replay_wanted = false;
     }
-}
-
-/// What is kept of a reason: whole characters.
-fn shortened(reason: &str) -> &str {
-    let most = reason.len().min(DEAD_LETTER_REASON_BYTES_MAX);
-    let end = (0..=most).rev().find(|at| reason.is_char_boundary(*at));
-    &reason[..end.unwrap_or_default()]
 }
 
 /// Changes what is kept account of for a sink. No instance changes, so the revision stays, and
@@ -159,10 +166,12 @@ pub enum SinkChange {
         /// The term in which the runner's node leads.
         term: u64,
     },
-    /// The current states are written as a whole: it is no longer wanted.
+    /// The current states are written as a whole.
     Seeded {
         /// The term in which the runner's node leads.
         term: u64,
+        /// How often that was wanted when it began: a wish that came later is for another time.
+        asked: u64,
     },
     /// An operator wants the current states written as a whole.
     Seed,

@@ -63,7 +63,10 @@ impl From<&SinkChange> for raft::sink::Change {
                 refused: refused.clone(),
             }),
             SinkChange::Seeding { term } => Self::Seeding(sink::Seeding { term: *term }),
-            SinkChange::Seeded { term } => Self::Seeded(sink::Seeded { term: *term }),
+            SinkChange::Seeded { term, asked } => Self::Seeded(sink::Seeded {
+                term: *term,
+                asked: *asked,
+            }),
             SinkChange::Seed => Self::Seed(sink::Seed {}),
             SinkChange::Replay { which } => Self::Replay(sink::Replay {
                 which: which.map(Into::into),
@@ -105,7 +108,10 @@ impl TryFrom<raft::sink::Change> for SinkChange {
                 refused: it.refused,
             },
             Wire::Seeding(it) => SinkChange::Seeding { term: it.term },
-            Wire::Seeded(it) => SinkChange::Seeded { term: it.term },
+            Wire::Seeded(it) => SinkChange::Seeded {
+                term: it.term,
+                asked: it.asked,
+            },
             Wire::Seed(_) => SinkChange::Seed,
             Wire::Replay(it) => SinkChange::Replay {
                 which: it.which.map(Into::into),

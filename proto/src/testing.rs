@@ -159,7 +159,7 @@ pub(crate) fn sink_commands() -> Vec<Command> {
             refused: None,
         },
         SinkChange::Seeding { term },
-        SinkChange::Seeded { term },
+        SinkChange::Seeded { term, asked: 3 },
         SinkChange::Seed,
         SinkChange::Forget,
     ];

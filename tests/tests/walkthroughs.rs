@@ -1,11 +1,15 @@
 //! The examples and the guide, typed as they are written.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use lockstep_tests::binaries;
 use lockstep_tests::cluster::{Cluster, Plan};
 use lockstep_tests::postgres::{PASSWORD, Postgres, USER};
 use lockstep_tests::walkthrough::{Terminal, examples, repository};
+use tempfile::TempDir;
 
 /// Runs a document on three new nodes.
 async fn runs_as_written(document: &Path) -> Result<()> {
@@ -55,7 +59,12 @@ async fn the_guide_runs_as_written() -> Result<()> {
         .with("LOCKSTEP_SINK_REPORTS_ADDRESS", database.address())
         .with("LOCKSTEP_SINK_REPORTS_PASSWORD", PASSWORD);
     let cluster = Cluster::start_as(plan).await?;
+    let patient = patient_psql()?;
+    let mut path = patient.path().as_os_str().to_owned();
+    path.push(":");
+    path.push(binaries::search_path()?);
     let terminal = terminal(&cluster)?
+        .with("PATH", path)
         .with("PGHOST", "127.0.0.1")
         .with("PGPORT", database.port().to_string())
         .with("PGUSER", USER)
@@ -63,6 +72,19 @@ async fn the_guide_runs_as_written() -> Result<()> {
         .with("PSQLRC", "/dev/null");
     terminal.run(&repository()?.join("docs/GUIDE.md")).await?;
     cluster.agree().await
+}
+
+/// A folder with a `psql` that first waits for the sink: the reader, who starts the nodes anew before,
+/// does so, too.
+fn patient_psql() -> Result<TempDir> {
+    let folder = tempfile::tempdir()?;
+    let psql = folder.path().join("psql");
+    let script = "#!/bin/sh\n\
+        until lockstep sink list -o json | grep -q '\"lag_events\": *0[^0-9]'; do sleep 0.1; done\n\
+        PATH=${PATH#*:} exec psql \"$@\"\n";
+    fs::write(&psql, script)?;
+    fs::set_permissions(&psql, Permissions::from_mode(0o755))?;
+    Ok(folder)
 }
 
 #[test]

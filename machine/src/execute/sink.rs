@@ -39,11 +39,13 @@ pub(crate) fn execute(world: &mut World, command: &SinkCommand) -> Result<u64, R
         SinkChange::Seeding { term } => write(world, sink, Some(*term), |_, record| {
             Ok(drop_states(record))
         }),
-        SinkChange::Seeded { term } => write(world, sink, Some(*term), |_, record| {
-            Ok(std::mem::replace(&mut record.seed_wanted, false))
+        SinkChange::Seeded { term, asked } => write(world, sink, Some(*term), |_, record| {
+            let done = (*asked).clamp(record.seeds_done, record.seeds_asked);
+            Ok(std::mem::replace(&mut record.seeds_done, done) != done)
         }),
         SinkChange::Seed => write(world, sink, None, |_, record| {
-            Ok(!std::mem::replace(&mut record.seed_wanted, true))
+            record.seeds_asked = record.seeds_asked.saturating_add(1);
+            Ok(true)
         }),
         SinkChange::Replay { which } => replay(world, sink, *which),
         SinkChange::Discard { which } => discard(world, sink, *which),

@@ -94,7 +94,7 @@ fn a_claim_of_a_later_term_ends_those_of_earlier_ones() {
         bury(4, &events[0], "no"),
         settle(4, &events[0], None),
         SinkChange::Seeding { term: 4 },
-        SinkChange::Seeded { term: 4 },
+        SinkChange::Seeded { term: 4, asked: 1 },
     ];
     for change in earlier {
         assert_eq!(driver.rejected(sink("audit", change)), fenced);
@@ -200,7 +200,7 @@ fn a_state_is_put_aside_until_the_states_are_written_again() {
     let told = seeded(revision, at);
     let not_yet = [
         seeded(GlobalRevision(revision.0 + 1), at),
-        seeded(revision, Timestamp(at.0 + 1)),
+        seeded(revision, Timestamp(at.0 + 1_000_000)),
         Arc::new(Event {
             position: 7,
             ..Event::clone(&told)
@@ -214,7 +214,7 @@ fn a_state_is_put_aside_until_the_states_are_written_again() {
     assert!(told.cursor() > events[2].cursor());
     assert!(told.cursor() < EventCursor::after(revision));
     for event in not_yet {
-        assert_eq!(driver.sink(bury(1, &event, "no")), 0, "{event:?}");
+        assert_eq!(driver.sink(bury(0, &event, "no")), 0, "{event:?}");
     }
     driver.sink(bury(1, &events[1], "no"));
     assert_eq!(driver.sink(bury(1, &told, "no")), 1);
@@ -337,16 +337,23 @@ fn one_letter_or_all_are_discarded() {
 #[test]
 fn a_seed_is_wanted_until_it_is_done() {
     let (mut driver, _) = moved(Limits::default());
+    let seeded = |asked| SinkChange::Seeded { term: 2, asked };
     assert_eq!(driver.sink(SinkChange::Seed), 1);
-    assert_eq!(driver.sink(SinkChange::Seed), 0);
-    assert!(driver.record().seed_wanted);
+    assert!(driver.record().seed_wanted());
     assert_eq!(driver.sink(SinkChange::Claim { term: 2 }), 1);
-    assert!(driver.record().seed_wanted);
     // An operator is of no term.
-    assert_eq!(driver.sink(SinkChange::Seed), 0);
-    assert_eq!(driver.sink(SinkChange::Seeded { term: 2 }), 1);
-    assert_eq!(driver.sink(SinkChange::Seeded { term: 2 }), 0);
-    assert!(!driver.record().seed_wanted);
+    assert_eq!(driver.sink(SinkChange::Seed), 1);
+    // The one that began before the second wish.
+    assert_eq!(driver.sink(seeded(1)), 1);
+    assert_eq!(driver.sink(seeded(1)), 0);
+    assert!(driver.record().seed_wanted());
+    assert_eq!(driver.sink(seeded(2)), 1);
+    assert!(!driver.record().seed_wanted());
+    // There were no more wishes than that, and none is forgotten again.
+    assert_eq!(driver.sink(seeded(9)), 0);
+    assert_eq!(driver.sink(seeded(1)), 0);
+    assert_eq!(driver.sink(SinkChange::Seed), 1);
+    assert!(driver.record().seed_wanted());
 }
 
 #[test]

@@ -100,12 +100,14 @@ impl Filling {
                 name,
                 term,
                 checkpoint,
-                seed_wanted,
+                seeds_asked,
+                seeds_done,
             } => {
                 let record = SinkRecord {
                     term,
                     checkpoint,
-                    seed_wanted,
+                    seeds_asked,
+                    seeds_done,
                     letters: OrdMap::new(),
                 };
                 self.sink(name, record)

@@ -60,7 +60,8 @@ enum Record {
         name: SinkName,
         term: u64,
         checkpoint: Option<SinkCheckpoint>,
-        seed_wanted: bool,
+        seeds_asked: u64,
+        seeds_done: u64,
     },
     /// Of the sink before it.
     DeadLetter(DeadLetter),

@@ -26,6 +26,10 @@ impl Filling {
             reached <= self.header.revision,
             "the sink is ahead of the revision",
         )?;
+        ensure(
+            record.seeds_done <= record.seeds_asked,
+            "the sink met more wishes than there were",
+        )?;
         self.seen.sinks += 1;
         self.world.sinks.insert(name, record);
         Ok(())

@@ -69,14 +69,16 @@ fn sink(name: SinkName, record: SinkRecord) -> impl Iterator<Item = Record> + Se
     let SinkRecord {
         term,
         checkpoint,
-        seed_wanted,
+        seeds_asked,
+        seeds_done,
         letters,
     } = record;
     let head = Record::Sink {
         name,
         term,
         checkpoint,
-        seed_wanted,
+        seeds_asked,
+        seeds_done,
     };
     let letters = letters
         .into_iter()

@@ -39,6 +39,10 @@ impl Traffic {
             },
             72..=74 => SinkChange::Seeded {
                 term: self.term(model, &sink),
+                asked: {
+                    let asked = model.sinks.get(&sink).map_or(0, |it| it.seeds_asked);
+                    (asked + self.rng.random_range(0..3)).saturating_sub(1)
+                },
             },
             75..=79 => SinkChange::Seed,
             80..=88 => SinkChange::Replay {

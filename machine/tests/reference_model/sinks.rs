@@ -10,7 +10,8 @@ use crate::model::Model;
 pub struct Account {
     pub term: u64,
     pub checkpoint: Option<SinkCheckpoint>,
-    pub seed_wanted: bool,
+    pub seeds_asked: u64,
+    pub seeds_done: u64,
     /// In order of their events.
     pub letters: Vec<DeadLetter>,
 }
@@ -53,7 +54,7 @@ impl Model {
             | SinkChange::Bury { term, .. }
             | SinkChange::Settle { term, .. }
             | SinkChange::Seeding { term }
-            | SinkChange::Seeded { term } => *term,
+            | SinkChange::Seeded { term, .. } => *term,
             _ => account.term,
         };
         if term < account.term {
@@ -109,10 +110,16 @@ impl Model {
                 }
                 Ok(true)
             }
-            SinkChange::Seed | SinkChange::Seeded { .. } => {
-                let before = account.seed_wanted;
-                account.seed_wanted = *change == SinkChange::Seed;
-                Ok(before != account.seed_wanted)
+            SinkChange::Seed => {
+                account.seeds_asked += 1;
+                Ok(true)
+            }
+            SinkChange::Seeded { asked, .. } => {
+                let before = account.seeds_done;
+                if *asked > before {
+                    account.seeds_done = account.seeds_asked.min(*asked);
+                }
+                Ok(before != account.seeds_done)
             }
             SinkChange::Seeding { .. } => {
                 let before = account.letters.len();
@@ -206,8 +213,18 @@ pub fn assert_alike(state: &State, model: &Model) {
     for (name, account) in &model.sinks {
         let record = state.sink(name.as_str()).unwrap();
         assert_eq!(
-            (record.term, record.checkpoint, record.seed_wanted),
-            (account.term, account.checkpoint, account.seed_wanted)
+            (
+                record.term,
+                record.checkpoint,
+                record.seeds_asked,
+                record.seeds_done
+            ),
+            (
+                account.term,
+                account.checkpoint,
+                account.seeds_asked,
+                account.seeds_done
+            )
         );
         assert!(record.letters().eq(&account.letters), "letters of {name}");
         fullest = fullest.max(account.letters.len() as u64);

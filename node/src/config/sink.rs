@@ -15,7 +15,7 @@ use std::time::Duration;
 use lockstep_machine::{EventFilter, MachineName};
 
 pub use address::is_local;
-pub(super) use address::shown;
+pub(super) use address::{shown, shown_host};
 pub(super) use drafts::{Drafts, check_name, nearest_env, of_env};
 use keys::Kind;
 pub(super) use keys::{SINK_KEYS, SinkKey, nearest};
@@ -47,7 +47,7 @@ impl Sink {
         match &self.kind {
             SinkKind::Postgres(it) => shown(&it.address),
             SinkKind::Mongo(it) => shown(&it.address),
-            SinkKind::Webhook(it) => shown(&it.address),
+            SinkKind::Webhook(it) => shown_host(&it.address),
         }
     }
 }

@@ -25,6 +25,12 @@ impl Backoff {
         self.next_max = FIRST_MAX.min(self.max);
     }
 
+    /// The next pause, or a longer one if the far side asked for that.
+    pub(super) fn next_after(&mut self, asked: Option<Duration>) -> Duration {
+        let pause = self.next();
+        asked.map_or(pause, |asked| asked.min(self.max).max(pause))
+    }
+
     /// The next pause.
     pub(super) fn next(&mut self) -> Duration {
         let pause = self.next_max.mul_f64(rand::random_range(0.5..=1.0));
@@ -47,6 +53,16 @@ mod tests {
         assert!(grown[9] >= max / 2);
         backoff.reset();
         assert!(backoff.next() <= FIRST_MAX);
+    }
+
+    #[test]
+    fn a_far_side_may_ask_for_a_longer_pause_up_to_the_bound() {
+        let max = Duration::from_secs(3);
+        let mut backoff = Backoff::new(max);
+        assert!(backoff.next_after(None) <= FIRST_MAX);
+        let asked = Duration::from_secs(2);
+        assert_eq!(backoff.next_after(Some(asked)), asked);
+        assert_eq!(backoff.next_after(Some(10 * max)), max);
     }
 
     #[test]

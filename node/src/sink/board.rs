@@ -125,6 +125,10 @@ impl Board {
     /// Another node runs it from now on.
     pub(super) fn leave(&self) {
         *self.lock() = Notes::new();
+        self.report_nothing();
+    }
+
+    fn report_nothing(&self) {
         let label = [self.name.as_str()];
         // What only the leader knows is only the leader's to report.
         let metrics = &self.metrics;
@@ -180,7 +184,8 @@ impl Board {
     pub(super) fn measure(&self, state: &State) {
         let status = self.status(state);
         if status.phase == Phase::Elsewhere {
-            return;
+            // It may have left in the midst of the last look.
+            return self.report_nothing();
         }
         let label = [self.name.as_str()];
         let set = |gauge: &prometheus::IntGaugeVec, value: u64| {

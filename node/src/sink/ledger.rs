@@ -58,12 +58,11 @@ impl Ledger {
         self.change(SinkChange::Advance { term, checkpoint }).await
     }
 
-    /// Whether an operator wants the current states written anew.
-    pub(super) fn seed_wanted(&self) -> bool {
+    /// How often operators have wanted the current states written anew, if that is still to be done.
+    pub(super) fn seed_wanted(&self) -> Option<u64> {
         self.service.peek(|state| {
-            state
-                .sink(self.sink.as_str())
-                .is_some_and(|record| record.seed_wanted)
+            let record = state.sink(self.sink.as_str())?;
+            record.seed_wanted().then_some(record.seeds_asked)
         })
     }
 
@@ -81,19 +80,18 @@ impl Ledger {
         }
     }
 
-    /// They are written.
-    pub(super) async fn seeded(&self) -> Result<(), Trouble> {
+    /// They are written, as it was `asked` for so often.
+    pub(super) async fn seeded(&self, asked: u64) -> Result<(), Trouble> {
         let term = self.term;
-        self.change(SinkChange::Seeded { term }).await
+        self.change(SinkChange::Seeded { term, asked }).await
     }
 
     /// Puts an event aside.
     pub(super) async fn bury(&self, event: Arc<Event>, reason: String) -> Result<(), Trouble> {
-        let term = self.term;
         let change = SinkChange::Bury {
-            term,
+            term: self.term,
             event,
-            reason,
+            reason: fit(&reason),
         };
         self.change(change).await
     }
@@ -115,11 +113,10 @@ impl Ledger {
         cursor: EventCursor,
         refused: Option<String>,
     ) -> Result<(), Trouble> {
-        let term = self.term;
         let change = SinkChange::Settle {
-            term,
+            term: self.term,
             cursor,
-            refused,
+            refused: refused.as_deref().map(fit),
         };
         self.change(change).await
     }
@@ -137,6 +134,12 @@ impl Ledger {
             Err(error) => Err(Trouble::Cluster(error.to_string())),
         }
     }
+}
+
+/// What is kept of a reason: a far side may say as much as it likes, and none of the rest is to go
+/// through the log.
+fn fit(reason: &str) -> String {
+    DeadLetter::fit(reason).to_owned()
 }
 
 /// Changes a sink's record through the log: how many of the events put aside that concerned.

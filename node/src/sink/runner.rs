@@ -130,14 +130,12 @@ impl Runner {
             }
         };
         self.board.trouble(phase, kind, reason);
-        let pause = backoff.next();
         match trouble {
-            Trouble::Sink(SinkError::Unavailable {
-                retry_after: Some(asked),
-                ..
-            }) => asked.min(self.config.retry_max).max(pause),
+            Trouble::Sink(SinkError::Unavailable { retry_after, .. }) => {
+                backoff.next_after(retry_after)
+            }
             _ if phase == Phase::Absent => ABSENT_PAUSE,
-            _ => pause,
+            _ => backoff.next(),
         }
     }
 }

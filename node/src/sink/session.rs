@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use lockstep_machine::{Event, EventCursor, EventFilter};
 use tokio::sync::watch;
 
+use super::backoff::Backoff;
 use super::board::Board;
 use super::ledger::Ledger;
 use super::{
-    Batch, Checkpoint, Claim, Phase, Place, SeedReason, Sink, SinkError, Trouble, seeding,
+    Batch, Checkpoint, Claim, Phase, Place, Seed, SeedReason, Sink, SinkError, Trouble, seeding,
 };
 use crate::config::{self, Start};
 use crate::service::Service;
@@ -41,6 +42,7 @@ pub(super) struct Session<'a> {
     pub(super) service: &'a Arc<Service>,
     pub(super) ledger: &'a Ledger,
     pub(super) board: &'a Board,
+    claim: &'a Claim,
     /// Whether the far side keeps its place itself.
     pub(super) keeps_place: bool,
     /// Where the far side is.
@@ -51,6 +53,8 @@ pub(super) struct Session<'a> {
     /// What the cluster has kept of the place, and when.
     kept: (Checkpoint, Instant),
     moved_on: Instant,
+    /// Events in one batch at most.
+    batch_max: usize,
     changes: watch::Receiver<u64>,
 }
 
@@ -63,7 +67,7 @@ impl<'a> Session<'a> {
         service: &'a Arc<Service>,
         ledger: &'a Ledger,
         board: &'a Board,
-        claim: &Claim,
+        claim: &'a Claim,
     ) -> Result<Self, Trouble> {
         let changes = service.changes();
         let mut session = Self {
@@ -73,12 +77,14 @@ impl<'a> Session<'a> {
             service,
             ledger,
             board,
+            claim,
             keeps_place: true,
             place: Checkpoint::default(),
             seen: EventCursor::default(),
             confirmed: None,
             kept: (Checkpoint::default(), Instant::now()),
             moved_on: Instant::now(),
+            batch_max: config.batch_events_max,
             changes,
         };
         session.assure().await?;
@@ -165,12 +171,13 @@ impl<'a> Session<'a> {
         loop {
             // Marked as seen before the look: a change during it wakes the wait below.
             self.changes.borrow_and_update();
-            if self.ledger.seed_wanted() {
+            // First: a seed may need the room of what was put aside.
+            self.replay().await?;
+            if let Some(asked) = self.ledger.seed_wanted() {
                 let was = Some(self.place.cursor);
                 self.seed(SeedReason::Asked, was).await?;
-                self.ledger.seeded().await?;
+                self.ledger.seeded(asked).await?;
             }
-            self.replay().await?;
             let more = self.step().await?;
             well();
             self.board.doing(Phase::Following);
@@ -201,6 +208,8 @@ impl<'a> Session<'a> {
             cursor: self.seen,
             ..self.place
         });
+        // Where nothing is wanted, nothing else was waited for.
+        tokio::task::yield_now().await;
         Ok(next.more)
     }
 
@@ -211,7 +220,7 @@ impl<'a> Session<'a> {
             to: self.seen,
             more: true,
         };
-        let max = self.config.batch_events_max;
+        let max = self.batch_max;
         let mut looked_at = 0;
         while next.more && next.events.len() < max && looked_at < LOOKED_AT_MAX {
             let wanted_max = max - next.events.len();
@@ -270,7 +279,22 @@ impl<'a> Session<'a> {
         self.sink.write(&Batch { from, to, events }).await?;
         self.place.cursor = to;
         self.board.wrote(events.len(), began.elapsed(), self.place);
+        if !self.keeps_place {
+            self.batch_max = self.fitting(events.len(), began.elapsed());
+        }
         Ok(())
+    }
+
+    /// How many events the next batch is to have: a place that the cluster keeps is kept between two
+    /// batches only, and that this node leads is made sure of.
+    fn fitting(&self, written: usize, took: Duration) -> usize {
+        if took > KEEP_EVERY {
+            return (written / 2).max(1);
+        }
+        if written == self.batch_max && took < KEEP_EVERY / 2 {
+            return (self.batch_max * 2).min(self.config.batch_events_max);
+        }
+        self.batch_max
     }
 
     /// Puts aside what is refused for good.
@@ -318,6 +342,37 @@ impl<'a> Session<'a> {
         self.ledger.advance(self.place).await?;
         self.kept = (self.place, Instant::now());
         Ok(())
+    }
+
+    /// Waits until the far side is there again after an outage in the midst of a seed, so that the seed
+    /// goes on where it was; as long as the events reach back to it.
+    ///
+    /// Only where the cluster keeps the place: whoever keeps it himself may have been restored meanwhile.
+    pub(super) async fn outlast(
+        &mut self,
+        mut outage: SinkError,
+        seed: &Seed,
+        backoff: &mut Backoff,
+    ) -> Result<(), Trouble> {
+        loop {
+            let SinkError::Unavailable { retry_after, .. } = outage else {
+                return Err(outage.into());
+            };
+            let reached = self
+                .service
+                .peek(|state| state.events_after(seed.then, 1).is_ok());
+            if self.keeps_place || !reached {
+                return Err(outage.into());
+            }
+            self.board
+                .trouble(Phase::Retrying, outage.kind(), outage.to_string());
+            tokio::time::sleep(backoff.next_after(retry_after)).await;
+            self.assure().await?;
+            match self.sink.open(self.claim).await {
+                Ok(_) => return Ok(()),
+                Err(error) => outage = error,
+            }
+        }
     }
 
     /// Writes the current states as a whole.

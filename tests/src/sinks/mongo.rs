@@ -189,6 +189,9 @@ impl FarSide for Documents {
             .options(options)
             .build();
         instances.create_index(index).await?;
+        instances
+            .delete_one(doc! { "machine": machine, "instance": instance })
+            .await?;
         // Newer than all the sink may do to what is older.
         let in_the_way = doc! {
             "_id": IN_THE_WAY, "machine": machine, "instance": instance, "revision": i64::MAX,

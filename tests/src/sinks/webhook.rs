@@ -247,10 +247,15 @@ impl Knowledge {
         };
         for (id, known) in &mut self.instances {
             if known.0 < seed && !named.contains(id) {
-                *known = (seed, None);
+                *known = (just_before(seed), None);
             }
         }
     }
+}
+
+/// Behind all events of the seed's revision, and before its states.
+fn just_before((revision, position): Place) -> Place {
+    (revision, position - 1)
 }
 
 fn is_seeded(message: &Value) -> bool {

@@ -1,7 +1,7 @@
 //! Addresses of sinks: whether they are good, what they lead to, and how they are shown.
 
 use std::error::Error;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use reqwest::Url;
 use tokio_postgres::config::Host;
@@ -145,8 +145,21 @@ fn names_local(host: &str) -> bool {
     }
 }
 
-/// Whether an address is one of this machine or of this link, or of nobody: one that a webhook may
-/// reach only if it is allowed to. An IPv4 address is judged alike in all the ways IPv6 writes it.
+/// Where clouds tell their machines secrets, as far as that is not a link-local address: Alibaba, Azure.
+const METADATA_V4: [Ipv4Addr; 2] = [
+    Ipv4Addr::new(100, 100, 100, 200),
+    Ipv4Addr::new(168, 63, 129, 16),
+];
+
+/// The same: AWS, Google.
+const METADATA_V6: [Ipv6Addr; 2] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+];
+
+/// Whether an address is one of this machine or of this link, of nobody, or of a cloud's metadata: one
+/// that a webhook may reach only if it is allowed to. An IPv4 address is judged alike in all the ways
+/// IPv6 writes it.
 pub fn is_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => is_local_v4(ip),
@@ -157,7 +170,7 @@ pub fn is_local(ip: IpAddr) -> bool {
                 // IPv4-mapped, IPv4-compatible (with :: and ::1), and translated (RFC 6052).
                 [0, 0, 0, 0, 0, 0xffff, ..] | [0x64, 0xff9b, 0, 0, 0, 0, ..] => is_local_v4(last),
                 [0, 0, 0, 0, 0, 0, ..] => true,
-                _ => ip.is_unicast_link_local() || ip.is_multicast(),
+                _ => ip.is_unicast_link_local() || ip.is_multicast() || METADATA_V6.contains(&ip),
             }
         }
     }
@@ -170,6 +183,7 @@ fn is_local_v4(ip: Ipv4Addr) -> bool {
         || ip.is_link_local()
         || ip.is_multicast()
         || ip.is_broadcast()
+        || METADATA_V4.contains(&ip)
 }
 
 /// An address, or any text that holds one, without what may be a secret: a password, what is known
@@ -193,6 +207,18 @@ pub(in crate::config) fn shown(address: &str) -> String {
         Some((path, _)) => format!("{path}?{HIDDEN}"),
     };
     format!("{}{user}{rest}", &address[..start])
+}
+
+/// The same without the path: many a webhook's is a secret.
+pub(in crate::config) fn shown_host(address: &str) -> String {
+    let shown = shown(address);
+    let start = shown.find("://").map_or(0, |at| at + "://".len());
+    match shown[start..].split_once('/') {
+        Some((host, path)) if !path.is_empty() => {
+            format!("{}{host}/{HIDDEN}", &shown[..start])
+        }
+        _ => shown,
+    }
 }
 
 fn options(query: &str) -> String {

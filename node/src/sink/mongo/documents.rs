@@ -54,6 +54,8 @@ pub(super) struct Statement {
     pub(super) id: String,
     /// The revision that it then is of.
     pub(super) revision: GlobalRevision,
+    /// Whether it replaces one of its own revision, too.
+    pub(super) replaces_its_own: bool,
     /// What the server is to do.
     pub(super) update: Document,
     /// The event behind it, if one is.
@@ -80,7 +82,16 @@ impl Statement {
     /// A state that was read as a whole: replaces what is there of its revision.
     pub(super) fn seeded(id: &InstanceId, current: &Current) -> Self {
         let guard = doc! { "$lte": number(current.revision.0) };
-        Self::guarded(id, current.revision, guard, becomes(id, current))
+        Self {
+            replaces_its_own: true,
+            ..Self::guarded(id, current.revision, guard, becomes(id, current))
+        }
+    }
+
+    /// Whether a document of this revision is to stay as it is.
+    pub(super) fn leaves(&self, kept: i64) -> bool {
+        let own = number(self.revision.0);
+        kept > own || (kept == own && !self.replaces_its_own)
     }
 
     /// The same, told which event it is made of.
@@ -96,6 +107,7 @@ impl Statement {
             update: doc! { "q": filter, "u": to, "upsert": true },
             id,
             revision,
+            replaces_its_own: false,
             event: None,
         }
     }

@@ -60,7 +60,7 @@ impl Hold {
                 None => hold.create(link).await?,
                 Some(record) => {
                     hold.judge_owner(&record)?;
-                    hold.raise(link).await?
+                    hold.raise(link, &record).await?
                 }
             };
             if let Some(record) = record {
@@ -194,14 +194,21 @@ impl Hold {
     }
 
     /// Raises the term of the document; none if another raised it further. What it then says of the
-    /// place is acknowledged as this write is, so that no fail-over of the servers takes it back.
-    async fn raise(&self, link: &Link) -> Result<Option<Record>, SinkError> {
+    /// place is acknowledged as this write is, so that no fail-over of the servers takes it back. Another
+    /// history than before is begun anew.
+    async fn raise(&self, link: &Link, known: &Record) -> Result<Option<Record>, SinkError> {
         let mut filter = self.ours();
         filter.insert("term", doc! { "$lte": number(self.claim.term) });
-        let update = doc! { "$set": {
+        let mut update = doc! { "$set": {
             "term": number(self.claim.term),
             "history": &link.history,
         } };
+        if known.history != link.history {
+            update.insert(
+                "$unset",
+                doc! { "revision": "", "position": "", "seeded": "" },
+            );
+        }
         let raised = self
             .records
             .find_one_and_update(filter, update)

@@ -49,7 +49,7 @@ impl Settings {
     /// What the driver needs to know, with the password as it is now. The hosts were looked up: the
     /// driver only says that it could not select a server.
     pub(super) async fn client_options(&self) -> Result<ClientOptions, SinkError> {
-        let address = self.full_address()?;
+        let address = self.full_address().await?;
         let parsed = timeout(self.timeout, ClientOptions::parse(address.as_str())).await;
         let parsed =
             parsed.map_err(|_| fault::unavailable("the look-up of its hosts took too long"))?;
@@ -79,11 +79,17 @@ impl Settings {
     }
 
     /// The address with the configured password in it.
-    fn full_address(&self) -> Result<String, SinkError> {
+    async fn full_address(&self) -> Result<String, SinkError> {
         let Some(password) = &self.password else {
             return Ok(self.address.clone());
         };
-        let password = password.read().map_err(fault::misconfigured)?;
+        let password = password.clone();
+        let reading = tokio::task::spawn_blocking(move || password.read());
+        let password = timeout(self.timeout, reading)
+            .await
+            .map_err(|_| fault::unavailable("its password's file cannot be read in time"))?
+            .map_err(|error| fault::unavailable(error.to_string()))?
+            .map_err(fault::misconfigured)?;
         with_password(&self.address, &password)
             .ok_or_else(|| fault::misconfigured("it has a password, and its address names no user"))
     }

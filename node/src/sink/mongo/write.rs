@@ -15,7 +15,7 @@ use mongodb::error::ErrorKind;
 use serde::Deserialize;
 
 use super::super::SinkError;
-use super::documents::{Statement, history, number, place};
+use super::documents::{Statement, history, place};
 use super::fault::{self, WriteFault};
 use super::link::Link;
 
@@ -135,7 +135,7 @@ impl Link {
             let older = |fault: &&WriteFault| {
                 left.get(fault.index).is_none_or(|(statement, _)| {
                     let kept = kept.get(&statement.id);
-                    kept.is_none_or(|revision| *revision < number(statement.revision.0))
+                    kept.is_none_or(|revision| !statement.leaves(*revision))
                 })
             };
             let older: Vec<&WriteFault> = duplicates.iter().filter(older).collect();

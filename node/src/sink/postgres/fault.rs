@@ -62,6 +62,12 @@ enum Sort {
     Refused,
 }
 
+/// The classes of what is not about the data: connections, features, transactions, statements, names,
+/// resources, locks, operators, the system, snapshots, configuration files, internal errors.
+const PASSING: [&str; 13] = [
+    "08", "0A", "25", "26", "40", "42", "53", "55", "57", "58", "72", "F0", "XX",
+];
+
 /// By SQLSTATE (PostgreSQL's appendix A): its first two characters are the class.
 fn sort(doing: Doing, state: &str) -> Sort {
     match (doing, state.get(..2).unwrap_or_default(), state) {
@@ -72,8 +78,10 @@ fn sort(doing: Doing, state: &str) -> Sort {
         (_, _, "42P01" | "42P06" | "42P07") => Sort::Unavailable,
         // Tables under our names that are not ours.
         (Doing::Connecting | Doing::Opening, "42" | "0A", _) => Sort::Misconfigured,
-        // Data, constraints, limits, and what a user's own trigger raised.
-        (Doing::Writing, "22" | "23" | "54" | "P0", _) => Sort::Refused,
+        // Data, constraints, limits, and what a user's own trigger raised, under whatever code.
+        (Doing::Writing, class, _) if !class.is_empty() && !PASSING.contains(&class) => {
+            Sort::Refused
+        }
         _ => Sort::Unavailable,
     }
 }
@@ -137,6 +145,9 @@ mod tests {
             (Doing::Writing, "23514", Sort::Refused),
             (Doing::Writing, "54000", Sort::Refused),
             (Doing::Writing, "P0001", Sort::Refused),
+            (Doing::Writing, "44000", Sort::Refused),
+            (Doing::Writing, "45000", Sort::Refused),
+            (Doing::Writing, "XX000", Sort::Unavailable),
             (Doing::Writing, "53100", Sort::Unavailable),
             (Doing::Writing, "57P01", Sort::Unavailable),
             (Doing::Writing, "08006", Sort::Unavailable),

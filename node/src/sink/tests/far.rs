@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use lockstep_machine::{Event, EventCursor, EventKind, GlobalRevision, Instance, InstanceId};
+use tokio::sync::Semaphore;
 
 use crate::sink::{
     Batch, Change, CheckStep, Checkpoint, Claim, Place, Seed, Sink, SinkError, changes,
@@ -27,6 +28,13 @@ pub(super) struct Shelf {
     pub(super) failing: Vec<SinkError>,
     /// How often events were given that were there already.
     pub(super) repeated: usize,
+    /// How many pages of states were given, and the ids in those that were taken.
+    pub(super) pages: usize,
+    pub(super) told: Vec<String>,
+    /// The page that does not arrive.
+    pub(super) lost_page: Option<usize>,
+    /// What a page of states waits for.
+    pub(super) gate: Option<Arc<Semaphore>>,
 }
 
 #[derive(Clone, Default)]
@@ -59,6 +67,13 @@ impl Shelf {
         };
         let again = self.history.insert(event.cursor(), text);
         self.repeated += usize::from(again.is_some());
+    }
+}
+
+pub(super) fn unavailable() -> SinkError {
+    SinkError::Unavailable {
+        reason: "the cable is out".to_owned(),
+        retry_after: None,
     }
 }
 
@@ -119,8 +134,16 @@ impl Sink for FarSide {
         seed: &Seed,
         page: &[(InstanceId, Instance)],
     ) -> Result<(), SinkError> {
+        let gate = self.lock().gate.clone();
+        if let Some(gate) = gate {
+            drop(gate.acquire().await);
+        }
         let mut shelf = self.lock();
         shelf.fail()?;
+        shelf.pages += 1;
+        if shelf.lost_page == Some(shelf.pages) {
+            return Err(unavailable());
+        }
         if page
             .iter()
             .any(|(id, _)| shelf.poisoned.contains(&id.to_string()))
@@ -130,6 +153,7 @@ impl Sink for FarSide {
         for (id, instance) in page {
             let state = (seed.revision, instance.state.to_string());
             shelf.states.insert(id.to_string(), state);
+            shelf.told.push(id.to_string());
         }
         Ok(())
     }

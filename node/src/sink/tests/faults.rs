@@ -2,15 +2,9 @@
 
 use lockstep_machine::{EventCursor, GlobalRevision};
 
+use super::far::unavailable;
 use super::stage::Stage;
 use crate::sink::{Checkpoint, Phase, SinkError};
-
-fn unavailable() -> SinkError {
-    SinkError::Unavailable {
-        reason: "the cable is out".to_owned(),
-        retry_after: None,
-    }
-}
 
 #[tokio::test]
 async fn what_fails_is_tried_again_from_where_the_far_side_is() {

@@ -1,8 +1,12 @@
 //! States that are written as a whole.
 
+use std::sync::Arc;
+
 use lockstep_machine::{EventCursor, GlobalRevision, Limits, SinkName};
+use tokio::sync::Semaphore;
 
 use super::stage::{PATIENCE, Stage};
+use crate::config::{SinkKind, Start};
 use crate::sink::{Phase, SeedReason, ledger};
 
 #[tokio::test]
@@ -50,6 +54,51 @@ async fn a_far_side_that_the_events_do_not_reach_back_to_gets_the_states_anew() 
         shelf.history.keys().filter(|at| **at > seed.then).count(),
         8
     );
+}
+
+#[tokio::test]
+async fn events_that_go_while_the_states_are_written_do_not_have_them_written_again() {
+    let limits = Limits {
+        events_max: 16,
+        ..Limits::default()
+    };
+    let mut stage = Stage::with(limits, vec![]);
+    stage.create_all("a", 20).await;
+    let gate = Arc::new(Semaphore::new(0));
+    stage.far.lock().gate = Some(gate.clone());
+    stage.lead(1);
+    stage
+        .until_status("does not seed", |status| {
+            matches!(status.phase, Phase::Seeding { .. })
+        })
+        .await;
+    stage.create_all("b", 6).await;
+    gate.add_permits(100);
+    stage.caught_up().await;
+    stage.assert_states();
+    let shelf = stage.far.lock();
+    assert_eq!(shelf.seeds.len(), 1, "{:?}", shelf.seeds);
+    // Some went meanwhile: a quarter of those that are kept is left out, lest they go, too.
+    assert_eq!(shelf.history.len(), 12);
+}
+
+#[tokio::test]
+async fn an_outage_in_the_midst_of_a_seed_has_only_its_page_told_again() {
+    let mut stage = Stage::new();
+    stage.far.lock().keeps_place = false;
+    stage.far.lock().lost_page = Some(2);
+    if let SinkKind::Webhook(webhook) = &mut stage.config.kind {
+        webhook.start = Start::Everything;
+    }
+    stage.create_all("a", 9).await;
+    stage.lead(1);
+    stage
+        .until("not told", |shelf| shelf.seeds.len() == 1)
+        .await;
+    stage.caught_up().await;
+    stage.assert_states();
+    let shelf = stage.far.lock();
+    assert_eq!((shelf.pages, shelf.told.len()), (4, 10));
 }
 
 #[tokio::test]

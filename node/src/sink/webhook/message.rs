@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::SystemTime;
 
 use lockstep_machine::{
-    Event, EventCursor, GlobalRevision, Instance, InstanceId, InstanceName, MachineName, Timestamp,
+    Event, EventCursor, GlobalRevision, Instance, InstanceId, InstanceName, MachineName,
 };
 use serde::Serialize;
 
@@ -98,7 +98,7 @@ impl Message {
 
     /// An instance as of a seed.
     fn of_state(seed: &Seed, id: &InstanceId, instance: &Instance, cluster: &str) -> Self {
-        Self::of_state_at((seed.revision, seed.at), id, instance, cluster)
+        Self::of_state_at(seed.revision, id, instance, cluster)
     }
 
     /// The same once more, of a state that was put aside; none if the instance has changed since,
@@ -115,23 +115,19 @@ impl Message {
         let same =
             |it: &&Instance| it.revision == event.instance_revision && it.changed_at <= event.at;
         let instance = current.filter(same)?;
-        Some(Self::of_state_at(
-            (event.revision, event.at),
-            &id,
-            instance,
-            cluster,
-        ))
+        Some(Self::of_state_at(event.revision, &id, instance, cluster))
     }
 
+    /// Told at the time of its last change: of one revision and instance, all messages are the same.
     fn of_state_at(
-        (revision, at): (GlobalRevision, Timestamp),
+        revision: GlobalRevision,
         id: &InstanceId,
         instance: &Instance,
         cluster: &str,
     ) -> Self {
         let body = Body {
             kind: "instance.seeded",
-            timestamp: rfc3339(at),
+            timestamp: rfc3339(instance.changed_at),
             data: StateData::new(revision, id, instance, cluster),
         };
         // Users choose names, and what is signed is `id.timestamp.body`: a dot of theirs could be
@@ -159,7 +155,8 @@ impl Message {
 struct Body<'a, T> {
     #[serde(rename = "type")]
     kind: &'a str,
-    /// When it happened, in cluster time.
+    /// When it happened, in cluster time; not there for what has never changed.
+    #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<String>,
     data: T,
 }

@@ -138,12 +138,15 @@ impl Sink for Webhook {
             return Ok(());
         };
         let sent = endpoint.send(message).await;
+        let refused = |reason| SinkError::Refused {
+            event: Some(event.cursor()),
+            reason,
+        };
         sent.map(drop).map_err(|failure| match failure {
-            Failure::Refused(reason) => SinkError::Refused {
-                event: Some(event.cursor()),
-                reason,
-            },
-            Failure::Failed(error) | Failure::Down(error) => error,
+            Failure::Refused(reason) => refused(reason),
+            // It stays put aside: whatever is behind it must not wait for it once more.
+            Failure::Failed(error) => refused(error.to_string()),
+            Failure::Down(error) => error,
         })
     }
 

@@ -116,6 +116,10 @@ fn addresses_of_this_machine_and_its_link_are_told_from_others() {
         "::127.0.0.1",
         "64:ff9b::127.0.0.1",
         "64:ff9b::a9fe:a9fe",
+        "100.100.100.200",
+        "168.63.129.16",
+        "fd00:ec2::254",
+        "fd20:ce::254",
     ];
     for text in local {
         assert_eq!(text.parse::<IpAddr>().map(is_local), Ok(true), "{text}");
@@ -132,6 +136,7 @@ fn addresses_of_this_machine_and_its_link_are_told_from_others() {
         "::ffff:192.0.2.1",
         "64:ff9b::192.0.2.1",
         "64:ff9b:1::127.0.0.1",
+        "fd00:ec2::253",
     ];
     for text in others {
         assert_eq!(text.parse::<IpAddr>().map(is_local), Ok(false), "{text}");

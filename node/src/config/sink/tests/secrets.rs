@@ -1,7 +1,7 @@
 //! What must not be shown.
 
 use super::{SECRET, file_fault, from_file, postgres, sinks};
-use crate::config::sink::shown;
+use crate::config::sink::{shown, shown_host};
 use crate::config::tests::in_file;
 use crate::config::{Secret, SinkKind, load, load_explained, show};
 
@@ -92,6 +92,17 @@ fn what_may_be_secret_in_an_address_is_never_shown() {
         ("https://h:8080/hook", "https://h:8080/hook"),
     ] {
         assert_eq!(shown(address), expected);
+    }
+    for (address, expected) in [
+        (
+            "https://h:8080/services/T0/hunter2?a=b",
+            "https://h:8080/(hidden)",
+        ),
+        ("https://token@h/hook", "https://(hidden)@h/(hidden)"),
+        ("https://h:8080/", "https://h:8080/"),
+        ("https://h", "https://h"),
+    ] {
+        assert_eq!(shown_host(address), expected);
     }
     for text in [
         "address = \"redis://u:hunter2@h\"",

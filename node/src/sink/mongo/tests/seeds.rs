@@ -1,10 +1,13 @@
 //! The current states written as a whole.
 
-use super::super::super::{Checkpoint, Place, Sink};
+use super::super::super::{Checkpoint, Place, Sink, SinkError};
 use super::far::{
     Far, claim, created, deleted, event, instance, moved, seed, seeded_at, shown, write,
 };
 use lockstep_machine::{Event, EventCursor, EventKind, GlobalRevision};
+use mongodb::IndexModel;
+use mongodb::bson::{Document, doc};
+use mongodb::options::IndexOptions;
 
 #[tokio::test]
 async fn a_seed_replaces_what_is_there_and_forgets_the_rest() {
@@ -45,10 +48,10 @@ async fn a_state_that_was_left_out_is_written_later_and_is_no_event() {
     write(&mut sink, from, &[created(1, "a"), created(2, "b")])
         .await
         .unwrap();
-    let begun = seed(2, Some(2));
+    let begun = seed(3, Some(2));
     sink.seed(&begun, &[instance("a", "paid")]).await.unwrap();
     sink.seeded(&begun).await.unwrap();
-    assert_eq!(far.instances().await, shown([("a", "paid", 2)]));
+    assert_eq!(far.instances().await, shown([("a", "paid", 3)]));
 
     let (id, left_out) = instance("b", "sent");
     let aside = Event::seeded((begun.revision, begun.at), 1, &id, &left_out);
@@ -56,9 +59,47 @@ async fn a_state_that_was_left_out_is_written_later_and_is_no_event() {
     sink.replay(&aside, Some(&left_out), begun.revision)
         .await
         .unwrap();
-    let both = shown([("a", "paid", 2), ("b", "sent", 2)]);
+    let both = shown([("a", "paid", 3), ("b", "sent", 3)]);
     assert_eq!(far.instances().await, both);
     assert_eq!(far.places().await, ["1-0", "2-0"]);
+    far.server.leave().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_state_that_something_else_keeps_out_is_refused_though_a_tombstone_is_as_new() {
+    let far = Far::start().await;
+    let (mut sink, _) = far.opened(1).await;
+    let from = Checkpoint::default();
+    write(&mut sink, from, &[created(1, "a")]).await.unwrap();
+    // Somebody's index, and somebody's document in the way.
+    let instances = far.database.collection::<Document>("instances");
+    let options = IndexOptions::builder().unique(true).sparse(true).build();
+    let unique = IndexModel::builder()
+        .keys(doc! { "state": 1 })
+        .options(options)
+        .build();
+    instances.create_index(unique).await.unwrap();
+    let in_the_way = doc! { "_id": "in the way", "state": "paid", "revision": i64::MAX };
+    instances.insert_one(in_the_way).await.unwrap();
+
+    let begun = seed(2, Some(1));
+    let page = [instance("a", "paid")];
+    let is_refused = |ended| matches!(ended, Err(SinkError::Refused { .. }));
+    assert!(is_refused(sink.seed(&begun, &page).await));
+    sink.seeded(&begun).await.unwrap();
+    // Its tombstone is of the very revision by now.
+    let aside = Event::seeded((begun.revision, begun.at), 0, &page[0].0, &page[0].1);
+    let current = Some(&page[0].1);
+    assert!(is_refused(
+        sink.replay(&aside, current, begun.revision).await
+    ));
+    assert!(is_refused(sink.seed(&begun, &page).await));
+    instances
+        .delete_one(doc! { "_id": "in the way" })
+        .await
+        .unwrap();
+    sink.replay(&aside, current, begun.revision).await.unwrap();
+    assert_eq!(far.instances().await, shown([("a", "paid", 2)]));
     far.server.leave().await.unwrap();
 }
 

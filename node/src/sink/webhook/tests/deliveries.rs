@@ -134,10 +134,6 @@ async fn one_that_never_answers_is_given_up_and_not_waited_for_in_every_lane() {
     assert!(reason.contains("200ms"), "{reason}");
     assert!(began.elapsed() >= short);
     assert!(receiver.counts().requests <= 4, "{:?}", receiver.counts());
-    receiver.behave();
-    hook.open(&claim(7)).await.unwrap();
-    hook.write(&batch(&events)).await.unwrap();
-    assert_exact(&receiver, &events);
 }
 
 #[tokio::test]
