@@ -174,6 +174,8 @@ pub struct Storage {
     pub log_cache_bytes: usize,
     /// A file held back, to be given up when the disk is full, bytes.
     pub reserve_bytes: u64,
+    /// With less free than this, bytes, a leader takes no writes; 0 for no such bound.
+    pub free_bytes_min: u64,
 }
 
 /// Logs.

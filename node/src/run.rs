@@ -31,7 +31,7 @@ use crate::telemetry::{Metrics, Report};
 use crate::{api, telemetry};
 
 use stop::{close, leave, stopped, told_to_stop};
-use vitals::{compared, watch_disk_size, watch_readiness, watch_usage};
+use vitals::{compared, watch_disk_size, watch_free_space, watch_readiness, watch_usage};
 
 /// For one wait for recovery; it is waited for again.
 const RECOVERY_PATIENCE: Duration = Duration::from_secs(5);
@@ -195,6 +195,12 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     ));
     let house = tokio::spawn(keep_house(router.clone(), config.limits));
     let disk_size = tokio::spawn(watch_disk_size(store.clone(), metrics.clone()));
+    let free_space = tokio::spawn(watch_free_space(
+        store.clone(),
+        consensus.clone(),
+        config.storage.free_bytes_min,
+        metrics.clone(),
+    ));
     let comparing = tokio::spawn(cluster::agreement::keep_comparing(
         place.tag(),
         consensus.clone(),
@@ -258,6 +264,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     findable.abort();
     house.abort();
     disk_size.abort();
+    free_space.abort();
     usage.abort();
     comparing.abort();
     readiness.abort();

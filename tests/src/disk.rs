@@ -2,7 +2,8 @@
 
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind, Read, Write};
+use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::ptr::null;
@@ -27,6 +28,17 @@ impl Disk {
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(None),
             Err(error) => Err(error).with_context(|| format!("a disk on {}", at.display())),
         }
+    }
+
+    /// Takes up room until no more than `left` bytes are.
+    pub fn fill_but(&self, left: u64) -> Result<()> {
+        let bytes = free(&self.at)?.saturating_sub(left);
+        let mut ballast = File::options()
+            .create(true)
+            .append(true)
+            .open(self.at.join(BALLAST))?;
+        io::copy(&mut io::repeat(0).take(bytes), &mut ballast).context("filling a disk")?;
+        Ok(())
     }
 
     /// Takes up all the room that is left.
@@ -62,6 +74,17 @@ impl Drop for Disk {
         // disk keeps it as long.
         unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) };
     }
+}
+
+/// Bytes that are not taken up.
+fn free(at: &Path) -> io::Result<u64> {
+    let at = path(at)?;
+    let mut found = MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: a path that ends with a zero, and room for the answer; both live until the call returns.
+    done(unsafe { libc::statvfs(at.as_ptr(), found.as_mut_ptr()) })?;
+    // SAFETY: the call succeeded.
+    let found = unsafe { found.assume_init() };
+    Ok(found.f_bavail * found.f_frsize)
 }
 
 fn mount(at: &Path, bytes: u64) -> io::Result<()> {

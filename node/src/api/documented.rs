@@ -152,6 +152,7 @@ fn every_grpc_status_is_documented_with_its_code() {
         ("not_ready", "Unavailable"),
         ("behind", "Unavailable"),
         ("overloaded", "ResourceExhausted"),
+        ("disk_full", "ResourceExhausted"),
         ("outcome_unknown", "DeadlineExceeded"),
         ("too_many_watchers", "ResourceExhausted"),
         ("compacted", "OutOfRange"),

@@ -123,6 +123,7 @@ impl Default for Draft {
                 cache_bytes: 0,
                 log_cache_bytes: 0,
                 reserve_bytes: 0,
+                free_bytes_min: 0,
             },
             limits: Limits::default(),
             sinks: Vec::new(),
@@ -387,6 +388,11 @@ pub static KEYS: &[Key] = &[
         "storage.reserve_bytes", "LOCKSTEP_STORAGE_RESERVE_BYTES", "storage-reserve-bytes", Is("16MiB"),
         storage.reserve_bytes: bytes(MIB, 1024 * GIB),
         "A file held back, given up when the disk is full."
+    ),
+    key!(
+        "storage.free_bytes_min", "LOCKSTEP_STORAGE_FREE_BYTES_MIN", "storage-free-bytes-min", Is("128MiB"),
+        storage.free_bytes_min: bytes(0, 1024 * GIB),
+        "With less free on its disk, a leader hands over, or takes no writes; 0 for no such bound."
     ),
     key!(
         "limits.definitions_max", "LOCKSTEP_LIMITS_DEFINITIONS_MAX", "limits-definitions-max", Is("1000"),

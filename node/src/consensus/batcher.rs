@@ -27,6 +27,9 @@ pub enum ProposeError {
     /// It was not appended: too many are waiting.
     #[error("too many requests are waiting")]
     Overloaded,
+    /// It was not appended: this node leads, and has too little disk space left.
+    #[error("the leader's disk is nearly full")]
+    DiskFull,
 }
 
 /// What a request came to.

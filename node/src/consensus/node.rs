@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use lockstep_machine::{Batch, Reply, Request, Timestamp};
@@ -166,6 +167,8 @@ pub struct Consensus<RT: Runtime, S: Storage> {
     log: LogStore<RT, S>,
     shared: SharedState,
     proposals: Batcher<Request, Reply>,
+    /// Set while proposals are refused for want of disk space.
+    disk_full: Arc<AtomicBool>,
     reads: Batcher<Confirm, ReadPoint>,
     clock: Clock,
     pub(crate) observer: Arc<dyn Observer>,
@@ -178,6 +181,7 @@ impl<RT: Runtime, S: Storage> Clone for Consensus<RT, S> {
             log: self.log.clone(),
             shared: self.shared.clone(),
             proposals: self.proposals.clone(),
+            disk_full: self.disk_full.clone(),
             reads: self.reads.clone(),
             clock: self.clock.clone(),
             observer: self.observer.clone(),
@@ -241,6 +245,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             log,
             shared,
             proposals,
+            disk_full: Arc::default(),
             reads,
             clock,
             observer,
@@ -279,7 +284,20 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     /// Proposes a request here, if this node leads. Once it is committed and applied, its reply.
     /// May never end while a leader has no quorum: bound the wait.
     pub async fn propose(&self, request: Request) -> ProposeResult {
+        if self.disk_full.load(Ordering::Relaxed) && self.leads() {
+            return Err(ProposeError::DiskFull);
+        }
         self.proposals.submit(request).await
+    }
+
+    /// Has proposals refused while this node leads, or taken again.
+    pub fn set_disk_full(&self, full: bool) {
+        self.disk_full.store(full, Ordering::Relaxed);
+    }
+
+    /// Whether this node leads, as far as it knows.
+    pub fn leads(&self) -> bool {
+        self.raft.metrics().borrow_watched().current_leader == Some(self.node_id())
     }
 
     /// On the leader: a position that a linearizable read starting now must have applied. Reads that

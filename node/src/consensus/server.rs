@@ -329,6 +329,7 @@ fn result_out(result: ProposeResult) -> pb::ProposeResult {
         Err(ProposeError::NotLeader { leader }) => failure(Kind::NotLeader, leader),
         Err(ProposeError::Unknown) => failure(Kind::Unknown, None),
         Err(ProposeError::Overloaded) => failure(Kind::Overloaded, None),
+        Err(ProposeError::DiskFull) => failure(Kind::DiskFull, None),
     };
     pb::ProposeResult {
         result: Some(result),

@@ -12,8 +12,8 @@ use crate::discovery::Discovery;
 use crate::service::{Phase, Service};
 use crate::store::DiskStore;
 
-/// How long leadership may take to move when the node stops.
-const HAND_OVER_PATIENCE: Duration = Duration::from_secs(1);
+/// How long leadership may take to move.
+pub(super) const HAND_OVER_PATIENCE: Duration = Duration::from_secs(1);
 /// How long the store may take to close.
 const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
 

@@ -22,6 +22,11 @@ pub enum ServiceError {
     /// Too many requests are waiting. Nothing was executed.
     #[error("too many requests are waiting; nothing was executed; try again in a moment")]
     Overloaded,
+    /// The leader has too little disk space left to take writes. Nothing was executed.
+    #[error(
+        "the leader's disk is nearly full, so it takes no writes; nothing was executed; reads go on"
+    )]
+    DiskFull,
     /// This node did not get to the revision that the caller asked for in time.
     #[error("this node is at revision {reached}, not yet at {asked}; waited {} ms", waited.as_millis())]
     Behind {
@@ -58,6 +63,7 @@ impl ServiceError {
             ServiceError::Unavailable { .. } => "unavailable",
             ServiceError::OutcomeUnknown { .. } => "outcome_unknown",
             ServiceError::Overloaded => "overloaded",
+            ServiceError::DiskFull => "disk_full",
             ServiceError::Behind { .. } => "behind",
             ServiceError::RevisionAhead { .. } => "revision_ahead",
             ServiceError::NotReady { .. } => "not_ready",
@@ -69,6 +75,7 @@ impl ServiceError {
         match self {
             ServiceError::OutcomeUnknown { .. } | ServiceError::RevisionAhead { .. } => None,
             ServiceError::Overloaded => Some(Duration::from_millis(100)),
+            ServiceError::DiskFull => Some(Duration::from_secs(5)),
             ServiceError::Behind { .. } => Some(Duration::from_millis(100)),
             ServiceError::Unavailable { .. } | ServiceError::NotReady { .. } => {
                 Some(Duration::from_secs(1))

@@ -122,6 +122,7 @@ fn result_in(result: pb::ProposeResult) -> Result<ProposeResult, Malformed> {
                     leader: failure.leader_id,
                 },
                 Kind::Overloaded => ProposeError::Overloaded,
+                Kind::DiskFull => ProposeError::DiskFull,
                 Kind::Unknown | Kind::Unspecified => ProposeError::Unknown,
             }),
         },

@@ -47,7 +47,8 @@ pub trait Peers: Clone + Send + Sync + 'static {
 
 /// Told about forwarding, for metrics.
 pub trait ForwardObserver: Send + Sync + 'static {
-    /// A request was forwarded: "propose" or "read", with "ok", "not_leader", "unknown" or "overloaded".
+    /// A request was forwarded: "propose" or "read", with "ok", "not_leader", "unknown",
+    /// "overloaded" or "disk_full".
     fn forwarded(&self, kind: &'static str, result: &'static str);
 }
 
@@ -163,8 +164,15 @@ impl<RT: Runtime, S: Storage> Router<RT, S> {
                 Err(ProposeError::Overloaded) if !maybe_executed => {
                     return Err(ServiceError::Overloaded);
                 }
+                Err(ProposeError::DiskFull) if !maybe_executed => {
+                    return Err(ServiceError::DiskFull);
+                }
                 Err(ProposeError::Unknown) => maybe_executed = true,
-                Err(ProposeError::NotLeader { .. } | ProposeError::Overloaded) => {}
+                Err(
+                    ProposeError::NotLeader { .. }
+                    | ProposeError::Overloaded
+                    | ProposeError::DiskFull,
+                ) => {}
             }
             if !deadline.pause().await {
                 let waited = deadline.waited();
@@ -281,6 +289,7 @@ fn label<T>(result: &Result<T, ProposeError>) -> &'static str {
         Err(ProposeError::NotLeader { .. }) => "not_leader",
         Err(ProposeError::Unknown) => "unknown",
         Err(ProposeError::Overloaded) => "overloaded",
+        Err(ProposeError::DiskFull) => "disk_full",
     }
 }
 

@@ -159,6 +159,10 @@ metrics! {
     discovery_passing_nodes: IntGauge;
     /// Bytes the log's database takes on disk.
     log_disk_bytes: IntGauge;
+    /// Bytes free on the disk that holds the data folder, the reserve not included.
+    disk_free_bytes: IntGauge;
+    /// 1 while those are too few: as leader, this node takes no writes.
+    disk_full: IntGauge;
     /// Callers' idempotency keys whose outcome is remembered.
     keys_remembered: IntGauge;
     /// 1 while this node can serve linearizable reads.

@@ -38,7 +38,7 @@ pub(super) fn unanswered(error: &ServiceError) -> Status {
         | ServiceError::Behind { .. } => Code::Unavailable,
         ServiceError::RevisionAhead { .. } => Code::OutOfRange,
         ServiceError::OutcomeUnknown { .. } => Code::DeadlineExceeded,
-        ServiceError::Overloaded => Code::ResourceExhausted,
+        ServiceError::Overloaded | ServiceError::DiskFull => Code::ResourceExhausted,
     };
     hinted(coded(code, error.code(), error), error.retry_after())
 }
@@ -194,6 +194,11 @@ mod tests {
                 ServiceError::Overloaded,
                 Code::ResourceExhausted,
                 Some("100"),
+            ),
+            (
+                ServiceError::DiskFull,
+                Code::ResourceExhausted,
+                Some("5000"),
             ),
         ] {
             let status = unanswered(&error);

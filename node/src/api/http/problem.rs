@@ -142,7 +142,8 @@ pub(super) fn service_status(error: &ServiceError) -> StatusCode {
     match error {
         ServiceError::Unavailable { .. }
         | ServiceError::NotReady { .. }
-        | ServiceError::Behind { .. } => StatusCode::SERVICE_UNAVAILABLE,
+        | ServiceError::Behind { .. }
+        | ServiceError::DiskFull => StatusCode::SERVICE_UNAVAILABLE,
         ServiceError::RevisionAhead { .. } => StatusCode::CONFLICT,
         ServiceError::OutcomeUnknown { .. } => StatusCode::GATEWAY_TIMEOUT,
         ServiceError::Overloaded => StatusCode::TOO_MANY_REQUESTS,
@@ -405,6 +406,7 @@ mod tests {
             ),
             (ServiceError::OutcomeUnknown { waited }, 504, None),
             (ServiceError::Overloaded, 429, Some("1")),
+            (ServiceError::DiskFull, 503, Some("5")),
             (
                 ServiceError::RevisionAhead {
                     asked: GlobalRevision(9),

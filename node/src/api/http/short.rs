@@ -297,6 +297,7 @@ mod tests {
                 Some("1"),
             ),
             (ServiceError::Overloaded, 429, Some("1")),
+            (ServiceError::DiskFull, 503, Some("5")),
             (ServiceError::OutcomeUnknown { waited }, 504, None),
         ] {
             let code = error.code();

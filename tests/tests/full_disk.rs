@@ -1,0 +1,115 @@
+//! Disks that fill up while nodes run: writes are refused before anything fails, and reads go on.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use lockstep_tests::cluster::{Cluster, Node, Plan};
+use lockstep_tests::disk::Disk;
+use lockstep_tests::wait::wait_for;
+use reqwest::StatusCode;
+
+/// Each node's disk.
+const DISK_BYTES: u64 = 128 << 20;
+/// Free bytes below which a leader takes no writes.
+const FREE_BYTES_MIN: u64 = 16 << 20;
+/// What is left on a disk that is filled: the node itself goes on to write a little.
+const LEFT_BYTES: u64 = 8 << 20;
+/// For nodes to notice how full their disks are, and for leadership to go round.
+const NOTICED_DEADLINE: Duration = Duration::from_secs(30);
+
+/// Three nodes, each on a small disk of its own; none where this user may not mount one.
+async fn on_small_disks() -> Result<Option<(Cluster, Vec<Disk>)>> {
+    let plan = Plan::default()
+        .with("LOCKSTEP_STORAGE_FREE_BYTES_MIN", FREE_BYTES_MIN)
+        .with("LOCKSTEP_STORAGE_RESERVE_BYTES", 1 << 20);
+    let mut cluster = Cluster::lay_out(plan)?;
+    let mut disks = vec![];
+    for node in &cluster.nodes {
+        fs::create_dir(node.data())?;
+        let Some(disk) = Disk::mount(node.data(), DISK_BYTES)? else {
+            println!("left out: this user may not mount a disk");
+            return Ok(None);
+        };
+        disks.push(disk);
+    }
+    cluster.start_all()?;
+    cluster.wait_ready().await?;
+    Ok(Some((cluster, disks)))
+}
+
+/// Moves the built-in instance through a node, to wherever it can go; whether that was taken.
+async fn moved(node: &Node) -> Result<bool> {
+    let (state, _) = node.api().instance().await?;
+    let next = if state == "first" { "second" } else { "first" };
+    let next = if state == "second" { "third" } else { next };
+    let answer = node.api().next(next).await?;
+    if answer.status == StatusCode::OK {
+        return Ok(true);
+    }
+    ensure!(
+        answer.status == StatusCode::SERVICE_UNAVAILABLE && answer.text.starts_with("disk_full"),
+        "{answer:?}"
+    );
+    ensure!(answer.headers.contains_key("retry-after"), "{answer:?}");
+    Ok(false)
+}
+
+#[tokio::test]
+async fn with_disks_nearly_full_writes_are_refused_and_reads_go_on() -> Result<()> {
+    let Some((cluster, disks)) = on_small_disks().await? else {
+        return Ok(());
+    };
+    ensure!(moved(&cluster.nodes[0]).await?, "it is refused at first");
+    disks
+        .iter()
+        .try_for_each(|disk| disk.fill_but(LEFT_BYTES))?;
+    for node in &cluster.nodes {
+        wait_for(
+            "a node to see how full its disk is",
+            NOTICED_DEADLINE,
+            async || {
+                let metrics = node.api().get("/metrics").await?;
+                let full = metrics.text.contains("\nlockstep_disk_full 1\n");
+                ensure!(full, "{} does not see it", node.name);
+                Ok(())
+            },
+        )
+        .await?;
+    }
+    let before = cluster.nodes[0].api().instance().await?;
+    for node in &cluster.nodes {
+        ensure!(!moved(node).await?, "{} takes a write", node.name);
+        assert_eq!(node.api().instance().await?, before, "{}", node.name);
+        node.api().get("/readyz").await?.expect(StatusCode::OK)?;
+    }
+    disks.iter().try_for_each(Disk::make_room)?;
+    for node in &cluster.nodes {
+        wait_for("writes to be taken again", NOTICED_DEADLINE, async || {
+            ensure!(moved(node).await?, "{} refuses", node.name);
+            Ok(())
+        })
+        .await?;
+    }
+    let (_, revision) = cluster.nodes[0].api().instance().await?;
+    assert_eq!(revision, before.1 + 3);
+    cluster.agree().await
+}
+
+#[tokio::test]
+async fn a_leader_whose_disk_is_nearly_full_hands_over() -> Result<()> {
+    let Some((cluster, disks)) = on_small_disks().await? else {
+        return Ok(());
+    };
+    let old = cluster.leader().await?;
+    disks[old].fill_but(LEFT_BYTES)?;
+    wait_for("another leader", NOTICED_DEADLINE, async || {
+        ensure!(cluster.leader().await? != old, "it leads still");
+        Ok(())
+    })
+    .await?;
+    for node in &cluster.nodes {
+        ensure!(moved(node).await?, "{} refuses", node.name);
+    }
+    cluster.agree().await
+}
