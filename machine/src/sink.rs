@@ -10,7 +10,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
-use crate::event::{Event, EventCursor};
+use crate::event::{Event, EventCursor, EventKind};
 use crate::ids::{GlobalRevision, SinkName, Timestamp};
 
 /// The most bytes that are kept of a dead letter's reason; the rest is cut off.
@@ -90,6 +90,11 @@ impl DeadLetter {
         let most = reason.len().min(DEAD_LETTER_REASON_BYTES_MAX);
         let end = (0..=most).rev().find(|at| reason.is_char_boundary(*at));
         &reason[..end.unwrap_or_default()]
+    }
+
+    /// Whether it stands for a state, and not for something that happened.
+    pub fn is_state(&self) -> bool {
+        self.event.kind == EventKind::Seeded
     }
 
     pub(crate) fn new(event: Arc<Event>, reason: &str, now: Timestamp) -> Self {

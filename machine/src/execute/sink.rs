@@ -125,15 +125,11 @@ fn past(world: &World, event: &Arc<Event>) -> Option<Arc<Event>> {
 /// Removes the letters that stand for states.
 fn drop_states(record: &mut SinkRecord) -> bool {
     let before = record.letters.len();
-    if record.letters().any(is_state) {
+    if record.letters().any(DeadLetter::is_state) {
         let all = std::mem::take(&mut record.letters).into_iter();
-        record.letters = all.filter(|(_, letter)| !is_state(letter)).collect();
+        record.letters = all.filter(|(_, letter)| !letter.is_state()).collect();
     }
     record.letters.len() < before
-}
-
-fn is_state(letter: &DeadLetter) -> bool {
-    letter.event.kind == EventKind::Seeded
 }
 
 fn settle(

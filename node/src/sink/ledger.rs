@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_machine::{
-    Command, DeadLetter, Event, EventCursor, EventKind, Outcome, Rejection, SinkChange,
-    SinkCheckpoint, SinkCommand, SinkName,
+    Command, DeadLetter, Event, EventCursor, Outcome, Rejection, SinkChange, SinkCheckpoint,
+    SinkCommand, SinkName,
 };
 
 use super::{Checkpoint, Trouble};
@@ -68,10 +68,9 @@ impl Ledger {
 
     /// They begin to be written: those that were refused the last time are tried again.
     pub(super) async fn seeding(&self) -> Result<(), Trouble> {
-        let is_state = |letter: &DeadLetter| letter.event.kind == EventKind::Seeded;
         let any = self.service.peek(|state| {
             let record = state.sink(self.sink.as_str());
-            record.is_some_and(|record| record.letters().any(is_state))
+            record.is_some_and(|record| record.letters().any(DeadLetter::is_state))
         });
         let term = self.term;
         match any {

@@ -1,19 +1,12 @@
 //! Events that are put aside.
 
-use lockstep_machine::{EventKind, InstanceId, Limits, SinkChange, SinkName};
+use lockstep_machine::{EventKind, InstanceId, Limits, SinkChange};
 
 use super::stage::{PATIENCE, Stage};
-use crate::sink::{Phase, Sinks, SinksError, ledger};
+use crate::sink::{Phase, Sinks, SinksError};
 use crate::telemetry::Metrics;
 
 const REPLAY: SinkChange = SinkChange::Replay { which: None };
-
-/// Wishes something of the sink: how many letters that concerns.
-async fn wish(stage: &Stage, change: SinkChange) -> u64 {
-    let name = SinkName::new("shelf").unwrap();
-    let done = ledger::execute(&stage.service, name, change, PATIENCE).await;
-    done.unwrap().unwrap()
-}
 
 #[tokio::test]
 async fn a_poisoned_event_is_put_aside_alone_and_can_be_written_later() {
@@ -36,11 +29,11 @@ async fn a_poisoned_event_is_put_aside_alone_and_can_be_written_later() {
     assert_eq!(stage.written(), others);
 
     // Still refused: it stays, and says how often it was tried.
-    assert_eq!(wish(&stage, REPLAY).await, 1);
+    assert_eq!(stage.wish(REPLAY).await, 1);
     let tried = |stage: &Stage| stage.letters().first().is_some_and(|it| it.attempts == 2);
     stage.until("not tried again", |_| tried(&stage)).await;
     stage.far.lock().poisoned.clear();
-    assert_eq!(wish(&stage, REPLAY).await, 1);
+    assert_eq!(stage.wish(REPLAY).await, 1);
     stage
         .until("not written", |shelf| shelf.history.contains_key(&missing))
         .await;
@@ -73,7 +66,7 @@ async fn a_poisoned_state_is_put_aside_until_the_states_are_written_again() {
 
     // Tried again with all others: one is refused still, the other one is taken.
     stage.far.lock().poisoned.pop();
-    assert_eq!(wish(&stage, SinkChange::Seed).await, 1);
+    assert_eq!(stage.wish(SinkChange::Seed).await, 1);
     stage
         .until("not written again", |shelf| shelf.seeds.len() == 2)
         .await;
@@ -81,7 +74,7 @@ async fn a_poisoned_state_is_put_aside_until_the_states_are_written_again() {
     assert_eq!(of_states(&stage), [(id("a3"), 1)]);
 
     stage.far.lock().poisoned.clear();
-    assert_eq!(wish(&stage, REPLAY).await, 3);
+    assert_eq!(stage.wish(REPLAY).await, 3);
     stage
         .until("not settled", |_| stage.letters().is_empty())
         .await;

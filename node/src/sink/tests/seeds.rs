@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use lockstep_machine::{EventCursor, GlobalRevision, Limits, SinkName};
+use lockstep_machine::{EventCursor, GlobalRevision, Limits, SinkChange};
 use tokio::sync::Semaphore;
 
-use super::stage::{PATIENCE, Stage};
+use super::stage::Stage;
 use crate::config::{SinkKind, Start};
-use crate::sink::{Phase, SeedReason, ledger};
+use crate::sink::{Phase, SeedReason};
 
 #[tokio::test]
 async fn an_empty_far_side_gets_the_states_and_the_history_as_far_as_it_is_kept() {
@@ -113,12 +113,7 @@ async fn states_are_written_anew_when_an_operator_asks() {
         let lie = (GlobalRevision(1), "third".to_owned());
         shelf.states.insert("triad/nobody".to_owned(), lie);
     }
-    let name = SinkName::new("shelf").unwrap();
-    let wish = lockstep_machine::SinkChange::Seed;
-    ledger::execute(&stage.service, name, wish, PATIENCE)
-        .await
-        .unwrap()
-        .unwrap();
+    assert_eq!(stage.wish(SinkChange::Seed).await, 1);
     stage.until("no seed", |shelf| shelf.seeds.len() == 2).await;
     stage.caught_up().await;
     stage.assert_states();

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use lockstep_machine::{
     Command, Create, DeadLetter, Delete, EventCursor, Instance, InstanceId, Limits, Metadata,
-    SinkName, Transition, Trigger,
+    SinkChange, SinkName, Transition, Trigger,
 };
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
@@ -16,7 +16,7 @@ use crate::config::{self, Follow, SinkKind, Start, WebhookSink};
 use crate::service::Service;
 use crate::sink::board::Board;
 use crate::sink::runner::Runner;
-use crate::sink::{Phase, SinkStatus};
+use crate::sink::{Phase, SinkStatus, ledger};
 use crate::telemetry::Metrics;
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -182,6 +182,13 @@ impl Stage {
             let record = state.sink("shelf");
             record.map_or(vec![], |record| record.letters().cloned().collect())
         })
+    }
+
+    /// Wishes something of the sink: how many letters that concerns, or whether anything changed.
+    pub(super) async fn wish(&self, change: SinkChange) -> u64 {
+        let name = SinkName::new("shelf").unwrap();
+        let done = ledger::execute(&self.service, name, change, PATIENCE).await;
+        done.unwrap().unwrap()
     }
 
     /// The cluster's own record of what happened.

@@ -60,7 +60,9 @@ impl<'a> Item<'a> {
     pub(super) fn message(&self, cluster: &str) -> Message {
         match self {
             Item::Event(event) => Message::of_event(event, cluster),
-            Item::State { seed, id, instance } => Message::of_state(seed, id, instance, cluster),
+            Item::State { seed, id, instance } => {
+                Message::of_state(seed.revision, id, instance, cluster)
+            }
         }
     }
 }
@@ -96,12 +98,7 @@ impl Message {
         }
     }
 
-    /// An instance as of a seed.
-    fn of_state(seed: &Seed, id: &InstanceId, instance: &Instance, cluster: &str) -> Self {
-        Self::of_state_at(seed.revision, id, instance, cluster)
-    }
-
-    /// The same once more, of a state that was put aside; none if the instance has changed since,
+    /// An instance as of a seed once more, of a state that was put aside; none if the instance has changed since,
     /// which was told as an event.
     ///
     /// It is told under the revision of its seed: under a later one, a receiver would take it for the
@@ -115,11 +112,12 @@ impl Message {
         let same =
             |it: &&Instance| it.revision == event.instance_revision && it.changed_at <= event.at;
         let instance = current.filter(same)?;
-        Some(Self::of_state_at(event.revision, &id, instance, cluster))
+        Some(Self::of_state(event.revision, &id, instance, cluster))
     }
 
-    /// Told at the time of its last change: of one revision and instance, all messages are the same.
-    fn of_state_at(
+    /// An instance as of a seed's revision. Told at the time of its last change: of one revision and
+    /// instance, all messages are the same.
+    fn of_state(
         revision: GlobalRevision,
         id: &InstanceId,
         instance: &Instance,
