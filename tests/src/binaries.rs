@@ -4,7 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 
 /// `lockstepd` of the profile that the running test was built with, ready for its arguments.
 pub fn lockstepd() -> Result<Command> {
@@ -44,22 +44,18 @@ fn command(program: impl AsRef<OsStr>) -> Command {
     command
 }
 
-/// In `LOCKSTEP_TEST_BINARIES`, where that is set: another build than the test's own. Else, since the
-/// test runs as `target/<profile>/deps/<test>-<hash>`, one folder up.
+/// The binary of this name in the folder `LOCKSTEP_TEST_BINARIES` if that is set, else of the build
+/// profile that the running program belongs to: a test is in `target/<profile>/deps`, a benchmark in
+/// `target/<profile>`.
 fn binary(name: &str) -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os("LOCKSTEP_TEST_BINARIES") {
         return Ok(PathBuf::from(folder).join(name));
     }
-    let test = std::env::current_exe().context("the path of the running test")?;
-    let profile = test
-        .ancestors()
-        .nth(2)
-        .context("the folder of the build profile")?;
-    let binary = profile.join(name);
-    ensure!(
-        binary.is_file(),
-        "{} is missing: build it first (cargo build --workspace --bins, as scripts/test does)",
-        binary.display()
-    );
-    Ok(binary)
+    let program = std::env::current_exe().context("the path of the running program")?;
+    let folders = program.ancestors().skip(1).take(2);
+    let mut candidates = folders.map(|folder| folder.join(name));
+    candidates.find(|path| path.is_file()).with_context(|| {
+        let program = program.display();
+        format!("no {name} beside {program}: build it first (cargo build --workspace --bins)")
+    })
 }

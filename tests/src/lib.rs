@@ -28,7 +28,6 @@
 //! | [`docker`] | Docker's command line, and that nothing made with it stays behind |
 //! | [`containers`] | nodes in containers, and what can be done to their networks |
 //! | [`compose`] | the cluster of `docker-compose.yml`, and its Prometheus |
-//! | [`figures`] | what benchmarks measure, and how they show it |
 //!
 //! Nothing here knows the server's inside. What a test prints is shown only when it fails, so
 //! every process prints the end of its log when it is dropped.
@@ -44,7 +43,6 @@ pub mod containers;
 pub mod dev;
 pub mod disk;
 pub mod docker;
-pub mod figures;
 pub mod grpc;
 pub mod http;
 pub mod mongo;

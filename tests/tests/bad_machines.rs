@@ -1,9 +1,7 @@
 //! Machines, instances, transactions and watches as nobody should ask for them: precise refusals,
 //! nothing changed, and memory that stays bounded whoever does not read.
 
-#[path = "bad_machines/limits.rs"]
 mod limits;
-#[path = "bad_machines/watchers.rs"]
 mod watchers;
 
 use std::path::Path;

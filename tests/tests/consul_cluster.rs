@@ -15,7 +15,6 @@ use lockstep_tests::wait::wait_for;
 use reqwest::StatusCode;
 use serde_json::Value;
 
-#[path = "consul_cluster/founding.rs"]
 mod founding;
 
 const SERVICE: &str = "machines";

@@ -5,7 +5,7 @@ use std::fs;
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
-use crate::order::Desk;
+use super::order::Desk;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_instances_are_created_but_for_two_bad_lines() -> Result<()> {

@@ -11,7 +11,7 @@ use lockstep_tests::wait::wait_for;
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::{SLACK, assert_fields, lockstep, run, table};
+use super::{SLACK, assert_fields, lockstep, run, table};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn with_consul_alone_it_finds_the_cluster() -> Result<()> {

@@ -5,8 +5,8 @@ use std::process::Command;
 use anyhow::{Result, ensure};
 use lockstep_tests::program;
 
-use crate::usage::{COMMANDS, on_path};
-use crate::{RUN_DEADLINE, lockstep};
+use super::usage::{COMMANDS, on_path};
+use super::{RUN_DEADLINE, lockstep};
 
 #[tokio::test]
 async fn there_is_a_manual_page_for_every_command_and_man_can_show_it() -> Result<()> {

@@ -4,7 +4,7 @@ use anyhow::Result;
 use lockstep_tests::cluster::Cluster;
 use serde_json::json;
 
-use crate::{assert_fields, endpoints, error, lockstep};
+use super::{assert_fields, endpoints, error, lockstep};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn next_moves_and_every_refusal_says_why_and_exits_1() -> Result<()> {

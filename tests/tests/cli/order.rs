@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use lockstep_tests::cluster::Cluster;
 use serde_json::{Value, json};
 
-use crate::{assert_fields, endpoints, error, lockstep, table};
+use super::{assert_fields, endpoints, error, lockstep, table};
 
 const ORDER: &str = "\
 name: order

@@ -8,7 +8,7 @@ use lockstep_tests::cluster::Cluster;
 use lockstep_tests::ports::Port;
 use serde_json::json;
 
-use crate::{SLACK, assert_fields, endpoints, error, lockstep, run, table};
+use super::{SLACK, assert_fields, endpoints, error, lockstep, run, table};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_command_gets_past_a_leader_that_is_dead_or_hangs() -> Result<()> {

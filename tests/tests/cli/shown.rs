@@ -5,7 +5,7 @@ use lockstep_tests::cluster::{Cluster, Plan};
 use lockstep_tests::http::ClusterView;
 use serde_json::{Value, json};
 
-use crate::{assert_fields, endpoints, lockstep, table};
+use super::{assert_fields, endpoints, lockstep, table};
 
 /// A cluster that keeps still, and what it says of itself over HTTP.
 struct Still {

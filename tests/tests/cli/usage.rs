@@ -5,7 +5,7 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use lockstep_tests::program;
 
-use crate::{RUN_DEADLINE, lockstep};
+use super::{RUN_DEADLINE, lockstep};
 
 /// Every command, so that a new one is not forgotten here.
 pub(crate) const COMMANDS: [&str; 16] = [

@@ -9,8 +9,8 @@ use lockstep_tests::process::Process;
 use lockstep_tests::wait::wait_for;
 use serde_json::Value;
 
-use crate::endpoints;
-use crate::order::Desk;
+use super::endpoints;
+use super::order::Desk;
 
 /// For changes to arrive, also when a node must be replaced first.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -102,12 +102,12 @@ async fn a_watch_that_begins_too_early_says_from_where_on_it_can() -> Result<()>
     let all = endpoints(&cluster, 0..3);
     for round in 0..20 {
         let state = ["second", "third", "first"][round % 3];
-        crate::lockstep(&["next", state, "-e", &all])
+        super::lockstep(&["next", state, "-e", &all])
             .await?
             .done()?;
     }
     let watch = ["watch", "triad", "--from-revision", "1", "-e", &all];
-    let said = crate::lockstep(&watch).await?.failed(3)?;
+    let said = super::lockstep(&watch).await?.failed(3)?;
     ensure!(said.contains("compacted"), "{said}");
     // It gives the command that goes on.
     let (_, command) = said.split_once("`lockstep watch ").context("a command")?;
@@ -115,7 +115,7 @@ async fn a_watch_that_begins_too_early_says_from_where_on_it_can() -> Result<()>
     let mut resumed = vec!["watch"];
     resumed.extend(command.split(' '));
     resumed.extend(["--count", "8", "-o", "json", "-e", &all]);
-    let changes = crate::lockstep(&resumed).await?.done()?;
+    let changes = super::lockstep(&resumed).await?.done()?;
     assert_eq!(changes.lines().count(), 8);
     Ok(())
 }

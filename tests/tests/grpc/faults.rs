@@ -7,7 +7,7 @@ use lockstep_tests::grpc::{asking, code};
 use reqwest::StatusCode;
 use tonic::{Code, Status};
 
-use crate::{by_event, clients, create, done, one_node, transaction};
+use super::{by_event, clients, create, done, one_node, transaction};
 
 fn invalid(status: &Status, field: &str) {
     assert_eq!(status.code(), Code::InvalidArgument, "{status}");

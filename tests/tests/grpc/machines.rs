@@ -7,7 +7,7 @@ use lockstep_tests::grpc::{asking, code};
 use reqwest::StatusCode;
 use tonic::Code;
 
-use crate::{ORDER, by_event, clients, create, define, done, one_node, to_state, transaction};
+use super::{ORDER, by_event, clients, create, define, done, one_node, to_state, transaction};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_is_defined_on_one_node_and_driven_through_the_others() -> Result<()> {

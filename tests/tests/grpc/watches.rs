@@ -8,7 +8,7 @@ use lockstep_tests::wait::wait_for;
 use reqwest::{Method, StatusCode};
 use tonic::Code;
 
-use crate::{DEADLINE, ORDER, clients, create, define, done, one_node, to_state, transaction};
+use super::{DEADLINE, ORDER, clients, create, define, done, one_node, to_state, transaction};
 
 fn everything(from_revision: u64) -> Watch {
     Watch::new(v1::WatchRequest {

@@ -6,7 +6,7 @@ use lockstep_tests::cluster::Cluster;
 use lockstep_tests::grpc::{asking, code};
 use tonic::Code;
 
-use crate::{ORDER, by_event, clients, create, define, done, to_state, transaction};
+use super::{ORDER, by_event, clients, create, define, done, to_state, transaction};
 
 /// The second version of the machine: a state has another name.
 fn renamed() -> String {

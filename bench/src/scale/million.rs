@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::bulk::{Creation, Entrances, define, numbered};
 use lockstep_tests::cluster::{Cluster, Plan};
-use lockstep_tests::figures::{head, resident, row, snapshots};
 use lockstep_tests::http::Api;
 use lockstep_tests::wait::wait_for;
 use reqwest::StatusCode;
 use serde_json::Value;
+
+use crate::figures::{head, resident, row, snapshots};
 
 /// The timeout is never due here: it is one more thing that an instance costs.
 pub const ORDER: &str = "

@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use reqwest::StatusCode;
 
-use crate::cluster::Node;
-use crate::http::Api;
+use lockstep_tests::cluster::Node;
+use lockstep_tests::http::Api;
 
 /// One row of a table: how many, and how their times are distributed.
 pub fn row(what: &str, mut times: Vec<Duration>) -> String {

@@ -1,14 +1,5 @@
-//! What a sink does to a cluster, and how fast it catches up. Its figures are in docs/BENCHMARKS.md.
-//!
-//! ```text
-//! cargo build --release --bins
-//! cargo run --release -p lockstep-tests --example sinks -- stall postgres
-//! cargo run --release -p lockstep-tests --example sinks -- backlog postgres
-//! ```
-//!
-//! `stall`: whether commits wait for a far side that answers nothing. `backlog`: a million events, or
-//! as many as are asked for, that piled up while the far side was away. Whatever is lost, doubled,
-//! altered or refused ends the run with an error.
+//! Whether a sink slows commits down (`stall`), and how fast it catches up after its destination was
+//! unreachable (`backlog`).
 
 mod backlog;
 mod far;
@@ -16,14 +7,10 @@ mod stall;
 
 use anyhow::{Context, Result, bail};
 
-const USAGE: &str =
-    "usage: sinks (stall [postgres | webhook] | backlog [postgres | webhook | mongo] [EVENTS])";
+use crate::USAGE;
 
-#[tokio::main]
-async fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments[..] {
+pub async fn run(arguments: &[&str]) -> Result<()> {
+    match arguments {
         ["stall"] => stall("postgres").await,
         ["stall", kind] => stall(kind).await,
         ["backlog"] => backlog("postgres", "1000000").await,

@@ -6,12 +6,13 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Result, ensure};
 use lockstep_tests::bulk::{Creation, define};
 use lockstep_tests::cluster::Cluster;
-use lockstep_tests::figures::{head, row};
 use lockstep_tests::http::Api;
 use lockstep_tests::timeouts::{Fired, Firing};
 use lockstep_tests::watcher::Watcher;
 use reqwest::StatusCode;
 use serde_json::Value;
+
+use crate::figures::{head, row};
 
 /// The instances are created over this, so that they are due over it.
 const WINDOW: Duration = Duration::from_secs(10);

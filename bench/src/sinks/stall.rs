@@ -6,7 +6,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::bulk::{Entrances, create, numbered};
 use lockstep_tests::cluster::{Cluster, Plan};
-use lockstep_tests::figures::{milliseconds, within};
 use lockstep_tests::http::{Api, after, answer};
 use lockstep_tests::sinks::{FarSide, Stage};
 use lockstep_tests::wait::wait_for;
@@ -15,7 +14,8 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::far::direct;
+use super::far::direct;
+use crate::figures::{milliseconds, within};
 
 /// Of each kind.
 const ROUNDS: usize = 3;

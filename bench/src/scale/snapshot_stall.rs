@@ -6,13 +6,13 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::bulk::{Entrances, numbered};
-use lockstep_tests::figures::{head, row, snapshots};
 use lockstep_tests::http::Api;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::million::load;
+use super::million::load;
+use crate::figures::{head, row, snapshots};
 
 /// Log entries between two snapshots. At the rate below nearly every move is an entry of its own.
 const SNAPSHOT_ENTRIES: u64 = 5000;

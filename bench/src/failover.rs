@@ -1,10 +1,5 @@
 //! How long writes stop when the leader is killed, over ten kills.
 //!
-//! ```text
-//! cargo build --release --bins
-//! LOCKSTEP_TEST_BINARIES=target/release cargo run -p lockstep-tests --example failover
-//! ```
-//!
 //! Three processes on loopback. A writer asks a follower for one move after the other, each under
 //! a key of its own, and repeats what is not acknowledged. The leader is killed with SIGKILL; the
 //! gap is the longest time that the writer went without an acknowledgement. The killed node is
@@ -22,8 +17,7 @@ const KILLS: usize = 10;
 const MOVES_AROUND: u64 = 200;
 const DEADLINE: Duration = Duration::from_secs(30);
 
-#[tokio::main]
-async fn main() -> Result<()> {
+pub async fn run() -> Result<()> {
     let mut cluster = Cluster::start().await?;
     let mut gaps = Vec::with_capacity(KILLS);
     let mut moves = 0;

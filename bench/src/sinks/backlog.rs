@@ -6,14 +6,14 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::bulk::{Entrances, OPERATIONS, create, numbered, transition};
 use lockstep_tests::cluster::Plan;
-use lockstep_tests::figures::resident;
 use lockstep_tests::http::Api;
 use lockstep_tests::sinks::{FarSide, Stage};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use crate::far::direct;
+use super::far::direct;
+use crate::figures::resident;
 
 /// The cluster keeps so many events, and so none that is not written yet is dropped.
 const EVENTS_MAX: usize = 2_500_000;

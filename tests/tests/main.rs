@@ -1,0 +1,27 @@
+//! Lockstep's end-to-end tests: real processes and containers, driven from outside.
+//!
+//! One binary, so that it links once. A module per subject; `cargo nextest run -E 'test(/^cluster::/)'`
+//! runs one of them, and docs/TESTING.md says what each shows.
+
+mod bad_input;
+mod bad_machines;
+mod bad_messages;
+mod cli;
+mod client_library;
+mod cluster;
+mod comparison;
+mod compose;
+mod consul;
+mod consul_cluster;
+mod containers;
+mod dev;
+mod full_disk;
+mod grpc;
+mod guarantees;
+mod machines;
+mod openapi;
+mod scale;
+mod sinks_mongo;
+mod sinks_postgres;
+mod sinks_webhook;
+mod walkthroughs;
