@@ -30,7 +30,9 @@ FROM ${BASE_IMAGE} AS sources
 WORKDIR /src
 COPY machine machine
 COPY proto proto
+COPY consul consul
 COPY client client
+COPY cli cli
 COPY node node
 ARG VERSION=
 ARG BUILD_DATE=
@@ -52,14 +54,14 @@ ENV OPENSSL_NO_VENDOR=1 OPENSSL_STATIC=1
 WORKDIR /src
 COPY --from=manifests /src ./
 RUN export OPENSSL_INCLUDE_DIR=/usr/include OPENSSL_LIB_DIR=/usr/lib/$(gcc -print-multiarch) \
- && cargo build --release --locked -p lockstep-node -p lockstep-client \
- && cargo clean --release -p lockstep-node -p lockstep-client -p lockstep-proto -p lockstep-machine
+ && cargo build --release --locked -p lockstep-node -p lockstep-cli \
+ && cargo clean --release -p lockstep-node -p lockstep-cli -p lockstep-client -p lockstep-consul -p lockstep-proto -p lockstep-machine
 
 # 3. The sources, in one copy: on some storage drivers each step above the dependencies costs seconds.
 COPY --from=sources /src ./
 RUN . ./build.env \
  && export OPENSSL_INCLUDE_DIR=/usr/include OPENSSL_LIB_DIR=/usr/lib/$(gcc -print-multiarch) \
- && cargo build --release --locked -p lockstep-node -p lockstep-client --bins \
+ && cargo build --release --locked -p lockstep-node -p lockstep-cli --bins \
  && ! ldd target/release/lockstepd target/release/lockstep | grep -e libssl -e libcrypto \
  && install -D -t /out/usr/local/bin target/release/lockstepd target/release/lockstep \
  && install -D -m 644 -t /out/etc/ssl/certs /etc/ssl/certs/ca-certificates.crt

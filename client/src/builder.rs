@@ -1,12 +1,11 @@
 //! Says where the cluster is and how long calls may take.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::client::Client;
-use crate::consul::Directory;
-use crate::endpoints::{Endpoints, Registry};
+use crate::discover::Discover;
+use crate::endpoints::Endpoints;
 use crate::error::Error;
 
 /// How long a call may take unless the builder says otherwise.
@@ -15,29 +14,11 @@ pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
 /// Says where the cluster is and how long calls may take.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Builder {
     endpoints: Vec<String>,
-    consul: Option<Consul>,
-    consul_token: Option<Token>,
+    discover: Option<Arc<dyn Discover>>,
     timeout: Duration,
-}
-
-#[derive(Debug, Clone)]
-struct Consul {
-    address: String,
-    service: String,
-    tag: Option<String>,
-}
-
-/// A secret, kept out of logs.
-#[derive(Clone)]
-struct Token(String);
-
-impl fmt::Debug for Token {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("(hidden)")
-    }
 }
 
 impl Builder {
@@ -52,25 +33,9 @@ impl Builder {
         self
     }
 
-    /// Find nodes through the Consul agent at `address` (`http://host:port`): those that pass
-    /// their health checks under this service name and tag. Adds to the endpoints given.
-    pub fn consul(mut self, address: &str, service: &str, tag: Option<&str>) -> Self {
-        let (address, service, tag) = (
-            address.to_owned(),
-            service.to_owned(),
-            tag.map(str::to_owned),
-        );
-        self.consul = Some(Consul {
-            address,
-            service,
-            tag,
-        });
-        self
-    }
-
-    /// The token to show to Consul.
-    pub fn consul_token(mut self, token: Option<String>) -> Self {
-        self.consul_token = token.map(Token);
+    /// Find nodes with this, besides the endpoints given.
+    pub fn discover(mut self, discover: impl Discover) -> Self {
+        self.discover = Some(Arc::new(discover));
         self
     }
 
@@ -92,9 +57,9 @@ impl Builder {
                 self.timeout
             )));
         }
-        if self.endpoints.is_empty() && self.consul.is_none() {
+        if self.endpoints.is_empty() && self.discover.is_none() {
             return Err(Error::Invalid(
-                "neither endpoints nor Consul are given".to_owned(),
+                "neither endpoints nor discovery are given".to_owned(),
             ));
         }
         let fixed = self
@@ -102,26 +67,8 @@ impl Builder {
             .iter()
             .map(|text| text.parse())
             .collect::<Result<_, _>>()?;
-        let token = self.consul_token.map(|Token(token)| token);
-        let registry = self
-            .consul
-            .map(
-                |Consul {
-                     address,
-                     service,
-                     tag,
-                 }| match Directory::new(&address, token) {
-                    Ok(directory) => Ok(Registry {
-                        directory,
-                        service,
-                        tag,
-                    }),
-                    Err(fault) => Err(Error::Invalid(fault.to_string())),
-                },
-            )
-            .transpose()?;
         Ok(Client {
-            endpoints: Arc::new(Endpoints::new(fixed, registry)),
+            endpoints: Arc::new(Endpoints::new(fixed, self.discover)),
             timeout: self.timeout,
         })
     }
@@ -132,8 +79,7 @@ impl Builder {
     pub(crate) fn new() -> Self {
         Self {
             endpoints: Vec::new(),
-            consul: None,
-            consul_token: None,
+            discover: None,
             timeout: TIMEOUT_DEFAULT,
         }
     }

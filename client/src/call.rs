@@ -11,8 +11,9 @@ use tonic::transport::Channel;
 
 use crate::address::Address;
 use crate::answer::{Execution, Failure, Verdict};
+use crate::discover::DiscoveryError;
 use crate::endpoints::{Endpoints, Slot};
-use crate::error::{DiscoveryError, Error, Tried};
+use crate::error::{Error, Tried};
 
 const BACKOFF_FIRST: Duration = Duration::from_millis(50);
 const BACKOFF_MAX: Duration = Duration::from_secs(1);

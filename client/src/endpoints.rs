@@ -10,8 +10,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::address::Address;
 use crate::answer::root_cause;
-use crate::consul::Directory;
-use crate::error::DiscoveryError;
+use crate::discover::{Discover, DiscoveryError};
 
 /// A node that is up accepts a connection well within this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -99,17 +98,10 @@ async fn dial(endpoint: Endpoint) -> Result<Channel, String> {
     endpoint.connect().await.map_err(|error| root_cause(&error))
 }
 
-/// Where in Consul to look for nodes.
-pub(crate) struct Registry {
-    pub directory: Directory,
-    pub service: String,
-    pub tag: Option<String>,
-}
-
 /// Every node known, and the one that answered last.
 pub(crate) struct Endpoints {
     fixed: Vec<Address>,
-    registry: Option<Registry>,
+    discover: Option<Arc<dyn Discover>>,
     known: StdMutex<Known>,
 }
 
@@ -120,10 +112,10 @@ struct Known {
 }
 
 impl Endpoints {
-    pub(crate) fn new(fixed: Vec<Address>, registry: Option<Registry>) -> Self {
+    pub(crate) fn new(fixed: Vec<Address>, discover: Option<Arc<dyn Discover>>) -> Self {
         let endpoints = Self {
             fixed,
-            registry,
+            discover,
             known: StdMutex::default(),
         };
         endpoints.replace(Vec::new());
@@ -132,34 +124,18 @@ impl Endpoints {
 
     /// Whether [`refresh`](Self::refresh) can bring anything new.
     pub(crate) fn are_discovered(&self) -> bool {
-        self.registry.is_some()
+        self.discover.is_some()
     }
 
-    /// Asks Consul again. With no registry there is nothing to do.
+    /// Looks for nodes again. Without discovery there is nothing to do.
     pub(crate) async fn refresh(&self, deadline: Instant) -> Result<(), DiscoveryError> {
-        let Some(Registry {
-            directory,
-            service,
-            tag,
-        }) = &self.registry
-        else {
+        let Some(discover) = &self.discover else {
             return Ok(());
         };
-        let entries =
-            tokio::time::timeout_at(deadline, directory.services(service, tag.as_deref()))
-                .await
-                .map_err(|_| DiscoveryError::TimedOut)??;
-        let mut found: Vec<Address> = entries
-            .iter()
-            .filter_map(|entry| entry.grpc_address.parse().ok())
-            .collect();
-        if found.is_empty() {
-            return Err(DiscoveryError::Empty {
-                service: service.clone(),
-                tag: tag.clone(),
-            });
-        }
-        // Consul gives everyone the same order: without this, every client would ask the same node.
+        let mut found = tokio::time::timeout_at(deadline, discover.nodes())
+            .await
+            .map_err(|_| DiscoveryError::TimedOut)??;
+        // Every client gets the same order: without this, all would ask the same node.
         found.shuffle(&mut rand::rng());
         self.replace(found);
         Ok(())
@@ -288,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_look_at_consul_keeps_what_stays_and_drops_what_left() {
+    fn discovery_keeps_nodes_that_stay_and_drops_those_that_left() {
         let endpoints = Endpoints::new(vec![address("a:1")], None);
         endpoints.replace(vec![address("b:1"), address("c:1")]);
         let b = endpoints.at(&address("b:1"));

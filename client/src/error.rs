@@ -9,7 +9,7 @@ use lockstep_machine::{
 };
 
 use crate::address::{Address, InvalidAddress};
-use crate::consul::ConsulError;
+use crate::discover::DiscoveryError;
 use crate::fault::Fault;
 
 /// Why a call failed.
@@ -193,26 +193,6 @@ pub struct Tried {
     pub endpoint: Address,
     /// What went wrong.
     pub cause: String,
-}
-
-/// Why no endpoint could be found.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum DiscoveryError {
-    /// Consul could not be asked.
-    #[error("discovery failed: {0}")]
-    Consul(#[from] ConsulError),
-    /// Consul did not answer within the call's deadline.
-    #[error("discovery failed: Consul did not answer in time")]
-    TimedOut,
-    /// Consul answered, and knows no node.
-    #[error("Consul knows no passing instance of service {service:?}{}", tag.as_ref().map(|tag| format!(" with tag {tag:?}")).unwrap_or_default())]
-    Empty {
-        /// The service asked for.
-        service: String,
-        /// The tag asked for.
-        tag: Option<String>,
-    },
 }
 
 struct Within(Duration);

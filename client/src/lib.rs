@@ -77,7 +77,7 @@ mod builder;
 mod call;
 mod client;
 mod cluster;
-pub mod consul;
+mod discover;
 mod endpoints;
 mod error;
 mod fault;
@@ -94,7 +94,8 @@ pub use address::{Address, InvalidAddress};
 pub use builder::{Builder, TIMEOUT_DEFAULT, TIMEOUT_MAX};
 pub use client::Client;
 pub use cluster::{Leader, Member, NodeStatus, Role};
-pub use error::{DiscoveryError, Error, Rejected, Tried};
+pub use discover::{Discover, DiscoveryError};
+pub use error::{Error, Rejected, Tried};
 pub use fault::Fault;
 pub use freshness::{Consistency, Freshness, Read};
 pub use instances::{

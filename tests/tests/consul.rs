@@ -5,7 +5,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
-use lockstep_client::consul::{ConsulError, Directory, NODE_TAG};
+use lockstep_consul::{ConsulError, Directory, NODE_TAG};
 use lockstep_tests::consul::ConsulAgent;
 
 /// Registers a service whose check has the given status for good.

@@ -18,8 +18,9 @@ use crate::address::Address;
 use crate::answer::{Failure, Verdict, judge};
 use crate::call::{self, Attempt};
 use crate::client::Client;
+use crate::discover::DiscoveryError;
 use crate::endpoints::Slot;
-use crate::error::{DiscoveryError, Error, Tried};
+use crate::error::{Error, Tried};
 
 /// How long to wait before asking again who leads.
 const LEADER_POLL: Duration = Duration::from_millis(100);

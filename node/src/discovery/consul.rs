@@ -6,21 +6,14 @@
 //!
 //! Consul is asked about addresses only; a cluster that runs does not need it.
 
-mod registration;
-
-use std::collections::HashMap;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use consulrs::api::Features;
-use consulrs::api::features::{ConsistencyMode, FeaturedEndpoint};
-use consulrs::api::kv::requests::{ReadRawKeyRequest, SetKeyRequest};
-use consulrs::api::service::requests::DeregisterServiceRequest;
-use lockstep_client::consul::{Connection, ConsulError, Directory, NODE_TAG, check_name};
-use rustify_derive::Endpoint;
+use lockstep_consul::{
+    ConsulError, Directory, NODE_TAG, Registered, Registration, check_meta, check_name,
+};
 
-use self::registration::{HeldCheck, HeldService, Registration};
 use super::{Announcement, Discovery, DiscoveryError, FoundPeer};
 use crate::config;
 use crate::store::BootstrapPlan;
@@ -48,16 +41,12 @@ impl ConsulDiscovery {
     pub fn new(settings: &config::Consul) -> Result<Self, DiscoveryError> {
         let directory = Directory::new(&settings.address, settings.token.clone())?;
         check_name(&settings.service)?;
-        registration::check_meta(&settings.meta)?;
+        check_meta(&settings.meta)?;
         Ok(Self {
             settings: settings.clone(),
             directory,
             registered_as: OnceLock::new(),
         })
-    }
-
-    fn connection(&self) -> &Connection {
-        self.directory.connection()
     }
 
     fn latch_key(&self) -> String {
@@ -72,64 +61,33 @@ impl ConsulDiscovery {
             Ok(result) => result,
             Err(_) => Err(DiscoveryError::Unreachable {
                 service: KIND,
-                address: self.connection().address().to_string(),
+                address: self.directory.address().to_string(),
                 reason: format!("no answer within {CALL_DEADLINE:?}"),
             }),
         }
     }
 
-    /// Registers only what the agent does not hold already: registering starts the check's interval
-    /// over, so that a node announcing itself more often than that might never be checked.
-    async fn register_if_needed(&self, wanted: &Registration) -> Result<(), DiscoveryError> {
-        let (service, check) = self.held(wanted).await?;
-        if let (Some(service), Some(check)) = (&service, &check)
-            && wanted.is_held(service, check)
-        {
-            return Ok(());
+    fn registration(&self, me: &Announcement) -> Registration {
+        let settings = &self.settings;
+        Registration {
+            service: settings.service.clone(),
+            name: me.name.clone(),
+            node_id: me.node_id,
+            cluster_id: me.cluster_id.clone(),
+            grpc_address: me.grpc_address.clone(),
+            http_address: me.http_address.clone(),
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            tags: settings.tags.clone(),
+            meta: settings.meta.clone(),
+            check_interval: settings.check_interval,
+            deregister_after: settings.deregister_after,
         }
-        self.connection().call_raw(wanted.request()).await?;
-        tracing::info!(
-            id = wanted.id(),
-            service = self.settings.service,
-            was_known = service.is_some(),
-            "consul_registered"
-        );
-        Ok(())
-    }
-
-    /// What the agent holds of this node's registration.
-    async fn held(
-        &self,
-        wanted: &Registration,
-    ) -> Result<(Option<HeldService>, Option<HeldCheck>), DiscoveryError> {
-        let id = wanted.id().to_string();
-        let service = match self.connection().call(HeldServiceRequest { id }).await {
-            Ok(service) => service,
-            Err(error) if error.is_not_found() => return Ok((None, None)),
-            Err(error) => return Err(error.into()),
-        };
-        let filter = format!("ServiceID == \"{}\"", wanted.id());
-        let mut checks = self.connection().call(HeldChecksRequest { filter }).await?;
-        Ok((Some(service), checks.remove(wanted.check_id())))
     }
 
     async fn read_plan(&self) -> Result<Option<BootstrapPlan>, DiscoveryError> {
         let key = self.latch_key();
-        // The default mode may be answered by a leader that was deposed a moment ago.
-        let consistent = Features {
-            mode: Some(ConsistencyMode::CONSISTENT),
-            ..Features::default()
-        };
-        let read = ReadRawKeyRequest {
-            features: Some(consistent),
-            key: key.clone(),
-            raw: true,
-            ..ReadRawKeyRequest::default()
-        };
-        let value = match self.connection().call_raw(read).await {
-            Ok(value) => value,
-            Err(error) if error.is_not_found() => return Ok(None),
-            Err(error) => return Err(error.into()),
+        let Some(value) = self.directory.read_key(&key).await? else {
+            return Ok(None);
         };
         serde_json::from_slice(&value)
             .map(Some)
@@ -140,14 +98,7 @@ impl ConsulDiscovery {
         let key = self.latch_key();
         let value = serde_json::to_vec(plan)
             .map_err(|error| self.unusable(format!("the plan cannot be written: {error}")))?;
-        // cas=0: only if there is no such key.
-        let write = SetKeyRequest {
-            key: key.clone(),
-            value,
-            cas: Some(0),
-            ..SetKeyRequest::default()
-        };
-        let won = self.connection().call(write).await?;
+        let won = self.directory.create_key(&key, value).await?;
         let holds = self.read_plan().await?.ok_or_else(|| {
             self.unusable(format!(
                 "key {key} is gone right after it was written; try again"
@@ -158,7 +109,7 @@ impl ConsulDiscovery {
     }
 
     fn unusable(&self, reason: String) -> DiscoveryError {
-        let address = self.connection().address().to_string();
+        let address = self.directory.address().to_string();
         DiscoveryError::Answer {
             service: KIND,
             address,
@@ -174,10 +125,22 @@ impl Discovery for ConsulDiscovery {
     }
 
     async fn announce(&self, me: &Announcement) -> Result<(), DiscoveryError> {
-        let wanted = Registration::new(&self.settings, me)?;
-        // Noted before it is tried: a registration whose answer is lost is withdrawn as well.
-        self.registered_as.get_or_init(|| wanted.id().to_string());
-        self.within_deadline(self.register_if_needed(&wanted)).await
+        let wanted = self.registration(me);
+        // Set before the request: a registration whose answer is lost is withdrawn as well.
+        let id = self.registered_as.get_or_init(|| wanted.id());
+        self.within_deadline(async {
+            let registered = self.directory.register(&wanted).await?;
+            if registered != Registered::Unchanged {
+                tracing::info!(
+                    id,
+                    service = self.settings.service,
+                    was_known = registered == Registered::Replaced,
+                    "consul_registered"
+                );
+            }
+            Ok(())
+        })
+        .await
     }
 
     async fn peers(&self) -> Result<Vec<FoundPeer>, DiscoveryError> {
@@ -214,18 +177,8 @@ impl Discovery for ConsulDiscovery {
         let Some(id) = self.registered_as.get() else {
             return Ok(());
         };
-        let request = DeregisterServiceRequest {
-            id: id.clone(),
-            ..Default::default()
-        };
-        self.within_deadline(async {
-            match self.connection().call_raw(request).await {
-                // Newer agents answer so for what they do not know, older ones with success.
-                Err(error) if !error.is_not_found() => Err(error.into()),
-                _ => Ok(()),
-            }
-        })
-        .await?;
+        self.within_deadline(async { Ok(self.directory.deregister(id).await?) })
+            .await?;
         tracing::info!(id, "consul_deregistered");
         Ok(())
     }
@@ -259,40 +212,13 @@ impl From<ConsulError> for DiscoveryError {
                 address,
                 reason: format!("{request} was refused with status {status}: {message}"),
             },
-            ConsulError::Address { .. } | ConsulError::Token { .. } | ConsulError::Name { .. } => {
-                Self::Settings {
-                    service,
-                    reason: error.to_string(),
-                }
-            }
+            ConsulError::Address { .. }
+            | ConsulError::Token { .. }
+            | ConsulError::Name { .. }
+            | ConsulError::Registration { .. } => Self::Settings {
+                service,
+                reason: error.to_string(),
+            },
         }
-    }
-}
-
-/// One registration of the agent. consulrs has this one, and cannot parse its answer.
-#[derive(Debug, Endpoint)]
-#[endpoint(path = "agent/service/{self.id}", response = "HeldService")]
-struct HeldServiceRequest {
-    #[endpoint(skip)]
-    id: String,
-}
-
-impl FeaturedEndpoint for HeldServiceRequest {
-    fn features(&self) -> Option<Features> {
-        None
-    }
-}
-
-/// The agent's checks, by their ids.
-#[derive(Debug, Endpoint)]
-#[endpoint(path = "agent/checks", response = "HashMap<String, HeldCheck>")]
-struct HeldChecksRequest {
-    #[endpoint(query)]
-    filter: String,
-}
-
-impl FeaturedEndpoint for HeldChecksRequest {
-    fn features(&self) -> Option<Features> {
-        None
     }
 }

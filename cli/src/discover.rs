@@ -1,0 +1,66 @@
+//! `lockstep discover`.
+
+use clap::Args;
+use serde_json::json;
+
+use super::Context;
+use super::failure::Failure;
+use super::output::{self, Format};
+use super::target::Registry;
+
+/// Show the nodes that Consul knows and that pass their health checks
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep discover --consul http://127.0.0.1:8500
+  lockstep discover --consul http://127.0.0.1:8500 --service orders --tag blue")]
+pub(super) struct Discover {}
+
+impl Discover {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let Registry {
+            directory,
+            service,
+            tag,
+        } = context.target.registry()?;
+        let timeout = context.target.timeout();
+        let found = tokio::time::timeout(timeout, directory.services(&service, tag.as_deref()))
+            .await
+            .map_err(|_| {
+                let address = directory.address();
+                Failure::unavailable(format!(
+                    "consul at {address} has not answered in {timeout:?}"
+                ))
+            })?
+            .map_err(Failure::unavailable)?;
+        Ok(match context.output {
+            Format::Table | Format::Yaml => output::table(
+                ["NAME", "ID", "CLUSTER", "GRPC", "HTTP", "TAGS"],
+                found.iter().map(|entry| {
+                    [
+                        output::filled(&entry.name),
+                        output::or_dash(entry.node_id),
+                        output::or_dash(entry.cluster_id.as_ref()),
+                        output::filled(&entry.grpc_address),
+                        output::or_dash(entry.http_address.as_ref()),
+                        output::list(&entry.tags),
+                    ]
+                }),
+            ),
+            Format::Json => {
+                let services = found.iter().map(|entry| {
+                    json!({
+                        "service_id": entry.id,
+                        "name": entry.name,
+                        "node_id": entry.node_id.map(|id| id.to_string()),
+                        "cluster_id": entry.cluster_id,
+                        "grpc_address": entry.grpc_address,
+                        "http_address": entry.http_address,
+                        "tags": entry.tags,
+                    })
+                });
+                output::json(&json!({ "services": services.collect::<Vec<_>>() }))
+            }
+        })
+    }
+}

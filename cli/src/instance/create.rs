@@ -1,0 +1,155 @@
+//! `lockstep instance create`.
+
+use clap::Args;
+use lockstep_client::{Client, CreateCall, Created, MachineName, Version, Written};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::bulk::{Bulk, Line};
+use crate::args::{self, Key, Maybe, Meta, Subject};
+use crate::failure::Failure;
+use crate::input::Source;
+use crate::output::{self, Format};
+use crate::pairs::Pairs;
+use crate::{Context, shape};
+
+const EXAMPLES: &str = r#"Prints the id of each instance that is created.
+
+In bulk, each line is a JSON object; all of its fields may be left out:
+  {"id": "42", "metadata": {"customer": "ann"}, "version": 2}
+
+A line that fails is reported with its number, and the rest is done all the same. The exit code is
+that of the worst failure: 1 refused, 2 a line that cannot be read, 3 nobody answered. With
+--skip-existing, the same file can be given again until all of it is there.
+
+Examples:
+  lockstep instance create order/42 --meta customer=ann
+  id=$(lockstep instance create order)         a name is made, in order of time
+  lockstep instance create order --from orders.jsonl
+  generate | lockstep instance create order --from - -o json > created.jsonl"#;
+
+/// Create an instance, or many from a file, in the initial state
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Create {
+    /// The machine, or the id of the instance; without an id, a name is made
+    #[arg(value_name = "MACHINE[/ID]")]
+    subject: Subject,
+
+    /// Pin it to this version instead of the newest
+    #[arg(long, value_name = "N", value_parser = args::version)]
+    version: Option<Version>,
+
+    #[command(flatten)]
+    meta: Meta,
+
+    #[command(flatten)]
+    key: Key,
+
+    #[command(flatten)]
+    bulk: BulkArguments,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "In bulk")]
+struct BulkArguments {
+    /// Create one instance for each line of JSON in this file; - for standard input
+    #[arg(long = "from", value_name = "FILE", conflicts_with_all = ["version", "pairs", "key"])]
+    source: Option<Source>,
+
+    /// Lines worked on at once
+    #[arg(long, value_name = "N", default_value_t = 32, requires = "source", value_parser = clap::value_parser!(u16).range(1..=256))]
+    concurrency: u16,
+
+    /// An instance that is there already is no failure
+    #[arg(long, requires = "source")]
+    skip_existing: bool,
+}
+
+/// One line of a file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Item {
+    id: Option<String>,
+    #[serde(default)]
+    metadata: Pairs,
+    version: Option<u32>,
+}
+
+impl Create {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let client = context.target.client()?;
+        match (&self.bulk.source, &self.subject) {
+            (Some(source), Subject::Machine(machine)) => {
+                self.bulk.run(context, &client, machine, source).await
+            }
+            (Some(_), Subject::Instance(id)) => Err(Failure::usage(format!(
+                "--from goes with a machine, not with one instance: give {} instead of {id}",
+                id.machine
+            ))),
+            (None, _) => self.one(context, &client).await,
+        }
+    }
+
+    async fn one(self, context: &Context, client: &Client) -> Result<String, Failure> {
+        let call = match &self.subject {
+            Subject::Machine(machine) => CreateCall::of(machine),
+            Subject::Instance(id) => CreateCall::new(id),
+        }
+        .metadata(self.meta.into_metadata()?)
+        .maybe(self.version, CreateCall::version)
+        .maybe(self.key.key, CreateCall::idempotency_key);
+        let written = client.create(call).await?;
+        Ok(match context.output {
+            Format::Json => output::json(&body(&written)),
+            _ => format!("{}\n", written.made.instance),
+        })
+    }
+}
+
+impl BulkArguments {
+    async fn run(
+        &self,
+        context: &Context,
+        client: &Client,
+        machine: &MachineName,
+        source: &Source,
+    ) -> Result<String, Failure> {
+        let format = context.output;
+        let bulk = Bulk {
+            format,
+            concurrency: self.concurrency.into(),
+            verb: "created",
+        };
+        let work = async |item: Item| match client.create(call(machine, item)?).await {
+            Ok(written) => Ok(Line::Done(match format {
+                Format::Json => output::json_line(&body(&written)),
+                _ => format!("{}\n", written.made.instance),
+            })),
+            Err(error) if self.skip_existing && error.code() == "instance_exists" => {
+                Ok(Line::Skipped)
+            }
+            Err(error) => Err(error.into()),
+        };
+        bulk.run(source, work).await
+    }
+}
+
+fn call(machine: &MachineName, item: Item) -> Result<CreateCall, Failure> {
+    let mut call = match item.id {
+        None => CreateCall::of(machine),
+        Some(text) => {
+            let id = args::within(machine, &text);
+            CreateCall::new(&id.map_err(|why| Failure::input("invalid_line", why))?)
+        }
+    };
+    call = call.metadata(item.metadata.0);
+    Ok(match item.version {
+        Some(version) => call.version(Version(version)),
+        None => call,
+    })
+}
+
+fn body(written: &Written<Created>) -> Value {
+    shape::written(json!({ "created": shape::created(&written.made) }), written)
+}

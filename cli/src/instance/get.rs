@@ -1,0 +1,29 @@
+//! `lockstep instance get`.
+
+use clap::Args;
+use lockstep_client::InstanceId;
+
+use crate::args::Fresh;
+use crate::failure::Failure;
+use crate::{Context, get};
+
+/// Show an instance: its state, its revision and where it may go from here
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep instance get order/42
+  lockstep instance get order/42 -o json | jq -r .state")]
+pub(super) struct Get {
+    /// The instance, machine/name
+    #[arg(value_name = "ID")]
+    instance: InstanceId,
+
+    #[command(flatten)]
+    fresh: Fresh,
+}
+
+impl Get {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        get::show(context, &self.instance, self.fresh).await
+    }
+}

@@ -1,0 +1,77 @@
+//! `lockstep instance history`.
+
+use clap::Args;
+use lockstep_client::{Cause, Event, InstanceId, Read};
+use serde_json::{Value, json};
+
+use crate::args::Fresh;
+use crate::failure::Failure;
+use crate::output::{self, Format};
+use crate::{Context, shape, time};
+
+/// Show what happened to an instance, as far as it is remembered
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Oldest first. An instance remembers a bounded number of changes (limits.history_entries_max).
+
+Examples:
+  lockstep instance history order/42
+  lockstep instance history order/42 -o json | jq '.events[] | select(.cause == \"timeout\")'")]
+pub(super) struct History {
+    /// The instance, machine/name
+    #[arg(value_name = "ID")]
+    instance: InstanceId,
+
+    #[command(flatten)]
+    fresh: Fresh,
+}
+
+impl History {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let client = context.target.client()?;
+        let read = client.history(&self.instance, self.fresh).await?;
+        if context.output == Format::Json {
+            return Ok(output::json(&body(&read)));
+        }
+        // The first change makes revision 1.
+        if let Some(oldest) = read.found.oldest_revision.filter(|oldest| oldest.0 > 1) {
+            output::say(&format!(
+                "lockstep: changes before revision {oldest} are no longer remembered"
+            ));
+        }
+        Ok(output::table(
+            [
+                "REVISION", "KIND", "FROM", "TO", "EVENT", "AT", "AGE", "METADATA",
+            ],
+            read.found.events.iter().map(row),
+        ))
+    }
+}
+
+fn row(event: &Event) -> [String; 8] {
+    let by = match (&event.event, event.cause) {
+        (_, Cause::Timeout { .. }) => "(timeout)".to_owned(),
+        (event, _) => output::or_dash(event.as_ref()),
+    };
+    [
+        event.instance_revision.to_string(),
+        event.kind.name().to_owned(),
+        output::or_dash(event.from.as_ref()),
+        output::or_dash(event.to.as_ref()),
+        by,
+        time::local(event.at),
+        time::age(event.at),
+        output::metadata(&event.metadata),
+    ]
+}
+
+fn body(read: &Read<lockstep_client::History>) -> Value {
+    let found = &read.found;
+    let body = json!({
+        "id": found.instance.to_string(),
+        "instance_revision": found.instance_revision,
+        "oldest_revision": found.oldest_revision,
+        "events": found.events.iter().map(shape::event).collect::<Vec<_>>(),
+    });
+    shape::read(body, read)
+}

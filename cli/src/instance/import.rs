@@ -1,0 +1,169 @@
+//! `lockstep instance import`.
+
+use clap::Args;
+use lockstep_client::{
+    Client, CreateCall, Created, Error, InstanceId, StateName, Version, Written,
+};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::{Value, json};
+
+use super::bulk::{Bulk, Line};
+use super::walk::Walker;
+use crate::args::{self, Maybe};
+use crate::failure::{Exit, Failure};
+use crate::input::Source;
+use crate::output::{self, Format};
+use crate::pairs::Pairs;
+use crate::{Context, shape};
+
+const EXAMPLES: &str = r#"Creates every instance of the file that is not there yet, with its metadata and pinned to its
+version. What is there is left alone.
+
+An instance begins in its machine's initial state: no state can be set from outside, nor a revision,
+a time or a history. So an instance that was exported in another state is created, reported, and
+makes the exit code 1. With --walk it is moved on to that state along the fewest transitions there
+are. These are real: they are in its history (marked "import"), watchers see them, timeouts start.
+
+A line has the fields that `lockstep instance export` writes; only id is needed.
+
+Examples:
+  lockstep instance import orders.jsonl
+  lockstep instance import orders.jsonl --walk
+  lockstep -e old:4333 instance export order | lockstep -e new:4333 instance import - --walk"#;
+
+/// Create the instances of an export that are not there
+#[derive(Debug, Args)]
+#[command(after_help = EXAMPLES)]
+pub(super) struct Import {
+    /// A file of JSON lines, as `export` writes them; - for standard input
+    #[arg(value_name = "FILE")]
+    source: Source,
+
+    /// Move each new instance on to the state it was exported in, by real transitions
+    #[arg(long)]
+    walk: bool,
+
+    /// Pin all of them to this version instead of their own
+    #[arg(long, value_name = "N", value_parser = args::version)]
+    version: Option<Version>,
+
+    /// Lines worked on at once
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
+    concurrency: u16,
+}
+
+/// One line of an export. What is not here would be a fault of the file, not of an import.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Item {
+    id: InstanceIdText,
+    version: Option<u32>,
+    state: Option<StateName>,
+    #[serde(default)]
+    metadata: Pairs,
+    #[serde(default, rename = "revision")]
+    _revision: IgnoredAny,
+    #[serde(default, rename = "created_at")]
+    _created_at: IgnoredAny,
+    #[serde(default, rename = "changed_at")]
+    _changed_at: IgnoredAny,
+    #[serde(default, rename = "allowed")]
+    _allowed: IgnoredAny,
+    #[serde(default, rename = "deadline")]
+    _deadline: IgnoredAny,
+}
+
+/// `machine/name`, in one text.
+#[derive(Debug)]
+struct InstanceIdText(InstanceId);
+
+impl<'de> Deserialize<'de> for InstanceIdText {
+    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(d)?;
+        text.parse().map(Self).map_err(serde::de::Error::custom)
+    }
+}
+
+impl Import {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let client = context.target.client()?;
+        let walker = self.walk.then(|| Walker::new(client.clone()));
+        let bulk = Bulk {
+            format: context.output,
+            concurrency: self.concurrency.into(),
+            verb: "created",
+        };
+        let work = async |item: Item| {
+            let Item {
+                id,
+                state,
+                metadata,
+                version,
+                ..
+            } = item;
+            let call = CreateCall::new(&id.0)
+                .metadata(metadata.0)
+                .maybe(self.version.or(version.map(Version)), CreateCall::version);
+            match create(&client, call).await? {
+                Some(written) => {
+                    finish(context.output, walker.as_ref(), written, state.as_ref()).await
+                }
+                None => Ok(Line::Skipped),
+            }
+        };
+        bulk.run(&self.source, work).await
+    }
+}
+
+/// Creates an instance; none if it is there already.
+async fn create(client: &Client, call: CreateCall) -> Result<Option<Written<Created>>, Failure> {
+    match client.create(call).await {
+        Ok(written) => Ok(Some(written)),
+        Err(Error::Rejected(rejected)) if rejected.code == "instance_exists" => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Brings a new instance to the state it was exported in, or says that it is in another one.
+async fn finish(
+    format: Format,
+    walker: Option<&Walker>,
+    written: Written<Created>,
+    exported: Option<&StateName>,
+) -> Result<Line, Failure> {
+    let created = &written.made;
+    let Some(exported) = exported.filter(|state| **state != created.state) else {
+        return Ok(Line::Done(line(format, &written, 0)));
+    };
+    let failure = match walker {
+        Some(walker) => match walker.walk(created, exported).await {
+            Ok(steps) => return Ok(Line::Done(line(format, &written, steps))),
+            Err(failure) => failure.about(format!("{} is created, but", created.instance)),
+        },
+        None => {
+            let message = format!(
+                "{} is created in state {:?}, and was exported in {exported:?}",
+                created.instance, created.state
+            );
+            Failure::new(Exit::Refused, "state_differs", message)
+        }
+    };
+    let failure = failure
+        .with("id", created.instance.to_string())
+        .with("exported_state", exported.as_str());
+    Ok(Line::Differs(line(format, &written, 0), failure))
+}
+
+fn line(format: Format, written: &Written<Created>, steps: usize) -> String {
+    match format {
+        Format::Json => {
+            let mut body: Value = json!({ "created": shape::created(&written.made) });
+            if steps > 0 {
+                body["walked"] = steps.into();
+            }
+            output::json_line(&shape::written(body, written))
+        }
+        _ => format!("{}\n", written.made.instance),
+    }
+}

@@ -1,0 +1,112 @@
+//! `lockstep instance migrate`.
+
+use std::collections::BTreeMap;
+
+use clap::Args;
+use lockstep_client::{InstanceId, InvalidName, MigrateCall, Migrated, StateName, Version};
+use serde_json::json;
+
+use crate::args::{self, Expect, Key, Maybe, Meta};
+use crate::failure::Failure;
+use crate::output::{self, Format};
+use crate::{Context, shape};
+
+/// Pin an instance to another version of its machine
+#[derive(Debug, Args)]
+#[command(after_help = "\
+A state that is not mapped keeps its name, which the other version must know.
+
+Examples:
+  lockstep instance migrate order/42 --dry-run
+  lockstep instance migrate order/42 --version 3 --map paid=settled --map lost=cancelled")]
+pub(super) struct Migrate {
+    /// The instance, machine/name
+    #[arg(value_name = "ID")]
+    instance: InstanceId,
+
+    /// To this version instead of the newest
+    #[arg(long, value_name = "N", value_parser = args::version)]
+    version: Option<Version>,
+
+    /// Where a state of the old version goes; may be repeated
+    #[arg(long = "map", value_name = "FROM=TO", value_parser = states)]
+    states: Vec<(StateName, StateName)>,
+
+    /// Only say what would happen
+    #[arg(long)]
+    dry_run: bool,
+
+    #[command(flatten)]
+    expect: Expect,
+
+    #[command(flatten)]
+    meta: Meta,
+
+    #[command(flatten)]
+    key: Key,
+}
+
+fn states(text: &str) -> Result<(StateName, StateName), String> {
+    let (from, to) = text
+        .split_once('=')
+        .ok_or("it must have the form FROM=TO")?;
+    let name = |text: &str| text.parse().map_err(|fault: InvalidName| fault.to_string());
+    Ok((name(from)?, name(to)?))
+}
+
+impl Migrate {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let dry_run = self.dry_run;
+        let call = self.call()?;
+        let written = context.target.client()?.migrate(call).await?;
+        let made = &written.made;
+        Ok(match context.output {
+            Format::Json => {
+                let mut body = json!({ "migrated": shape::migrated(made) });
+                if dry_run {
+                    body["dry_run"] = true.into();
+                }
+                output::json(&shape::written(body, &written))
+            }
+            _ => line(made, dry_run),
+        })
+    }
+
+    fn call(self) -> Result<MigrateCall, Failure> {
+        let mut call = MigrateCall::new(&self.instance).metadata(self.meta.into_metadata()?);
+        let mut mapped = BTreeMap::new();
+        for (from, to) in &self.states {
+            if let Some(earlier) = mapped.insert(from, to) {
+                return Err(Failure::usage(format!(
+                    "--map: state {from:?} is mapped twice, to {earlier:?} and to {to:?}"
+                )));
+            }
+            call = call.map_state(from, to);
+        }
+        call = call
+            .maybe(self.version, MigrateCall::version)
+            .maybe(self.expect.expect_state, MigrateCall::expect_state)
+            .maybe(self.expect.expect_revision, MigrateCall::expect_revision);
+        if self.dry_run {
+            call = call.dry_run();
+        }
+        Ok(call.maybe(self.key.key, MigrateCall::idempotency_key))
+    }
+}
+
+fn line(made: &Migrated, dry_run: bool) -> String {
+    let Migrated {
+        instance,
+        from_version,
+        version,
+        from,
+        to,
+        ..
+    } = made;
+    let verb = if dry_run { "would go" } else { "went" };
+    let state = match from == to {
+        true => format!("in state {to}"),
+        false => format!("from state {from} to {to}"),
+    };
+    format!("{instance}: {verb} from version {from_version} to {version}, {state}\n")
+}

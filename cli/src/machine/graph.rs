@@ -1,0 +1,89 @@
+//! `lockstep machine graph`.
+
+use clap::{Args, ValueEnum};
+use lockstep_client::{DrawCall, MachineName, PictureFormat, Version};
+use serde_json::json;
+
+use crate::Context;
+use crate::args::{self, Fresh, Maybe};
+use crate::failure::Failure;
+use crate::output::{self, Format};
+use crate::shape;
+
+/// Draw a machine: as Mermaid, in Graphviz's language, or as SVG
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep machine graph order                              for a Markdown file
+  lockstep machine graph order --format dot | dot -Tpng > order.png
+  lockstep machine graph order --format svg --instance 42 > order-42.svg")]
+pub(super) struct Graph {
+    /// The machine
+    #[arg(value_name = "NAME")]
+    machine: MachineName,
+
+    /// In which language
+    #[arg(long, value_enum, default_value_t = Language::Mermaid)]
+    format: Language,
+
+    /// This version instead of the newest
+    #[arg(long, value_name = "N", value_parser = args::version, conflicts_with = "instance")]
+    version: Option<Version>,
+
+    /// Draw the version that this instance is pinned to, and highlight the state it is in
+    #[arg(long, value_name = "ID")]
+    instance: Option<String>,
+
+    #[command(flatten)]
+    fresh: Fresh,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Language {
+    /// Mermaid, which many Markdown viewers draw
+    Mermaid,
+    /// Graphviz's language
+    Dot,
+    /// A picture that browsers show
+    Svg,
+}
+
+impl Graph {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let (name, format) = match self.format {
+            Language::Mermaid => ("mermaid", PictureFormat::Mermaid),
+            Language::Dot => ("dot", PictureFormat::Dot),
+            Language::Svg => ("svg", PictureFormat::Svg),
+        };
+        let call = match &self.instance {
+            None => DrawCall::machine(&self.machine),
+            Some(text) => {
+                let instance = args::within(&self.machine, text);
+                let instance =
+                    instance.map_err(|why| Failure::usage(format!("--instance: {why}")))?;
+                DrawCall::instance(&instance)
+            }
+        };
+        let call = call
+            .maybe(self.version, DrawCall::version)
+            .format(format)
+            .freshness(self.fresh);
+        let read = context.target.client()?.draw(call).await?;
+        let picture = &read.found;
+        Ok(match context.output {
+            Format::Json => {
+                let body = json!({
+                    "machine": self.machine,
+                    "version": picture.version,
+                    "format": name,
+                    "picture": picture.text,
+                });
+                output::json(&shape::read(body, &read))
+            }
+            _ => match picture.text.ends_with('\n') {
+                true => picture.text.clone(),
+                false => format!("{}\n", picture.text),
+            },
+        })
+    }
+}

@@ -1,0 +1,66 @@
+//! `lockstep machine list`.
+
+use std::cmp::Reverse;
+
+use clap::Args;
+use lockstep_client::MachineSummary;
+use serde_json::json;
+
+use super::show::summary_json;
+use crate::Context;
+use crate::args::Fresh;
+use crate::failure::Failure;
+use crate::output::{self, Format};
+use crate::shape;
+
+/// States shown beside a machine, those with most instances first.
+const STATES_SHOWN: usize = 4;
+
+/// List the machines, with how many instances each has in which state
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep machine list
+  lockstep machine list -o json | jq '.machines[] | {machine, instances}'")]
+pub(super) struct List {
+    #[command(flatten)]
+    fresh: Fresh,
+}
+
+impl List {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let read = context.target.client()?.machines(self.fresh).await?;
+        Ok(match context.output {
+            Format::Json => {
+                let machines: Vec<_> = read.found.iter().map(summary_json).collect();
+                output::json(&shape::read(json!({ "machines": machines }), &read))
+            }
+            _ => output::table(
+                ["MACHINE", "VERSION", "INSTANCES", "STATES", "DESCRIPTION"],
+                read.found.iter().map(|machine| {
+                    [
+                        machine.machine.to_string(),
+                        machine.version.to_string(),
+                        machine.instances.to_string(),
+                        states(machine),
+                        output::filled(&machine.description),
+                    ]
+                }),
+            ),
+        })
+    }
+}
+
+fn states(machine: &MachineSummary) -> String {
+    let mut states: Vec<_> = machine.states.iter().collect();
+    states.sort_by_key(|(name, count)| (Reverse(**count), (*name).clone()));
+    let more = states.len().saturating_sub(STATES_SHOWN);
+    let shown = states.iter().take(STATES_SHOWN);
+    let mut shown: Vec<_> = shown
+        .map(|(name, count)| format!("{name} {count}"))
+        .collect();
+    if more > 0 {
+        shown.push(format!("{more} more"));
+    }
+    output::list(&shown)
+}

@@ -1,0 +1,100 @@
+//! `lockstep sink check`.
+
+use std::time::Duration;
+
+use clap::Args;
+use lockstep_client::{CheckStep, SinkCheck};
+use serde_json::{Value, json};
+
+use super::{explained, shown};
+use crate::Context;
+use crate::failure::{Exit, Failure};
+use crate::output::{self, Format};
+
+/// Go through a sink's far side, step by step: insert several, find one, drop them
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It happens on the leader, which runs the sink, in a table, collection or request of its own: what the
+sink does meanwhile is not disturbed. Exit code 1 when a step fails; none follows that one.
+
+Examples:
+  lockstep sink check reports
+  lockstep sink check reports -o json | jq '.steps[] | {step, took_ms}'")]
+pub(super) struct Check {
+    /// The sink
+    #[arg(value_name = "NAME")]
+    sink: String,
+
+    /// How long it may take, in place of --timeout; a minute at most
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
+    patience: Duration,
+}
+
+impl Check {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let client = context.target.client()?;
+        let checked = client.check_sink(&self.sink, self.patience).await;
+        let check = checked.map_err(|error| explained(error, &self.sink))?;
+        let text = match context.output {
+            Format::Json => output::json(&body(&check)),
+            _ => output::table(
+                ["STEP", "MS", "RESULT", "DETAIL"],
+                check.steps.iter().map(row),
+            ),
+        };
+        match check.failed() {
+            None => Ok(text),
+            Some(step) => Err(self.failure(&check, step).with_partial(text)),
+        }
+    }
+
+    fn failure(&self, check: &SinkCheck, failed: &CheckStep) -> Failure {
+        let detail = shown::one_line(detail(failed));
+        let message = format!(
+            "{}: {:?} failed, as seen from {}: {detail}",
+            self.sink, failed.step, check.node
+        );
+        Failure::new(Exit::Refused, "check_failed", message)
+            .with("step", failed.step.as_str())
+            .hint(format!(
+                "mend that at the far side or in the nodes' configuration, then `lockstep sink check {}`",
+                self.sink
+            ))
+    }
+}
+
+fn detail(step: &CheckStep) -> &str {
+    match &step.result {
+        Ok(detail) | Err(detail) => detail,
+    }
+}
+
+fn milliseconds(step: &CheckStep) -> f64 {
+    step.took.as_micros() as f64 / 1e3
+}
+
+fn row(step: &CheckStep) -> [String; 4] {
+    let result = if step.result.is_ok() { "ok" } else { "failed" };
+    [
+        step.step.clone(),
+        format!("{:.1}", milliseconds(step)),
+        result.to_owned(),
+        output::filled(&shown::one_line(detail(step))),
+    ]
+}
+
+fn body(check: &SinkCheck) -> Value {
+    let steps = check.steps.iter().map(|step| {
+        json!({
+            "step": step.step,
+            "took_ms": milliseconds(step),
+            "ok": step.result.is_ok(),
+            "detail": detail(step),
+        })
+    });
+    json!({
+        "ok": check.failed().is_none(),
+        "steps": steps.collect::<Vec<_>>(),
+        "node": check.node,
+    })
+}

@@ -1,0 +1,89 @@
+//! `lockstep sink status`.
+
+use clap::Args;
+use lockstep_client::{SinkPhase, SinkStatus, Timestamp};
+
+use super::shown;
+use crate::failure::Failure;
+use crate::output::{self, Format};
+use crate::{Context, time};
+
+/// Show all there is to know about a sink, and what to do where it is not well
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep sink status reports
+  lockstep sink status reports -o json | jq .lag_events")]
+pub(super) struct Status {
+    /// The sink
+    #[arg(value_name = "NAME")]
+    sink: String,
+}
+
+impl Status {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let list = context.target.client()?.sinks().await?;
+        let sink = list.find(&self.sink)?;
+        if context.output == Format::Json {
+            let mut body = shown::sink(sink);
+            body["node"] = list.node.as_str().into();
+            return Ok(output::json(&body));
+        }
+        if let Some(advice) = shown::advice(sink) {
+            output::say(&format!("try: {advice}"));
+        }
+        Ok(output::table(["SINK", &sink.name], rows(sink, &list.node)))
+    }
+}
+
+fn rows(sink: &SinkStatus, node: &str) -> Vec<[String; 2]> {
+    let row = |name: &str, value: String| [name.to_owned(), value];
+    let mut rows = vec![
+        row("kind", sink.kind.clone()),
+        row("address", output::filled(&sink.address)),
+        row("follows", follows(sink)),
+        row("node", output::filled(node)),
+        row("phase", phase(sink.phase)),
+    ];
+    if let Some(reason) = &sink.reason {
+        rows.push(row("reason", shown::one_line(reason)));
+    }
+    let reached = sink.cursor.map(|place| place.revision);
+    rows.extend([
+        row("since", with_age(Some(sink.since))),
+        row("at revision", output::or_dash(reached)),
+        row("seeded at revision", output::or_dash(sink.seeded)),
+        row("lag", lag(sink)),
+        row("events written", sink.events.to_string()),
+        row("last written", with_age(sink.written_at)),
+        row("errors", sink.errors.to_string()),
+        row("dead letters", sink.dead_letters.to_string()),
+    ]);
+    rows
+}
+
+fn follows(sink: &SinkStatus) -> String {
+    match sink.follows.is_empty() {
+        true => "everything".to_owned(),
+        false => output::list(&sink.follows),
+    }
+}
+
+fn phase(phase: SinkPhase) -> String {
+    match phase {
+        SinkPhase::Seeding { done, total } => format!("seeding, {done} of {total} instances"),
+        phase => phase.as_str().to_owned(),
+    }
+}
+
+fn lag(sink: &SinkStatus) -> String {
+    let events = output::count(sink.lag_events, "event");
+    format!("{events}, {} s", shown::seconds(sink))
+}
+
+fn with_age(at: Option<Timestamp>) -> String {
+    match at.filter(|at| at.0 > 0) {
+        Some(at) => format!("{}, {} ago", time::local(at), time::age(at)),
+        None => "-".to_owned(),
+    }
+}

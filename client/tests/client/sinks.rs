@@ -1,0 +1,221 @@
+//! Every call about sinks, against a scripted server.
+
+use std::time::Duration;
+
+use lockstep_client::{
+    CHECK_PATIENCE_DEFAULT, Client, DeadLettersCall, Error, EventCursor, GlobalRevision, Letters,
+    SinkPhase, Timestamp,
+};
+use lockstep_proto::v1;
+use lockstep_scripted::sinks::{
+    checked, following, letter, letters, listed, unknown, unknown_letter,
+};
+use lockstep_scripted::{Answer, Node, closed_port};
+
+fn client<'a>(nodes: impl IntoIterator<Item = &'a String>, timeout_ms: u64) -> Client {
+    Client::builder()
+        .endpoints(nodes)
+        .timeout(Duration::from_millis(timeout_ms))
+        .build()
+        .expect("the test's endpoints are valid")
+}
+
+fn place(revision: u64, position: u32) -> EventCursor {
+    EventCursor {
+        revision: GlobalRevision(revision),
+        position,
+    }
+}
+
+fn code(error: &Error) -> (&str, Vec<String>) {
+    match error {
+        Error::Rejected(rejected) => (&rejected.code, rejected.known.clone()),
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn a_sinks_status_is_read_in_full() {
+    let node = Node::start([]).await;
+    node.on(|_: v1::ListSinksRequest| {
+        let seeding = v1::SinkStatus {
+            phase: v1::SinkPhase::Seeding.into(),
+            seeding: Some(v1::SeedProgress { done: 3, total: 9 }),
+            ..following("stock")
+        };
+        let newer = v1::SinkStatus {
+            phase: 99,
+            ..following("zoo")
+        };
+        Ok(listed([following("reports"), seeding, newer]))
+    });
+    let list = client([&node.address], 5000).sinks().await.expect("listed");
+    assert_eq!(list.node, "node2");
+    let phases: Vec<_> = list.sinks.iter().map(|it| it.phase).collect();
+    let seeding = SinkPhase::Seeding { done: 3, total: 9 };
+    assert_eq!(phases, [SinkPhase::Following, seeding, SinkPhase::Unknown]);
+    let sink = list.find("reports").expect("it is there");
+    assert_eq!(
+        (sink.kind.as_str(), &sink.follows[..]),
+        ("postgres", &["order".to_owned()][..])
+    );
+    assert_eq!(sink.cursor, Some(place(1204, 2)));
+    assert_eq!(sink.seeded, Some(GlobalRevision(17)));
+    assert_eq!((sink.lag_events, sink.lag), (3, Duration::from_millis(250)));
+    assert_eq!(sink.written_at, Some(Timestamp(1_700_000_001_000)));
+    let missing = list.find("report").expect_err("it is not there");
+    let known = ["reports", "stock", "zoo"].map(str::to_owned).to_vec();
+    assert_eq!(code(&missing), ("unknown_sink", known));
+}
+
+#[tokio::test]
+async fn a_check_has_longer_than_the_clients_timeout_and_all_of_it_at_one_node() {
+    use v1::check_step::Result::{Failed, Seen};
+    let node = Node::start([]).await;
+    node.on(|_: v1::CheckSinkRequest| {
+        std::thread::sleep(Duration::from_millis(300));
+        Ok(checked(Seen("3 rows".to_owned())))
+    });
+    let other = closed_port();
+    let client = client([&node.address, &other], 100);
+    let check = client.check_sink("reports", CHECK_PATIENCE_DEFAULT).await;
+    let check = check.expect("it is done");
+    assert_eq!((check.failed(), check.node.as_str()), (None, "node2"));
+    assert_eq!(check.steps[0].took, Duration::from_micros(1500));
+    assert_eq!(check.steps[1].result, Ok("3 rows".to_owned()));
+    let told = node.requests()[0].timeout.expect("the node is told");
+    assert!(
+        told > CHECK_PATIENCE_DEFAULT - Duration::from_secs(10),
+        "{told:?}"
+    );
+
+    node.on(|_: v1::CheckSinkRequest| Ok(checked(Failed("no rights".to_owned()))));
+    let check = client.check_sink("reports", CHECK_PATIENCE_DEFAULT).await;
+    let check = check.expect("a step that fails is no error");
+    let failed = check.failed().map(|step| step.step.as_str());
+    assert_eq!(failed, Some("insert 3"));
+}
+
+#[tokio::test]
+async fn a_check_without_a_step_proves_nothing() {
+    let node = Node::start([]).await;
+    node.on(|_: v1::CheckSinkRequest| Ok(v1::CheckSinkResponse::default()));
+    let client = client([&node.address], 5000);
+    let check = client.check_sink("reports", CHECK_PATIENCE_DEFAULT).await;
+    assert!(matches!(check, Err(Error::BadAnswer { .. })), "{check:?}");
+}
+
+#[tokio::test]
+async fn dead_letters_come_page_by_page() {
+    let node = Node::start([]).await;
+    node.on(|request: v1::ListDeadLettersRequest| {
+        Ok(match request.cursor.as_deref() {
+            None => letters(
+                [letter((7, 0), "too long"), letter((7, 1), "too long")],
+                Some("7-1"),
+            ),
+            Some("7-1") => letters([letter((9, 0), "no such column")], None),
+            other => panic!("{other:?}"),
+        })
+    });
+    let client = client([&node.address], 5000);
+    let mut all = client.all_dead_letters(DeadLettersCall::of("reports").limit(2));
+    let mut places = vec![];
+    while let Some(letter) = all.next().await {
+        let letter = letter.expect("a letter");
+        assert_eq!(
+            (letter.attempts, letter.buried_at.0),
+            (2, 1_700_000_002_000)
+        );
+        assert_eq!(letter.replay_wanted, letter.event.position == 1);
+        places.push(letter.event.cursor());
+    }
+    assert_eq!(places, [place(7, 0), place(7, 1), place(9, 0)]);
+    let asked = node.asked::<v1::ListDeadLettersRequest>();
+    assert!(
+        asked
+            .iter()
+            .all(|it| it.sink == "reports" && it.limit == Some(2))
+    );
+}
+
+#[tokio::test]
+async fn a_change_says_which_letters_and_how_many_there_were() {
+    let node = Node::start([]).await;
+    node.on(|request: v1::ReplayDeadLettersRequest| {
+        use v1::replay_dead_letters_request::Which;
+        use v1::replay_dead_letters_response::Outcome;
+        let count = if request.which == Some(Which::All(true)) {
+            3
+        } else {
+            1
+        };
+        let outcome = Some(Outcome::Marked(v1::DeadLettersMarked { count }));
+        Ok(v1::ReplayDeadLettersResponse { outcome })
+    });
+    node.on(|_: v1::DiscardDeadLettersRequest| {
+        use v1::discard_dead_letters_response::Outcome;
+        let outcome = Some(Outcome::Rejected(unknown_letter()));
+        Ok(v1::DiscardDeadLettersResponse { outcome })
+    });
+    let client = client([&node.address], 5000);
+    let one = Letters::One(place(7, 2));
+    assert_eq!(
+        client.replay_dead_letters("reports", one).await.ok(),
+        Some(1)
+    );
+    let all = client.replay_dead_letters("reports", Letters::All).await;
+    assert_eq!(all.ok(), Some(3));
+    let asked = node.asked::<v1::ReplayDeadLettersRequest>();
+    let which: Vec<_> = asked.iter().filter_map(|it| it.which).collect();
+    let event =
+        v1::replay_dead_letters_request::Which::Event(lockstep_scripted::watching::place(7, 2));
+    let all = v1::replay_dead_letters_request::Which::All(true);
+    assert_eq!(which, [event, all]);
+    let refused = client.discard_dead_letters("reports", one).await;
+    let refused = refused.expect_err("there is none");
+    assert_eq!(code(&refused), ("unknown_dead_letter", vec![]));
+}
+
+#[tokio::test]
+async fn an_unknown_sink_is_refused_with_those_that_are_known() {
+    let node = Node::start([]).await;
+    node.on(|_: v1::ReseedSinkRequest| Err(unknown()));
+    let refused = client([&node.address], 5000).reseed_sink("report").await;
+    let refused = refused.expect_err("there is none");
+    let known = ["mail", "reports"].map(str::to_owned).to_vec();
+    assert_eq!(code(&refused), ("unknown_sink", known));
+}
+
+#[tokio::test]
+async fn a_change_that_was_not_answered_may_have_been_made_and_is_asked_for_again() {
+    let reseeded = |_: v1::ReseedSinkRequest| {
+        use v1::reseed_sink_response::Outcome;
+        let sink = "reports".to_owned();
+        let outcome = Some(Outcome::Asked(v1::SeedAsked { sink }));
+        Ok(v1::ReseedSinkResponse { outcome })
+    };
+    let node = Node::start([Answer::OutcomeUnknown, Answer::Unavailable, Answer::Done]).await;
+    node.on(reseeded);
+    let asked = client([&node.address], 5000).reseed_sink("reports").await;
+    asked.expect("it is asked for until it is answered");
+    assert_eq!(node.requests().len(), 3);
+
+    let node = Node::start([Answer::Hang]).await;
+    let lost = client([&node.address], 2000).reseed_sink("reports").await;
+    let error = lost.expect_err("nobody answers");
+    assert!(matches!(error, Error::Unanswered { .. }), "{error}");
+    assert_eq!(
+        (error.code(), error.is_retryable()),
+        ("outcome_unknown", true)
+    );
+
+    // The second answer ends the call before its deadline: what it asks for is more than there is.
+    let overloaded = Answer::Overloaded {
+        retry_after_ms: 60_000,
+    };
+    let node = Node::start([Answer::Unavailable, overloaded]).await;
+    let refused = client([&node.address], 5000).reseed_sink("reports").await;
+    let error = refused.expect_err("there is no leader");
+    assert!(matches!(error, Error::Unavailable { .. }), "{error}");
+}

@@ -1,0 +1,397 @@
+//! A Consul agent: the nodes it knows, this node's entry, and keys.
+
+use std::collections::HashMap;
+
+use consulrs::api::Features;
+use consulrs::api::features::{ConsistencyMode, FeaturedEndpoint};
+use consulrs::api::kv::requests::{ReadRawKeyRequest, SetKeyRequest};
+use consulrs::api::service::requests::DeregisterServiceRequest;
+use rustify_derive::Endpoint;
+use serde::{Deserialize, Deserializer};
+
+use crate::connection::Connection;
+use crate::error::{ConsulError, NAME_BYTES_MAX};
+use crate::registration::{HeldCheck, HeldService, Registration, meta};
+
+/// A service instance that passes its checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceEntry {
+    /// The registration's id.
+    pub id: String,
+    /// The node's name; the registration's id where the metadata holds none.
+    pub name: String,
+    /// The node's id, where the metadata holds one.
+    pub node_id: Option<u64>,
+    /// The cluster the node belongs to, once it does.
+    pub cluster_id: Option<String>,
+    /// `host:port` of its gRPC interface: the address and port of the registration.
+    pub grpc_address: String,
+    /// `host:port` of its HTTP interface, where the metadata holds it.
+    pub http_address: Option<String>,
+    /// The tags it registered with.
+    pub tags: Vec<String>,
+    /// All of its metadata.
+    pub meta: HashMap<String, String>,
+}
+
+/// What [`Directory::register`] did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Registered {
+    /// Nothing: the agent has this registration.
+    Unchanged,
+    /// Replaced a registration that differed.
+    Replaced,
+    /// Registered a service that the agent did not have.
+    Added,
+}
+
+/// A Consul agent.
+#[derive(Debug)]
+pub struct Directory {
+    connection: Connection,
+}
+
+impl Directory {
+    /// The agent at `address` (`http://host:port`). Connects with the first request.
+    ///
+    /// # Errors
+    /// An address or token that cannot be used.
+    pub fn new(address: impl AsRef<str>, token: Option<String>) -> Result<Self, ConsulError> {
+        Ok(Self {
+            connection: Connection::new(address.as_ref(), token)?,
+        })
+    }
+
+    /// The agent's address, as `http://host:port`.
+    pub fn address(&self) -> &str {
+        self.connection.address()
+    }
+
+    /// The instances of service `name` that pass all their checks, with `tag` if one is given, in
+    /// the order of their ids. Instances without a port are left out.
+    ///
+    /// # Errors
+    /// An unusable name or tag, no answer in time, a refusal, or an answer that cannot be parsed.
+    pub async fn services(
+        &self,
+        name: &str,
+        tag: Option<&str>,
+    ) -> Result<Vec<ServiceEntry>, ConsulError> {
+        check_name(name)?;
+        let endpoint = HealthyServices {
+            name: name.to_string(),
+            tag: tag.map(str::to_string),
+            passing: true,
+        };
+        let answers = self.connection.call(endpoint).await?;
+        let mut entries: Vec<_> = answers
+            .into_iter()
+            .filter_map(HealthyService::entry)
+            .collect();
+        entries.sort_by(|one, other| one.id.cmp(&other.id));
+        Ok(entries)
+    }
+
+    /// Registers a node with the agent, unless the agent has exactly this registration: registering
+    /// restarts the check's interval, so that a node which does so more often than that might never
+    /// be checked.
+    ///
+    /// # Errors
+    /// [`ConsulError::Registration`] and [`ConsulError::Name`] for one that Consul cannot hold, no
+    /// answer in time, or a refusal.
+    pub async fn register(&self, wanted: &Registration) -> Result<Registered, ConsulError> {
+        let request = wanted.request()?;
+        let (service, check) = self.held(wanted).await?;
+        if let (Some(service), Some(check)) = (&service, &check)
+            && wanted.is_held(&request, service, check)
+        {
+            return Ok(Registered::Unchanged);
+        }
+        self.connection.call_raw(request).await?;
+        Ok(match service {
+            Some(_) => Registered::Replaced,
+            None => Registered::Added,
+        })
+    }
+
+    /// Removes a registration. One that the agent does not have is no error.
+    ///
+    /// # Errors
+    /// No answer in time, or a refusal.
+    pub async fn deregister(&self, id: &str) -> Result<(), ConsulError> {
+        let request = DeregisterServiceRequest {
+            id: id.to_owned(),
+            ..Default::default()
+        };
+        match self.connection.call_raw(request).await {
+            // Newer agents answer 404 for what they do not have, older ones success.
+            Err(error) if !error.is_not_found() => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// The value of a key, linearizable.
+    ///
+    /// # Errors
+    /// No answer in time, or a refusal.
+    pub async fn read_key(&self, key: &str) -> Result<Option<Vec<u8>>, ConsulError> {
+        // The default mode may be answered by a leader that was deposed a moment ago.
+        let consistent = Features {
+            mode: Some(ConsistencyMode::CONSISTENT),
+            ..Features::default()
+        };
+        let read = ReadRawKeyRequest {
+            features: Some(consistent),
+            key: key.to_owned(),
+            raw: true,
+            ..ReadRawKeyRequest::default()
+        };
+        match self.connection.call_raw(read).await {
+            Ok(value) => Ok(Some(value)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Creates a key; returns whether it did. A key that exists is left as it is.
+    ///
+    /// # Errors
+    /// No answer in time (the key may have been created), or a refusal.
+    pub async fn create_key(&self, key: &str, value: Vec<u8>) -> Result<bool, ConsulError> {
+        // cas=0: only if there is no such key.
+        let write = SetKeyRequest {
+            key: key.to_owned(),
+            value,
+            cas: Some(0),
+            ..SetKeyRequest::default()
+        };
+        self.connection.call(write).await
+    }
+
+    /// What the agent has of a registration.
+    async fn held(
+        &self,
+        wanted: &Registration,
+    ) -> Result<(Option<HeldService>, Option<HeldCheck>), ConsulError> {
+        let id = wanted.id();
+        let filter = format!("ServiceID == \"{id}\"");
+        let service = match self.connection.call(HeldServiceRequest { id }).await {
+            Ok(service) => service,
+            Err(error) if error.is_not_found() => return Ok((None, None)),
+            Err(error) => return Err(error),
+        };
+        let mut checks = self.connection.call(HeldChecksRequest { filter }).await?;
+        Ok((Some(service), checks.remove(&wanted.check_id())))
+    }
+}
+
+/// Refuses a name that Consul would not receive as it is written.
+///
+/// consulrs escapes a path twice and splits it at slashes: `a b` would be sent as `a%20b`.
+///
+/// # Errors
+/// [`ConsulError::Name`].
+pub fn check_name(name: &str) -> Result<(), ConsulError> {
+    let usable = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let dots_only = name.bytes().all(|byte| byte == b'.');
+    if dots_only || name.len() > NAME_BYTES_MAX || !name.bytes().all(usable) {
+        return Err(ConsulError::Name {
+            name: name.to_string(),
+        });
+    }
+    Ok(())
+}
+
+/// Endpoints that consulrs lacks, or whose answers it cannot parse. None has features.
+macro_rules! without_features {
+    ($($endpoint:ty),*) => {
+        $(impl FeaturedEndpoint for $endpoint {
+            fn features(&self) -> Option<Features> {
+                None
+            }
+        })*
+    };
+}
+
+without_features!(HealthyServices, HeldServiceRequest, HeldChecksRequest);
+
+/// One registration of the agent.
+#[derive(Debug, Endpoint)]
+#[endpoint(path = "agent/service/{self.id}", response = "HeldService")]
+struct HeldServiceRequest {
+    #[endpoint(skip)]
+    id: String,
+}
+
+/// The agent's checks, by their ids.
+#[derive(Debug, Endpoint)]
+#[endpoint(path = "agent/checks", response = "HashMap<String, HeldCheck>")]
+struct HeldChecksRequest {
+    #[endpoint(query)]
+    filter: String,
+}
+
+/// The health endpoint: the only one that filters by both health and tag.
+#[derive(Debug, Endpoint)]
+#[endpoint(path = "health/service/{self.name}", response = "Vec<HealthyService>")]
+struct HealthyServices {
+    #[endpoint(skip)]
+    name: String,
+    #[endpoint(query)]
+    tag: Option<String>,
+    #[endpoint(query)]
+    passing: bool,
+}
+
+// consulrs' own types take `TaggedAddresses` for strings and fail on every answer.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct HealthyService {
+    node: Node,
+    service: Service,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Node {
+    #[serde(default)]
+    address: String,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Service {
+    #[serde(rename = "ID")]
+    id: String,
+    #[serde(default)]
+    address: String,
+    #[serde(default)]
+    port: i64,
+    #[serde(default, deserialize_with = "null_is_default")]
+    tags: Vec<String>,
+    #[serde(default, deserialize_with = "null_is_default")]
+    meta: HashMap<String, String>,
+}
+
+impl HealthyService {
+    fn entry(self) -> Option<ServiceEntry> {
+        let Service {
+            id,
+            address,
+            port,
+            tags,
+            meta,
+        } = self.service;
+        // Without an address of its own, a service has its node's.
+        let host = if address.is_empty() {
+            self.node.address
+        } else {
+            address
+        };
+        let port = u16::try_from(port).ok().filter(|port| *port != 0)?;
+        if host.is_empty() {
+            return None;
+        }
+        let held = |key: &str| meta.get(key).filter(|value| !value.is_empty()).cloned();
+        Some(ServiceEntry {
+            name: held(meta::NAME).unwrap_or_else(|| id.clone()),
+            node_id: held(meta::NODE_ID).and_then(|value| value.parse().ok()),
+            cluster_id: held(meta::CLUSTER_ID),
+            grpc_address: host_and_port(&host, port),
+            http_address: held(meta::HTTP_ADDRESS),
+            id,
+            tags,
+            meta,
+        })
+    }
+}
+
+/// `host:port`, with the brackets that an IPv6 address needs.
+fn host_and_port(host: &str, port: u16) -> String {
+    if host.contains(':') && !host.starts_with('[') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
+}
+
+/// Go writes an empty list or map as null.
+fn null_is_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Default + Deserialize<'de>,
+{
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(json: &str) -> Option<ServiceEntry> {
+        serde_json::from_str::<HealthyService>(json)
+            .expect("valid")
+            .entry()
+    }
+
+    #[test]
+    fn an_entry_takes_its_identity_from_the_metadata() {
+        let entry = parsed(
+            r#"{"Node":{"Address":"10.0.0.9"},"Checks":[],"Service":{"ID":"lockstep-node1",
+            "Address":"10.0.0.1","Port":4333,"Tags":["lockstep"],"TaggedAddresses":{"lan":{}},
+            "Meta":{"name":"node1","node_id":"7","cluster_id":"c","http_address":"10.0.0.1:3333"}}}"#,
+        )
+        .expect("it has an address");
+        assert_eq!(entry.name, "node1");
+        assert_eq!(entry.node_id, Some(7));
+        assert_eq!(entry.cluster_id.as_deref(), Some("c"));
+        assert_eq!(entry.grpc_address, "10.0.0.1:4333");
+        assert_eq!(entry.http_address.as_deref(), Some("10.0.0.1:3333"));
+    }
+
+    #[test]
+    fn an_entry_without_metadata_falls_back_to_its_registration() {
+        let entry = parsed(
+            r#"{"Node":{"Address":"fd00::1"},
+            "Service":{"ID":"x","Address":"","Port":4333,"Tags":null,"Meta":null}}"#,
+        )
+        .expect("it has an address");
+        assert_eq!(entry.name, "x");
+        assert_eq!(entry.node_id, None);
+        assert_eq!(entry.grpc_address, "[fd00::1]:4333");
+        assert!(entry.tags.is_empty() && entry.meta.is_empty());
+    }
+
+    #[test]
+    fn an_entry_without_a_usable_address_is_left_out() {
+        for service in [
+            r#"{"ID":"x","Address":"10.0.0.1","Port":0}"#,
+            r#"{"ID":"x","Address":"10.0.0.1","Port":70000}"#,
+            r#"{"ID":"x","Address":"10.0.0.1","Port":-1}"#,
+            r#"{"ID":"x","Address":"","Port":4333}"#,
+        ] {
+            let json = format!(r#"{{"Node":{{"Address":""}},"Service":{service}}}"#);
+            assert_eq!(parsed(&json), None, "{service}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_would_be_escaped_twice_is_refused() {
+        for name in [
+            "",
+            ".",
+            "..",
+            "a b",
+            "a/b",
+            "a?b",
+            "a%20b",
+            "ä",
+            &"x".repeat(257),
+        ] {
+            assert!(check_name(name).is_err(), "{name:?}");
+        }
+        for name in ["lockstep", "lockstep-node1", "Blue_2.eu"] {
+            assert!(check_name(name).is_ok(), "{name:?}");
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! Why a request to Consul failed.
+
+/// Longest name that is put into a path, bytes.
+pub(crate) const NAME_BYTES_MAX: usize = 256;
+
+/// Why a request to Consul failed.
+#[derive(Debug, thiserror::Error)]
+pub enum ConsulError {
+    /// The address is not a base URL.
+    #[error("{address:?} is no Consul address: {reason}; write it like http://127.0.0.1:8500")]
+    Address {
+        /// What was given.
+        address: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The token cannot be sent.
+    #[error("the token for Consul at {address} holds characters that an HTTP header cannot carry")]
+    Token {
+        /// The agent it was meant for. The token itself is not shown.
+        address: String,
+    },
+    /// A service or node name cannot be used.
+    #[error(
+        "{name:?} cannot be used as a name in Consul: use up to {NAME_BYTES_MAX} of a-z A-Z 0-9 - _ ."
+    )]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// A registration that Consul cannot hold.
+    #[error("{reason}")]
+    Registration {
+        /// What is wrong, with the value.
+        reason: String,
+    },
+    /// No answer, or not in time.
+    #[error("consul at {address} cannot be reached: {reason}")]
+    Unreachable {
+        /// The agent's address.
+        address: String,
+        /// The innermost cause.
+        reason: String,
+    },
+    /// A status other than 2xx.
+    #[error("consul at {address} refused {request}: status {status}: {message}")]
+    Refused {
+        /// The agent's address.
+        address: String,
+        /// The request's path.
+        request: String,
+        /// The HTTP status.
+        status: u16,
+        /// The body of the answer, shortened.
+        message: String,
+    },
+    /// An answer that cannot be parsed.
+    #[error("consul at {address} gave an unusable answer to {request}: {reason}")]
+    Answer {
+        /// The agent's address.
+        address: String,
+        /// The request's path.
+        request: String,
+        /// What is wrong with the answer.
+        reason: String,
+    },
+}
+
+impl ConsulError {
+    /// A stable code, for programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Address { .. } => "consul_address",
+            Self::Token { .. } => "consul_token",
+            Self::Name { .. } => "consul_name",
+            Self::Registration { .. } => "consul_registration",
+            Self::Unreachable { .. } => "consul_unreachable",
+            Self::Refused { .. } => "consul_refused",
+            Self::Answer { .. } => "consul_answer",
+        }
+    }
+
+    /// Whether the same request may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Unreachable { .. } => true,
+            Self::Refused { status, .. } => *status >= 500 || *status == 429,
+            Self::Address { .. }
+            | Self::Token { .. }
+            | Self::Name { .. }
+            | Self::Registration { .. }
+            | Self::Answer { .. } => false,
+        }
+    }
+
+    /// Whether Consul answered that it does not have what was named.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Refused { status: 404, .. })
+    }
+}
