@@ -29,6 +29,7 @@ RUN find . -type f ! -name Cargo.toml ! -name Cargo.lock -delete \
 FROM ${BASE_IMAGE} AS sources
 WORKDIR /src
 COPY machine machine
+COPY document document
 COPY proto proto
 COPY consul consul
 COPY client client
@@ -55,7 +56,7 @@ WORKDIR /src
 COPY --from=manifests /src ./
 RUN export OPENSSL_INCLUDE_DIR=/usr/include OPENSSL_LIB_DIR=/usr/lib/$(gcc -print-multiarch) \
  && cargo build --release --locked -p lockstep-node -p lockstep-cli \
- && cargo clean --release -p lockstep-node -p lockstep-cli -p lockstep-client -p lockstep-consul -p lockstep-proto -p lockstep-machine
+ && cargo clean --release -p lockstep-node -p lockstep-cli -p lockstep-client -p lockstep-consul -p lockstep-proto -p lockstep-document -p lockstep-machine
 
 # 3. The sources, in one copy: on some storage drivers each step above the dependencies costs seconds.
 COPY --from=sources /src ./

@@ -89,7 +89,7 @@ fn main() {
     let empty = BYTES.load(Ordering::Relaxed);
     let mut state = State::new(limits);
     let mut sequence = 1;
-    let definition = Definition::parse_json(ORDER, &limits).expect("a good definition");
+    let definition = lockstep_document::parse_json(ORDER, &limits).expect("a good definition");
     let origin = Origin {
         session: SessionId(1),
         sequence,

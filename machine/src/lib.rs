@@ -40,8 +40,9 @@ pub use command::{
     Migrate, Operation, Origin, Precondition, Request, SessionId, Transaction, Transition, Trigger,
 };
 pub use definition::{
-    Definition, DefinitionFault, DefinitionInvalid, DocumentError, FaultCode, Move, MoveFrom,
-    PictureTooLarge, StateDefinition, TIMEOUT_MS_MAX, TIMEOUT_MS_MIN, Timeout,
+    Definition, DefinitionFault, DefinitionInvalid, DocumentError, FaultCode, Faults, Move,
+    MoveFrom, StateDefinition, TIMEOUT_MS_MAX, TIMEOUT_MS_MIN, TIMEOUT_RANGE, Timeout, check_text,
+    triad,
 };
 pub use event::{Cause, Compacted, Event, EventCursor, EventFilter, EventKind};
 pub use ids::{

@@ -39,7 +39,7 @@ pub(crate) fn commands() -> Vec<Command> {
         "transitions": [
             {"from": ["open", "paid"], "to": "done", "event": "end", "description": "e"},
             {"from": "*", "to": "paid"}]}"#;
-    let definition = Definition::parse_json(definition, &Limits::default()).unwrap();
+    let definition = lockstep_document::parse_json(definition, &Limits::default()).unwrap();
     let machine = MachineName::new("order").unwrap();
     let instance = InstanceId::new("order", "42").unwrap();
     let open = StateName::new("open").unwrap();

@@ -8,11 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lockstep_machine::{
-    Batch, Cause, Command, Create, Definition, Delete, DeleteDefinition, Event, EventCursor,
-    EventKind, EventName, Expectation, Expiration, GlobalRevision, IdempotencyKey, InstanceId,
-    Limits, MachineName, Metadata, Migrate, Operation, Origin, Outcome, Precondition, Rejection,
-    Request, Revision, SessionId, SinkChange, SinkCheckpoint, SinkCommand, SinkName, StateName,
-    Timestamp, Transaction, Transition, Trigger, Version,
+    Batch, Cause, Command, Create, Delete, DeleteDefinition, Event, EventCursor, EventKind,
+    EventName, Expectation, Expiration, GlobalRevision, IdempotencyKey, InstanceId, Limits,
+    MachineName, Metadata, Migrate, Operation, Origin, Outcome, Precondition, Rejection, Request,
+    Revision, SessionId, SinkChange, SinkCheckpoint, SinkCommand, SinkName, StateName, Timestamp,
+    Transaction, Transition, Trigger, Version,
 };
 use lockstep_proto::{decode_batch, decode_outcome, encode_batch, encode_outcome, raft, v1};
 use proptest::prelude::*;
@@ -107,7 +107,7 @@ fn sink_commands() -> Vec<Command> {
 
 fn other_commands() -> Vec<Command> {
     let order = r#"{"name":"order","initial":"open","labels":{"a":"b"},"states":{"open":{"timeout":{"after":"1h","to":"paid"}},"paid":{"final":true}},"transitions":[{"from":"*","to":"paid","event":"pay"}]}"#;
-    let order = Definition::parse_json(order, &Limits::default()).unwrap();
+    let order = lockstep_document::parse_json(order, &Limits::default()).unwrap();
     let metadata = Metadata::new([("by", "ann"), ("why", "é")]).unwrap();
     let transition = Transition {
         instance: id(),

@@ -75,7 +75,7 @@ async fn revision(api: &Api) -> Result<Value> {
 async fn no_document_of_the_corpus_is_more_than_a_client_s_mistake() -> Result<()> {
     let cluster = one_node().await?;
     let api = cluster.nodes[0].api();
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../machine/tests/corpus");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../document/tests/corpus");
     let mut sent = 0;
     for entry in std::fs::read_dir(&corpus)? {
         let path = entry?.path();
@@ -111,7 +111,7 @@ async fn no_document_of_the_corpus_is_more_than_a_client_s_mistake() -> Result<(
 async fn every_kind_of_fault_is_told_with_its_path() -> Result<()> {
     let cluster = one_node().await?;
     let api = cluster.nodes[0].api();
-    let document = include_str!("../../machine/tests/corpus/every-fault.yaml");
+    let document = include_str!("../../document/tests/corpus/every-fault.yaml");
     let said = send(
         api,
         Method::POST,

@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn way(to: &str) -> Option<Vec<String>> {
-        let definition = Definition::parse_json(
+        let definition = lockstep_document::parse_json(
             r#"{"name": "order", "initial": "open",
                 "states": {"open": {}, "paid": {}, "packed": {}, "shipped": {"final": true},
                            "lost": {"final": true}},

@@ -46,7 +46,7 @@ impl Show {
             .await?;
         let machine = &read.found;
         Ok(match self.output {
-            Format::Yaml => machine.definition.to_yaml(),
+            Format::Yaml => lockstep_document::to_yaml(&machine.definition),
             Format::Json => output::json(&shape::read(machine_json(machine), &read)),
             Format::Table => tables(machine),
         })
@@ -54,7 +54,8 @@ impl Show {
 }
 
 fn machine_json(machine: &Machine) -> Value {
-    let definition: Value = serde_json::from_str(&machine.definition.to_json()).unwrap_or_default();
+    let definition: Value =
+        serde_json::from_str(&lockstep_document::to_json(&machine.definition)).unwrap_or_default();
     let versions = machine.versions.iter();
     let versions = versions.map(|it| json!({ "version": it.version, "instances": it.instances }));
     let mut body = summary_json(&machine.summary);

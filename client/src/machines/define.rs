@@ -31,7 +31,7 @@ impl DefineCall {
 
     /// From a definition that is parsed already.
     pub fn definition(definition: &Definition) -> Self {
-        Self::json(definition.to_json())
+        Self::json(lockstep_document::to_json(definition))
     }
 
     fn document(document: Document) -> Self {

@@ -125,5 +125,5 @@ fn definition(json: &str) -> Result<Definition, Unreadable> {
         metadata_bytes_max: u64::MAX,
         ..Limits::default()
     };
-    Definition::parse_json(json, &unlimited).map_err(|fault| format!("definition: {fault}"))
+    lockstep_document::parse_json(json, &unlimited).map_err(|fault| format!("definition: {fault}"))
 }

@@ -88,20 +88,55 @@ pub struct DefinitionFault {
 #[error("the definition has {} fault(s): {}", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 pub struct DefinitionInvalid(pub Vec<DefinitionFault>);
 
+/// A document that is not a definition.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DocumentError {
+    /// It is longer than allowed; it was not read.
+    #[error("the document has {bytes} bytes; the maximum is {max}")]
+    TooLarge {
+        /// Its length.
+        bytes: u64,
+        /// The bound.
+        max: u64,
+    },
+    /// It cannot be read at all.
+    #[error("the document is not valid {format}: {message} (line {line}, column {column})")]
+    Syntax {
+        /// `JSON` or `YAML`.
+        format: &'static str,
+        /// The line, from 1; 0 if it is not known.
+        line: u64,
+        /// The column, from 1; 0 if it is not known.
+        column: u64,
+        /// What is wrong there.
+        message: String,
+    },
+    /// It can be read, but does not define a machine.
+    #[error(transparent)]
+    Invalid(#[from] DefinitionInvalid),
+}
+
+impl DocumentError {
+    /// The stable code: snake case, the same everywhere.
+    pub fn code(&self) -> &'static str {
+        match self {
+            DocumentError::TooLarge { .. } => "definition_too_large",
+            DocumentError::Syntax { .. } => "malformed_document",
+            DocumentError::Invalid(_) => "invalid_definition",
+        }
+    }
+}
+
 /// Collects faults, and counts those it has no room for.
 #[derive(Debug, Default)]
-pub(crate) struct Faults {
+pub struct Faults {
     list: Vec<DefinitionFault>,
     more: usize,
 }
 
 impl Faults {
-    pub(crate) fn add(
-        &mut self,
-        path: impl Into<String>,
-        code: FaultCode,
-        message: impl Into<String>,
-    ) {
+    /// Adds a fault.
+    pub fn add(&mut self, path: impl Into<String>, code: FaultCode, message: impl Into<String>) {
         if self.list.len() == FAULTS_MAX {
             self.more += 1;
             return;
@@ -114,15 +149,18 @@ impl Faults {
         });
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    pub(crate) fn count(&self) -> usize {
+    /// How many there are, those without room included.
+    pub fn count(&self) -> usize {
         self.list.len() + self.more
     }
 
-    pub(crate) fn into_list(mut self) -> Vec<DefinitionFault> {
+    /// The faults; the last one says how many were left out.
+    pub fn into_list(mut self) -> Vec<DefinitionFault> {
         if self.more > 0 {
             self.list.push(DefinitionFault {
                 path: String::new(),

@@ -1,26 +1,18 @@
 //! What a machine is: its states and the moves between them. A definition is data, not code.
 //!
-//! A [`Definition`] is what an author wrote: [`Definition::parse_json`] and
-//! [`Definition::parse_yaml`] read a document, [`Definition::validate`] finds every fault of it at
-//! once. What the state keeps is a [`Compiled`] one, which is valid by construction and answers
+//! A [`Definition`] is what an author wrote; [`Definition::validate`] finds every fault of it at once.
+//! Reading and writing it as a document is the business of the crate `lockstep-document`. What the state keeps is a [`Compiled`] one, which is valid by construction and answers
 //! "where may this go" without a search through the list.
 
 mod compiled;
-mod export;
 mod fault;
-mod fields;
-mod parse;
-mod picture;
-mod tree;
 mod validate;
 
 use serde::{Deserialize, Serialize};
 
 pub(crate) use compiled::{Compiled, Exits, Size};
-pub use fault::{DefinitionFault, DefinitionInvalid, FaultCode};
-pub use parse::DocumentError;
-pub use picture::PictureTooLarge;
-pub use validate::{TIMEOUT_MS_MAX, TIMEOUT_MS_MIN};
+pub use fault::{DefinitionFault, DefinitionInvalid, DocumentError, FaultCode, Faults};
+pub use validate::{TIMEOUT_MS_MAX, TIMEOUT_MS_MIN, TIMEOUT_RANGE, check_text};
 
 use crate::ids::{EventName, MachineName, StateName};
 use crate::metadata::Metadata;
@@ -166,7 +158,7 @@ impl Definition {
 }
 
 /// The machine that every cluster has from the start.
-pub(crate) fn triad() -> Definition {
+pub fn triad() -> Definition {
     let state = |name| StateName::new(name).expect("the literal is a valid state name");
     let step = |from, to| Move::new(state(from), state(to), None);
     Definition {

@@ -35,13 +35,14 @@ impl Definition {
     /// long or holds control characters, and a timeout that is too short or too long.
     pub fn validate_within(&self, limits: &Limits) -> Result<(), DefinitionInvalid> {
         let mut faults = Faults::default();
-        let places: Vec<_> = (0..self.transitions.len()).collect();
-        self.check(limits, &places, &mut faults);
+        let positions: Vec<_> = (0..self.transitions.len()).collect();
+        self.check(limits, &positions, &mut faults);
         faults.into_result()
     }
 
-    /// As [`Definition::validate_within`]; `places` tells each transition's place in the document.
-    pub(crate) fn check(&self, limits: &Limits, places: &[usize], faults: &mut Faults) {
+    /// As [`Definition::validate_within`], for a document from which not every transition could be read:
+    /// `positions` holds each one's position there.
+    pub fn check(&self, limits: &Limits, positions: &[usize], faults: &mut Faults) {
         check_text("description", &self.description, faults);
         let states = self.check_states(limits, faults);
         if !states.contains_key(&self.initial) && !states.is_empty() {
@@ -57,7 +58,7 @@ impl Definition {
             );
             return;
         }
-        self.check_transitions(&states, places, faults);
+        self.check_transitions(&states, positions, faults);
     }
 
     /// Whether each state is final, by name.
@@ -102,7 +103,7 @@ impl Definition {
                 faults.add(
                     format!("{path}.after"),
                     FaultCode::InvalidDuration,
-                    DURATION_RANGE,
+                    TIMEOUT_RANGE,
                 );
             }
             if !states.contains_key(&timeout.to) {
@@ -119,12 +120,12 @@ impl Definition {
     fn check_transitions(
         &self,
         states: &BTreeMap<&StateName, bool>,
-        places: &[usize],
+        positions: &[usize],
         faults: &mut Faults,
     ) {
         let mut seen = BTreeSet::new();
         let mut events = BTreeMap::new();
-        for (&i, it) in places.iter().zip(&self.transitions) {
+        for (&i, it) in positions.iter().zip(&self.transitions) {
             check_text(
                 format!("transitions[{i}].description"),
                 &it.description,
@@ -201,7 +202,8 @@ impl Definition {
     }
 }
 
-pub(crate) const DURATION_RANGE: &str = "it must be from 10 milliseconds to 100 years";
+/// The range of a timeout, as a fault says it.
+pub const TIMEOUT_RANGE: &str = "it must be from 10 milliseconds to 100 years";
 
 fn unknown(state: &StateName) -> String {
     format!("{state:?} is not one of the machine's states")
@@ -245,7 +247,8 @@ fn check_ends(i: usize, it: &Move, states: &BTreeMap<&StateName, bool>, faults: 
     }
 }
 
-pub(crate) fn check_text(path: impl Into<String>, text: &str, faults: &mut Faults) {
+/// Adds a fault if a description is too long or holds control characters.
+pub fn check_text(path: impl Into<String>, text: &str, faults: &mut Faults) {
     if text.len() > DESCRIPTION_LEN_MAX {
         let message = format!(
             "it has {} bytes; at most {DESCRIPTION_LEN_MAX} are allowed",

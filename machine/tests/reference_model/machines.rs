@@ -26,8 +26,9 @@ const DOCUMENTS: &[&str] = &[
 
 /// All of them, and one that is not valid.
 pub fn all() -> Vec<Arc<Definition>> {
-    let read =
-        |text: &&str| Definition::parse_json(text, &Limits::default()).expect("a good document");
+    let read = |text: &&str| {
+        lockstep_document::parse_json(text, &Limits::default()).expect("a good document")
+    };
     let mut all: Vec<_> = DOCUMENTS.iter().map(read).collect();
     let mut bad = all[4].clone();
     bad.initial = StateName::new("nowhere").expect("a good name");

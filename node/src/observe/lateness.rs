@@ -27,8 +27,7 @@ pub(super) fn of_each(reply: &Reply, state: &State) -> Vec<Duration> {
 #[cfg(test)]
 mod tests {
     use lockstep_machine::{
-        Batch, Command, Create, Definition, InstanceId, Limits, Metadata, Origin, Request,
-        SessionId, Timestamp,
+        Batch, Command, Create, InstanceId, Limits, Metadata, Origin, Request, SessionId, Timestamp,
     };
 
     use super::*;
@@ -59,7 +58,7 @@ mod tests {
     /// Two leases, due at 1000 and 1030 ms, that expire together at 1200 ms: how late they were.
     fn two_expire(limits: Limits) -> Vec<Duration> {
         let mut state = State::new(limits);
-        let definition = Definition::parse_json(LEASE, &limits).unwrap();
+        let definition = lockstep_document::parse_json(LEASE, &limits).unwrap();
         let defined = apply(&mut state, 0, 1, Command::Define(definition.into()));
         assert!(of_each(&defined, &state).is_empty());
         for (sequence, at) in [(2, 0), (3, 30)] {

@@ -46,8 +46,8 @@ pub enum DefineError {
 impl Document<'_> {
     fn read(self, limits: &Limits) -> Result<Definition, DocumentError> {
         match self.language {
-            Language::Json => Definition::parse_json(self.text, limits),
-            Language::Yaml => Definition::parse_yaml(self.text, limits),
+            Language::Json => lockstep_document::parse_json(self.text, limits),
+            Language::Yaml => lockstep_document::parse_yaml(self.text, limits),
         }
     }
 }

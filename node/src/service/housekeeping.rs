@@ -62,9 +62,7 @@ fn wanted(state: &State, now: Timestamp, limits: Limits) -> Option<(Command, boo
 
 #[cfg(test)]
 mod tests {
-    use lockstep_machine::{
-        Batch, Create, Definition, InstanceId, Metadata, Origin, Request, SessionId,
-    };
+    use lockstep_machine::{Batch, Create, InstanceId, Metadata, Origin, Request, SessionId};
 
     use super::*;
 
@@ -95,7 +93,7 @@ mod tests {
     /// So many leases that are due at 1100 ms.
     fn leases(count: usize) -> State {
         let mut state = State::default();
-        let definition = Definition::parse_json(LEASE, &Limits::default()).unwrap();
+        let definition = lockstep_document::parse_json(LEASE, &Limits::default()).unwrap();
         apply(&mut state, 99, [Command::Define(definition.into())]);
         let create = |n| {
             Command::Create(Create {

@@ -1,8 +1,7 @@
 //! Machines as pictures.
 
-use lockstep_machine::{
-    InstanceId, InstanceName, MachineName, PictureTooLarge, Rejection, Version,
-};
+use lockstep_document::diagram::{self, DiagramTooLarge};
+use lockstep_machine::{InstanceId, InstanceName, MachineName, Rejection, Version};
 
 use super::View;
 
@@ -43,7 +42,7 @@ pub enum PictureError {
     Absent(#[from] Box<Rejection>),
     /// There is too much in it.
     #[error(transparent)]
-    TooLarge(#[from] PictureTooLarge),
+    TooLarge(#[from] DiagramTooLarge),
     /// Laying it out ended early.
     #[error("the picture was not finished: {0}")]
     Unfinished(String),
@@ -83,12 +82,12 @@ impl View {
         };
         let (version, definition) = self.machine(machine, Some(version))?;
         let text = match format {
-            PictureFormat::Mermaid => definition.to_mermaid(current.as_ref()),
-            PictureFormat::Dot => definition.to_dot(current.as_ref()),
+            PictureFormat::Mermaid => diagram::mermaid(definition, current.as_ref()),
+            PictureFormat::Dot => diagram::dot(definition, current.as_ref()),
             PictureFormat::Svg => {
                 let definition = definition.clone();
                 // A layout takes long enough to be in the way of others.
-                tokio::task::spawn_blocking(move || definition.to_svg(current.as_ref()))
+                tokio::task::spawn_blocking(move || diagram::svg(&definition, current.as_ref()))
                     .await
                     .map_err(|error| PictureError::Unfinished(error.to_string()))??
             }

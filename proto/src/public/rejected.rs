@@ -84,9 +84,7 @@ impl From<&DocumentError> for v1::Rejected {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::{
-        Definition, InstanceId, Limits, MachineName, Quota, Revision, StateName, Version,
-    };
+    use lockstep_machine::{InstanceId, Limits, MachineName, Quota, Revision, StateName, Version};
 
     fn state(name: &str) -> StateName {
         StateName::new(name).unwrap()
@@ -196,7 +194,7 @@ mod tests {
     #[test]
     fn the_faults_of_a_document_and_of_a_definition_are_told_alike() {
         let text = r#"{"name": "m", "initial": "x", "states": {"a": {}}, "transitions": []}"#;
-        let error = Definition::parse_json(text, &Limits::default()).unwrap_err();
+        let error = lockstep_document::parse_json(text, &Limits::default()).unwrap_err();
         let told = v1::Rejected::from(&error);
         assert_eq!(told.code, "invalid_definition");
         let [fault] = &told.faults[..] else {
@@ -218,7 +216,7 @@ mod tests {
             document_bytes_max: 10,
             ..Limits::default()
         };
-        let large = v1::Rejected::from(&Definition::parse_json(text, &limits).unwrap_err());
+        let large = v1::Rejected::from(&lockstep_document::parse_json(text, &limits).unwrap_err());
         assert_eq!(
             (large.code.as_str(), large.asked, large.max),
             ("definition_too_large", Some(text.len() as u64), Some(10))

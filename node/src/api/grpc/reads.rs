@@ -59,7 +59,7 @@ pub(super) async fn get_machine(
     let totals = view.state.totals(&name).unwrap_or_default();
     Ok(v1::GetMachineResponse {
         summary: Some(v1::MachineSummary::of(&name, version, definition, &totals)),
-        definition: definition.to_json(),
+        definition: lockstep_document::to_json(definition),
         versions: v1::VersionSummary::all(&totals),
         read_at: read_at(&view),
     })

@@ -152,11 +152,11 @@ pub(super) async fn transact(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::{Definition, Limits, Outcome};
+    use lockstep_machine::{Limits, Outcome};
 
     #[test]
     fn a_document_with_faults_is_refused_and_one_that_cannot_be_read_is_no_request() {
-        let fault = |text| Definition::parse_json(text, &Limits::default()).unwrap_err();
+        let fault = |text| lockstep_document::parse_json(text, &Limits::default()).unwrap_err();
         let answer = refused(&fault("{}"), GlobalRevision(7)).unwrap();
         let Some(v1::define_response::Outcome::Rejected(rejected)) = answer.outcome else {
             panic!("{answer:?}");

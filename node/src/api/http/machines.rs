@@ -225,7 +225,8 @@ pub(super) async fn show(
         });
     Ok(Json(MachineBody {
         summary: MachineSummary::new(&machine, version, definition, &totals),
-        definition: serde_json::from_str(&definition.to_json()).unwrap_or_default(),
+        definition: serde_json::from_str(&lockstep_document::to_json(definition))
+            .unwrap_or_default(),
         versions: versions.collect(),
         applied_index: view.applied_index,
         revision: view.state.revision().0,

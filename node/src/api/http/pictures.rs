@@ -52,9 +52,12 @@ pub(super) async fn definition(
     let view = edge.view(parameters.freshness()?, began).await?;
     let (version, definition) = view.machine(&machine, asked)?;
     let (media_type, text) = if as_yaml {
-        ("application/yaml", definition.to_yaml())
+        ("application/yaml", lockstep_document::to_yaml(definition))
     } else {
-        ("application/json", definition.to_json() + "\n")
+        (
+            "application/json",
+            lockstep_document::to_json(definition) + "\n",
+        )
     };
     Ok(document(&view, version, media_type, text))
 }

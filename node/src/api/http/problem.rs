@@ -281,7 +281,6 @@ impl From<DocumentError> for Problem {
             DocumentError::Invalid(DefinitionInvalid(faults)) => {
                 problem.with("faults", faults_json(faults))
             }
-            _ => problem,
         }
     }
 }

@@ -1,23 +1,22 @@
-//! From a [`Definition`] back to a document. Reading it again gives an equal definition.
+//! From a [`Definition`] to a document that parses to an equal definition.
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, Serializer};
 
-use super::tree::Node;
-use super::{Definition, Move, MoveFrom, StateDefinition};
+use lockstep_machine::{Definition, Move, MoveFrom, StateDefinition};
 
-impl Definition {
-    /// The definition as a JSON document, indented, with the fields in their usual order.
-    pub fn to_json(&self) -> String {
-        serde_json::to_string_pretty(&document(self))
-            .expect("a tree with text keys always has a JSON form")
-    }
+use crate::tree::Node;
 
-    /// The definition as a YAML document, with the fields in their usual order.
-    pub fn to_yaml(&self) -> String {
-        let mut text = String::new();
-        block(&document(self), 0, &mut text);
-        text
-    }
+/// Writes a definition as an indented JSON document.
+pub fn to_json(definition: &Definition) -> String {
+    serde_json::to_string_pretty(&document(definition))
+        .expect("a tree with text keys always has a JSON form")
+}
+
+/// Writes a definition as a YAML document.
+pub fn to_yaml(definition: &Definition) -> String {
+    let mut text = String::new();
+    block(&document(definition), 0, &mut text);
+    text
 }
 
 /// A duration as people write it: `15m`, `1h 30m`.
@@ -29,7 +28,7 @@ fn text(it: impl ToString) -> Node {
     Node::Text(it.to_string())
 }
 
-/// Entries without those that say nothing.
+/// The entries that have a value.
 fn map(entries: impl IntoIterator<Item = (&'static str, Option<Node>)>) -> Node {
     let said = |(key, node): (&str, Option<Node>)| Some((key.to_owned(), node?));
     Node::Map(entries.into_iter().filter_map(said).collect())

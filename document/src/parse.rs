@@ -2,73 +2,30 @@
 
 use std::collections::BTreeSet;
 
-use super::fault::{DefinitionInvalid, FaultCode, Faults};
-use super::fields::{Reader, field, join};
-use super::tree::{self, Node};
-use super::validate::DURATION_RANGE;
-use super::{Definition, Move, MoveFrom, StateDefinition, Timeout};
-use crate::ids::{EventName, MachineName, StateName};
-use crate::limits::Limits;
-use crate::metadata::Metadata;
+use lockstep_machine::{
+    Definition, DefinitionInvalid, DocumentError, EventName, FaultCode, Faults, Limits,
+    MachineName, Metadata, Move, MoveFrom, StateDefinition, StateName, TIMEOUT_RANGE, Timeout,
+};
 
-/// A document that is not a definition.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum DocumentError {
-    /// It is longer than allowed; it was not looked into.
-    #[error("the document has {bytes} bytes; at most {max} are allowed")]
-    TooLarge {
-        /// Its length.
-        bytes: u64,
-        /// The bound.
-        max: u64,
-    },
-    /// It cannot be read at all.
-    #[error("the document is not good {format}: {message} (line {line}, column {column})")]
-    Syntax {
-        /// `JSON` or `YAML`.
-        format: &'static str,
-        /// The line, from 1; 0 if it is not known.
-        line: u64,
-        /// The column, from 1; 0 if it is not known.
-        column: u64,
-        /// What is wrong there.
-        message: String,
-    },
-    /// It can be read, but does not define a machine.
-    #[error(transparent)]
-    Invalid(#[from] DefinitionInvalid),
+use crate::fields::{Reader, field, join};
+use crate::tree::{self, Node};
+
+/// Reads a definition from JSON and validates it.
+///
+/// # Errors
+///
+/// A document that is too long or not JSON, or every fault of the definition.
+pub fn parse_json(text: &str, limits: &Limits) -> Result<Definition, DocumentError> {
+    parse(text, limits, tree::json)
 }
 
-impl DocumentError {
-    /// The stable code: snake case, the same everywhere.
-    pub fn code(&self) -> &'static str {
-        match self {
-            DocumentError::TooLarge { .. } => "definition_too_large",
-            DocumentError::Syntax { .. } => "malformed_document",
-            DocumentError::Invalid(_) => "invalid_definition",
-        }
-    }
-}
-
-impl Definition {
-    /// Reads a definition from JSON, and validates it.
-    ///
-    /// # Errors
-    ///
-    /// A document that is too long or not JSON, or every fault of it at once.
-    pub fn parse_json(text: &str, limits: &Limits) -> Result<Self, DocumentError> {
-        parse(text, limits, tree::json)
-    }
-
-    /// Reads a definition from YAML, and validates it. Anchors, aliases and merge keys are refused.
-    ///
-    /// # Errors
-    ///
-    /// A document that is too long or not YAML, or every fault of it at once.
-    pub fn parse_yaml(text: &str, limits: &Limits) -> Result<Self, DocumentError> {
-        parse(text, limits, tree::yaml)
-    }
+/// Reads a definition from YAML and validates it. Anchors, aliases and merge keys are refused.
+///
+/// # Errors
+///
+/// A document that is too long or not YAML, or every fault of the definition.
+pub fn parse_yaml(text: &str, limits: &Limits) -> Result<Definition, DocumentError> {
+    parse(text, limits, tree::yaml)
 }
 
 fn parse(
@@ -120,9 +77,9 @@ impl Reader<'_> {
             .required("", top, "states")
             .map(|it| self.states(it))
             .unwrap_or_default();
-        let (places, transitions) = self.transitions(field(top, "transitions"));
+        let (positions, transitions) = self.transitions(field(top, "transitions"));
 
-        // What stands in for a missing part has its fault already and must not cause another.
+        // A missing part already has its fault; its stand-in must not cause another.
         let initial = initial.or_else(|| states.first().map(|state| state.name.clone()))?;
         if states.is_empty() && !self.faults.is_empty() {
             return None;
@@ -136,7 +93,7 @@ impl Reader<'_> {
             states,
             transitions,
         };
-        definition.check(self.limits, &places, self.faults);
+        definition.check(self.limits, &positions, self.faults);
         Some(definition)
     }
 
@@ -200,14 +157,14 @@ impl Reader<'_> {
         };
         if ms.is_none() {
             let message = format!(
-                "{DURATION_RANGE}, for example \"15m\", \"1h 30m\", or a whole number of milliseconds"
+                "{TIMEOUT_RANGE}, for example \"15m\", \"1h 30m\", or a whole number of milliseconds"
             );
             self.faults.add(path, FaultCode::InvalidDuration, message);
         }
         ms
     }
 
-    /// The sound transitions, and the place of each in the document.
+    /// The transitions that could be read, and the position of each in the document.
     fn transitions(&mut self, node: Option<&Node>) -> (Vec<usize>, Vec<Move>) {
         let list = match node {
             None | Some(Node::Null) => &[][..],

@@ -26,11 +26,11 @@ transitions:
 "#;
 
 fn yaml(text: &str) -> Result<Definition, DocumentError> {
-    Definition::parse_yaml(text, &Limits::default())
+    parse_yaml(text, &Limits::default())
 }
 
 fn json(text: &str) -> Result<Definition, DocumentError> {
-    Definition::parse_json(text, &Limits::default())
+    parse_json(text, &Limits::default())
 }
 
 fn faults(result: Result<Definition, DocumentError>) -> Vec<(String, &'static str)> {
@@ -85,27 +85,27 @@ fn what_is_written_out_reads_as_the_same() {
     odd.description = "tab\t, line\n, \"quotes\", \\, é, \u{2028}, \u{feff}, 😀: # - {".to_owned();
     odd.states[0].description = "true".to_owned();
     odd.labels = Metadata::new([("a: b", "- 1"), ("~", "null"), ("#", " x ")]).unwrap();
-    for definition in [yaml(ORDER).unwrap(), crate::definition::triad(), odd] {
+    for definition in [yaml(ORDER).unwrap(), lockstep_machine::triad(), odd] {
         assert_eq!(
-            yaml(&definition.to_yaml()).unwrap(),
+            yaml(&crate::to_yaml(&definition)).unwrap(),
             definition,
             "{}",
-            definition.to_yaml()
+            crate::to_yaml(&definition)
         );
         assert_eq!(
-            json(&definition.to_json()).unwrap(),
+            json(&crate::to_json(&definition)).unwrap(),
             definition,
             "{}",
-            definition.to_json()
+            crate::to_json(&definition)
         );
         // Good JSON is good YAML.
-        assert_eq!(yaml(&definition.to_json()).unwrap(), definition);
+        assert_eq!(yaml(&crate::to_json(&definition)).unwrap(), definition);
     }
 }
 
 #[test]
 fn yaml_is_written_as_people_write_it() {
-    let text = yaml(ORDER).unwrap().to_yaml();
+    let text = crate::to_yaml(&yaml(ORDER).unwrap());
     let expected = r#"name: order
 description: "An order, from the basket to the door"
 labels:
@@ -226,10 +226,10 @@ fn a_document_beyond_the_limit_is_not_looked_into() {
         document_bytes_max: 10,
         ..Limits::default()
     };
-    let error = Definition::parse_json("{{{{{{{{{{{", &limits).unwrap_err();
+    let error = parse_json("{{{{{{{{{{{", &limits).unwrap_err();
     assert_eq!(error, DocumentError::TooLarge { bytes: 11, max: 10 });
     assert_eq!(error.code(), "definition_too_large");
-    let error = Definition::parse_json("{", &limits).unwrap_err();
+    let error = parse_json("{", &limits).unwrap_err();
     assert_eq!(error.code(), "malformed_document");
 }
 
@@ -335,7 +335,7 @@ proptest! {
                 prop_assert!(error.to_string().len() < 40_000, "{error}");
             }
             if let Ok(definition) = read {
-                prop_assert_eq!(&yaml(&definition.to_yaml()).unwrap(), &definition);
+                prop_assert_eq!(&yaml(&crate::to_yaml(&definition)).unwrap(), &definition);
             }
         }
     }
@@ -351,7 +351,7 @@ proptest! {
         let text = String::from_utf8_lossy(&bytes);
         if let Ok(definition) = yaml(&text) {
             definition.validate().unwrap();
-            prop_assert_eq!(&json(&definition.to_json()).unwrap(), &definition);
+            prop_assert_eq!(&json(&crate::to_json(&definition)).unwrap(), &definition);
         }
     }
 }

@@ -1,29 +1,27 @@
-//! What reading any part of a document takes: its fields, names and texts, with a fault for each
-//! that is missing, unknown, there twice, or of another type.
+//! Reads the parts of a document: fields, names and texts. Each one that is missing, unknown, repeated
+//! or of the wrong type becomes a fault.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use super::fault::{FaultCode, Faults};
-use super::tree::Node;
-use super::validate::check_text;
-use crate::ids::InvalidName;
-use crate::limits::Limits;
+use lockstep_machine::{FaultCode, Faults, InvalidName, Limits, check_text};
 
-/// Reads on after a fault, with what is sound, so that one fault does not hide another.
-pub(super) struct Reader<'a> {
-    pub(super) faults: &'a mut Faults,
-    pub(super) limits: &'a Limits,
+use crate::tree::Node;
+
+/// Continues after a fault, so that one fault does not hide another.
+pub(crate) struct Reader<'a> {
+    pub(crate) faults: &'a mut Faults,
+    pub(crate) limits: &'a Limits,
 }
 
-pub(super) type Entries<'n> = &'n [(String, Node)];
+pub(crate) type Entries<'n> = &'n [(String, Node)];
 
 impl Reader<'_> {
-    pub(super) fn text(&mut self, path: &str, node: Option<&Node>) -> String {
+    pub(crate) fn text(&mut self, path: &str, node: Option<&Node>) -> String {
         match node {
             None | Some(Node::Null) => String::new(),
             Some(Node::Text(text)) => {
-                // Told here, with the rest of the document's form, and not a second time.
+                // Validation would report a bad text a second time.
                 let before = self.faults.count();
                 check_text(path, text, self.faults);
                 if self.faults.count() == before {
@@ -39,7 +37,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn flag(&mut self, path: &str, node: Option<&Node>) -> bool {
+    pub(crate) fn flag(&mut self, path: &str, node: Option<&Node>) -> bool {
         match node {
             None => false,
             Some(Node::Bool(it)) => *it,
@@ -50,7 +48,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn name<T: FromStr<Err = InvalidName>>(
+    pub(crate) fn name<T: FromStr<Err = InvalidName>>(
         &mut self,
         path: &str,
         node: &Node,
@@ -68,7 +66,7 @@ impl Reader<'_> {
         }
     }
 
-    pub(super) fn valid<T>(&mut self, path: &str, name: Result<T, InvalidName>) -> Option<T> {
+    pub(crate) fn valid<T>(&mut self, path: &str, name: Result<T, InvalidName>) -> Option<T> {
         name.map_err(|fault| {
             self.faults
                 .add(path, FaultCode::InvalidName, fault.to_string())
@@ -77,7 +75,7 @@ impl Reader<'_> {
     }
 
     /// The entries of a map with known fields.
-    pub(super) fn fields<'n>(
+    pub(crate) fn fields<'n>(
         &mut self,
         path: &str,
         node: &'n Node,
@@ -96,8 +94,8 @@ impl Reader<'_> {
                 .iter()
                 .max_by(|a, b| near(key, a).total_cmp(&near(key, b)));
             let message = match nearest.filter(|it| near(key, it) > 0.6) {
-                Some(it) => format!("there is no such field; did you mean {it:?}?"),
-                None => format!("there is no such field; there are {}", known.join(", ")),
+                Some(it) => format!("unknown field; did you mean {it:?}?"),
+                None => format!("unknown field; the fields are {}", known.join(", ")),
             };
             self.faults
                 .add(join(path, key), FaultCode::UnknownField, message);
@@ -105,18 +103,18 @@ impl Reader<'_> {
         Some(entries)
     }
 
-    pub(super) fn duplicates(&mut self, path: &str, entries: Entries<'_>) {
+    pub(crate) fn duplicates(&mut self, path: &str, entries: Entries<'_>) {
         let mut seen = BTreeSet::new();
         for (key, _) in entries.iter().filter(|(key, _)| !seen.insert(key)) {
             self.faults.add(
                 join(path, key),
                 FaultCode::DuplicateKey,
-                "the key is there twice",
+                "the key appears twice",
             );
         }
     }
 
-    pub(super) fn required<'n>(
+    pub(crate) fn required<'n>(
         &mut self,
         path: &str,
         fields: Entries<'n>,
@@ -130,7 +128,7 @@ impl Reader<'_> {
         node
     }
 
-    pub(super) fn wrong(&mut self, path: &str, wanted: &str, found: &Node) {
+    pub(crate) fn wrong(&mut self, path: &str, wanted: &str, found: &Node) {
         let message = format!("it must be {wanted}, and is {}", found.noun());
         self.faults.add(path, FaultCode::WrongType, message);
     }
@@ -145,15 +143,15 @@ fn near(a: &str, b: &str) -> f64 {
     }
 }
 
-pub(super) fn field<'n>(fields: Entries<'n>, name: &str) -> Option<&'n Node> {
+pub(crate) fn field<'n>(fields: Entries<'n>, name: &str) -> Option<&'n Node> {
     fields
         .iter()
         .find(|(key, _)| key == name)
         .map(|(_, node)| node)
 }
 
-/// A path one step on; what a key holds beyond 80 characters or below a space is left out.
-pub(super) fn join(path: &str, key: &str) -> String {
+/// Appends a key to a path: at most 80 characters of it, without control characters.
+pub(crate) fn join(path: &str, key: &str) -> String {
     let key: String = key.chars().filter(|c| !c.is_control()).take(80).collect();
     if path.is_empty() {
         key

@@ -1,13 +1,13 @@
-//! Documents made by hand to break the reader of definitions, each with what must come of it:
-//! `corpus/expected.txt`, one line a document. `LOCKSTEP_WRITE_EXPECTED=1` writes that file anew, to
-//! be read before it is kept.
+//! Hand-made documents that try to break the parser, each with its expected result in
+//! `corpus/expected.txt`. `LOCKSTEP_WRITE_EXPECTED=1` rewrites that file: review the difference.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use lockstep_machine::{Definition, DefinitionInvalid, DocumentError, Limits};
+use lockstep_document::{parse_json, parse_yaml, to_json, to_yaml};
+use lockstep_machine::{DefinitionInvalid, DocumentError, Limits};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
@@ -24,14 +24,14 @@ fn outcome(name: &str, bytes: &[u8]) -> String {
         ..Limits::default()
     };
     let read = match name.rsplit_once('.') {
-        Some((_, "json")) => Definition::parse_json(text, &limits),
-        _ => Definition::parse_yaml(text, &limits),
+        Some((_, "json")) => parse_json(text, &limits),
+        _ => parse_yaml(text, &limits),
     };
     match read {
         Ok(definition) => {
-            let again = Definition::parse_json(&definition.to_json(), &limits);
+            let again = parse_json(&to_json(&definition), &limits);
             assert_eq!(again.as_ref(), Ok(&definition), "{name}, as JSON");
-            let again = Definition::parse_yaml(&definition.to_yaml(), &limits);
+            let again = parse_yaml(&to_yaml(&definition), &limits);
             assert_eq!(again.as_ref(), Ok(&definition), "{name}, as YAML");
             "good".to_owned()
         }

@@ -1,8 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::definition::triad;
-use crate::limits::Limits;
+use lockstep_machine::{Limits, triad};
 
 const SAGA: &str = r#"{
   "name": "saga", "initial": "booked",
@@ -14,7 +13,7 @@ const SAGA: &str = r#"{
   ]}"#;
 
 fn saga() -> Definition {
-    Definition::parse_json(SAGA, &Limits::default()).unwrap()
+    crate::parse_json(SAGA, &Limits::default()).unwrap()
 }
 
 fn state(name: &str) -> StateName {
@@ -36,13 +35,9 @@ fn mermaid_shows_the_current_state() {
     classDef current fill:#ffd54f,stroke:#333,stroke-width:3px
     class s2 current
 "#;
-    assert_eq!(saga().to_mermaid(Some(&state("v1.2-x_y"))), expected);
-    assert!(!saga().to_mermaid(None).contains("classDef"));
-    assert!(
-        !saga()
-            .to_mermaid(Some(&state("nowhere")))
-            .contains("classDef")
-    );
+    assert_eq!(mermaid(&saga(), Some(&state("v1.2-x_y"))), expected);
+    assert!(!mermaid(&saga(), None).contains("classDef"));
+    assert!(!mermaid(&saga(), Some(&state("nowhere"))).contains("classDef"));
 }
 
 #[test]
@@ -61,12 +56,12 @@ fn dot_shows_the_current_state() {
     s2 -> s0 [label=""];
 }
 "##;
-    assert_eq!(saga().to_dot(Some(&state("booked"))), expected);
+    assert_eq!(dot(&saga(), Some(&state("booked"))), expected);
 }
 
 #[test]
 fn svg_shows_every_name_and_the_current_state() {
-    let svg = saga().to_svg(Some(&state("booked"))).unwrap();
+    let drawn = svg(&saga(), Some(&state("booked"))).unwrap();
     for text in [
         "<svg",
         "booked",
@@ -77,10 +72,10 @@ fn svg_shows_every_name_and_the_current_state() {
         "#ffd54f",
         "</svg>",
     ] {
-        assert!(svg.contains(text), "{text} is missing in {svg}");
+        assert!(drawn.contains(text), "{text} is missing in {drawn}");
     }
-    assert!(!saga().to_svg(None).unwrap().contains("#ffd54f"));
-    assert!(triad().to_svg(None).unwrap().contains("second"));
+    assert!(!svg(&saga(), None).unwrap().contains("#ffd54f"));
+    assert!(svg(&triad(), None).unwrap().contains("second"));
 }
 
 #[test]
@@ -90,15 +85,15 @@ fn what_takes_too_long_to_lay_out_is_refused() {
         r#"{{"name": "m", "initial": "s0", "states": {{{}}}}}"#,
         states.join(",")
     );
-    let big = Definition::parse_json(&text, &Limits::default()).unwrap();
+    let big = crate::parse_json(&text, &Limits::default()).unwrap();
     assert_eq!(
-        big.to_svg(None),
-        Err(PictureTooLarge {
+        svg(&big, None),
+        Err(DiagramTooLarge {
             states: 65,
             arrows: 0
         })
     );
-    assert!(big.to_dot(None).contains("s64"));
+    assert!(dot(&big, None).contains("s64"));
 }
 
 proptest! {
@@ -113,14 +108,14 @@ proptest! {
         let mut definition = triad();
         let names: Vec<_> = (0..states).map(|i| state(&format!("state{i}"))).collect();
         definition.initial = names[0].clone();
-        definition.states = names.iter().cloned().map(super::super::StateDefinition::new).collect();
+        definition.states = names.iter().cloned().map(lockstep_machine::StateDefinition::new).collect();
         definition.transitions = arrows
             .iter()
             .map(|(from, to)| {
-                super::super::Move::new(names[from % states].clone(), names[to % states].clone(), None)
+                lockstep_machine::Move::new(names[from % states].clone(), names[to % states].clone(), None)
             })
             .collect();
-        let svg = definition.to_svg(Some(&names[states - 1])).unwrap();
+        let svg = svg(&definition, Some(&names[states - 1])).unwrap();
         let last = definition.states[states - 1].name.as_str();
         prop_assert!(svg.contains(last));
     }

@@ -1,8 +1,7 @@
-//! A document as a tree, whichever language it is written in: nothing is decided here but size.
+//! A document as a tree of values, whichever language it is written in.
 //!
-//! Both readers are bounded in depth and in number of nodes, keep keys that are there twice, so
-//! that the fault can be told with its path, and refuse YAML's aliases: a definition needs none,
-//! and a page of them can stand for gigabytes.
+//! Both readers bound the depth and the number of values, and keep repeated keys, so that the fault
+//! can name its path.
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,7 +9,7 @@ use std::fmt;
 use serde::Deserializer;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 
-use super::parse::DocumentError;
+use lockstep_machine::DocumentError;
 
 /// The deepest document accepted; a definition is five deep.
 const DEPTH_MAX: usize = 16;
@@ -27,7 +26,7 @@ pub(crate) enum Node {
     Number,
     Text(String),
     List(Vec<Node>),
-    /// In order; a key may be there twice.
+    /// In order; a key may be repeated.
     Map(Vec<(String, Node)>),
 }
 
@@ -97,7 +96,7 @@ pub(crate) fn yaml(text: &str) -> Result<Node, DocumentError> {
     })
 }
 
-/// The first line of a message, bounded, without the place that is told apart.
+/// The first line of a library's message, bounded, without the position, which is reported apart.
 fn plain(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     let line = line.split(" at line ").next().unwrap_or_default();
@@ -232,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_in_the_text_is_told_with_its_place() {
+    fn a_syntax_error_names_line_and_column() {
         let fault = message(json("{\"a\": 1,\n  \"b\": }").unwrap_err());
         assert!(fault.contains("line 2, column 8"), "{fault}");
         let fault = message(yaml("a: 1\nb: [1, 2\nc: 3\n").unwrap_err());

@@ -1,0 +1,25 @@
+//! Definitions as people write them: JSON and YAML documents, and diagrams.
+//!
+//! [`parse_json`] and [`parse_yaml`] turn a document into a valid
+//! [`Definition`](lockstep_machine::Definition), or list every fault at once, each with its path in
+//! the document. A document is read in two steps: *tree* reads either language into one bounded tree
+//! of values, then *parse* (with *fields*) reads the tree as a definition and goes on after a fault,
+//! so that one fault does not hide another. Whether the definition makes sense is decided by the state
+//! machine itself; its faults are added with the paths of the document.
+//!
+//! [`to_json`] and [`to_yaml`] write a definition as a document that parses to an equal definition.
+//! [`diagram`] draws it as Mermaid, Graphviz or SVG.
+//!
+//! What a document may cost is bounded: its length by the cluster's limit, its depth and its number of
+//! values by constants. YAML anchors, aliases and merge keys are refused, because a page of them can
+//! stand for gigabytes.
+
+pub mod diagram;
+mod export;
+mod fields;
+mod parse;
+mod tree;
+
+pub use export::{to_json, to_yaml};
+pub use lockstep_machine::DocumentError;
+pub use parse::{parse_json, parse_yaml};
