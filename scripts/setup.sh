@@ -6,8 +6,8 @@
 #   scripts/setup.sh version    only says which version it would be
 #   scripts/setup.sh date       only says which date
 #
-# VERSION and BUILD_DATE override what Cargo.toml, git and the clock say; so does
-# SOURCE_DATE_EPOCH for the date. RUST_IMAGE and BASE_IMAGE override the base images.
+# VERSION and BUILD_DATE override what Cargo.toml and git say; so does SOURCE_DATE_EPOCH for the date.
+# Without either and without git, the date is that of the clock. RUST_IMAGE and BASE_IMAGE override the base images.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -25,7 +25,12 @@ version() {
   fi
 }
 
-build_date() { date -u ${SOURCE_DATE_EPOCH:+-d "@$SOURCE_DATE_EPOCH"} +%Y-%m-%dT%H:%M:%SZ; }
+# build_date: the commit's, so that two builds of one commit are the same image.
+build_date() {
+  local seconds
+  seconds=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || date +%s)}
+  date -u -d "@$seconds" +%Y-%m-%dT%H:%M:%SZ
+}
 
 case "${1:-}" in
   "") ;;

@@ -14,10 +14,8 @@ pub(super) const OWN: &str = match option_env!("LOCKSTEP_VERSION") {
     None => env!("CARGO_PKG_VERSION"),
 };
 
-const BUILD_DATE: &str = match option_env!("LOCKSTEP_BUILD_DATE") {
-    Some(date) => date,
-    None => "unknown",
-};
+/// Set by the build script.
+const BUILD_DATE: &str = env!("LOCKSTEP_BUILD_DATE");
 
 /// Show this program's version and those of the nodes
 #[derive(Debug, Args)]

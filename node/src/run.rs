@@ -85,7 +85,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let http = listen("HTTP", config.http.listen).await?;
     let grpc = listen("gRPC", config.grpc.listen).await?;
     let metrics = Metrics::new().map_err(|e| RunError::Start(e.to_string()))?;
-    let report = Report::new(Instant::now());
+    let report = Arc::new(Report::default());
     let (store_failed, mut store_failure) = mpsc::unbounded_channel();
     let checkpoints = Arc::new(Checkpoints::default());
     let observation = Observation::new(metrics.clone(), checkpoints.clone(), store_failed);

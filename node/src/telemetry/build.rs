@@ -1,4 +1,4 @@
-//! What is running: version and build date, set when the binary is built.
+//! What is running.
 
 /// The version: `LOCKSTEP_VERSION` at build time, or the crate's.
 pub const fn version() -> &'static str {
@@ -8,10 +8,7 @@ pub const fn version() -> &'static str {
     }
 }
 
-/// When it was built: `LOCKSTEP_BUILD_DATE` at build time, or `unknown`.
+/// The date of the commit that was built, RFC 3339 in UTC; the build script says what stands in for it.
 pub const fn build_date() -> &'static str {
-    match option_env!("LOCKSTEP_BUILD_DATE") {
-        Some(date) if !date.is_empty() => date,
-        _ => "unknown",
-    }
+    env!("LOCKSTEP_BUILD_DATE")
 }

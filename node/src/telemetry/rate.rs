@@ -1,49 +1,43 @@
-//! Events per second: over the whole time, and as the moving averages of a Unix load figure.
+//! Events per second: since the first event, and as exponentially weighted moving averages, computed
+//! as in go-metrics (a tick every 5 seconds; zero before the first tick).
 
 use std::time::{Duration, Instant};
 
-/// The averages are brought up to date in steps of this length.
-const STEP: Duration = Duration::from_secs(5);
+const TICK: Duration = Duration::from_secs(5);
 const MINUTES: [f64; 3] = [1.0, 5.0, 15.0];
 
-/// Exponentially weighted 1, 5 and 15 minute rates, and the mean.
-#[derive(Debug)]
+/// The 1, 5 and 15 minute rates, and the mean rate.
+#[derive(Debug, Default)]
 pub(super) struct Rates {
-    started: Instant,
-    step_began: Instant,
-    step_count: u64,
+    /// When the first event came, and when the current tick began; none before the first event.
+    began: Option<(Instant, Instant)>,
+    tick_count: u64,
     count: u64,
-    /// Events per second; none before the first step is over.
+    /// Events per second; none before the first tick is over.
     averages: Option<[f64; 3]>,
 }
 
 impl Rates {
-    pub(super) fn new(now: Instant) -> Self {
-        Self {
-            started: now,
-            step_began: now,
-            step_count: 0,
-            count: 0,
-            averages: None,
-        }
-    }
-
-    /// Takes in one event.
+    /// Counts one event.
     pub(super) fn mark(&mut self, now: Instant) {
+        self.began.get_or_insert((now, now));
         self.advance(now);
-        self.step_count += 1;
+        self.tick_count += 1;
         self.count += 1;
     }
 
-    /// The 1, 5 and 15 minute averages; before the first step is over, the mean.
+    /// The 1, 5 and 15 minute averages.
     pub(super) fn averages(&mut self, now: Instant) -> [f64; 3] {
         self.advance(now);
-        self.averages.unwrap_or([self.mean(now); 3])
+        self.averages.unwrap_or_default()
     }
 
-    /// Events per second since the start.
+    /// Events per second since the first event.
     pub(super) fn mean(&self, now: Instant) -> f64 {
-        let seconds = now.saturating_duration_since(self.started).as_secs_f64();
+        let Some((started, _)) = self.began else {
+            return 0.0;
+        };
+        let seconds = now.saturating_duration_since(started).as_secs_f64();
         if seconds > 0.0 {
             self.count as f64 / seconds
         } else {
@@ -52,23 +46,25 @@ impl Rates {
     }
 
     fn advance(&mut self, now: Instant) {
-        let waited = now.saturating_duration_since(self.step_began);
-        if waited < STEP {
+        let Some((_, tick_began)) = &mut self.began else {
+            return;
+        };
+        let waited = now.saturating_duration_since(*tick_began);
+        if waited < TICK {
             return;
         }
-        let steps = u32::try_from(waited.as_nanos() / STEP.as_nanos()).unwrap_or(u32::MAX);
-        let rate = self.step_count as f64 / STEP.as_secs_f64();
+        let ticks = u32::try_from(waited.as_nanos() / TICK.as_nanos()).unwrap_or(u32::MAX);
+        let rate = self.tick_count as f64 / TICK.as_secs_f64();
         let averages = self.averages.get_or_insert([rate; 3]);
         for (average, minutes) in averages.iter_mut().zip(MINUTES) {
-            let keep = (-STEP.as_secs_f64() / (60.0 * minutes)).exp();
-            // The step that ends now had events; those after it had none.
+            let keep = (-TICK.as_secs_f64() / (60.0 * minutes)).exp();
+            // The tick that ends now had events; those after it had none.
             *average = rate + (*average - rate) * keep;
-            *average *= keep.powf(f64::from(steps - 1));
+            *average *= keep.powf(f64::from(ticks - 1));
         }
-        self.step_count = 0;
-        self.step_began = self
-            .step_began
-            .checked_add(STEP.saturating_mul(steps))
+        self.tick_count = 0;
+        *tick_began = tick_began
+            .checked_add(TICK.saturating_mul(ticks))
             .unwrap_or(now);
     }
 }
@@ -84,7 +80,7 @@ mod tests {
     #[test]
     fn a_steady_rate_is_reported_by_every_average() {
         let start = Instant::now();
-        let mut rates = Rates::new(start);
+        let mut rates = Rates::default();
         for second in 0..600 {
             for _ in 0..10 {
                 rates.mark(start + seconds(second));
@@ -97,9 +93,9 @@ mod tests {
     }
 
     #[test]
-    fn a_minute_of_silence_takes_the_one_minute_rate_to_a_third() {
+    fn a_minute_without_events_takes_the_one_minute_rate_to_a_third() {
         let start = Instant::now();
-        let mut rates = Rates::new(start);
+        let mut rates = Rates::default();
         for second in 0..60 {
             rates.mark(start + seconds(second));
         }
@@ -110,12 +106,14 @@ mod tests {
     }
 
     #[test]
-    fn before_the_first_step_the_averages_are_the_mean() {
+    fn before_the_first_tick_the_averages_are_zero() {
         let start = Instant::now();
-        let mut rates = Rates::new(start);
+        let mut rates = Rates::default();
+        assert_eq!(rates.mean(start), 0.0);
         rates.mark(start);
         rates.mark(start);
-        assert_eq!(rates.averages(start + seconds(1)), [2.0; 3]);
-        assert_eq!(Rates::new(start).averages(start), [0.0; 3]);
+        assert_eq!(rates.averages(start + seconds(4)), [0.0; 3]);
+        assert_eq!(rates.mean(start + seconds(4)), 0.5);
+        assert_eq!(rates.averages(start + seconds(5)), [0.4; 3]);
     }
 }

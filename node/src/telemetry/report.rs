@@ -1,45 +1,51 @@
-//! The `/report` registry: named counters and timers, fed by the server and by whoever asks.
+//! The registry behind `/report`: named counters and timers, in the JSON of go-metrics.
 //!
-//! Bounded: a fixed number of names, short names, and histograms of a fixed size. Time comes in as
-//! an argument.
+//! The server feeds its own names; `/counter` and `/timer` let clients feed theirs. The registry is
+//! bounded: a fixed number of names, short names, histograms of a fixed size. Time comes in as an
+//! argument.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::rate::Rates;
 
-/// How many counters there may be, and how many timers.
+/// How many counters clients may name, and how many timers.
 pub const NAMES_MAX: usize = 128;
 /// The longest name, in bytes.
 pub const NAME_LEN_MAX: usize = 64;
-/// The longest duration a timer takes; longer ones are refused.
+/// The longest duration a timer accepts.
 pub const DURATION_MAX: Duration = Duration::from_secs(3600);
-/// Names that begin like this belong to the server.
+/// Names with this prefix belong to the server.
 pub const RESERVED_PREFIX: &str = "lockstep.";
 
-/// Percentiles are within 1 % of the truth: a timer then takes at most some 30 KiB.
+const COUNTER_HANDLER: &str = "counterhandler.counter";
+const TIMER_HANDLER: &str = "timerhandler.timer";
+const WRITE_METRICS: &str = "reporthandler.writemetrics";
+
+/// Percentiles are exact to 1 %; a timer then takes about 35 KiB.
 const SIGNIFICANT_DIGITS: u8 = 2;
 
-/// Why a counter or timer was not fed.
+/// Why a counter or timer is not available.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReportError {
-    /// The name breaks the rules.
+    /// The name is not valid.
     #[error("name {name:?} is not valid: {reason}")]
     Name {
-        /// The name, shortened to 80 characters.
+        /// The name, cut to 80 characters.
         name: String,
-        /// The rule it breaks.
+        /// The rule that it breaks.
         reason: &'static str,
     },
-    /// There are as many as there may be.
-    #[error("there are {NAMES_MAX} {kind} already; feed one of those or restart the node")]
+    /// The limit on names is reached.
+    #[error("there are {NAMES_MAX} {kind} already; use one of those or restart the node")]
     Full {
-        /// Of what: counters or timers.
+        /// `counters` or `timers`.
         kind: &'static str,
     },
 }
@@ -49,19 +55,16 @@ pub enum ReportError {
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds to it, and says where it stands then. Stays at the largest number once there.
+    /// Adds to the counter and returns its new value, which saturates.
     pub fn add(&self, by: u64) -> u64 {
         let add = |value: u64| Some(value.saturating_add(by));
-        let before = match self
-            .0
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add)
-        {
-            Ok(before) | Err(before) => before,
-        };
+        let (Ok(before) | Err(before)) =
+            self.0
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, add);
         before.saturating_add(by)
     }
 
-    /// Where it stands.
+    /// The counter's value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
@@ -73,327 +76,411 @@ pub struct Timer(Mutex<Times>);
 
 #[derive(Debug)]
 struct Times {
-    /// Microseconds; only for percentiles, everything else is exact.
+    /// Nanoseconds; only for percentiles, everything else is exact.
     histogram: Histogram<u64>,
     count: u64,
-    min_ms: f64,
-    max_ms: f64,
-    mean_ms: f64,
+    min: u64,
+    max: u64,
+    mean: f64,
     /// Sum of squared distances from the mean (Welford's method).
     squares: f64,
     rates: Rates,
 }
 
-impl Timer {
-    fn new(now: Instant) -> Self {
-        let longest = DURATION_MAX.as_micros() as u64;
+impl Default for Timer {
+    fn default() -> Self {
+        let longest = DURATION_MAX.as_nanos() as u64;
         Self(Mutex::new(Times {
             histogram: Histogram::new_with_max(longest, SIGNIFICANT_DIGITS)
-                .expect("an hour in microseconds at two digits is a valid range"),
+                .expect("an hour in nanoseconds at two digits is a valid range"),
             count: 0,
-            min_ms: 0.0,
-            max_ms: 0.0,
-            mean_ms: 0.0,
+            min: 0,
+            max: 0,
+            mean: 0.0,
             squares: 0.0,
-            rates: Rates::new(now),
+            rates: Rates::default(),
         }))
     }
+}
 
-    /// Takes in one duration, measured to its end at `now`.
+impl Timer {
+    /// Records one duration that ended at `now`.
     pub fn record(&self, took: Duration, now: Instant) {
-        let took = took.min(DURATION_MAX);
-        let ms = took.as_secs_f64() * 1e3;
-        let times = &mut *lock(&self.0);
-        times.histogram.saturating_record(took.as_micros() as u64);
-        times.min_ms = if times.count == 0 {
-            ms
+        let took = took.min(DURATION_MAX).as_nanos() as u64;
+        let times = &mut *self.0.lock();
+        times.histogram.saturating_record(took);
+        times.min = if times.count == 0 {
+            took
         } else {
-            times.min_ms.min(ms)
+            times.min.min(took)
         };
-        times.max_ms = times.max_ms.max(ms);
+        times.max = times.max.max(took);
         times.count += 1;
-        let distance = ms - times.mean_ms;
-        times.mean_ms += distance / times.count as f64;
-        times.squares += distance * (ms - times.mean_ms);
+        let distance = took as f64 - times.mean;
+        times.mean += distance / times.count as f64;
+        times.squares += distance * (took as f64 - times.mean);
         times.rates.mark(now);
     }
 
-    /// What it came to so far.
+    /// The timer's figures.
     pub fn summary(&self, now: Instant) -> TimerSummary {
-        let times = &mut *lock(&self.0);
+        let times = &mut *self.0.lock();
         let [rate_1m, rate_5m, rate_15m] = times.rates.averages(now);
-        let (min, max) = (times.min_ms, times.max_ms);
-        // A bucket's upper edge may lie beyond the largest value seen.
-        let at =
-            |quantile| (times.histogram.value_at_quantile(quantile) as f64 / 1e3).clamp(min, max);
+        // The upper edge of a bucket may lie beyond the largest value.
+        let at = |quantile| {
+            let value = times.histogram.value_at_quantile(quantile);
+            value.clamp(times.min, times.max) as f64
+        };
         TimerSummary {
-            unit: "ms",
-            count: times.count,
-            min,
-            max,
-            mean: times.mean_ms,
-            stddev: if times.count == 0 {
-                0.0
-            } else {
-                (times.squares / times.count as f64).sqrt()
-            },
-            median: at(0.5),
+            rate_15m,
+            rate_1m,
+            rate_5m,
             p75: at(0.75),
             p95: at(0.95),
             p99: at(0.99),
             p999: at(0.999),
-            rate_1m,
-            rate_5m,
-            rate_15m,
+            count: times.count,
+            max: times.max,
+            mean: times.mean,
             rate_mean: times.rates.mean(now),
+            median: at(0.5),
+            min: times.min,
+            stddev: (times.squares / times.count.max(1) as f64).sqrt(),
         }
     }
 }
 
-/// A timer's figures. Durations in milliseconds, rates per second.
+/// A timer's figures, with the keys of go-metrics. Durations in nanoseconds, rates per second.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TimerSummary {
-    /// The unit of the durations: `ms`.
-    pub unit: &'static str,
-    /// How many durations.
+    /// Moving average over 15 minutes.
+    #[serde(rename = "15m.rate")]
+    pub rate_15m: f64,
+    /// Moving average over 1 minute.
+    #[serde(rename = "1m.rate")]
+    pub rate_1m: f64,
+    /// Moving average over 5 minutes.
+    #[serde(rename = "5m.rate")]
+    pub rate_5m: f64,
+    /// The 75th percentile.
+    #[serde(rename = "75%")]
+    pub p75: f64,
+    /// The 95th percentile.
+    #[serde(rename = "95%")]
+    pub p95: f64,
+    /// The 99th percentile.
+    #[serde(rename = "99%")]
+    pub p99: f64,
+    /// The 99.9th percentile.
+    #[serde(rename = "99.9%")]
+    pub p999: f64,
+    /// How many durations were recorded.
     pub count: u64,
-    /// The shortest.
-    pub min: f64,
     /// The longest.
-    pub max: f64,
+    pub max: u64,
     /// The arithmetic mean.
     pub mean: f64,
+    /// Durations recorded per second since the first one.
+    #[serde(rename = "mean.rate")]
+    pub rate_mean: f64,
+    /// The 50th percentile.
+    pub median: f64,
+    /// The shortest.
+    pub min: u64,
     /// The standard deviation of the whole population.
     pub stddev: f64,
-    /// Half were no longer than this.
-    pub median: f64,
-    /// 75 % were no longer.
-    pub p75: f64,
-    /// 95 % were no longer.
-    pub p95: f64,
-    /// 99 % were no longer.
-    pub p99: f64,
-    /// 99.9 % were no longer.
-    pub p999: f64,
-    /// Per second, average over the last minute.
-    pub rate_1m: f64,
-    /// Per second, average over the last 5 minutes.
-    pub rate_5m: f64,
-    /// Per second, average over the last 15 minutes.
-    pub rate_15m: f64,
-    /// Per second, since the first use.
-    pub rate_mean: f64,
 }
 
-/// A counter's figures.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct CounterSummary {
-    /// Where it stands.
-    pub count: u64,
-}
-
-/// Everything there is, by name.
+/// One metric's figures.
 #[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct Summary {
-    /// The counters.
-    pub counters: BTreeMap<String, CounterSummary>,
-    /// The timers.
-    pub timers: BTreeMap<String, TimerSummary>,
+#[serde(untagged)]
+pub enum Summary {
+    /// Of a counter.
+    Counter {
+        /// Its value.
+        count: u64,
+    },
+    /// Of a timer.
+    Timer(TimerSummary),
 }
 
-/// The registry.
+#[derive(Debug, Clone)]
+enum Metric {
+    Counter(Arc<Counter>),
+    Timer(Arc<Timer>),
+}
+
+/// The registry. The public fields are the server's own metrics.
 #[derive(Debug)]
 pub struct Report {
-    /// How long HTTP requests took: the timer `lockstep.http_requests`.
+    /// `lockstep.http_requests`: how long HTTP requests took.
     pub http_requests: Arc<Timer>,
-    /// Transitions made for requests that this node took in: the counter `lockstep.transitions`.
+    /// `lockstep.transitions`: transitions made for requests that this node accepted.
     pub transitions: Arc<Counter>,
-    counters: Mutex<BTreeMap<String, Arc<Counter>>>,
-    timers: Mutex<BTreeMap<String, Arc<Timer>>>,
+    /// `counterhandler.counter`: requests to `/counter` without a name.
+    pub counter_handler: Arc<Counter>,
+    /// `timerhandler.timer`: how long `/timer` took without a name.
+    pub timer_handler: Arc<Timer>,
+    /// `reporthandler.writemetrics`: how long `/report` took.
+    pub write_metrics: Arc<Timer>,
+    metrics: Mutex<BTreeMap<String, Metric>>,
+    /// The server's own counters and timers among `metrics`.
+    own: (usize, usize),
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        let counter = Arc::<Counter>::default;
+        let timer = Arc::<Timer>::default;
+        let (transitions, counter_handler) = (counter(), counter());
+        let (http_requests, timer_handler, write_metrics) = (timer(), timer(), timer());
+        let metrics = BTreeMap::from([
+            (
+                format!("{RESERVED_PREFIX}transitions"),
+                Metric::Counter(transitions.clone()),
+            ),
+            (
+                COUNTER_HANDLER.to_owned(),
+                Metric::Counter(counter_handler.clone()),
+            ),
+            (
+                format!("{RESERVED_PREFIX}http_requests"),
+                Metric::Timer(http_requests.clone()),
+            ),
+            (
+                TIMER_HANDLER.to_owned(),
+                Metric::Timer(timer_handler.clone()),
+            ),
+            (
+                WRITE_METRICS.to_owned(),
+                Metric::Timer(write_metrics.clone()),
+            ),
+        ]);
+        Self {
+            http_requests,
+            transitions,
+            counter_handler,
+            timer_handler,
+            write_metrics,
+            own: count(&metrics),
+            metrics: Mutex::new(metrics),
+        }
+    }
 }
 
 impl Report {
-    /// A registry with the server's own counter and timer.
-    pub fn new(now: Instant) -> Arc<Self> {
-        let http_requests = Arc::new(Timer::new(now));
-        let transitions = Arc::new(Counter::default());
-        Arc::new(Self {
-            counters: Mutex::new(BTreeMap::from([(
-                format!("{RESERVED_PREFIX}transitions"),
-                transitions.clone(),
-            )])),
-            timers: Mutex::new(BTreeMap::from([(
-                format!("{RESERVED_PREFIX}http_requests"),
-                http_requests.clone(),
-            )])),
-            http_requests,
-            transitions,
-        })
-    }
-
-    /// The counter of that name, made at its first use.
+    /// The counter of that name, created at its first use.
     pub fn counter(&self, name: &str) -> Result<Arc<Counter>, ReportError> {
-        get_or_make(&self.counters, "counters", name, Counter::default)
-    }
-
-    /// The timer of that name, made at its first use.
-    pub fn timer(&self, name: &str, now: Instant) -> Result<Arc<Timer>, ReportError> {
-        get_or_make(&self.timers, "timers", name, || Timer::new(now))
-    }
-
-    /// How many counters there are, and how many timers; of each at most [`NAMES_MAX`].
-    pub fn names(&self) -> (usize, usize) {
-        (lock(&self.counters).len(), lock(&self.timers).len())
-    }
-
-    /// Everything there is.
-    pub fn summary(&self, now: Instant) -> Summary {
-        let counters = lock(&self.counters).clone();
-        let timers = lock(&self.timers).clone();
-        Summary {
-            counters: counters
-                .into_iter()
-                .map(|(name, c)| (name, CounterSummary { count: c.get() }))
-                .collect(),
-            timers: timers
-                .into_iter()
-                .map(|(name, t)| (name, t.summary(now)))
-                .collect(),
+        let make = || Metric::Counter(Arc::default());
+        match self.get_or_create(name, make)? {
+            Metric::Counter(counter) => Ok(counter),
+            Metric::Timer(_) => Err(invalid(name, "it is the name of a timer")),
         }
+    }
+
+    /// The timer of that name, created at its first use.
+    pub fn timer(&self, name: &str) -> Result<Arc<Timer>, ReportError> {
+        let make = || Metric::Timer(Arc::default());
+        match self.get_or_create(name, make)? {
+            Metric::Timer(timer) => Ok(timer),
+            Metric::Counter(_) => Err(invalid(name, "it is the name of a counter")),
+        }
+    }
+
+    /// How many counters clients have named, and how many timers; of each at most [`NAMES_MAX`].
+    pub fn names(&self) -> (usize, usize) {
+        self.named(&self.metrics.lock())
+    }
+
+    fn named(&self, metrics: &BTreeMap<String, Metric>) -> (usize, usize) {
+        let (counters, timers) = count(metrics);
+        (counters - self.own.0, timers - self.own.1)
+    }
+
+    /// The figures of every metric, by name. The handlers' own metrics appear once they are used,
+    /// as in go-metrics, which creates them then.
+    pub fn summary(&self, now: Instant) -> BTreeMap<String, Summary> {
+        let metrics = self.metrics.lock().clone();
+        let summary = |metric: Metric| match metric {
+            Metric::Counter(counter) => Summary::Counter {
+                count: counter.get(),
+            },
+            Metric::Timer(timer) => Summary::Timer(timer.summary(now)),
+        };
+        let mut summaries: BTreeMap<String, Summary> = metrics
+            .into_iter()
+            .map(|(name, metric)| (name, summary(metric)))
+            .collect();
+        summaries.retain(|name, summary| match summary {
+            Summary::Counter { count } => name != COUNTER_HANDLER || *count > 0,
+            Summary::Timer(timer) => name != TIMER_HANDLER || timer.count > 0,
+        });
+        summaries
+    }
+
+    fn get_or_create(
+        &self,
+        name: &str,
+        make: impl FnOnce() -> Metric,
+    ) -> Result<Metric, ReportError> {
+        check_name(name)?;
+        let mut metrics = self.metrics.lock();
+        if let Some(found) = metrics.get(name) {
+            return Ok(found.clone());
+        }
+        let made = make();
+        let (counters, timers) = self.named(&metrics);
+        let (names, kind) = match made {
+            Metric::Counter(_) => (counters, "counters"),
+            Metric::Timer(_) => (timers, "timers"),
+        };
+        if names >= NAMES_MAX {
+            return Err(ReportError::Full { kind });
+        }
+        metrics.insert(name.to_owned(), made.clone());
+        Ok(made)
     }
 }
 
-fn get_or_make<T>(
-    map: &Mutex<BTreeMap<String, Arc<T>>>,
-    kind: &'static str,
-    name: &str,
-    make: impl FnOnce() -> T,
-) -> Result<Arc<T>, ReportError> {
-    check_name(name)?;
-    let mut map = lock(map);
-    if let Some(found) = map.get(name) {
-        return Ok(found.clone());
-    }
-    if map.len() >= NAMES_MAX {
-        return Err(ReportError::Full { kind });
-    }
-    let made = Arc::new(make());
-    map.insert(name.to_owned(), made.clone());
-    Ok(made)
+fn count(metrics: &BTreeMap<String, Metric>) -> (usize, usize) {
+    let is_counter = |metric: &&Metric| matches!(metric, Metric::Counter(_));
+    let counters = metrics.values().filter(is_counter).count();
+    (counters, metrics.len() - counters)
 }
 
 fn check_name(name: &str) -> Result<(), ReportError> {
+    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b);
     let reason = if name.is_empty() {
         "it is empty"
     } else if name.len() > NAME_LEN_MAX {
         "it is longer than 64 bytes"
-    } else if !name
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b':' | b'/'))
-    {
+    } else if !name.bytes().all(allowed) {
         "only letters, digits, '-', '_', '.', ':' and '/' are allowed"
     } else if name.starts_with(RESERVED_PREFIX) {
-        "names that begin with \"lockstep.\" belong to the server"
+        "the prefix \"lockstep.\" belongs to the server"
     } else {
         return Ok(());
     };
-    Err(ReportError::Name {
-        name: name.chars().take(80).collect(),
-        reason,
-    })
+    Err(invalid(name, reason))
 }
 
-/// A panic aborts the process, so that a poisoned lock is never seen.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+fn invalid(name: &str, reason: &'static str) -> ReportError {
+    ReportError::Name {
+        name: name.chars().take(80).collect(),
+        reason,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_timer_sums_up_what_it_was_given() {
-        let start = Instant::now();
-        let report = Report::new(start);
-        let timer = report.timer("work", start).unwrap();
-        for ms in 1..=1000 {
-            timer.record(Duration::from_millis(ms), start);
+    fn timer(report: &Report, name: &str, now: Instant) -> TimerSummary {
+        match report.summary(now).remove(name) {
+            Some(Summary::Timer(timer)) => timer,
+            other => panic!("{name} is {other:?}"),
         }
-        let summary = report
-            .summary(start + Duration::from_secs(10))
-            .timers
-            .remove("work")
-            .unwrap();
+    }
+
+    #[test]
+    fn a_timer_summarizes_in_nanoseconds() {
+        let start = Instant::now();
+        let report = Report::default();
+        let work = report.timer("work").unwrap();
+        for ms in 1..=1000 {
+            work.record(Duration::from_millis(ms), start);
+        }
+        let summary = timer(&report, "work", start + Duration::from_secs(10));
         assert_eq!(
             (summary.count, summary.min, summary.max),
-            (1000, 1.0, 1000.0)
-        );
-        assert!((summary.mean - 500.5).abs() < 1e-6);
-        assert!(
-            (summary.stddev - 288.675).abs() < 0.01,
-            "{}",
-            summary.stddev
+            (1000, 1_000_000, 1_000_000_000)
         );
         for (value, truth) in [
+            (summary.mean, 500.5),
+            (summary.stddev, 288.675),
             (summary.median, 500.0),
             (summary.p75, 750.0),
             (summary.p95, 950.0),
             (summary.p99, 990.0),
             (summary.p999, 999.0),
         ] {
-            assert!(
-                (value - truth).abs() <= truth * 0.01,
-                "{value} is not {truth}"
-            );
+            let ms = value / 1e6;
+            assert!((ms - truth).abs() <= truth * 0.01, "{ms} is not {truth}");
         }
         assert!((summary.rate_mean - 100.0).abs() < 1e-9);
     }
 
     #[test]
-    fn an_unused_timer_is_all_zero() {
+    fn the_report_has_the_shape_of_go_metrics() {
         let now = Instant::now();
-        let summary = Report::new(now).summary(now);
-        let timer = &summary.timers["lockstep.http_requests"];
+        let report = Report::default();
+        report.counter_handler.add(1);
+        report
+            .timer_handler
+            .record(Duration::from_nanos(60_485), now);
+        let json = serde_json::to_value(report.summary(now)).unwrap();
+        assert_eq!(json["counterhandler.counter"].to_string(), r#"{"count":1}"#);
+        let keys = |name: &str| -> Vec<String> {
+            let timer = json[name].as_object().expect(name);
+            timer.keys().cloned().collect()
+        };
+        let expected =
+            "15m.rate 1m.rate 5m.rate 75% 95% 99% 99.9% count max mean mean.rate median min stddev";
+        assert_eq!(keys("timerhandler.timer").join(" "), expected);
+        assert_eq!(keys("reporthandler.writemetrics").join(" "), expected);
+        assert_eq!(json["timerhandler.timer"]["median"], 60_485.0);
+        assert_eq!(json["reporthandler.writemetrics"]["99.9%"], 0.0);
+    }
+
+    #[test]
+    fn the_handlers_metrics_appear_once_they_are_used() {
+        let report = Report::default();
+        let names: Vec<String> = report.summary(Instant::now()).into_keys().collect();
         assert_eq!(
-            (
-                timer.count,
-                timer.max,
-                timer.stddev,
-                timer.p999,
-                timer.rate_1m
-            ),
-            (0, 0.0, 0.0, 0.0, 0.0)
+            names,
+            [
+                "lockstep.http_requests",
+                "lockstep.transitions",
+                WRITE_METRICS
+            ]
         );
-        assert_eq!(summary.counters["lockstep.transitions"].count, 0);
     }
 
     #[test]
     fn a_counter_never_wraps() {
-        let report = Report::new(Instant::now());
+        let report = Report::default();
         assert_eq!(report.counter("n").unwrap().add(3), 3);
         assert_eq!(report.counter("n").unwrap().add(u64::MAX), u64::MAX);
         assert_eq!(report.counter("n").unwrap().get(), u64::MAX);
     }
 
     #[test]
-    fn names_are_bounded_in_number_and_form() {
-        let report = Report::new(Instant::now());
-        for bad in ["", "a b", "é", &"x".repeat(65), "lockstep.transitions"] {
+    fn names_are_bounded_in_number_and_form_and_stand_for_one_metric() {
+        let report = Report::default();
+        for bad in [
+            "",
+            "a b",
+            "é",
+            &"x".repeat(65),
+            "lockstep.transitions",
+            TIMER_HANDLER,
+        ] {
             assert!(
                 matches!(report.counter(bad), Err(ReportError::Name { .. })),
                 "{bad:?}"
             );
         }
-        // One name is the server's own.
-        for n in 1..NAMES_MAX {
+        for n in 0..NAMES_MAX {
             report.counter(&format!("n{n}")).unwrap();
         }
+        assert_eq!(report.names(), (NAMES_MAX, 0));
         assert_eq!(
             report.counter("one-more").unwrap_err(),
             ReportError::Full { kind: "counters" }
         );
         assert!(report.counter("n1").is_ok());
-        assert!(report.timer("one-more", Instant::now()).is_ok());
+        assert!(report.counter(COUNTER_HANDLER).is_ok());
+        assert!(report.timer("one-more").is_ok());
+        assert!(matches!(report.timer("n1"), Err(ReportError::Name { .. })));
     }
 }

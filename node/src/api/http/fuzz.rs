@@ -203,7 +203,7 @@ fn app() -> Router {
         service: Arc::new(Service::lone(StateLimits::default())),
         watchers: Watchers::new(64, metrics.clone()),
         metrics,
-        report: Report::new(started),
+        report: Arc::default(),
         limits,
         started,
         sinks: crate::sink::Sinks::none(),

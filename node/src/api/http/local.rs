@@ -1,4 +1,4 @@
-//! Routes that only look at this process: alive, metrics, report, version.
+//! Routes that concern this process alone: liveness, metrics, report, version.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::http::header::CONTENT_TYPE;
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -17,7 +17,10 @@ use super::described::{Amount, Malformed, ReportName};
 use super::input::Parameters;
 use super::problem::{Problem, ProblemBody};
 use crate::telemetry::build;
-use crate::telemetry::report::{DURATION_MAX, NAMES_MAX, Summary};
+use crate::telemetry::report::{DURATION_MAX, NAMES_MAX};
+
+/// The answer of `/counter` and `/timer` without parameters.
+const SUCCESS: &str = "success";
 
 /// `GET /livez`: that this answers is the answer.
 #[utoipa::path(get, path = "/livez", tag = "node", responses(
@@ -39,21 +42,28 @@ pub(super) async fn metrics(State(local): State<Arc<Local>>) -> impl IntoRespons
     )
 }
 
-/// `GET /report`.
+/// `GET /report`: counters and timers in the JSON of go-metrics. Times itself, so that the next
+/// report shows how long this one took.
 #[utoipa::path(get, path = "/report", tag = "node", responses(
-    (status = 200, body = Object, description = "Counters and timers"),
+    (status = 200, body = Object, description = "By name: `count` of a counter; `count`, `min`, `max`, `mean`, `stddev`, percentiles (nanoseconds) and rates (per second) of a timer"),
 ))]
-pub(super) async fn report(State(local): State<Arc<Local>>) -> Json<Summary> {
-    Json(local.report.summary(Instant::now()))
+pub(super) async fn report(State(local): State<Arc<Local>>) -> Response {
+    let began = Instant::now();
+    let response = Json(local.report.summary(began)).into_response();
+    let ended = Instant::now();
+    local.report.write_metrics.record(ended - began, ended);
+    response
 }
 
-/// The answer of `/version`, with the field names that its readers know.
+/// The answer of `/version`.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "PascalCase")]
 pub(super) struct Version {
     version: &'static str,
+    /// The date of the commit that was built, RFC 3339.
     build_date: &'static str,
-    uptime: String,
+    /// Nanoseconds since the node started.
+    uptime: u64,
 }
 
 /// `GET /version`.
@@ -61,24 +71,28 @@ pub(super) struct Version {
     (status = 200, body = Version, description = "What is running"),
 ))]
 pub(super) async fn version(State(local): State<Arc<Local>>) -> Json<Version> {
-    let seconds = Duration::from_secs(local.started.elapsed().as_secs());
     Json(Version {
         version: build::version(),
         build_date: build::build_date(),
-        uptime: humantime::format_duration(seconds).to_string(),
+        uptime: u64::try_from(local.started.elapsed().as_nanos()).unwrap_or(u64::MAX),
     })
 }
 
-/// `GET|POST /counter?name=x&by=n`: adds `by`, or 1, to a counter of the report.
-#[utoipa::path(method(get, post), path = "/counter", tag = "node", params(("name" = ReportName, Query, description = "The counter"), ("by" = Option<Amount>, Query, description = "How much to add; 1 without it")), responses(
-    (status = 200, body = Object, description = "Counted"),
+/// `GET|POST /counter?name=x&by=n`: adds `by`, or 1, to a counter of the report. Without
+/// parameters: adds 1 to `counterhandler.counter`.
+#[utoipa::path(method(get, post), path = "/counter", tag = "node", params(("name" = Option<ReportName>, Query, description = "The counter; `counterhandler.counter` without it"), ("by" = Option<Amount>, Query, description = "How much to add, with `name`; 1 without it")), responses(
+    (status = 200, content((Object = "application/json"), (String = "text/plain")), description = "The counter's name and value; `success` without parameters"),
     Malformed,
-    (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "`too_many_names`: there are as many names as there may be"),
+    (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "`too_many_names`: the limit on names is reached"),
 ))]
 pub(super) async fn counter(
     State(local): State<Arc<Local>>,
     uri: Uri,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
+    if uri.query().is_none_or(str::is_empty) {
+        local.report.counter_handler.add(1);
+        return Ok(SUCCESS.into_response());
+    }
     let parameters = Parameters::parse(&uri, &["name", "by"])?;
     let name = parameters.require("name")?;
     let by = match parameters.get("by") {
@@ -91,32 +105,33 @@ pub(super) async fn counter(
         })?,
     };
     let count = local.report.counter(name)?.add(by);
-    Ok(Json(json!({ "name": name, "count": count })))
+    Ok(Json(json!({ "name": name, "count": count })).into_response())
 }
 
-/// `GET|POST /timer?name=x&ms=12.5`: gives a duration to a timer of the report.
-#[utoipa::path(method(get, post), path = "/timer", tag = "node", params(("name" = ReportName, Query, description = "The timer"), ("ms" = f64, Query, minimum = 0, maximum = 3600000, description = "Milliseconds")), responses(
-    (status = 200, body = Object, description = "Recorded"),
+/// `GET|POST /timer?name=x&ms=12.5`: records a duration in a timer of the report. Without
+/// parameters: times itself as `timerhandler.timer`.
+#[utoipa::path(method(get, post), path = "/timer", tag = "node", params(("name" = Option<ReportName>, Query, description = "The timer; `timerhandler.timer` without it"), ("ms" = Option<f64>, Query, minimum = 0, maximum = 3600000, description = "Milliseconds, with `name`")), responses(
+    (status = 200, content((Object = "application/json"), (String = "text/plain")), description = "The timer's name and the duration; `success` without parameters"),
     Malformed,
-    (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "`too_many_names`: there are as many names as there may be"),
+    (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "`too_many_names`: the limit on names is reached"),
 ))]
-pub(super) async fn timer(
-    State(local): State<Arc<Local>>,
-    uri: Uri,
-) -> Result<Json<Value>, Problem> {
+pub(super) async fn timer(State(local): State<Arc<Local>>, uri: Uri) -> Result<Response, Problem> {
+    let began = Instant::now();
+    if uri.query().is_none_or(str::is_empty) {
+        let response = SUCCESS.into_response();
+        let ended = Instant::now();
+        local.report.timer_handler.record(ended - began, ended);
+        return Ok(response);
+    }
     let parameters = Parameters::parse(&uri, &["name", "ms"])?;
     let name = parameters.require("name")?;
     let took = parse_ms(parameters.require("ms")?)?;
-    let now = Instant::now();
-    let timer = local.report.timer(name, now)?;
-    timer.record(took, now);
-    Ok(Json(
-        json!({ "name": name, "ms": took.as_secs_f64() * 1e3 }),
-    ))
+    local.report.timer(name)?.record(took, began);
+    Ok(Json(json!({ "name": name, "ms": took.as_secs_f64() * 1e3 })).into_response())
 }
 
 impl Local {
-    /// The bounds that this interface keeps, as of now.
+    /// Shows how much of the limits of this interface is used.
     fn show_use(&self) {
         let taken = |max: usize, free: &Semaphore| {
             let used = max.saturating_sub(free.available_permits());
@@ -136,16 +151,18 @@ impl Local {
     }
 }
 
-/// `HEAD` on a route whose `GET` changes something.
+/// Refuses `HEAD` on a route whose `GET` changes something.
 pub(super) async fn refuse_head() -> Problem {
-    Problem::method_not_allowed("HEAD is not possible here: the request would change something")
-        .allow("GET,POST")
+    Problem::method_not_allowed(
+        "HEAD is not allowed here: the request would change something; use GET or POST",
+    )
+    .allow("GET,POST")
 }
 
 fn parse_ms(text: &str) -> Result<Duration, Problem> {
     let max = DURATION_MAX.as_secs_f64() * 1e3;
     match text.parse::<f64>() {
-        // NaN and the infinities are in no range.
+        // NaN and the infinities are outside every range.
         Ok(ms) if (0.0..=max).contains(&ms) => Ok(Duration::from_secs_f64(ms / 1e3)),
         _ => {
             let detail =

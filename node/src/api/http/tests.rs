@@ -5,7 +5,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use http_body_util::BodyExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
@@ -21,7 +21,7 @@ fn local() -> Arc<Local> {
     Arc::new(Local {
         watchers: Watchers::new(1, metrics.clone()),
         metrics,
-        report: Report::new(started),
+        report: Arc::default(),
         limits,
         started,
         admission: Semaphore::new(limits.concurrency_max),
@@ -126,7 +126,7 @@ async fn the_process_says_that_it_lives_and_what_it_is() {
     let version = ask(&app(), "GET", "/version", "").await.json();
     assert_eq!(version["Version"], crate::telemetry::build::version());
     assert_eq!(version["BuildDate"], crate::telemetry::build::build_date());
-    assert!(version["Uptime"].is_string());
+    assert!(version["Uptime"].is_u64());
 }
 
 #[tokio::test]
@@ -170,16 +170,35 @@ async fn counters_and_timers_show_in_the_report() {
         200
     );
     let report = ask(&app, "GET", "/report", "").await.json();
-    assert_eq!(report["counters"]["n"]["count"], 5);
-    assert_eq!(report["timers"]["t"]["median"], 12.5);
-    assert_eq!(report["timers"]["lockstep.http_requests"]["count"], 3);
+    assert_eq!(report["n"]["count"], 5);
+    assert_eq!(report["t"]["median"], 12_500_000.0);
+    assert_eq!(report["lockstep.http_requests"]["count"], 3);
+}
+
+#[tokio::test]
+async fn the_recipes_endpoints_answer_as_in_the_go_cookbook() {
+    let app = app();
+    let report = ask(&app, "GET", "/report", "").await.json();
+    assert_eq!(report["reporthandler.writemetrics"]["count"], 0);
+    assert_eq!(report.get("counterhandler.counter"), None);
+    assert_eq!(ask(&app, "GET", "/counter", "").await.body, "success");
+    assert_eq!(ask(&app, "POST", "/timer", "").await.body, "success");
+    let report = ask(&app, "GET", "/report", "").await.json();
+    assert_eq!(report["counterhandler.counter"], json!({ "count": 1 }));
+    for (name, count) in [("timerhandler.timer", 1), ("reporthandler.writemetrics", 1)] {
+        assert_eq!(report[name]["count"], count, "{name}");
+        assert_eq!(report[name]["min"], report[name]["max"], "{name}");
+        assert!(report[name]["max"].as_u64().unwrap() > 0, "{name}");
+    }
 }
 
 #[tokio::test]
 async fn counters_and_timers_refuse_what_they_cannot_take() {
     let app = app();
     for (uri, code) in [
-        ("/counter", "missing_parameter"),
+        ("/counter?by=2", "missing_parameter"),
+        ("/timer?ms=2", "missing_parameter"),
+        ("/timer?name=counterhandler.counter&ms=2", "invalid_name"),
         ("/counter?name=", "invalid_name"),
         ("/counter?name=n&by=-1", "invalid_parameter"),
         ("/counter?name=n&name=m", "repeated_parameter"),

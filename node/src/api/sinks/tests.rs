@@ -5,7 +5,7 @@ use crate::api::Watchers;
 use crate::api::grpc::{GrpcState, public_routes, serve};
 use crate::config;
 use crate::service::MemberStatus;
-use crate::telemetry::{Metrics, Report};
+use crate::telemetry::Metrics;
 use lockstep_machine::Limits;
 use tokio::net::TcpListener;
 
@@ -18,7 +18,7 @@ async fn leader() -> String {
         service: Arc::new(Service::lone(Limits::default())),
         watchers: Watchers::new(1, metrics.clone()),
         metrics,
-        report: Report::new(Instant::now()),
+        report: Arc::default(),
         request_timeout: PATIENCE,
         started: Instant::now(),
         sinks: Sinks::none(),
