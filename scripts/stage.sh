@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# stage.sh, to be sourced: runs the parts of a longer script under a name, and says how long each took.
+# stage.sh, to be sourced: runs the parts of a longer script by name and times them.
 
 # stage NAME COMMAND...: runs COMMAND; a failure ends the script that sourced this (set -e).
 stage() {

@@ -7,7 +7,7 @@ use crate::http::Api;
 use crate::wait::wait_for;
 
 /// Waits until these nodes agree on one leader among them; returns its position.
-pub async fn one_leader(nodes: &[&Api]) -> Result<usize> {
+pub async fn one_leader(nodes: &[Api]) -> Result<usize> {
     wait_for(
         "one leader that all running nodes agree on",
         READY_DEADLINE,
@@ -39,7 +39,7 @@ pub async fn one_leader(nodes: &[&Api]) -> Result<usize> {
 }
 
 /// Waits until these nodes have applied the same and hold the same state.
-pub async fn equal_states(nodes: &[&Api]) -> Result<()> {
+pub async fn equal_states(nodes: &[Api]) -> Result<()> {
     wait_for("equal state hashes", READY_DEADLINE, async || {
         let mut states = Vec::new();
         for node in nodes {

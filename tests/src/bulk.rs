@@ -172,13 +172,3 @@ impl Creation {
         Ok(acknowledged)
     }
 }
-
-/// Stores the definition of a machine, given as JSON or YAML.
-pub async fn define(node: &Api, document: &str) -> Result<()> {
-    let request = node
-        .request(Method::POST, "/v1/machines")
-        .header("content-type", "application/yaml")
-        .body(document.to_owned());
-    answer(request).await?.expect(StatusCode::CREATED)?;
-    Ok(())
-}

@@ -58,6 +58,14 @@ impl Default for Plan {
 }
 
 impl Plan {
+    /// One node alone.
+    pub fn single() -> Self {
+        Self {
+            size: 1,
+            ..Self::default()
+        }
+    }
+
     /// With one more setting.
     pub fn with(mut self, key: &'static str, value: impl ToString) -> Self {
         self.settings.push((key, value.to_string()));
@@ -165,8 +173,9 @@ impl Cluster {
         agreement::equal_states(&self.apis()).await
     }
 
-    fn apis(&self) -> Vec<&Api> {
-        self.running().map(Node::api).collect()
+    /// The HTTP interfaces of the running nodes.
+    pub fn apis(&self) -> Vec<Api> {
+        self.running().map(|node| node.api().clone()).collect()
     }
 
     /// The nodes whose processes run.

@@ -32,9 +32,10 @@ pub const PORTS: [(&str, u16); 8] = [
     ("PROMETHEUS_PORT", 9090),
 ];
 
-/// For `up --build --wait` when the image is in the build cache; a cold build takes longer than
-/// any test may, so `scripts/test` builds it before the tests.
-const UP_DEADLINE: Duration = Duration::from_secs(400);
+/// For `up --wait` from images that exist.
+const UP_DEADLINE: Duration = Duration::from_secs(300);
+/// For `up --build --wait`, which compiles everything in release mode.
+const BUILD_DEADLINE: Duration = Duration::from_secs(1700);
 /// For Prometheus to look again, find its targets, and scrape each: 5 s each, and a busy machine.
 const SCRAPED_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -46,11 +47,12 @@ pub struct Compose {
     repository: PathBuf,
     environment: Vec<(String, String)>,
     ports: Vec<Port>,
+    builds: bool,
     _reaper: Reaper,
 }
 
 impl Compose {
-    /// The project with the services of a profile besides those of any, with nothing started.
+    /// The project, including the services of `profile`, with nothing started.
     pub async fn with_profile(profile: &str) -> Result<Self> {
         let mut compose = Self::new().await?;
         let profile = ("COMPOSE_PROFILES".to_owned(), profile.to_owned());
@@ -58,8 +60,17 @@ impl Compose {
         Ok(compose)
     }
 
-    /// The project, with nothing started.
+    /// The project with the image that `scripts/test` has built, with nothing started.
     pub async fn new() -> Result<Self> {
+        Self::of(false).await
+    }
+
+    /// The project as `docker compose up --build` makes it, image included.
+    pub async fn building() -> Result<Self> {
+        Self::of(true).await
+    }
+
+    async fn of(builds: bool) -> Result<Self> {
         docker::docker(&["info"])
             .await
             .context("no Docker daemon answers, and LOCKSTEP_SKIP_CONTAINERS is not set")?;
@@ -68,10 +79,13 @@ impl Compose {
             .context("the tests have a repository")?
             .to_owned();
         let project = format!("lockstep-test-{:016x}", rand::random::<u64>());
-        let mut environment = build_arguments(&repository).await?;
-        // Compose labels what it builds with the project, which makes it another image: it must not
-        // take the tag away from the one that the other tests start.
-        environment.push(("LOCKSTEP_IMAGE".to_owned(), project.clone()));
+        // An image built here must not take the tag of the one that the other tests start.
+        let image = if builds {
+            project.clone()
+        } else {
+            docker::image()
+        };
+        let mut environment = vec![("LOCKSTEP_IMAGE".to_owned(), image)];
         let ports: Vec<Port> = PORTS.iter().map(|_| Port::free()).collect::<Result<_>>()?;
         for ((variable, _), port) in PORTS.iter().zip(&ports) {
             environment.push(((*variable).to_owned(), port.number().to_string()));
@@ -82,6 +96,7 @@ impl Compose {
             repository,
             environment,
             ports,
+            builds,
             _reaper: reaper,
         })
     }
@@ -118,7 +133,7 @@ impl Compose {
 
     /// The position of the leader that all three nodes agree on.
     pub async fn leader(&self) -> Result<usize> {
-        agreement::one_leader(&self.https().each_ref()).await
+        agreement::one_leader(&self.https()).await
     }
 
     /// What the file publishes on which port of loopback when no variable says otherwise.
@@ -151,10 +166,15 @@ impl Compose {
         Ok(published)
     }
 
-    /// `docker compose up --build --wait`: builds, starts, and returns once all are healthy.
+    /// `docker compose up --wait`, with `--build` or without: returns once all are healthy.
     pub async fn up(&self) -> Result<()> {
-        let arguments = ["up", "--build", "--wait", "--wait-timeout", "120"];
-        self.run_within(&arguments, UP_DEADLINE).await?;
+        let (build, deadline) = if self.builds {
+            ("--build", BUILD_DEADLINE)
+        } else {
+            ("--no-build", UP_DEADLINE)
+        };
+        let arguments = ["up", build, "--wait", "--wait-timeout", "120"];
+        self.run_within(&arguments, deadline).await?;
         Ok(())
     }
 
@@ -227,34 +247,6 @@ impl Drop for Compose {
 /// What Compose itself labels all that belongs to a project with.
 fn label(project: &str) -> String {
     format!("com.docker.compose.project={project}")
-}
-
-/// The build arguments that `scripts/test` exports, or the same made here: with others, the image
-/// would be built anew.
-async fn build_arguments(repository: &Path) -> Result<Vec<(String, String)>> {
-    let mut arguments = Vec::new();
-    if std::env::var_os("VERSION").is_some() && std::env::var_os("BUILD_DATE").is_some() {
-        return Ok(arguments);
-    }
-    let git = ["log", "-1", "--format=%ct"];
-    let epoch = docker::run("git", &git, &[], repository, COMMAND_DEADLINE).await;
-    // A tree without history is built at the clock's date.
-    let commit_date: Vec<_> = epoch
-        .iter()
-        .map(|epoch| ("SOURCE_DATE_EPOCH".to_owned(), epoch.trim().to_owned()))
-        .collect();
-    for (name, what) in [("VERSION", "version"), ("BUILD_DATE", "date")] {
-        let value = docker::run(
-            "scripts/setup.sh",
-            &[what],
-            &commit_date,
-            repository,
-            COMMAND_DEADLINE,
-        )
-        .await?;
-        arguments.push((name.to_owned(), value.trim().to_owned()));
-    }
-    Ok(arguments)
 }
 
 /// What a Prometheus says.

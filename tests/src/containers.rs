@@ -105,10 +105,10 @@ impl ContainerCluster {
         agreement::equal_states(&self.apis(|_| true)).await
     }
 
-    fn apis(&self, chosen: impl Fn(usize) -> bool) -> Vec<&Api> {
+    fn apis(&self, chosen: impl Fn(usize) -> bool) -> Vec<Api> {
         let positions = (0..self.nodes.len()).filter(|&position| chosen(position));
         positions
-            .map(|position| self.nodes[position].api())
+            .map(|position| self.nodes[position].api().clone())
             .collect()
     }
 }

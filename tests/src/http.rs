@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use reqwest::header::HeaderMap;
-use reqwest::{Client, RequestBuilder, StatusCode};
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
 /// Longer than any deadline of the server's own.
@@ -68,13 +68,54 @@ impl Api {
     }
 
     /// A request for `path_and_query`, to be completed.
-    pub fn request(&self, method: reqwest::Method, path_and_query: &str) -> RequestBuilder {
+    pub fn request(&self, method: Method, path_and_query: &str) -> RequestBuilder {
         self.client.request(method, self.url(path_and_query))
     }
 
     /// GETs `path_and_query`.
     pub async fn get(&self, path_and_query: &str) -> Result<Answer> {
-        answer(self.request(reqwest::Method::GET, path_and_query)).await
+        answer(self.request(Method::GET, path_and_query)).await
+    }
+
+    /// GETs `path_and_query`, which must answer 200 with JSON.
+    pub async fn read(&self, path_and_query: &str) -> Result<Value> {
+        self.get(path_and_query)
+            .await?
+            .expect(StatusCode::OK)?
+            .json()
+    }
+
+    /// Sends a body of this content type.
+    pub async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: &str,
+        body: impl Into<Vec<u8>>,
+    ) -> Result<Answer> {
+        let request = self.request(method, path);
+        answer(
+            request
+                .header("content-type", content_type)
+                .body(body.into()),
+        )
+        .await
+    }
+
+    /// POSTs JSON.
+    pub async fn post(&self, path: &str, body: &Value) -> Result<Answer> {
+        answer(self.request(Method::POST, path).json(body)).await
+    }
+
+    /// Defines a machine in JSON, if the document begins with a brace, or in YAML.
+    pub async fn define(&self, document: impl Into<String>) -> Result<Answer> {
+        let document = document.into();
+        let content_type = match document.starts_with('{') {
+            true => "application/json",
+            false => "application/yaml",
+        };
+        self.send(Method::POST, "/v1/machines", content_type, document)
+            .await
     }
 
     /// The short interface: moves the built-in instance.
@@ -95,7 +136,7 @@ impl Api {
 
     /// The built-in instance's state and revision, linearizable.
     pub async fn instance(&self) -> Result<(String, u64)> {
-        let instance = self.get(INSTANCE).await?.expect(StatusCode::OK)?.json()?;
+        let instance = self.read(INSTANCE).await?;
         Ok((text(&instance, "state")?, number(&instance, "revision")?))
     }
 
@@ -111,7 +152,7 @@ impl Api {
             body.extend(conditions.clone());
         }
         let mut request = self
-            .request(reqwest::Method::POST, &format!("{INSTANCE}/transitions"))
+            .request(Method::POST, &format!("{INSTANCE}/transitions"))
             .json(&body);
         if let Some(key) = key {
             request = request.header("Idempotency-Key", key);
@@ -121,22 +162,12 @@ impl Api {
 
     /// The cluster as this node sees it.
     pub async fn cluster(&self) -> Result<ClusterView> {
-        ClusterView::parse(
-            &self
-                .get("/v1/cluster")
-                .await?
-                .expect(StatusCode::OK)?
-                .json()?,
-        )
+        ClusterView::parse(&self.read("/v1/cluster").await?)
     }
 
     /// The hash over the node's whole state, and the log index it was taken at.
     pub async fn state_hash(&self) -> Result<(u64, String)> {
-        let view = self
-            .get("/v1/cluster?state_hash=true")
-            .await?
-            .expect(StatusCode::OK)?
-            .json()?;
+        let view = self.read("/v1/cluster?state_hash=true").await?;
         let hash = &view["state_hash"];
         Ok((number(hash, "applied_index")?, text(hash, "hash")?))
     }

@@ -18,6 +18,7 @@
 //! | [`receiver`] | a receiver of webhooks that fails, stalls, cuts and reorders |
 //! | [`wait`] | waiting for a condition, with a deadline |
 //! | [`consul`] | a real Consul agent |
+//! | [`machines`] | the machine that most tests use |
 //! | [`mongo`] | a MongoDB, or what stands in for it |
 //! | [`postgres`] | a real PostgreSQL server |
 //! | [`disk`] | a small disk, to be filled |
@@ -45,6 +46,7 @@ pub mod disk;
 pub mod docker;
 pub mod grpc;
 pub mod http;
+pub mod machines;
 pub mod mongo;
 pub mod ports;
 pub mod postgres;

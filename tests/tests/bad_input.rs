@@ -14,17 +14,9 @@ const FLOOD_CONNECTIONS: usize = 200;
 /// Bytes of garbage on each.
 const FLOOD_BYTES: usize = 16 * 1024;
 
-async fn one_node() -> Result<Cluster> {
-    Cluster::start_as(Plan {
-        size: 1,
-        ..Plan::default()
-    })
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_short_interface_refuses_what_it_does_not_understand() -> Result<()> {
-    let cluster = one_node().await?;
+    let cluster = Cluster::start_as(Plan::single()).await?;
     let api = cluster.nodes[0].api();
     for query in [
         "/?next=fourth",
@@ -45,7 +37,7 @@ async fn the_short_interface_refuses_what_it_does_not_understand() -> Result<()>
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_are_refused_with_problem_details() -> Result<()> {
-    let cluster = one_node().await?;
+    let cluster = Cluster::start_as(Plan::single()).await?;
     let api = cluster.nodes[0].api();
     let oversized = format!("{{\"to\":\"{}\"}}", "x".repeat(1 << 20));
     for (kind, body, status) in [
@@ -84,7 +76,7 @@ async fn bodies_are_refused_with_problem_details() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn unknown_routes_are_404_and_wrong_methods_405() -> Result<()> {
-    let cluster = one_node().await?;
+    let cluster = Cluster::start_as(Plan::single()).await?;
     let api = cluster.nodes[0].api();
     for path in [
         "/nowhere",

@@ -15,47 +15,6 @@ use serde_json::{Value, json};
 const ORDER: &str = r#"{"name":"order","initial":"open","states":{"open":{},"paid":{}},"transitions":[{"from":"open","to":"paid","event":"pay"},{"from":"paid","to":"open"}]}"#;
 const INSTANCES: &str = "/v1/machines/order/instances";
 
-async fn one_node() -> Result<Cluster> {
-    Cluster::start_as(Plan {
-        size: 1,
-        ..Plan::default()
-    })
-    .await
-}
-
-async fn send(
-    api: &Api,
-    method: Method,
-    path: &str,
-    kind: &str,
-    body: impl Into<Vec<u8>>,
-) -> Result<Answer> {
-    let request = api.request(method, path).header("content-type", kind);
-    answer(request.body(body.into())).await
-}
-
-async fn post(api: &Api, path: &str, body: &Value) -> Result<Answer> {
-    send(
-        api,
-        Method::POST,
-        path,
-        "application/json",
-        body.to_string(),
-    )
-    .await
-}
-
-async fn define(api: &Api, document: &str) -> Result<Answer> {
-    send(
-        api,
-        Method::POST,
-        "/v1/machines",
-        "application/json",
-        document,
-    )
-    .await
-}
-
 /// The refusal, if it has this status and code.
 fn refused(answer: &Answer, status: u16, code: &str) -> Result<Value> {
     let problem = answer.problem()?;
@@ -73,7 +32,7 @@ async fn revision(api: &Api) -> Result<Value> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_document_of_the_corpus_is_more_than_a_client_s_mistake() -> Result<()> {
-    let cluster = one_node().await?;
+    let cluster = Cluster::start_as(Plan::single()).await?;
     let api = cluster.nodes[0].api();
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../document/tests/corpus");
     let mut sent = 0;
@@ -88,7 +47,8 @@ async fn no_document_of_the_corpus_is_more_than_a_client_s_mistake() -> Result<(
         let document = std::fs::read(&path)?;
         for query in ["?dry_run=true", ""] {
             let path = format!("/v1/machines{query}");
-            let said = send(api, Method::POST, &path, kind, document.clone())
+            let said = api
+                .send(Method::POST, &path, kind, document.clone())
                 .await
                 .with_context(|| format!("{name}"))?;
             ensure!(
@@ -109,17 +69,12 @@ async fn no_document_of_the_corpus_is_more_than_a_client_s_mistake() -> Result<(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_kind_of_fault_is_told_with_its_path() -> Result<()> {
-    let cluster = one_node().await?;
+    let cluster = Cluster::start_as(Plan::single()).await?;
     let api = cluster.nodes[0].api();
     let document = include_str!("../../document/tests/corpus/every-fault.yaml");
-    let said = send(
-        api,
-        Method::POST,
-        "/v1/machines",
-        "application/yaml",
-        document,
-    )
-    .await?;
+    let said = api
+        .send(Method::POST, "/v1/machines", "application/yaml", document)
+        .await?;
     let problem = refused(&said, 422, "invalid_definition")?;
     let faults = problem["faults"].as_array().context("faults")?;
     let found: Vec<_> = faults
@@ -157,10 +112,10 @@ async fn every_kind_of_fault_is_told_with_its_path() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bodies_that_are_not_what_a_route_takes_change_nothing() -> Result<()> {
-    let cluster = one_node().await?;
+    let cluster = Cluster::start_as(Plan::single()).await?;
     let api = cluster.nodes[0].api();
-    define(api, ORDER).await?.expect(StatusCode::CREATED)?;
-    let created = post(api, INSTANCES, &json!({ "id": "1" })).await?;
+    api.define(ORDER).await?.expect(StatusCode::CREATED)?;
+    let created = api.post(INSTANCES, &json!({ "id": "1" })).await?;
     created.expect(StatusCode::CREATED)?;
     let before = revision(api).await?;
     let transitions = "/v1/machines/order/instances/1/transitions";
@@ -261,7 +216,9 @@ async fn bodies_that_are_not_what_a_route_takes_change_nothing() -> Result<()> {
             "invalid_body",
         ),
     ] {
-        let said = send(api, Method::POST, path, "application/json", body).await?;
+        let said = api
+            .send(Method::POST, path, "application/json", body)
+            .await?;
         let problem = refused(&said, 400, code)
             .or_else(|error| match code {
                 // Good JSON or not: either is a precise answer about a text that is cut off.
@@ -278,10 +235,10 @@ async fn bodies_that_are_not_what_a_route_takes_change_nothing() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_does_not_exist_or_fit_is_told_by_its_own_code() -> Result<()> {
-    let cluster = one_node().await?;
+    let cluster = Cluster::start_as(Plan::single()).await?;
     let api = cluster.nodes[0].api();
-    define(api, ORDER).await?.expect(StatusCode::CREATED)?;
-    let created = post(api, INSTANCES, &json!({ "id": "1" })).await?;
+    api.define(ORDER).await?.expect(StatusCode::CREATED)?;
+    let created = api.post(INSTANCES, &json!({ "id": "1" })).await?;
     created.expect(StatusCode::CREATED)?;
     let one = "/v1/machines/order/instances/1";
     let two_moved = "/v1/machines/order/instances/2/transitions";
@@ -350,11 +307,11 @@ async fn what_does_not_exist_or_fit_is_told_by_its_own_code() -> Result<()> {
             "invalid_name",
         ),
     ] {
-        refused(&post(api, path, &body).await?, status, code)?;
+        refused(&api.post(path, &body).await?, status, code)?;
     }
     let unmapped = ORDER.replace("open", "begun");
-    define(api, &unmapped).await?.expect(StatusCode::CREATED)?;
-    let said = post(api, migrated, &json!({})).await?;
+    api.define(&unmapped).await?.expect(StatusCode::CREATED)?;
+    let said = api.post(migrated, &json!({})).await?;
     refused(&said, 422, "unmapped_state")?;
     let instance = api.get(one).await?.expect(StatusCode::OK)?.json()?;
     assert_eq!(
@@ -366,11 +323,11 @@ async fn what_does_not_exist_or_fit_is_told_by_its_own_code() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_and_cursors_are_read_strictly() -> Result<()> {
-    let cluster = one_node().await?;
+    let cluster = Cluster::start_as(Plan::single()).await?;
     let api = cluster.nodes[0].api();
-    define(api, ORDER).await?.expect(StatusCode::CREATED)?;
+    api.define(ORDER).await?.expect(StatusCode::CREATED)?;
     for id in ["a1", "a2", "a3"] {
-        let created = post(api, INSTANCES, &json!({ "id": id })).await?;
+        let created = api.post(INSTANCES, &json!({ "id": id })).await?;
         created.expect(StatusCode::CREATED)?;
     }
     let page = api.get(&format!("{INSTANCES}?limit=1&prefix=a")).await?;
@@ -441,7 +398,7 @@ async fn queries_and_cursors_are_read_strictly() -> Result<()> {
 async fn a_key_is_for_one_request() -> Result<()> {
     let cluster = Cluster::start().await?;
     let apis: Vec<_> = cluster.nodes.iter().map(|node| node.api()).collect();
-    define(apis[0], ORDER).await?.expect(StatusCode::CREATED)?;
+    apis[0].define(ORDER).await?.expect(StatusCode::CREATED)?;
     let keyed = async |node: usize, path: &str, key: &[u8], body: &Value| {
         let request = apis[node].request(Method::POST, path);
         answer(request.header("Idempotency-Key", key).json(body)).await

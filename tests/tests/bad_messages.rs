@@ -183,11 +183,7 @@ async fn send(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_message_to_a_public_method_is_the_server_s_fault() -> Result<()> {
-    let cluster = Cluster::start_as(Plan {
-        size: 1,
-        ..Plan::default()
-    })
-    .await?;
+    let cluster = Cluster::start_as(Plan::single()).await?;
     let node = &cluster.nodes[0];
     let mut grpc = client(node.grpc_address()).await?;
     let methods = methods()?;

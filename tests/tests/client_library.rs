@@ -11,20 +11,12 @@ use lockstep_client::{
     WatchCall, Watched,
 };
 use lockstep_tests::cluster::Cluster;
+use lockstep_tests::machines::order;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 /// For what nothing hinders.
 const DEADLINE: Duration = Duration::from_secs(60);
-
-const ORDER: &str = "
-name: order
-initial: placed
-states: { placed: {}, paid: {}, shipped: { final: true } }
-transitions:
-  - { from: placed, to: paid, event: pay }
-  - { from: paid, to: shipped, event: ship }
-";
 
 /// Asks the nodes in this order.
 fn client(cluster: &Cluster, order: &[usize]) -> Result<Client> {
@@ -76,14 +68,14 @@ async fn a_program_defines_drives_and_reads_machines_through_any_node() -> Resul
     let (one, two, three) = (one?, two?, three?);
 
     // A definition is tried, refused with every fault, stored once, and changed.
-    let call = DefineCall::yaml(ORDER);
+    let call = DefineCall::yaml(order("1h"));
     let would = one.define(call.clone().dry_run()).await?;
     assert_eq!((would.made.version, would.made.created), (Version(1), true));
     refusal(
         one.machine(&would.made.machine, None, Consistency::Linearizable)
             .await,
     )?;
-    let faulty = ORDER.replace("initial: placed", "initial: nowhere");
+    let faulty = order("1h").replace("initial: placed", "initial: nowhere");
     let refused = refusal(
         two.define(DefineCall::yaml(faulty.replace("to: paid", "to: gone")))
             .await,
@@ -168,7 +160,7 @@ async fn a_program_defines_drives_and_reads_machines_through_any_node() -> Resul
     );
 
     // Another version, and a way to it.
-    let renamed = ORDER.replace("placed", "open");
+    let renamed = order("1h").replace("placed", "open");
     assert_eq!(
         two.define(DefineCall::yaml(renamed)).await?.made.version,
         Version(2)
@@ -202,7 +194,11 @@ async fn all_pages_of_a_list_come_as_one_stream() -> Result<()> {
     const ORDERS: usize = 250;
     let cluster = Cluster::start().await?;
     let client = client(&cluster, &[0, 1, 2])?;
-    let machine = client.define(DefineCall::yaml(ORDER)).await?.made.machine;
+    let machine = client
+        .define(DefineCall::yaml(order("1h")))
+        .await?
+        .made
+        .machine;
     for chunk in (0..ORDERS).collect::<Vec<_>>().chunks(50) {
         let mut transaction = Transaction::new();
         for number in chunk {
@@ -298,7 +294,7 @@ async fn a_watch_of_what_is_no_longer_kept_says_from_where_on_it_is_possible() -
     let plan = lockstep_tests::cluster::Plan::default().with("LOCKSTEP_LIMITS_EVENTS_MAX", 100);
     let cluster = Cluster::start_as(plan).await?;
     let client = client(&cluster, &[0, 1, 2])?;
-    client.define(DefineCall::yaml(ORDER)).await?;
+    client.define(DefineCall::yaml(order("1h"))).await?;
     for number in 0..150 {
         client
             .create(CreateCall::new(&id(&format!("{number}"))?))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_tests::cluster::{Cluster, Discovery, Node, Plan, READY_DEADLINE, STOP_DEADLINE};
+use lockstep_tests::cluster::{Cluster, Node, Plan, READY_DEADLINE, STOP_DEADLINE};
 use lockstep_tests::http::after;
 use lockstep_tests::traffic::Writer;
 use lockstep_tests::wait::wait_for;
@@ -408,11 +408,7 @@ async fn a_node_of_another_cluster_is_refused_and_the_log_says_so() -> Result<()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_alone_is_a_cluster_of_one() -> Result<()> {
-    let mut cluster = Cluster::start_as(Plan {
-        size: 1,
-        ..Plan::default()
-    })
-    .await?;
+    let mut cluster = Cluster::start_as(Plan::single()).await?;
     cluster.nodes[0]
         .api()
         .next("second")
@@ -447,10 +443,7 @@ async fn refusal(cluster: &mut Cluster, code: i32) -> Result<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_taken_port_is_named() -> Result<()> {
     for key in ["LOCKSTEP_HTTP_LISTEN", "LOCKSTEP_GRPC_LISTEN"] {
-        let mut cluster = Cluster::lay_out(Plan {
-            size: 1,
-            ..Plan::default()
-        })?;
+        let mut cluster = Cluster::lay_out(Plan::single())?;
         let taken = std::net::TcpListener::bind(("127.0.0.1", 0))?;
         let address = taken.local_addr()?;
         cluster.nodes[0].set(key, address);
@@ -468,10 +461,7 @@ async fn a_taken_port_is_named() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_folder_that_is_none_is_named() -> Result<()> {
-    let mut cluster = Cluster::lay_out(Plan {
-        size: 1,
-        ..Plan::default()
-    })?;
+    let mut cluster = Cluster::lay_out(Plan::single())?;
     // A file in its place: permissions would not stop root, which CI may be.
     std::fs::write(cluster.nodes[0].data(), "not a folder")?;
     let data = cluster.nodes[0].data().display().to_string();
@@ -483,10 +473,7 @@ async fn a_data_folder_that_is_none_is_named() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_folder_of_somebody_elses_files_is_refused_and_left_alone() -> Result<()> {
-    let mut cluster = Cluster::lay_out(Plan {
-        size: 1,
-        ..Plan::default()
-    })?;
+    let mut cluster = Cluster::lay_out(Plan::single())?;
     let data = cluster.nodes[0].data().to_owned();
     std::fs::create_dir(&data)?;
     std::fs::write(data.join("letter.txt"), "dear")?;
@@ -501,15 +488,8 @@ async fn a_folder_of_somebody_elses_files_is_refused_and_left_alone() -> Result<
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_node_on_the_same_data_folder_is_refused() -> Result<()> {
-    let cluster = Cluster::start_as(Plan {
-        size: 1,
-        ..Plan::default()
-    })
-    .await?;
-    let mut second = Cluster::lay_out(Plan {
-        size: 1,
-        ..Plan::default()
-    })?;
+    let cluster = Cluster::start_as(Plan::single()).await?;
+    let mut second = Cluster::lay_out(Plan::single())?;
     let data = cluster.nodes[0].data().display().to_string();
     second.nodes[0].set("LOCKSTEP_DATA_DIR", &data);
     let log = refusal(&mut second, 1).await?;
@@ -531,11 +511,7 @@ async fn bad_configuration_is_a_usage_error_that_names_the_setting() -> Result<(
         ("LOCKSTEP_RAFT_HEARTBEET", "10ms", "LOCKSTEP_RAFT_HEARTBEAT"),
         ("LOCKSTEP_DISCOVERY", "carrier-pigeon", "LOCKSTEP_DISCOVERY"),
     ] {
-        let mut cluster = Cluster::lay_out(Plan {
-            size: 1,
-            discovery: Discovery::Static,
-            settings: Vec::new(),
-        })?;
+        let mut cluster = Cluster::lay_out(Plan::single())?;
         cluster.nodes[0].set(key, value);
         let log = refusal(&mut cluster, 2).await?;
         assert!(

@@ -34,11 +34,11 @@ async fn every_port_is_published_on_loopback_and_is_the_documented_one() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_service_is_healthy_and_prometheus_sees_every_node() -> Result<()> {
+async fn docker_compose_up_build_starts_a_healthy_cluster_that_prometheus_scrapes() -> Result<()> {
     if skipped() {
         return Ok(());
     }
-    let compose = Compose::new().await?;
+    let compose = Compose::building().await?;
     compose.up().await?;
     let prometheus = compose.prometheus();
     let expected = [NODES.as_slice(), &["consul", "prometheus"]].concat();

@@ -17,20 +17,6 @@ use tonic::transport::Channel;
 /// For what nothing hinders.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-const ORDER: &str = "
-name: order
-description: what a customer wants
-initial: placed
-states:
-  placed: { timeout: { after: 1h, to: expired } }
-  paid: {}
-  shipped: { final: true }
-  expired: { final: true }
-transitions:
-  - { from: placed, to: paid, event: pay }
-  - { from: paid, to: shipped, event: ship }
-";
-
 /// What a write came to, if it came to this; else the test ends with what it came to.
 macro_rules! done {
     ($answer:expr, $module:ident, $kind:ident) => {{

@@ -7,23 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::cluster::Cluster;
-use lockstep_tests::http::{Api, answer};
 use lockstep_tests::wait::wait_for;
 use lockstep_tests::walkthrough::repository;
-use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
+use reqwest::StatusCode;
+use serde_json::json;
 
 const DEADLINE: Duration = Duration::from_secs(30);
-
-async fn post(api: &Api, path: &str, body: Value) -> Result<Value> {
-    let answer = answer(api.request(Method::POST, path).json(&body)).await?;
-    ensure!(answer.status.is_success(), "{answer:?}");
-    answer.json()
-}
-
-async fn get(api: &Api, path: &str) -> Result<Value> {
-    api.get(path).await?.expect(StatusCode::OK)?.json()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_read_that_names_a_revision_sees_that_write_on_every_node() -> Result<()> {
@@ -32,11 +21,11 @@ async fn a_stale_read_that_names_a_revision_sees_that_write_on_every_node() -> R
     for round in 0..20 {
         let id = format!("n{round}");
         let writer = cluster.nodes[round % 3].api();
-        let written = post(writer, instances, json!({ "id": id })).await?;
+        let written = writer.post(instances, &json!({ "id": id })).await?.json()?;
         let revision = written["revision"].as_u64().context("a revision")?;
         for node in &cluster.nodes {
             let path = format!("{instances}/{id}?consistency=stale&min_revision={revision}");
-            assert_eq!(get(node.api(), &path).await?["state"], "first");
+            assert_eq!(node.api().read(&path).await?["state"], "first");
         }
     }
     // One that the cluster has not got to was never answered to a write.
@@ -57,8 +46,12 @@ async fn a_timeout_that_came_due_while_all_nodes_were_down_fires_when_they_are_b
         "states": { "held": { "timeout": { "after": "5s", "to": "lost" } }, "lost": { "final": true } },
         "transitions": [],
     });
-    post(&api, "/v1/machines", lease).await?;
-    post(&api, "/v1/machines/lease/instances", json!({ "id": "a" })).await?;
+    api.post("/v1/machines", &lease)
+        .await?
+        .expect(StatusCode::CREATED)?;
+    api.post("/v1/machines/lease/instances", &json!({ "id": "a" }))
+        .await?
+        .expect(StatusCode::CREATED)?;
     // It was created before this, so that it is due well before that. Not so soon, though, that it
     // could fire before the last node is killed, were the cores busy.
     let due = Instant::now() + Duration::from_millis(5500);
@@ -73,7 +66,7 @@ async fn a_timeout_that_came_due_while_all_nodes_were_down_fires_when_they_are_b
     cluster.start_all()?;
     cluster.wait_ready().await?;
     let history = wait_for("the timeout", DEADLINE, async || {
-        let history = get(&api, "/v1/machines/lease/instances/a/history").await?;
+        let history = api.read("/v1/machines/lease/instances/a/history").await?;
         ensure!(history["instance_revision"] == 1, "{history}");
         Ok(history)
     })
@@ -137,7 +130,9 @@ fn every_test_that_the_page_names_exists() -> Result<()> {
     let mut missing = named(&page);
     assert!(missing.len() > 30, "only these are named: {missing:?}");
     let mut files = Vec::new();
-    for room in ["machine", "proto", "client", "node", "tests"] {
+    for room in [
+        "machine", "document", "proto", "raft", "consul", "client", "cli", "node", "tests",
+    ] {
         sources(&repository.join(room), &mut files)?;
     }
     for file in files {

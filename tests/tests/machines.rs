@@ -6,49 +6,22 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::cluster::Cluster;
-use lockstep_tests::http::{Answer, Api, answer};
+use lockstep_tests::http::{Api, answer};
+use lockstep_tests::machines::order;
 use lockstep_tests::wait::wait_for;
 use lockstep_tests::watcher::Watcher;
 use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// For what nothing hinders.
 const DEADLINE: Duration = Duration::from_secs(30);
-
-const ORDER: &str = "
-name: order
-initial: placed
-states:
-  placed: { timeout: { after: 2s, to: expired } }
-  paid: {}
-  shipped: { final: true }
-  expired: { final: true }
-transitions:
-  - { from: placed, to: paid, event: pay }
-  - { from: paid, to: shipped, event: ship }
-";
-
-async fn post(api: &Api, path: &str, body: Value) -> Result<Answer> {
-    answer(api.request(Method::POST, path).json(&body)).await
-}
-
-async fn define(api: &Api, yaml: &str) -> Result<Answer> {
-    let request = api
-        .request(Method::POST, "/v1/machines")
-        .header("content-type", "application/yaml")
-        .body(yaml.to_owned());
-    answer(request).await
-}
-
-async fn get(api: &Api, path: &str) -> Result<Value> {
-    api.get(path).await?.expect(StatusCode::OK)?.json()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_is_defined_on_one_node_and_driven_through_the_others() -> Result<()> {
     let cluster = Cluster::start().await?;
     let [one, two, three] = [0, 1, 2].map(|node| cluster.nodes[node].api());
-    let defined = define(one, ORDER)
+    let defined = one
+        .define(order("2s"))
         .await?
         .expect(StatusCode::CREATED)?
         .json()?;
@@ -57,57 +30,53 @@ async fn a_machine_is_defined_on_one_node_and_driven_through_the_others() -> Res
         (&json!("order"), &json!(1))
     );
     // Equal is no new version; a changed one is the next.
-    define(two, ORDER).await?.expect(StatusCode::OK)?;
-    let changed = ORDER.replace("after: 2s", "after: 1h");
-    let changed = define(three, &changed)
+    two.define(order("2s")).await?.expect(StatusCode::OK)?;
+    let changed = order("1h");
+    let changed = three
+        .define(changed)
         .await?
         .expect(StatusCode::CREATED)?
         .json()?;
     assert_eq!(changed["version"], 2);
 
-    let created = post(
-        two,
-        "/v1/machines/order/instances",
-        json!({ "id": "42", "metadata": { "customer": "ada" } }),
-    )
-    .await?
-    .expect(StatusCode::CREATED)?;
+    let created = two
+        .post(
+            "/v1/machines/order/instances",
+            &json!({ "id": "42", "metadata": { "customer": "ada" } }),
+        )
+        .await?
+        .expect(StatusCode::CREATED)?;
     assert_eq!(
         created.headers["location"],
         "/v1/machines/order/instances/42"
     );
     let path = "/v1/machines/order/instances/42";
-    post(
-        three,
-        &format!("{path}/transitions"),
-        json!({ "event": "pay", "metadata": { "by": "ada" } }),
-    )
-    .await?
-    .expect(StatusCode::OK)?;
-    let instance = get(one, path).await?;
+    three
+        .post(
+            &format!("{path}/transitions"),
+            &json!({ "event": "pay", "metadata": { "by": "ada" } }),
+        )
+        .await?
+        .expect(StatusCode::OK)?;
+    let instance = one.read(path).await?;
     assert_eq!(
         (&instance["state"], &instance["revision"]),
         (&json!("paid"), &json!(1))
     );
-    let history = get(one, &format!("{path}/history")).await?;
+    let history = one.read(&format!("{path}/history")).await?;
     assert!(history.to_string().contains("\"by\":\"ada\""), "{history}");
-    let page = get(
-        two,
-        "/v1/machines/order/instances?state=paid&label=customer=ada",
-    )
-    .await?;
+    let page = two
+        .read("/v1/machines/order/instances?state=paid&label=customer=ada")
+        .await?;
     assert_eq!(
         (&page["total"], &page["instances"][0]["id"]),
         (&json!(1), &json!("order/42"))
     );
 
-    let refused = post(
-        one,
-        &format!("{path}/transitions"),
-        json!({ "event": "pay" }),
-    )
-    .await?
-    .problem()?;
+    let refused = one
+        .post(&format!("{path}/transitions"), &json!({ "event": "pay" }))
+        .await?
+        .problem()?;
     assert_eq!(refused["code"], "unknown_event");
     let graph = one
         .get("/v1/machines/order/graph?format=mermaid&instance=42")
@@ -121,7 +90,9 @@ async fn a_machine_is_defined_on_one_node_and_driven_through_the_others() -> Res
 async fn every_fault_of_a_definition_is_told_at_once() -> Result<()> {
     let cluster = Cluster::start().await?;
     let bad = "{ name: bad, initial: nowhere, states: { a: { timeout: { after: 1s, to: gone } } }, transitions: [ { from: a, to: b } ] }";
-    let refused = define(cluster.nodes[1].api(), bad)
+    let refused = cluster.nodes[1]
+        .api()
+        .define(bad)
         .await?
         .expect(StatusCode::UNPROCESSABLE_ENTITY)?
         .problem()?;
@@ -144,27 +115,28 @@ async fn every_fault_of_a_definition_is_told_at_once() -> Result<()> {
 async fn a_transaction_happens_as_a_whole_or_not_at_all() -> Result<()> {
     let cluster = Cluster::start().await?;
     let api = cluster.nodes[2].api();
-    define(api, ORDER).await?.expect(StatusCode::CREATED)?;
+    api.define(order("2s")).await?.expect(StatusCode::CREATED)?;
     let both = json!({ "operations": [
         { "create": { "id": "order/a" } },
         { "create": { "id": "order/b" } },
         { "transition": { "id": "triad/default", "to": "second", "expect_state": "first" } },
     ] });
-    let done = post(api, "/v1/transactions", both.clone())
+    let done = api
+        .post("/v1/transactions", &both)
         .await?
         .expect(StatusCode::OK)?
         .json()?;
     assert_eq!(done["results"].as_array().map(Vec::len), Some(3));
     // Again: the first operation fails, and nothing of it happens.
-    let refused = post(
-        api,
-        "/v1/transactions",
-        json!({ "operations": [
+    let refused = api
+        .post(
+            "/v1/transactions",
+            &json!({ "operations": [
         { "create": { "id": "order/c" } },
         { "create": { "id": "order/a" } },
     ] }),
-    )
-    .await?;
+        )
+        .await?;
     ensure!(refused.status == StatusCode::CONFLICT, "{refused:?}");
     assert_eq!(refused.problem()?["operation"], 1);
     api.get("/v1/machines/order/instances/c")
@@ -200,12 +172,9 @@ async fn timeouts_fire_once_though_the_leader_is_killed() -> Result<()> {
     const ORDERS: usize = 3000;
     let mut cluster = Cluster::start().await?;
     let (leader, follower) = cluster.leader_and_follower().await?;
-    let apis: Vec<_> = cluster
-        .nodes
-        .iter()
-        .map(|node| node.api().clone())
-        .collect();
-    define(&apis[follower], ORDER)
+    let apis = cluster.apis();
+    apis[follower]
+        .define(order("2s"))
         .await?
         .expect(StatusCode::CREATED)?;
     let watcher = Watcher::start(
@@ -226,7 +195,7 @@ async fn timeouts_fire_once_though_the_leader_is_killed() -> Result<()> {
         assert!(late.insert(id, late_ms).is_none(), "fired twice: {event:?}");
     }
     assert_eq!(late.len(), ORDERS);
-    let machine = get(&apis[follower], "/v1/machines/order").await?;
+    let machine = apis[follower].read("/v1/machines/order").await?;
     assert_eq!(machine["states"]["expired"], ORDERS);
     cluster.nodes[leader].restart().await?;
     cluster.agree().await
@@ -237,11 +206,7 @@ async fn a_watcher_sees_each_move_once_and_in_order_while_nodes_die() -> Result<
     const MOVES: usize = 3000;
     let mut cluster = Cluster::start().await?;
     let (leader, follower) = cluster.leader_and_follower().await?;
-    let apis: Vec<_> = cluster
-        .nodes
-        .iter()
-        .map(|node| node.api().clone())
-        .collect();
+    let apis = cluster.apis();
     // It begins on the follower, and goes on wherever it is answered.
     let mut nodes = apis.clone();
     nodes.swap(0, follower);

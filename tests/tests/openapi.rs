@@ -41,11 +41,7 @@ async fn a_live_cluster_answers_as_its_description_says() -> Result<()> {
 
 #[tokio::test]
 async fn a_watch_answers_as_its_description_says() -> Result<()> {
-    let plan = Plan {
-        size: 1,
-        ..Plan::default()
-    };
-    let plan = plan
+    let plan = Plan::single()
         .with("LOCKSTEP_WATCHERS_MAX", 1)
         .with("LOCKSTEP_LIMITS_EVENTS_MAX", 1);
     let cluster = Cluster::start_as(plan).await?;

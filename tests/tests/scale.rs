@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::bulk::{
-    Acknowledged, Creation, Entrances, OPERATIONS, create, define, numbered, transition,
+    Acknowledged, Creation, Entrances, OPERATIONS, create, numbered, transition,
 };
 use lockstep_tests::cluster::Cluster;
 use lockstep_tests::http::{Api, after};
+use lockstep_tests::machines::order;
 use lockstep_tests::timeouts::{Fired, changes};
 use lockstep_tests::wait::wait_for;
 use lockstep_tests::watcher::{Seen, Watcher};
@@ -219,17 +220,6 @@ async fn a_watcher_sees_each_of_100_000_moves_once_and_in_order_while_nodes_die(
 
 /// The timeout is long enough for all orders to be there before the first one fires.
 const AFTER: Duration = Duration::from_secs(4);
-const ORDER: &str = "
-name: order
-initial: placed
-states:
-  placed: { timeout: { after: 4s, to: expired } }
-  paid: { final: true }
-  expired: { final: true }
-transitions:
-  - { from: placed, to: paid, event: pay }
-";
-
 #[tokio::test(flavor = "multi_thread")]
 async fn five_thousand_timeouts_fire_once_and_never_early_though_the_leader_is_killed() -> Result<()>
 {
@@ -237,12 +227,11 @@ async fn five_thousand_timeouts_fire_once_and_never_early_though_the_leader_is_k
     const LAST: usize = 1000;
     let mut cluster = Cluster::start().await?;
     let (leader, follower) = cluster.leader_and_follower().await?;
-    let apis: Vec<_> = cluster
-        .nodes
-        .iter()
-        .map(|node| node.api().clone())
-        .collect();
-    define(&apis[follower], ORDER).await?;
+    let apis = cluster.apis();
+    apis[follower]
+        .define(order("4s"))
+        .await?
+        .expect(StatusCode::CREATED)?;
     let watcher = Watcher::start(
         vec![apis[follower].clone()],
         "/v1/machines/order/watch?from_revision=1",
@@ -276,11 +265,7 @@ async fn five_thousand_timeouts_fire_once_and_never_early_though_the_leader_is_k
         assert_eq!(history.len(), 1, "{history:?}");
         assert_eq!(history[0]["cause"], "timeout");
     }
-    let machine = apis[follower]
-        .get("/v1/machines/order")
-        .await?
-        .expect(StatusCode::OK)?
-        .json()?;
+    let machine = apis[follower].read("/v1/machines/order").await?;
     assert_eq!(machine["states"]["expired"], ORDERS);
     cluster.nodes[leader].restart().await?;
     cluster.agree().await

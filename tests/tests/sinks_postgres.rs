@@ -101,7 +101,7 @@ async fn the_last_write_of_an_old_leader_comes_too_late() -> Result<()> {
     // What it wrote is in the cable, and it has given up waiting for an answer.
     stage.troubled().await?;
     stage.cluster.nodes[old].pause()?;
-    agreement::one_leader(&apis.iter().collect::<Vec<_>>()).await?;
+    agreement::one_leader(&apis).await?;
     let moved = [transition("triad/late", "second")];
     let last = entrances.commit(None, &moved).await?.revision;
     let reached = wait_for("the new leader to write", DEADLINE, async || {
@@ -254,7 +254,7 @@ async fn the_leader_alone_reports_how_the_sink_fares() -> Result<()> {
         .filter(|&node| node != first)
         .map(|node| stage.cluster.nodes[node].api().clone())
         .collect();
-    agreement::one_leader(&others.iter().collect::<Vec<_>>()).await?;
+    agreement::one_leader(&others).await?;
     stage.cluster.nodes[first].resume()?;
     let second = stage.cluster.leader().await?;
     reports_alone(&stage, second).await

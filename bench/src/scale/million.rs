@@ -3,28 +3,16 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use lockstep_tests::bulk::{Creation, Entrances, define, numbered};
+use lockstep_tests::bulk::{Creation, Entrances, numbered};
 use lockstep_tests::cluster::{Cluster, Plan};
 use lockstep_tests::http::Api;
+use lockstep_tests::machines::order;
 use lockstep_tests::wait::wait_for;
 use reqwest::StatusCode;
 use serde_json::Value;
 
 use crate::figures::{head, resident, row, snapshots};
 
-/// The timeout is never due here: it is one more thing that an instance costs.
-pub const ORDER: &str = "
-name: order
-initial: placed
-states:
-  placed: { timeout: { after: 30days, to: expired } }
-  paid: {}
-  shipped: { final: true }
-  expired: { final: true }
-transitions:
-  - { from: placed, to: paid, event: pay }
-  - { from: paid, to: shipped, event: ship }
-";
 /// Log entries between two snapshots: some are built on the way, and the last one soon after.
 const SNAPSHOT_ENTRIES: u64 = 2500;
 const WRITERS: usize = 16;
@@ -38,8 +26,12 @@ const PAID_EVERY: usize = 1000;
 pub async fn load(instances: usize, snapshot_entries: u64) -> Result<Cluster> {
     let plan = Plan::default().with("LOCKSTEP_RAFT_SNAPSHOT_ENTRIES", snapshot_entries);
     let cluster = Cluster::start_as(plan).await?;
-    let apis: Vec<Api> = cluster.running().map(|node| node.api().clone()).collect();
-    define(&apis[0], ORDER).await?;
+    let apis = cluster.apis();
+    // The timeout is never due here: it is one more thing that an instance costs.
+    apis[0]
+        .define(order("30days"))
+        .await?
+        .expect(StatusCode::CREATED)?;
     let began = Instant::now();
     // No keys: what is remembered of a request would be counted as the instances' memory.
     let creation = Creation {
@@ -96,7 +88,7 @@ pub async fn run(instances: usize) -> Result<()> {
 }
 
 async fn pay_some(cluster: &Cluster, instances: usize) -> Result<()> {
-    let apis: Vec<Api> = cluster.running().map(|node| node.api().clone()).collect();
+    let apis = cluster.apis();
     let mut entrances = Entrances::new(&apis, 0);
     for number in (0..instances).step_by(PAID_EVERY) {
         let id = numbered("order", number);
@@ -111,7 +103,7 @@ async fn await_snapshots(cluster: &Cluster) -> Result<()> {
     for (_, view) in cluster.views().await? {
         goal = goal.max(view.applied_index);
     }
-    let apis: Vec<Api> = cluster.running().map(|node| node.api().clone()).collect();
+    let apis = cluster.apis();
     let mut entrances = Entrances::new(&apis, 0);
     let mut states = ["second", "third", "first"].into_iter().cycle();
     for _ in 0..=SNAPSHOT_ENTRIES * 5 / 4 {

@@ -28,7 +28,7 @@ type Move = (SystemTime, SystemTime);
 
 pub async fn run(instances: usize) -> Result<()> {
     let cluster = load(instances, SNAPSHOT_ENTRIES).await?;
-    let apis: Vec<Api> = cluster.running().map(|node| node.api().clone()).collect();
+    let apis = cluster.apis();
     let moves = write(&apis, instances).await?;
 
     let mut built = Vec::new();

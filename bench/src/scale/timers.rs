@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Result, ensure};
-use lockstep_tests::bulk::{Creation, define};
+use lockstep_tests::bulk::Creation;
 use lockstep_tests::cluster::Cluster;
 use lockstep_tests::http::Api;
 use lockstep_tests::timeouts::{Fired, Firing};
@@ -43,8 +43,8 @@ pub async fn run(timers: usize) -> Result<()> {
 async fn one_run(timers: usize, kill: bool) -> Result<()> {
     let mut cluster = Cluster::start().await?;
     let (leader, follower) = cluster.leader_and_follower().await?;
-    let apis: Vec<Api> = cluster.running().map(|node| node.api().clone()).collect();
-    define(&apis[follower], LEASE).await?;
+    let apis = cluster.apis();
+    apis[follower].define(LEASE).await?;
     let watcher = Watcher::start(
         vec![apis[follower].clone()],
         "/v1/machines/lease/watch?from_revision=1",

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{INSTANCES, define, post, refused};
+use super::{INSTANCES, refused};
 
 const DEADLINE: Duration = Duration::from_secs(30);
 
@@ -78,10 +78,7 @@ async fn quota_is(api: &Api, name: &str, expected: (u64, u64)) -> Result<()> {
 }
 
 async fn limited() -> Result<Cluster> {
-    let mut plan = Plan {
-        size: 1,
-        ..Plan::default()
-    };
+    let mut plan = Plan::single();
     for (key, name, max) in LIMITS {
         plan = match name {
             "key_retention_ms" => plan.with(key, format!("{max}ms")),
@@ -144,35 +141,35 @@ async fn every_limit_of_the_configuration_has_its_metric() -> Result<()> {
 async fn limits_on_definitions_refuse_by_their_own_codes() -> Result<()> {
     let cluster = limited().await?;
     let api = cluster.nodes[0].api();
-    define(api, ORDER).await?.expect(StatusCode::CREATED)?;
-    define(api, &ORDER.replace("order", "other"))
+    api.define(ORDER).await?.expect(StatusCode::CREATED)?;
+    api.define(&ORDER.replace("order", "other"))
         .await?
         .expect(StatusCode::CREATED)?;
     // The built-in one counts.
-    let third = define(api, &ORDER.replace("order", "third")).await?;
+    let third = api.define(&ORDER.replace("order", "third")).await?;
     let problem = refused(&third, 507, "too_many_definitions")?;
     assert_eq!((&problem["asked"], &problem["max"]), (&json!(4), &json!(3)));
     quota_is(api, "definitions", (3, 3)).await?;
 
     let described = |text: &str| ORDER.replacen('{', &format!("{{\"description\":\"{text}\","), 1);
-    define(api, &described("b"))
+    api.define(&described("b"))
         .await?
         .expect(StatusCode::CREATED)?;
     refused(
-        &define(api, &described("c")).await?,
+        &api.define(&described("c")).await?,
         507,
         "too_many_versions",
     )?;
     quota_is(api, "versions", (2, 2)).await?;
 
     let states = r#"{"name":"order","initial":"a","states":{"a":{},"b":{},"c":{},"d":{},"e":{}}}"#;
-    let problem = refused(&define(api, states).await?, 422, "invalid_definition")?;
+    let problem = refused(&api.define(states).await?, 422, "invalid_definition")?;
     assert_eq!(problem["faults"][0]["code"], "too_many_states");
     let steps = r#"{"name":"order","initial":"a","states":{"a":{},"b":{},"c":{}},"transitions":[{"from":"*","to":"a"},{"from":"*","to":"b"}]}"#;
-    let problem = refused(&define(api, steps).await?, 422, "invalid_definition")?;
+    let problem = refused(&api.define(steps).await?, 422, "invalid_definition")?;
     assert_eq!(problem["faults"][0]["code"], "too_many_transitions");
     let long = described(&"x".repeat(1024));
-    let problem = refused(&define(api, &long).await?, 422, "definition_too_large")?;
+    let problem = refused(&api.define(&long).await?, 422, "definition_too_large")?;
     assert_eq!(problem["max"], 1024);
     let found = quotas(api).await?;
     // The largest is the built-in one.
@@ -185,7 +182,7 @@ async fn limits_on_definitions_refuse_by_their_own_codes() -> Result<()> {
 async fn limits_on_instances_and_requests_refuse_by_their_own_codes() -> Result<()> {
     let cluster = limited().await?;
     let api = cluster.nodes[0].api();
-    define(api, ORDER).await?.expect(StatusCode::CREATED)?;
+    api.define(ORDER).await?.expect(StatusCode::CREATED)?;
     let metadata = |entries: &[(&str, &str)]| {
         let entries: BTreeMap<_, _> = entries.iter().copied().collect();
         json!({ "metadata": entries })
@@ -197,16 +194,16 @@ async fn limits_on_instances_and_requests_refuse_by_their_own_codes() -> Result<
         ),
         (metadata(&[("a", &"v".repeat(64))]), "metadata_too_large"),
     ] {
-        refused(&post(api, INSTANCES, &body).await?, 422, code)?;
+        refused(&api.post(INSTANCES, &body).await?, 422, code)?;
     }
     let fits = metadata(&[("a", &"v".repeat(30)), ("b", ""), ("c", "")]);
     for _ in 0..3 {
-        post(api, INSTANCES, &fits)
+        api.post(INSTANCES, &fits)
             .await?
             .expect(StatusCode::CREATED)?;
     }
     refused(
-        &post(api, INSTANCES, &json!({})).await?,
+        &api.post(INSTANCES, &json!({})).await?,
         507,
         "too_many_instances",
     )?;
@@ -218,9 +215,9 @@ async fn limits_on_instances_and_requests_refuse_by_their_own_codes() -> Result<
         let one = json!({ "check": { "id": "triad/default", "exists": true } });
         json!({ "operations": vec![one; n] })
     };
-    let said = post(api, "/v1/transactions", &check(3)).await?;
+    let said = api.post("/v1/transactions", &check(3)).await?;
     refused(&said, 422, "too_many_operations")?;
-    post(api, "/v1/transactions", &check(2))
+    api.post("/v1/transactions", &check(2))
         .await?
         .expect(StatusCode::OK)?;
     quota_is(api, "operations", (2, 2)).await
@@ -287,11 +284,7 @@ async fn limits_that_forget_say_what_they_still_have() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn bounds_of_the_http_interface_refuse_by_their_own_codes() -> Result<()> {
-    let plan = Plan {
-        size: 1,
-        ..Plan::default()
-    };
-    let plan = plan
+    let plan = Plan::single()
         .with("LOCKSTEP_HTTP_BODY_BYTES_MAX", "1KiB")
         .with("LOCKSTEP_HTTP_CONCURRENCY_MAX", 2)
         .with("LOCKSTEP_WATCHERS_MAX", 2)
@@ -301,7 +294,7 @@ async fn bounds_of_the_http_interface_refuse_by_their_own_codes() -> Result<()> 
     let node = &cluster.nodes[0];
     let api = node.api();
     let large = json!({ "id": "x".repeat(2000) });
-    let said = post(api, "/v1/machines/triad/instances", &large).await?;
+    let said = api.post("/v1/machines/triad/instances", &large).await?;
     assert_eq!(
         refused(&said, 413, "body_too_large")?["body_bytes_max"],
         1024

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{ORDER, define, post, refused};
+use super::{ORDER, refused};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 /// As the configuration has it by default.
@@ -96,7 +96,7 @@ async fn ten_thousand_watchers_are_served_and_the_next_one_is_told_so() -> Resul
     let cluster = Cluster::start_as(plan).await?;
     let node = &cluster.nodes[cluster.follower().await?];
     let (api, address) = (node.api(), node.http_address());
-    define(api, ORDER).await?.expect(StatusCode::CREATED)?;
+    api.define(ORDER).await?.expect(StatusCode::CREATED)?;
 
     let before = resident_bytes(api).await?;
     let mut watchers = open(address, count, "?machine=order").await?;
@@ -112,12 +112,9 @@ async fn ten_thousand_watchers_are_served_and_the_next_one_is_told_so() -> Resul
         assert!(said.retry_after().is_some(), "{said:?}");
     }
     // All of them are told, and the node serves all the same.
-    let created = post(
-        api,
-        "/v1/machines/order/instances",
-        &json!({ "id": "told" }),
-    )
-    .await?;
+    let created = api
+        .post("/v1/machines/order/instances", &json!({ "id": "told" }))
+        .await?;
     created.expect(StatusCode::CREATED)?;
     api.get("/readyz").await?.expect(StatusCode::OK)?;
     api.next("second").await?.expect(StatusCode::OK)?;
@@ -152,11 +149,7 @@ async fn ten_thousand_watchers_are_served_and_the_next_one_is_told_so() -> Resul
 async fn watchers_that_never_read_cost_a_bounded_part_of_memory() -> Result<()> {
     const WATCHERS: u64 = 1000;
     const EVENTS: usize = 4000;
-    let cluster = Cluster::start_as(Plan {
-        size: 1,
-        ..Plan::default()
-    })
-    .await?;
+    let cluster = Cluster::start_as(Plan::single()).await?;
     open_files_max()?;
     let node = &cluster.nodes[0];
     let (api, address) = (node.api(), node.http_address());

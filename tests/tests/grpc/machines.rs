@@ -4,10 +4,11 @@ use anyhow::{Context, Result};
 use lockstep_proto::v1;
 use lockstep_tests::cluster::{Cluster, Plan};
 use lockstep_tests::grpc::{asking, code};
+use lockstep_tests::machines::order;
 use reqwest::StatusCode;
 use tonic::Code;
 
-use super::{ORDER, by_event, clients, create, define, done, one_node, to_state, transaction};
+use super::{by_event, clients, create, define, done, one_node, to_state, transaction};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_machine_is_defined_on_one_node_and_driven_through_the_others() -> Result<()> {
@@ -15,11 +16,11 @@ async fn a_machine_is_defined_on_one_node_and_driven_through_the_others() -> Res
     let [one, two, three] = &mut clients(&cluster)?[..] else {
         unreachable!("three nodes")
     };
-    let defined = define(one, ORDER).await?;
+    let defined = define(one, &order("1h")).await?;
     assert_eq!((defined.version, defined.created), (1, true));
     // Equal is no new version; a changed one is the next.
-    assert!(!define(two, ORDER).await?.created);
-    let changed = ORDER.replace("after: 1h", "after: 2h");
+    assert!(!define(two, &order("1h")).await?.created);
+    let changed = order("2h");
     assert_eq!(define(three, &changed).await?.version, 2);
 
     let request = v1::CreateInstanceRequest {
@@ -92,8 +93,8 @@ async fn machines_are_listed_shown_and_drawn() -> Result<()> {
     let [one, two, three] = &mut clients(&cluster)?[..] else {
         unreachable!("three nodes")
     };
-    define(one, ORDER).await?;
-    define(one, &ORDER.replace("after: 1h", "after: 2h")).await?;
+    define(one, &order("1h")).await?;
+    define(one, &order("2h")).await?;
     let request = v1::CreateInstanceRequest {
         version: Some(1),
         ..create("order/42")
@@ -111,7 +112,7 @@ async fn machines_are_listed_shown_and_drawn() -> Result<()> {
         .context("the machine in the list")?;
     assert_eq!((order.version, order.instances), (2, 1));
     assert_eq!(order.states["paid"], 1);
-    assert_eq!(order.description, "what a customer wants");
+    assert_eq!(order.description, "A customer's order");
     assert!(machines.iter().any(|it| it.machine == "triad"));
 
     let request = v1::GetMachineRequest {
@@ -165,7 +166,7 @@ async fn page_over_http(cluster: &Cluster, node: usize, cursor: &str) -> Result<
 async fn a_list_goes_on_on_any_node_and_over_http() -> Result<()> {
     let cluster = Cluster::start().await?;
     let mut clients = clients(&cluster)?;
-    define(&mut clients[0], ORDER).await?;
+    define(&mut clients[0], &order("1h")).await?;
     let names: Vec<String> = (0..35).map(|n| format!("order/a{n:02}")).collect();
     let creations = names
         .iter()

@@ -4,11 +4,12 @@ use anyhow::{Context, Result, ensure};
 use lockstep_proto::v1;
 use lockstep_tests::cluster::{Cluster, Plan};
 use lockstep_tests::grpc::{self, Watch, asking, code, told};
+use lockstep_tests::machines::order;
 use lockstep_tests::wait::wait_for;
 use reqwest::{Method, StatusCode};
 use tonic::Code;
 
-use super::{DEADLINE, ORDER, clients, create, define, done, one_node, to_state, transaction};
+use super::{DEADLINE, clients, create, define, done, one_node, to_state, transaction};
 
 fn everything(from_revision: u64) -> Watch {
     Watch::new(v1::WatchRequest {
@@ -114,7 +115,7 @@ async fn a_watch_sees_what_it_asks_for_and_bookmarks_tell_how_far_it_is() -> Res
     now.open(&cluster.nodes[0]).await?;
     assert!(now.next().await??.is_empty(), "a bookmark");
 
-    define(client, ORDER).await?;
+    define(client, &order("1h")).await?;
     for id in ["order/a1", "order/b1", "order/a2"] {
         let creating = client.create_instance(asking(create(id)));
         done!(creating, create_instance_response, Created);
@@ -145,7 +146,7 @@ async fn a_watch_sees_what_it_asks_for_and_bookmarks_tell_how_far_it_is() -> Res
 async fn forgetful(events: usize) -> Result<Cluster> {
     let plan = Plan::default().with("LOCKSTEP_LIMITS_EVENTS_MAX", events);
     let cluster = one_node(plan).await?;
-    define(&mut clients(&cluster)?[0], ORDER).await?;
+    define(&mut clients(&cluster)?[0], &order("1h")).await?;
     wait_for("the limits to hold", DEADLINE, async || {
         let metrics = cluster.nodes[0].api().get("/metrics").await?.text;
         let line = format!("lockstep_quota_limit{{quota=\"events\"}} {events}\n");

@@ -4,13 +4,14 @@ use anyhow::{Context, Result};
 use lockstep_proto::v1;
 use lockstep_tests::cluster::Cluster;
 use lockstep_tests::grpc::{asking, code};
+use lockstep_tests::machines::order;
 use tonic::Code;
 
-use super::{ORDER, by_event, clients, create, define, done, to_state, transaction};
+use super::{by_event, clients, create, define, done, to_state, transaction};
 
 /// The second version of the machine: a state has another name.
 fn renamed() -> String {
-    ORDER.replace("paid", "settled")
+    order("1h").replace("paid", "settled")
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -19,7 +20,7 @@ async fn a_migration_is_tried_before_it_is_made() -> Result<()> {
     let [one, two, three] = &mut clients(&cluster)?[..] else {
         unreachable!("three nodes")
     };
-    define(one, ORDER).await?;
+    define(one, &order("1h")).await?;
     let creating = one.create_instance(asking(create("order/42")));
     done!(creating, create_instance_response, Created);
     let paying = one.transition(asking(by_event("order/42", "pay")));
@@ -90,7 +91,7 @@ async fn a_transaction_happens_as_a_whole_or_not_at_all() -> Result<()> {
     let [one, two, three] = &mut clients(&cluster)?[..] else {
         unreachable!("three nodes")
     };
-    define(one, ORDER).await?;
+    define(one, &order("1h")).await?;
     let check = |id: &str, exists| {
         Operation::Check(v1::Precondition {
             id: id.to_owned(),
@@ -155,7 +156,7 @@ async fn a_write_that_is_repeated_on_another_node_gets_its_first_outcome() -> Re
     let [one, two, three] = &mut clients(&cluster)?[..] else {
         unreachable!("three nodes")
     };
-    define(one, ORDER).await?;
+    define(one, &order("1h")).await?;
     let key = |key: &str| Some(key.to_owned());
 
     // Without a name, the name follows from the key.
