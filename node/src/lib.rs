@@ -6,10 +6,6 @@ mod clock;
 pub mod config;
 pub mod telemetry;
 
-pub mod store;
-
-pub mod consensus;
-
 pub mod discovery;
 
 pub mod cluster;

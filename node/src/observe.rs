@@ -14,9 +14,9 @@ use lockstep_machine::{
 use tokio::sync::mpsc;
 
 use crate::cluster::agreement::Checkpoints;
-use crate::consensus::{Observer, Role, Standing};
+use lockstep_raft::consensus::{Observer, Role, Standing};
 use crate::service::ForwardObserver;
-use crate::store::{StoreError, StoreObserver};
+use lockstep_raft::store::{StoreError, StoreObserver};
 use crate::telemetry::Metrics;
 
 use most::Most;

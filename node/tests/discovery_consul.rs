@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use lockstep_node::config;
 use lockstep_node::discovery::{Announcement, ConsulDiscovery, Discovery, DiscoveryError, open};
-use lockstep_node::store::{BootstrapPlan, PlannedMember};
+use lockstep_raft::store::{BootstrapPlan, PlannedMember};
 use lockstep_tests::consul::ConsulAgent;
 use lockstep_tests::ports::Port;
 

@@ -7,19 +7,6 @@
 //! LOCKSTEP_TEST_SEED=<seed> LOCKSTEP_TEST_SEEDS=1 cargo test -p lockstep-node --test simulation
 //! ```
 
-// Consensus and its router are compiled in from their sources: a simulated network hands messages
-// to the core itself, which the library rightly keeps to itself. They are linted there.
-#[allow(clippy::all, dead_code, unused_imports)]
-#[path = "../src/consensus/mod.rs"]
-mod consensus;
-#[allow(clippy::all, dead_code, unused_imports)]
-#[path = "../src/service/mod.rs"]
-mod service;
-/// What those two know as `crate::store`.
-mod store {
-    pub use lockstep_node::store::*;
-}
-
 mod simulation {
     pub mod chance;
     pub mod cluster;

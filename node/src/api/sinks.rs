@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use crate::consensus::network::channel;
+use lockstep_raft::consensus::network::channel;
 use crate::service::{self, Role, Service, ServiceError};
 use crate::sink::{Sinks, SinksError};
 

@@ -15,9 +15,9 @@ use lockstep_proto::raft as pb;
 use lockstep_proto::raft::peer_client::PeerClient;
 use openraft_rt_tokio::TokioRuntime;
 
-use crate::consensus::network::{ClusterTag, addressed, channel};
-use crate::consensus::{Consensus, Member, NodeId};
-use crate::store::DiskStore;
+use lockstep_raft::consensus::network::{ClusterTag, addressed, channel};
+use lockstep_raft::consensus::{Consensus, Member, NodeId};
+use lockstep_raft::store::DiskStore;
 
 /// Revisions between two hashes, at least.
 const APART_MIN: u64 = 4096;

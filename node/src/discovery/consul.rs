@@ -16,7 +16,7 @@ use lockstep_consul::{
 
 use super::{Announcement, Discovery, DiscoveryError, FoundPeer};
 use crate::config;
-use crate::store::BootstrapPlan;
+use lockstep_raft::store::BootstrapPlan;
 
 /// The name for logs and errors.
 const KIND: &str = "consul";

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::config;
-use crate::store::BootstrapPlan;
+use lockstep_raft::store::BootstrapPlan;
 
 mod consul;
 mod static_peers;

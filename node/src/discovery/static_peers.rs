@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::{Announcement, Discovery, DiscoveryError, FoundPeer};
 use crate::config::StaticPeer;
-use crate::store::BootstrapPlan;
+use lockstep_raft::store::BootstrapPlan;
 
 /// Discovery by a fixed list. Says who should be there, not who is.
 #[derive(Debug)]

@@ -7,10 +7,10 @@ use openraft_rt_tokio::TokioRuntime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use crate::consensus::Consensus;
+use lockstep_raft::consensus::Consensus;
 use crate::discovery::Discovery;
 use crate::service::{Phase, Service};
-use crate::store::DiskStore;
+use lockstep_raft::store::DiskStore;
 
 /// How long leadership may take to move.
 pub(super) const HAND_OVER_PATIENCE: Duration = Duration::from_secs(1);

@@ -11,10 +11,10 @@ use tonic_health::server::HealthReporter;
 use super::stop::HAND_OVER_PATIENCE;
 use crate::api::{self, Watchers};
 use crate::cluster::agreement::Comparison;
-use crate::consensus::Consensus;
+use lockstep_raft::consensus::Consensus;
 use crate::observe::Observation;
 use crate::service::{Router, Service};
-use crate::store::DiskStore;
+use lockstep_raft::store::DiskStore;
 use crate::telemetry::Metrics;
 
 const READY_EVERY: Duration = Duration::from_secs(1);

@@ -9,8 +9,8 @@ use std::time::Duration;
 use lockstep_machine::{Command, Limits, State, Timestamp};
 
 use super::Router;
-use crate::consensus::Runtime;
-use crate::store::Storage;
+use lockstep_raft::consensus::Runtime;
+use lockstep_raft::store::Storage;
 
 /// Between two looks: the most that a timeout is late for want of a look.
 const LOOK_EVERY: Duration = Duration::from_millis(20);

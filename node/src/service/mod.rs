@@ -25,10 +25,10 @@ use lockstep_machine::{
     Command, EventCursor, EventFilter, IdempotencyKey, InstanceId, Reply, Transition,
 };
 
-pub use crate::consensus::Role;
-use crate::consensus::network::ClusterTag;
-use crate::consensus::{Runtime, SharedState, Standing};
-use crate::store::Storage;
+pub use lockstep_raft::consensus::Role;
+use lockstep_raft::consensus::network::ClusterTag;
+use lockstep_raft::consensus::{Runtime, SharedState, Standing};
+use lockstep_raft::store::Storage;
 pub use definitions::{DefineError, Document, Language};
 pub use error::ServiceError;
 pub use housekeeping::keep_house;

@@ -13,8 +13,8 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::router::Peers;
-use crate::consensus::network::{ClusterTag, MESSAGE_BYTES_MAX, addressed, channel};
-use crate::consensus::{Member, NodeId, ProposeError, ProposeResult, ReadPoint};
+use lockstep_raft::consensus::network::{ClusterTag, MESSAGE_BYTES_MAX, addressed, channel};
+use lockstep_raft::consensus::{Member, NodeId, ProposeError, ProposeResult, ReadPoint};
 
 /// By node id: the address that a connection was made for, and the connection.
 type Clients = HashMap<NodeId, (String, PeerClient<Channel>)>;

@@ -14,11 +14,11 @@ use openraft_rt::Instant as _;
 
 use super::sequencer::{Sequencer, Ticket};
 use super::{Consistency, InstanceView, ReadReply, ServiceError};
-use crate::consensus::batcher::{Batcher, Confirm};
-use crate::consensus::{
+use lockstep_raft::consensus::batcher::{Batcher, Confirm};
+use lockstep_raft::consensus::{
     BatchLimits, Consensus, Member, NodeId, ProposeError, ProposeResult, ReadPoint, Runtime,
 };
-use crate::store::Storage;
+use lockstep_raft::store::Storage;
 
 /// One try at one leader takes no longer: a leader that is cut off or paused does not answer.
 const ATTEMPT_MAX: Duration = Duration::from_secs(1);

@@ -13,7 +13,7 @@ use lockstep_machine::{
 use tokio::sync::watch;
 
 use super::{Invalid, invalid};
-use crate::consensus::SharedState;
+use lockstep_raft::consensus::SharedState;
 
 /// How many events are taken from the ring at once, wanted or not: what a watcher that never reads
 /// holds on to.

@@ -14,8 +14,8 @@ use super::disk::{Medium, SimDisk};
 use super::network::{SimConsensus, SimNetwork};
 use super::oracle::Oracle;
 use super::workload::triad;
-use crate::consensus::{BatchLimits, Consensus, Member, NodeId, Settings};
-use crate::service::{ForwardObserver, Router};
+use lockstep_raft::consensus::{BatchLimits, Consensus, Member, NodeId, Settings};
+use lockstep_node::service::{ForwardObserver, Router};
 
 /// The router as it ships, on the simulated runtime, disk and network.
 pub type SimRouter = Router<SimRuntime, SimDisk>;
@@ -206,7 +206,7 @@ impl Cluster {
     /// Has whoever leads hand over.
     pub async fn transfer(&self) {
         for (_, consensus) in self.running() {
-            if consensus.standing().role == crate::consensus::Role::Leader {
+            if consensus.standing().role == lockstep_raft::consensus::Role::Leader {
                 let handed_over = consensus.hand_over(Duration::from_millis(500)).await;
                 self.0
                     .oracle

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_machine::{Restore, State};
-use lockstep_node::store::{BoxFuture, Done, LogBounds, Record, Slot, SnapshotHandle, Storage};
+use lockstep_raft::store::{BoxFuture, Done, LogBounds, Record, Slot, SnapshotHandle, Storage};
 use openraft_rt::AsyncRuntime as _;
 use openraft_rt_sim::SimRuntime;
 use tokio::sync::Notify;

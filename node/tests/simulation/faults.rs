@@ -7,7 +7,7 @@ use openraft_rt_sim::SimInstant;
 
 use super::chance::{one_of, sleep_ms, up_to};
 use super::cluster::{Cluster, NODES};
-use crate::consensus::NodeId;
+use lockstep_raft::consensus::NodeId;
 
 fn any_node() -> NodeId {
     NODES[one_of(NODES.len() as u64) as usize]

@@ -10,8 +10,8 @@ use lockstep_machine::{
     Transitioned,
 };
 
-use crate::consensus::state_machine::SharedState;
-use crate::consensus::{NodeId, Observer};
+use lockstep_raft::consensus::state_machine::SharedState;
+use lockstep_raft::consensus::{NodeId, Observer};
 
 /// The moves of the built-in machine, written down again here.
 const MOVES: [(&str, &str); 4] = [

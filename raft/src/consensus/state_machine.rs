@@ -96,8 +96,8 @@ impl SharedState {
     }
 
     /// Changes the state as an entry would.
-    #[cfg(test)]
-    pub(crate) fn change_for_test(&self, change: impl FnOnce(&mut State)) {
+    #[cfg(any(test, feature = "testing"))]
+    pub fn change_for_test(&self, change: impl FnOnce(&mut State)) {
         self.write(|applied| change(&mut applied.state));
     }
 

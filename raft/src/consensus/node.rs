@@ -147,8 +147,10 @@ pub struct Standing {
 /// A log position that a linearizable read must have applied, and who vouched for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadPoint {
-    pub(crate) leader: NodeId,
-    pub(crate) log_id: LogId,
+    /// Who vouched.
+    pub leader: NodeId,
+    /// The position.
+    pub log_id: LogId,
 }
 
 impl ReadPoint {
@@ -163,7 +165,8 @@ impl ReadPoint {
 
 /// One node's part in consensus. Cheap to clone.
 pub struct Consensus<RT: Runtime, S: Storage> {
-    pub(crate) raft: Raft<Types<RT>, StateMachine<RT, S>>,
+    /// openraft itself, for the servers that hand it what peers send.
+    pub raft: Raft<Types<RT>, StateMachine<RT, S>>,
     log: LogStore<RT, S>,
     shared: SharedState,
     proposals: Batcher<Request, Reply>,
@@ -171,7 +174,8 @@ pub struct Consensus<RT: Runtime, S: Storage> {
     disk_full: Arc<AtomicBool>,
     reads: Batcher<Confirm, ReadPoint>,
     clock: Clock,
-    pub(crate) observer: Arc<dyn Observer>,
+    /// Reports what happens here.
+    pub observer: Arc<dyn Observer>,
 }
 
 impl<RT: Runtime, S: Storage> Clone for Consensus<RT, S> {
@@ -210,7 +214,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
 
     /// [`open`](Self::open) with another configuration of the core than the settings make: the
     /// simulation takes fences away to see that it notices.
-    pub(crate) async fn open_with<N>(
+    pub async fn open_with<N>(
         node_id: NodeId,
         config: Config,
         settings: &Settings,

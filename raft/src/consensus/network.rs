@@ -308,7 +308,7 @@ impl RaftNetworkV2<C> for Peer {
 }
 
 /// Whether a snapshot holds entries of a later leadership than `vote`'s.
-pub(crate) fn newer_than(meta: &super::types::SnapshotMeta, vote: &super::types::Vote) -> bool {
+pub fn newer_than(meta: &super::types::SnapshotMeta, vote: &super::types::Vote) -> bool {
     meta.last_log_id
         .as_ref()
         .is_some_and(|last| last.committed_leader_id() > &vote.leader_id().to_committed())

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use lockstep_node::consensus::log::LogStore;
-use lockstep_node::consensus::state_machine::StateMachine;
-use lockstep_node::consensus::{Silent, Types};
-use lockstep_node::store::{DiskStore, NoObserver, StoreOptions};
+use lockstep_raft::consensus::log::LogStore;
+use lockstep_raft::consensus::state_machine::StateMachine;
+use lockstep_raft::consensus::{Silent, Types};
+use lockstep_raft::store::{DiskStore, NoObserver, StoreOptions};
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft_rt::AsyncRuntime as _;

@@ -92,21 +92,27 @@ impl<RT: Runtime> RaftTypeConfig for Types<RT> {
     type ErrorSource = openraft::impls::BoxedErrorSource;
 }
 
-pub(crate) type LogId = openraft::LogId<
+/// A log position: term and index.
+pub type LogId = openraft::LogId<
     <leader_id_std::LeaderId<u64, NodeId> as openraft::vote::RaftLeaderId>::Committed,
 >;
-pub(crate) type Vote = openraft::Vote<leader_id_std::LeaderId<u64, NodeId>>;
-pub(crate) type Entry = openraft::Entry<
+/// A vote: term, candidate, and whether a quorum granted it.
+pub type Vote = openraft::Vote<leader_id_std::LeaderId<u64, NodeId>>;
+/// A log entry.
+pub type Entry = openraft::Entry<
     <leader_id_std::LeaderId<u64, NodeId> as openraft::vote::RaftLeaderId>::Committed,
     openraft::EntryPayload<Payload, NodeId, Member>,
 >;
-pub(crate) type Membership = openraft::Membership<NodeId, Member>;
-pub(crate) type StoredMembership = openraft::StoredMembership<
+/// The voters and everything known about the members.
+pub type Membership = openraft::Membership<NodeId, Member>;
+/// A membership and the log position that set it.
+pub type StoredMembership = openraft::StoredMembership<
     <leader_id_std::LeaderId<u64, NodeId> as openraft::vote::RaftLeaderId>::Committed,
     NodeId,
     Member,
 >;
-pub(crate) type SnapshotMeta = openraft::SnapshotMeta<
+/// What a snapshot covers.
+pub type SnapshotMeta = openraft::SnapshotMeta<
     <leader_id_std::LeaderId<u64, NodeId> as openraft::vote::RaftLeaderId>::Committed,
     NodeId,
     Member,
