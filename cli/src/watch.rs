@@ -120,7 +120,7 @@ impl Watch {
         call.maybe(self.prefix.as_deref(), WatchCall::prefix)
             .maybe(self.state.clone(), WatchCall::state)
             .maybe(from_revision, WatchCall::from_revision)
-            .patience(self.patience)
+            .timeout(self.patience)
     }
 
     /// The failure, with the command that goes on from where this one ends.

@@ -4,6 +4,7 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use lockstep_machine::GlobalRevision;
+use lockstep_proto::Malformed;
 use tonic::{Code, ConnectError, Status};
 
 use crate::error::{Error, Rejected};
@@ -31,6 +32,12 @@ pub(crate) enum Verdict {
     BadAnswer(String),
     /// Another attempt may succeed.
     Retry(Failure),
+}
+
+impl From<Malformed> for Verdict {
+    fn from(fault: Malformed) -> Self {
+        Verdict::BadAnswer(fault.to_string())
+    }
 }
 
 /// An attempt that may be repeated.

@@ -15,38 +15,35 @@ use crate::discover::DiscoveryError;
 use crate::endpoints::{Endpoints, Slot};
 use crate::error::{Error, Tried};
 
-const BACKOFF_FIRST: Duration = Duration::from_millis(50);
-const BACKOFF_MAX: Duration = Duration::from_secs(1);
-/// With less time left than this, no further attempt is worth its while: a busy node answers no
-/// sooner, and an attempt that is cut off makes the outcome of a write unknown that every node before
-/// had plainly refused.
+/// With less time left than this, no further attempt is made: a busy node does not answer that
+/// fast, and a write that is cut off has an unknown outcome, where every node before had refused it.
 pub(crate) const ATTEMPT_MIN: Duration = Duration::from_millis(50);
 /// While there is another node to ask, an attempt has no less than this, or all that is left.
 const ATTEMPT_SHARE_MIN: Duration = Duration::from_millis(100);
 
-/// What a request does to the cluster, as far as sending it again goes.
+/// What sending a request again does to the cluster.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Effect<'a> {
-    /// Nothing: it only asks.
+    /// Nothing: it is a read.
     None,
     /// A change, executed once however often it is sent under this key.
     Once(&'a IdempotencyKey),
-    /// A change that does no harm when it is made again.
+    /// A change that may be made again.
     Repeatable,
 }
 
 /// What an attempt is made with.
 pub(crate) struct Attempt {
     pub channel: Channel,
-    /// How long it may take; the node is told.
-    pub allowance: Duration,
+    /// When it ends; sent along.
+    deadline: Instant,
 }
 
 impl Attempt {
     /// Wraps a message with the time it has left, as the header `grpc-timeout`.
     pub(crate) fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
-        request.set_timeout(self.allowance);
+        request.set_timeout(self.deadline.saturating_duration_since(Instant::now()));
         request
     }
 }
@@ -54,34 +51,22 @@ impl Attempt {
 /// Makes one attempt at one node, connecting first if need be.
 pub(crate) async fn attempt<T, F, Fut>(
     slot: &Slot,
-    allowance: Duration,
+    deadline: Instant,
     send: &F,
 ) -> Result<T, Verdict>
 where
     F: Fn(Attempt) -> Fut,
     Fut: Future<Output = Result<T, Verdict>>,
 {
-    let end = Instant::now() + allowance;
-    let connection = match tokio::time::timeout_at(end, slot.connect()).await {
-        Ok(Ok(connection)) => connection,
-        Ok(Err(cause)) => return Err(Verdict::Retry(Failure::not_sent(cause))),
-        Err(_) => {
-            return Err(Verdict::Retry(Failure::not_sent(
-                "no connection in time".to_owned(),
-            )));
-        }
-    };
-    let allowance = end.saturating_duration_since(Instant::now());
+    let connection = within(deadline, "connection", Failure::not_sent, slot.connect()).await?;
+    let connection = connection.map_err(|cause| Verdict::Retry(Failure::not_sent(cause)))?;
     let sent = send(Attempt {
         channel: connection.channel.clone(),
-        allowance,
+        deadline,
     });
-    let result = match tokio::time::timeout_at(end, sent).await {
-        Ok(result) => result,
-        Err(_) => Err(Verdict::Retry(Failure::no_answer(
-            "no answer in time".to_owned(),
-        ))),
-    };
+    let result = within(deadline, "answer", Failure::no_answer, sent)
+        .await
+        .flatten();
     if let Err(Verdict::Retry(Failure {
         disconnected: true, ..
     })) = &result
@@ -89,6 +74,18 @@ where
         slot.disconnect(&connection).await;
     }
     result
+}
+
+/// What comes before the deadline, or the failure that it did not.
+pub(crate) async fn within<T>(
+    deadline: Instant,
+    what: &str,
+    failure: fn(String) -> Failure,
+    future: impl Future<Output = T>,
+) -> Result<T, Verdict> {
+    tokio::time::timeout_at(deadline, future)
+        .await
+        .map_err(|_| Verdict::Retry(failure(format!("no {what} in time"))))
 }
 
 /// Attempts a request until a node answers it or the deadline passes.
@@ -104,11 +101,11 @@ where
     F: Fn(Attempt) -> Fut,
     Fut: Future<Output = Result<T, Verdict>>,
 {
-    let once = async |slot: Arc<Slot>, allowance| attempt(&slot, allowance, &send).await;
+    let once = async |slot: Arc<Slot>, deadline| attempt(&slot, deadline, &send).await;
     run_each(endpoints, timeout, effect, once).await
 }
 
-/// Like [`run`], for what makes its own use of a node.
+/// Like [`run`], with attempts that the caller makes.
 pub(crate) async fn run_each<T, F, Fut>(
     endpoints: &Endpoints,
     timeout: Duration,
@@ -116,19 +113,19 @@ pub(crate) async fn run_each<T, F, Fut>(
     once: F,
 ) -> Result<T, Error>
 where
-    F: Fn(Arc<Slot>, Duration) -> Fut,
+    F: Fn(Arc<Slot>, Instant) -> Fut,
     Fut: Future<Output = Result<T, Verdict>>,
 {
-    let mut course = Course::start(timeout);
+    let mut progress = Progress::start(timeout);
     loop {
-        course.discover(endpoints).await;
+        progress.discover(endpoints).await;
         let round = endpoints.round();
         for slot in &round {
-            let is_first = course.tried.is_empty();
-            let Some(allowance) = allowance(course.remaining(), round.len(), is_first) else {
-                return Err(course.give_up(effect));
+            let is_first = progress.tried.is_empty();
+            let Some(share) = share(progress.remaining(), round.len(), is_first) else {
+                return Err(progress.give_up(effect));
             };
-            match once(slot.clone(), allowance).await {
+            match once(slot.clone(), Instant::now() + share).await {
                 Ok(answer) => {
                     endpoints.prefer(slot);
                     return Ok(answer);
@@ -144,36 +141,52 @@ where
                     });
                 }
                 Err(Verdict::Retry(failure)) => {
-                    if !course.failed(endpoints, slot, failure).await {
-                        return Err(course.give_up(effect));
+                    if !progress.failed(endpoints, slot, failure).await {
+                        return Err(progress.give_up(effect));
                     }
                 }
             }
         }
-        if !course.back_off().await {
-            return Err(course.give_up(effect));
+        if !progress.back_off().await {
+            return Err(progress.give_up(effect));
         }
     }
 }
 
+/// Waits that double from 50 ms to 1 s, less up to a half, so that clients do not come all at once.
+#[derive(Debug, Default)]
+pub(crate) struct Backoff {
+    previous: Duration,
+}
+
+impl Backoff {
+    const FIRST: Duration = Duration::from_millis(50);
+    const MAX: Duration = Duration::from_secs(1);
+
+    pub(crate) fn next(&mut self) -> Duration {
+        self.previous = (self.previous * 2).clamp(Self::FIRST, Self::MAX);
+        self.previous.mul_f64(rand::random_range(0.5..1.0))
+    }
+}
+
 /// How a call has gone so far.
-struct Course {
+struct Progress {
     timeout: Duration,
     deadline: Instant,
-    backoff: Duration,
+    backoff: Backoff,
     rounds: u64,
     tried: Vec<Tried>,
     undiscovered: Option<DiscoveryError>,
-    /// Sticks: once a request may have been executed, no later refusal to execute takes it back.
+    /// Never goes back: once a request may have been executed, no later refusal changes that.
     execution: Execution,
 }
 
-impl Course {
+impl Progress {
     fn start(timeout: Duration) -> Self {
         Self {
             timeout,
             deadline: Instant::now() + timeout,
-            backoff: BACKOFF_FIRST,
+            backoff: Backoff::default(),
             rounds: 0,
             tried: Vec::new(),
             undiscovered: None,
@@ -189,7 +202,7 @@ impl Course {
     async fn discover(&mut self, endpoints: &Endpoints) {
         if endpoints.are_discovered() && (self.rounds > 0 || endpoints.round().is_empty()) {
             self.undiscovered = match endpoints.refresh(self.deadline).await {
-                // What Consul said before the deadline says more than that it passed.
+                // An earlier error says more than that the deadline passed.
                 Err(DiscoveryError::TimedOut) if self.undiscovered.is_some() => {
                     self.undiscovered.take()
                 }
@@ -199,7 +212,7 @@ impl Course {
         self.rounds += 1;
     }
 
-    /// Takes note of a failed attempt; false when no other is worth making.
+    /// Records a failed attempt; false when there is no time for another.
     async fn failed(&mut self, endpoints: &Endpoints, slot: &Arc<Slot>, failure: Failure) -> bool {
         if failure.execution == Execution::Possible {
             self.execution = Execution::Possible;
@@ -225,9 +238,8 @@ impl Course {
 
     /// Waits before the next round, each time about twice as long.
     async fn back_off(&mut self) -> bool {
-        let jittered = self.backoff.mul_f64(rand::random_range(0.5..1.0));
-        self.backoff = (self.backoff * 2).min(BACKOFF_MAX);
-        self.pause(jittered.min(self.remaining() / 2)).await
+        let wait = self.backoff.next().min(self.remaining() / 2);
+        self.pause(wait).await
     }
 
     /// Waits, unless that would leave no time for another attempt.
@@ -260,18 +272,18 @@ impl Course {
     }
 }
 
-/// How long the next attempt may take, if it is worth its while: half of what is left while there
+/// How long the next attempt may take, if there is time for one: half of what is left while there
 /// is another node to ask, so that one that hangs does not use up the whole call.
 ///
-/// The first is made however little its caller allows: without it, nothing was asked at all.
-fn allowance(remaining: Duration, nodes: usize, is_first: bool) -> Option<Duration> {
-    let is_worth_it = remaining >= ATTEMPT_MIN || (is_first && !remaining.is_zero());
-    let share = if nodes > 1 {
+/// The first attempt is made however short the timeout is: without it, nothing would be sent.
+fn share(remaining: Duration, nodes: usize, is_first: bool) -> Option<Duration> {
+    let is_possible = remaining >= ATTEMPT_MIN || (is_first && !remaining.is_zero());
+    let most = if nodes > 1 {
         (remaining / 2).max(ATTEMPT_SHARE_MIN)
     } else {
         remaining
     };
-    is_worth_it.then_some(share.min(remaining))
+    is_possible.then_some(most.min(remaining))
 }
 
 #[cfg(test)]
@@ -297,7 +309,7 @@ mod tests {
             (Duration::ZERO, 3, true, None),
         ] {
             assert_eq!(
-                allowance(remaining, nodes, is_first),
+                share(remaining, nodes, is_first),
                 expected,
                 "{remaining:?} left, {nodes} nodes, first: {is_first}"
             );

@@ -1,20 +1,20 @@
-//! The client: what a caller holds, and the two ways in which it asks.
+//! The client: what a caller holds, and how it sends reads and writes.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_machine::{GlobalRevision, IdempotencyKey};
+use lockstep_proto::{Malformed, v1};
 
 use crate::answer::{Failure, Verdict, judge};
 use crate::builder::Builder;
 use crate::call::{self, Attempt, Effect};
 use crate::endpoints::Endpoints;
-use crate::error::Error;
+use crate::error::{Error, Rejected};
 use crate::freshness::Read;
-use crate::wire::unary::{Unary, WriteAnswer};
-use crate::wire::{Unreadable, outcome};
-use crate::written::{Written, random_key};
+use crate::service::{Unary, WriteAnswer};
+use crate::writes::{Written, random_key};
 
 /// A client of one cluster. Cloning is cheap, and clones share their connections.
 #[derive(Clone)]
@@ -29,92 +29,108 @@ impl Client {
         Builder::new()
     }
 
-    /// Asks for something, and changes nothing.
+    /// Sends a request that changes nothing.
     pub(crate) async fn read<M: Unary, T: Send>(
         &self,
         message: M,
-        understand: fn(M::Answer) -> Result<Read<T>, Unreadable>,
+        convert: fn(M::Answer) -> Result<(T, Option<v1::ReadAt>), Malformed>,
     ) -> Result<Read<T>, Error> {
         self.ask(Effect::None, message, |answer| {
-            understand(answer).map_err(Verdict::BadAnswer)
+            let (found, at) = convert(answer)?;
+            let at = required("read_at", at)?;
+            Ok(Read {
+                found,
+                applied_index: at.applied_index,
+                revision: GlobalRevision(at.revision),
+            })
         })
         .await
     }
 
-    /// Asks for a change, at most once however often it is sent. Without a key, one is drawn.
-    pub(crate) async fn write<M, A, T: Send>(
+    /// Sends a change, executed at most once however often it is sent. Without a key, one is drawn.
+    pub(crate) async fn write<M, T>(
         &self,
         key: Option<IdempotencyKey>,
         message: impl FnOnce(&IdempotencyKey) -> M,
-        understand: fn(A::Made) -> Result<T, Unreadable>,
     ) -> Result<Written<T>, Error>
     where
-        M: Unary<Answer = A>,
-        A: WriteAnswer,
+        M: Unary<Answer: WriteAnswer<Made: TryInto<T, Error = Malformed>>>,
+        T: Send,
     {
         let key = match key {
             Some(key) => key,
             None => random_key()?,
         };
+        let convert = |made: <M::Answer as WriteAnswer>::Made| made.try_into();
         self.ask(Effect::Once(&key), message(&key), |answer| {
-            settled(answer, understand)
+            settled(answer, convert)
         })
         .await
     }
 
-    /// Asks what a change would come to, and changes nothing.
-    pub(crate) async fn try_out<M, A, T: Send>(
-        &self,
-        message: M,
-        understand: fn(A::Made) -> Result<T, Unreadable>,
-    ) -> Result<Written<T>, Error>
+    /// Asks what a change would return, and changes nothing.
+    pub(crate) async fn try_out<M, T>(&self, message: M) -> Result<Written<T>, Error>
     where
-        M: Unary<Answer = A>,
-        A: WriteAnswer,
+        M: Unary<Answer: WriteAnswer<Made: TryInto<T, Error = Malformed>>>,
+        T: Send,
     {
-        self.ask(Effect::None, message, |answer| settled(answer, understand))
+        let convert = |made: <M::Answer as WriteAnswer>::Made| made.try_into();
+        self.ask(Effect::None, message, |answer| settled(answer, convert))
             .await
     }
 
-    /// Sends a request, and makes of its answer what `understand` does.
+    /// Sends a change without a key, which may be made again.
+    pub(crate) async fn change<M, T>(&self, message: M) -> Result<T, Error>
+    where
+        M: Unary<Answer: WriteAnswer<Made = T>>,
+        T: Send,
+    {
+        let changed = self.ask(Effect::Repeatable, message, |answer| settled(answer, Ok));
+        Ok(changed.await?.made)
+    }
+
+    /// Sends a request, and converts its response.
     pub(crate) async fn ask<M: Unary, T: Send>(
         &self,
         effect: Effect<'_>,
         message: M,
-        understand: impl Fn(M::Answer) -> Result<T, Verdict> + Send + Sync,
+        convert: impl Fn(M::Answer) -> Result<T, Verdict> + Send + Sync,
     ) -> Result<T, Error> {
         let send = async |attempt: Attempt| {
             let request = attempt.request(message.clone());
             let response = M::send(request, attempt.channel).await.map_err(judge)?;
-            understand(response.into_inner())
+            convert(response.into_inner())
         };
         call::run(&self.endpoints, self.timeout, effect, send).await
     }
 }
 
-/// What a change came to: made, or refused.
+/// A field of a response that must not be missing.
+pub(crate) fn required<T>(field: &'static str, value: Option<T>) -> Result<T, Malformed> {
+    value.ok_or_else(|| Malformed::new(field, "it is missing"))
+}
+
+/// The outcome of a change: made, or rejected.
 fn settled<A: WriteAnswer, T>(
     answer: A,
-    understand: fn(A::Made) -> Result<T, Unreadable>,
+    convert: impl FnOnce(A::Made) -> Result<T, Malformed>,
 ) -> Result<Written<T>, Verdict> {
     let (outcome, written) = answer.into_parts();
-    let missing = |what: &str| Verdict::BadAnswer(format!("the answer does not say {what}"));
-    let outcome = outcome.ok_or_else(|| missing("what came of it"))?;
-    let written = written.ok_or_else(|| missing("at which revision it was given"))?;
+    let outcome = required("outcome", outcome)?;
+    let written = required("written", written)?;
     match outcome {
         Ok(made) => Ok(Written {
-            made: understand(made).map_err(Verdict::BadAnswer)?,
+            made: convert(made)?,
             replayed: written.replayed,
             revision: GlobalRevision(written.revision),
         }),
-        // Says only that this copy was not executed: another copy may have been.
+        // Only this copy was not executed: another copy may have been.
         Err(rejected) if rejected.code == "request_expired" => Err(Verdict::Retry(Failure {
             disconnected: false,
             ..Failure::no_answer(rejected.message)
         })),
         Err(rejected) => {
-            let rejected = outcome::rejected(*rejected, written.replayed);
-            let rejected = rejected.map_err(Verdict::BadAnswer)?;
+            let rejected = Rejected::parse(*rejected, written.replayed)?;
             Err(Verdict::Final(Error::Rejected(Box::new(rejected))))
         }
     }

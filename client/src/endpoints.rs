@@ -1,6 +1,6 @@
 //! The nodes a client knows, their connections, and which one to ask next.
 
-use std::sync::{Arc, Mutex as StdMutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand::seq::SliceRandom;
@@ -102,7 +102,7 @@ async fn dial(endpoint: Endpoint) -> Result<Channel, String> {
 pub(crate) struct Endpoints {
     fixed: Vec<Address>,
     discover: Option<Arc<dyn Discover>>,
-    known: StdMutex<Known>,
+    known: parking_lot::Mutex<Known>,
 }
 
 #[derive(Default)]
@@ -116,7 +116,7 @@ impl Endpoints {
         let endpoints = Self {
             fixed,
             discover,
-            known: StdMutex::default(),
+            known: parking_lot::Mutex::default(),
         };
         endpoints.replace(Vec::new());
         endpoints
@@ -143,19 +143,19 @@ impl Endpoints {
 
     /// Every node once, the preferred one first.
     pub(crate) fn round(&self) -> Vec<Arc<Slot>> {
-        let known = self.known();
+        let known = self.known.lock();
         let (before, from) = known.slots.split_at(known.preferred.min(known.slots.len()));
         from.iter().chain(before).cloned().collect()
     }
 
     /// Every node in the order given.
     pub(crate) fn all(&self) -> Vec<Arc<Slot>> {
-        self.known().slots.clone()
+        self.known.lock().slots.clone()
     }
 
     /// The node at an address, with its connection if it is a known one.
     pub(crate) fn at(&self, address: &Address) -> Arc<Slot> {
-        let known = self.known();
+        let known = self.known.lock();
         let slot = known.slots.iter().find(|slot| slot.address == *address);
         slot.cloned()
             .unwrap_or_else(|| Arc::new(Slot::new(address.clone())))
@@ -163,7 +163,7 @@ impl Endpoints {
 
     /// Starts the following calls at this node.
     pub(crate) fn prefer(&self, slot: &Arc<Slot>) {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         if let Some(at) = known.position(slot) {
             known.preferred = at;
         }
@@ -171,7 +171,7 @@ impl Endpoints {
 
     /// Like [`prefer`](Self::prefer), for a node that may be new.
     pub(crate) fn adopt(&self, slot: &Arc<Slot>) {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         if !known
             .slots
             .iter()
@@ -185,7 +185,7 @@ impl Endpoints {
 
     /// Starts the following calls elsewhere, if they would start at this node.
     pub(crate) fn demote(&self, slot: &Arc<Slot>) {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         if known.position(slot) == Some(known.preferred) {
             known.preferred = (known.preferred + 1) % known.slots.len();
         }
@@ -193,7 +193,7 @@ impl Endpoints {
 
     /// Keeps the connections, and the preference, of nodes that stay.
     fn replace(&self, found: Vec<Address>) {
-        let mut known = self.known();
+        let mut known = self.known.lock();
         let mut slots: Vec<Arc<Slot>> = Vec::new();
         for address in self.fixed.iter().chain(&found) {
             if slots.iter().any(|slot| slot.address == *address) {
@@ -211,10 +211,6 @@ impl Endpoints {
         known.preferred = preferred
             .and_then(|slot| known.position(&slot))
             .unwrap_or(0);
-    }
-
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -7,46 +7,46 @@ use lockstep_machine::{
     EventCursor, GlobalRevision, IdempotencyKey, InvalidMetadata, InvalidName, Revision, StateName,
     Version,
 };
+use lockstep_proto::{Malformed, v1};
+use serde::Serialize;
 
 use crate::address::{Address, InvalidAddress};
 use crate::discover::DiscoveryError;
-use crate::fault::Fault;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
 pub enum Error {
-    /// The state machine refused. Nothing changed; the same request will be refused again until
-    /// the instance moves.
+    /// The state machine rejected the request. Nothing changed; the same request is rejected again
+    /// until the instance changes.
     #[error("{0}")]
     Rejected(Box<Rejected>),
-    /// No node answered in time. Nothing was executed: try again later.
+    /// No node answered in time. Nothing was executed; the same request may succeed later.
     #[error("unavailable: no node could answer{}; tried {}", Within(*timeout), Causes(tried))]
     Unavailable {
         /// How long the call was given.
         timeout: Duration,
-        /// Every endpoint that was tried, with its last failure; the last one tried comes last.
+        /// Every endpoint that was tried, with its last failure, in the order of these.
         tried: Vec<Tried>,
     },
     /// The request was sent, and no answer came in time: it may or may not have been executed.
-    /// Sending it again with the same key executes it at most once and returns what came of it.
+    /// Sending it again with the same key executes it at most once and returns its outcome.
     #[error(
         "outcome unknown: the request was sent, but no answer came{}; repeat it with idempotency key {key} \
-         to learn what came of it; tried {}", Within(*timeout), Causes(tried)
+         to get its outcome; tried {}", Within(*timeout), Causes(tried)
     )]
     OutcomeUnknown {
         /// The key the request carried: the caller's, or the one drawn for it.
         key: IdempotencyKey,
         /// How long the call was given.
         timeout: Duration,
-        /// Every endpoint that was tried, with its last failure; the last one tried comes last.
+        /// Every endpoint that was tried, with its last failure, in the order of these.
         tried: Vec<Tried>,
     },
-    /// A change was asked for, and no answer came in time: it may or may not have been made. It is one
-    /// of those that carry no key, since making it again does no harm.
+    /// A change to a sink was sent, and no answer came in time: it may or may not have been made.
+    /// It carries no key, since repeating it is safe.
     #[error(
-        "outcome unknown: the request was sent, but no answer came{}; asking again does no harm; \
-         tried {}", Within(*timeout), Causes(tried)
+        "outcome unknown: the request was sent, but no answer came{}; repeating it is safe; tried {}",
+        Within(*timeout), Causes(tried)
     )]
     Unanswered {
         /// How long the call was given.
@@ -54,46 +54,46 @@ pub enum Error {
         /// Every endpoint that was tried, with its last failure.
         tried: Vec<Tried>,
     },
-    /// The request breaks the rules, and would on any node.
+    /// The request is not valid, on any node.
     #[error("invalid: {0}")]
     Invalid(String),
-    /// No endpoint could be found.
+    /// No node could be found.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
-    /// A watch cannot begin, or go on, where it should: events from there on are no longer kept.
-    /// Read the state, and watch from behind its revision.
+    /// A watch cannot start, or continue, where it should: events after that cursor are compacted.
+    /// Read the state, and watch from the revision after it.
     #[error(
         "compacted: events before revision {oldest} are no longer kept; \
-         read the state, and watch from behind its revision"
+         read the state, and watch from the revision after it"
     )]
     Compacted {
-        /// The oldest revision of which every event is kept: from here on a watch is possible.
+        /// The oldest revision whose events are all kept: a watch may start here.
         oldest: GlobalRevision,
     },
-    /// A watch was read too slowly: events that were not read are no longer kept. Read the state,
-    /// and watch from behind its revision.
+    /// A watch was read too slowly: events that were not read are compacted. Read the state, and
+    /// watch from the revision after it.
     #[error(
         "lagged: the watch was read too slowly, and events before revision {oldest} are no longer \
-         kept; read the state, and watch from behind its revision"
+         kept; read the state, and watch from the revision after it"
     )]
     Lagged {
-        /// The oldest revision of which every event is kept: from here on a watch is possible.
+        /// The oldest revision whose events are all kept: a watch may start here.
         oldest: GlobalRevision,
-        /// The place of the last event or bookmark that was received.
+        /// The cursor of the last event or bookmark that was received.
         reached: Option<EventCursor>,
     },
-    /// A node's answer does not follow the contract: most likely it runs an incompatible version.
-    #[error("{endpoint} gave an answer that cannot be understood: {reason}")]
+    /// A node's response breaks the contract: most likely it runs an incompatible version.
+    #[error("{endpoint} sent a response that cannot be understood: {reason}")]
     BadAnswer {
         /// Which node.
         endpoint: Address,
-        /// What is wrong with the answer.
+        /// What is wrong with the response.
         reason: String,
     },
 }
 
 impl Error {
-    /// The stable code, snake case: the machine's own for a refusal.
+    /// The stable code, snake case; of a rejection, the state machine's own.
     pub fn code(&self) -> &str {
         match self {
             Error::Rejected(rejected) => &rejected.code,
@@ -124,60 +124,127 @@ impl Error {
     }
 }
 
-impl From<InvalidName> for Error {
-    fn from(fault: InvalidName) -> Self {
-        Error::Invalid(fault.to_string())
+/// What the caller gave is not valid.
+macro_rules! invalid {
+    ($($fault:ty),*) => {
+        $(impl From<$fault> for Error {
+            fn from(fault: $fault) -> Self {
+                Error::Invalid(fault.to_string())
+            }
+        })*
+    };
+}
+
+invalid!(InvalidName, InvalidMetadata, InvalidAddress);
+
+/// A fault of a definition, or a warning about it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    /// Where in the document, for example `transitions[3].to`; empty for the whole of it.
+    pub path: String,
+    /// Which kind of fault: stable, snake case.
+    pub code: String,
+    /// For people: what is wrong and what is allowed.
+    pub message: String,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.path.is_empty() {
+            true => f.write_str(&self.message),
+            false => write!(f, "{}: {}", self.path, self.message),
+        }
     }
 }
 
-impl From<InvalidMetadata> for Error {
-    fn from(fault: InvalidMetadata) -> Self {
-        Error::Invalid(fault.to_string())
+impl From<v1::Fault> for Fault {
+    fn from(it: v1::Fault) -> Self {
+        Self {
+            path: it.path,
+            code: it.code,
+            message: it.message,
+        }
     }
 }
 
-impl From<InvalidAddress> for Error {
-    fn from(fault: InvalidAddress) -> Self {
-        Error::Invalid(fault.to_string())
-    }
-}
-
-/// The state machine's refusal.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-#[non_exhaustive]
+/// A rejection by the state machine. Its JSON has the fields of HTTP's problem document.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
 pub struct Rejected {
     /// Stable, snake case: `illegal_transition`, `unknown_state`, `state_mismatch`, ...
     pub code: String,
     /// For people.
+    #[serde(rename = "detail")]
     pub message: String,
     /// The state the instance is in, where there is one.
     pub current_state: Option<StateName>,
     /// The revision the instance is at, where there is one.
     pub current_revision: Option<Revision>,
-    /// Where it may go from here.
+    /// The states it may go to.
     pub allowed: Vec<StateName>,
-    /// What there is, where an unknown name was given.
+    /// The names that exist, where an unknown one was given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub known: Vec<String>,
     /// The machine's newest version, where an unknown one was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub newest_version: Option<Version>,
-    /// Every fault of a refused definition.
+    /// Every fault of a rejected definition.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub faults: Vec<Fault>,
-    /// The operation of a transaction that was refused, from 0.
+    /// The operation of a transaction that was rejected, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub operation: Option<u32>,
-    /// Why that operation was refused.
+    /// Why that operation was rejected.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<Box<Rejected>>,
-    /// How many there would be, where a limit is reached.
+    /// The size or number asked for, where a limit is exceeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<u64>,
-    /// How many there may be, where a limit is reached.
+    /// The limit that is exceeded.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<u64>,
-    /// The first version that is still used, where one cannot be deleted.
+    /// The first version that is in use, where one cannot be deleted.
+    #[serde(rename = "version", skip_serializing_if = "Option::is_none")]
     pub used_version: Option<Version>,
-    /// How many instances use it.
+    /// The number of instances that use it.
+    #[serde(rename = "instances", skip_serializing_if = "Option::is_none")]
     pub used_by: Option<u64>,
     /// The operations of a transaction that change the same instance, from 0.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub operations: Vec<u32>,
     /// Whether this is the stored outcome of an earlier request with the same key.
+    #[serde(skip)]
     pub replayed: bool,
+}
+
+impl Rejected {
+    pub(crate) fn parse(wire: v1::Rejected, replayed: bool) -> Result<Self, Malformed> {
+        let state = |field, text: &String| {
+            StateName::new(text).map_err(|fault| Malformed::new(field, fault))
+        };
+        let current = wire.current_state.as_ref();
+        let allowed = wire.allowed.iter().map(|text| state("allowed", text));
+        let reason = wire.reason.map(|reason| Self::parse(*reason, replayed));
+        Ok(Self {
+            code: wire.code,
+            message: wire.message,
+            current_state: current
+                .map(|text| state("current_state", text))
+                .transpose()?,
+            current_revision: wire.current_revision.map(Revision),
+            allowed: allowed.collect::<Result<_, _>>()?,
+            known: wire.known,
+            newest_version: wire.newest_version.map(Version),
+            faults: wire.faults.into_iter().map(Fault::from).collect(),
+            operation: wire.operation,
+            reason: reason.transpose()?.map(Box::new),
+            asked: wire.asked,
+            max: wire.max,
+            used_version: wire.used_version.map(Version),
+            used_by: wire.used_by,
+            operations: wire.operations,
+            replayed,
+        })
+    }
 }
 
 impl fmt::Display for Rejected {

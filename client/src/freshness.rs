@@ -3,8 +3,6 @@
 use lockstep_machine::{EventCursor, GlobalRevision};
 use lockstep_proto::v1;
 
-use crate::wire::Unreadable;
-
 /// How fresh a read must be.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Consistency {
@@ -43,20 +41,22 @@ impl Freshness {
         self
     }
 
-    pub(crate) fn to_message(self) -> v1::Freshness {
-        let consistency = match self.consistency {
-            Consistency::Linearizable => v1::Consistency::Linearizable,
-            Consistency::Stale => v1::Consistency::Stale,
-        };
-        v1::Freshness {
-            consistency: consistency.into(),
-            min_revision: self.min_revision.map(|revision| revision.0),
-        }
-    }
-
     /// Not older than this either.
     pub(crate) fn not_before(self, revision: GlobalRevision) -> Self {
         self.min_revision(self.min_revision.unwrap_or_default().max(revision))
+    }
+}
+
+impl From<Freshness> for v1::Freshness {
+    fn from(it: Freshness) -> Self {
+        let consistency = match it.consistency {
+            Consistency::Linearizable => v1::Consistency::Linearizable,
+            Consistency::Stale => v1::Consistency::Stale,
+        };
+        Self {
+            consistency: consistency.into(),
+            min_revision: it.min_revision.map(|revision| revision.0),
+        }
     }
 }
 
@@ -71,7 +71,6 @@ impl From<Consistency> for Freshness {
 
 /// The answer to a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Read<T> {
     /// What was asked for.
     pub found: T,
@@ -82,17 +81,7 @@ pub struct Read<T> {
 }
 
 impl<T> Read<T> {
-    /// Puts the answer to a read together.
-    pub(crate) fn new(found: T, at: Option<v1::ReadAt>) -> Result<Self, Unreadable> {
-        let at = at.ok_or("the answer does not say how fresh it is")?;
-        Ok(Self {
-            found,
-            applied_index: at.applied_index,
-            revision: GlobalRevision(at.revision),
-        })
-    }
-
-    /// Where a watch misses nothing that the answer does not show, and shows nothing again.
+    /// The cursor from which a watch continues the answer: nothing is missed or repeated.
     pub fn place(&self) -> EventCursor {
         EventCursor::after(self.revision)
     }

@@ -1,6 +1,4 @@
-//! Client of Lockstep, the replicated finite-state-machine service.
-//!
-//! From a definition to its events:
+//! The client library of Lockstep, the replicated finite-state-machine service.
 //!
 //! ```no_run
 //! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -18,7 +16,7 @@
 //!     transitions: [ { from: placed, to: paid, event: pay } ]
 //! ")).await?;
 //!
-//! // Everything that happens to orders from here on.
+//! // Every change of orders from here on.
 //! let call = WatchCall::of(&defined.made.machine).after(defined.place());
 //! let mut watch = client.watch(call).await?;
 //!
@@ -27,7 +25,7 @@
 //! let paid = client.transition(TransitionCall::event(&order, "pay".parse()?)).await?;
 //! println!("{order} is {} now", paid.made.to);
 //!
-//! // The watch goes on by itself on another node when the one it follows is lost.
+//! // When its node is lost, the watch continues on another one.
 //! while let Some(watched) = watch.next().await {
 //!     if let Watched::Event(event) = watched? {
 //!         println!("{:?} {}: {:?} -> {:?}", event.instance(), event.kind.name(), event.from, event.to);
@@ -37,37 +35,46 @@
 //! # }
 //! ```
 //!
-//! What it promises:
+//! # How a call runs
 //!
-//! - **One deadline** for each call, however many nodes it takes; the nodes are told.
-//! - **Failing over**: any node answers any request, so a call moves on from a node that does not
-//!   answer and stays with one that does.
+//! A call has one deadline, the client's timeout, however many nodes it takes. It starts at the
+//! node that answered last and moves on when one does not; while there is another node to ask, an
+//! attempt has half of the time left at most. After a full round without an answer it waits, looks
+//! for nodes again where there is [discovery](Discover), and starts over. The time left is sent with
+//! each attempt (`grpc-timeout`), so that nodes stop working on what nobody waits for. Any node
+//! answers any request; nodes forward to the leader themselves.
+//!
+//! Requests are the state machine's own commands ([`Call`]), and outcomes and events its own types.
+//!
+//! # What it guarantees
+//!
 //! - **Safe retries**: every write carries an idempotency key, the caller's or a random one.
 //!   Sending it again after an unknown outcome never executes it twice.
-//! - **Honest errors**: [`Error::Unavailable`] only when nothing was executed; otherwise
-//!   [`Error::OutcomeUnknown`], with the key to ask again.
+//! - **Precise errors**: [`Error::Unavailable`] only when nothing was executed; otherwise
+//!   [`Error::OutcomeUnknown`], with the key to repeat it with.
 //! - **Watches without gaps**: each event once and in order, across lost nodes; or an error that
-//!   says from where on it is possible again.
+//!   says from which revision on a watch is possible.
 //!
-//! What can be asked, one builder for each call with optional parts:
+//! It does not guarantee fresh reads where the caller asks for [`Consistency::Stale`], nor that a
+//! list over several [`Pages`] is one snapshot.
+//!
+//! # Calls
 //!
 //! | | |
 //! |---|---|
 //! | machines | [`define`](Client::define), [`machines`](Client::machines), [`machine`](Client::machine), [`draw`](Client::draw), [`delete_machine`](Client::delete_machine) |
 //! | instances | [`create`](Client::create), [`get`](Client::get), [`instances`](Client::instances), [`all_instances`](Client::all_instances), [`history`](Client::history), [`transition`](Client::transition), [`delete`](Client::delete), [`migrate`](Client::migrate) |
 //! | several at once | [`transact`](Client::transact) |
-//! | what changes | [`watch`](Client::watch) |
+//! | changes | [`watch`](Client::watch) |
 //! | sinks | [`sinks`](Client::sinks), [`check_sink`](Client::check_sink), [`reseed_sink`](Client::reseed_sink), [`dead_letters`](Client::dead_letters), [`all_dead_letters`](Client::all_dead_letters), [`replay_dead_letters`](Client::replay_dead_letters), [`discard_dead_letters`](Client::discard_dead_letters) |
 //! | the cluster | [`status`](Client::status), [`statuses`](Client::statuses), [`leader`](Client::leader), [`view`](Client::view), [`prefer_leader`](Client::prefer_leader) |
 //!
-//! What an operator wants of a sink carries no key, for wanting it twice does no harm: there it is
-//! [`Error::Unanswered`] when it may have been done.
-//!
 //! # Errors of every write
 //!
-//! [`Error::Rejected`] when the state machine refuses, [`Error::Unavailable`] when nothing was
-//! executed, [`Error::OutcomeUnknown`] when it may have been, [`Error::Invalid`] when the request
-//! breaks the rules.
+//! [`Error::Rejected`] when the state machine rejects it, [`Error::Unavailable`] when nothing was
+//! executed, [`Error::OutcomeUnknown`] when it may have been, [`Error::Invalid`] when the request is
+//! not valid. Changes to sinks carry no key, because repeating them is safe: there it is
+//! [`Error::Unanswered`] when one may have been made.
 //!
 //! Everything runs inside a tokio runtime with IO and time enabled.
 
@@ -77,46 +84,44 @@ mod builder;
 mod call;
 mod client;
 mod cluster;
+mod dead_letters;
 mod discover;
 mod endpoints;
 mod error;
-mod fault;
 mod freshness;
 mod instances;
 mod machines;
+mod pages;
+mod service;
 mod sinks;
 mod transaction;
 mod watch;
-mod wire;
-mod written;
+mod writes;
 
 pub use address::{Address, InvalidAddress};
 pub use builder::{Builder, TIMEOUT_DEFAULT, TIMEOUT_MAX};
 pub use client::Client;
 pub use cluster::{Leader, Member, NodeStatus, Role};
+pub use dead_letters::{DeadLetterPage, DeadLetters, DeadLettersCall, Letters};
 pub use discover::{Discover, DiscoveryError};
-pub use error::{Error, Rejected, Tried};
-pub use fault::Fault;
+pub use error::{Error, Fault, Rejected, Tried};
 pub use freshness::{Consistency, Freshness, Read};
-pub use instances::{
-    CreateCall, DeleteCall, History, Instance, InstancePage, Instances, ListCall, MigrateCall,
-    TransitionCall,
-};
+pub use instances::{History, Instance, InstancePage, Instances, ListCall};
 pub use machines::{
-    DefineCall, Defined, DeleteMachineCall, DrawCall, Machine, MachineSummary, Picture,
-    PictureFormat, VersionSummary,
+    Defined, DrawCall, Machine, MachineSummary, Picture, PictureFormat, VersionSummary,
 };
-pub use sinks::{
-    CHECK_PATIENCE_DEFAULT, CheckStep, DeadLetter, DeadLetterPage, DeadLetters, DeadLettersCall,
-    Letters, SinkCheck, SinkList, SinkPhase, SinkStatus,
-};
+pub use pages::Pages;
+pub use sinks::{CHECK_TIMEOUT_DEFAULT, CheckStep, SinkCheck, SinkList, SinkPhase, SinkStatus};
 pub use transaction::Transaction;
-pub use watch::{PATIENCE_DEFAULT, Watch, WatchCall, Watched};
-pub use written::Written;
+pub use watch::{WATCH_TIMEOUT_DEFAULT, Watch, WatchCall, Watched};
+pub use writes::{
+    Call, CreateCall, DefineCall, DeleteCall, DeleteMachineCall, MigrateCall, TransitionCall,
+    Written,
+};
 
 pub use lockstep_machine::{
-    Cause, Created, Definition, DefinitionDeleted, Deleted, Event, EventCursor, EventKind,
-    EventName, Expectation, GlobalRevision, IdempotencyKey, InstanceId, InvalidMetadata,
-    InvalidName, MachineName, Metadata, Migrated, OperationResult, Revision, StateName, Timestamp,
-    Transitioned, Trigger, Version,
+    Cause, Created, DeadLetter, Definition, DefinitionDeleted, Deleted, Event, EventCursor,
+    EventKind, EventName, Expectation, GlobalRevision, IdempotencyKey, InstanceId, InvalidMetadata,
+    InvalidName, MachineName, Metadata, Migrated, Operation, OperationResult, Revision, StateName,
+    Timestamp, Transitioned, Trigger, Version,
 };

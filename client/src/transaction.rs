@@ -1,15 +1,14 @@
 //! Several operations that happen together or not at all.
 
-use lockstep_machine::{Expectation, IdempotencyKey, InstanceId, OperationResult};
+use lockstep_machine::{
+    Expectation, IdempotencyKey, InstanceId, Operation, OperationResult, Precondition,
+};
 use lockstep_proto::v1;
 use lockstep_proto::v1::operation::Operation as Wire;
-use lockstep_proto::v1::precondition::Expect;
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::instances::{CreateCall, DeleteCall, TransitionCall};
-use crate::wire::outcome;
-use crate::written::Written;
+use crate::writes::{Call, CreateCall, DeleteCall, TransitionCall, Written};
 
 /// Operations that happen together, in one revision, or not at all. Each instance may be changed by
 /// one of them only. They are numbered from 0, in the order in which they were added.
@@ -29,64 +28,61 @@ impl Transaction {
 
     /// Create an instance.
     pub fn create(self, call: CreateCall) -> Self {
-        let has_key = call.key.is_some();
-        self.with(Wire::Create(call.into_message(None)), has_key)
+        self.with(call, |it| Wire::Create((it, None).into()))
     }
 
     /// Move an instance along one transition.
     pub fn transition(self, call: TransitionCall) -> Self {
-        let has_key = call.key.is_some();
-        self.with(Wire::Transition(call.into_message(None)), has_key)
+        self.with(call, |it| Wire::Transition((it, None).into()))
     }
 
     /// Delete an instance.
     pub fn delete(self, call: DeleteCall) -> Self {
-        let has_key = call.key.is_some();
-        self.with(Wire::Delete(call.into_message(None)), has_key)
+        self.with(call, |it| Wire::Delete((it, None).into()))
     }
 
-    /// Change nothing, but refuse all unless this holds before the transaction.
+    /// Change nothing, but reject the transaction unless this holds before it.
     pub fn check(self, instance: &InstanceId, expect: Expectation) -> Self {
-        let check = v1::Precondition {
-            id: instance.to_string(),
-            expect: to_expect(expect),
-        };
-        self.with(Wire::Check(check), false)
+        let instance = instance.clone();
+        self.with(Precondition { instance, expect }.into(), |it| {
+            Wire::Check(it.into())
+        })
     }
 
-    /// The same key gets the first outcome again, also from another client. The operations have
-    /// none of their own.
+    /// One more operation.
+    pub fn operation(self, operation: Operation) -> Self {
+        match operation {
+            Operation::Create(it) => self.create(it.into()),
+            Operation::Transition(it) => self.transition(it.into()),
+            Operation::Delete(it) => self.delete(it.into()),
+            Operation::Check(it) => self.check(&it.instance, it.expect),
+            _ => self,
+        }
+    }
+
+    /// The same key returns the first outcome again, also to another client. The operations have
+    /// no keys of their own.
     pub fn idempotency_key(mut self, key: IdempotencyKey) -> Self {
         self.key = Some(key);
         self
     }
 
-    /// How many operations it has.
+    /// The number of operations.
     pub fn len(&self) -> usize {
         self.operations.len()
     }
 
-    /// Whether it has no operation: the cluster refuses one that has none.
+    /// Whether it has no operation: the cluster refuses such a transaction.
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty()
     }
 
-    fn with(mut self, operation: Wire, has_key: bool) -> Self {
-        if has_key {
+    fn with<C>(mut self, call: Call<C>, operation: impl FnOnce(C) -> Wire) -> Self {
+        if call.key.is_some() {
             self.keyed = self.keyed.or(Some(self.operations.len()));
         }
-        self.operations.push(operation);
+        self.operations.push(operation(call.command));
         self
-    }
-}
-
-fn to_expect(expect: Expectation) -> Option<Expect> {
-    match expect {
-        Expectation::Exists => Some(Expect::Exists(true)),
-        Expectation::Missing => Some(Expect::Exists(false)),
-        Expectation::InState(state) => Some(Expect::State(state.to_string())),
-        Expectation::AtRevision(revision) => Some(Expect::Revision(revision.0)),
-        _ => None,
     }
 }
 
@@ -113,7 +109,7 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Rejected`] when one of the operations is refused, with its number and the reason;
+    /// [`Error::Rejected`] when one of the operations is rejected, with its number and the reason;
     /// [`Error::Invalid`] when one of them has a key of its own; and those of every write.
     pub async fn transact(
         &self,
@@ -133,10 +129,10 @@ impl Client {
             operation: Some(operation),
         });
         let operations = operations.collect();
-        let message = |key: &IdempotencyKey| v1::TransactRequest {
+        self.write(key, |key: &IdempotencyKey| v1::TransactRequest {
             operations,
             idempotency_key: Some(key.to_string()),
-        };
-        self.write(key, message, outcome::committed).await
+        })
+        .await
     }
 }

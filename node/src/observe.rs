@@ -14,10 +14,10 @@ use lockstep_machine::{
 use tokio::sync::mpsc;
 
 use crate::cluster::agreement::Checkpoints;
-use lockstep_raft::consensus::{Observer, Role, Standing};
 use crate::service::ForwardObserver;
-use lockstep_raft::store::{StoreError, StoreObserver};
 use crate::telemetry::Metrics;
+use lockstep_raft::consensus::{Observer, Role, Standing};
+use lockstep_raft::store::{StoreError, StoreObserver};
 
 use most::Most;
 

@@ -35,7 +35,9 @@ impl Client {
         endpoint: &Address,
         with_state_hash: bool,
     ) -> Result<NodeStatus, Error> {
-        ask_status(&self.endpoints.at(endpoint), self.timeout, with_state_hash).await
+        let deadline = Instant::now() + self.timeout;
+        self.ask_status(&self.endpoints.at(endpoint), deadline, with_state_hash)
+            .await
     }
 
     /// Asks every known endpoint, all at once, how it sees the cluster; in the order given.
@@ -49,16 +51,13 @@ impl Client {
         let deadline = Instant::now() + self.timeout;
         self.discover(deadline).await?;
         let asked = self.endpoints.all().into_iter().map(async |slot| {
-            let remaining = deadline.saturating_duration_since(Instant::now());
-            (
-                slot.address.clone(),
-                ask_status(&slot, remaining, with_state_hash).await,
-            )
+            let answer = self.ask_status(&slot, deadline, with_state_hash).await;
+            (slot.address.clone(), answer)
         });
         Ok(join_all(asked).await)
     }
 
-    /// Who leads the cluster, asking again while there is nobody.
+    /// The leader of the cluster, waiting while there is none.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when no leader is known to any endpoint by the deadline.
@@ -69,13 +68,10 @@ impl Client {
             if let Some(leader) = survey::leader(&answers) {
                 return Ok(leader);
             }
-            // As with any call: what is asked is given time to be answered.
+            // As with any call: no attempt without time for an answer.
             let remaining = deadline.saturating_duration_since(Instant::now());
             if remaining < LEADER_POLL + call::ATTEMPT_MIN {
-                return Err(Error::Unavailable {
-                    timeout: self.timeout,
-                    tried,
-                });
+                return Err(self.unavailable(tried));
             }
             tokio::time::sleep(LEADER_POLL).await;
         }
@@ -90,10 +86,7 @@ impl Client {
         let (answers, failures) = self.survey(deadline).await?;
         match survey::newest(&answers) {
             Some(view) => Ok(view.clone()),
-            None => Err(Error::Unavailable {
-                timeout: self.timeout,
-                tried: failures,
-            }),
+            None => Err(self.unavailable(failures)),
         }
     }
 
@@ -107,43 +100,28 @@ impl Client {
         let leader = self.leader().await?;
         let address: Address = leader.member.grpc_address.parse()?;
         let slot = self.endpoints.at(&address);
-        match tokio::time::timeout(self.timeout, slot.connect()).await {
+        let deadline = Instant::now() + self.timeout;
+        let connected = call::within(deadline, "connection", Failure::not_sent, slot.connect());
+        let cause = match connected.await {
             Ok(Ok(_)) => {
                 self.endpoints.adopt(&slot);
-                Ok(leader)
+                return Ok(leader);
             }
-            failed => {
-                let cause = failed
-                    .ok()
-                    .and_then(Result::err)
-                    .unwrap_or_else(|| "no connection in time".to_owned());
-                let tried = vec![Tried {
-                    endpoint: address,
-                    cause,
-                }];
-                Err(Error::Unavailable {
-                    timeout: self.timeout,
-                    tried,
-                })
-            }
-        }
+            Ok(Err(cause)) => cause,
+            Err(_) => "no connection in time".to_owned(),
+        };
+        let endpoint = address;
+        Err(self.unavailable(vec![Tried { endpoint, cause }]))
     }
 
     /// Asks every endpoint until enough answers are in to know who leads.
     async fn survey(&self, deadline: Instant) -> Result<(Vec<NodeStatus>, Vec<Tried>), Error> {
         self.discover(deadline).await?;
-        let remaining = deadline.saturating_duration_since(Instant::now());
-        let mut asked: FuturesUnordered<_> = self
-            .endpoints
-            .all()
-            .into_iter()
-            .map(async |slot| {
-                (
-                    slot.address.clone(),
-                    ask_status(&slot, remaining, false).await,
-                )
-            })
-            .collect();
+        let asked = self.endpoints.all().into_iter().map(async |slot| {
+            let answer = self.ask_status(&slot, deadline, false).await;
+            (slot.address.clone(), answer)
+        });
+        let mut asked: FuturesUnordered<_> = asked.collect();
         let (mut answers, mut failures) = (Vec::new(), Vec::new());
         while let Some((endpoint, answer)) = asked.next().await {
             match answer {
@@ -165,37 +143,43 @@ impl Client {
         Ok((answers, failures))
     }
 
-    /// Finds nodes where Consul is used. Fails only when none is known at all.
+    /// Looks for nodes where there is discovery. Fails only when none is known at all.
     async fn discover(&self, deadline: Instant) -> Result<(), DiscoveryError> {
         match self.endpoints.refresh(deadline).await {
             Err(error) if self.endpoints.all().is_empty() => Err(error),
             _ => Ok(()),
         }
     }
-}
 
-async fn ask_status(
-    slot: &Slot,
-    allowance: Duration,
-    with_state_hash: bool,
-) -> Result<NodeStatus, Error> {
-    let ask = async |attempt: Attempt| {
-        let request = attempt.request(v1::StatusRequest { with_state_hash });
-        let response = ClusterClient::new(attempt.channel)
-            .status(request)
-            .await
-            .map_err(judge)?;
-        NodeStatus::try_from(response.into_inner()).map_err(Verdict::BadAnswer)
-    };
-    let endpoint = slot.address.clone();
-    call::attempt(slot, allowance, &ask)
-        .await
-        .map_err(|verdict| match verdict {
+    async fn ask_status(
+        &self,
+        slot: &Slot,
+        deadline: Instant,
+        with_state_hash: bool,
+    ) -> Result<NodeStatus, Error> {
+        let ask = async |attempt: Attempt| {
+            let request = attempt.request(v1::StatusRequest { with_state_hash });
+            let response = ClusterClient::new(attempt.channel)
+                .status(request)
+                .await
+                .map_err(judge)?;
+            Ok(NodeStatus::try_from(response.into_inner())?)
+        };
+        let endpoint = slot.address.clone();
+        let answer = call::attempt(slot, deadline, &ask).await;
+        answer.map_err(|verdict| match verdict {
             Verdict::Final(error) => error,
             Verdict::BadAnswer(reason) => Error::BadAnswer { endpoint, reason },
-            Verdict::Retry(Failure { cause, .. }) => Error::Unavailable {
-                timeout: allowance,
-                tried: vec![Tried { endpoint, cause }],
-            },
+            Verdict::Retry(Failure { cause, .. }) => {
+                self.unavailable(vec![Tried { endpoint, cause }])
+            }
         })
+    }
+
+    fn unavailable(&self, tried: Vec<Tried>) -> Error {
+        Error::Unavailable {
+            timeout: self.timeout,
+            tried,
+        }
+    }
 }

@@ -2,13 +2,12 @@
 
 use std::time::Duration;
 
-use lockstep_proto::v1;
+use lockstep_proto::{Malformed, v1};
 
-use crate::wire::Unreadable;
+use crate::client::required;
 
 /// What a node does in its cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Role {
     /// Decides the order of the log.
     Leader,
@@ -37,7 +36,6 @@ impl Role {
 
 /// A member of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Member {
     /// Drawn once per data directory.
     pub id: u64,
@@ -55,7 +53,6 @@ pub struct Member {
 
 /// The cluster as one node sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct NodeStatus {
     /// The cluster it belongs to; empty while it belongs to none.
     pub cluster_id: String,
@@ -91,7 +88,6 @@ pub struct NodeStatus {
 
 /// Who leads the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Leader {
     /// The leading node.
     pub member: Member,
@@ -121,9 +117,9 @@ impl From<v1::Member> for Member {
 }
 
 impl TryFrom<v1::StatusResponse> for NodeStatus {
-    type Error = Unreadable;
+    type Error = Malformed;
 
-    fn try_from(wire: v1::StatusResponse) -> Result<Self, Unreadable> {
+    fn try_from(wire: v1::StatusResponse) -> Result<Self, Malformed> {
         let role = match wire.role() {
             v1::Role::Leader => Role::Leader,
             v1::Role::Follower => Role::Follower,
@@ -133,10 +129,7 @@ impl TryFrom<v1::StatusResponse> for NodeStatus {
         };
         Ok(Self {
             cluster_id: wire.cluster_id,
-            node: wire
-                .node
-                .ok_or("the answer does not say which node it is from")?
-                .into(),
+            node: required("node", wire.node)?.into(),
             version: wire.version,
             build_date: wire.build_date,
             uptime: Duration::from_millis(wire.uptime_ms),

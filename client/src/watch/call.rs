@@ -6,12 +6,10 @@ use lockstep_machine::{EventCursor, GlobalRevision, InstanceId, MachineName, Sta
 use lockstep_proto::v1;
 use lockstep_proto::v1::watch_request::From as Wire;
 
-use crate::wire::event::to_place;
-
 /// How long a watch looks for a node that answers, unless the call says otherwise.
-pub const PATIENCE_DEFAULT: Duration = Duration::from_secs(60);
-/// Longer than anybody waits, and yet a time that can be counted with.
-const PATIENCE_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+pub const WATCH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// "For ever" that an `Instant` can still be moved by.
+const TIMEOUT_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// What to watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,7 +19,7 @@ pub struct WatchCall {
     prefix: Option<String>,
     state: Option<StateName>,
     from: From,
-    pub(super) patience: Duration,
+    pub(super) timeout: Duration,
 }
 
 /// From where on.
@@ -41,7 +39,7 @@ impl WatchCall {
             prefix: None,
             state: None,
             from: From::Now,
-            patience: PATIENCE_DEFAULT,
+            timeout: WATCH_TIMEOUT_DEFAULT,
         }
     }
 
@@ -85,10 +83,10 @@ impl WatchCall {
         self
     }
 
-    /// For how long to look for a node that answers, once the one that is followed is lost: a
-    /// minute without it, `Duration::MAX` for ever.
-    pub fn patience(mut self, patience: Duration) -> Self {
-        self.patience = patience.min(PATIENCE_MAX);
+    /// How long to look for a node that answers once the one that is followed is lost: a minute
+    /// without it, `Duration::MAX` for ever.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout.min(TIMEOUT_MAX);
         self
     }
 
@@ -107,8 +105,8 @@ impl WatchCall {
     /// The request that goes on behind `reached`, or begins where the call says.
     pub(super) fn to_message(&self, reached: Option<EventCursor>) -> v1::WatchRequest {
         let from = match (reached, self.from) {
-            (Some(reached), _) => Some(Wire::After(to_place(reached))),
-            (None, From::Behind(place)) => Some(Wire::After(to_place(place))),
+            (Some(reached), _) => Some(Wire::After(reached.into())),
+            (None, From::Behind(place)) => Some(Wire::After(place.into())),
             (None, From::Revision(revision)) => Some(Wire::FromRevision(revision.0)),
             (None, From::Now) => None,
         };

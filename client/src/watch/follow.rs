@@ -7,25 +7,23 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures::{Stream, stream};
-use lockstep_machine::EventCursor;
-use lockstep_proto::v1;
+use lockstep_machine::{Event, EventCursor};
 use lockstep_proto::v1::watch_response::Message;
+use lockstep_proto::{Malformed, v1};
+use tokio::time::Instant;
 
 use super::Watched;
 use super::call::WatchCall;
 use super::line::Line;
 use crate::address::Address;
 use crate::answer::{Failure, Verdict};
-use crate::call::{Effect, run_each};
-use crate::client::Client;
+use crate::call::{Backoff, Effect, run_each};
+use crate::client::{Client, required};
 use crate::error::Error;
-use crate::wire::{Unreadable, event};
 
 /// A stream that lasts for less than this counts as one that failed: going on at once, again and
 /// again, would only burden a cluster in trouble.
 const SHORT: Duration = Duration::from_secs(1);
-const PAUSE_FIRST: Duration = Duration::from_millis(50);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 /// A watch, and the node it is at.
 pub(super) struct Follower {
@@ -37,8 +35,8 @@ pub(super) struct Follower {
     reached: Option<EventCursor>,
     /// Received, and not taken yet.
     waiting: VecDeque<Watched>,
-    /// Before another node is asked.
-    pause: Duration,
+    /// Before another node is asked, after a stream that was short.
+    backoff: Option<Backoff>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,7 +56,7 @@ impl Follower {
             stage: Stage::Following,
             reached: call.origin(),
             waiting: VecDeque::new(),
-            pause: Duration::ZERO,
+            backoff: None,
             call,
         })
     }
@@ -90,7 +88,7 @@ impl Follower {
                 Stage::Following => {}
             }
             let received = self.line.next().await;
-            let taken = received.and_then(|it| self.take(it).map_err(Verdict::BadAnswer));
+            let taken = received.and_then(|it| Ok(self.take(it)?));
             match taken {
                 Ok(()) => {}
                 Err(Verdict::Retry(failure)) => return Some(Ok(self.lost(failure))),
@@ -104,18 +102,18 @@ impl Follower {
     }
 
     /// Takes what is new of a message.
-    fn take(&mut self, response: v1::WatchResponse) -> Result<(), Unreadable> {
-        match response.message.ok_or("a message of the watch is empty")? {
+    fn take(&mut self, response: v1::WatchResponse) -> Result<(), Malformed> {
+        match required("message", response.message)? {
             Message::Events(v1::Events { events }) => {
                 for wire in events {
-                    let event = event::event(wire)?;
+                    let event = Event::try_from(wire)?;
                     if self.move_to(event.cursor()) {
                         self.waiting.push_back(Watched::Event(Box::new(event)));
                     }
                 }
             }
             Message::Bookmark(place) => {
-                let place = event::cursor(place);
+                let place = place.into();
                 if self.move_to(place) {
                     self.waiting.push_back(Watched::Bookmark(place));
                 }
@@ -135,9 +133,9 @@ impl Follower {
 
     fn lost(&mut self, failure: Failure) -> Watched {
         self.stage = Stage::Lost;
-        self.pause = match self.line.age() < SHORT {
-            true => (self.pause * 2).clamp(PAUSE_FIRST, PAUSE_MAX),
-            false => Duration::ZERO,
+        self.backoff = match self.line.age() < SHORT {
+            true => Some(self.backoff.take().unwrap_or_default()),
+            false => None,
         };
         self.client.endpoints.demote(&self.line.slot);
         Watched::Lost {
@@ -148,10 +146,11 @@ impl Follower {
 
     /// Goes on behind the place that was reached.
     async fn resume(&mut self) -> Result<Watched, Error> {
-        let jittered = self.pause.mul_f64(rand::random_range(0.5..1.0));
-        tokio::time::sleep(jittered).await;
+        if let Some(backoff) = &mut self.backoff {
+            tokio::time::sleep(backoff.next()).await;
+        }
         let message = self.call.to_message(self.reached);
-        match open(&self.client, self.call.patience, message).await {
+        match open(&self.client, self.call.timeout, message).await {
             Ok(line) => {
                 self.line = line;
                 self.stage = Stage::Following;
@@ -178,14 +177,17 @@ impl Follower {
 /// Opens a stream at the first node that begins one.
 async fn open(
     client: &Client,
-    patience: Duration,
+    timeout: Duration,
     message: v1::WatchRequest,
 ) -> Result<Line, Error> {
     run_each(
         &client.endpoints,
-        patience,
+        timeout,
         Effect::None,
-        |slot, allowance| Line::open(slot, allowance.min(client.timeout), message.clone()),
+        |slot, deadline| {
+            let deadline = deadline.min(Instant::now() + client.timeout);
+            Line::open(slot, deadline, message.clone())
+        },
     )
     .await
 }

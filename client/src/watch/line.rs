@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::v1;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 
 use crate::answer::{Failure, Verdict, judge};
+use crate::call::within;
 use crate::endpoints::Slot;
-use crate::wire::unary::machines;
+use crate::service::machines;
 
 /// A bookmark comes every few seconds: silence for longer means that the node follows nothing.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
@@ -30,18 +31,18 @@ impl Line {
     /// then on there is a place to go back to.
     pub(super) async fn open(
         slot: Arc<Slot>,
-        allowance: Duration,
+        deadline: Instant,
         message: v1::WatchRequest,
     ) -> Result<Self, Verdict> {
-        let end = Instant::now() + allowance;
-        let late = |failure: fn(String) -> Failure, what: &str| {
-            Verdict::Retry(failure(format!("no {what} in time")))
-        };
-        let channel = match timeout_at(end, slot.connect_apart()).await {
-            Ok(Ok(channel)) => channel,
-            Ok(Err(cause)) => return Err(Verdict::Retry(Failure::not_sent(cause))),
-            Err(_) => return Err(late(Failure::not_sent, "connection")),
-        };
+        let connected = within(
+            deadline,
+            "connection",
+            Failure::not_sent,
+            slot.connect_apart(),
+        );
+        let channel = connected
+            .await?
+            .map_err(|cause| Verdict::Retry(Failure::not_sent(cause)))?;
         let begin = async {
             let mut client = machines(channel.clone());
             // Without a deadline on the wire: it would hold for the whole stream.
@@ -50,9 +51,9 @@ impl Line {
             let first = receive(&mut messages).await?;
             Ok((first, messages))
         };
-        let (first, messages) = timeout_at(end, begin)
+        let (first, messages) = within(deadline, "answer", Failure::no_answer, begin)
             .await
-            .map_err(|_| late(Failure::no_answer, "answer"))??;
+            .flatten()?;
         Ok(Self {
             slot,
             opened: Instant::now(),

@@ -4,7 +4,7 @@ mod call;
 mod follow;
 mod line;
 
-pub use call::{PATIENCE_DEFAULT, WatchCall};
+pub use call::{WATCH_TIMEOUT_DEFAULT, WatchCall};
 
 use std::fmt;
 use std::pin::Pin;
@@ -21,7 +21,6 @@ use follow::Follower;
 
 /// What a watch has to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum Watched {
     /// Something wanted happened.
     Event(Box<Event>),
@@ -49,7 +48,7 @@ pub enum Watched {
 /// - [`Error::Compacted`] or [`Error::Lagged`] when events that were not received are no longer
 ///   kept;
 /// - [`Error::Unavailable`] when no node has answered for as long as the call's
-///   [`patience`](WatchCall::patience);
+///   [`timeout`](WatchCall::timeout);
 /// - another one that trying again would not heal.
 ///
 /// A reader that stops reading holds up nobody but itself: about 256 KiB of events wait here, the

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lockstep_client::{
-    CHECK_PATIENCE_DEFAULT, Client, DeadLettersCall, Error, EventCursor, GlobalRevision, Letters,
+    CHECK_TIMEOUT_DEFAULT, Client, DeadLettersCall, Error, EventCursor, GlobalRevision, Letters,
     SinkPhase, Timestamp,
 };
 use lockstep_proto::v1;
@@ -78,19 +78,19 @@ async fn a_check_has_longer_than_the_clients_timeout_and_all_of_it_at_one_node()
     });
     let other = closed_port();
     let client = client([&node.address, &other], 100);
-    let check = client.check_sink("reports", CHECK_PATIENCE_DEFAULT).await;
+    let check = client.check_sink("reports", CHECK_TIMEOUT_DEFAULT).await;
     let check = check.expect("it is done");
     assert_eq!((check.failed(), check.node.as_str()), (None, "node2"));
     assert_eq!(check.steps[0].took, Duration::from_micros(1500));
     assert_eq!(check.steps[1].result, Ok("3 rows".to_owned()));
     let told = node.requests()[0].timeout.expect("the node is told");
     assert!(
-        told > CHECK_PATIENCE_DEFAULT - Duration::from_secs(10),
+        told > CHECK_TIMEOUT_DEFAULT - Duration::from_secs(10),
         "{told:?}"
     );
 
     node.on(|_: v1::CheckSinkRequest| Ok(checked(Failed("no rights".to_owned()))));
-    let check = client.check_sink("reports", CHECK_PATIENCE_DEFAULT).await;
+    let check = client.check_sink("reports", CHECK_TIMEOUT_DEFAULT).await;
     let check = check.expect("a step that fails is no error");
     let failed = check.failed().map(|step| step.step.as_str());
     assert_eq!(failed, Some("insert 3"));
@@ -101,7 +101,7 @@ async fn a_check_without_a_step_proves_nothing() {
     let node = Node::start([]).await;
     node.on(|_: v1::CheckSinkRequest| Ok(v1::CheckSinkResponse::default()));
     let client = client([&node.address], 5000);
-    let check = client.check_sink("reports", CHECK_PATIENCE_DEFAULT).await;
+    let check = client.check_sink("reports", CHECK_TIMEOUT_DEFAULT).await;
     assert!(matches!(check, Err(Error::BadAnswer { .. })), "{check:?}");
 }
 

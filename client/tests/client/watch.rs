@@ -38,7 +38,6 @@ async fn places(watch: &mut Watch, count: usize) -> Vec<(u64, u32)> {
         match next(watch).await.expect("it goes on").expect("no error") {
             Watched::Event(event) => places.push((event.revision.0, event.position)),
             Watched::Bookmark(_) | Watched::Lost { .. } | Watched::Resumed { .. } => {}
-            other => panic!("{other:?}"),
         }
     }
     places
@@ -275,7 +274,7 @@ async fn an_event_that_cannot_be_understood_ends_the_watch() {
     let mut watch = client.watch(WatchCall::all()).await.expect("it begins");
     let error = end(&mut watch).await;
     assert!(
-        matches!(&error, Error::BadAnswer { reason, .. } if reason.contains("99")),
+        matches!(&error, Error::BadAnswer { reason, .. } if reason.contains("kind")),
         "{error}"
     );
 }
@@ -285,7 +284,7 @@ async fn a_watch_looks_for_a_node_for_as_long_as_its_patience() {
     let node = Node::start([]).await;
     node.on(|_: v1::WatchRequest| Ok(open([events(&[(4, 0)])])));
     let client = client(&[&node.address]);
-    let call = WatchCall::all().patience(Duration::from_millis(400));
+    let call = WatchCall::all().timeout(Duration::from_millis(400));
     let mut watch = client.watch(call).await.expect("it begins");
     let address = node.kill().await;
     let error = end(&mut watch).await;
@@ -301,7 +300,7 @@ async fn a_watch_waits_for_the_only_node_to_return() {
     let node = Node::start([]).await;
     node.on(|_: v1::WatchRequest| Ok(open([events(&[(4, 0)])])));
     let client = client(&[&node.address]);
-    let call = WatchCall::all().patience(Duration::MAX);
+    let call = WatchCall::all().timeout(Duration::MAX);
     let mut watch = client.watch(call).await.expect("it begins");
     assert_eq!(places(&mut watch, 1).await, [(4, 0)]);
     let address = node.kill().await;

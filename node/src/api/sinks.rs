@@ -13,9 +13,9 @@ use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use lockstep_raft::consensus::network::channel;
 use crate::service::{self, Role, Service, ServiceError};
 use crate::sink::{Sinks, SinksError};
+use lockstep_raft::consensus::network::channel;
 
 pub(super) use letters::LettersAsked;
 

@@ -18,10 +18,10 @@ use openraft_rt_tokio::TokioRuntime;
 use tonic::Status;
 
 use self::agreement::Checkpoints;
+use crate::discovery::{Announcement, Discovery, DiscoveryError, FoundPeer};
 use lockstep_raft::consensus::network::{ClusterTag, channel};
 use lockstep_raft::consensus::server::Host;
 use lockstep_raft::consensus::{Consensus, ConsensusError, Member, NodeId};
-use crate::discovery::{Announcement, Discovery, DiscoveryError, FoundPeer};
 use lockstep_raft::store::{BootstrapPlan, DiskStore, IdentityFile, PlannedMember, StoreError};
 
 /// Between two looks for peers while the node belongs to no cluster.

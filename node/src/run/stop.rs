@@ -7,9 +7,9 @@ use openraft_rt_tokio::TokioRuntime;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
-use lockstep_raft::consensus::Consensus;
 use crate::discovery::Discovery;
 use crate::service::{Phase, Service};
+use lockstep_raft::consensus::Consensus;
 use lockstep_raft::store::DiskStore;
 
 /// How long leadership may take to move.

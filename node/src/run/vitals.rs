@@ -11,11 +11,11 @@ use tonic_health::server::HealthReporter;
 use super::stop::HAND_OVER_PATIENCE;
 use crate::api::{self, Watchers};
 use crate::cluster::agreement::Comparison;
-use lockstep_raft::consensus::Consensus;
 use crate::observe::Observation;
 use crate::service::{Router, Service};
-use lockstep_raft::store::DiskStore;
 use crate::telemetry::Metrics;
+use lockstep_raft::consensus::Consensus;
+use lockstep_raft::store::DiskStore;
 
 const READY_EVERY: Duration = Duration::from_secs(1);
 const READY_PATIENCE: Duration = Duration::from_secs(1);

@@ -25,15 +25,15 @@ use lockstep_machine::{
     Command, EventCursor, EventFilter, IdempotencyKey, InstanceId, Reply, Transition,
 };
 
-pub use lockstep_raft::consensus::Role;
-use lockstep_raft::consensus::network::ClusterTag;
-use lockstep_raft::consensus::{Runtime, SharedState, Standing};
-use lockstep_raft::store::Storage;
 pub use definitions::{DefineError, Document, Language};
 pub use error::ServiceError;
 pub use housekeeping::keep_house;
 pub use invalid::Invalid;
 pub use lists::{Listed, PageAsked, PageQuery};
+pub use lockstep_raft::consensus::Role;
+use lockstep_raft::consensus::network::ClusterTag;
+use lockstep_raft::consensus::{Runtime, SharedState, Standing};
+use lockstep_raft::store::Storage;
 pub use pictures::{Depicted, Picture, PictureError, PictureFormat};
 pub use reads::{Consistency, Freshness, InstanceView, ReadReply};
 pub use router::{ForwardObserver, Peers, Router};

@@ -14,8 +14,8 @@ use super::disk::{Medium, SimDisk};
 use super::network::{SimConsensus, SimNetwork};
 use super::oracle::Oracle;
 use super::workload::triad;
-use lockstep_raft::consensus::{BatchLimits, Consensus, Member, NodeId, Settings};
 use lockstep_node::service::{ForwardObserver, Router};
+use lockstep_raft::consensus::{BatchLimits, Consensus, Member, NodeId, Settings};
 
 /// The router as it ships, on the simulated runtime, disk and network.
 pub type SimRouter = Router<SimRuntime, SimDisk>;

@@ -24,9 +24,11 @@ use openraft_rt_sim::SimRuntime;
 
 use super::chance::{nap, one_of};
 use super::disk::{SimDisk, SimSnapshot};
-use lockstep_raft::consensus::network::newer_than;
-use lockstep_raft::consensus::{Consensus, Member, NodeId, ProposeError, ProposeResult, ReadPoint, Types};
 use lockstep_node::service::Peers;
+use lockstep_raft::consensus::network::newer_than;
+use lockstep_raft::consensus::{
+    Consensus, Member, NodeId, ProposeError, ProposeResult, ReadPoint, Types,
+};
 
 type C = Types<SimRuntime>;
 /// Consensus as it ships, on the simulated runtime and disk.

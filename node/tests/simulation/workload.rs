@@ -9,8 +9,8 @@ use lockstep_machine::{
 
 use super::chance::{nap, one_of, sleep_ms, up_to};
 use super::cluster::{Cluster, SimRouter};
-use lockstep_raft::consensus::NodeId;
 use lockstep_node::service::{Consistency, ServiceError};
+use lockstep_raft::consensus::NodeId;
 
 /// The built-in instance.
 pub fn triad() -> InstanceId {

@@ -1,9 +1,16 @@
 //! Events and places in their stream.
 
-use lockstep_machine::{Cause, Event, EventCursor, EventKind, GlobalRevision};
+use std::sync::Arc;
+
+use lockstep_machine::{
+    Cause, DeadLetter, Event, EventCursor, EventKind, GlobalRevision, InstanceId, MachineName,
+    Metadata, Revision, Timestamp, Version,
+};
 
 use super::instance::entries;
-use crate::v1;
+use super::optional_name;
+use crate::batch::parsed;
+use crate::{Malformed, v1};
 
 impl From<EventCursor> for v1::Place {
     fn from(cursor: EventCursor) -> Self {
@@ -63,12 +70,76 @@ impl From<&Event> for v1::Event {
     }
 }
 
+impl TryFrom<v1::Event> for Event {
+    type Error = Malformed;
+    fn try_from(it: v1::Event) -> Result<Self, Malformed> {
+        let kind = it.kind().try_into()?;
+        // Cursors are compared and resumed from: a missing one must not read as the first.
+        let place = it.place.ok_or(Malformed::new("place", "it is missing"))?;
+        let EventCursor { revision, position } = place.into();
+        let instance: Option<InstanceId> = optional_name("id", it.id)?;
+        Ok(Self {
+            revision,
+            position,
+            kind,
+            machine: parsed("machine", MachineName::new(it.machine))?,
+            name: instance.map(|id| id.instance_name().clone()),
+            version: Version(it.version),
+            from_version: it.from_version.map(Version),
+            from: optional_name("from", it.from)?,
+            to: optional_name("to", it.to)?,
+            event: optional_name("event", it.event)?,
+            instance_revision: Revision(it.instance_revision),
+            at: Timestamp(it.at_ms),
+            cause: match it.late_ms {
+                Some(late_ms) => Cause::Timeout { late_ms },
+                None => Cause::Request,
+            },
+            metadata: parsed("metadata", Metadata::new(it.metadata))?,
+        })
+    }
+}
+
+impl TryFrom<v1::EventKind> for EventKind {
+    type Error = Malformed;
+    fn try_from(kind: v1::EventKind) -> Result<Self, Malformed> {
+        Ok(match kind {
+            v1::EventKind::Created => EventKind::Created,
+            v1::EventKind::Transitioned => EventKind::Transitioned,
+            v1::EventKind::Migrated => EventKind::Migrated,
+            v1::EventKind::Deleted => EventKind::Deleted,
+            v1::EventKind::Defined => EventKind::Defined,
+            v1::EventKind::DefinitionDeleted => EventKind::DefinitionDeleted,
+            v1::EventKind::Seeded => EventKind::Seeded,
+            v1::EventKind::Unspecified => {
+                return Err(Malformed::new(
+                    "kind",
+                    "it is missing or unknown to this build",
+                ));
+            }
+        })
+    }
+}
+
+impl TryFrom<v1::DeadLetter> for DeadLetter {
+    type Error = Malformed;
+    fn try_from(it: v1::DeadLetter) -> Result<Self, Malformed> {
+        let event = it.event.ok_or(Malformed::new("event", "it is missing"))?;
+        Ok(Self {
+            event: Arc::new(event.try_into()?),
+            reason: it.reason,
+            attempts: it.attempts,
+            buried_at: Timestamp(it.buried_at_ms),
+            tried_at: Timestamp(it.tried_at_ms),
+            replay_wanted: it.replay_wanted,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::{
-        EventName, InstanceName, MachineName, Metadata, Revision, StateName, Timestamp, Version,
-    };
+    use lockstep_machine::{EventName, InstanceName, StateName};
 
     fn event() -> Event {
         Event {
@@ -115,6 +186,19 @@ mod tests {
             metadata: [("by".to_owned(), "ann".to_owned())].into(),
         };
         assert_eq!(told(&event()), expected);
+        assert_eq!(Event::try_from(expected), Ok(event()));
+    }
+
+    #[test]
+    fn an_event_without_its_place_or_kind_is_refused() {
+        let field = |damage: fn(&mut v1::Event)| {
+            let mut wire = told(&event());
+            damage(&mut wire);
+            Event::try_from(wire).unwrap_err().field
+        };
+        assert_eq!(field(|it| it.place = None), "place");
+        assert_eq!(field(|it| it.kind = 99), "kind");
+        assert_eq!(field(|it| it.machine = "a b".to_owned()), "machine");
     }
 
     #[test]
@@ -159,6 +243,7 @@ mod tests {
             (EventKind::Seeded, "EVENT_KIND_SEEDED"),
         ] {
             assert_eq!(v1::EventKind::from(kind).as_str_name(), name);
+            assert_eq!(EventKind::try_from(v1::EventKind::from(kind)), Ok(kind));
         }
     }
 }

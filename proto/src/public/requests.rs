@@ -7,6 +7,7 @@ use lockstep_machine::{
     MachineName, Metadata, Migrate, Revision, StateName, Transition, Trigger, Version,
 };
 
+use super::instance::entries;
 use super::{idempotency_key, optional_name};
 use crate::batch::parsed;
 use crate::{Malformed, v1};
@@ -61,6 +62,20 @@ impl TryFrom<v1::CreateInstanceRequest> for (NewInstance, Option<IdempotencyKey>
     }
 }
 
+impl From<(NewInstance, Option<IdempotencyKey>)> for v1::CreateInstanceRequest {
+    fn from((it, key): (NewInstance, Option<IdempotencyKey>)) -> Self {
+        Self {
+            id: match it.name {
+                Some(name) => InstanceId::from_parts(it.machine, name).to_string(),
+                None => it.machine.to_string(),
+            },
+            version: it.version.map(|version| version.0),
+            metadata: entries(&it.metadata),
+            idempotency_key: text(key),
+        }
+    }
+}
+
 impl TryFrom<v1::TransitionRequest> for (Transition, Option<IdempotencyKey>) {
     type Error = Malformed;
     fn try_from(request: v1::TransitionRequest) -> Result<Self, Malformed> {
@@ -92,6 +107,23 @@ impl TryFrom<v1::TransitionRequest> for (Transition, Option<IdempotencyKey>) {
     }
 }
 
+impl From<(Transition, Option<IdempotencyKey>)> for v1::TransitionRequest {
+    fn from((it, key): (Transition, Option<IdempotencyKey>)) -> Self {
+        use v1::transition_request::Trigger as Wire;
+        Self {
+            id: it.instance.to_string(),
+            trigger: Some(match it.trigger {
+                Trigger::To(state) => Wire::To(state.to_string()),
+                Trigger::Event(event) => Wire::Event(event.to_string()),
+            }),
+            expect_state: text(it.expect_state),
+            expect_revision: it.expect_revision.map(|revision| revision.0),
+            idempotency_key: text(key),
+            metadata: entries(&it.metadata),
+        }
+    }
+}
+
 impl TryFrom<v1::DeleteInstanceRequest> for (Delete, Option<IdempotencyKey>) {
     type Error = Malformed;
     fn try_from(request: v1::DeleteInstanceRequest) -> Result<Self, Malformed> {
@@ -109,6 +141,18 @@ impl TryFrom<v1::DeleteInstanceRequest> for (Delete, Option<IdempotencyKey>) {
             metadata: parsed("metadata", Metadata::new(metadata))?,
         };
         Ok((delete, idempotency_key(key)?))
+    }
+}
+
+impl From<(Delete, Option<IdempotencyKey>)> for v1::DeleteInstanceRequest {
+    fn from((it, key): (Delete, Option<IdempotencyKey>)) -> Self {
+        Self {
+            id: it.instance.to_string(),
+            expect_state: text(it.expect_state),
+            expect_revision: it.expect_revision.map(|revision| revision.0),
+            idempotency_key: text(key),
+            metadata: entries(&it.metadata),
+        }
     }
 }
 
@@ -143,6 +187,24 @@ impl TryFrom<v1::MigrateInstanceRequest> for (Migrate, Option<IdempotencyKey>) {
     }
 }
 
+impl From<(Migrate, Option<IdempotencyKey>)> for v1::MigrateInstanceRequest {
+    fn from((it, key): (Migrate, Option<IdempotencyKey>)) -> Self {
+        let states = it.states.iter();
+        Self {
+            id: it.instance.to_string(),
+            version: it.version.map(|version| version.0),
+            states: states
+                .map(|(from, to)| (from.to_string(), to.to_string()))
+                .collect(),
+            expect_state: text(it.expect_state),
+            expect_revision: it.expect_revision.map(|revision| revision.0),
+            metadata: entries(&it.metadata),
+            dry_run: false,
+            idempotency_key: text(key),
+        }
+    }
+}
+
 impl TryFrom<v1::DeleteMachineRequest> for (DeleteDefinition, Option<IdempotencyKey>) {
     type Error = Malformed;
     fn try_from(request: v1::DeleteMachineRequest) -> Result<Self, Malformed> {
@@ -157,6 +219,20 @@ impl TryFrom<v1::DeleteMachineRequest> for (DeleteDefinition, Option<Idempotency
         };
         Ok((delete, idempotency_key(key)?))
     }
+}
+
+impl From<(DeleteDefinition, Option<IdempotencyKey>)> for v1::DeleteMachineRequest {
+    fn from((it, key): (DeleteDefinition, Option<IdempotencyKey>)) -> Self {
+        Self {
+            machine: it.machine.to_string(),
+            version: it.version.map(|version| version.0),
+            idempotency_key: text(key),
+        }
+    }
+}
+
+fn text(value: Option<impl ToString>) -> Option<String> {
+    value.map(|value| value.to_string())
 }
 
 #[cfg(test)]
@@ -183,6 +259,8 @@ mod tests {
     #[test]
     fn a_transition_carries_every_field() {
         let (transition, key) = Parsed::try_from(request()).unwrap();
+        let sent = v1::TransitionRequest::from((transition.clone(), key.clone()));
+        assert_eq!(sent, request());
         let expected = Transition {
             instance: InstanceId::new("order", "42").unwrap(),
             trigger: Trigger::To(state("paid")),

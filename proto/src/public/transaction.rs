@@ -92,6 +92,23 @@ impl TryFrom<v1::Precondition> for Precondition {
     }
 }
 
+impl From<Precondition> for v1::Precondition {
+    fn from(it: Precondition) -> Self {
+        use v1::precondition::Expect as Wire;
+        let expect = match it.expect {
+            Expectation::Exists => Some(Wire::Exists(true)),
+            Expectation::Missing => Some(Wire::Exists(false)),
+            Expectation::InState(state) => Some(Wire::State(state.to_string())),
+            Expectation::AtRevision(revision) => Some(Wire::Revision(revision.0)),
+            _ => None,
+        };
+        Self {
+            id: it.instance.to_string(),
+            expect,
+        }
+    }
+}
+
 impl TryFrom<OperationResult> for v1::OperationResult {
     type Error = UnexpectedOutcome;
     fn try_from(result: OperationResult) -> Result<Self, UnexpectedOutcome> {
@@ -105,6 +122,20 @@ impl TryFrom<OperationResult> for v1::OperationResult {
         };
         Ok(Self {
             result: Some(result),
+        })
+    }
+}
+
+impl TryFrom<v1::OperationResult> for OperationResult {
+    type Error = Malformed;
+    fn try_from(it: v1::OperationResult) -> Result<Self, Malformed> {
+        use v1::operation_result::Result as Wire;
+        Ok(match it.result {
+            Some(Wire::Created(it)) => OperationResult::Created(it.try_into()?),
+            Some(Wire::Transitioned(it)) => OperationResult::Transitioned(it.try_into()?),
+            Some(Wire::Deleted(it)) => OperationResult::Deleted(it.try_into()?),
+            Some(Wire::Checked(v1::Checked {})) => OperationResult::Checked,
+            None => return Err(Malformed::new("result", "it is missing")),
         })
     }
 }

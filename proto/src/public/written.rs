@@ -1,11 +1,13 @@
 //! What came of a write.
 
 use lockstep_machine::{
-    Created, Defined, DefinitionDeleted, Deleted, GlobalRevision, Migrated, OperationResult,
-    Outcome, Reply, Transitioned,
+    Created, Defined, DefinitionDeleted, Deleted, GlobalRevision, MachineName, Migrated,
+    OperationResult, Outcome, Reply, Revision, StateName, Timestamp, Transitioned, Version,
 };
 
-use crate::v1;
+use super::optional_name;
+use crate::batch::parsed;
+use crate::{Malformed, v1};
 
 /// The state machine came to something that this build does not know, or that does not answer
 /// what was asked.
@@ -102,6 +104,16 @@ impl From<DefinitionDeleted> for v1::MachineDeleted {
     }
 }
 
+impl TryFrom<v1::MachineDeleted> for DefinitionDeleted {
+    type Error = Malformed;
+    fn try_from(it: v1::MachineDeleted) -> Result<Self, Malformed> {
+        Ok(Self {
+            machine: parsed("machine", MachineName::new(it.machine))?,
+            versions: it.versions.into_iter().map(Version).collect(),
+        })
+    }
+}
+
 impl From<Created> for v1::Created {
     fn from(it: Created) -> Self {
         Self {
@@ -110,6 +122,18 @@ impl From<Created> for v1::Created {
             state: it.state.to_string(),
             at_ms: it.at.0,
         }
+    }
+}
+
+impl TryFrom<v1::Created> for Created {
+    type Error = Malformed;
+    fn try_from(it: v1::Created) -> Result<Self, Malformed> {
+        Ok(Self {
+            instance: parsed("id", it.id.parse())?,
+            version: Version(it.version),
+            state: parsed("state", StateName::new(it.state))?,
+            at: Timestamp(it.at_ms),
+        })
     }
 }
 
@@ -127,6 +151,21 @@ impl From<Transitioned> for v1::Transitioned {
     }
 }
 
+impl TryFrom<v1::Transitioned> for Transitioned {
+    type Error = Malformed;
+    fn try_from(it: v1::Transitioned) -> Result<Self, Malformed> {
+        Ok(Self {
+            instance: parsed("id", it.id.parse())?,
+            version: Version(it.version),
+            from: parsed("from", StateName::new(it.from))?,
+            to: parsed("to", StateName::new(it.to))?,
+            event: optional_name("event", it.event)?,
+            revision: Revision(it.revision),
+            at: Timestamp(it.at_ms),
+        })
+    }
+}
+
 impl From<Deleted> for v1::Deleted {
     fn from(it: Deleted) -> Self {
         Self {
@@ -135,6 +174,18 @@ impl From<Deleted> for v1::Deleted {
             revision: it.revision.0,
             at_ms: it.at.0,
         }
+    }
+}
+
+impl TryFrom<v1::Deleted> for Deleted {
+    type Error = Malformed;
+    fn try_from(it: v1::Deleted) -> Result<Self, Malformed> {
+        Ok(Self {
+            instance: parsed("id", it.id.parse())?,
+            state: parsed("state", StateName::new(it.state))?,
+            revision: Revision(it.revision),
+            at: Timestamp(it.at_ms),
+        })
     }
 }
 
@@ -152,6 +203,21 @@ impl From<Migrated> for v1::Migrated {
     }
 }
 
+impl TryFrom<v1::Migrated> for Migrated {
+    type Error = Malformed;
+    fn try_from(it: v1::Migrated) -> Result<Self, Malformed> {
+        Ok(Self {
+            instance: parsed("id", it.id.parse())?,
+            from_version: Version(it.from_version),
+            version: Version(it.version),
+            from: parsed("from", StateName::new(it.from))?,
+            to: parsed("to", StateName::new(it.to))?,
+            revision: Revision(it.revision),
+            at: Timestamp(it.at_ms),
+        })
+    }
+}
+
 impl TryFrom<Vec<OperationResult>> for v1::Committed {
     type Error = UnexpectedOutcome;
     fn try_from(results: Vec<OperationResult>) -> Result<Self, UnexpectedOutcome> {
@@ -162,12 +228,17 @@ impl TryFrom<Vec<OperationResult>> for v1::Committed {
     }
 }
 
+impl TryFrom<v1::Committed> for Vec<OperationResult> {
+    type Error = Malformed;
+    fn try_from(it: v1::Committed) -> Result<Self, Malformed> {
+        it.results.into_iter().map(TryInto::try_into).collect()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::{
-        EventName, InstanceId, MachineName, Rejection, Revision, StateName, Timestamp, Version,
-    };
+    use lockstep_machine::{EventName, InstanceId, Rejection};
 
     fn state(name: &str) -> StateName {
         StateName::new(name).unwrap()
@@ -287,6 +358,9 @@ mod tests {
         let Some(v1::transact_response::Outcome::Committed(committed)) = told.outcome else {
             panic!("{told:?}");
         };
+        let parsed = Vec::<OperationResult>::try_from(committed.clone()).unwrap();
+        assert_eq!(parsed.len(), 4);
+        assert_eq!(parsed[2], OperationResult::Transitioned(transitioned()));
         let results: Vec<_> = committed.results.into_iter().map(|it| it.result).collect();
         assert_eq!(
             results,

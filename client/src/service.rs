@@ -1,4 +1,4 @@
-//! Every request that has one answer, and the method that sends it.
+//! The requests of `lockstep.v1` that have one response, and how each is sent.
 
 use std::future::Future;
 
@@ -8,22 +8,22 @@ use lockstep_proto::v1::sinks_client::SinksClient;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
-/// The largest answer that is taken in: a page of a thousand instances, each with as much metadata
-/// as can be, stays below it.
-const ANSWER_BYTES_MAX: usize = 128 * 1024 * 1024;
+/// The largest response accepted: a page of a thousand instances with the most metadata possible
+/// stays below it.
+const RESPONSE_BYTES_MAX: usize = 128 * 1024 * 1024;
 
-/// A client of the machines' service on a connection.
+/// The service of machines and instances, on a connection.
 pub(crate) fn machines(channel: Channel) -> MachinesClient<Channel> {
-    MachinesClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+    MachinesClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX)
 }
 
 fn sinks(channel: Channel) -> SinksClient<Channel> {
-    SinksClient::new(channel).max_decoding_message_size(ANSWER_BYTES_MAX)
+    SinksClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX)
 }
 
-/// A request with one answer.
+/// A request with one response.
 pub(crate) trait Unary: Clone + Send + Sync + 'static {
-    /// What answers it.
+    /// The response.
     type Answer: Send + 'static;
 
     /// Sends it.
@@ -33,15 +33,16 @@ pub(crate) trait Unary: Clone + Send + Sync + 'static {
     ) -> impl Future<Output = Result<Response<Self::Answer>, Status>> + Send;
 }
 
-/// What a write came to: done, or refused.
+/// The outcome of a write: done, or rejected.
 pub(crate) type Outcome<T> = Result<T, Box<v1::Rejected>>;
 
-/// The answer to a request that changes something.
+/// The response to a request that changes something.
 pub(crate) trait WriteAnswer: Send + 'static {
-    /// What comes of it unless it is refused.
+    /// The outcome, unless the request is rejected.
     type Made;
 
-    /// What came of it, and what holds for every write; none where the node left it out.
+    /// The outcome and, where the response has it, the part that all writes share; none where the
+    /// node left one out.
     fn into_parts(self) -> (Option<Outcome<Self::Made>>, Option<v1::Written>);
 }
 
@@ -61,19 +62,19 @@ macro_rules! unary {
 }
 
 macro_rules! write_answer {
-    ($($answer:ident, $module:ident, $variant:ident, $made:ident;)*) => {$(
+    ($written:expr; $($answer:ident, $module:ident, $variant:ident, $made:ident;)*) => {$(
         impl WriteAnswer for v1::$answer {
             type Made = v1::$made;
 
-            fn into_parts(
-                self,
-            ) -> (Option<Outcome<Self::Made>>, Option<v1::Written>) {
+            fn into_parts(self) -> (Option<Outcome<Self::Made>>, Option<v1::Written>) {
                 use v1::$module::Outcome as Wire;
+                let written: fn(&Self) -> Option<v1::Written> = $written;
+                let written = written(&self);
                 let outcome = self.outcome.map(|outcome| match outcome {
                     Wire::$variant(made) => Ok(made),
                     Wire::Rejected(rejected) => Err(Box::new(rejected)),
                 });
-                (outcome, self.written)
+                (outcome, written)
             }
         }
     )*};
@@ -107,6 +108,7 @@ unary! {
 }
 
 write_answer! {
+    |answer| answer.written;
     DefineResponse, define_response, Defined, Defined;
     DeleteMachineResponse, delete_machine_response, Deleted, MachineDeleted;
     CreateInstanceResponse, create_instance_response, Created, Created;
@@ -114,4 +116,12 @@ write_answer! {
     DeleteInstanceResponse, delete_instance_response, Deleted, Deleted;
     MigrateInstanceResponse, migrate_instance_response, Migrated, Migrated;
     TransactResponse, transact_response, Committed, Committed;
+}
+
+// Changes to a sink carry no key and report no revision.
+write_answer! {
+    |_| Some(v1::Written::default());
+    ReseedSinkResponse, reseed_sink_response, Asked, SeedAsked;
+    ReplayDeadLettersResponse, replay_dead_letters_response, Marked, DeadLettersMarked;
+    DiscardDeadLettersResponse, discard_dead_letters_response, Discarded, DeadLettersDiscarded;
 }

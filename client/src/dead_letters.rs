@@ -1,0 +1,146 @@
+//! Dead letters: the events that a sink's destination rejected for good.
+
+use lockstep_machine::{DeadLetter, EventCursor};
+use lockstep_proto::v1;
+
+use crate::call::Effect;
+use crate::client::Client;
+use crate::error::Error;
+use crate::pages::Pages;
+
+/// Which dead letters to list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadLettersCall(v1::ListDeadLettersRequest);
+
+impl DeadLettersCall {
+    /// Those of a sink.
+    pub fn of(sink: impl Into<String>) -> Self {
+        Self(v1::ListDeadLettersRequest {
+            sink: sink.into(),
+            ..Default::default()
+        })
+    }
+
+    /// The most dead letters on a page, 1 to 1000; 100 without it.
+    pub fn limit(mut self, limit: u32) -> Self {
+        self.0.limit = Some(limit);
+        self
+    }
+
+    /// Start where an earlier page ended: its [`next_cursor`](DeadLetterPage::next_cursor).
+    pub fn cursor(mut self, cursor: impl Into<String>) -> Self {
+        self.0.cursor = Some(cursor.into());
+        self
+    }
+
+    /// The call for the page that follows this one. None after the last page.
+    pub fn following(self, page: &DeadLetterPage) -> Option<Self> {
+        Some(self.cursor(page.next_cursor.clone()?))
+    }
+}
+
+/// A page of dead letters, in the order of their events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterPage {
+    /// The dead letters.
+    pub dead_letters: Vec<DeadLetter>,
+    /// Where the next page starts; none on the last.
+    pub next_cursor: Option<String>,
+}
+
+/// The dead letters of a sink, in the order of their events.
+pub type DeadLetters = Pages<DeadLetter>;
+
+/// Which dead letters of a sink to change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Letters {
+    /// The one of the event at this cursor.
+    One(EventCursor),
+    /// All of them.
+    All,
+}
+
+impl Client {
+    /// A page of the dead letters of a sink.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] when there is no such sink, [`Error::Invalid`] when the limit or the cursor
+    /// is not valid, [`Error::Unavailable`] when no node could answer in time.
+    pub async fn dead_letters(&self, call: &DeadLettersCall) -> Result<DeadLetterPage, Error> {
+        self.ask(Effect::None, call.0.clone(), |answer| {
+            let letters = answer.dead_letters.into_iter().map(TryInto::try_into);
+            Ok(DeadLetterPage {
+                dead_letters: letters.collect::<Result<_, _>>()?,
+                next_cursor: answer.next_cursor,
+            })
+        })
+        .await
+    }
+
+    /// All dead letters of a sink, page after page as they are taken.
+    ///
+    /// ```no_run
+    /// # async fn example(client: lockstep_client::Client) -> Result<(), lockstep_client::Error> {
+    /// use lockstep_client::{DeadLettersCall, Letters};
+    ///
+    /// let mut letters = client.all_dead_letters(DeadLettersCall::of("reports"));
+    /// while let Some(letter) = letters.next().await {
+    ///     let letter = letter?;
+    ///     println!("{:?}: {}", letter.event.instance(), letter.reason);
+    /// }
+    /// // Once the cause is fixed at the destination.
+    /// client.replay_dead_letters("reports", Letters::All).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn all_dead_letters(&self, call: DeadLettersCall) -> DeadLetters {
+        let client = self.clone();
+        Pages::new(call, move |call: DeadLettersCall| {
+            let client = client.clone();
+            async move {
+                let page = client.dead_letters(&call).await?;
+                let next = call.following(&page);
+                Ok((page.dead_letters, next))
+            }
+        })
+    }
+
+    /// Marks dead letters for another attempt; returns how many. The sink makes it later: a letter
+    /// that the destination accepts disappears, and one that it rejects again stays, with the new
+    /// reason.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] when there is no such sink or dead letter, and those of
+    /// [`reseed_sink`](Self::reseed_sink).
+    pub async fn replay_dead_letters(&self, sink: &str, which: Letters) -> Result<u64, Error> {
+        use v1::replay_dead_letters_request::Which;
+        let message = v1::ReplayDeadLettersRequest {
+            sink: sink.to_owned(),
+            which: Some(match which {
+                Letters::One(cursor) => Which::Event(cursor.into()),
+                Letters::All => Which::All(true),
+            }),
+        };
+        let marked = self.change(message).await;
+        marked.map(|v1::DeadLettersMarked { count }| count)
+    }
+
+    /// Deletes dead letters: the destination will never have their events. Returns how many.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] when there is no such sink or dead letter, and those of
+    /// [`reseed_sink`](Self::reseed_sink). The client may have repeated the call because a response
+    /// was lost: then a dead letter reported as unknown was discarded by this very call.
+    pub async fn discard_dead_letters(&self, sink: &str, which: Letters) -> Result<u64, Error> {
+        use v1::discard_dead_letters_request::Which;
+        let message = v1::DiscardDeadLettersRequest {
+            sink: sink.to_owned(),
+            which: Some(match which {
+                Letters::One(cursor) => Which::Event(cursor.into()),
+                Letters::All => Which::All(true),
+            }),
+        };
+        let discarded = self.change(message).await;
+        discarded.map(|v1::DeadLettersDiscarded { count }| count)
+    }
+}

@@ -1,0 +1,246 @@
+//! Reading instances.
+
+use lockstep_machine::{
+    Event, InstanceId, MachineName, Metadata, Revision, StateName, Timestamp, Version,
+};
+use lockstep_proto::{Malformed, v1};
+
+use crate::client::{Client, required};
+use crate::error::Error;
+use crate::freshness::{Freshness, Read};
+use crate::pages::Pages;
+
+/// An instance as the cluster holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Instance {
+    /// Its id.
+    pub id: InstanceId,
+    /// The definition's version it is pinned to.
+    pub version: Version,
+    /// The state it is in.
+    pub state: StateName,
+    /// The number of its changes: transitions, timeouts and migrations.
+    pub revision: Revision,
+    /// When it was created, in cluster time; 0 for a built-in instance.
+    pub created_at: Timestamp,
+    /// When it last changed; equals `created_at` until it does.
+    pub changed_at: Timestamp,
+    /// The states it may go to.
+    pub allowed: Vec<StateName>,
+    /// The metadata it was created with.
+    pub metadata: Metadata,
+    /// When its state's timeout is due, if it has one.
+    pub deadline: Option<Timestamp>,
+}
+
+impl TryFrom<v1::Instance> for Instance {
+    type Error = Malformed;
+
+    fn try_from(it: v1::Instance) -> Result<Self, Malformed> {
+        let state = |field, text: &String| {
+            StateName::new(text).map_err(|fault| Malformed::new(field, fault))
+        };
+        let allowed = it.allowed.iter().map(|text| state("allowed", text));
+        Ok(Self {
+            id: id(&it.id)?,
+            version: Version(it.version),
+            state: state("state", &it.state)?,
+            revision: Revision(it.revision),
+            created_at: Timestamp(it.created_at_ms),
+            changed_at: Timestamp(it.changed_at_ms),
+            allowed: allowed.collect::<Result<_, _>>()?,
+            metadata: Metadata::new(it.metadata)
+                .map_err(|fault| Malformed::new("metadata", fault))?,
+            deadline: it.deadline_ms.map(Timestamp),
+        })
+    }
+}
+
+fn id(text: &str) -> Result<InstanceId, Malformed> {
+    text.parse().map_err(|fault| Malformed::new("id", fault))
+}
+
+/// What happened to an instance, as far as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// The instance.
+    pub instance: InstanceId,
+    /// The revision it is at.
+    pub instance_revision: Revision,
+    /// The oldest of its revisions whose change is remembered; none if no change is.
+    pub oldest_revision: Option<Revision>,
+    /// Its changes, oldest first, without a gap.
+    pub events: Vec<Event>,
+}
+
+/// Which instances to list.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ListCall(v1::ListInstancesRequest, Freshness);
+
+impl ListCall {
+    /// Those of a machine.
+    pub fn of(machine: &MachineName) -> Self {
+        let request = v1::ListInstancesRequest {
+            machine: machine.to_string(),
+            ..Default::default()
+        };
+        Self(request, Freshness::default())
+    }
+
+    /// Only those in this state.
+    pub fn state(mut self, state: StateName) -> Self {
+        self.0.state = Some(state.to_string());
+        self
+    }
+
+    /// Only those whose name starts with this.
+    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
+        self.0.prefix = prefix.into();
+        self
+    }
+
+    /// Only those with this entry in their metadata.
+    pub fn label(mut self, key: impl Into<String>, value: impl Into<String>) -> Self {
+        let (key, value) = (key.into(), value.into());
+        self.0.label = Some(v1::Label { key, value });
+        self
+    }
+
+    /// The most instances on a page, 1 to 1000; 100 without it.
+    pub fn limit(mut self, limit: u32) -> Self {
+        self.0.limit = Some(limit);
+        self
+    }
+
+    /// Start where an earlier page ended: its [`next_cursor`](InstancePage::next_cursor). The
+    /// machine, state, prefix and label must be the same.
+    pub fn cursor(mut self, cursor: impl Into<String>) -> Self {
+        self.0.cursor = Some(cursor.into());
+        self
+    }
+
+    /// How fresh the answer must be; linearizable without it.
+    pub fn freshness(mut self, freshness: impl Into<Freshness>) -> Self {
+        self.1 = freshness.into();
+        self
+    }
+
+    /// The call for the page that follows this one, and is not older. None after the last page.
+    pub fn following(mut self, page: &Read<InstancePage>) -> Option<Self> {
+        self.0.cursor = Some(page.found.next_cursor.clone()?);
+        self.1 = self.1.not_before(page.revision);
+        Some(self)
+    }
+}
+
+/// A page of a list, in order of id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct InstancePage {
+    /// The instances.
+    pub instances: Vec<Instance>,
+    /// Where the next page starts; none on the last. A page may be short, or empty, and still have
+    /// a next one.
+    pub next_cursor: Option<String>,
+    /// The number of instances of the machine, in the state asked for if there is one.
+    pub total: u64,
+}
+
+/// The instances of a list, in order of id.
+pub type Instances = Pages<Instance>;
+
+impl Client {
+    /// An instance, and the states it may go to.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] when there is no such instance, [`Error::Unavailable`] when no node
+    /// could answer in time.
+    pub async fn get(
+        &self,
+        instance: &InstanceId,
+        freshness: impl Into<Freshness>,
+    ) -> Result<Read<Instance>, Error> {
+        let request = v1::GetInstanceRequest {
+            id: instance.to_string(),
+            freshness: Some(freshness.into().into()),
+        };
+        self.read(request, |answer| {
+            let found = required("instance", answer.instance)?;
+            Ok((found.try_into()?, answer.read_at))
+        })
+        .await
+    }
+
+    /// What happened to an instance.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] when there is no such instance, [`Error::Unavailable`] when no node
+    /// could answer in time.
+    pub async fn history(
+        &self,
+        instance: &InstanceId,
+        freshness: impl Into<Freshness>,
+    ) -> Result<Read<History>, Error> {
+        let request = v1::GetHistoryRequest {
+            id: instance.to_string(),
+            freshness: Some(freshness.into().into()),
+        };
+        self.read(request, |answer| {
+            let events = answer.events.into_iter().map(TryInto::try_into);
+            let history = History {
+                instance: id(&answer.id)?,
+                instance_revision: Revision(answer.instance_revision),
+                oldest_revision: answer.oldest_revision.map(Revision),
+                events: events.collect::<Result<_, _>>()?,
+            };
+            Ok((history, answer.read_at))
+        })
+        .await
+    }
+
+    /// A page of a machine's instances.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] when there is no such machine, [`Error::Invalid`] when the limit or the
+    /// cursor is not valid, [`Error::Unavailable`] when no node could answer in time.
+    pub async fn instances(&self, call: &ListCall) -> Result<Read<InstancePage>, Error> {
+        let request = v1::ListInstancesRequest {
+            freshness: Some(call.1.into()),
+            ..call.0.clone()
+        };
+        self.read(request, |answer| {
+            let instances = answer.instances.into_iter().map(TryInto::try_into);
+            let page = InstancePage {
+                instances: instances.collect::<Result<_, _>>()?,
+                next_cursor: answer.next_cursor,
+                total: answer.total,
+            };
+            Ok((page, answer.read_at))
+        })
+        .await
+    }
+
+    /// All instances that the call asks for, page after page as they are taken.
+    ///
+    /// ```no_run
+    /// # async fn example(client: lockstep_client::Client) -> Result<(), lockstep_client::Error> {
+    /// use lockstep_client::ListCall;
+    ///
+    /// let mut orders = client.all_instances(ListCall::of(&"order".parse()?).label("by", "ada"));
+    /// while let Some(order) = orders.next().await {
+    ///     println!("{}", order?.id);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn all_instances(&self, call: ListCall) -> Instances {
+        let client = self.clone();
+        Pages::new(call, move |call: ListCall| {
+            let client = client.clone();
+            async move {
+                let page = client.instances(&call).await?;
+                let next = call.following(&page);
+                Ok((page.found.instances, next))
+            }
+        })
+    }
+}

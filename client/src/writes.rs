@@ -1,0 +1,391 @@
+//! Writes: a command of the state machine, with the key that makes a repeat the same request.
+
+use lockstep_machine::{
+    Create, Created, Definition, DefinitionDeleted, Delete, DeleteDefinition, Deleted, EventCursor,
+    EventName, GlobalRevision, IdempotencyKey, InstanceId, MachineName, Metadata, Migrate,
+    Migrated, Revision, StateName, Transition, Transitioned, Trigger, Version,
+};
+use lockstep_proto::v1::define_request::Document;
+use lockstep_proto::{Malformed, NewInstance, v1};
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::machines::Defined;
+use crate::service::{Unary, WriteAnswer};
+
+/// A write: a command, and the caller's key for it.
+///
+/// The same key returns the first outcome again, also to another client. Without one, the client
+/// draws a key, so that its own retries execute the command once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Call<C> {
+    pub(crate) command: C,
+    pub(crate) dry_run: bool,
+    pub(crate) key: Option<IdempotencyKey>,
+}
+
+/// A definition to store.
+pub type DefineCall = Call<Document>;
+/// A machine to delete, or one version of it.
+pub type DeleteMachineCall = Call<DeleteDefinition>;
+/// An instance to create.
+pub type CreateCall = Call<NewInstance>;
+/// A transition to make.
+pub type TransitionCall = Call<Transition>;
+/// An instance to delete.
+pub type DeleteCall = Call<Delete>;
+/// An instance to pin to another version of its machine.
+pub type MigrateCall = Call<Migrate>;
+
+impl<C> Call<C> {
+    /// The caller's key for this write.
+    pub fn idempotency_key(mut self, key: IdempotencyKey) -> Self {
+        self.key = Some(key);
+        self
+    }
+}
+
+impl<C> From<C> for Call<C> {
+    fn from(command: C) -> Self {
+        Self {
+            command,
+            dry_run: false,
+            key: None,
+        }
+    }
+}
+
+impl From<Create> for CreateCall {
+    fn from(it: Create) -> Self {
+        let name = it.instance.instance_name().clone();
+        Self::from(NewInstance {
+            machine: it.instance.machine,
+            name: Some(name),
+            version: it.version,
+            metadata: it.metadata,
+        })
+    }
+}
+
+/// Methods that set one field of a command.
+macro_rules! setters {
+    ($call:ty { $($(#[$doc:meta])* $field:ident: $type:ty,)* }) => {
+        impl $call {
+            $(
+                $(#[$doc])*
+                pub fn $field(mut self, $field: $type) -> Self {
+                    self.command.$field = $field.into();
+                    self
+                }
+            )*
+        }
+    };
+}
+
+setters!(DeleteMachineCall {
+    /// Only this version.
+    version: Version,
+});
+
+setters!(CreateCall {
+    /// Pin it to this version; the newest without it.
+    version: Version,
+    /// Stored with the instance; lists can filter by an entry.
+    metadata: Metadata,
+});
+
+setters!(TransitionCall {
+    /// Reject unless the instance is in this state.
+    expect_state: StateName,
+    /// Reject unless the instance is at this revision.
+    expect_revision: Revision,
+    /// Who and why: stored in the instance's history and in the event.
+    metadata: Metadata,
+});
+
+setters!(DeleteCall {
+    /// Reject unless the instance is in this state.
+    expect_state: StateName,
+    /// Reject unless the instance is at this revision.
+    expect_revision: Revision,
+    /// Who and why: stored in the event.
+    metadata: Metadata,
+});
+
+setters!(MigrateCall {
+    /// To this version; the newest without it.
+    version: Version,
+    /// Reject unless the instance is in this state.
+    expect_state: StateName,
+    /// Reject unless the instance is at this revision.
+    expect_revision: Revision,
+    /// Who and why: stored in the instance's history and in the event.
+    metadata: Metadata,
+});
+
+impl DefineCall {
+    /// From a document in JSON.
+    pub fn json(document: impl Into<String>) -> Self {
+        Document::Json(document.into()).into()
+    }
+
+    /// From a document in YAML.
+    pub fn yaml(document: impl Into<String>) -> Self {
+        Document::Yaml(document.into()).into()
+    }
+
+    /// From a parsed definition.
+    pub fn definition(definition: &Definition) -> Self {
+        Self::json(lockstep_document::to_json(definition))
+    }
+
+    /// Validate only: the response is what storing it would return. No key is sent.
+    pub fn dry_run(mut self) -> Self {
+        self.dry_run = true;
+        self
+    }
+}
+
+impl DeleteMachineCall {
+    /// All versions of a machine.
+    pub fn new(machine: &MachineName) -> Self {
+        DeleteDefinition {
+            machine: machine.clone(),
+            version: None,
+        }
+        .into()
+    }
+}
+
+impl CreateCall {
+    /// An instance with this id.
+    pub fn new(instance: &InstanceId) -> Self {
+        let mut call = Self::of(&instance.machine);
+        call.command.name = Some(instance.instance_name().clone());
+        call
+    }
+
+    /// An instance of this machine whose name the cluster makes: 26 characters that sort by time;
+    /// with a caller's key, a name derived from the key.
+    pub fn of(machine: &MachineName) -> Self {
+        NewInstance {
+            machine: machine.clone(),
+            name: None,
+            version: None,
+            metadata: Metadata::default(),
+        }
+        .into()
+    }
+}
+
+impl TransitionCall {
+    /// To a state.
+    pub fn to(instance: &InstanceId, state: StateName) -> Self {
+        Self::by(instance, Trigger::To(state))
+    }
+
+    /// By an event.
+    pub fn event(instance: &InstanceId, event: EventName) -> Self {
+        Self::by(instance, Trigger::Event(event))
+    }
+
+    /// By a state or an event.
+    pub fn by(instance: &InstanceId, trigger: Trigger) -> Self {
+        Transition {
+            instance: instance.clone(),
+            trigger,
+            expect_state: None,
+            expect_revision: None,
+            metadata: Metadata::default(),
+        }
+        .into()
+    }
+}
+
+impl DeleteCall {
+    /// Whatever state it is in.
+    pub fn new(instance: &InstanceId) -> Self {
+        Delete {
+            instance: instance.clone(),
+            expect_state: None,
+            expect_revision: None,
+            metadata: Metadata::default(),
+        }
+        .into()
+    }
+}
+
+impl MigrateCall {
+    /// To the machine's newest version.
+    pub fn new(instance: &InstanceId) -> Self {
+        Migrate {
+            instance: instance.clone(),
+            version: None,
+            states: Default::default(),
+            expect_state: None,
+            expect_revision: None,
+            metadata: Metadata::default(),
+        }
+        .into()
+    }
+
+    /// An instance in the state `from` of its version goes to the state `to` of the other one. A
+    /// state that is not mapped keeps its name.
+    pub fn map_state(mut self, from: &StateName, to: &StateName) -> Self {
+        self.command.states.insert(from.clone(), to.clone());
+        self
+    }
+
+    /// Change nothing: the response is what the migration would return. No key is sent.
+    pub fn dry_run(mut self) -> Self {
+        self.dry_run = true;
+        self
+    }
+}
+
+/// The answer to a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Written<T> {
+    /// What happened.
+    pub made: T,
+    /// Whether this is the stored outcome of an earlier request with the same key; also after the
+    /// client's own retry of a request that had been executed.
+    pub replayed: bool,
+    /// The cluster's revision right after it: a read with this as its
+    /// [`min_revision`](crate::Freshness::min_revision) sees it, on any node.
+    pub revision: GlobalRevision,
+}
+
+impl<T> Written<T> {
+    /// The cursor from which a watch sees what happens after it.
+    pub fn place(&self) -> EventCursor {
+        EventCursor::after(self.revision)
+    }
+}
+
+/// A key that no other client draws.
+pub(crate) fn random_key() -> Result<IdempotencyKey, Error> {
+    Ok(IdempotencyKey::new(format!(
+        "{:032x}",
+        rand::random::<u128>()
+    ))?)
+}
+
+impl Client {
+    /// Stores a definition: the machine's first version, or its next one. One that is equal to the
+    /// newest version changes nothing.
+    ///
+    /// ```no_run
+    /// # async fn example(client: lockstep_client::Client) -> Result<(), lockstep_client::Error> {
+    /// use lockstep_client::{DefineCall, Error};
+    ///
+    /// let door = "{ name: door, initial: shut, states: { shut: {}, open: {} },
+    ///     transitions: [{ from: shut, to: open }, { from: open, to: shut }] }";
+    /// match client.define(DefineCall::yaml(door)).await {
+    ///     Ok(written) => println!("version {} of {}", written.made.version, written.made.machine),
+    ///     Err(Error::Rejected(rejected)) => {
+    ///         for fault in &rejected.faults {
+    ///             eprintln!("{fault}");
+    ///         }
+    ///     }
+    ///     Err(error) => return Err(error),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] with every fault of the definition, or when a limit is reached;
+    /// [`Error::Invalid`] when the document is not JSON or YAML; and those of every write.
+    pub async fn define(&self, call: DefineCall) -> Result<Written<Defined>, Error> {
+        let request = |key: Option<&IdempotencyKey>| v1::DefineRequest {
+            document: Some(call.command),
+            dry_run: call.dry_run,
+            idempotency_key: key.map(ToString::to_string),
+        };
+        match call.dry_run {
+            true => self.try_out(request(None)).await,
+            false => self.write(call.key, |key| request(Some(key))).await,
+        }
+    }
+
+    /// Deletes a machine, or one version of it, that no instance uses. Version numbers are never
+    /// reused.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] with `definition_in_use` while there are instances, and those of every
+    /// write.
+    pub async fn delete_machine(
+        &self,
+        call: DeleteMachineCall,
+    ) -> Result<Written<DefinitionDeleted>, Error> {
+        self.command::<v1::DeleteMachineRequest, _, _>(call).await
+    }
+
+    /// Creates an instance in its machine's initial state.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] when it exists already or its machine does not, and those of every
+    /// write.
+    pub async fn create(&self, call: CreateCall) -> Result<Written<Created>, Error> {
+        self.command::<v1::CreateInstanceRequest, _, _>(call).await
+    }
+
+    /// Moves an instance along one transition.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] when the definition or an expectation does not allow it, and those of
+    /// every write.
+    pub async fn transition(&self, call: TransitionCall) -> Result<Written<Transitioned>, Error> {
+        self.command::<v1::TransitionRequest, _, _>(call).await
+    }
+
+    /// Deletes an instance, with its history.
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] when it does not exist or is not as expected, and those of every write.
+    pub async fn delete(&self, call: DeleteCall) -> Result<Written<Deleted>, Error> {
+        self.command::<v1::DeleteInstanceRequest, _, _>(call).await
+    }
+
+    /// Pins an instance to another version of its machine.
+    ///
+    /// ```no_run
+    /// # async fn example(client: lockstep_client::Client) -> Result<(), lockstep_client::Error> {
+    /// use lockstep_client::MigrateCall;
+    ///
+    /// let call = MigrateCall::new(&"order/42".parse()?)
+    ///     .map_state(&"packed".parse()?, &"shipped".parse()?);
+    /// let would = client.migrate(call.clone().dry_run()).await?;
+    /// println!("it would be in {} then", would.made.to);
+    /// client.migrate(call).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] when its state does not exist in that version, with the states that do;
+    /// and those of every write.
+    pub async fn migrate(&self, call: MigrateCall) -> Result<Written<Migrated>, Error> {
+        if call.dry_run {
+            let request = v1::MigrateInstanceRequest::from((call.command, None));
+            return self
+                .try_out(v1::MigrateInstanceRequest {
+                    dry_run: true,
+                    ..request
+                })
+                .await;
+        }
+        self.command::<v1::MigrateInstanceRequest, _, _>(call).await
+    }
+
+    async fn command<M, C, T>(&self, call: Call<C>) -> Result<Written<T>, Error>
+    where
+        M: Unary<Answer: WriteAnswer<Made: TryInto<T, Error = Malformed>>>,
+        M: From<(C, Option<IdempotencyKey>)>,
+        T: Send,
+    {
+        let request = |key: &IdempotencyKey| M::from((call.command, Some(key.clone())));
+        self.write(call.key, request).await
+    }
+}
