@@ -1,83 +1,44 @@
-//! What `lockstepd` understands on its command line.
+//! The command line of `lockstepd`.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
 use lockstep_node::config::{KEYS, KeyDefault, Sources};
-use lockstep_node::dev;
+use lockstep_node::telemetry::build;
 
-/// The version given at build time, else the crate's.
-pub const VERSION: &str = match option_env!("LOCKSTEP_VERSION") {
-    Some(version) if !version.is_empty() => version,
-    _ => env!("CARGO_PKG_VERSION"),
-};
+use crate::dev;
 
 /// The Lockstep server: a replicated finite-state-machine service.
 #[derive(Debug, Parser)]
-#[command(name = "lockstepd", version = VERSION)]
+#[command(name = "lockstepd", version = build::version())]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What `lockstepd` can do.
+/// The commands of `lockstepd`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Run one node.
     Run(Settings),
     /// Run a cluster of three nodes on this machine, to try things out.
-    Dev(Dev),
-    /// Check the configuration, and show it if asked to.
+    Dev(dev::Options),
+    /// Check the configuration; with --show, print it.
     CheckConfig(CheckConfig),
-    /// Ask the node on this machine whether it is well; exit code 0 if so.
+    /// Ask the node on this machine whether it is healthy; exit code 0 if so.
     Health(Health),
-    /// Print the nodes that discovery sees.
+    /// Print the nodes that discovery lists.
     Discover(Settings),
     /// Print the version.
     Version,
 }
 
-/// Flags of `dev`.
-#[derive(Debug, Args)]
-pub struct Dev {
-    /// Where the nodes keep their data and logs; kept between runs.
-    #[arg(long, value_name = "DIR", default_value = ".lockstep/dev")]
-    data: PathBuf,
-    /// Delete what an earlier run left there first.
-    #[arg(long)]
-    fresh: bool,
-    /// HTTP port of the first node; the others follow.
-    #[arg(long, value_name = "PORT", default_value_t = 3333, value_parser = clap::value_parser!(u16).range(1..=65533))]
-    http_port: u16,
-    /// gRPC port of the first node; the others follow.
-    #[arg(long, value_name = "PORT", default_value_t = 4333, value_parser = clap::value_parser!(u16).range(1..=65533))]
-    grpc_port: u16,
-}
-
-impl From<Dev> for dev::Options {
-    fn from(
-        Dev {
-            data,
-            fresh,
-            http_port,
-            grpc_port,
-        }: Dev,
-    ) -> Self {
-        dev::Options {
-            data,
-            fresh,
-            http_port,
-            grpc_port,
-        }
-    }
-}
-
 /// Flags of `check-config`.
 #[derive(Debug, Args)]
 pub struct CheckConfig {
-    /// Print every setting as TOML, and where its value came from.
+    /// Print every setting as TOML, with the source of its value.
     #[arg(long, conflicts_with = "markdown")]
     pub show: bool,
     /// Print the tables of all settings, of the node and of each sink, as Markdown.
@@ -91,10 +52,10 @@ pub struct CheckConfig {
 /// Flags of `health`.
 #[derive(Debug, Args)]
 pub struct Health {
-    /// Ask there, instead of where the configuration says the node listens.
+    /// Ask this address instead of the configured one.
     #[arg(long, value_name = "IP:PORT")]
     pub http: Option<SocketAddr>,
-    /// Ask only whether it is alive, not whether it is ready to serve.
+    /// Ask only whether the node is alive, not whether it is ready to serve.
     #[arg(long)]
     pub live: bool,
     /// TOML file to read. [env: LOCKSTEP_CONFIG]
@@ -109,7 +70,7 @@ impl Health {
     }
 }
 
-/// `--config` and one flag for each setting, made from the table of settings.
+/// `--config` and one flag per setting, from the table of settings.
 #[derive(Debug)]
 pub struct Settings {
     config: Option<PathBuf>,
@@ -184,7 +145,7 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_command_line_is_sound() {
+    fn the_command_line_is_valid() {
         Cli::command().debug_assert();
     }
 

@@ -4,9 +4,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use lockstep_machine::Timestamp;
 
-/// What the wall clock of this machine says, in milliseconds since 1970.
+/// The time of this machine, in milliseconds since 1970.
 pub(crate) fn wall_clock() -> Timestamp {
-    // A clock before 1970 reads as 1970: the state machine only ever moves time forward.
+    // A clock before 1970 reads as 1970: cluster time only moves forward.
     Timestamp(
         SystemTime::now()
             .duration_since(UNIX_EPOCH)

@@ -1,8 +1,8 @@
-//! `lockstepd dev`: three real nodes on this machine.
+//! `lockstepd dev`: a cluster of three nodes on this machine.
 //!
-//! Each node is a process of its own, with its own data, so that what is tried here is what happens
-//! in production: kill one and see. Nothing is restarted. All of them end when this process ends,
-//! however it ends.
+//! Each node is a process with data of its own, so that an experiment here (kill one and see) shows
+//! what happens in production. Nothing is restarted. All nodes end when this process ends, however it
+//! ends.
 
 mod children;
 mod cluster;
@@ -14,122 +14,76 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use children::Nodes;
 use cluster::{Leader, Status};
 use folder::Folder;
-pub use ports::{PortOwner, owner};
 
 const NODE_COUNT: u16 = 3;
-/// How long the cluster may take until it serves.
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Between two looks at the children.
+/// Time between two looks at the nodes.
 const TICK: Duration = Duration::from_millis(200);
 
-/// What `dev` is to do.
-#[derive(Debug, Clone)]
+/// Options of `dev`.
+#[derive(Debug, Args)]
 pub struct Options {
-    /// Where data and logs are kept.
-    pub data: PathBuf,
-    /// Whether to delete what an earlier run left there.
-    pub fresh: bool,
-    /// HTTP port of the first node; the others follow.
-    pub http_port: u16,
-    /// gRPC port of the first node; the others follow.
-    pub grpc_port: u16,
+    /// Folder for the nodes' data and logs; kept between runs.
+    #[arg(long, value_name = "DIR", default_value = ".lockstep/dev")]
+    data: PathBuf,
+    /// Delete the data and logs of an earlier run first.
+    #[arg(long)]
+    fresh: bool,
+    /// HTTP port of the first node; the others take the next two.
+    #[arg(long, value_name = "PORT", default_value_t = 3333, value_parser = clap::value_parser!(u16).range(1..=65533))]
+    http_port: u16,
+    /// gRPC port of the first node; the others take the next two.
+    #[arg(long, value_name = "PORT", default_value_t = 4333, value_parser = clap::value_parser!(u16).range(1..=65533))]
+    grpc_port: u16,
 }
 
-/// Why there is no cluster to try.
+/// Why there is no cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum DevError {
-    /// Six ports do not fit where they were asked for.
     #[error(
         "--http-port {http_port} and --grpc-port {grpc_port}: each needs three ports in a row up to 65535, and they must not overlap"
     )]
-    Ports {
-        /// The first HTTP port.
-        http_port: u16,
-        /// The first gRPC port.
-        grpc_port: u16,
-    },
-    /// Someone else listens there.
+    Ports { http_port: u16, grpc_port: u16 },
     #[error(
         "port {port} ({what} of {node}) is taken by {by}; stop it, or choose others with --http-port and --grpc-port"
     )]
     PortTaken {
-        /// Which.
         port: u16,
-        /// "HTTP" or "gRPC".
         what: &'static str,
-        /// The node it was for.
         node: String,
-        /// Who has it, as far as can be told.
         by: String,
     },
-    /// The port cannot be used for another reason.
-    #[error("port {port} cannot be listened on: {source}")]
-    Port {
-        /// Which.
-        port: u16,
-        /// What the system said.
-        source: std::io::Error,
-    },
-    /// The folder holds something that `dev` did not put there.
-    #[error("{} is not empty and was not made by `lockstepd dev` (it has no file lockstep-dev): choose another with --data", dir.display())]
-    NotOurs {
-        /// The folder.
-        dir: PathBuf,
-    },
-    /// Another `dev` runs there.
-    #[error("{} is in use by another `lockstepd dev`: stop it, or choose another with --data", dir.display())]
-    InUse {
-        /// The folder.
-        dir: PathBuf,
-    },
-    /// The nodes in the folder know each other under other addresses.
-    #[error("{} holds a cluster made with --grpc-port {made_with}: use that port, or --fresh to delete it, or another --data", dir.display())]
-    OtherPorts {
-        /// The folder.
-        dir: PathBuf,
-        /// The first gRPC port at the time.
-        made_with: u16,
-    },
-    /// A file or a process did not obey.
+    #[error("cannot listen on port {port}: {source}")]
+    Port { port: u16, source: std::io::Error },
+    #[error("{} is not empty and was not created by `lockstepd dev` (it has no file lockstep-dev); choose another with --data", dir.display())]
+    NotOurs { dir: PathBuf },
+    #[error("{} is in use by another `lockstepd dev`; stop it, or choose another with --data", dir.display())]
+    InUse { dir: PathBuf },
+    #[error("{} holds a cluster that uses --grpc-port {used}; use that port, --fresh to delete the cluster, or another --data", dir.display())]
+    OtherPorts { dir: PathBuf, used: u16 },
     #[error("{what}: {source}")]
     Io {
-        /// What was being done, and to what.
         what: String,
-        /// What the system said.
         source: std::io::Error,
     },
-    /// A node ended before the cluster was ready.
     #[error("{node} {how} before the cluster was ready; the end of {}:\n{tail}", log.display())]
     Died {
-        /// Which.
         node: String,
-        /// How it ended.
         how: String,
-        /// Its log.
         log: PathBuf,
-        /// The log's last lines.
         tail: String,
     },
-    /// The nodes run but do not become a cluster.
-    #[error("the cluster was not ready after {} s: {states}; their logs are in {}", READY_TIMEOUT.as_secs(), dir.display())]
-    NotReady {
-        /// What each node said last.
-        states: String,
-        /// Where the logs are.
-        dir: PathBuf,
-    },
-    /// Nothing is left to watch.
-    #[error("every node has ended; their logs are in {}", dir.display())]
-    AllEnded {
-        /// Where the logs are.
-        dir: PathBuf,
-    },
+    #[error("the cluster was not ready after {} s: {states}; the logs are in {}", READY_TIMEOUT.as_secs(), dir.display())]
+    NotReady { states: String, dir: PathBuf },
+    #[error("every node has ended; the logs are in {}", dir.display())]
+    AllEnded { dir: PathBuf },
 }
 
 impl DevError {
@@ -139,14 +93,12 @@ impl DevError {
     }
 }
 
-/// Runs three nodes until Ctrl-C, SIGTERM, or the end of the last of them.
+/// Runs three nodes until Ctrl-C, SIGTERM, or the end of the last node.
 ///
 /// Must run on the main thread, under a current-thread runtime: the kernel ends the children when
 /// the *thread* that started them ends.
 ///
-/// # Errors
-///
-/// When there is no cluster, or no longer one. No child outlives the return.
+/// No child outlives the return.
 pub async fn run(options: Options) -> Result<(), DevError> {
     let Options {
         data,
@@ -162,7 +114,7 @@ pub async fn run(options: Options) -> Result<(), DevError> {
             grpc_port,
         });
     }
-    // Before anything is started, so that no signal falls between.
+    // Before any node starts, so that no signal is missed.
     let mut interrupt = signal(SignalKind::interrupt()).map_err(DevError::io("SIGINT"))?;
     let mut terminate = signal(SignalKind::terminate()).map_err(DevError::io("SIGTERM"))?;
 
@@ -185,7 +137,7 @@ pub async fn run(options: Options) -> Result<(), DevError> {
     result
 }
 
-/// Starts the nodes, waits for the cluster, watches it. Returns on failure only.
+/// Starts the nodes, waits for the cluster, watches it. Returns only with an error.
 async fn live(
     nodes: &mut Nodes,
     folder: &Folder,
@@ -260,7 +212,7 @@ async fn wait_until_ready(nodes: &mut Nodes, folder: &Folder) -> Result<Vec<Stat
     }
 }
 
-/// The one table, and what to try next.
+/// The table of nodes, and what to try next.
 fn introduction(nodes: &Nodes, statuses: &[Status], leader: Option<&Leader>) -> String {
     let mut text = format!(
         "\n{:<7} {:<23} {:<17} {:<9} {}\n",
@@ -298,7 +250,7 @@ fn introduction(nodes: &Nodes, statuses: &[Status], leader: Option<&Leader>) -> 
     text
 }
 
-/// To stdout. If nobody reads it any more, the nodes still run.
+/// Writes to stdout. The nodes go on running if no one reads it.
 fn say(text: &str) {
     let mut out = std::io::stdout();
     let _ = out.write_all(text.as_bytes());

@@ -1,6 +1,16 @@
 //! The Lockstep server: a Raft cluster of state machines behind HTTP and gRPC.
 //!
-//! The modules in the order of the house: each may use only those above it.
+//! [`node::Node`] puts a server together, runs it and stops it. A request enters at an edge of [`api`],
+//! which decodes it and calls [`service`]. The service routes it to the leader and waits for its
+//! outcome there; the crate `lockstep-raft` replicates it through a log that it keeps on disk, and each
+//! node applies it to its copy of the state machine (crate `lockstep-machine`). [`sink`] follows the
+//! committed events into other systems. Around these: [`config`] parses and checks the settings,
+//! [`discovery`] finds the addresses of peers, [`cluster`] joins the node to them, [`observe`] turns what
+//! happens into the metrics of [`telemetry`].
+//!
+//! The modules below are in order: each uses only those above it.
+//!
+//! The binary, `lockstepd`, adds the command line, and `dev`, which runs three nodes as child processes.
 
 mod clock;
 pub mod config;
@@ -18,7 +28,4 @@ pub mod sink;
 
 pub mod api;
 
-pub mod dev;
-pub mod open_files;
-pub mod probe;
-pub mod run;
+pub mod node;

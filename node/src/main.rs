@@ -1,4 +1,4 @@
-//! `lockstepd`: parse, run, exit code.
+//! `lockstepd`: parses the command line, runs the command, sets the exit code.
 //!
 //! Exit codes: 0 done, 1 failed, 2 usage or configuration.
 
@@ -9,22 +9,27 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Parser;
-use lockstep_node::config::{self, ConfigErrors, Loaded, Sources};
+use lockstep_node::config::{self, Config, ConfigErrors, Loaded, Sources};
+use lockstep_node::discovery;
+use lockstep_node::node::{Node, NodeError, stop_signal};
+use lockstep_node::telemetry::build;
 use lockstep_node::telemetry::logs::{self, LogsError};
-use lockstep_node::{dev, discovery, open_files, probe, run};
 
 mod cli;
+mod dev;
+mod open_files;
+mod probe;
 
 use cli::{CheckConfig, Cli, Command, Health};
 
-/// How long `health` waits for one answer. Less than Docker's usual health check time-out.
+/// How long `health` waits for one answer. Below the timeout of the health check in the Dockerfile.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why the process ends in failure.
 enum Failure {
-    /// What the operator wrote is wrong.
+    /// The configuration is not valid.
     Config(String),
-    /// What was asked for did not work out.
+    /// The command failed.
     Failed(String),
 }
 
@@ -48,13 +53,11 @@ fn main() -> ExitCode {
     end_on_panic();
     let result = match Cli::parse().command {
         Command::Run(settings) => node(settings.sources()),
-        Command::Dev(options) => {
-            on_this_thread(async { dev::run(options.into()).await.map_err(failed) })
-        }
+        Command::Dev(options) => on_this_thread(async { dev::run(options).await.map_err(failed) }),
         Command::CheckConfig(options) => check_config(&options),
         Command::Health(options) => health(&options),
         Command::Discover(settings) => discover(settings.sources()),
-        Command::Version => print(format!("lockstepd {}\n", cli::VERSION)),
+        Command::Version => print(format!("lockstepd {}\n", build::version())),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,8 +72,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ends the process on any panic, also where the build profile would unwind: a half-dead node is
-/// worse than a dead one.
+/// Ends the process on any panic, also in a build profile that unwinds: a node that lost one of its
+/// tasks is worse than one that is down.
 fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
@@ -79,12 +82,12 @@ fn end_on_panic() {
     }));
 }
 
-/// To stderr. If nobody can read it, nobody can be told.
+/// Writes to stderr.
 fn complain(what: &impl Display) {
     let _ = writeln!(std::io::stderr(), "lockstepd: {what}");
 }
 
-/// To stdout. A reader that has seen enough, such as `head`, is no failure.
+/// Writes to stdout. A reader that closes early, such as `head`, is not a failure.
 fn print(text: String) -> Result<(), Failure> {
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
@@ -103,7 +106,7 @@ fn on_this_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(),
         .block_on(work)
 }
 
-/// Loads the configuration and tells its warnings.
+/// Loads the configuration and prints its warnings.
 fn configuration(sources: &Sources) -> Result<Loaded, Failure> {
     let loaded = config::load_explained(sources)?;
     logs::parse_filter(&loaded.config.log.filter)?;
@@ -121,10 +124,18 @@ fn node(sources: Sources) -> Result<(), Failure> {
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| failed(format!("the runtime cannot start: {error}")))?;
-    let ended = runtime.block_on(run::run(config)).map_err(failed);
-    // Whatever still waits for a name server or a file is not waited for.
+    let ended = runtime.block_on(run_node(config)).map_err(failed);
+    // Does not wait for threads that wait for a name server or a disk.
     runtime.shutdown_background();
     ended
+}
+
+async fn run_node(config: Config) -> Result<(), NodeError> {
+    let mut node = Node::start(config).await?;
+    let signal = node.run_until(stop_signal()).await?;
+    tracing::info!(signal, "stopping");
+    node.stop().await;
+    Ok(())
 }
 
 fn check_config(options: &CheckConfig) -> Result<(), Failure> {
@@ -169,7 +180,7 @@ fn health(options: &Health) -> Result<(), Failure> {
     })
 }
 
-/// Who listens on every address is asked on loopback.
+/// A node that listens on every address is asked on loopback.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -182,9 +193,13 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 fn discover(sources: Sources) -> Result<(), Failure> {
     let config = configuration(&sources)?.config;
     on_this_thread(async {
-        let way = discovery::open(config.discovery.clone()).map_err(failed)?;
-        let peers = way.peers().await.map_err(failed)?;
-        complain(&format!("{} sees {} node(s)", way.kind(), peers.len()));
+        let discovery = discovery::open(config.discovery.clone()).map_err(failed)?;
+        let peers = discovery.peers().await.map_err(failed)?;
+        complain(&format!(
+            "{} lists {} node(s)",
+            discovery.kind(),
+            peers.len()
+        ));
         let mut text = format!("{:<20} {:<28} {:<28} {}\n", "NODE", "GRPC", "HTTP", "TAGS");
         for peer in peers {
             let http = peer.http_address.as_deref().unwrap_or("-");

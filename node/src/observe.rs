@@ -1,16 +1,17 @@
-//! What the rooms report about themselves, turned into metrics.
+//! Turns what consensus, the store and the service report into metrics and log lines.
 
 mod lateness;
-mod most;
+mod largest;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_machine::{
     Batch, Command, InstanceId, OperationResult, Outcome, Rejection, Reply, State, StateName,
     Transition, Trigger,
 };
+use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::cluster::agreement::Checkpoints;
@@ -19,33 +20,33 @@ use crate::telemetry::Metrics;
 use lockstep_raft::consensus::{Observer, Role, Standing};
 use lockstep_raft::store::{StoreError, StoreObserver};
 
-use most::Most;
+use largest::Largest;
 
-/// The built-in instance, whose state is a metric of its own.
+/// The built-in instance, whose state is a metric.
 const SHOWN: (&str, &str) = ("triad", "default");
 
-/// Machines that are told apart in labels; those that come later are "other".
+/// Machines with labels of their own; later ones are "other".
 const MACHINES_MAX: usize = 100;
-/// Combinations of machine and states that are told apart.
-const WAYS_MAX: usize = 2000;
-/// What stands for what is no longer told apart.
+/// Combinations of machine and states with labels of their own.
+const PATHS_MAX: usize = 2000;
+/// The label for the rest.
 const OTHER: &str = "other";
 
-/// Keeps the number of series bounded: users define machines and their states.
+/// Bounds the number of series, because users define machines and states.
 #[derive(Default)]
-struct Bounded(Mutex<Seen>);
+struct BoundedLabels(Mutex<Seen>);
 
 #[derive(Default)]
 struct Seen {
-    /// From machine over the state left to the states entered.
+    /// The states entered, by machine and state left.
     machines: HashMap<String, HashMap<String, HashSet<String>>>,
-    ways: usize,
+    paths: usize,
 }
 
-impl Bounded {
-    /// The labels themselves, or what stands for them: machine, from, to.
-    fn labels<'a>(&self, [machine, from, to]: [&'a str; 3]) -> [&'a str; 3] {
-        let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+impl BoundedLabels {
+    /// The labels (machine, from, to), or [`OTHER`] in their place.
+    fn of<'a>(&self, [machine, from, to]: [&'a str; 3]) -> [&'a str; 3] {
+        let mut seen = self.0.lock();
         let known = seen.machines.get(machine);
         if known
             .and_then(|it| it.get(from))
@@ -56,7 +57,7 @@ impl Bounded {
         if known.is_none() && seen.machines.len() >= MACHINES_MAX {
             return [OTHER; 3];
         }
-        let full = seen.ways >= WAYS_MAX;
+        let full = seen.paths >= PATHS_MAX;
         let states = seen.machines.entry(machine.to_owned()).or_default();
         if full {
             return [machine, OTHER, OTHER];
@@ -65,22 +66,22 @@ impl Bounded {
             .entry(from.to_owned())
             .or_default()
             .insert(to.to_owned());
-        seen.ways += 1;
+        seen.paths += 1;
         [machine, from, to]
     }
 }
 
-/// Turns reports into metrics, and a store's failure into a message.
+/// Feeds the metrics, and passes on the failure of the store.
 pub struct Observation {
     metrics: Arc<Metrics>,
     checkpoints: Arc<Checkpoints>,
     store_failed: mpsc::UnboundedSender<String>,
-    bounded: Bounded,
-    most: Most,
+    labels: BoundedLabels,
+    largest: Largest,
 }
 
 impl Observation {
-    /// Reports into `metrics` and `checkpoints`; the one failure that a store can report goes to `store_failed`.
+    /// Feeds `metrics` and `checkpoints`; the failure of the store goes to `store_failed`.
     pub fn new(
         metrics: Arc<Metrics>,
         checkpoints: Arc<Checkpoints>,
@@ -90,13 +91,13 @@ impl Observation {
             metrics,
             checkpoints,
             store_failed,
-            bounded: Bounded::default(),
-            most: Most::default(),
+            labels: BoundedLabels::default(),
+            largest: Largest::default(),
         })
     }
 
     fn transition(&self, transition: &Transition, reply: &Reply, state: &State) {
-        // A state or machine that is not defined must not become a label: a client made it up.
+        // A state or machine that is not defined comes from a client and must not become a label.
         let none = "";
         let (machine, from, to, result) = match &reply.outcome {
             Outcome::Transitioned(t) => (
@@ -129,14 +130,14 @@ impl Observation {
     }
 
     fn count_transition(&self, machine: &str, from: &str, to: &str, result: &str) {
-        let [machine, from, to] = self.bounded.labels([machine, from, to]);
+        let [machine, from, to] = self.labels.of([machine, from, to]);
         self.metrics
             .transitions_total
             .with_label_values(&[machine, from, to, result])
             .inc();
     }
 
-    /// What a command did that is counted beside the commands themselves.
+    /// Counts the transitions of a transaction, and timeouts that fired.
     fn outcome(&self, outcome: &Outcome) {
         match outcome {
             Outcome::Committed(results) => {
@@ -154,12 +155,11 @@ impl Observation {
         }
     }
 
-    /// Shows how much of each limit is used, and what grows beside. Walks over the machines: not
-    /// for every log entry.
+    /// Updates the use of each limit. Walks over all machines: too slow for every log entry.
     pub fn usage(&self, state: &State) {
         let m = &self.metrics;
-        let most = self.most.usage(&state.limits());
-        for usage in state.usage().into_iter().chain(most) {
+        let largest = self.largest.usage(&state.limits());
+        for usage in state.usage().into_iter().chain(largest) {
             m.quota(usage.name, usage.used, usage.limit);
         }
         m.timers_pending.set(signed(state.pending_timers() as u64));
@@ -183,7 +183,8 @@ impl Observation {
         }
     }
 
-    /// Follows where the node stands. `last_leader` is the caller's memory between two calls.
+    /// Updates the metrics of consensus, and logs a change of leader. `last_leader` is the state of the
+    /// caller between two calls.
     pub fn standing(&self, standing: &Standing, last_leader: &mut Option<u64>) {
         let m = &self.metrics;
         let leader = standing.leader.as_ref().map(|(id, _)| *id);
@@ -212,7 +213,7 @@ impl Observation {
                 .leader
                 .as_ref()
                 .map(|(_, member)| member.name.as_str());
-            tracing::info!(leader = name, term = standing.term, "leader");
+            tracing::info!(leader = name, term = standing.term, "leader changed");
             *last_leader = leader;
         }
     }
@@ -222,7 +223,7 @@ fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The state that a refusal found the instance in: always a defined one.
+/// The state of the instance when the request was rejected: always a defined one.
 fn current(rejection: &Rejection) -> Option<&StateName> {
     match rejection {
         Rejection::IllegalTransition { from, .. } => Some(from),
@@ -242,7 +243,7 @@ impl Observer for Observation {
             .inc_by(replies.len() as u64);
         for (request, reply) in batch.requests.iter().zip(replies) {
             if !matches!(reply.outcome, Outcome::Rejected(_)) {
-                self.most.request(&request.command);
+                self.largest.request(&request.command);
             }
             if reply.replayed {
                 self.metrics.replays_total.inc();
@@ -257,13 +258,13 @@ impl Observer for Observation {
                 }
             }
         }
-        // One of them stands for all: a look per log entry, not per request.
+        // One instance per log entry is enough for a maximum over time, and cheaper than all.
         let changed = replies.iter().rev().find_map(|reply| match &reply.outcome {
             Outcome::Transitioned(it) => state.instance(&it.instance),
             _ => None,
         });
         if let Some(instance) = changed {
-            self.most.history(instance);
+            self.largest.history(instance);
         }
         self.metrics
             .keys_remembered
@@ -323,7 +324,7 @@ impl StoreObserver for Observation {
     }
 
     fn failed(&self, error: &StoreError) {
-        // The receiver is gone only when the process is ending already.
+        // The receiver is gone only when the node has ended.
         drop(self.store_failed.send(error.to_string()));
     }
 }
@@ -343,19 +344,19 @@ mod tests {
     use lockstep_machine::Expired;
 
     #[test]
-    fn labels_stay_bounded_whatever_users_define() {
-        let bounded = Bounded::default();
-        assert_eq!(bounded.labels(["m", "a", "b"]), ["m", "a", "b"]);
-        for n in 0..2 * WAYS_MAX {
-            bounded.labels(["m", "a", &n.to_string()]);
+    fn labels_are_bounded_whatever_users_define() {
+        let bounded = BoundedLabels::default();
+        assert_eq!(bounded.of(["m", "a", "b"]), ["m", "a", "b"]);
+        for n in 0..2 * PATHS_MAX {
+            bounded.of(["m", "a", &n.to_string()]);
         }
-        assert_eq!(bounded.labels(["m", "a", "b"]), ["m", "a", "b"]);
-        assert_eq!(bounded.labels(["m", "a", "new"]), ["m", OTHER, OTHER]);
+        assert_eq!(bounded.of(["m", "a", "b"]), ["m", "a", "b"]);
+        assert_eq!(bounded.of(["m", "a", "new"]), ["m", OTHER, OTHER]);
         for n in 0..2 * MACHINES_MAX {
-            bounded.labels([&format!("m{n}"), "a", "b"]);
+            bounded.of([&format!("m{n}"), "a", "b"]);
         }
-        assert_eq!(bounded.labels(["m0", "a", "b"]), ["m0", OTHER, OTHER]);
-        assert_eq!(bounded.labels(["new", "a", "b"]), [OTHER; 3]);
+        assert_eq!(bounded.of(["m0", "a", "b"]), ["m0", OTHER, OTHER]);
+        assert_eq!(bounded.of(["new", "a", "b"]), [OTHER; 3]);
     }
 
     #[test]

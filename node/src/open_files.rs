@@ -1,25 +1,24 @@
-//! How many files this process may have open. Each connection is one, and the soft limit that shells
-//! and containers begin with, 1024, is less than the configuration allows: clients would be turned
-//! away without a word.
+//! The limit on open files. Each connection is one, and the soft limit in shells and containers, 1024,
+//! is below what the configuration allows: connections would be dropped without an answer.
 
 use std::io;
 
-use crate::config::Config;
+use lockstep_node::config::Config;
 
-/// What is open beside connections from HTTP clients: the store, peers, gRPC clients.
+/// Files besides the connections of HTTP clients: the store, peers, gRPC clients.
 const OTHERS: u64 = 1024;
 
-/// Raises the soft limit to the hard one, which needs no privilege, and warns if that is not enough.
+/// Raises the soft limit to the hard one, which needs no privilege, and warns if that is too low.
 pub fn raise(config: &Config) {
     let wanted = wanted(config);
     match raise_soft_limit() {
         Ok(limit) if limit < wanted => tracing::warn!(
             limit,
             wanted,
-            "fewer files may be open than http.concurrency_max and watchers_max need (ulimit -n)"
+            "the limit on open files is too low for http.concurrency_max and watchers_max; raise it (ulimit -n)"
         ),
         Ok(_) => {}
-        Err(error) => tracing::warn!(%error, "the limit on open files could not be raised"),
+        Err(error) => tracing::warn!(%error, "cannot raise the limit on open files"),
     }
 }
 
@@ -34,12 +33,12 @@ fn raise_soft_limit() -> io::Result<u64> {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: `limit` is a valid place for the answer.
+    // SAFETY: `limit` is valid for writes.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
         return Err(io::Error::last_os_error());
     }
     limit.rlim_cur = limit.rlim_max;
-    // SAFETY: `limit` is a valid limit, read and not kept.
+    // SAFETY: `limit` is valid for reads, and not kept.
     if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0 {
         return Err(io::Error::last_os_error());
     }

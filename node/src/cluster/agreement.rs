@@ -1,35 +1,35 @@
-//! Whether every node holds the same state.
+//! Comparing the states of the members.
 //!
-//! A replicated state machine is the same everywhere, unless memory, compiler or programmer erred.
-//! Each node hashes its state at the same revisions, remembers the last hashes, and compares them
-//! with those of the other members. A node that differs from more members than it agrees with stops
-//! being ready; who is right is then for people to find out.
+//! A replicated state machine has the same state everywhere, unless hardware, compiler or a defect
+//! interfered. Each node hashes its state at the same revisions, remembers the last hashes, and
+//! compares them with those of the other members. A node that differs from more members than it
+//! agrees with stops being ready; which side is right is for an operator to find out.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lockstep_machine::{GlobalRevision, State, StateHash};
 use lockstep_proto::raft as pb;
 use lockstep_proto::raft::peer_client::PeerClient;
 use openraft_rt_tokio::TokioRuntime;
+use parking_lot::Mutex;
 
 use lockstep_raft::consensus::network::{ClusterTag, addressed, channel};
 use lockstep_raft::consensus::{Consensus, Member, NodeId};
 use lockstep_raft::store::DiskStore;
 
-/// Revisions between two hashes, at least.
+/// Minimum number of revisions between two hashes.
 const APART_MIN: u64 = 4096;
-/// And at least this many for each instance, which keeps the cost of a pass over the state small
-/// beside that of the changes in between.
+/// The same per instance: keeps the cost of a pass over the state small compared with that of the
+/// changes in between.
 const APART_PER_INSTANCE: u64 = 16;
-/// Hashes remembered: a member that lags may be compared this far back.
+/// Hashes remembered, so that members that lag can be compared.
 const KEPT: usize = 16;
-/// Between two comparisons.
 const COMPARE_EVERY: Duration = Duration::from_secs(10);
-/// For one member's answer.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// For the answer of one member.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The state's hash at one revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,15 +45,15 @@ pub struct Checkpoint {
 pub struct Checkpoints {
     /// Oldest first.
     kept: Mutex<VecDeque<Checkpoint>>,
-    /// The revision seen last.
+    /// The revision after the last log entry.
     seen: AtomicU64,
-    /// Whether a hash is being made; another that is due meanwhile is left out.
+    /// Whether a hash is being computed; one that becomes due meanwhile is skipped.
     hashing: AtomicBool,
 }
 
 impl Checkpoints {
-    /// Looks at the state after a log entry; hashes it beside, if this is where every node does.
-    /// Called for one entry after the other, inside a tokio runtime.
+    /// Hashes the state on another thread if every node does so after this log entry. Called after
+    /// each entry, in order, inside a tokio runtime.
     pub fn look(self: &Arc<Self>, state: &State) {
         let before = self.seen.swap(state.revision().0, Ordering::Relaxed);
         if !is_due(before, state) || self.hashing.swap(true, Ordering::AcqRel) {
@@ -69,27 +69,22 @@ impl Checkpoints {
         });
     }
 
-    /// What is remembered, oldest first.
+    /// The checkpoints, oldest first.
     pub fn kept(&self) -> Vec<Checkpoint> {
-        self.lock().iter().copied().collect()
+        self.kept.lock().iter().copied().collect()
     }
 
     fn keep(&self, checkpoint: Checkpoint) {
-        let mut kept = self.lock();
+        let mut kept = self.kept.lock();
         if kept.len() >= KEPT {
             kept.pop_front();
         }
         kept.push_back(checkpoint);
     }
-
-    fn lock(&self) -> MutexGuard<'_, VecDeque<Checkpoint>> {
-        // Each change is a whole one.
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// Whether a hash is due at a state, by what every node knows alike: the revisions before and after
-/// the entry, and the state.
+/// Whether a hash is due after an entry. Depends only on what is the same on every node: the
+/// revisions before and after the entry, and the state.
 fn is_due(before: u64, state: &State) -> bool {
     let apart = (state.instance_count().saturating_mul(APART_PER_INSTANCE))
         .max(APART_MIN)
@@ -97,7 +92,7 @@ fn is_due(before: u64, state: &State) -> bool {
     before / apart != state.revision().0 / apart
 }
 
-/// What a comparison with the other members came to.
+/// The result of a comparison with the other members.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Comparison {
     /// Members with the same hash at the latest revision in common.
@@ -119,17 +114,18 @@ impl Comparison {
         }
     }
 
-    /// Whether this node is the odd one out.
+    /// Whether this node differs from more members than it agrees with.
     pub fn is_outvoted(&self) -> bool {
         self.differing.len() > self.same
     }
 }
 
-/// Compares this node's checkpoints with those of the other members, for ever, and tells `found`.
+/// Compares this node's checkpoints with those of the other members again and again, and reports each
+/// result to `found`. Runs until dropped.
 pub async fn keep_comparing(
     cluster: ClusterTag,
-    consensus: Consensus<TokioRuntime, DiskStore>,
-    checkpoints: Arc<Checkpoints>,
+    consensus: &Consensus<TokioRuntime, DiskStore>,
+    checkpoints: &Checkpoints,
     mut found: impl FnMut(&Comparison) + Send,
 ) {
     loop {
@@ -140,7 +136,7 @@ pub async fn keep_comparing(
             if id == consensus.node_id() || ours.is_empty() {
                 continue;
             }
-            let asked = tokio::time::timeout(PATIENCE, ask(&cluster, id, &member)).await;
+            let asked = tokio::time::timeout(ANSWER_TIMEOUT, ask(&cluster, id, &member)).await;
             if let Ok(Some(theirs)) = asked {
                 comparison.add(&member.name, &ours, &theirs);
             }
@@ -217,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_ones_are_kept() {
+    fn the_latest_checkpoints_are_kept() {
         let checkpoints = Checkpoints::default();
         for revision in 0..2 * KEPT as u64 {
             checkpoints.keep(checkpoint(revision, 0));
@@ -239,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_is_due_where_a_multiple_is_passed() {
+    fn a_hash_is_due_when_the_revision_passes_a_multiple() {
         // One instance: the built-in one.
         let state = State::default();
         assert_eq!(state.revision().0, 0);

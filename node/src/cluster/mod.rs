@@ -1,20 +1,40 @@
-//! The life of a node in its cluster: who it is, how it comes to belong, how it stays findable.
+//! The life of a node in its cluster: its identity, how it joins a cluster, how it stays reachable.
 //!
-//! A node that has ever belonged to a cluster never founds another. A cluster is founded only by
-//! nodes that have all said they belong to none, under a plan that is put down once
-//! ([`Discovery::latch`]) and then fixed: every planned member may carry it out, again and again,
-//! with the same result.
+//! **Identity.** A node has a name, which its operator chooses, and an id: random, drawn once per data
+//! folder. Raft knows ids, people see names. [`LocalNode`] holds both, with the id of the cluster once
+//! the node belongs to one. A wiped disk returns under a new id, so that it can never vote twice.
+//!
+//! **Bootstrap.** A node without a cluster looks around every 300 ms ([`join`]). It takes the first
+//! step that applies:
+//!
+//! 1. Its log knows a membership: it belongs to a cluster; done.
+//! 2. It has agreed to a [`BootstrapPlan`], the exact first membership: it initializes consensus with
+//!    it. Every planned member does so, again after a crash, with the same result.
+//! 3. A plan is latched in discovery, and names this node: it stores the plan durably, then step 2.
+//! 4. A peer belongs to a cluster: it waits until that cluster's leader calls ([`PeerHost::join`]).
+//! 5. `expect` pristine peers answer, and discovery lets this node propose: it latches a plan of
+//!    exactly these nodes ([`Discovery::latch`]); the first plan wins.
+//!
+//! **The latch** is what rules out two clusters: a listing of live nodes differs from node to node and
+//! from moment to moment, a key that is created once does not. A node that ever belonged to a cluster
+//! never bootstraps another.
+//!
+//! **Agreement.** Members compare hashes of their states at the same revisions ([`agreement`]); one
+//! that differs from the majority stops being ready.
+//!
+//! Membership does not change after the bootstrap yet: a node that is not in the plan waits.
 
 pub mod agreement;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_proto::raft as pb;
 use lockstep_proto::raft::peer_client::PeerClient;
 use openraft_rt_tokio::TokioRuntime;
+use parking_lot::Mutex;
 use tonic::Status;
 
 use self::agreement::Checkpoints;
@@ -24,28 +44,27 @@ use lockstep_raft::consensus::server::Host;
 use lockstep_raft::consensus::{Consensus, ConsensusError, Member, NodeId};
 use lockstep_raft::store::{BootstrapPlan, DiskStore, IdentityFile, PlannedMember, StoreError};
 
-/// Between two looks for peers while the node belongs to no cluster.
+/// Time between two looks for peers while the node belongs to no cluster.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
-/// Between two announcements.
+/// Time between two announcements.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(2);
-/// For "who is there".
-const IDENTIFY_PATIENCE: Duration = Duration::from_secs(1);
+const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest cluster id accepted from a peer, bytes.
 const CLUSTER_ID_LEN_MAX: usize = 64;
 
-/// Why a node cannot come to belong to a cluster.
+/// Why a node cannot join a cluster.
 #[derive(Debug, thiserror::Error)]
 pub enum ClusterError {
     /// Consensus failed.
     #[error(transparent)]
     Consensus(#[from] ConsensusError),
-    /// The identity could not be kept.
+    /// The identity could not be stored.
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
-/// This node's place in its cluster.
-pub struct Place {
+/// This node: its identity, its cluster, its addresses.
+pub struct LocalNode {
     identity: Mutex<IdentityFile>,
     tag: ClusterTag,
     name: String,
@@ -53,8 +72,8 @@ pub struct Place {
     http_address: String,
 }
 
-impl Place {
-    /// The place that a data folder's identity gives.
+impl LocalNode {
+    /// The node with the identity of a data folder.
     pub fn new(
         identity: IdentityFile,
         name: String,
@@ -72,17 +91,17 @@ impl Place {
         })
     }
 
-    /// The cluster it belongs to; follows every change.
+    /// The cluster the node belongs to; follows every change.
     pub fn tag(&self) -> ClusterTag {
         self.tag.clone()
     }
 
     /// The node's id.
     pub fn node_id(&self) -> NodeId {
-        self.identity().identity().node_id
+        self.identity.lock().identity().node_id
     }
 
-    /// What the node tells the world about itself.
+    /// What the node announces about itself.
     pub fn announcement(&self) -> Announcement {
         Announcement {
             name: self.name.clone(),
@@ -93,18 +112,13 @@ impl Place {
         }
     }
 
-    fn identity(&self) -> MutexGuard<'_, IdentityFile> {
-        // An update replaces the whole value or nothing.
-        self.identity.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn plan(&self) -> Option<BootstrapPlan> {
-        self.identity().identity().plan.clone()
+        self.identity.lock().identity().plan.clone()
     }
 
-    /// Belongs to `cluster_id` from now on, durably, unless it belongs to another. Blocks.
+    /// Makes the node a member of `cluster_id`, durably; false if it belongs to another. Blocks.
     fn belong(&self, cluster_id: &str, plan: Option<BootstrapPlan>) -> Result<bool, StoreError> {
-        let mut identity = self.identity();
+        let mut identity = self.identity.lock();
         if identity
             .identity()
             .cluster_id
@@ -126,16 +140,16 @@ impl Place {
 
 /// The node as the peer server sees it.
 pub struct PeerHost {
-    /// Its place in its cluster.
-    pub place: Arc<Place>,
-    /// What it compares with the others.
+    /// The node.
+    pub local: Arc<LocalNode>,
+    /// The hashes that it compares with other members.
     pub checkpoints: Arc<Checkpoints>,
 }
 
 #[async_trait]
 impl Host for PeerHost {
     fn identify(&self) -> pb::IdentifyResponse {
-        let me = self.place.announcement();
+        let me = self.local.announcement();
         pb::IdentifyResponse {
             node_id: me.node_id,
             name: me.name,
@@ -149,15 +163,17 @@ impl Host for PeerHost {
     async fn join(&self, cluster_id: &str) -> Result<(), Status> {
         let printable = !cluster_id.is_empty() && cluster_id.bytes().all(|b| b.is_ascii_graphic());
         if !printable || cluster_id.len() > CLUSTER_ID_LEN_MAX {
-            return Err(Status::invalid_argument("that is not a cluster id"));
+            return Err(Status::invalid_argument(
+                "a cluster id is 1 to 64 printable ASCII characters",
+            ));
         }
-        let (place, cluster_id) = (self.place.clone(), cluster_id.to_owned());
+        let (local, cluster_id) = (self.local.clone(), cluster_id.to_owned());
         let joined = tokio::task::spawn_blocking(move || {
-            let joined = place.belong(&cluster_id, None);
+            let joined = local.belong(&cluster_id, None);
             if let Ok(true) = joined {
                 tracing::info!(
                     cluster = cluster_id,
-                    "a leader called: the node belongs to its cluster now"
+                    "joined the cluster of a leader that called"
                 );
             }
             joined
@@ -181,10 +197,10 @@ impl Host for PeerHost {
     }
 }
 
-/// Brings the node into a cluster: at once when it belongs to one, else by founding one with its
-/// peers, or by waiting until one calls. Returns once it belongs.
-pub async fn settle(
-    place: &Arc<Place>,
+/// Joins a cluster: at once when the node belongs to one, else by bootstrapping one with its peers, or
+/// by waiting for a leader to call. Returns once it belongs to one.
+pub async fn join(
+    local: &Arc<LocalNode>,
     consensus: &Consensus<TokioRuntime, DiskStore>,
     discovery: &Arc<dyn Discovery>,
     expect: usize,
@@ -194,28 +210,27 @@ pub async fn settle(
         if consensus.is_initialized().await? {
             return Ok(());
         }
-        if let Some(plan) = place.plan() {
+        if let Some(plan) = local.plan() {
             tracing::info!(
                 cluster = plan.cluster_id,
                 members = plan.members.len(),
-                "founding the cluster as planned"
+                "bootstrapping the cluster as planned"
             );
             return Ok(consensus.initialize(members(&plan)).await?);
         }
-        if place.tag().load().is_none() {
-            match look(place, discovery, expect).await {
+        if local.tag().load().is_none() {
+            match look(local, discovery, expect).await {
                 Ok(Found::Plan(plan)) => {
-                    let (place, id) = (place.clone(), plan.cluster_id.clone());
-                    let kept =
-                        tokio::task::spawn_blocking(move || place.belong(&id, Some(plan))).await;
-                    // The task is never cancelled, and a panic ends the process.
-                    if let Ok(kept) = kept {
-                        kept?;
+                    let (local, id) = (local.clone(), plan.cluster_id.clone());
+                    let stored = tokio::task::spawn_blocking(move || local.belong(&id, Some(plan)));
+                    // Nothing cancels the task, and a panic ends the process.
+                    if let Ok(stored) = stored.await {
+                        stored?;
                     }
                     continue;
                 }
                 Ok(Found::Wait(why)) => log.info(why),
-                Err(e) => log.info(e.to_string()),
+                Err(error) => log.info(error.to_string()),
             }
         }
         tokio::time::sleep(LOOK_EVERY).await;
@@ -236,19 +251,19 @@ impl Once {
 }
 
 enum Found {
-    /// A plan that holds and names this node.
+    /// The latched plan, which names this node.
     Plan(BootstrapPlan),
     /// Nothing yet, for this reason.
     Wait(String),
 }
 
-/// One look around: is there a plan, is there a cluster, are all there to found one?
+/// Looks for a plan, for a cluster, and for enough peers to bootstrap one.
 async fn look(
-    place: &Place,
+    local: &LocalNode,
     discovery: &Arc<dyn Discovery>,
     expect: usize,
 ) -> Result<Found, DiscoveryError> {
-    let me = place.announcement();
+    let me = local.announcement();
     if let Some(plan) = discovery.latched().await? {
         return Ok(planned(plan, me.node_id));
     }
@@ -261,7 +276,7 @@ async fn look(
     if candidates.len() < expect {
         let names: Vec<&str> = candidates.iter().map(|m| m.name.as_str()).collect();
         let why = format!(
-            "{} of {expect} nodes are there: {}",
+            "{} of {expect} nodes have answered: {}",
             names.len(),
             names.join(", ")
         );
@@ -269,7 +284,7 @@ async fn look(
     }
     if !discovery.may_propose(&me, &found) {
         return Ok(Found::Wait(
-            "all nodes are there; the first by name founds the cluster".to_owned(),
+            "all nodes have answered; the first by name bootstraps the cluster".to_owned(),
         ));
     }
     let cluster_id = format!("{:016x}", rand::random::<u64>());
@@ -285,12 +300,12 @@ fn planned(plan: BootstrapPlan, me: NodeId) -> Found {
         return Found::Plan(plan);
     }
     Found::Wait(format!(
-        "cluster {} was founded without this node (id {me}); it does not found another and waits to be added",
+        "cluster {} was bootstrapped without this node (id {me}); waiting to be added to it",
         plan.cluster_id
     ))
 }
 
-/// The nodes that could found a cluster, in order of name, this one included; or why none may be.
+/// The nodes that may form a cluster, ordered by name, this one included; or why they may not.
 fn pristine(
     me: &Announcement,
     answers: impl Iterator<Item = pb::IdentifyResponse>,
@@ -299,14 +314,14 @@ fn pristine(
     for answer in answers {
         if !answer.cluster_id.is_empty() {
             return Err(format!(
-                "{} belongs to cluster {}: a new one is not founded beside it; waiting to be called",
+                "{} belongs to cluster {}; waiting for its leader instead of bootstrapping another",
                 answer.name, answer.cluster_id
             ));
         }
         nodes.insert(answer.node_id, answer);
     }
     if !nodes.contains_key(&me.node_id) {
-        return Err("discovery does not see this node itself yet".to_owned());
+        return Err("discovery does not list this node yet".to_owned());
     }
     let mut members: Vec<PlannedMember> = nodes
         .into_values()
@@ -320,15 +335,15 @@ fn pristine(
     members.sort_by(|a, b| a.name.cmp(&b.name));
     let names: BTreeSet<&str> = members.iter().map(|m| m.name.as_str()).collect();
     if names.len() < members.len() {
-        return Err("two nodes have the same name: give each its own".to_owned());
+        return Err("two nodes have the same name; give each a name of its own".to_owned());
     }
     Ok(members)
 }
 
 async fn identify(peer: &FoundPeer) -> Option<pb::IdentifyResponse> {
     let mut client = PeerClient::new(channel(&peer.grpc_address).ok()?);
-    let answer =
-        tokio::time::timeout(IDENTIFY_PATIENCE, client.identify(pb::IdentifyRequest {})).await;
+    let answer = client.identify(pb::IdentifyRequest {});
+    let answer = tokio::time::timeout(IDENTIFY_TIMEOUT, answer).await;
     Some(answer.ok()?.ok()?.into_inner())
 }
 
@@ -344,33 +359,33 @@ fn members(plan: &BootstrapPlan) -> BTreeMap<NodeId, Member> {
         .collect()
 }
 
-/// Keeps the node findable for ever, and tells `passing` how many nodes discovery sees.
-pub async fn stay_findable(
-    place: Arc<Place>,
-    discovery: Arc<dyn Discovery>,
+/// Announces the node again and again, and reports to `passing` how many nodes discovery lists.
+/// Runs until dropped.
+pub async fn announce(
+    local: &LocalNode,
+    discovery: &Arc<dyn Discovery>,
     passing: impl Fn(usize) + Send,
 ) {
     let mut reachable = true;
     loop {
-        let seen = async {
-            discovery.announce(&place.announcement()).await?;
+        let peers = async {
+            discovery.announce(&local.announcement()).await?;
             discovery.peers().await
         };
-        match seen.await {
+        let answer = peers.await;
+        match &answer {
             Ok(peers) => {
                 if !reachable {
                     tracing::info!(discovery = discovery.kind(), "discovery answers again");
                 }
-                reachable = true;
                 passing(peers.len());
             }
-            Err(error) => {
-                if reachable {
-                    tracing::warn!(%error, "discovery does not answer; a running cluster goes on without it");
-                }
-                reachable = false;
+            Err(error) if reachable => {
+                tracing::warn!(%error, "discovery does not answer; a running cluster does not need it");
             }
+            Err(_) => {}
         }
+        reachable = answer.is_ok();
         tokio::time::sleep(ANNOUNCE_EVERY).await;
     }
 }
@@ -399,7 +414,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_founded_beside_a_living_cluster() {
+    fn no_cluster_is_bootstrapped_beside_a_running_one() {
         let answers = [answer(1, "node1", ""), answer(2, "node2", "c0ffee")];
         assert!(
             pristine(&me(), answers.into_iter())
@@ -409,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn members_are_planned_in_order_of_name_and_each_once() {
+    fn members_are_planned_in_order_of_name_and_once_each() {
         let answers = [
             answer(3, "node3", ""),
             answer(1, "node1", ""),
@@ -424,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn two_nodes_of_one_name_found_nothing() {
+    fn two_nodes_of_the_same_name_do_not_bootstrap() {
         let answers = [answer(1, "node1", ""), answer(2, "node1", "")];
         assert!(pristine(&me(), answers.into_iter()).is_err());
     }

@@ -1,4 +1,4 @@
-//! The three child processes: started alike, watched, and never left behind.
+//! The three child processes: started, watched, and never left behind.
 
 use std::fs::File;
 use std::io;
@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use super::folder::Folder;
 use super::{DevError, NODE_COUNT};
 
-/// How long a node may take to stop by itself.
+/// How long a node may take to stop before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One node and its process.
@@ -44,21 +44,22 @@ pub(super) struct End {
     pub(super) command: String,
 }
 
-/// All nodes started so far. Dropping it kills what still runs.
+/// All nodes started so far. Dropping this kills those that still run.
 #[derive(Default)]
 pub(super) struct Nodes {
     nodes: Vec<Node>,
 }
 
 impl Nodes {
-    /// Starts every node. If one cannot be started, those before it are there to be stopped.
+    /// Starts every node. On an error, those that were started remain in `self`, to be stopped.
     pub(super) fn start(
         &mut self,
         folder: &Folder,
         http_port: u16,
         grpc_port: u16,
     ) -> Result<(), DevError> {
-        let program = std::env::current_exe().map_err(DevError::io("finding the own program"))?;
+        let program =
+            std::env::current_exe().map_err(DevError::io("finding the path of lockstepd"))?;
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let name = |index| format!("node{}", index + 1);
         let peers: Vec<String> = (0..NODE_COUNT)
@@ -120,12 +121,12 @@ impl Nodes {
             .collect()
     }
 
-    /// Where to ask them, in order. An ended node's address stays: it may be started again by hand.
+    /// HTTP addresses, in order. That of an ended node stays: it may be started again by hand.
     pub(super) fn http_addresses(&self) -> Vec<SocketAddr> {
         self.nodes.iter().map(|node| node.row.http).collect()
     }
 
-    /// Whether any process is left.
+    /// Whether any process runs.
     pub(super) fn any_alive(&self) -> bool {
         self.nodes.iter().any(|node| !node.ended)
     }
@@ -137,7 +138,7 @@ impl Nodes {
             let how = match node.child.try_wait() {
                 Ok(None) => continue,
                 Ok(Some(status)) => how(status),
-                Err(error) => format!("can no longer be watched: {error}"),
+                Err(error) => format!("cannot be watched any more: {error}"),
             };
             node.ended = true;
             let Row { name, pid, .. } = node.row.clone();
@@ -152,10 +153,10 @@ impl Nodes {
         ends
     }
 
-    /// Asks every node to stop, waits, kills what did not.
+    /// Sends SIGTERM to every node, waits, kills those that do not stop.
     pub(super) async fn stop(&mut self) {
         let mut alive: Vec<&mut Node> = self.nodes.iter_mut().filter(|node| !node.ended).collect();
-        // `id` is there only while the process has not been waited for: no stranger gets the signal.
+        // `id` is `None` once the process was waited for: no other process gets the signal.
         for pid in alive
             .iter()
             .filter_map(|node| libc::pid_t::try_from(node.child.id()?).ok())
@@ -165,7 +166,7 @@ impl Nodes {
         }
         let all = futures::future::join_all(alive.iter_mut().map(|node| node.child.wait()));
         if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
-            // Those that ended are not harmed: tokio knows that they were waited for.
+            // Skips those that have ended: tokio knows that they were waited for.
             let killed = futures::future::join_all(alive.iter_mut().map(|node| node.child.kill()));
             // A kill fails only for a process that is gone.
             drop(killed.await);
@@ -189,7 +190,7 @@ fn spawn(program: &Path, args: &[String], log: &Path) -> Result<Child, DevError>
         .stdout(out)
         .stderr(err)
         .kill_on_drop(true);
-    // A group of its own: Ctrl-C in the terminal reaches us alone, and we stop the nodes in order.
+    // A process group of its own: Ctrl-C in the terminal reaches only this process, which stops the nodes.
     command.process_group(0);
     #[cfg(target_os = "linux")]
     // SAFETY: between fork and exec only async-signal-safe calls are made: prctl and getppid.
@@ -212,7 +213,7 @@ fn die_with(parent: u32) -> io::Result<()> {
     }
     // SAFETY: getppid takes nothing and cannot fail.
     if u32::try_from(unsafe { libc::getppid() }) != Ok(parent) {
-        // It ended before the request stood: no signal will come any more.
+        // The parent ended before prctl took effect: there will be no signal.
         return Err(io::Error::from_raw_os_error(libc::ESRCH));
     }
     Ok(())
@@ -229,7 +230,7 @@ fn how(status: ExitStatus) -> String {
     }
 }
 
-/// As one would type it in a shell.
+/// The command as one types it in a shell.
 fn shell(program: &Path, args: &[String]) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=,".contains(c);
     let quote = |word: &str| match word.chars().all(plain) && !word.is_empty() {
@@ -250,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_end_is_told_in_words() {
+    fn an_end_is_described_in_words() {
         assert_eq!(how(ExitStatus::from_raw(0x0100)), "ended with exit code 1");
         assert_eq!(how(ExitStatus::from_raw(9)), "was killed (SIGKILL)");
         assert_eq!(how(ExitStatus::from_raw(7)), "was ended by signal 7");

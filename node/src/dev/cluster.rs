@@ -1,4 +1,4 @@
-//! What the nodes say about the cluster, over their own HTTP interface.
+//! The cluster as the nodes report it over HTTP.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -7,29 +7,25 @@ use crate::probe;
 
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// What one node says.
+/// The report of one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Status {
-    /// Whether it can serve.
     pub(super) ready: bool,
-    /// Its name, as it says.
     pub(super) name: Option<String>,
-    /// Its role, as it says.
     pub(super) role: Option<String>,
-    /// The term it is in.
     pub(super) term: u64,
-    /// What it said to "are you ready", for people.
+    /// Its answer to `/readyz`, for people.
     pub(super) said: String,
 }
 
-/// Who leads.
+/// The leader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Leader {
     pub(super) name: String,
     pub(super) term: u64,
 }
 
-/// Asks all nodes at once.
+/// Asks all nodes side by side.
 pub(super) async fn statuses(addresses: &[SocketAddr]) -> Vec<Status> {
     futures::future::join_all(addresses.iter().map(|address| status(*address))).await
 }
@@ -46,10 +42,10 @@ async fn status(address: SocketAddr) -> Status {
     status.ready = ready.as_ref().is_ok_and(|answer| answer.status == 200);
     status.said = match ready {
         Ok(answer) if status.ready && status.role.is_none() => {
-            format!("says {}, but does not describe its cluster", answer.status)
+            format!("answers {}, but does not report its role", answer.status)
         }
         Ok(answer) => format!(
-            "says {} {}",
+            "answers {} {}",
             answer.status,
             answer.body.trim().chars().take(200).collect::<String>()
         ),
@@ -68,7 +64,7 @@ fn parse(body: &str) -> Status {
     }
 }
 
-/// The node that says it leads, in the highest term: one that was cut off may still believe so.
+/// The node that leads in the highest term: a node that was cut off may still report that it leads.
 pub(super) fn leader(statuses: &[Status]) -> Option<Leader> {
     let leads = |status: &&Status| status.role.as_deref() == Some("leader");
     let status = statuses
@@ -81,8 +77,8 @@ pub(super) fn leader(statuses: &[Status]) -> Option<Leader> {
     })
 }
 
-/// A line for people if the leader changed. That there is none for a while is not a change, and
-/// neither is a leader of the past that still believes in itself.
+/// A line for people if the leader changed. A time without a leader is not a change, nor is an old
+/// leader that does not know of the new one yet.
 pub(super) fn change(before: Option<&Leader>, now: Option<&Leader>) -> Option<String> {
     let now = now?;
     match before {

@@ -1,4 +1,4 @@
-//! The data folder of `dev`: ours by a marker file, locked while in use.
+//! The data folder of `dev`: identified by a marker file, locked while in use.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 
 use super::{DevError, NODE_COUNT};
 
-/// Its presence says that `dev` made the folder. It holds the first gRPC port.
+/// Marks a folder that `dev` created. Holds the first gRPC port.
 const MARKER: &str = "lockstep-dev";
 const TAIL_BYTES: u64 = 8 << 10;
 const TAIL_LINES: usize = 12;
 
-/// A data folder that is ours, and nobody else's while this lives.
+/// A data folder of `dev`, locked while this lives.
 pub(super) struct Folder {
     /// Absolute.
     pub(super) dir: PathBuf,
@@ -21,8 +21,8 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// Makes or reuses the folder; with `fresh`, deletes the nodes' data and logs in it. Touches
-    /// nothing in a folder that `dev` did not make.
+    /// Creates or reuses the folder; with `fresh`, deletes the nodes' data and logs in it. Refuses a
+    /// folder that `dev` did not create, and leaves it as it is.
     pub(super) fn open(dir: &Path, fresh: bool, grpc_port: u16) -> Result<Folder, DevError> {
         let at = |path: &Path| DevError::io(path.display().to_string());
         fs::create_dir_all(dir).map_err(at(dir))?;
@@ -52,8 +52,8 @@ impl Folder {
         }
         if fresh {
             wipe(&dir)?;
-        } else if let Some(made_with) = made_with(&mut marker).filter(|port| *port != grpc_port) {
-            return Err(DevError::OtherPorts { dir, made_with });
+        } else if let Some(used) = used_port(&mut marker).filter(|port| *port != grpc_port) {
+            return Err(DevError::OtherPorts { dir, used });
         }
         let text = format!(
             "This folder belongs to `lockstepd dev`; `--fresh` deletes the nodes in it.\ngrpc-port {grpc_port}\n"
@@ -80,7 +80,7 @@ impl Folder {
     }
 }
 
-fn made_with(marker: &mut File) -> Option<u16> {
+fn used_port(marker: &mut File) -> Option<u16> {
     let mut text = String::new();
     marker.take(1024).read_to_string(&mut text).ok()?;
     text.lines()
@@ -90,7 +90,7 @@ fn made_with(marker: &mut File) -> Option<u16> {
         .ok()
 }
 
-/// Deletes what the nodes left, and nothing that somebody else may have put beside it.
+/// Deletes the nodes' data and logs, and nothing else.
 fn wipe(dir: &Path) -> Result<(), DevError> {
     for number in 1..=NODE_COUNT {
         let data = dir.join(format!("node{number}"));
@@ -189,10 +189,7 @@ mod tests {
         drop(Folder::open(temp.path(), false, 4333).expect("made"));
         assert!(matches!(
             Folder::open(temp.path(), false, 5333),
-            Err(DevError::OtherPorts {
-                made_with: 4333,
-                ..
-            })
+            Err(DevError::OtherPorts { used: 4333, .. })
         ));
         drop(Folder::open(temp.path(), true, 5333).expect("fresh"));
         drop(Folder::open(temp.path(), false, 5333).expect("the same again"));

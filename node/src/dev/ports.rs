@@ -1,4 +1,4 @@
-//! Whether a port is free, and who has it if not.
+//! Whether a port is free, and which process has it if not.
 
 use std::fmt;
 use std::fs;
@@ -8,12 +8,10 @@ use std::net::{Ipv4Addr, TcpListener};
 use super::DevError;
 
 /// The process that listens on a port.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PortOwner {
-    /// Its process id.
-    pub pid: u32,
-    /// Its program, as far as it can be told.
-    pub program: String,
+#[derive(Debug, PartialEq, Eq)]
+struct PortOwner {
+    pid: u32,
+    program: String,
 }
 
 impl fmt::Display for PortOwner {
@@ -22,13 +20,13 @@ impl fmt::Display for PortOwner {
     }
 }
 
-/// Tries to listen there for a moment.
+/// Binds the port for a moment.
 pub(super) fn check_free(port: u16, what: &'static str, node: &str) -> Result<(), DevError> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let by = owner(port)
-                .map_or("a process that cannot be seen from here".into(), |owner| {
+                .map_or("a process that is not visible from here".into(), |owner| {
                     owner.to_string()
                 });
             Err(DevError::PortTaken {
@@ -42,9 +40,9 @@ pub(super) fn check_free(port: u16, what: &'static str, node: &str) -> Result<()
     }
 }
 
-/// Who listens on a TCP port of this machine. `None` if nobody does, or if it belongs to another
-/// user or to a container; on systems without `/proc`, always.
-pub fn owner(port: u16) -> Option<PortOwner> {
+/// The process that listens on a TCP port of this machine. `None` if there is none, if it belongs to
+/// another user or a container, or without `/proc`.
+fn owner(port: u16) -> Option<PortOwner> {
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"]
         .map(|path| fs::read_to_string(path).unwrap_or_default());
     let sockets: Vec<String> = tables
@@ -100,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_taken_port_names_who_has_it() {
+    fn a_taken_port_is_reported_with_its_process() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let port = listener.local_addr().expect("bound").port();
         assert_eq!(owner(port).map(|owner| owner.pid), Some(std::process::id()));

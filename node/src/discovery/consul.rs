@@ -1,27 +1,25 @@
-//! Peers from Consul.
+//! Discovery through Consul.
 //!
-//! A node registers itself with its agent, with a health check that Consul runs against `/livez`,
-//! and finds the others through the agent's health endpoint: only those that pass. The bootstrap
-//! plan is a key that is created once (`cas=0`) and read back with the consistent mode.
-//!
-//! Consul is asked about addresses only; a cluster that runs does not need it.
+//! A node registers itself with its agent, with a health check against `/livez`, and finds the others
+//! through the agent's health endpoint, which lists those that pass. The bootstrap plan is the value
+//! of the key `lockstep/<service>/bootstrap`, created once and read back linearizably: JSON with the
+//! number of its format.
 
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep_consul::{
-    ConsulError, Directory, NODE_TAG, Registered, Registration, check_meta, check_name,
-};
+use lockstep_consul::{Directory, NODE_TAG, Registered, Registration, check_meta, check_name};
+use serde::{Deserialize, Serialize};
 
 use super::{Announcement, Discovery, DiscoveryError, FoundPeer};
 use crate::config;
 use lockstep_raft::store::BootstrapPlan;
 
-/// The name for logs and errors.
-const KIND: &str = "consul";
-/// How long a call may take in all; it may need several requests.
-const CALL_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a call may take; it may need several requests.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
+/// The format of the bootstrap plan in Consul.
+const FORMAT: u64 = 1;
 
 /// Discovery through a Consul agent.
 #[derive(Debug)]
@@ -33,11 +31,10 @@ pub struct ConsulDiscovery {
 }
 
 impl ConsulDiscovery {
-    /// Discovery through the agent that `settings` name. Connects only when asked something.
+    /// Discovery through the configured agent. Connects with the first call.
     ///
     /// # Errors
-    /// [`DiscoveryError::Settings`] for an address, token, service name or metadata that Consul
-    /// cannot be given.
+    /// [`DiscoveryError::Consul`] for an address, token, service name or metadata that Consul refuses.
     pub fn new(settings: &config::Consul) -> Result<Self, DiscoveryError> {
         let directory = Directory::new(&settings.address, settings.token.clone())?;
         check_name(&settings.service)?;
@@ -53,18 +50,17 @@ impl ConsulDiscovery {
         format!("lockstep/{}/bootstrap", self.settings.service)
     }
 
-    async fn within_deadline<T>(
+    async fn in_time<T>(
         &self,
         call: impl Future<Output = Result<T, DiscoveryError>>,
     ) -> Result<T, DiscoveryError> {
-        match tokio::time::timeout(CALL_DEADLINE, call).await {
-            Ok(result) => result,
-            Err(_) => Err(DiscoveryError::Unreachable {
-                service: KIND,
+        let answer = tokio::time::timeout(CALL_TIMEOUT, call).await;
+        answer.unwrap_or_else(|_| {
+            Err(DiscoveryError::Timeout {
                 address: self.directory.address().to_string(),
-                reason: format!("no answer within {CALL_DEADLINE:?}"),
-            }),
-        }
+                timeout: CALL_TIMEOUT,
+            })
+        })
     }
 
     fn registration(&self, me: &Announcement) -> Registration {
@@ -85,50 +81,94 @@ impl ConsulDiscovery {
     }
 
     async fn read_plan(&self) -> Result<Option<BootstrapPlan>, DiscoveryError> {
-        let key = self.latch_key();
-        let Some(value) = self.directory.read_key(&key).await? else {
-            return Ok(None);
-        };
-        serde_json::from_slice(&value)
-            .map(Some)
-            .map_err(|error| self.unusable(format!("key {key} holds no bootstrap plan: {error}")))
+        let value = self.directory.read_key(&self.latch_key()).await?;
+        let plan = value.map(|value| decode(&value));
+        plan.transpose().map_err(|error| self.unreadable(error))
     }
 
     async fn write_plan(&self, plan: &BootstrapPlan) -> Result<BootstrapPlan, DiscoveryError> {
         let key = self.latch_key();
-        let value = serde_json::to_vec(plan)
-            .map_err(|error| self.unusable(format!("the plan cannot be written: {error}")))?;
+        let value = encode(plan).map_err(|error| self.unreadable(error))?;
         let won = self.directory.create_key(&key, value).await?;
-        let holds = self.read_plan().await?.ok_or_else(|| {
-            self.unusable(format!(
-                "key {key} is gone right after it was written; try again"
-            ))
+        let latched = self.read_plan().await?.ok_or_else(|| {
+            let reason = "it was deleted right after it was created; the node will try again";
+            self.unreadable(Unreadable::Malformed(reason.to_string()))
         })?;
-        tracing::info!(key, won, cluster_id = holds.cluster_id, "bootstrap_latched");
-        Ok(holds)
+        tracing::info!(
+            key,
+            won,
+            cluster_id = latched.cluster_id,
+            "bootstrap_latched"
+        );
+        Ok(latched)
     }
 
-    fn unusable(&self, reason: String) -> DiscoveryError {
-        let address = self.directory.address().to_string();
-        DiscoveryError::Answer {
-            service: KIND,
-            address,
-            reason,
+    fn unreadable(&self, error: Unreadable) -> DiscoveryError {
+        let (address, key) = (self.directory.address().to_string(), self.latch_key());
+        match error {
+            Unreadable::Malformed(reason) => DiscoveryError::Plan {
+                address,
+                key,
+                reason,
+            },
+            Unreadable::Format(found) => DiscoveryError::UnknownFormat {
+                address,
+                key,
+                found,
+                supported: FORMAT,
+            },
         }
+    }
+}
+
+/// A value under the latch key that is not a plan of format [`FORMAT`].
+#[derive(Debug, PartialEq, Eq)]
+enum Unreadable {
+    Malformed(String),
+    Format(u64),
+}
+
+impl From<serde_json::Error> for Unreadable {
+    fn from(error: serde_json::Error) -> Self {
+        Self::Malformed(error.to_string())
+    }
+}
+
+/// The plan as it stands in Consul.
+#[derive(Serialize, Deserialize)]
+struct LatchedPlan<T> {
+    #[serde(default)]
+    format: u64,
+    #[serde(flatten)]
+    plan: T,
+}
+
+fn encode(plan: &BootstrapPlan) -> Result<Vec<u8>, Unreadable> {
+    let format = FORMAT;
+    Ok(serde_json::to_vec(&LatchedPlan { format, plan })?)
+}
+
+/// The format comes first: a plan of another one is not malformed.
+fn decode(value: &[u8]) -> Result<BootstrapPlan, Unreadable> {
+    #[derive(Deserialize)]
+    struct Any {}
+    match serde_json::from_slice::<LatchedPlan<Any>>(value)?.format {
+        FORMAT => Ok(serde_json::from_slice::<LatchedPlan<BootstrapPlan>>(value)?.plan),
+        other => Err(Unreadable::Format(other)),
     }
 }
 
 #[async_trait]
 impl Discovery for ConsulDiscovery {
     fn kind(&self) -> &'static str {
-        KIND
+        "consul"
     }
 
     async fn announce(&self, me: &Announcement) -> Result<(), DiscoveryError> {
         let wanted = self.registration(me);
         // Set before the request: a registration whose answer is lost is withdrawn as well.
         let id = self.registered_as.get_or_init(|| wanted.id());
-        self.within_deadline(async {
+        self.in_time(async {
             let registered = self.directory.register(&wanted).await?;
             if registered != Registered::Unchanged {
                 tracing::info!(
@@ -144,7 +184,7 @@ impl Discovery for ConsulDiscovery {
     }
 
     async fn peers(&self) -> Result<Vec<FoundPeer>, DiscoveryError> {
-        self.within_deadline(async {
+        self.in_time(async {
             let entries = self
                 .directory
                 .services(&self.settings.service, Some(NODE_TAG))
@@ -161,11 +201,11 @@ impl Discovery for ConsulDiscovery {
     }
 
     async fn latched(&self) -> Result<Option<BootstrapPlan>, DiscoveryError> {
-        self.within_deadline(self.read_plan()).await
+        self.in_time(self.read_plan()).await
     }
 
     async fn latch(&self, plan: &BootstrapPlan) -> Result<BootstrapPlan, DiscoveryError> {
-        self.within_deadline(self.write_plan(plan)).await
+        self.in_time(self.write_plan(plan)).await
     }
 
     fn may_propose(&self, _me: &Announcement, _found: &[FoundPeer]) -> bool {
@@ -177,48 +217,57 @@ impl Discovery for ConsulDiscovery {
         let Some(id) = self.registered_as.get() else {
             return Ok(());
         };
-        self.within_deadline(async { Ok(self.directory.deregister(id).await?) })
+        self.in_time(async { Ok(self.directory.deregister(id).await?) })
             .await?;
         tracing::info!(id, "consul_deregistered");
         Ok(())
     }
 }
 
-impl From<ConsulError> for DiscoveryError {
-    fn from(error: ConsulError) -> Self {
-        let service = KIND;
-        match error {
-            ConsulError::Unreachable { address, reason } => Self::Unreachable {
-                service,
-                address,
-                reason,
-            },
-            ConsulError::Answer {
-                address,
-                request,
-                reason,
-            } => Self::Answer {
-                service,
-                address,
-                reason: format!("to {request}: {reason}"),
-            },
-            ConsulError::Refused {
-                address,
-                request,
-                status,
-                message,
-            } => Self::Answer {
-                service,
-                address,
-                reason: format!("{request} was refused with status {status}: {message}"),
-            },
-            ConsulError::Address { .. }
-            | ConsulError::Token { .. }
-            | ConsulError::Name { .. }
-            | ConsulError::Registration { .. } => Self::Settings {
-                service,
-                reason: error.to_string(),
-            },
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use lockstep_raft::store::PlannedMember;
+
+    const GOLDEN: &[u8] = include_bytes!("../../tests/golden/consul-bootstrap-plan-1.json");
+
+    fn plan() -> BootstrapPlan {
+        let member = |number: u64| PlannedMember {
+            node_id: number,
+            name: format!("node{number}"),
+            grpc_address: format!("10.0.0.{number}:4333"),
+            http_address: format!("10.0.0.{number}:3333"),
+        };
+        BootstrapPlan {
+            cluster_id: "9f0c2a51d3b87e46".to_string(),
+            members: (1..=3).map(member).collect(),
         }
+    }
+
+    #[test]
+    fn every_committed_plan_is_read() {
+        assert_eq!(
+            decode(GOLDEN).ok(),
+            Some(plan()),
+            "a plan that an earlier release latched must stay readable: add optional fields only, \
+             with a new golden file; for any other change raise FORMAT and read both"
+        );
+        let written: serde_json::Value = serde_json::from_slice(&encode(&plan()).unwrap()).unwrap();
+        let golden: serde_json::Value = serde_json::from_slice(GOLDEN).unwrap();
+        assert_eq!(written, golden);
+    }
+
+    #[test]
+    fn another_format_is_not_damage() {
+        let text = String::from_utf8(GOLDEN.to_vec()).unwrap();
+        let newer = text.replace("\"format\": 1", "\"format\": 2");
+        assert_eq!(decode(newer.as_bytes()), Err(Unreadable::Format(2)));
+        let unnumbered = text.replace("\"format\": 1,", "");
+        assert_eq!(decode(unnumbered.as_bytes()), Err(Unreadable::Format(0)));
+        assert!(matches!(
+            decode(b"{\"format\": 1}"),
+            Err(Unreadable::Malformed(_))
+        ));
+        assert!(matches!(decode(b"garbage"), Err(Unreadable::Malformed(_))));
     }
 }

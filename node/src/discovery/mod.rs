@@ -1,10 +1,23 @@
-//! How nodes find each other: addresses and the bootstrap latch, nothing else. Who is a member is
-//! decided by the Raft log alone.
+//! How nodes find each other.
+//!
+//! Discovery answers two questions: at which addresses are nodes, and which bootstrap plan was latched
+//! first. It does not decide who is a member; the Raft log does. A running cluster does not need it.
+//!
+//! There are two kinds, behind the trait [`Discovery`]:
+//!
+//! - [`ConsulDiscovery`]: nodes register with their Consul agent, whose health checks decide who is
+//!   listed. The plan is a key that is created once; whichever node creates it decides.
+//! - [`StaticDiscovery`]: a list in the configuration. Nothing outside the nodes can hold a plan, so
+//!   the first name in order is the only node that may propose one.
+//!
+//! Addresses from discovery are not trusted: a node asks its peers who they are (`Identify`), and
+//! every peer call carries the ids of cluster and target.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
-use serde::Serialize;
+use lockstep_consul::ConsulError;
 
 use crate::config;
 use lockstep_raft::store::BootstrapPlan;
@@ -15,10 +28,10 @@ mod static_peers;
 pub use consul::ConsulDiscovery;
 pub use static_peers::StaticDiscovery;
 
-/// What a node tells the world about itself.
+/// What a node announces about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
-    /// The operator's name for it.
+    /// The name that its operator chose.
     pub name: String,
     /// Its node id.
     pub node_id: u64,
@@ -30,8 +43,8 @@ pub struct Announcement {
     pub http_address: String,
 }
 
-/// A node that discovery sees. Not yet trusted: ask it who it is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+/// A node that discovery lists. Not yet trusted: ask it who it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundPeer {
     /// Its name.
     pub name: String,
@@ -46,66 +59,73 @@ pub struct FoundPeer {
 /// Why discovery could not answer. A running cluster does not depend on it.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoveryError {
-    /// It did not answer, or not in time.
-    #[error("{service} at {address} cannot be reached: {reason}")]
-    Unreachable {
-        /// Which service, for example "consul".
-        service: &'static str,
-        /// Where it was looked for.
+    /// Consul failed, refused, or cannot be used as configured.
+    #[error(transparent)]
+    Consul(#[from] ConsulError),
+    /// Consul did not answer in time.
+    #[error("consul at {address} did not answer within {timeout:?}")]
+    Timeout {
+        /// The agent's address.
         address: String,
-        /// What went wrong.
+        /// How long the call was allowed to take.
+        timeout: Duration,
+    },
+    /// The bootstrap plan cannot be read.
+    #[error("consul at {address}: the bootstrap plan under key {key} is unusable: {reason}")]
+    Plan {
+        /// The agent's address.
+        address: String,
+        /// The key in Consul.
+        key: String,
+        /// What is wrong with the plan.
         reason: String,
     },
-    /// It answered with something else than it should.
-    #[error("{service} at {address} gave an unusable answer: {reason}")]
-    Answer {
-        /// Which service.
-        service: &'static str,
-        /// Where.
+    /// The bootstrap plan was written by another release.
+    #[error(
+        "consul at {address}: the bootstrap plan under key {key} has format {found}; this build reads format {supported}: run the release that wrote it, or a later one"
+    )]
+    UnknownFormat {
+        /// The agent's address.
         address: String,
-        /// What is wrong with the answer.
-        reason: String,
-    },
-    /// The configuration holds something it cannot work with. Trying again does not help.
-    #[error("{service} cannot be used as configured: {reason}")]
-    Settings {
-        /// Which service.
-        service: &'static str,
-        /// What is wrong, with the value.
-        reason: String,
+        /// The key in Consul.
+        key: String,
+        /// The format found; 0 for a plan that was written before formats had numbers.
+        found: u64,
+        /// The format this build reads.
+        supported: u64,
     },
 }
 
-/// A way to find peers. Every call has a deadline of its own.
+/// A kind of discovery. Every call has a timeout of its own.
 #[async_trait]
 pub trait Discovery: Send + Sync + 'static {
-    /// The way's name, for logs.
+    /// The name of the kind, for logs.
     fn kind(&self) -> &'static str;
 
-    /// Makes this node findable, or renews that. Called again and again: whoever forgets is told anew.
+    /// Lists this node, or renews its entry. Called again and again, so that a registry that lost its
+    /// data recovers.
     async fn announce(&self, me: &Announcement) -> Result<(), DiscoveryError>;
 
-    /// The nodes that are there and healthy, this one included once it is announced.
+    /// The healthy nodes, this one included once it is announced.
     async fn peers(&self) -> Result<Vec<FoundPeer>, DiscoveryError>;
 
-    /// The plan that was latched, if any.
+    /// The latched plan, if any.
     async fn latched(&self) -> Result<Option<BootstrapPlan>, DiscoveryError>;
 
-    /// Puts a plan down if there is none yet, and returns the one that holds: the first.
+    /// Latches a plan unless one is latched already, and returns the latched one: the first.
     async fn latch(&self, plan: &BootstrapPlan) -> Result<BootstrapPlan, DiscoveryError>;
 
-    /// Whether this node is the one to put the plan down; the others wait for it to be latched or
-    /// for a leader to call.
+    /// Whether this node may propose a plan. The others wait until one is latched or a leader calls.
     fn may_propose(&self, me: &Announcement, found: &[FoundPeer]) -> bool;
 
-    /// Takes the announcement back.
+    /// Removes this node from the list.
     async fn withdraw(&self) -> Result<(), DiscoveryError>;
 }
 
-/// The way of finding peers that the configuration asks for. Connects to nothing yet.
+/// The configured kind of discovery. Connects to nothing yet.
 ///
 /// # Errors
-/// [`DiscoveryError::Settings`] where the configuration holds what the way cannot work with.
+/// [`DiscoveryError::Consul`] for an address, token, service name or metadata that Consul refuses.
 pub fn open(config: config::Discovery) -> Result<Arc<dyn Discovery>, DiscoveryError> {
     Ok(match config.kind {
         config::DiscoveryKind::Static { peers } => Arc::new(StaticDiscovery::new(peers)),

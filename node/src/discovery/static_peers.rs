@@ -1,7 +1,7 @@
-//! Peers from a fixed list in the configuration.
+//! Discovery by a list in the configuration.
 //!
-//! Nothing outside the nodes holds the bootstrap plan here, so exactly one node may propose it: the
-//! first name in order. The others wait for it.
+//! Nothing outside the nodes can hold a bootstrap plan, so exactly one node may propose one: the first
+//! name in order. The others wait for its leader to call.
 
 use async_trait::async_trait;
 
@@ -9,14 +9,14 @@ use super::{Announcement, Discovery, DiscoveryError, FoundPeer};
 use crate::config::StaticPeer;
 use lockstep_raft::store::BootstrapPlan;
 
-/// Discovery by a fixed list. Says who should be there, not who is.
+/// Discovery by a fixed list: the nodes that should be there, not those that are.
 #[derive(Debug)]
 pub struct StaticDiscovery {
     peers: Vec<StaticPeer>,
 }
 
 impl StaticDiscovery {
-    /// Discovery by this list, which names every node, this one included.
+    /// Discovery by a list of every node, this one included.
     pub fn new(peers: Vec<StaticPeer>) -> Self {
         Self { peers }
     }
@@ -51,7 +51,7 @@ impl Discovery for StaticDiscovery {
     }
 
     fn may_propose(&self, me: &Announcement, _found: &[FoundPeer]) -> bool {
-        // By the whole list, not by who is found: two nodes must never both be first.
+        // By the whole list, not by the nodes found: two nodes must never both be first.
         self.peers.iter().map(|peer| &peer.name).min() == Some(&me.name)
     }
 
@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_name_in_order_may_propose_whoever_is_found() {
+    fn only_the_first_name_in_order_may_propose() {
         let discovery = list(&["node2", "node1", "node3"]);
         assert!(discovery.may_propose(&node("node1"), &[]));
         assert!(!discovery.may_propose(&node("node2"), &[]));
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nothing_is_latched_and_a_plan_holds_as_it_is_put_down() {
+    async fn nothing_is_latched_and_a_proposed_plan_is_final() {
         let discovery = list(&["node1"]);
         let plan = BootstrapPlan {
             cluster_id: "c".to_string(),

@@ -1,11 +1,11 @@
-//! How late timeouts fired.
+//! The lateness of timeouts.
 
 use std::time::Duration;
 
 use lockstep_machine::{Cause, EventCursor, GlobalRevision, Outcome, Reply, State};
 
-/// How late each timeout was that fired with this reply, as its event in the state right after says.
-/// Where fewer events are kept than fired at once, the latest alone: it is part of the outcome.
+/// The lateness of each timeout that fired with this reply, from its event in the state after it.
+/// Where more fired at once than events are kept, only the largest, which is part of the outcome.
 pub(super) fn of_each(reply: &Reply, state: &State) -> Vec<Duration> {
     let expired = match &reply.outcome {
         Outcome::Expired(expired) if expired.fired > 0 => expired,
@@ -36,7 +36,7 @@ mod tests {
         "held": {"timeout": {"after": "1s", "to": "over"}}, "over": {"final": true}},
         "transitions": [{"from": "held", "to": "over"}]}"#;
 
-    /// Applies one command, the `sequence`th there is.
+    /// Applies the command with this sequence number.
     fn apply(state: &mut State, stamp: u64, sequence: u64, command: Command) -> Reply {
         let origin = Origin {
             session: SessionId(1),
@@ -55,7 +55,7 @@ mod tests {
         state.apply(&batch).remove(0)
     }
 
-    /// Two leases, due at 1000 and 1030 ms, that expire together at 1200 ms: how late they were.
+    /// The lateness of two leases, due at 1000 and 1030 ms, that expire together at 1200 ms.
     fn two_expire(limits: Limits) -> Vec<Duration> {
         let mut state = State::new(limits);
         let definition = lockstep_document::parse_json(LEASE, &limits).unwrap();
@@ -72,7 +72,7 @@ mod tests {
         let due = state.due(Timestamp(1200), 10);
         let expired = apply(&mut state, 1200, 4, Command::Expire(due.clone()));
         let late = of_each(&expired, &state);
-        // Proposed again, they do not fire again.
+        // They do not fire again when proposed again.
         let again = apply(&mut state, 1300, 5, Command::Expire(due));
         assert!(of_each(&again, &state).is_empty());
         late
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn where_no_events_are_kept_the_latest_stands_for_all() {
+    fn without_events_only_the_largest_lateness_is_known() {
         let limits = Limits {
             events_max: 0,
             ..Limits::default()

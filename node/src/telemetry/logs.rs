@@ -1,4 +1,4 @@
-//! Logs: one event a line on standard error, for people or for machines.
+//! Logs: one event per line on standard error, as text or JSON.
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
@@ -19,12 +19,12 @@ pub enum LogsError {
         /// What is wrong with it.
         source: ParseError,
     },
-    /// Logging was set up before in this process.
+    /// Logging was set up before.
     #[error("logging is already set up: {0}")]
     Twice(#[from] TryInitError),
 }
 
-/// Sets logging up for the whole process. To be called once.
+/// Sets up logging for the whole process. Call it once.
 pub fn init(log: &Log) -> Result<(), LogsError> {
     use tracing_subscriber::util::SubscriberInitExt;
 
@@ -42,7 +42,7 @@ pub fn init(log: &Log) -> Result<(), LogsError> {
     Ok(())
 }
 
-/// Checks a filter without setting anything up.
+/// Parses a filter.
 pub fn parse_filter(filter: &str) -> Result<EnvFilter, LogsError> {
     EnvFilter::try_new(filter).map_err(|source| LogsError::Filter {
         filter: filter.to_owned(),
@@ -55,7 +55,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bad_filter_is_named() {
+    fn an_invalid_filter_is_named() {
         assert!(parse_filter("info,lockstep_node=debug").is_ok());
         let error = parse_filter("lockstep_node=loud").expect_err("no such level");
         assert!(error.to_string().contains("lockstep_node=loud"), "{error}");

@@ -1,13 +1,12 @@
-//! Every metric of a node, in one table: its name is `lockstep_` and the field's name, its help text
-//! is the field's documentation.
+//! Every metric of a node, in one table. The name of a metric is `lockstep_` and the name of its field;
+//! its help text is the documentation of the field.
 //!
-//! The number of series stays bounded whatever clients send: a label's value comes from a fixed set
-//! (routes, methods, codes, results), from the configuration, from the cluster's members, or from what
-//! is defined in the state machine. Nothing a client made up may become a label.
+//! The number of series is bounded, whatever clients send: the values of a label come from a fixed set
+//! (routes, methods, codes, results), from the configuration, from the members of the cluster, or from
+//! the definitions in the state machine. Input of a client never becomes a label.
 
 use std::sync::Arc;
 
-use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
@@ -16,98 +15,69 @@ use prometheus::{
 
 use super::build;
 
-/// Waits for a disk or a peer: 50 µs to 2.5 s.
+/// For waits on a disk or a peer: 50 µs to 2.5 s.
 const WAIT_SECONDS: &[f64] = &[
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0,
     2.5,
 ];
-/// How late a timeout is: 1 ms to a minute, which an outage takes.
+/// For the lateness of timeouts: 1 ms to a minute, as after an outage.
 const LATE_SECONDS: &[f64] = &[
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 60.0,
 ];
-/// A whole request: 100 µs to 10 s.
+/// For whole requests: 100 µs to 10 s.
 const REQUEST_SECONDS: &[f64] = &[
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 10.0,
 ];
-/// Work in memory: 1 µs to 100 ms.
+/// For work in memory: 1 µs to 100 ms.
 const COMPUTE_SECONDS: &[f64] = &[
     0.000001, 0.0000025, 0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001,
     0.01, 0.1,
 ];
-/// Long work: 1 ms to 2 minutes.
+/// For long work: 1 ms to 2 minutes.
 const LONG_SECONDS: &[f64] = &[
     0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0,
 ];
-/// How many things were taken together.
+/// For the size of batches.
 const COUNT: &[f64] = &[
     1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 2048.0, 4096.0,
 ];
-
-/// How a kind of metric is made from its row in the table.
-trait Make: Collector + Clone + 'static {
-    fn make(
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        buckets: &[f64],
-    ) -> Result<Self, prometheus::Error>;
-}
 
 fn opts(name: &str, help: &str) -> Opts {
     Opts::new(name, help).namespace("lockstep")
 }
 
 fn histogram_opts(name: &str, help: &str, buckets: &[f64]) -> HistogramOpts {
-    HistogramOpts::new(name, help)
-        .namespace("lockstep")
-        .buckets(buckets.to_vec())
+    HistogramOpts::from(opts(name, help)).buckets(buckets.to_vec())
 }
 
-impl Make for IntGauge {
-    fn make(name: &str, help: &str, _: &[&str], _: &[f64]) -> Result<Self, prometheus::Error> {
-        IntGauge::with_opts(opts(name, help))
-    }
+/// How a metric is created from its row in the table.
+trait Create: Sized {
+    fn create(name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> prometheus::Result<Self>;
 }
 
-impl Make for IntCounter {
-    fn make(name: &str, help: &str, _: &[&str], _: &[f64]) -> Result<Self, prometheus::Error> {
-        IntCounter::with_opts(opts(name, help))
-    }
+macro_rules! create {
+    ($($kind:ty = |$name:ident, $help:ident, $labels:ident, $buckets:ident| $create:expr;)+) => {$(
+        impl Create for $kind {
+            fn create(
+                $name: &str,
+                $help: &str,
+                $labels: &[&str],
+                $buckets: &[f64],
+            ) -> prometheus::Result<Self> {
+                $create
+            }
+        }
+    )+};
 }
 
-impl Make for IntGaugeVec {
-    fn make(name: &str, help: &str, labels: &[&str], _: &[f64]) -> Result<Self, prometheus::Error> {
-        IntGaugeVec::new(opts(name, help), labels)
-    }
-}
-
-impl Make for IntCounterVec {
-    fn make(name: &str, help: &str, labels: &[&str], _: &[f64]) -> Result<Self, prometheus::Error> {
-        IntCounterVec::new(opts(name, help), labels)
-    }
-}
-
-impl Make for Histogram {
-    fn make(
-        name: &str,
-        help: &str,
-        _: &[&str],
-        buckets: &[f64],
-    ) -> Result<Self, prometheus::Error> {
-        Histogram::with_opts(histogram_opts(name, help, buckets))
-    }
-}
-
-impl Make for HistogramVec {
-    fn make(
-        name: &str,
-        help: &str,
-        labels: &[&str],
-        buckets: &[f64],
-    ) -> Result<Self, prometheus::Error> {
-        HistogramVec::new(histogram_opts(name, help, buckets), labels)
-    }
+create! {
+    IntGauge = |name, help, _labels, _buckets| IntGauge::with_opts(opts(name, help));
+    IntCounter = |name, help, _labels, _buckets| IntCounter::with_opts(opts(name, help));
+    IntGaugeVec = |name, help, labels, _buckets| IntGaugeVec::new(opts(name, help), labels);
+    IntCounterVec = |name, help, labels, _buckets| IntCounterVec::new(opts(name, help), labels);
+    Histogram = |name, help, _labels, buckets| Histogram::with_opts(histogram_opts(name, help, buckets));
+    HistogramVec = |name, help, labels, buckets| HistogramVec::new(histogram_opts(name, help, buckets), labels);
 }
 
 /// `field: Kind`, then `["label", ...]` for a vector, then `in BUCKETS` for a histogram.
@@ -125,7 +95,7 @@ macro_rules! metrics {
                 $(
                     let labels: &[&str] = &[$($($label),+)?];
                     let buckets: &[f64] = metrics!(@buckets $($buckets)?);
-                    let $field = <$kind as Make>::make(stringify!($field), $help.trim(), labels, buckets)?;
+                    let $field = <$kind as Create>::create(stringify!($field), $help.trim(), labels, buckets)?;
                     registry.register(Box::new($field.clone()))?;
                 )+
                 Ok(Self { registry, $($field),+ })
@@ -143,7 +113,7 @@ metrics! {
     is_leader: IntGauge;
     /// The current Raft term.
     term: IntGauge;
-    /// The first log index still kept; 0 for none.
+    /// The first log index on disk; 0 for none.
     log_first_index: IntGauge;
     /// The last log index; 0 for none.
     log_last_index: IntGauge;
@@ -153,17 +123,17 @@ metrics! {
     applied_index: IntGauge;
     /// The last log index covered by the current snapshot; 0 for none.
     snapshot_index: IntGauge;
-    /// Requests accepted and not yet answered by the state machine.
+    /// Requests that were proposed and are not yet applied.
     proposals_pending: IntGauge;
     /// Nodes of this cluster that discovery reports as healthy, this one included.
     discovery_passing_nodes: IntGauge;
-    /// Bytes the log's database takes on disk.
+    /// Bytes that the database of the log takes on disk.
     log_disk_bytes: IntGauge;
-    /// Bytes free on the disk that holds the data folder, the reserve not included.
+    /// Bytes free on the disk of the data folder, without the reserve file.
     disk_free_bytes: IntGauge;
-    /// 1 while those are too few: as leader, this node takes no writes.
+    /// 1 while lockstep_disk_free_bytes is below storage.free_bytes_min: as leader, this node refuses writes.
     disk_full: IntGauge;
-    /// Callers' idempotency keys whose outcome is remembered.
+    /// Idempotency keys of callers whose outcomes are stored.
     keys_remembered: IntGauge;
     /// 1 while this node can serve linearizable reads.
     ready: IntGauge;
@@ -172,94 +142,94 @@ metrics! {
 
     /// Watches open on this node.
     watchers: IntGauge;
-    /// Timeouts that are pending.
+    /// Pending timeouts of instances.
     timers_pending: IntGauge;
-    /// The oldest revision of which every event is still kept for watchers.
+    /// The oldest revision whose events are all available to watchers.
     events_oldest_revision: IntGauge;
 
-    /// Members whose state differs from this node's at the same revision: always 0, or something is wrong.
+    /// Members whose state differs from that of this node at the same revision; anything but 0 is a defect.
     state_differing_members: IntGauge;
 
-    /// Comparisons of this node's state with a member's at the same revision.
+    /// Comparisons of the state of this node with that of a member at the same revision.
     state_comparisons_total: IntCounter;
-    /// Timeouts that fired, as applied here.
+    /// Timeouts that fired, counted when applied on this node.
     timers_fired_total: IntCounter;
-    /// How often this node saw another leader take over.
+    /// Changes of leader seen by this node.
     leader_changes_total: IntCounter;
-    /// Requests that were committed and applied here.
+    /// Requests committed and applied on this node.
     proposals_committed_total: IntCounter;
     /// Requests answered with the stored outcome of an earlier one with the same key.
     replays_total: IntCounter;
-    /// Snapshots built here.
+    /// Snapshots built on this node.
     snapshots_built_total: IntCounter;
-    /// Snapshots received from a leader and installed here.
+    /// Snapshots received from a leader and installed on this node.
     snapshots_installed_total: IntCounter;
-    /// Snapshots sent to a follower that lagged too far behind.
+    /// Snapshots sent to followers that lagged too far behind.
     snapshots_sent_total: IntCounter;
-    /// Requests refused because too many were waiting.
+    /// Requests refused because too many were waiting or being served.
     overload_total: IntCounter;
 
-    /// Proposals that came to no answer, by the service's error code.
+    /// Proposals that failed, by the error code of the service.
     proposals_failed_total: IntCounterVec["reason"];
-    /// Transitions applied or rejected; result is ok or the rejection's code.
+    /// Transitions applied or rejected; result is ok or the code of the rejection.
     transitions_total: IntCounterVec["machine", "from", "to", "result"];
-    /// Requests sent on to the leader, by kind (propose, read) and result.
+    /// Requests forwarded to the leader, by kind (propose, read) and result.
     forwarded_requests_total: IntCounterVec["kind", "result"];
 
-    /// 1 for the state an instance is in, 0 for those it was in before.
+    /// 1 for the current state of an instance, 0 for its other states.
     current_state: IntGaugeVec["machine", "instance", "state"];
-    /// How much of a limit is used, by what it limits: of a limit on one definition, by the largest stored; of one on a request or an instance's history, by the largest since the node started.
+    /// Use of a limit, by the name of the limit: for a limit on a definition, the largest one stored; for a limit on a request or on the history of an instance, the largest since the node started.
     quota_used: IntGaugeVec["quota"];
-    /// The limit itself, by what it limits.
+    /// The limit, by its name.
     quota_limit: IntGaugeVec["quota"];
-    /// Log entries that a follower is known to be behind; only a leader reports it.
+    /// Log entries that a follower lags behind; reported by the leader.
     replication_lag_entries: IntGaugeVec["peer"];
-    /// 1 while a sink follows, 0 while it cannot; only the node that runs it, the leader, reports it.
+    /// 1 while a sink delivers events, 0 while it cannot; reported by the leader, which runs the sinks.
     sink_active: IntGaugeVec["sink"];
-    /// Events that a sink has not written yet, wanted or not; only the leader reports it.
+    /// Events that a sink has not processed yet, including those it does not follow; reported by the leader.
     sink_lag_events: IntGaugeVec["sink"];
-    /// Age of the oldest event that a sink has not written yet, in seconds; only the leader reports it.
+    /// Age in seconds of the oldest event that a sink has not processed yet; reported by the leader.
     sink_lag_seconds: IntGaugeVec["sink"];
-    /// Events that a sink's far side refused and that are put aside; only the leader reports it.
+    /// Dead letters of a sink: events that its destination rejected; reported by the leader.
     sink_dead_letters: IntGaugeVec["sink"];
-    /// Always 1; the labels say what is running.
+    /// Always 1; the labels hold the version and the build date.
     build_info: IntGaugeVec["version", "build_date"];
 
-    /// Time one flush of the log to disk took.
+    /// Duration of one flush of the log to disk.
     fsync_seconds: Histogram in WAIT_SECONDS;
-    /// Appends and votes made durable by one flush.
+    /// Appends and votes per flush.
     flush_batch_operations: Histogram in COUNT;
-    /// Time it took to build a snapshot.
+    /// Duration of building a snapshot.
     snapshot_build_seconds: Histogram in LONG_SECONDS;
-    /// How late each timeout that was applied here fired, in cluster time.
+    /// Lateness of each timeout that fired, in cluster time.
     timer_lateness_seconds: Histogram in LATE_SECONDS;
-    /// Requests carried by one log entry.
+    /// Requests per log entry.
     batch_requests: Histogram in COUNT;
-    /// Time it took to apply one log entry.
+    /// Duration of applying one log entry.
     apply_seconds: Histogram in COMPUTE_SECONDS;
 
-    /// Time from sending an append to a peer to its answer.
+    /// Time from sending an append to a peer until its answer.
     append_round_trip_seconds: HistogramVec["peer"] in WAIT_SECONDS;
-    /// Events written to a sink's far side.
+    /// Events that a destination acknowledged.
     sink_events_total: IntCounterVec["sink"];
-    /// What went wrong with a sink's far side, by kind: absent, unavailable, misconfigured, refused, fenced, moved; full and cluster are this side's.
+    /// Errors of a sink, by kind: absent, unavailable, misconfigured, refused, fenced and moved concern its destination; full and cluster concern this cluster.
     sink_errors_total: IntCounterVec["sink", "kind"];
-    /// How often a sink's current states were written as a whole, by reason: first, compacted, asked.
+    /// Backfills of a sink: all current states were written, by reason (first, compacted, asked).
     sink_seeds_total: IntCounterVec["sink", "reason"];
-    /// Time one batch took to be written to a sink's far side; their count is that of the batches.
+    /// Duration of writing one batch to a destination.
     sink_write_seconds: HistogramVec["sink"] in LONG_SECONDS;
     /// HTTP requests answered, by route, method and status code.
     http_requests_total: IntCounterVec["route", "method", "code"];
-    /// Time it took to answer an HTTP request.
+    /// Duration of HTTP requests.
     http_request_seconds: HistogramVec["route", "method"] in REQUEST_SECONDS;
     /// gRPC requests answered, by method and status code.
     grpc_requests_total: IntCounterVec["method", "code"];
-    /// Time it took to answer a gRPC request.
+    /// Duration of gRPC requests.
     grpc_request_seconds: HistogramVec["method"] in REQUEST_SECONDS;
 }
 
 impl Metrics {
-    /// Makes every metric, all at zero, and registers them with the process's own.
+    /// Creates and registers every metric, and those of the process.
     ///
     /// Fails only when two metrics share a name, which a test rules out.
     pub fn new() -> Result<Arc<Metrics>, prometheus::Error> {
@@ -273,7 +243,7 @@ impl Metrics {
         Ok(Arc::new(metrics))
     }
 
-    /// Shows how much of a limit is used. `name` is one of a fixed set.
+    /// Sets the use of a limit. `name` comes from a fixed set.
     pub fn quota(&self, name: &'static str, used: u64, limit: u64) {
         let signed = |value| i64::try_from(value).unwrap_or(i64::MAX);
         self.quota_used.with_label_values(&[name]).set(signed(used));
@@ -282,7 +252,7 @@ impl Metrics {
             .set(signed(limit));
     }
 
-    /// Everything in Prometheus's text format.
+    /// Every metric in the text format of Prometheus.
     pub fn encode(&self) -> String {
         let mut text = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
@@ -297,7 +267,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_metric_registers_and_carries_the_prefix() {
+    fn every_metric_registers_and_has_the_prefix() {
         let metrics = Metrics::new().expect("no two metrics share a name");
         metrics
             .http_requests_total

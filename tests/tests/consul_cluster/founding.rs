@@ -14,7 +14,7 @@ use reqwest::StatusCode;
 use super::{PLAN_KEY, SERVICE, cluster_id, node_id, plan, planned, says, three_nodes};
 
 /// What a node says that is not in the plan of the cluster that was founded.
-const LEFT_OUT: &str = "was founded without this node";
+const LEFT_OUT: &str = "was bootstrapped without this node";
 
 /// Six pristine nodes, each behind a relay of its own; three make a cluster.
 struct Race {
@@ -269,7 +269,7 @@ async fn a_node_with_a_wiped_disk_founds_no_second_cluster_while_the_first_lives
     // The plan is lost; the members are there.
     let (status, answer) = agent.request("DELETE", PLAN_KEY, "")?;
     assert_eq!(status, 200, "{answer}");
-    let reason = format!("belongs to cluster {first_id}: a new one is not founded beside it");
+    let reason = format!("belongs to cluster {first_id}; waiting for its leader");
     says(&cluster.nodes[2], since, &reason).await?;
     assert_pristine(&cluster.nodes[2].api().cluster().await?);
     assert_eq!(planned(&agent)?, None);

@@ -1,9 +1,9 @@
-//! Ends a connection so that its last answer arrives.
+//! Closes a connection so that its last answer arrives.
 //!
-//! An answer may come before its request is read to the end: a body that is too large is refused by
-//! its declared length. Closing the socket then, with bytes still unread or under way, makes the
-//! kernel reset the connection, and a reset throws away what the client has not read yet: the
-//! answer. RFC 9112, 9.6 says what to do instead.
+//! A server may answer before it has read the whole request, for example when the declared length of
+//! a body is too large. If it then closes the socket with unread bytes, the kernel resets the
+//! connection, and the client loses what it has not read yet: the answer. RFC 9112, section 9.6,
+//! describes the remedy.
 
 use std::future::Future;
 use std::io;
@@ -15,18 +15,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
 
-/// How long a client that sends nothing more may take to close its side.
+/// How long a silent client may take to close its side.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
-/// How long one may go on sending.
+/// How long a client may go on sending.
 const LINGER_MAX: Duration = Duration::from_secs(10);
-/// What is thrown away at a time, bytes.
+/// Bytes discarded at a time.
 const DISCARD_BYTES: usize = 4096;
 
-/// A stream whose shutdown ends the answers, then throws away what still arrives until the client
+/// A stream whose shutdown closes the sending side, then discards what arrives until the client
 /// closes, is silent for [`SILENCE_MAX`], or has gone on for [`LINGER_MAX`].
 pub(super) struct Lingering {
     stream: TcpStream,
-    /// Set once nothing more is sent: how long it is waited in silence, and in all.
+    /// Set once the sending side is closed: the end of the silence, and of everything.
     end: Option<(Pin<Box<Sleep>>, Instant)>,
 }
 
@@ -120,7 +120,7 @@ mod tests {
             server.write_all(b"too large").await.unwrap();
             server.shutdown().await.unwrap();
         });
-        // More than both sockets' buffers hold.
+        // More than the buffers of both sockets hold.
         client.write_all(&vec![0; 16 << 20]).await.unwrap();
         client.shutdown().await.unwrap();
         served.await.unwrap();
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_client_that_never_closes_is_let_go() {
+    async fn a_client_that_never_closes_is_disconnected() {
         let (_client, mut server) = connected().await;
         tokio::time::timeout(2 * LINGER_MAX, server.shutdown())
             .await

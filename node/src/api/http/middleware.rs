@@ -1,4 +1,4 @@
-//! Around every request: measures, and the limits on what reaches the service.
+//! Around every request: measurements, and limits on the requests that reach the service.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,11 +13,11 @@ use super::Local;
 use super::problem::Problem;
 use crate::api::sinks::CHECK_MAX;
 
-/// The service keeps the deadline itself; this is how much later it is taken from it.
+/// The service enforces its deadline; this is how much later the request is abandoned.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Counts and times every request, under labels that a client cannot make up, and refuses bodies
-/// that say themselves that they are too large.
+/// Counts and times every request, under labels that a client cannot choose, and refuses bodies whose
+/// declared length is too large.
 pub(super) async fn observe(
     State(local): State<Arc<Local>>,
     request: Request,
@@ -49,17 +49,17 @@ pub(super) async fn observe(
     response
 }
 
-/// Lets no more requests through to the service than it may serve at once, and none for ever.
+/// Bounds the number of requests in the service, and the time of each.
 pub(super) async fn admit(
     State(local): State<Arc<Local>>,
     request: Request,
     next: Next,
 ) -> Response {
-    let patience = local.limits.request_timeout;
-    admit_for(patience, &local, request, next).await
+    let timeout = local.limits.request_timeout;
+    admit_for(timeout, &local, request, next).await
 }
 
-/// The same for what goes through a far side, which takes longer.
+/// The same for requests that wait for a destination, which take longer.
 pub(super) async fn admit_check(
     State(local): State<Arc<Local>>,
     request: Request,
@@ -68,24 +68,24 @@ pub(super) async fn admit_check(
     admit_for(CHECK_MAX, &local, request, next).await
 }
 
-async fn admit_for(patience: Duration, local: &Local, request: Request, next: Next) -> Response {
+async fn admit_for(timeout: Duration, local: &Local, request: Request, next: Next) -> Response {
     let Ok(_permit) = local.admission.try_acquire() else {
         local.metrics.overload_total.inc();
         let detail = format!(
-            "{} requests are being served already; nothing was executed",
+            "{} requests are being served already; nothing was executed: try again",
             local.limits.concurrency_max
         );
         return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_requests", detail)
             .retry_after(Duration::from_secs(1))
             .into_response();
     };
-    let patience = patience.saturating_add(GRACE);
-    match tokio::time::timeout(patience, next.run(request)).await {
+    let timeout = timeout.saturating_add(GRACE);
+    match tokio::time::timeout(timeout, next.run(request)).await {
         Ok(response) => response,
         Err(_) => {
             let detail = format!(
                 "no answer within {} ms; a write may or may not have been executed",
-                patience.as_millis()
+                timeout.as_millis()
             );
             Problem::new(StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", detail).into_response()
         }
@@ -96,7 +96,7 @@ fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// A client may send any token as a method.
+/// A client may send any token as a method; the label comes from a fixed set.
 fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

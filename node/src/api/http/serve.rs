@@ -1,4 +1,4 @@
-//! The HTTP server: accepts connections, bounds them, and drains them when it is told to stop.
+//! The HTTP server: accepts connections, bounds their number, and drains them on shutdown.
 
 use std::future::Future;
 use std::io;
@@ -19,35 +19,34 @@ use super::lingering::Lingering;
 use crate::config;
 use crate::telemetry::Metrics;
 
-/// Connections may outnumber the requests served at once: most wait between requests.
+/// Connections per request served at once: most connections are idle.
 const CONNECTIONS_PER_REQUEST: usize = 4;
 /// Requests at once on one HTTP/2 connection.
 const HTTP2_STREAMS_MAX: u32 = 256;
-/// A silent HTTP/2 connection is asked for a sign of life this often.
+/// Interval of pings on an idle HTTP/2 connection.
 const HTTP2_KEEPALIVE: Duration = Duration::from_secs(20);
-/// How long that sign may take.
+/// How long the answer to a ping may take.
 const HTTP2_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Largest head of a request, bytes; and what waits to be sent on one connection, about. A watcher
-/// that never reads costs this much and one chunk of events.
+/// Largest head of a request, and roughly what one connection buffers before sending, bytes. A
+/// watcher that never reads costs this much and one chunk of events.
 const BUFFER_BYTES_MAX: usize = 16 * 1024;
-/// What HTTP/2 keeps for one stream that is not read, bytes.
+/// Buffer of one HTTP/2 stream that is not read, bytes.
 const HTTP2_STREAM_BUFFER_BYTES_MAX: usize = 64 * 1024;
-/// Bytes that the kernel takes in advance for one connection: without this bound it takes
-/// megabytes, and a container's memory counts them.
+/// Unsent bytes that the kernel buffers for one connection. Its default is megabytes, which count as
+/// memory of the container.
 const UNSENT_BYTES_MAX: libc::c_int = 128 * 1024;
-/// Pause after a connection could not be accepted, for example because files ran out.
+/// Pause after an error of accept, for example when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// What an HTTP/2 connection begins with.
+/// The first bytes of an HTTP/2 connection.
 const HTTP2_PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Pause between two looks at a preface that is arriving in pieces.
+/// Pause between two looks at a preface that arrives in pieces.
 const PREFACE_PAUSE: Duration = Duration::from_millis(5);
 
-/// Serves `router` on `listener` until `shutdown` completes, then lets open requests finish for the
-/// configured time.
+/// Serves `router` on `listener` until `shutdown` completes, then waits for open requests, at most
+/// `http.drain_timeout`.
 ///
-/// A client that is slower with the head of a request than the configured time is disconnected;
-/// with HTTP/1 that holds for the time between two requests, too. `watchers_max` watches get
-/// connections beside the requests.
+/// A client must send the head of a request within `http.header_timeout`; with HTTP/1 that includes
+/// the time between two requests. `watchers_max` watches get connections in addition to the requests.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -106,7 +105,7 @@ pub async fn serve(
     {
         tracing::warn!(
             connections = connections.len(),
-            "HTTP connections cut off at the end of the drain time"
+            "HTTP connections were cut off at the end of http.drain_timeout"
         );
     }
     Ok(())
@@ -159,7 +158,7 @@ async fn connection(
     connection.await
 }
 
-/// Bounds what the kernel takes of a connection's answers before they are sent.
+/// Bounds the unsent bytes that the kernel buffers for a connection.
 fn bound_unsent(stream: &TcpStream) -> io::Result<()> {
     let bytes = UNSENT_BYTES_MAX;
     // SAFETY: the descriptor is open while `stream` is borrowed, and the option's value is a C int
@@ -180,10 +179,10 @@ fn bound_unsent(stream: &TcpStream) -> io::Result<()> {
     }
 }
 
-/// Waits until the first bytes tell HTTP/1 from HTTP/2; false when the client left before.
+/// Waits until the first bytes distinguish HTTP/1 from HTTP/2; false when the client closes before.
 ///
-/// hyper-util's automatic server waits for these bytes without any time-out, so that a client that
-/// sends nothing would hold a connection for ever.
+/// hyper-util's automatic server waits for these bytes without a timeout, so that a client that sends
+/// nothing would hold a connection forever.
 async fn protocol_is_clear(stream: &TcpStream) -> io::Result<bool> {
     let mut seen = [0; HTTP2_PREFACE.len()];
     loop {
@@ -242,7 +241,7 @@ mod tests {
         let mut text = Vec::new();
         let read =
             tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut text)).await;
-        // A reset is an end, too.
+        // A reset is an end as well.
         let _ = read.expect("the server ends the connection");
         String::from_utf8_lossy(&text).into_owned()
     }
@@ -258,7 +257,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_under_way_is_finished_before_the_server_stops() {
+    async fn an_open_request_finishes_before_the_server_stops() {
         let (entered, go) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (entered_too, go_too) = (entered.clone(), go.clone());
         let slow = move || async move {
@@ -288,7 +287,7 @@ mod tests {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let long = "x".repeat(BUFFER_BYTES_MAX);
         let head = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Long: {long}\r\n\r\n");
-        // It may hang up before all is written.
+        // The server may close before everything is written.
         let _ = stream.write_all(head.as_bytes()).await;
         let mut status = [0; 12];
         stream.read_exact(&mut status).await.unwrap();
@@ -296,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn garbage_gets_an_error_and_hurts_nobody() {
+    async fn garbage_gets_an_error_and_does_not_affect_other_clients() {
         let (address, _stop, _served) =
             start(Router::new().route("/", get(|| async { "fine" }))).await;
         for garbage in [

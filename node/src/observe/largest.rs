@@ -1,12 +1,12 @@
-//! Use against limit where nothing that is stored adds up to it: bounds on one request, and on one
-//! instance's history. What counts as used is the most that there was since the node started.
+//! The use of limits on one request and on the history of one instance: the largest since the node
+//! started, because nothing stored adds up to it.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lockstep_machine::{Command, Instance, Limits, Metadata, Operation, Usage};
 
 #[derive(Default)]
-pub(super) struct Most {
+pub(super) struct Largest {
     operations: AtomicU64,
     metadata_entries: AtomicU64,
     metadata_bytes: AtomicU64,
@@ -14,8 +14,8 @@ pub(super) struct Most {
     history_bytes: AtomicU64,
 }
 
-impl Most {
-    /// A request that was not refused.
+impl Largest {
+    /// Takes a request that was not rejected into account.
     pub(super) fn request(&self, command: &Command) {
         match command {
             Command::Transition(it) => self.metadata(&it.metadata),
@@ -37,13 +37,13 @@ impl Most {
         }
     }
 
-    /// An instance after a change.
+    /// Takes an instance after a change into account.
     pub(super) fn history(&self, instance: &Instance) {
         raise(&self.history_entries, instance.history().len() as u64);
         raise(&self.history_bytes, instance.history_bytes());
     }
 
-    /// Each of them, with its limit.
+    /// The use of each limit.
     pub(super) fn usage(&self, limits: &Limits) -> [Usage; 5] {
         let of = |name, used: &AtomicU64, limit| Usage {
             name,
@@ -83,9 +83,9 @@ impl Most {
     }
 }
 
-fn raise(most: &AtomicU64, to: u64) {
+fn raise(largest: &AtomicU64, to: u64) {
     // Most requests raise nothing, and a load is cheaper than a write.
-    if most.load(Ordering::Relaxed) < to {
-        most.fetch_max(to, Ordering::Relaxed);
+    if largest.load(Ordering::Relaxed) < to {
+        largest.fetch_max(to, Ordering::Relaxed);
     }
 }

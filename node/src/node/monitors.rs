@@ -1,0 +1,208 @@
+//! The background tasks of a node: joining its cluster, following consensus, and checking itself
+//! (readiness, agreement with the other members, disk, limits).
+
+use std::time::{Duration, Instant};
+
+use lockstep_machine::GlobalRevision;
+use tokio::sync::watch;
+use tonic_health::server::HealthReporter;
+
+use super::stop::HAND_OVER_TIMEOUT;
+use super::{NodeError, Parts};
+use crate::api;
+use crate::cluster::{self, agreement};
+use crate::service::{Phase, Role, Service, keep_house};
+use crate::telemetry::Metrics;
+
+/// Time between two log lines about recovery.
+const RECOVERY_TIMEOUT: Duration = Duration::from_secs(5);
+const READY_EVERY: Duration = Duration::from_secs(1);
+const READY_TIMEOUT: Duration = Duration::from_secs(1);
+/// A node that is not ready for this long ends its watches, because they miss what happens on the
+/// other nodes. Well above an election and a busy moment.
+const CUT_OFF_AFTER: Duration = Duration::from_secs(10);
+const USAGE_EVERY: Duration = Duration::from_secs(1);
+const DISK_SIZE_EVERY: Duration = Duration::from_secs(10);
+const FREE_SPACE_EVERY: Duration = Duration::from_secs(1);
+/// Minimum time between hand-over attempts while no peer has disk space.
+const HAND_OVER_EVERY: Duration = Duration::from_secs(60);
+
+/// Joins a cluster, catches up with the log, and begins to serve.
+pub(super) async fn join_cluster(parts: Parts) -> Result<(), NodeError> {
+    let expect = parts.config.discovery.expect;
+    cluster::join(&parts.local, &parts.consensus, &parts.discovery, expect).await?;
+    while !parts.consensus.recovered(RECOVERY_TIMEOUT).await {
+        tracing::info!("applying the entries that were committed before this node stopped");
+    }
+    parts.service.set_phase(Phase::Serving);
+    tracing::info!("serving");
+    Ok(())
+}
+
+/// Reports the role of this node to metrics and, with the term it leads in, to the sinks. Ends only
+/// with the error that ended consensus.
+pub(super) async fn follow_consensus(
+    parts: Parts,
+    leads: watch::Sender<Option<u64>>,
+) -> Result<(), NodeError> {
+    let mut last_leader = None;
+    let ended = parts.consensus.watch(|standing| {
+        let term = (standing.role == Role::Leader).then_some(standing.term);
+        leads.send_if_modified(|known| std::mem::replace(known, term) != term);
+        parts.observation.standing(standing, &mut last_leader);
+    });
+    Err(ended.await.into())
+}
+
+/// Keeps this node in discovery.
+pub(super) async fn announce(parts: Parts) {
+    let passing = |nodes| parts.metrics.discovery_passing_nodes.set(nodes as i64);
+    cluster::announce(&parts.local, &parts.discovery, passing).await;
+}
+
+/// Proposes what the leader proposes by itself: timeouts that are due, and limits.
+pub(super) async fn propose_own_commands(parts: Parts) {
+    keep_house(parts.router, parts.config.limits).await;
+}
+
+/// Maintains the readiness metric, the gRPC health service and the cut-off of watches.
+pub(super) async fn watch_readiness(parts: Parts, health: HealthReporter) {
+    let mut ready_last = Instant::now();
+    loop {
+        let ready = parts.service.ready(READY_TIMEOUT).await.is_ok();
+        if ready {
+            ready_last = Instant::now();
+        }
+        let cut_off = ready_last.elapsed() >= CUT_OFF_AFTER;
+        parts.watchers.set_cut_off(cut_off);
+        parts.metrics.ready.set(i64::from(ready));
+        api::grpc::set_health(&health, ready).await;
+        tokio::time::sleep(READY_EVERY).await;
+    }
+}
+
+/// Compares the state of this node with that of the other members.
+pub(super) async fn compare_states(parts: Parts) {
+    let mut known = Vec::new();
+    let found = |found: &agreement::Comparison| {
+        report_comparison(found, &mut known, &parts.service, &parts.metrics);
+    };
+    agreement::keep_comparing(
+        parts.local.tag(),
+        &parts.consensus,
+        &parts.checkpoints,
+        found,
+    )
+    .await;
+}
+
+/// Logs each difference once; `known` remembers them between two calls.
+fn report_comparison(
+    found: &agreement::Comparison,
+    known: &mut Vec<(String, GlobalRevision)>,
+    service: &Service,
+    metrics: &Metrics,
+) {
+    for (member, revision) in found.differing.iter().filter(|it| !known.contains(it)) {
+        tracing::error!(
+            member,
+            revision = revision.0,
+            "the state of this node differs from that of a member"
+        );
+    }
+    known.clone_from(&found.differing);
+    let differing = found.differing.len();
+    metrics.state_differing_members.set(differing as i64);
+    metrics
+        .state_comparisons_total
+        .inc_by((found.same + differing) as u64);
+    service.set_outvoted(found.is_outvoted());
+}
+
+pub(super) async fn watch_disk_size(parts: Parts) {
+    loop {
+        let store = parts.store.clone();
+        let size = tokio::task::spawn_blocking(move || store.size_on_disk());
+        if let Ok(Ok(bytes)) = size.await {
+            parts.metrics.log_disk_bytes.set(gauge(bytes));
+        }
+        tokio::time::sleep(DISK_SIZE_EVERY).await;
+    }
+}
+
+/// Keeps `storage.free_bytes_min` free (0 for no bound). A leader below it hands over, because
+/// another node may have space. A leader that finds none refuses writes and goes on serving reads.
+pub(super) async fn watch_free_space(parts: Parts) {
+    let free_bytes_min = parts.config.storage.free_bytes_min;
+    let mut full = false;
+    let mut handed_over: Option<Instant> = None;
+    loop {
+        let store = parts.store.clone();
+        let free = tokio::task::spawn_blocking(move || store.free_bytes());
+        if let Ok(Ok(free)) = free.await {
+            let was = full;
+            full = is_full(free, free_bytes_min, was);
+            match (was, full) {
+                (false, true) => tracing::error!(
+                    free,
+                    free_bytes_min,
+                    "the disk is nearly full: as leader, this node refuses writes; free some space"
+                ),
+                (true, false) => tracing::info!(free, "the disk has space again"),
+                _ => {}
+            }
+            let due = handed_over.is_none_or(|at| at.elapsed() >= HAND_OVER_EVERY);
+            if full && due && parts.consensus.leads() {
+                handed_over = Some(Instant::now());
+                parts.consensus.hand_over(HAND_OVER_TIMEOUT).await;
+            }
+            parts.consensus.set_disk_full(full);
+            parts.metrics.disk_full.set(i64::from(full));
+            parts.metrics.disk_free_bytes.set(gauge(free));
+        }
+        tokio::time::sleep(FREE_SPACE_EVERY).await;
+    }
+}
+
+/// A full disk counts as full until a quarter more than the minimum is free.
+fn is_full(free: u64, free_bytes_min: u64, was: bool) -> bool {
+    let margin = if was { free_bytes_min / 4 } else { 0 };
+    free < free_bytes_min.saturating_add(margin)
+}
+
+pub(super) async fn watch_usage(parts: Parts) {
+    loop {
+        let (outstanding, outstanding_max) = parts.router.outstanding();
+        parts
+            .metrics
+            .quota("requests", outstanding as u64, outstanding_max as u64);
+        // A clone is cheap, and releases the lock before the walk over the state.
+        let state = parts.consensus.state().read().state.clone();
+        parts.observation.usage(&state);
+        drop(state);
+        tokio::time::sleep(USAGE_EVERY).await;
+    }
+}
+
+fn gauge(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_is_full_below_the_minimum_and_until_there_is_clearly_more() {
+        for (free, was, expected) in [
+            (99, false, true),
+            (100, false, false),
+            (100, true, true),
+            (124, true, true),
+            (125, true, false),
+        ] {
+            assert_eq!(is_full(free, 100, was), expected, "{free} {was}");
+        }
+        assert!(!is_full(0, 0, false) && !is_full(0, 0, true));
+    }
+}

@@ -1,0 +1,181 @@
+//! What a node consists of, in the order of construction.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use lockstep_machine::SessionId;
+use openraft_rt_tokio::TokioRuntime;
+use tokio::sync::mpsc;
+
+use super::NodeError;
+use crate::api::Watchers;
+use crate::clock::wall_clock;
+use crate::cluster::LocalNode;
+use crate::cluster::agreement::Checkpoints;
+use crate::config::Config;
+use crate::discovery::{self, Discovery};
+use crate::observe::Observation;
+use crate::service::peers::GrpcPeers;
+use crate::service::{MemberStatus, Router, Service};
+use crate::sink::Sinks;
+use crate::telemetry::{Metrics, Report};
+use lockstep_raft::consensus::network::GrpcNetwork;
+use lockstep_raft::consensus::{BatchLimits, Consensus, Settings};
+use lockstep_raft::store::{DiskStore, IdentityFile, StoreError, StoreOptions};
+
+/// Receives the one failure that a store reports.
+pub(super) type StoreFailure = mpsc::UnboundedReceiver<String>;
+
+/// The parts of a node. A clone shares them.
+#[derive(Clone)]
+pub(super) struct Parts {
+    pub(super) config: Arc<Config>,
+    pub(super) started: Instant,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) report: Arc<Report>,
+    pub(super) checkpoints: Arc<Checkpoints>,
+    pub(super) observation: Arc<Observation>,
+    pub(super) local: Arc<LocalNode>,
+    pub(super) store: DiskStore,
+    pub(super) discovery: Arc<dyn Discovery>,
+    pub(super) consensus: Consensus<TokioRuntime, DiskStore>,
+    pub(super) router: Router<TokioRuntime, DiskStore>,
+    pub(super) service: Arc<Service>,
+    pub(super) sinks: Sinks,
+    pub(super) watchers: Watchers,
+}
+
+impl Parts {
+    /// Opens the data folder and builds everything above it. Nothing runs yet.
+    pub(super) async fn open(config: Config) -> Result<(Self, StoreFailure), NodeError> {
+        let metrics = Metrics::new().map_err(|error| NodeError::Start(error.to_string()))?;
+        let (store_failed, store_failure) = mpsc::unbounded_channel();
+        let checkpoints = Arc::new(Checkpoints::default());
+        let observation = Observation::new(metrics.clone(), checkpoints.clone(), store_failed);
+        let (identity, store) = open_disk(&config, observation.clone()).await?;
+        let local = LocalNode::new(
+            identity,
+            config.name.clone(),
+            config.grpc.advertise.clone(),
+            config.http.advertise.clone(),
+        );
+        let discovery = discovery::open(config.discovery.clone())?;
+        let consensus = Consensus::<TokioRuntime, DiskStore>::open(
+            local.node_id(),
+            &settings(&config, local.node_id()),
+            store.clone(),
+            GrpcNetwork::new(local.tag(), observation.clone()),
+            Arc::new(wall_clock),
+            observation.clone(),
+        )
+        .await?;
+        let router = Router::new(
+            consensus.clone(),
+            GrpcPeers::new(local.tag()),
+            batch_limits(&config),
+            Arc::new(|| SessionId(rand::random())),
+            observation.clone(),
+        );
+        let service = Service::new(router.clone(), local.tag(), member_status(&local));
+        let service = Arc::new(service);
+        let parts = Self {
+            sinks: Sinks::new(&config.sinks, service.clone(), &metrics),
+            watchers: Watchers::new(config.watchers_max, metrics.clone()),
+            config: Arc::new(config),
+            started: Instant::now(),
+            metrics,
+            report: Arc::default(),
+            checkpoints,
+            observation,
+            local,
+            store,
+            discovery,
+            consensus,
+            router,
+            service,
+        };
+        Ok((parts, store_failure))
+    }
+}
+
+/// Fails once the store has failed.
+pub(super) async fn fail_with_the_store(mut failure: StoreFailure) -> Result<(), NodeError> {
+    match failure.recv().await {
+        Some(reason) => Err(NodeError::StoreFailed(reason)),
+        None => Ok(()),
+    }
+}
+
+async fn open_disk(
+    config: &Config,
+    observation: Arc<Observation>,
+) -> Result<(IdentityFile, DiskStore), NodeError> {
+    let dir = config.data_dir.clone();
+    let options = StoreOptions {
+        cache_bytes: config.storage.cache_bytes,
+        reserve_bytes: config.storage.reserve_bytes,
+    };
+    let opened = tokio::task::spawn_blocking(move || {
+        let identity = IdentityFile::open(&dir)?;
+        let store = DiskStore::open(&dir, options, observation)?;
+        Ok::<_, StoreError>((identity, store))
+    });
+    let opened = opened
+        .await
+        .map_err(|error| NodeError::Start(error.to_string()))?;
+    Ok(opened?)
+}
+
+fn settings(config: &Config, node_id: u64) -> Settings {
+    Settings {
+        heartbeat: config.raft.heartbeat,
+        election_timeout_min: config.raft.election_timeout_min,
+        election_timeout_max: config.raft.election_timeout_max,
+        snapshot_entries: staggered(config.raft.snapshot_entries, node_id),
+        log_keep_entries: config.raft.log_keep_entries,
+        log_cache_bytes: config.storage.log_cache_bytes,
+        batch: batch_limits(config),
+    }
+}
+
+/// The same log reaches all nodes at about the same time. With the same interval, all nodes would
+/// build their snapshots together, and no quorum would be free of that work.
+fn staggered(snapshot_entries: u64, node_id: u64) -> u64 {
+    snapshot_entries + node_id % (snapshot_entries / 4 + 1)
+}
+
+fn batch_limits(config: &Config) -> BatchLimits {
+    BatchLimits {
+        requests_max: config.raft.batch_requests_max,
+        bytes_max: config.raft.batch_bytes_max,
+        in_flight_max: config.raft.proposals_in_flight_max,
+        queue_max: config.raft.queue_max,
+    }
+}
+
+fn member_status(local: &LocalNode) -> MemberStatus {
+    let me = local.announcement();
+    MemberStatus {
+        id: me.node_id,
+        name: me.name,
+        grpc_address: me.grpc_address,
+        http_address: me.http_address,
+        voter: false,
+        matched_index: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_build_snapshots_after_different_numbers_of_entries_close_to_the_configured_one() {
+        let waits: Vec<u64> = [3, 40, 5000].map(|id| staggered(400, id)).into();
+        assert_eq!(waits, [403, 440, 451]);
+        for id in 0..1000 {
+            assert!((400..=500).contains(&staggered(400, id)));
+            assert_eq!(staggered(1, id), 1);
+        }
+    }
+}
