@@ -107,10 +107,10 @@ impl Api {
         answer(self.request(Method::POST, path).json(body)).await
     }
 
-    /// Defines a machine in JSON, if the document begins with a brace, or in YAML.
+    /// Defines a machine in JSON, if the document begins as JSON does, or in YAML.
     pub async fn define(&self, document: impl Into<String>) -> Result<Answer> {
         let document = document.into();
-        let content_type = match document.starts_with('{') {
+        let content_type = match document.starts_with("{\"") {
             true => "application/json",
             false => "application/yaml",
         };
