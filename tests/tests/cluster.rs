@@ -1,6 +1,6 @@
 //! Three nodes as separate processes: they elect, agree, lose nothing when killed, and recover.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::cluster::{Cluster, Node, Plan, READY_DEADLINE, STOP_DEADLINE};
@@ -15,6 +15,8 @@ use serde_json::json;
 const FAILOVER_DEADLINE: Duration = Duration::from_secs(10);
 /// For writes that nothing hinders.
 const WRITES_DEADLINE: Duration = Duration::from_secs(20);
+/// For a node without open requests to stop: well below http.drain_timeout, 5 seconds.
+const IDLE_STOP_MAX: Duration = Duration::from_secs(3);
 
 /// Nodes that hold a request for as long as a failover may take here, so that none has to fail.
 async fn patient() -> Result<Cluster> {
@@ -270,6 +272,18 @@ async fn a_terminated_leader_hands_over_without_a_failed_request() -> Result<()>
     );
     cluster.nodes[leader].restart().await?;
     cluster.agree().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_follower_stops_without_waiting_for_its_leader() -> Result<()> {
+    let mut cluster = Cluster::start().await?;
+    let (_, follower) = cluster.leader_and_follower().await?;
+    let began = Instant::now();
+    let status = cluster.nodes[follower].terminate().await?;
+    assert!(status.success(), "{status}");
+    let took = began.elapsed();
+    assert!(took < IDLE_STOP_MAX, "{took:?}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
