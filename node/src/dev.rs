@@ -9,7 +9,6 @@ mod cluster;
 mod folder;
 mod ports;
 
-use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
-use children::Nodes;
+use children::{Node, Nodes};
 use cluster::{Leader, Status};
 use folder::Folder;
 
@@ -119,7 +118,7 @@ pub async fn run(options: Options) -> Result<(), DevError> {
     let mut terminate = signal(SignalKind::terminate()).map_err(DevError::io("SIGTERM"))?;
 
     for index in 0..NODE_COUNT {
-        let node = format!("node{}", index + 1);
+        let node = children::name(index);
         ports::check_free(http_port + index, "HTTP", &node)?;
         ports::check_free(grpc_port + index, "gRPC", &node)?;
     }
@@ -145,32 +144,27 @@ async fn live(
     grpc_port: u16,
 ) -> Result<(), DevError> {
     nodes.start(folder, http_port, grpc_port)?;
+    let dir = &folder.dir;
     say(&format!(
         "starting three nodes; data and logs in {}\n",
-        folder.dir.display()
+        dir.display()
     ));
     let statuses = wait_until_ready(nodes, folder).await?;
     let mut leader = cluster::leader(&statuses);
-    say(&introduction(nodes, &statuses, leader.as_ref()));
+    say(&introduction(&nodes.0, &statuses, leader.as_ref()));
     loop {
         tokio::time::sleep(TICK).await;
-        for end in nodes.newly_ended() {
+        for (node, how) in nodes.newly_ended() {
             say(&format!(
-                "{} (pid {}) {}; its log: {}\n",
-                end.name,
-                end.pid,
-                end.how,
-                end.log.display()
-            ));
-            say(&format!(
-                "  to start it again, in another terminal: {}\n",
-                end.command
+                "{} (pid {}) {how}; its log: {}\n  to start it again, in another terminal: {}\n",
+                node.name,
+                node.pid,
+                node.log.display(),
+                node.command
             ));
         }
         if !nodes.any_alive() {
-            return Err(DevError::AllEnded {
-                dir: folder.dir.clone(),
-            });
+            return Err(DevError::AllEnded { dir: dir.clone() });
         }
         let now = cluster::leader(&cluster::statuses(&nodes.http_addresses()).await);
         if let Some(change) = cluster::change(leader.as_ref(), now.as_ref()) {
@@ -183,13 +177,12 @@ async fn live(
 async fn wait_until_ready(nodes: &mut Nodes, folder: &Folder) -> Result<Vec<Status>, DevError> {
     let deadline = Instant::now() + READY_TIMEOUT;
     loop {
-        if let Some(end) = nodes.newly_ended().into_iter().next() {
-            let tail = folder::tail(&end.log);
+        if let Some((node, how)) = nodes.newly_ended().into_iter().next() {
             return Err(DevError::Died {
-                node: end.name,
-                how: end.how,
-                log: end.log,
-                tail,
+                node: node.name.clone(),
+                how,
+                log: node.log.clone(),
+                tail: folder::tail(&node.log),
             });
         }
         let statuses = cluster::statuses(&nodes.http_addresses()).await;
@@ -197,14 +190,10 @@ async fn wait_until_ready(nodes: &mut Nodes, folder: &Folder) -> Result<Vec<Stat
             return Ok(statuses);
         }
         if Instant::now() > deadline {
-            let states: Vec<String> = nodes
-                .names()
-                .iter()
-                .zip(&statuses)
-                .map(|(name, status)| format!("{name} {}", status.said))
-                .collect();
+            let states = nodes.0.iter().zip(&statuses);
+            let states = states.map(|(node, status)| format!("{} {}", node.name, status.said));
             return Err(DevError::NotReady {
-                states: states.join("; "),
+                states: states.collect::<Vec<_>>().join("; "),
                 dir: folder.dir.clone(),
             });
         }
@@ -213,41 +202,27 @@ async fn wait_until_ready(nodes: &mut Nodes, folder: &Folder) -> Result<Vec<Stat
 }
 
 /// The table of nodes, and what to try next.
-fn introduction(nodes: &Nodes, statuses: &[Status], leader: Option<&Leader>) -> String {
-    let mut text = format!(
-        "\n{:<7} {:<23} {:<17} {:<9} {}\n",
-        "NODE", "HTTP", "GRPC", "ROLE", "PID"
-    );
-    let rows = nodes.rows();
-    for (row, status) in rows.iter().zip(statuses) {
+fn introduction(nodes: &[Node], statuses: &[Status], leader: Option<&Leader>) -> String {
+    let row = |cells: [&str; 5]| {
+        let [name, http, grpc, role, pid] = cells;
+        format!("{name:<7} {http:<23} {grpc:<17} {role:<9} {pid}\n")
+    };
+    let mut text = format!("\n{}", row(["NODE", "HTTP", "GRPC", "ROLE", "PID"]));
+    for (node, status) in nodes.iter().zip(statuses) {
+        let (http, grpc) = (format!("http://{}", node.http), node.grpc.to_string());
         let role = status.role.as_deref().unwrap_or("-");
-        // Writing to a String cannot fail.
-        let _ = writeln!(
-            text,
-            "{:<7} {:<23} {:<17} {role:<9} {}",
-            row.name,
-            format!("http://{}", row.http),
-            row.grpc.to_string(),
-            row.pid
-        );
+        text += &row([&node.name, &http, &grpc, role, &node.pid.to_string()]);
     }
     text += "\nTry:\n";
-    for (row, next) in rows.iter().zip(["second", "third", "second"]) {
-        let _ = writeln!(
-            text,
-            "  curl 'http://localhost:{}/?next={next}'",
-            row.http.port()
-        );
+    for (node, next) in nodes.iter().zip(["second", "third", "second"]) {
+        let port = node.http.port();
+        text += &format!("  curl 'http://localhost:{port}/?next={next}'\n");
     }
-    if let Some(row) = leader.and_then(|leader| rows.iter().find(|row| row.name == leader.name)) {
-        let _ = writeln!(
-            text,
-            "  kill -9 {}   # the leader, {}: another takes over",
-            row.pid, row.name
-        );
+    if let Some(node) = leader.and_then(|leader| nodes.iter().find(|it| it.name == leader.name)) {
+        let Node { pid, name, .. } = node;
+        text += &format!("  kill -9 {pid}   # the leader, {name}: another takes over\n");
     }
-    text += "\nCtrl-C stops all three.\n\n";
-    text
+    text + "\nCtrl-C stops all three.\n\n"
 }
 
 /// Writes to stdout. The nodes go on running if no one reads it.

@@ -1,7 +1,7 @@
 //! Turns what consensus, the store and the service report into metrics and log lines.
 
-mod lateness;
 mod largest;
+mod lateness;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;

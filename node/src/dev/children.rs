@@ -17,38 +17,85 @@ use super::{DevError, NODE_COUNT};
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One node and its process.
-struct Node {
-    row: Row,
-    log: PathBuf,
-    command: String,
-    child: Child,
-    ended: bool,
-}
-
-/// What is shown of a node.
-#[derive(Debug, Clone)]
-pub(super) struct Row {
+pub(super) struct Node {
     pub(super) name: String,
     pub(super) http: SocketAddr,
     pub(super) grpc: SocketAddr,
     pub(super) pid: u32,
-}
-
-/// How a node ended.
-pub(super) struct End {
-    pub(super) name: String,
-    pub(super) pid: u32,
-    pub(super) how: String,
     pub(super) log: PathBuf,
     /// The command that starts it again.
     pub(super) command: String,
+    child: Child,
+    ended: bool,
 }
 
-/// All nodes started so far. Dropping this kills those that still run.
-#[derive(Default)]
-pub(super) struct Nodes {
-    nodes: Vec<Node>,
+impl Node {
+    fn start(
+        folder: &Folder,
+        index: u16,
+        http_port: u16,
+        grpc_port: u16,
+    ) -> Result<Self, DevError> {
+        let program =
+            std::env::current_exe().map_err(DevError::io("finding the path of lockstepd"))?;
+        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let peer = |index| format!("{}={}", name(index), loopback(grpc_port + index));
+        let peers: Vec<String> = (0..NODE_COUNT).map(peer).collect();
+        let name = name(index);
+        let (http, grpc) = (loopback(http_port + index), loopback(grpc_port + index));
+        let data_dir = folder.data_dir(&name);
+        let args = [
+            ("--name", name.clone()),
+            ("--data-dir", data_dir.to_string_lossy().into_owned()),
+            ("--http-listen", http.to_string()),
+            ("--http-advertise", http.to_string()),
+            ("--grpc-listen", grpc.to_string()),
+            ("--grpc-advertise", grpc.to_string()),
+            ("--discovery", "static".into()),
+            ("--peers", peers.join(",")),
+            ("--expect", NODE_COUNT.to_string()),
+        ];
+        let args: Vec<String> = args
+            .into_iter()
+            .flat_map(|(flag, value)| [flag.to_string(), value])
+            .collect();
+        let log = folder.log(&name);
+        let child = spawn(&program, &args, &log)?;
+        Ok(Self {
+            name,
+            http,
+            grpc,
+            pid: child.id().unwrap_or_default(),
+            log,
+            command: shell(&program, &args),
+            child,
+            ended: false,
+        })
+    }
+
+    /// How the node ended, if it did since the last call.
+    fn newly_ended(&mut self) -> Option<String> {
+        if self.ended {
+            return None;
+        }
+        let how = match self.child.try_wait() {
+            Ok(None) => return None,
+            Ok(Some(status)) => how(status),
+            Err(error) => format!("cannot be watched any more: {error}"),
+        };
+        self.ended = true;
+        Some(how)
+    }
 }
+
+/// The name of the node with this index.
+pub(super) fn name(index: u16) -> String {
+    format!("node{}", index + 1)
+}
+
+/// All nodes started so far, in order. Dropping this kills those that still run.
+#[derive(Default)]
+pub(super) struct Nodes(pub(super) Vec<Node>);
 
 impl Nodes {
     /// Starts every node. On an error, those that were started remain in `self`, to be stopped.
@@ -58,104 +105,33 @@ impl Nodes {
         http_port: u16,
         grpc_port: u16,
     ) -> Result<(), DevError> {
-        let program =
-            std::env::current_exe().map_err(DevError::io("finding the path of lockstepd"))?;
-        let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        let name = |index| format!("node{}", index + 1);
-        let peers: Vec<String> = (0..NODE_COUNT)
-            .map(|index| format!("{}={}", name(index), loopback(grpc_port + index)))
-            .collect();
         for index in 0..NODE_COUNT {
-            let (name, http, grpc) = (
-                name(index),
-                loopback(http_port + index),
-                loopback(grpc_port + index),
-            );
-            let args = [
-                ("--name", name.clone()),
-                (
-                    "--data-dir",
-                    folder.data_dir(&name).to_string_lossy().into_owned(),
-                ),
-                ("--http-listen", http.to_string()),
-                ("--http-advertise", http.to_string()),
-                ("--grpc-listen", grpc.to_string()),
-                ("--grpc-advertise", grpc.to_string()),
-                ("--discovery", "static".into()),
-                ("--peers", peers.join(",")),
-                ("--expect", NODE_COUNT.to_string()),
-            ];
-            let args: Vec<String> = args
-                .into_iter()
-                .flat_map(|(flag, value)| [flag.to_string(), value])
-                .collect();
-            let log = folder.log(&name);
-            let child = spawn(&program, &args, &log)?;
-            let row = Row {
-                name,
-                http,
-                grpc,
-                pid: child.id().unwrap_or_default(),
-            };
-            self.nodes.push(Node {
-                row,
-                log,
-                command: shell(&program, &args),
-                child,
-                ended: false,
-            });
+            self.0
+                .push(Node::start(folder, index, http_port, grpc_port)?);
         }
         Ok(())
     }
 
-    /// Names, addresses and process ids, in order.
-    pub(super) fn rows(&self) -> Vec<Row> {
-        self.nodes.iter().map(|node| node.row.clone()).collect()
-    }
-
-    /// The names, in order.
-    pub(super) fn names(&self) -> Vec<&str> {
-        self.nodes
-            .iter()
-            .map(|node| node.row.name.as_str())
-            .collect()
-    }
-
-    /// HTTP addresses, in order. That of an ended node stays: it may be started again by hand.
+    /// HTTP addresses. That of an ended node stays: it may be started again by hand.
     pub(super) fn http_addresses(&self) -> Vec<SocketAddr> {
-        self.nodes.iter().map(|node| node.row.http).collect()
+        self.0.iter().map(|node| node.http).collect()
     }
 
     /// Whether any process runs.
     pub(super) fn any_alive(&self) -> bool {
-        self.nodes.iter().any(|node| !node.ended)
+        self.0.iter().any(|node| !node.ended)
     }
 
-    /// The nodes that ended since the last call.
-    pub(super) fn newly_ended(&mut self) -> Vec<End> {
-        let mut ends = Vec::new();
-        for node in self.nodes.iter_mut().filter(|node| !node.ended) {
-            let how = match node.child.try_wait() {
-                Ok(None) => continue,
-                Ok(Some(status)) => how(status),
-                Err(error) => format!("cannot be watched any more: {error}"),
-            };
-            node.ended = true;
-            let Row { name, pid, .. } = node.row.clone();
-            ends.push(End {
-                name,
-                pid,
-                how,
-                log: node.log.clone(),
-                command: node.command.clone(),
-            });
-        }
-        ends
+    /// The nodes that ended since the last call, and how.
+    pub(super) fn newly_ended(&mut self) -> Vec<(&Node, String)> {
+        let hows: Vec<_> = self.0.iter_mut().map(Node::newly_ended).collect();
+        let ends = self.0.iter().zip(hows);
+        ends.filter_map(|(node, how)| Some((node, how?))).collect()
     }
 
     /// Sends SIGTERM to every node, waits, kills those that do not stop.
     pub(super) async fn stop(&mut self) {
-        let mut alive: Vec<&mut Node> = self.nodes.iter_mut().filter(|node| !node.ended).collect();
+        let mut alive: Vec<&mut Node> = self.0.iter_mut().filter(|node| !node.ended).collect();
         // `id` is `None` once the process was waited for: no other process gets the signal.
         for pid in alive
             .iter()

@@ -1,8 +1,7 @@
 //! The data folder of `dev`: identified by a marker file, locked while in use.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 
 use super::{DevError, NODE_COUNT};
@@ -39,17 +38,10 @@ impl Folder {
             .truncate(false)
             .open(&path)
             .map_err(at(&path))?;
-        // SAFETY: flock takes a descriptor and no memory; `marker` keeps it open.
-        if unsafe { libc::flock(marker.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-            let source = io::Error::last_os_error();
-            return Err(match source.kind() {
-                io::ErrorKind::WouldBlock => DevError::InUse { dir },
-                _ => DevError::Io {
-                    what: path.display().to_string(),
-                    source,
-                },
-            });
-        }
+        marker.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => DevError::InUse { dir: dir.clone() },
+            TryLockError::Error(source) => at(&path)(source),
+        })?;
         if fresh {
             wipe(&dir)?;
         } else if let Some(used) = used_port(&mut marker).filter(|port| *port != grpc_port) {
@@ -101,10 +93,8 @@ fn wipe(dir: &Path) -> Result<(), DevError> {
         ] {
             match result {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(DevError::Io {
-                        what: format!("deleting {}", path.display()),
-                        source: error,
-                    });
+                    let what = format!("deleting {}", path.display());
+                    return Err(DevError::io(what)(error));
                 }
                 _ => {}
             }

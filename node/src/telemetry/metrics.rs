@@ -53,7 +53,8 @@ fn histogram_opts(name: &str, help: &str, buckets: &[f64]) -> HistogramOpts {
 
 /// How a metric is created from its row in the table.
 trait Create: Sized {
-    fn create(name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> prometheus::Result<Self>;
+    fn create(name: &str, help: &str, labels: &[&str], buckets: &[f64])
+    -> prometheus::Result<Self>;
 }
 
 macro_rules! create {

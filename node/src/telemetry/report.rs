@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::rate::Rates;
 
@@ -122,8 +122,9 @@ impl Timer {
         times.rates.mark(now);
     }
 
-    /// The timer's figures.
-    pub fn summary(&self, now: Instant) -> TimerSummary {
+    /// The timer's figures, with the keys of go-metrics: durations in nanoseconds, rates per second.
+    /// The standard deviation is that of the whole population.
+    fn summary(&self, now: Instant) -> Value {
         let times = &mut *self.0.lock();
         let [rate_1m, rate_5m, rate_15m] = times.rates.averages(now);
         // The upper edge of a bucket may lie beyond the largest value.
@@ -131,77 +132,23 @@ impl Timer {
             let value = times.histogram.value_at_quantile(quantile);
             value.clamp(times.min, times.max) as f64
         };
-        TimerSummary {
-            rate_15m,
-            rate_1m,
-            rate_5m,
-            p75: at(0.75),
-            p95: at(0.95),
-            p99: at(0.99),
-            p999: at(0.999),
-            count: times.count,
-            max: times.max,
-            mean: times.mean,
-            rate_mean: times.rates.mean(now),
-            median: at(0.5),
-            min: times.min,
-            stddev: (times.squares / times.count.max(1) as f64).sqrt(),
-        }
+        json!({
+            "15m.rate": rate_15m,
+            "1m.rate": rate_1m,
+            "5m.rate": rate_5m,
+            "75%": at(0.75),
+            "95%": at(0.95),
+            "99%": at(0.99),
+            "99.9%": at(0.999),
+            "count": times.count,
+            "max": times.max,
+            "mean": times.mean,
+            "mean.rate": times.rates.mean(now),
+            "median": at(0.5),
+            "min": times.min,
+            "stddev": (times.squares / times.count.max(1) as f64).sqrt(),
+        })
     }
-}
-
-/// A timer's figures, with the keys of go-metrics. Durations in nanoseconds, rates per second.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-pub struct TimerSummary {
-    /// Moving average over 15 minutes.
-    #[serde(rename = "15m.rate")]
-    pub rate_15m: f64,
-    /// Moving average over 1 minute.
-    #[serde(rename = "1m.rate")]
-    pub rate_1m: f64,
-    /// Moving average over 5 minutes.
-    #[serde(rename = "5m.rate")]
-    pub rate_5m: f64,
-    /// The 75th percentile.
-    #[serde(rename = "75%")]
-    pub p75: f64,
-    /// The 95th percentile.
-    #[serde(rename = "95%")]
-    pub p95: f64,
-    /// The 99th percentile.
-    #[serde(rename = "99%")]
-    pub p99: f64,
-    /// The 99.9th percentile.
-    #[serde(rename = "99.9%")]
-    pub p999: f64,
-    /// How many durations were recorded.
-    pub count: u64,
-    /// The longest.
-    pub max: u64,
-    /// The arithmetic mean.
-    pub mean: f64,
-    /// Durations recorded per second since the first one.
-    #[serde(rename = "mean.rate")]
-    pub rate_mean: f64,
-    /// The 50th percentile.
-    pub median: f64,
-    /// The shortest.
-    pub min: u64,
-    /// The standard deviation of the whole population.
-    pub stddev: f64,
-}
-
-/// One metric's figures.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(untagged)]
-pub enum Summary {
-    /// Of a counter.
-    Counter {
-        /// Its value.
-        count: u64,
-    },
-    /// Of a timer.
-    Timer(TimerSummary),
 }
 
 #[derive(Debug, Clone)]
@@ -299,23 +246,16 @@ impl Report {
 
     /// The figures of every metric, by name. The handlers' own metrics appear once they are used,
     /// as in go-metrics, which creates them then.
-    pub fn summary(&self, now: Instant) -> BTreeMap<String, Summary> {
+    pub fn summary(&self, now: Instant) -> Value {
         let metrics = self.metrics.lock().clone();
-        let summary = |metric: Metric| match metric {
-            Metric::Counter(counter) => Summary::Counter {
-                count: counter.get(),
-            },
-            Metric::Timer(timer) => Summary::Timer(timer.summary(now)),
-        };
-        let mut summaries: BTreeMap<String, Summary> = metrics
-            .into_iter()
-            .map(|(name, metric)| (name, summary(metric)))
-            .collect();
-        summaries.retain(|name, summary| match summary {
-            Summary::Counter { count } => name != COUNTER_HANDLER || *count > 0,
-            Summary::Timer(timer) => name != TIMER_HANDLER || timer.count > 0,
+        let summaries = metrics.into_iter().map(|(name, metric)| match metric {
+            Metric::Counter(counter) => (name, json!({ "count": counter.get() })),
+            Metric::Timer(timer) => (name, timer.summary(now)),
         });
+        let lazy = |name: &str| [COUNTER_HANDLER, TIMER_HANDLER].contains(&name);
         summaries
+            .filter(|(name, summary)| !lazy(name) || summary["count"] != 0)
+            .collect()
     }
 
     fn get_or_create(
@@ -375,13 +315,6 @@ fn invalid(name: &str, reason: &'static str) -> ReportError {
 mod tests {
     use super::*;
 
-    fn timer(report: &Report, name: &str, now: Instant) -> TimerSummary {
-        match report.summary(now).remove(name) {
-            Some(Summary::Timer(timer)) => timer,
-            other => panic!("{name} is {other:?}"),
-        }
-    }
-
     #[test]
     fn a_timer_summarizes_in_nanoseconds() {
         let start = Instant::now();
@@ -390,24 +323,23 @@ mod tests {
         for ms in 1..=1000 {
             work.record(Duration::from_millis(ms), start);
         }
-        let summary = timer(&report, "work", start + Duration::from_secs(10));
-        assert_eq!(
-            (summary.count, summary.min, summary.max),
-            (1000, 1_000_000, 1_000_000_000)
-        );
-        for (value, truth) in [
-            (summary.mean, 500.5),
-            (summary.stddev, 288.675),
-            (summary.median, 500.0),
-            (summary.p75, 750.0),
-            (summary.p95, 950.0),
-            (summary.p99, 990.0),
-            (summary.p999, 999.0),
-        ] {
-            let ms = value / 1e6;
-            assert!((ms - truth).abs() <= truth * 0.01, "{ms} is not {truth}");
+        let summary = &report.summary(start + Duration::from_secs(10))["work"];
+        for (key, expected) in [("count", 1000), ("min", 1_000_000), ("max", 1_000_000_000)] {
+            assert_eq!(summary[key], expected, "{key}");
         }
-        assert!((summary.rate_mean - 100.0).abs() < 1e-9);
+        for (key, truth) in [
+            ("mean", 500.5),
+            ("stddev", 288.675),
+            ("median", 500.0),
+            ("75%", 750.0),
+            ("95%", 950.0),
+            ("99%", 990.0),
+            ("99.9%", 999.0),
+        ] {
+            let ms = summary[key].as_f64().unwrap() / 1e6;
+            assert!((ms - truth).abs() <= truth * 0.01, "{key}: {ms}");
+        }
+        assert_eq!(summary["mean.rate"], 100.0);
     }
 
     #[test]
@@ -418,7 +350,7 @@ mod tests {
         report
             .timer_handler
             .record(Duration::from_nanos(60_485), now);
-        let json = serde_json::to_value(report.summary(now)).unwrap();
+        let json = report.summary(now);
         assert_eq!(json["counterhandler.counter"].to_string(), r#"{"count":1}"#);
         let keys = |name: &str| -> Vec<String> {
             let timer = json[name].as_object().expect(name);
@@ -435,7 +367,8 @@ mod tests {
     #[test]
     fn the_handlers_metrics_appear_once_they_are_used() {
         let report = Report::default();
-        let names: Vec<String> = report.summary(Instant::now()).into_keys().collect();
+        let json = report.summary(Instant::now());
+        let names: Vec<&String> = json.as_object().unwrap().keys().collect();
         assert_eq!(
             names,
             [
