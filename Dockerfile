@@ -75,7 +75,7 @@ WORKDIR /data
 VOLUME /data
 # HTTP and gRPC
 EXPOSE 3333 4333
-# SIGTERM hands leadership over and leaves in order.
+# On SIGTERM a node hands over leadership and stops in order, within 10 seconds.
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=3s --start-period=30s --retries=3 CMD ["lockstepd", "health"]
 ENTRYPOINT ["lockstepd"]
