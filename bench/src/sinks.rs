@@ -2,7 +2,7 @@
 //! unreachable (`backlog`).
 
 mod backlog;
-mod far;
+mod destination;
 mod stall;
 
 use anyhow::{Context, Result, bail};
@@ -22,8 +22,8 @@ pub async fn run(arguments: &[&str]) -> Result<()> {
 
 async fn stall(kind: &str) -> Result<()> {
     match kind {
-        "postgres" => stall::run(kind, far::postgres).await,
-        "webhook" => stall::run(kind, far::webhook).await,
+        "postgres" => stall::run(kind, destination::postgres).await,
+        "webhook" => stall::run(kind, destination::webhook).await,
         _ => bail!(USAGE),
     }
 }
@@ -31,9 +31,9 @@ async fn stall(kind: &str) -> Result<()> {
 async fn backlog(kind: &str, events: &str) -> Result<()> {
     let events = events.parse().context(USAGE)?;
     match kind {
-        "postgres" => backlog::run(kind, far::postgres().await?, events).await,
-        "webhook" => backlog::run(kind, far::webhook().await?, events).await,
-        "mongo" => backlog::run(kind, far::mongo().await?, events).await,
+        "postgres" => backlog::run(kind, destination::postgres().await?, events).await,
+        "webhook" => backlog::run(kind, destination::webhook().await?, events).await,
+        "mongo" => backlog::run(kind, destination::mongo().await?, events).await,
         _ => bail!(USAGE),
     }
 }

@@ -17,13 +17,13 @@ use crate::wait::wait_for;
 /// For something to be sent.
 const SENT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Passes connections on. Pulled out, bytes go nowhere and no one is told, as when a switch dies: who
-/// sent them finds out by waiting.
+/// Forwards connections. Pulled out, it drops bytes without any error, as a dead switch does: senders
+/// notice by a timeout.
 pub struct Cable {
     address: SocketAddr,
     state: watch::Sender<State>,
     connections: Arc<AtomicUsize>,
-    /// Requests that are on their way and get no further.
+    /// Requests in flight that are held.
     held: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
@@ -31,7 +31,7 @@ pub struct Cable {
 #[derive(Clone, Copy)]
 struct State {
     plugged: bool,
-    /// The requests of so many connections, the oldest ones, get no further.
+    /// Holds the requests of this many connections, the oldest ones.
     slow: usize,
 }
 
@@ -73,18 +73,18 @@ impl Cable {
         self.address
     }
 
-    /// Pulls it out.
+    /// Unplugs it.
     pub fn pull(&self) {
         self.state.send_modify(|state| state.plugged = false);
     }
 
-    /// Puts it in again. What was sent meanwhile arrives, if its sender still waits.
+    /// Plugs it in again. What was sent meanwhile arrives if its sender still waits.
     pub fn plug(&self) {
         self.state.send_modify(|state| state.plugged = true);
     }
 
-    /// Catches a request on one of the connections that there are, and whatever else is sent on those;
-    /// new connections are passed on. Comes back when one is caught.
+    /// Holds a request on one of the existing connections, and whatever else is sent on those; new
+    /// connections are forwarded. Returns once one is held.
     pub async fn catch(&self) -> Result<()> {
         let connections = self.connections.load(Ordering::Acquire);
         self.state.send_modify(|state| state.slow = connections);
@@ -96,7 +96,7 @@ impl Cable {
         .await
     }
 
-    /// Lets what was caught arrive, late.
+    /// Lets the held requests arrive, late.
     pub fn release(&self) {
         self.state.send_modify(|state| state.slow = 0);
     }
@@ -116,7 +116,7 @@ struct Strand {
     held: Arc<AtomicUsize>,
 }
 
-/// What goes one way.
+/// One direction.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Way {
     Requests,

@@ -183,7 +183,7 @@ impl Cluster {
         self.nodes.iter().filter(|node| node.process.is_some())
     }
 
-    /// The list of all nodes, as each is told.
+    /// The list of all nodes, as each is configured.
     pub fn peers(&self) -> String {
         peers(&self.nodes)
     }
@@ -227,7 +227,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node in a folder of its own under `folder`, alone until it is told of peers.
+    /// A node in a folder of its own under `folder`, alone until it is given peers.
     pub fn lay_out(name: &str, folder: &Path) -> Result<Self> {
         let (http, grpc) = (Port::free()?, Port::free()?);
         let api = Api::new(http.address());

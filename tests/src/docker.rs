@@ -11,8 +11,8 @@ use anyhow::{Context, Result, ensure};
 /// For a command that the daemon answers at once; it may be busy.
 pub const COMMAND_DEADLINE: Duration = Duration::from_secs(60);
 
-/// Whether the tests over containers are to be left out, and then says so. Without that wish a
-/// missing Docker is a failure.
+/// Whether LOCKSTEP_SKIP_CONTAINERS skips the container tests; prints so. Without it a missing Docker
+/// is a failure.
 pub fn skipped() -> bool {
     let skipped =
         std::env::var_os("LOCKSTEP_SKIP_CONTAINERS").is_some_and(|value| !value.is_empty());
@@ -101,7 +101,7 @@ pub struct Reaper {
 
 impl Reaper {
     /// For containers, with the volumes that have no name, then for networks, volumes and images.
-    /// Looks again until there is none: what was asked for last may appear after the first look.
+    /// Looks again until there is none: what was created last may appear after the first look.
     pub fn of(label: &str) -> Result<Self> {
         let script = r#"
             cat >/dev/null

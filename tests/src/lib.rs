@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`binaries`] | where the binaries under test are |
-//! | [`ports`] | ports that the system hands out and nobody else gets |
+//! | [`ports`] | ports that the system assigns and no other process gets |
 //! | [`process`] | one child process, its signals and its log |
 //! | [`program`] | one run of a program from start to end, and what it said where |
 //! | [`cluster`] | nodes that make one cluster, and what can be done to them |

@@ -1,4 +1,4 @@
-//! Ports that the system hands out and nobody else gets.
+//! Ports that the system assigns and no other process gets.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,10 +8,10 @@ use tokio::net::TcpSocket;
 
 /// A loopback port kept for a process to listen on, also while that process is down.
 ///
-/// It is bound, and never listened on. Bound without address reuse, so that a port kept by someone
-/// else is refused even when it is asked for by number; with it from then on, so that Linux lets a
-/// listener with address reuse have it (every listener of Rust and of Go sets that), but hands it to
-/// nobody who asks for any port.
+/// It is bound, and never listened on. Bound without address reuse, so that a port kept by another
+/// process is refused even by number; with it from then on, so that Linux gives it to a listener with
+/// address reuse (every listener of Rust and of Go sets that), but never to one that asks for any
+/// free port.
 pub struct Port {
     socket: TcpSocket,
 }

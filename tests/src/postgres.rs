@@ -112,7 +112,7 @@ impl Postgres {
         self.connect(USER, DATABASE).await
     }
 
-    /// A connection to the database as somebody who may do everything.
+    /// A connection to the database as its superuser.
     pub async fn administrator(&self) -> Result<Client> {
         self.connect(ADMINISTRATOR, DATABASE).await
     }
@@ -241,7 +241,7 @@ impl Postgres {
             .connect_timeout(READY_DEADLINE)
             .connect(NoTls)
             .await?;
-        // Ends when the client is dropped; whoever waits for an answer is told of an error.
+        // Ends when the client is dropped; whoever waits for an answer gets an error.
         tokio::spawn(connection);
         Ok(client)
     }

@@ -159,7 +159,7 @@ pub(crate) fn die_with_this_thread(command: &mut Command) {
             if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) != 0 {
                 return Err(io::Error::last_os_error());
             }
-            // The parent may have died before the kernel was told.
+            // The parent may have died before the call.
             if libc::getppid().cast_unsigned() != parent {
                 return Err(io::Error::from(io::ErrorKind::BrokenPipe));
             }

@@ -118,7 +118,7 @@ impl Receiver {
         format!("http://{}/hook", self.address())
     }
 
-    /// Is gone: nobody listens, and its connections break. What it accepted, it keeps.
+    /// Stops: it refuses connections and breaks those it has. It keeps what it accepted.
     pub async fn kill(&mut self) {
         if let Some(serving) = self.serving.take() {
             serving.abort();

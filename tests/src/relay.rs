@@ -1,4 +1,4 @@
-//! Stands between one node and its Consul agent: counts what the node asks, and can hold it back.
+//! A proxy between one node and its Consul agent that counts requests and can hold them back.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -66,7 +66,7 @@ impl Relay {
         self.counts.bids.load(Ordering::Acquire)
     }
 
-    /// Keeps bids for the bootstrap plan from the agent until told to
+    /// Keeps bids for the bootstrap plan from the agent until
     /// [let them pass](Self::let_bids_pass). Those that the node has given up meanwhile pass too.
     pub fn hold_bids(&self) {
         self.bids_pass.send_replace(false);

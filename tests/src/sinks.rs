@@ -22,7 +22,7 @@ pub use webhook::Webhook;
 ///
 /// The cluster reaches it over a [`Cable`](crate::cable::Cable).
 #[allow(async_fn_in_trait)] // The tests call it from their own thread.
-pub trait FarSide {
+pub trait Destination {
     /// Where it listens.
     fn address(&self) -> SocketAddr;
 

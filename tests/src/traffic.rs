@@ -19,7 +19,7 @@ const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// A writer in the background that moves the built-in instance round and round, one move at a
-/// time, and counts. While it runs nobody else may move the instance.
+/// time, and counts. While it runs, nothing else may change the instance.
 pub struct Writer {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,
@@ -179,7 +179,7 @@ impl Course {
         let answer = self.api.next(to).await?.expect(StatusCode::OK)?;
         ensure!(
             answer.text.trim() == to,
-            "moved to {to}, and was told {answer:?}"
+            "moved to {to}, and got {answer:?}"
         );
         self.state = to.to_owned();
         self.written.revision += 1;

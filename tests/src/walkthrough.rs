@@ -1,4 +1,4 @@
-//! Documents that are run: what a reader is told to type, and what comes of it.
+//! Documents that are run: the commands they show, and their output.
 //!
 //! In a block marked `console`, a line that begins with `$ ` is given to a shell, with the lines
 //! below it that begin with `> `; what follows is its whole output, standard error included. Two
@@ -60,7 +60,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Where the nodes of a cluster are, HTTP and gRPC of each, at whatever ports: `lockstep` is told
+    /// Where the nodes of a cluster are, HTTP and gRPC of each, at whatever ports: `lockstep` gets
     /// of them by its variable, and curl connects to them when it is given the written ones.
     pub fn of(nodes: impl IntoIterator<Item = (SocketAddr, SocketAddr)>) -> Result<Self> {
         let home = tempfile::tempdir().context("a folder for the shell")?;

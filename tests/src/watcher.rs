@@ -1,4 +1,4 @@
-//! A watcher over server-sent events, that goes on elsewhere when its node fails.
+//! A watcher over server-sent events that resumes on another node when its node fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -103,7 +103,7 @@ async fn unknown_routes_are_404_and_wrong_methods_405() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_flood_of_garbage_on_both_ports_stops_nothing() -> Result<()> {
+async fn garbage_on_both_ports_does_not_disturb_a_node() -> Result<()> {
     let cluster = Cluster::start().await?;
     let node = &cluster.nodes[cluster.leader().await?];
     for address in [node.http_address(), node.grpc_address()] {

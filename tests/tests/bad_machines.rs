@@ -1,5 +1,5 @@
-//! Machines, instances, transactions and watches as nobody should ask for them: precise refusals,
-//! nothing changed, and memory that stays bounded whoever does not read.
+//! Bad requests for machines, instances, transactions and watches: precise errors, nothing changed,
+//! and memory that stays bounded when clients do not read.
 
 mod limits;
 mod watchers;
@@ -31,7 +31,7 @@ async fn revision(api: &Api) -> Result<Value> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_document_of_the_corpus_is_more_than_a_client_s_mistake() -> Result<()> {
+async fn every_document_of_the_corpus_is_answered_as_a_client_error_or_accepted() -> Result<()> {
     let cluster = Cluster::start_as(Plan::single()).await?;
     let api = cluster.nodes[0].api();
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../document/tests/corpus");
@@ -68,7 +68,7 @@ async fn no_document_of_the_corpus_is_more_than_a_client_s_mistake() -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_kind_of_fault_is_told_with_its_path() -> Result<()> {
+async fn every_kind_of_fault_is_reported_with_its_path() -> Result<()> {
     let cluster = Cluster::start_as(Plan::single()).await?;
     let api = cluster.nodes[0].api();
     let document = include_str!("../../document/tests/corpus/every-fault.yaml");
@@ -111,7 +111,7 @@ async fn every_kind_of_fault_is_told_with_its_path() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_are_not_what_a_route_takes_change_nothing() -> Result<()> {
+async fn unexpected_bodies_change_nothing() -> Result<()> {
     let cluster = Cluster::start_as(Plan::single()).await?;
     let api = cluster.nodes[0].api();
     api.define(ORDER).await?.expect(StatusCode::CREATED)?;
@@ -234,7 +234,7 @@ async fn bodies_that_are_not_what_a_route_takes_change_nothing() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_does_not_exist_or_fit_is_told_by_its_own_code() -> Result<()> {
+async fn missing_and_conflicting_things_have_their_own_codes() -> Result<()> {
     let cluster = Cluster::start_as(Plan::single()).await?;
     let api = cluster.nodes[0].api();
     api.define(ORDER).await?.expect(StatusCode::CREATED)?;
@@ -322,7 +322,7 @@ async fn what_does_not_exist_or_fit_is_told_by_its_own_code() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn queries_and_cursors_are_read_strictly() -> Result<()> {
+async fn queries_and_cursors_are_parsed_strictly() -> Result<()> {
     let cluster = Cluster::start_as(Plan::single()).await?;
     let api = cluster.nodes[0].api();
     api.define(ORDER).await?.expect(StatusCode::CREATED)?;
@@ -375,7 +375,7 @@ async fn queries_and_cursors_are_read_strictly() -> Result<()> {
         let said = api.get(&format!("{INSTANCES}?{query}")).await?;
         refused(&said, 400, code).with_context(|| query.clone())?;
     }
-    // A revision that nobody was given is told at once, not waited for.
+    // A future revision is rejected at once, not waited for.
     for consistency in ["linearizable", "stale"] {
         let path =
             format!("{INSTANCES}?consistency={consistency}&min_revision=18446744073709551615");
@@ -395,7 +395,7 @@ async fn queries_and_cursors_are_read_strictly() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_for_one_request() -> Result<()> {
+async fn a_key_belongs_to_one_request() -> Result<()> {
     let cluster = Cluster::start().await?;
     let apis: Vec<_> = cluster.nodes.iter().map(|node| node.api()).collect();
     apis[0].define(ORDER).await?.expect(StatusCode::CREATED)?;

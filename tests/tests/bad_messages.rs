@@ -182,7 +182,7 @@ async fn send(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_message_to_a_public_method_is_the_server_s_fault() -> Result<()> {
+async fn no_message_to_a_public_method_causes_a_server_error() -> Result<()> {
     let cluster = Cluster::start_as(Plan::single()).await?;
     let node = &cluster.nodes[0];
     let mut grpc = client(node.grpc_address()).await?;
@@ -213,7 +213,7 @@ async fn no_message_to_a_public_method_is_the_server_s_fault() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_stranger_s_message_to_a_peer_method_is_listened_to() -> Result<()> {
+async fn peer_methods_reject_messages_from_outside_the_cluster() -> Result<()> {
     let cluster = Cluster::start().await?;
     let leader = cluster.leader().await?;
     let node = &cluster.nodes[leader];

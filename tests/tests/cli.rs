@@ -61,7 +61,7 @@ fn table(text: &str) -> Result<(Vec<String>, Vec<Vec<String>>)> {
     Ok((header, rows))
 }
 
-/// A refusal told as JSON: one document on standard error.
+/// An error as JSON: one document on standard error.
 fn error(said: &str) -> Result<Value> {
     let document: Value = serde_json::from_str(said).with_context(|| format!("{said:?}"))?;
     Ok(document["error"].clone())

@@ -228,7 +228,7 @@ async fn all_pages_of_a_list_come_as_one_stream() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_sees_each_move_once_and_in_order_though_its_nodes_are_killed() -> Result<()> {
+async fn a_watch_sees_each_transition_once_and_in_order_while_nodes_are_killed() -> Result<()> {
     const MOVES: u64 = 1500;
     let mut cluster = Cluster::start().await?;
     let (leader, follower) = cluster.leader_and_follower().await?;
@@ -290,7 +290,7 @@ async fn a_watch_sees_each_move_once_and_in_order_though_its_nodes_are_killed() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_of_what_is_no_longer_kept_says_from_where_on_it_is_possible() -> Result<()> {
+async fn a_watch_of_compacted_events_reports_the_oldest_revision() -> Result<()> {
     let plan = lockstep_tests::cluster::Plan::default().with("LOCKSTEP_LIMITS_EVENTS_MAX", 100);
     let cluster = Cluster::start_as(plan).await?;
     let client = client(&cluster, &[0, 1, 2])?;

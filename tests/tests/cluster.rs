@@ -84,7 +84,7 @@ async fn an_illegal_move_is_400_from_every_node_and_changes_nothing() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_leader_is_replaced_and_nothing_is_lost_or_done_twice() -> Result<()> {
+async fn a_killed_leader_is_replaced_and_nothing_is_lost_or_executed_twice() -> Result<()> {
     let mut cluster = Cluster::start().await?;
     let (leader, follower) = cluster.leader_and_follower().await?;
     let writer = Writer::persistent(cluster.nodes[follower].api()).await?;
@@ -114,7 +114,7 @@ async fn a_killed_leader_is_replaced_and_nothing_is_lost_or_done_twice() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn writes_without_a_key_are_done_once_when_the_leader_is_killed() -> Result<()> {
+async fn writes_without_a_key_execute_once_when_the_leader_is_killed() -> Result<()> {
     let mut cluster = patient().await?;
     let (leader, follower) = cluster.leader_and_follower().await?;
     let writer = Writer::strict(cluster.nodes[follower].api()).await?;
@@ -206,7 +206,7 @@ async fn a_node_far_behind_catches_up_by_snapshot() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_majority_is_503_with_retry_after_and_heals_by_itself() -> Result<()> {
-    // Short for the refusals, which take as long; and longer than an election that nobody planned,
+    // Short for the refusals, which take as long; and longer than an unplanned election,
     // which the writes that must succeed may meet.
     let mut cluster =
         Cluster::start_as(Plan::default().with("LOCKSTEP_HTTP_REQUEST_TIMEOUT", "3s")).await?;
@@ -256,7 +256,7 @@ async fn a_lost_majority_is_503_with_retry_after_and_heals_by_itself() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_terminated_leader_hands_over_without_a_failed_request() -> Result<()> {
+async fn a_terminated_leader_hands_over_without_failing_a_request() -> Result<()> {
     let mut cluster = patient().await?;
     let (leader, follower) = cluster.leader_and_follower().await?;
     let writer = Writer::strict(cluster.nodes[follower].api()).await?;
@@ -344,7 +344,7 @@ async fn a_repeated_key_executes_once_across_a_change_of_leader() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_move_at_the_wrong_revision_or_state_is_refused() -> Result<()> {
+async fn a_transition_at_the_wrong_revision_or_state_is_rejected() -> Result<()> {
     let cluster = Cluster::start().await?;
     let api = cluster.nodes[2].api();
     api.transition(
@@ -421,7 +421,7 @@ async fn a_node_of_another_cluster_is_refused_and_the_log_says_so() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_alone_is_a_cluster_of_one() -> Result<()> {
+async fn a_single_node_is_a_cluster() -> Result<()> {
     let mut cluster = Cluster::start_as(Plan::single()).await?;
     cluster.nodes[0]
         .api()
@@ -455,7 +455,7 @@ async fn refusal(cluster: &mut Cluster, code: i32) -> Result<String> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_taken_port_is_named() -> Result<()> {
+async fn a_port_in_use_is_named() -> Result<()> {
     for key in ["LOCKSTEP_HTTP_LISTEN", "LOCKSTEP_GRPC_LISTEN"] {
         let mut cluster = Cluster::lay_out(Plan::single())?;
         let taken = std::net::TcpListener::bind(("127.0.0.1", 0))?;
@@ -474,7 +474,7 @@ async fn a_taken_port_is_named() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_data_folder_that_is_none_is_named() -> Result<()> {
+async fn an_invalid_data_folder_is_named() -> Result<()> {
     let mut cluster = Cluster::lay_out(Plan::single())?;
     // A file in its place: permissions would not stop root, which CI may be.
     std::fs::write(cluster.nodes[0].data(), "not a folder")?;
@@ -486,7 +486,7 @@ async fn a_data_folder_that_is_none_is_named() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_of_somebody_elses_files_is_refused_and_left_alone() -> Result<()> {
+async fn a_folder_with_foreign_files_is_rejected_and_left_alone() -> Result<()> {
     let mut cluster = Cluster::lay_out(Plan::single())?;
     let data = cluster.nodes[0].data().to_owned();
     std::fs::create_dir(&data)?;

@@ -24,7 +24,7 @@ async fn metric(api: &Api, name: &str) -> Result<u64> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_node_finds_its_state_equal_to_that_of_each_other() -> Result<()> {
+async fn every_node_finds_its_state_equal_to_its_peers() -> Result<()> {
     let cluster = Cluster::start().await?;
     let leader = cluster.leader().await?;
     let writer = Writer::strict(cluster.nodes[leader].api()).await?;

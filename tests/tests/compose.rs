@@ -1,7 +1,7 @@
 //! `docker compose up --build --wait`, as the README says, and what a user does next.
 //!
-//! On other ports than the file's own, which may be taken by a cluster that somebody has started from
-//! it; what those are is looked at separately.
+//! It uses other ports than the file, because a cluster started from it may run; a test of its own
+//! checks the ports.
 
 use std::time::Duration;
 

@@ -68,7 +68,7 @@ async fn a_stopped_agent_is_reported_with_its_address_and_the_cause() -> Result<
     let error = directory
         .services("machines", None)
         .await
-        .expect_err("nobody is there");
+        .expect_err("no agent listens");
     let said = error.to_string();
     assert!(matches!(error, ConsulError::Unreachable { .. }), "{said}");
     assert!(

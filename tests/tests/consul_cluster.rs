@@ -162,7 +162,7 @@ async fn three_nodes_that_know_only_consul_become_one_cluster() -> Result<()> {
     assert_eq!(names, ALL);
     assert_eq!(planned(&agent)?, Some(cluster_id.clone()));
 
-    // The cluster is told once it is known: with the next announcement.
+    // The next announcement carries the cluster, once it is known.
     let entries = wait_for("the cluster's id in Consul", READY_DEADLINE, async || {
         let entries = agent.health(SERVICE, "passing&tag=blue")?;
         ensure!(
@@ -299,7 +299,7 @@ async fn a_terminated_node_is_deregistered_at_once() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agent_that_forgot_its_registrations_is_told_again() -> Result<()> {
+async fn nodes_register_again_with_an_agent_that_lost_its_registrations() -> Result<()> {
     let mut agent = ConsulAgent::start()?;
     let cluster = three_nodes(&agent).await?;
     let cluster_id = cluster_id(&cluster).await?;
@@ -350,7 +350,7 @@ async fn a_running_cluster_does_not_need_consul() -> Result<()> {
     let revision = writer.finish().await?.revision;
     assert_eq!(cluster.nodes[leader].api().instance().await?.1, revision);
 
-    // Each knows from its own disk where it belongs, also when nobody is there to tell.
+    // Each node knows its cluster from its own disk, without any peer.
     for node in &mut cluster.nodes {
         node.kill9()?;
     }
@@ -372,7 +372,7 @@ async fn a_running_cluster_does_not_need_consul() -> Result<()> {
 
     agent.resume()?;
     wait_for_return(&agent).await?;
-    // What Consul still knew from before does not count: an agent that knows nothing is told.
+    // What Consul knew before does not count: nodes register with an agent that knows nothing.
     agent.restart()?;
     let entries = wait_for_return(&agent).await?;
     for (entry, before) in entries.iter().zip(&before) {

@@ -206,7 +206,7 @@ async fn a_follower_cut_off_for_long_catches_up_without_unseating_the_leader() -
     cluster.nodes[follower].wait_ready().await?;
     let written = writer.finish().await?;
     everything_is_there_once(&cluster, &written).await?;
-    // It asked before it stood for election, and was told that there is a leader.
+    // Pre-vote: it asked before it stood for election, and learned that there is a leader.
     assert_eq!(cluster.leader().await?, leader);
     assert_eq!(cluster.nodes[leader].api().cluster().await?.term, term);
     Ok(())

@@ -150,7 +150,7 @@ async fn both_signals_stop_everything_and_state_is_kept_until_fresh() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_itself_it_leaves_no_orphan_and_loses_nothing() -> Result<()> {
+async fn when_killed_it_leaves_no_orphans_and_loses_nothing() -> Result<()> {
     let place = Place::free()?;
     let mut dev = place.start(false).await?;
     let children = dev.children()?;
@@ -271,7 +271,7 @@ async fn it_ends_in_failure_when_its_last_node_has_ended() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_in_use_or_of_other_ports_is_refused_and_kept() -> Result<()> {
+async fn a_folder_in_use_or_for_other_ports_is_rejected_and_kept() -> Result<()> {
     let (place, elsewhere) = (Place::free()?, Place::free()?);
     let dev = place.start(false).await?;
     dev.nodes[0]
@@ -332,7 +332,7 @@ async fn a_folder_in_use_or_of_other_ports_is_refused_and_kept() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_folder_that_is_not_its_own_is_refused_and_left_alone() -> Result<()> {
+async fn a_folder_of_another_program_is_rejected_and_left_alone() -> Result<()> {
     let place = Place::free()?;
     let data = place.data();
     // What `--fresh` would delete, were the folder its own.
@@ -359,7 +359,7 @@ async fn a_folder_that_is_not_its_own_is_refused_and_left_alone() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_taken_port_is_named_with_who_has_it_and_nothing_is_started() -> Result<()> {
+async fn a_port_in_use_is_named_with_its_owner_and_nothing_is_started() -> Result<()> {
     let place = Place::free()?;
     let me = std::process::id();
     let name = fs::read_to_string(format!("/proc/{me}/comm"))?;

@@ -56,7 +56,7 @@ async fn moved(node: &Node) -> Result<bool> {
 }
 
 #[tokio::test]
-async fn with_disks_nearly_full_writes_are_refused_and_reads_go_on() -> Result<()> {
+async fn with_nearly_full_disks_writes_are_rejected_and_reads_continue() -> Result<()> {
     let Some((cluster, disks)) = on_small_disks().await? else {
         return Ok(());
     };

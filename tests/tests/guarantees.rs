@@ -37,8 +37,7 @@ async fn a_stale_read_that_names_a_revision_sees_that_write_on_every_node() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_timeout_that_came_due_while_all_nodes_were_down_fires_when_they_are_back() -> Result<()>
-{
+async fn a_timeout_due_while_all_nodes_were_down_fires_when_they_return() -> Result<()> {
     let mut cluster = Cluster::start().await?;
     let api = cluster.nodes[1].api().clone();
     let lease = json!({

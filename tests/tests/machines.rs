@@ -87,7 +87,7 @@ async fn a_machine_is_defined_on_one_node_and_driven_through_the_others() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_fault_of_a_definition_is_told_at_once() -> Result<()> {
+async fn every_fault_of_a_definition_is_reported_at_once() -> Result<()> {
     let cluster = Cluster::start().await?;
     let bad = "{ name: bad, initial: nowhere, states: { a: { timeout: { after: 1s, to: gone } } }, transitions: [ { from: a, to: b } ] }";
     let refused = cluster.nodes[1]
@@ -112,7 +112,7 @@ async fn every_fault_of_a_definition_is_told_at_once() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_happens_as_a_whole_or_not_at_all() -> Result<()> {
+async fn a_transaction_is_atomic() -> Result<()> {
     let cluster = Cluster::start().await?;
     let api = cluster.nodes[2].api();
     api.define(order("2s")).await?.expect(StatusCode::CREATED)?;
@@ -168,7 +168,7 @@ async fn create_orders(nodes: &[Api], count: usize) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn timeouts_fire_once_though_the_leader_is_killed() -> Result<()> {
+async fn timeouts_fire_once_when_the_leader_is_killed() -> Result<()> {
     const ORDERS: usize = 3000;
     let mut cluster = Cluster::start().await?;
     let (leader, follower) = cluster.leader_and_follower().await?;
@@ -202,7 +202,7 @@ async fn timeouts_fire_once_though_the_leader_is_killed() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watcher_sees_each_move_once_and_in_order_while_nodes_die() -> Result<()> {
+async fn a_watcher_sees_each_transition_once_and_in_order_while_nodes_die() -> Result<()> {
     const MOVES: usize = 3000;
     let mut cluster = Cluster::start().await?;
     let (leader, follower) = cluster.leader_and_follower().await?;

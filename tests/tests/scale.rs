@@ -186,7 +186,8 @@ fn assert_same(seen: &[Seen], acknowledged: &[Change]) -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watcher_sees_each_of_100_000_moves_once_and_in_order_while_nodes_die() -> Result<()> {
+async fn a_watcher_sees_each_of_100_000_transitions_once_and_in_order_while_nodes_die() -> Result<()>
+{
     let mut cluster = Cluster::start().await?;
     let (leader, watched) = cluster.leader_and_follower().await?;
     let api = |node: usize| cluster.nodes[node].api().clone();
@@ -221,7 +222,7 @@ async fn a_watcher_sees_each_of_100_000_moves_once_and_in_order_while_nodes_die(
 /// The timeout is long enough for all orders to be there before the first one fires.
 const AFTER: Duration = Duration::from_secs(4);
 #[tokio::test(flavor = "multi_thread")]
-async fn five_thousand_timeouts_fire_once_and_never_early_though_the_leader_is_killed() -> Result<()>
+async fn five_thousand_timeouts_fire_once_and_never_early_when_the_leader_is_killed() -> Result<()>
 {
     const ORDERS: usize = 5000;
     const LAST: usize = 1000;

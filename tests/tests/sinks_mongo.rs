@@ -16,69 +16,69 @@ const RUN_DEADLINE: Duration = Duration::from_secs(20);
 const STEPS: [&str; 4] = ["connect", "insert 3", "find one", "drop"];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_leaders_and_killed_servers_lose_and_double_nothing() -> Result<()> {
-    let Some(far) = Documents::start_own().await? else {
+async fn killed_leaders_and_servers_lose_and_duplicate_nothing() -> Result<()> {
+    let Some(destination) = Documents::start_own().await? else {
         return Ok(());
     };
-    matrix::leaders_and_the_far_side_are_killed(far).await
+    matrix::leaders_and_the_destination_are_killed(destination).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cable_that_is_pulled_and_sides_that_hang_lose_and_double_nothing() -> Result<()> {
-    let Some(far) = Documents::start_own().await? else {
+async fn a_pulled_cable_and_hanging_peers_lose_and_duplicate_nothing() -> Result<()> {
+    let Some(destination) = Documents::start_own().await? else {
         return Ok(());
     };
-    matrix::the_cable_is_pulled_and_both_sides_hang(far).await
+    matrix::the_cable_is_pulled_and_both_sides_hang(destination).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_an_old_leader_writes_late_changes_nothing() -> Result<()> {
-    on_any(async |far| matrix::old_leaders_write_late(far).await).await
+async fn late_writes_of_an_old_leader_change_nothing() -> Result<()> {
+    on_any(async |destination| matrix::old_leaders_write_late(destination).await).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_restored_from_yesterday_is_written_to_from_there() -> Result<()> {
-    let Some(far) = Documents::start_own().await? else {
+async fn writing_resumes_where_a_restored_database_ends() -> Result<()> {
+    let Some(destination) = Documents::start_own().await? else {
         return Ok(());
     };
-    matrix::the_far_side_is_restored_from_yesterday(far).await
+    matrix::the_destination_is_restored_from_yesterday(destination).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_from_before_all_kept_events_gets_the_current_states() -> Result<()> {
-    let Some(far) = Documents::start_own().await? else {
+async fn a_database_older_than_all_kept_events_gets_the_current_states() -> Result<()> {
+    let Some(destination) = Documents::start_own().await? else {
         return Ok(());
     };
-    matrix::the_events_do_not_reach_back(far).await
+    matrix::the_destination_is_older_than_the_oldest_event(destination).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refused_documents_are_put_aside_and_written_when_they_are_taken() -> Result<()> {
-    on_any(async |far| matrix::some_events_are_refused(far).await).await
+async fn rejected_documents_become_dead_letters_and_are_written_later() -> Result<()> {
+    on_any(async |destination| matrix::some_events_are_refused(destination).await).await
 }
 
 #[tokio::test]
-async fn a_refused_state_is_put_aside_and_written_when_it_is_taken() -> Result<()> {
-    on_any(async |far| matrix::a_state_is_refused(far).await).await
+async fn a_rejected_state_becomes_a_dead_letter_and_is_written_later() -> Result<()> {
+    on_any(async |destination| matrix::a_state_is_refused(destination).await).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_is_waited_for() -> Result<()> {
-    let Some(far) = Documents::start_on_small_disk().await? else {
+async fn the_sink_waits_while_the_disk_is_full() -> Result<()> {
+    let Some(destination) = Documents::start_on_small_disk().await? else {
         return Ok(());
     };
-    matrix::the_far_side_is_full(far).await
+    matrix::the_destination_is_full(destination).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_backlog_of_20_000_events_is_written() -> Result<()> {
-    on_any(async |far| matrix::a_backlog_is_written(far, 20_000).await).await
+    on_any(async |destination| matrix::a_backlog_is_written(destination, 20_000).await).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_check_goes_through_the_database_and_leaves_nothing_in_it() -> Result<()> {
-    on_any(async |far| {
-        let mut stage = Stage::start(far).await?;
+async fn a_check_tests_the_database_and_leaves_nothing_behind() -> Result<()> {
+    on_any(async |destination| {
+        let mut stage = Stage::start(destination).await?;
         stage.following().await?;
         let before = collections(&stage).await?;
         let table = check(&stage).await?.done()?;
@@ -100,9 +100,9 @@ async fn a_check_goes_through_the_database_and_leaves_nothing_in_it() -> Result<
 
 /// Does it in a server that may be others' too, and leaves nothing there.
 async fn on_any(what: impl AsyncFnOnce(Documents) -> Result<()>) -> Result<()> {
-    let far = Documents::start().await?;
-    let shared = far.shared().await?;
-    what(far).await?;
+    let destination = Documents::start().await?;
+    let shared = destination.shared().await?;
+    what(destination).await?;
     if let Some(database) = shared {
         database.drop().await?;
     }
@@ -110,7 +110,7 @@ async fn on_any(what: impl AsyncFnOnce(Documents) -> Result<()>) -> Result<()> {
 }
 
 async fn collections(stage: &Stage<Documents>) -> Result<Vec<String>> {
-    let database = stage.far.database().await?;
+    let database = stage.destination.database().await?;
     let mut names = database.list_collection_names().await?;
     names.sort();
     Ok(names)

@@ -9,7 +9,7 @@ use lockstep_tests::binaries;
 use lockstep_tests::bulk::{Entrances, create, numbered, transition};
 use lockstep_tests::http::{Api, after};
 use lockstep_tests::program;
-use lockstep_tests::sinks::{Database, FarSide, Stage, matrix};
+use lockstep_tests::sinks::{Database, Destination, Stage, matrix};
 use lockstep_tests::wait::wait_for;
 use reqwest::StatusCode;
 use serde_json::Value;
@@ -30,7 +30,7 @@ const GAUGES: [&str; 4] = [
 
 #[tokio::test]
 async fn leaders_and_postgres_are_killed() -> Result<()> {
-    matrix::leaders_and_the_far_side_are_killed(Database::start().await?).await
+    matrix::leaders_and_the_destination_are_killed(Database::start().await?).await
 }
 
 #[tokio::test]
@@ -40,12 +40,12 @@ async fn the_cable_to_postgres_is_pulled_and_both_sides_hang() -> Result<()> {
 
 #[tokio::test]
 async fn postgres_is_restored_from_yesterday() -> Result<()> {
-    matrix::the_far_side_is_restored_from_yesterday(Database::start().await?).await
+    matrix::the_destination_is_restored_from_yesterday(Database::start().await?).await
 }
 
 #[tokio::test]
-async fn the_events_do_not_reach_back_to_what_postgres_holds() -> Result<()> {
-    matrix::the_events_do_not_reach_back(Database::start().await?).await
+async fn postgres_is_older_than_the_oldest_event() -> Result<()> {
+    matrix::the_destination_is_older_than_the_oldest_event(Database::start().await?).await
 }
 
 #[tokio::test]
@@ -65,11 +65,11 @@ async fn the_password_changes_at_postgres() -> Result<()> {
 
 #[tokio::test]
 async fn the_disk_of_postgres_is_full() -> Result<()> {
-    let Some(far) = Database::start_on_small_disk().await? else {
+    let Some(destination) = Database::start_on_small_disk().await? else {
         println!("left out: a disk to be filled can be mounted by root alone");
         return Ok(());
     };
-    matrix::the_far_side_is_full(far).await
+    matrix::the_destination_is_full(destination).await
 }
 
 #[tokio::test]
@@ -79,7 +79,7 @@ async fn a_backlog_of_sixty_thousand_events_is_written() -> Result<()> {
 
 /// The last write of an old leader is still under way when a new one has begun to write.
 #[tokio::test]
-async fn the_last_write_of_an_old_leader_comes_too_late() -> Result<()> {
+async fn the_late_write_of_an_old_leader_changes_nothing() -> Result<()> {
     let mut stage = Stage::start(Database::start().await?).await?;
     let old = stage.cluster.leader().await?;
     let others: Vec<usize> = (0..3).filter(|&node| node != old).collect();
@@ -88,7 +88,7 @@ async fn the_last_write_of_an_old_leader_comes_too_late() -> Result<()> {
     }
     ensure!(stage.cluster.leader().await? == old, "another one leads");
     stage.following().await?;
-    let database = stage.far.administrator().await?;
+    let database = stage.destination.administrator().await?;
     let writer = writer(&database).await?;
     let apis: Vec<Api> = others
         .iter()
@@ -128,7 +128,7 @@ async fn the_last_write_of_an_old_leader_comes_too_late() -> Result<()> {
 /// Has a node reach the database past the cable from now on.
 async fn unplugged(stage: &mut Stage<Database>, node: usize) -> Result<()> {
     let node = &mut stage.cluster.nodes[node];
-    for (key, value) in stage.far.settings(stage.far.address()) {
+    for (key, value) in stage.destination.settings(stage.destination.address()) {
         node.set(key, value);
     }
     node.terminate().await?;
@@ -149,10 +149,10 @@ async fn place(database: &Client) -> Result<(i64, i64, i64)> {
 }
 
 #[tokio::test]
-async fn what_happens_in_an_idle_cluster_is_there_at_once() -> Result<()> {
+async fn an_event_of_an_idle_cluster_arrives_at_once() -> Result<()> {
     let mut stage = Stage::start(Database::start().await?).await?;
     stage.following().await?;
-    let database = stage.far.administrator().await?;
+    let database = stage.destination.administrator().await?;
     let mut entrances = Entrances::new(&stage.apis(), 0);
     entrances.commit(None, &[create("triad/soon")]).await?;
     let (mut state, mut times) = ("first", vec![]);
@@ -177,7 +177,7 @@ async fn what_happens_in_an_idle_cluster_is_there_at_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn rows_that_somebody_changed_are_put_right_on_request() -> Result<()> {
+async fn rows_changed_by_hand_are_repaired_on_request() -> Result<()> {
     let mut stage = Stage::start(Database::start().await?).await?;
     let instances: Vec<_> = (0..100).map(|n| create(&numbered("triad", n))).collect();
     let mut entrances = Entrances::new(&stage.apis(), 0);
@@ -192,9 +192,9 @@ async fn rows_that_somebody_changed_are_put_right_on_request() -> Result<()> {
         INSERT INTO lockstep.instances \
           SELECT machine, 'made-up', state, version, instance_revision, created_at, changed_at, \
             metadata, revision + 1000000 FROM lockstep.instances LIMIT 1";
-    let database = stage.far.administrator().await?;
+    let database = stage.destination.administrator().await?;
     database.batch_execute(tampering).await?;
-    // One more event, so that the seed is told from the first.
+    // One more event, so that the backfill can be distinguished from the first.
     entrances.commit(None, &[create("triad/after")]).await?;
     let asked = stage.ask("reseed").await?;
     ensure!(asked.status == StatusCode::ACCEPTED, "{asked:?}");
@@ -237,14 +237,14 @@ async fn the_command_line_goes_through_postgres_step_by_step() -> Result<()> {
     assert_eq!(checked["node"], nodes[leader].name);
     stage.following().await?;
     let scratch = "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'check%'";
-    let database = stage.far.administrator().await?;
+    let database = stage.destination.administrator().await?;
     let left: i64 = database.query_one(scratch, &[]).await?.try_get(0)?;
     assert_eq!(left, 0, "tables are left behind");
     Ok(())
 }
 
 #[tokio::test]
-async fn the_leader_alone_reports_how_the_sink_fares() -> Result<()> {
+async fn only_the_leader_reports_the_status_of_the_sink() -> Result<()> {
     let mut stage = Stage::start(Database::start().await?).await?;
     stage.following().await?;
     let first = stage.cluster.leader().await?;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use lockstep_tests::cluster::Plan;
 use lockstep_tests::receiver::{Behaviour, Receiver, Rule};
-use lockstep_tests::sinks::{FarSide, Stage, Traffic, Webhook, matrix};
+use lockstep_tests::sinks::{Destination, Stage, Traffic, Webhook, matrix};
 use reqwest::StatusCode;
 
 /// Between two transactions of a writer.
@@ -15,7 +15,7 @@ const SOME: usize = 400;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn leaders_and_the_receiver_are_killed() -> Result<()> {
-    matrix::leaders_and_the_far_side_are_killed(Webhook::start().await?).await
+    matrix::leaders_and_the_destination_are_killed(Webhook::start().await?).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -24,8 +24,8 @@ async fn the_cable_is_pulled_and_both_sides_hang() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_events_do_not_reach_back() -> Result<()> {
-    matrix::the_events_do_not_reach_back(Webhook::start().await?).await
+async fn the_destination_is_older_than_the_oldest_event() -> Result<()> {
+    matrix::the_destination_is_older_than_the_oldest_event(Webhook::start().await?).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +45,7 @@ async fn the_sink_is_locked_out() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_receiver_is_full() -> Result<()> {
-    matrix::the_far_side_is_full(Webhook::start().await?).await
+    matrix::the_destination_is_full(Webhook::start().await?).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,25 +55,25 @@ async fn a_backlog_is_written() -> Result<()> {
 
 /// However often an event is answered with a failure then, it is not the event's.
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_put_aside_while_the_receiver_fails_over_everything() -> Result<()> {
+async fn there_are_no_dead_letters_while_the_receiver_fails_for_every_message() -> Result<()> {
     let plan = Plan::default().with("LOCKSTEP_SINK_FAR_ATTEMPTS_MAX", 2);
     let mut stage = Stage::start_as(Webhook::start().await?, plan).await?;
     // Some are accepted after others have failed already.
     let at_most = Duration::from_millis(100);
     let slow = Rule::new(Behaviour::Slow { at_most }).share(0.5);
-    stage.far.receiver.obey(slow);
+    stage.destination.receiver.obey(slow);
     let traffic = Traffic::start(&stage.apis(), PAUSE);
     for status in [500, 503] {
         traffic.more(SOME).await?;
-        stage.far.receiver.behave();
+        stage.destination.receiver.behave();
         let failing = Rule::new(Behaviour::status(status));
-        stage.far.receiver.obey(failing);
+        stage.destination.receiver.obey(failing);
         let before = stage.troubled().await?["errors"].as_u64();
         let tried = stage.until("it to be tried again and again", |status| {
             status["errors"].as_u64() > before.map(|before| before + 8)
         });
         tried.await?;
-        stage.far.receiver.behave();
+        stage.destination.receiver.behave();
         stage.following().await?;
     }
     let changes = traffic.stop().await?;
@@ -83,16 +83,16 @@ async fn nothing_is_put_aside_while_the_receiver_fails_over_everything() -> Resu
     Ok(())
 }
 
-/// A receiver keeps no place, so nobody notices that it is yesterday's: its operator has to say so.
+/// A receiver keeps no checkpoint, so a restore goes unnoticed: its operator has to request a backfill.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_restored_from_yesterday_is_told_the_current_states_when_asked() -> Result<()> {
+async fn a_restored_receiver_gets_the_current_states_on_request() -> Result<()> {
     let mut stage = Stage::start(Webhook::start().await?).await?;
     let traffic = Traffic::start(&stage.apis(), PAUSE);
     traffic.more(SOME).await?;
-    stage.far.save().await?;
+    stage.destination.save().await?;
     traffic.more(SOME).await?;
     let before = stage.following().await?["seeded_revision"].as_u64();
-    stage.far.restore().await?;
+    stage.destination.restore().await?;
     traffic.more(SOME).await?;
     let lost = stage.compare().await;
     ensure!(lost.is_err(), "there was nothing to lose");
@@ -109,11 +109,11 @@ async fn a_receiver_restored_from_yesterday_is_told_the_current_states_when_aske
 
 /// An old leader that wakes up in the midst of its deliveries, again and again.
 #[tokio::test(flavor = "multi_thread")]
-async fn leaders_hang_in_the_midst_of_their_deliveries() -> Result<()> {
+async fn leaders_hang_during_deliveries() -> Result<()> {
     let mut stage = Stage::start(Webhook::start().await?).await?;
     let at_most = Duration::from_millis(100);
     stage
-        .far
+        .destination
         .receiver
         .obey(Rule::new(Behaviour::Slow { at_most }));
     let traffic = Traffic::start(&stage.apis(), PAUSE);
@@ -125,7 +125,7 @@ async fn leaders_hang_in_the_midst_of_their_deliveries() -> Result<()> {
         stage.cluster.nodes[leader].resume()?;
     }
     let changes = traffic.stop().await?;
-    stage.far.receiver.behave();
+    stage.destination.receiver.behave();
     stage.compare_at_least(changes).await
 }
 
@@ -145,21 +145,24 @@ async fn a_receiver_fails_in_every_way_at_once_while_leaders_die() -> Result<()>
         (0.3, Behaviour::Slow { at_most }),
     ];
     for (share, behaviour) in ways {
-        stage.far.receiver.obey(Rule::new(behaviour).share(share));
+        stage
+            .destination
+            .receiver
+            .obey(Rule::new(behaviour).share(share));
     }
     let traffic = Traffic::start(&stage.apis(), PAUSE);
     for round in 0..3 {
         traffic.more(SOME).await?;
         stage.kill_the_leader().await?;
         if round == 1 {
-            stage.far.kill9().await?;
+            stage.destination.kill9().await?;
             traffic.more(SOME).await?;
-            stage.far.start().await?;
+            stage.destination.start().await?;
         }
     }
     let changes = traffic.stop().await?;
     stage.compare_at_least(changes).await?;
-    let counts = stage.far.receiver.counts();
+    let counts = stage.destination.receiver.counts();
     ensure!(counts.repeated > 0, "nothing was cut: {counts:?}");
     let status = stage.status().await?;
     ensure!(status["dead_letters"] == 0, "{status}");
@@ -167,18 +170,18 @@ async fn a_receiver_fails_in_every_way_at_once_while_leaders_die() -> Result<()>
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_receiver_that_has_moved_is_not_followed_to_elsewhere() -> Result<()> {
+async fn redirects_are_not_followed() -> Result<()> {
     let mut stage = Stage::start(Webhook::start().await?).await?;
     let elsewhere = Receiver::start(&[]).await?;
     let traffic = Traffic::start(&stage.apis(), PAUSE);
     traffic.more(SOME).await?;
     let moved = Behaviour::redirect(&elsewhere.url());
-    stage.far.receiver.obey(Rule::new(moved));
+    stage.destination.receiver.obey(Rule::new(moved));
     let failing = stage.until("the sink to fail", |status| status["phase"] == "failing");
     let reason = failing.await?["reason"].to_string();
     ensure!(reason.contains("redirect"), "{reason}");
     traffic.more(SOME).await?;
-    stage.far.receiver.behave();
+    stage.destination.receiver.behave();
     stage.following().await?;
     let changes = traffic.stop().await?;
     stage.compare_at_least(changes).await?;

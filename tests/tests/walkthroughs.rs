@@ -50,7 +50,7 @@ async fn the_trip_with_compensation_runs_as_written() -> Result<()> {
 }
 
 /// Beside a database that psql finds by its own variables, and that the nodes follow from the start:
-/// what the reader is told to set halfway.
+/// what the reader sets halfway.
 #[tokio::test]
 async fn the_guide_runs_as_written() -> Result<()> {
     let database = Postgres::start().await?;

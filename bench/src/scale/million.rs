@@ -19,10 +19,10 @@ const WRITERS: usize = 16;
 /// For a whole phase.
 const DEADLINE: Duration = Duration::from_secs(300);
 const LISTS: usize = 200;
-/// Moved, to be listed by state: every so manieth.
+/// One of so many is paid, to be listed by state.
 const PAID_EVERY: usize = 1000;
 
-/// A cluster with so many orders, created as fast as it takes them.
+/// A cluster with this many orders, created as fast as it accepts them.
 pub async fn load(instances: usize, snapshot_entries: u64) -> Result<Cluster> {
     let plan = Plan::default().with("LOCKSTEP_RAFT_SNAPSHOT_ENTRIES", snapshot_entries);
     let cluster = Cluster::start_as(plan).await?;
@@ -131,7 +131,7 @@ async fn lists(cluster: &Cluster, instances: usize) -> Result<()> {
     let deep = cursor_at(api, instances / 2).await?;
     // Of eight digits, the first six: a hundred instances.
     let middle = format!("{:06}", instances / 200);
-    println!("{}", head("page of 100, asked of a follower", "requests"));
+    println!("{}", head("page of 100 from a follower", "requests"));
     for (what, path) in [
         ("first", list.to_owned()),
         ("in the middle", format!("{list}&cursor={deep}")),

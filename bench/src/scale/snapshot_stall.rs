@@ -16,11 +16,10 @@ use crate::figures::{head, row, snapshots};
 
 /// Log entries between two snapshots. At the rate below nearly every move is an entry of its own.
 const SNAPSHOT_ENTRIES: u64 = 5000;
-/// Moves are asked for at this rate, whatever the answers do: a stall is not hidden by writers that
-/// wait.
+/// Transitions are requested at this rate, regardless of answers, so that waiting writers hide no stall.
 const MOVES_PER_SECOND: usize = 400;
 const SECONDS: usize = 75;
-/// Moves without an answer at most: when there are more, the rate is not kept, and that is said.
+/// Transitions without an answer at most; more would not keep the rate, which is reported.
 const IN_FLIGHT_MAX: usize = 4000;
 
 /// One move: when it should have been sent, and when its answer came.
@@ -55,7 +54,7 @@ pub async fn run(instances: usize) -> Result<()> {
         let time = |(from, to): &Move| to.duration_since(*from).unwrap_or_default();
         moves.into_iter().map(time).collect()
     };
-    println!("{}", head("moves", "answered"));
+    println!("{}", head("transitions", "answered"));
     println!("{}", row("no snapshot", times(without)));
     println!("{}", row("a snapshot on some node", times(with)));
     cluster.agree().await

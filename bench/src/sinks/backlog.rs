@@ -1,4 +1,4 @@
-//! A far side that was away while events piled up: how fast they are written once it is back, what
+//! A destination that was away while events piled up: how fast they are written once it is back, what
 //! memory that takes, and that each arrived as it was.
 
 use std::time::Duration;
@@ -7,18 +7,18 @@ use anyhow::{Context, Result, ensure};
 use lockstep_tests::bulk::{Entrances, OPERATIONS, create, numbered, transition};
 use lockstep_tests::cluster::Plan;
 use lockstep_tests::http::Api;
-use lockstep_tests::sinks::{FarSide, Stage};
+use lockstep_tests::sinks::{Destination, Stage};
 use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::far::direct;
+use super::destination::direct;
 use crate::figures::resident;
 
-/// The cluster keeps so many events, and so none that is not written yet is dropped.
+/// The cluster keeps this many events, so that it drops none before it is written.
 const EVENTS_MAX: usize = 2_500_000;
 const EVENT_BYTES_MAX: &str = "512MiB";
-/// Events beside those that are asked for: definitions, markers.
+/// Events besides the requested ones: definitions, markers.
 const EVENTS_SPARE: usize = 1000;
 const WRITERS: usize = 16;
 /// Between two looks at the memory and at how far the sink is.
@@ -30,7 +30,7 @@ const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// How a backlog was written.
 struct Drain {
-    /// From when the far side was let go.
+    /// From when the destination was resumed.
     took: Duration,
     /// Until the first events were written: connections had to time out, pauses to pass.
     first_after: Duration,
@@ -38,7 +38,7 @@ struct Drain {
     resident_max: f64,
 }
 
-pub async fn run<F: FarSide>(kind: &str, far: F, events: usize) -> Result<()> {
+pub async fn run<F: Destination>(kind: &str, destination: F, events: usize) -> Result<()> {
     ensure!(
         (1..=EVENTS_MAX - EVENTS_SPARE).contains(&events),
         "a cluster that keeps {EVENTS_MAX} events cannot hold {events} back"
@@ -46,10 +46,10 @@ pub async fn run<F: FarSide>(kind: &str, far: F, events: usize) -> Result<()> {
     let plan = Plan::default()
         .with("LOCKSTEP_LIMITS_EVENTS_MAX", EVENTS_MAX)
         .with("LOCKSTEP_LIMITS_EVENT_BYTES_MAX", EVENT_BYTES_MAX);
-    let plan = direct(plan, &far);
-    let mut stage = Stage::start_as(far, plan).await?;
+    let plan = direct(plan, &destination);
+    let mut stage = Stage::start_as(destination, plan).await?;
     stage.following().await?;
-    stage.far.pause().await?;
+    stage.destination.pause().await?;
     let began = Instant::now();
     let loaded = load(&stage.apis(), events).await;
     let took = began.elapsed();
@@ -58,8 +58,8 @@ pub async fn run<F: FarSide>(kind: &str, far: F, events: usize) -> Result<()> {
         Ok(()) => before(&stage, events).await,
         Err(error) => Err(error),
     };
-    // Also after an error: what stands still cannot end.
-    stage.far.resume().await?;
+    // Also after an error: a stopped process cannot end.
+    stage.destination.resume().await?;
     let (leader, lag, before) = measured?;
     println!(
         "{lag} events held back, made in {:.1} s ({:.0}/s), {OPERATIONS} in a transaction\n",
@@ -128,22 +128,21 @@ async fn load(nodes: &[Api], events: usize) -> Result<()> {
     Ok(())
 }
 
-/// Before the far side is let go: the leader, how many events its sink is behind, and the memory that
-/// it takes.
-async fn before<F: FarSide>(stage: &Stage<F>, events: usize) -> Result<(usize, u64, f64)> {
+/// Before the destination resumes: the leader, how many events its sink is behind, and its memory.
+async fn before<F: Destination>(stage: &Stage<F>, events: usize) -> Result<(usize, u64, f64)> {
     let leader = stage.cluster.leader().await?;
     let status = stage.status().await?;
     let lag = lag(&status)?;
     ensure!(
         lag >= events as u64,
-        "it is {status}: the far side did answer"
+        "it is {status}: the destination did answer"
     );
     let resident = resident(stage.cluster.nodes[leader].api()).await?;
     Ok((leader, lag, resident))
 }
 
-/// Looks on until everything is written.
-async fn drain<F: FarSide>(stage: &Stage<F>, leader: &Api, behind: u64) -> Result<Drain> {
+/// Samples until everything is written.
+async fn drain<F: Destination>(stage: &Stage<F>, leader: &Api, behind: u64) -> Result<Drain> {
     let began = Instant::now();
     let (mut left, mut first_after, mut wrote_at) = (behind, None, began);
     let mut resident_max = 0.0_f64;

@@ -1,5 +1,5 @@
 //! Whether commits wait for a sink: their rate and latency without one, beside one that follows, and
-//! beside one whose far side takes connections and answers nothing.
+//! beside one whose destination takes connections and answers nothing.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use anyhow::{Context, Result, ensure};
 use lockstep_tests::bulk::{Entrances, create, numbered};
 use lockstep_tests::cluster::{Cluster, Plan};
 use lockstep_tests::http::{Api, after, answer};
-use lockstep_tests::sinks::{FarSide, Stage};
+use lockstep_tests::sinks::{Destination, Stage};
 use lockstep_tests::wait::wait_for;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::far::direct;
+use super::destination::direct;
 use crate::figures::{milliseconds, within};
 
 /// Of each kind.
@@ -57,11 +57,11 @@ struct Figures {
     latencies: [Duration; SHARES.len()],
 }
 
-pub async fn run<F: FarSide>(kind: &str, make: impl AsyncFn() -> Result<F>) -> Result<()> {
+pub async fn run<F: Destination>(kind: &str, make: impl AsyncFn() -> Result<F>) -> Result<()> {
     let cores = std::thread::available_parallelism()?;
     println!(
-        "A {kind} sink; {WRITERS} writers for {} s a round. All that runs shares {cores} cores, the far\n\
-         side too: beside a sink that follows, commits lose what the far side itself takes of them.\n",
+        "A {kind} sink; {WRITERS} writers for {} s a round. Nodes, writers and destination share\n\
+         {cores} cores: beside a sink that follows, commits lose what the destination takes of them.\n",
         MEASURED.as_secs()
     );
     let mut measured = Vec::new();
@@ -71,7 +71,7 @@ pub async fn run<F: FarSide>(kind: &str, make: impl AsyncFn() -> Result<F>) -> R
             let (figures, behind) = one_round(beside, &make).await?;
             let behind = behind.map_or("-".to_owned(), |behind| behind.to_string());
             let row = format!("| {round} | {} | {figures} | {behind} |", beside.name());
-            // At once, for who waits; and below as one table, not between the logs of the clusters.
+            // Shown at once, and below as one table, not between the logs of the clusters.
             eprintln!("{row}");
             rows.push(row);
             measured.push((beside, figures));
@@ -107,9 +107,9 @@ fn summarize(measured: &[(Beside, Figures)]) -> Result<()> {
     Ok(())
 }
 
-/// On a cluster, and with a far side, of its own; also how many events the sink was behind when the
+/// On a cluster, and with a destination, of its own; also how many events the sink was behind when the
 /// writers stopped.
-async fn one_round<F: FarSide>(
+async fn one_round<F: Destination>(
     beside: Beside,
     make: &impl AsyncFn() -> Result<F>,
 ) -> Result<(Figures, Option<u64>)> {
@@ -117,13 +117,13 @@ async fn one_round<F: FarSide>(
         let cluster = Cluster::start().await?;
         return Ok((write(&cluster).await?, None));
     }
-    let far = make().await?;
+    let destination = make().await?;
     // As it is by default, not as tests have it.
     let plan = Plan::default()
         .with("LOCKSTEP_SINK_FAR_TIMEOUT", "10s")
         .with("LOCKSTEP_SINK_FAR_RETRY_MAX", "30s");
-    let plan = direct(plan, &far);
-    let mut stage = Stage::start_as(far, plan).await?;
+    let plan = direct(plan, &destination);
+    let mut stage = Stage::start_as(destination, plan).await?;
     stage.following().await?;
     if beside == Beside::Following {
         let figures = write(&stage.cluster).await?;
@@ -136,23 +136,25 @@ async fn one_round<F: FarSide>(
         .await?;
         return Ok((figures, Some(behind)));
     }
-    stage.far.pause().await?;
+    stage.destination.pause().await?;
     let figures = write(&stage.cluster).await;
     let behind = behind(&stage).await;
-    // Also after an error: what stands still cannot end.
-    stage.far.resume().await?;
+    // Also after an error: a stopped process cannot end.
+    stage.destination.resume().await?;
     let (figures, behind) = (figures?, behind?);
     let answers = (figures.answers_per_second * MEASURED.as_secs_f64()) as u64;
     ensure!(
         behind >= answers,
-        "{behind} events behind after {answers}: the far side did answer"
+        "{behind} events behind after {answers}: the destination did answer"
     );
     Ok((figures, Some(behind)))
 }
 
-async fn behind<F: FarSide>(stage: &Stage<F>) -> Result<u64> {
+async fn behind<F: Destination>(stage: &Stage<F>) -> Result<u64> {
     let status = stage.status().await?;
-    status["lag_events"].as_u64().context("no lag is told")
+    status["lag_events"]
+        .as_u64()
+        .context("no lag in the status")
 }
 
 /// Each writer moves an instance of its own through the leader, one answer after the other.

@@ -1,10 +1,10 @@
-//! What a receiver is told to do wrong.
+//! How a receiver misbehaves.
 
 use std::time::Duration;
 
 use super::Accepted;
 
-/// What becomes of a message whose signature is right.
+/// What happens to a message with a valid signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Behaviour {
     /// It is kept and answered at once.
@@ -45,13 +45,13 @@ impl Behaviour {
         }
     }
 
-    /// It has no room left, and wants to be asked again then.
+    /// It is full, and asks for a retry after this time.
     pub fn full(retry_after: &str) -> Self {
         let headers = format!("retry-after: {retry_after}\r\n");
         Self::failure(507, &headers, "no room left")
     }
 
-    /// It is somewhere else.
+    /// It redirects.
     pub fn redirect(to: &str) -> Self {
         Self::failure(307, &format!("location: {to}\r\n"), "")
     }

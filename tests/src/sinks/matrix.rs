@@ -1,5 +1,5 @@
-//! What is done to a cluster and to what its sink writes into. After each, the far side holds exactly
-//! what the cluster committed.
+//! Faults of a cluster and of its sink's destination. After each, the destination holds exactly what the
+//! cluster committed.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use reqwest::StatusCode;
 use serde_json::Value;
 
-use super::{FarSide, Stage, Traffic};
+use super::{Destination, Stage, Traffic};
 use crate::agreement::one_leader;
 use crate::bulk::{Creation, Entrances, create, transition};
 use crate::cluster::Plan;
@@ -21,32 +21,32 @@ const SOME: usize = 400;
 /// For a leader to write.
 const WRITES_DEADLINE: Duration = Duration::from_secs(30);
 
-/// The leader is killed, the far side is killed, both are.
-pub async fn leaders_and_the_far_side_are_killed(far: impl FarSide) -> Result<()> {
-    let mut stage = Stage::start(far).await?;
+/// The leader is killed, the destination is killed, both are.
+pub async fn leaders_and_the_destination_are_killed(destination: impl Destination) -> Result<()> {
+    let mut stage = Stage::start(destination).await?;
     let traffic = Traffic::start(&stage.apis(), PAUSE);
     traffic.more(SOME).await?;
     stage.kill_the_leader().await?;
     traffic.more(SOME).await?;
-    stage.far.kill9().await?;
+    stage.destination.kill9().await?;
     stage.troubled().await?;
     traffic.more(SOME).await?;
-    stage.far.start().await?;
+    stage.destination.start().await?;
     stage.following().await?;
     traffic.more(SOME).await?;
     let leader = stage.cluster.leader().await?;
-    stage.far.kill9().await?;
+    stage.destination.kill9().await?;
     stage.cluster.nodes[leader].kill9()?;
     traffic.more(SOME).await?;
-    stage.far.start().await?;
+    stage.destination.start().await?;
     stage.cluster.nodes[leader].restart().await?;
     let changes = traffic.stop().await?;
     stage.compare_at_least(changes).await
 }
 
-/// The cable is pulled, the far side hangs, the leader hangs and wakes up as an old one.
-pub async fn the_cable_is_pulled_and_both_sides_hang(far: impl FarSide) -> Result<()> {
-    let mut stage = Stage::start(far).await?;
+/// The cable is pulled, the destination hangs, the leader hangs and wakes up as an old one.
+pub async fn the_cable_is_pulled_and_both_sides_hang(destination: impl Destination) -> Result<()> {
+    let mut stage = Stage::start(destination).await?;
     let traffic = Traffic::start(&stage.apis(), PAUSE);
     traffic.more(SOME).await?;
     stage.cable.pull();
@@ -54,10 +54,10 @@ pub async fn the_cable_is_pulled_and_both_sides_hang(far: impl FarSide) -> Resul
     traffic.more(SOME).await?;
     stage.cable.plug();
     stage.following().await?;
-    stage.far.pause().await?;
+    stage.destination.pause().await?;
     stage.troubled().await?;
     traffic.more(SOME).await?;
-    stage.far.resume().await?;
+    stage.destination.resume().await?;
     stage.following().await?;
     let leader = stage.cluster.leader().await?;
     stage.cluster.nodes[leader].pause()?;
@@ -68,10 +68,10 @@ pub async fn the_cable_is_pulled_and_both_sides_hang(far: impl FarSide) -> Resul
     stage.compare_at_least(changes).await
 }
 
-/// The leader hangs with a request under way until another one has written; then the request arrives,
-/// and it wakes up not knowing any of that. Several times: it is another request each time.
-pub async fn old_leaders_write_late(far: impl FarSide) -> Result<()> {
-    let mut stage = Stage::start(far).await?;
+/// The leader hangs with a request in flight until its successor has written; then the request arrives,
+/// and the old leader wakes up unaware. Several times, with different requests.
+pub async fn old_leaders_write_late(destination: impl Destination) -> Result<()> {
+    let mut stage = Stage::start(destination).await?;
     let traffic = Traffic::start(&stage.apis(), PAUSE);
     for _ in 0..4 {
         traffic.more(SOME).await?;
@@ -104,33 +104,37 @@ async fn another_writes(nodes: &[Api]) -> Result<()> {
     .await
 }
 
-/// The far side is put back to what it was: events are written again from there.
-pub async fn the_far_side_is_restored_from_yesterday(far: impl FarSide) -> Result<()> {
-    let mut stage = Stage::start(far).await?;
+/// The destination is restored from a backup: events are written again from there.
+pub async fn the_destination_is_restored_from_yesterday(
+    destination: impl Destination,
+) -> Result<()> {
+    let mut stage = Stage::start(destination).await?;
     let traffic = Traffic::start(&stage.apis(), PAUSE);
     traffic.more(SOME).await?;
     stage.following().await?;
-    stage.far.save().await?;
+    stage.destination.save().await?;
     traffic.more(SOME).await?;
-    stage.far.restore().await?;
+    stage.destination.restore().await?;
     traffic.more(SOME).await?;
     let changes = traffic.stop().await?;
     stage.compare_at_least(changes).await
 }
 
-/// It is put back to what it was so long ago that the events do not reach back there: the current
-/// states are written as a whole, and that is said.
-pub async fn the_events_do_not_reach_back(far: impl FarSide) -> Result<()> {
+/// It is restored from a backup older than the oldest event: the current states are written as a whole,
+/// and the status reports that.
+pub async fn the_destination_is_older_than_the_oldest_event(
+    destination: impl Destination,
+) -> Result<()> {
     let plan = Plan::default().with("LOCKSTEP_LIMITS_EVENTS_MAX", 1000);
-    let mut stage = Stage::start_as(far, plan).await?;
+    let mut stage = Stage::start_as(destination, plan).await?;
     let traffic = Traffic::start(&stage.apis(), PAUSE);
     traffic.more(SOME).await?;
     let before = stage.following().await?["seeded_revision"].as_u64();
-    stage.far.save().await?;
-    stage.far.kill9().await?;
+    stage.destination.save().await?;
+    stage.destination.kill9().await?;
     traffic.more(2000).await?;
     let changes = traffic.stop().await?;
-    stage.far.restore().await?;
+    stage.destination.restore().await?;
     let seeded = stage.until("the current states to be written", |status| {
         status["phase"] == "following" && status["seeded_revision"].as_u64() > before
     });
@@ -143,12 +147,12 @@ pub async fn the_events_do_not_reach_back(far: impl FarSide) -> Result<()> {
     Ok(())
 }
 
-/// It refuses one instance's events for good: the others go on, and those are written when it takes
-/// them and an operator says so.
-pub async fn some_events_are_refused(far: impl FarSide) -> Result<()> {
+/// It rejects the events of one instance: the others continue, and those are written once it accepts
+/// them and an operator replays the dead letters.
+pub async fn some_events_are_refused(destination: impl Destination) -> Result<()> {
     let poisoned = "triad/poisoned";
-    let mut stage = Stage::start(far).await?;
-    stage.far.refuse(poisoned).await?;
+    let mut stage = Stage::start(destination).await?;
+    stage.destination.refuse(poisoned).await?;
     let traffic = Traffic::start(&stage.apis(), PAUSE);
     traffic.more(SOME).await?;
     let mut entrances = Entrances::new(&stage.apis(), 0);
@@ -167,7 +171,7 @@ pub async fn some_events_are_refused(far: impl FarSide) -> Result<()> {
     traffic.more(SOME).await?;
     let status = stage.following().await?;
     ensure!(status["dead_letters"] == 2, "{status}");
-    stage.far.accept().await?;
+    stage.destination.accept().await?;
     stage
         .ask("dead-letters/replay?event=all")
         .await?
@@ -179,17 +183,17 @@ pub async fn some_events_are_refused(far: impl FarSide) -> Result<()> {
     stage.compare_at_least(changes + 4).await
 }
 
-/// It refuses one instance for good when the current states are written as a whole: the others are
-/// written, and that one when it is taken and an operator says so.
-pub async fn a_state_is_refused(far: impl FarSide) -> Result<()> {
+/// It rejects one instance during a backfill: the others are written, and that one once it is accepted
+/// and an operator requests another backfill.
+pub async fn a_state_is_refused(destination: impl Destination) -> Result<()> {
     let poisoned = "triad/poisoned";
-    let mut stage = Stage::start(far).await?;
+    let mut stage = Stage::start(destination).await?;
     let mut entrances = Entrances::new(&stage.apis(), 0);
     let both = [create(poisoned), create("triad/sound")];
     let created = entrances.commit(None, &both).await?.revision;
     let all = |status: &Value| status["lag_events"] == 0;
     stage.until("both to be written", all).await?;
-    stage.far.refuse(poisoned).await?;
+    stage.destination.refuse(poisoned).await?;
     let asked = stage.ask("reseed").await?;
     asked.expect(StatusCode::ACCEPTED)?;
     let seeded = stage.until("a state put aside", |status| {
@@ -202,7 +206,7 @@ pub async fn a_state_is_refused(far: impl FarSide) -> Result<()> {
     traffic.more(SOME).await?;
     stage.kill_the_leader().await?;
     traffic.more(SOME).await?;
-    stage.far.accept().await?;
+    stage.destination.accept().await?;
     let asked = stage.ask("dead-letters/replay?event=all").await?;
     asked.expect(StatusCode::ACCEPTED)?;
     stage
@@ -212,41 +216,41 @@ pub async fn a_state_is_refused(far: impl FarSide) -> Result<()> {
     stage.compare_at_least(changes).await
 }
 
-/// It does not let the sink in any more, and does again.
-pub async fn the_sink_is_locked_out(far: impl FarSide) -> Result<()> {
-    let mut stage = Stage::start(far).await?;
+/// It rejects the credentials of the sink for a while.
+pub async fn the_sink_is_locked_out(destination: impl Destination) -> Result<()> {
+    let mut stage = Stage::start(destination).await?;
     let traffic = Traffic::start(&stage.apis(), PAUSE);
     traffic.more(SOME).await?;
-    stage.far.lock_out().await?;
+    stage.destination.lock_out().await?;
     let failing = stage
         .until("the sink to fail", |status| status["phase"] == "failing")
         .await?;
     let reason = failing["reason"].as_str().context("no reason is given")?;
     ensure!(!reason.contains("secret"), "{reason}");
     traffic.more(SOME).await?;
-    stage.far.let_in().await?;
+    stage.destination.let_in().await?;
     stage.following().await?;
     let changes = traffic.stop().await?;
     stage.compare_at_least(changes).await
 }
 
-/// It has no room left, and gets some.
-pub async fn the_far_side_is_full(far: impl FarSide) -> Result<()> {
-    let mut stage = Stage::start(far).await?;
+/// Its disk is full for a while.
+pub async fn the_destination_is_full(destination: impl Destination) -> Result<()> {
+    let mut stage = Stage::start(destination).await?;
     let traffic = Traffic::start(&stage.apis(), PAUSE);
     traffic.more(SOME).await?;
-    stage.far.fill().await?;
+    stage.destination.fill().await?;
     stage.troubled().await?;
     traffic.more(SOME).await?;
-    stage.far.make_room().await?;
+    stage.destination.make_room().await?;
     stage.following().await?;
     let changes = traffic.stop().await?;
     stage.compare_at_least(changes).await
 }
 
-/// It was away from the start, for `backlog` events.
-pub async fn a_backlog_is_written(far: impl FarSide, backlog: usize) -> Result<()> {
-    let mut stage = Stage::start(far).await?;
+/// It is down from the start, for `backlog` events.
+pub async fn a_backlog_is_written(destination: impl Destination, backlog: usize) -> Result<()> {
+    let mut stage = Stage::start(destination).await?;
     stage.following().await?;
     stage.cable.pull();
     let creation = Creation {

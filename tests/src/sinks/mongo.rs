@@ -1,4 +1,4 @@
-//! MongoDB as a far side.
+//! MongoDB as a destination.
 
 use std::collections::BTreeMap;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -10,13 +10,13 @@ use mongodb::{Database, IndexModel};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-use super::{FarSide, States, Written};
+use super::{Destination, States, Written};
 use crate::disk::Disk;
 use crate::mongo::{Mongo, Saved, StandIn};
 
 /// Room for a new server's data, and some more.
 const SMALL: u64 = 24 * 1024 * 1024;
-/// A document that holds the names of an instance which the sink is not to write.
+/// A document that occupies the names of an instance, so that the sink's is rejected.
 const IN_THE_WAY: &str = "in the way";
 
 /// A database for the sink.
@@ -64,12 +64,12 @@ impl Documents {
         Self::on(Mongo::start().await?).await
     }
 
-    /// In a server that the test may stop, kill and set back; none if it is not the test's.
+    /// In a server that the test may stop, kill and restore; none if it is not the test's.
     pub async fn start_own() -> Result<Option<Self>> {
         Self::on_some(Mongo::start_own().await?).await
     }
 
-    /// In a server on a small disk, which can be filled; none where there can be no such one.
+    /// In a server on a small disk that can be filled; none where no disk can be mounted.
     pub async fn start_on_small_disk() -> Result<Option<Self>> {
         Self::on_some(Mongo::start_on_disk(SMALL).await?).await
     }
@@ -95,7 +95,7 @@ impl Documents {
         })
     }
 
-    /// The database, connected to past the cable.
+    /// The database, bypassing the cable.
     pub async fn database(&self) -> Result<Database> {
         self.server.connect().await
     }
@@ -130,7 +130,7 @@ impl Documents {
     }
 }
 
-impl FarSide for Documents {
+impl Destination for Documents {
     fn address(&self) -> SocketAddr {
         self.address
     }
@@ -252,8 +252,8 @@ impl FarSide for Documents {
     }
 }
 
-/// A server's address, reached through a cable. The driver is not to ask the server where it is: it
-/// would go past the cable.
+/// A server's address through a cable. The driver must not discover the server's own address, which
+/// would bypass the cable.
 fn through_cable(address: &str, through: SocketAddr) -> String {
     let rest = address.strip_prefix("mongodb://").unwrap_or(address);
     let (server, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));

@@ -1,4 +1,4 @@
-//! PostgreSQL as a far side.
+//! PostgreSQL as a destination.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use tokio_postgres::{Client, Row};
 
-use super::{FarSide, States, Written};
+use super::{Destination, States, Written};
 use crate::postgres::{DATABASE, PASSWORD, Postgres, USER};
 use crate::wait::wait_for;
 
@@ -33,7 +33,7 @@ pub struct Database {
 }
 
 impl Database {
-    /// On the disk of whoever tests.
+    /// On the disk of the test's temporary folder.
     pub async fn start() -> Result<Self> {
         Self::on(Postgres::start().await?)
     }
@@ -52,7 +52,7 @@ impl Database {
         })
     }
 
-    /// Somebody who may do everything, connected past the cable.
+    /// A superuser's connection that bypasses the cable.
     pub async fn administrator(&self) -> Result<Client> {
         self.server.administrator().await
     }
@@ -62,7 +62,7 @@ impl Database {
     }
 }
 
-impl FarSide for Database {
+impl Destination for Database {
     fn address(&self) -> SocketAddr {
         (Ipv4Addr::LOCALHOST, self.server.port()).into()
     }
@@ -108,7 +108,7 @@ impl FarSide for Database {
     }
 
     async fn refuse(&mut self, instance: &str) -> Result<()> {
-        // What is there already may stay.
+        // Existing rows may stay.
         let constraint = format!(
             "ADD CONSTRAINT refused CHECK (machine || '/' || instance <> '{instance}') NOT VALID"
         );
@@ -149,7 +149,7 @@ impl FarSide for Database {
     async fn make_room(&mut self) -> Result<()> {
         let disk = self.server.disk().context("the disk is not small")?;
         disk.make_room()?;
-        // It ends itself when it cannot even write down what it is about to do.
+        // PostgreSQL stops when it cannot write its log.
         self.server.recover().await
     }
 

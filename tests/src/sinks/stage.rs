@@ -1,4 +1,4 @@
-//! A cluster whose sink `far` writes into a far side, over a cable.
+//! A cluster whose sink `far` writes into a destination, over a cable.
 
 use std::time::Duration;
 
@@ -9,50 +9,52 @@ use lockstep_client::{
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use super::{FarSide, States, Written};
+use super::{Destination, States, Written};
 use crate::cable::Cable;
 use crate::cluster::{Cluster, Plan};
 use crate::http::{Answer, Api, answer};
 use crate::wait::wait_for;
 
-/// For the far side to have everything, faults healed.
+/// For the destination to hold everything once faults are healed.
 const CAUGHT_UP_DEADLINE: Duration = Duration::from_secs(90);
-/// For what a status says.
+/// For a status to change.
 const STATUS_DEADLINE: Duration = Duration::from_secs(30);
 
-/// A cluster and a far side.
+/// A cluster and a destination.
 pub struct Stage<F> {
     /// The cluster.
     pub cluster: Cluster,
-    /// What its sink `far` writes into.
-    pub far: F,
+    /// The destination of its sink `far`.
+    pub destination: F,
     /// Between the two.
     pub cable: Cable,
 }
 
-impl<F: FarSide> Stage<F> {
+impl<F: Destination> Stage<F> {
     /// Three nodes, with time-outs that suit a test.
-    pub async fn start(far: F) -> Result<Self> {
-        Self::start_as(far, Plan::default()).await
+    pub async fn start(destination: F) -> Result<Self> {
+        Self::start_as(destination, Plan::default()).await
     }
 
     /// As `plan` says.
-    pub async fn start_as(far: F, mut plan: Plan) -> Result<Self> {
-        let cable = Cable::to(far.address()).await?;
+    pub async fn start_as(destination: F, mut plan: Plan) -> Result<Self> {
+        let cable = Cable::to(destination.address()).await?;
         let waits = [
             ("LOCKSTEP_SINK_FAR_TIMEOUT", "2s".to_owned()),
             ("LOCKSTEP_SINK_FAR_RETRY_MAX", "500ms".to_owned()),
         ];
         // What the test sets wins.
-        let settings = waits.into_iter().chain(far.settings(cable.address()));
+        let settings = waits
+            .into_iter()
+            .chain(destination.settings(cable.address()));
         plan.settings = settings.chain(plan.settings).collect();
         let cluster = Cluster::start_as(plan).await?;
         let stage = Self {
             cluster,
-            far,
+            destination,
             cable,
         };
-        // Where nothing was yet, the current states come first: all that a test does comes after.
+        // An empty destination gets the current states first; the test begins after that.
         stage.following().await?;
         Ok(stage)
     }
@@ -69,19 +71,19 @@ impl<F: FarSide> Stage<F> {
         Ok(self.cluster.running().next().context("no node runs")?.api())
     }
 
-    /// What the sink does, as any node says.
+    /// The status of the sink, as any node reports it.
     pub async fn status(&self) -> Result<Value> {
         let answer = self.api()?.get("/v1/sinks/far").await?;
         answer.expect(StatusCode::OK)?.json()
     }
 
-    /// Asks something of the sink: `reseed`, `check`, `dead-letters/replay`, ...
+    /// Posts a command to the sink: `reseed`, `check`, `dead-letters/replay`, ...
     pub async fn ask(&self, what: &str) -> Result<Answer> {
         let path = format!("/v1/sinks/far/{what}");
         answer(self.api()?.request(Method::POST, &path)).await
     }
 
-    /// Waits until the sink's status is as `holds` wants it.
+    /// Waits until `holds` accepts the sink's status.
     pub async fn until(&self, what: &str, holds: impl Fn(&Value) -> bool) -> Result<Value> {
         wait_for(what, STATUS_DEADLINE, async || {
             let status = self.status().await?;
@@ -91,7 +93,7 @@ impl<F: FarSide> Stage<F> {
         .await
     }
 
-    /// Waits until the sink has trouble.
+    /// Waits until the sink reports a problem.
     pub async fn troubled(&self) -> Result<Value> {
         self.until("the sink to have trouble", |status| {
             status["phase"] == "retrying" || status["phase"] == "failing"
@@ -115,31 +117,31 @@ impl<F: FarSide> Stage<F> {
         self.cluster.nodes[leader].restart().await
     }
 
-    /// Waits until the far side has everything, and compares the states and the events one by one with
-    /// the cluster's own record, which goes back as far as the cluster keeps events and the far side's
+    /// Waits until the destination holds everything, and compares the states and the events one by one with
+    /// the cluster's own record, which goes back as far as the cluster keeps events and the destination's
     /// history is complete; how many those were.
     pub async fn compare(&mut self) -> Result<usize> {
         let (mut ours, states) = self.record().await?;
         self.wait_for_last(&ours).await?;
         let first = ours.first().map(|event| event.place);
-        let mut theirs = self.far.history().await?;
+        let mut theirs = self.destination.history().await?;
         theirs.retain(|event| Some(event.place) >= first);
         let (ours_complete, theirs_complete) = {
-            let behind = self.far.complete_behind();
+            let behind = self.destination.complete_behind();
             let complete = |events: &mut Vec<Written>| {
                 events.split_off(events.partition_point(|event| event.place.0 <= behind))
             };
             (complete(&mut ours), complete(&mut theirs))
         };
         compare(&ours_complete, &theirs_complete)?;
-        // Of the rest there may be less there than here, and nothing else.
+        // Of older events the destination may lack some, but has no others.
         ours.retain(|our| theirs.iter().any(|their| their.place == our.place));
         compare(&ours, &theirs)?;
         self.compare_states(&states).await?;
         Ok(ours_complete.len())
     }
 
-    /// The same, and there must be so many events.
+    /// The same, for at least this many events.
     pub async fn compare_at_least(&mut self, changes: usize) -> Result<()> {
         let compared = self.compare().await?;
         ensure!(
@@ -164,7 +166,7 @@ impl<F: FarSide> Stage<F> {
     }
 
     async fn compare_states(&mut self, ours: &States) -> Result<()> {
-        let theirs = self.far.states().await?;
+        let theirs = self.destination.states().await?;
         for (id, state) in ours {
             let their = theirs.get(id);
             ensure!(
@@ -184,7 +186,7 @@ impl<F: FarSide> Stage<F> {
             .running()
             .map(|node| node.grpc_address().to_string());
         let client = Client::builder().endpoints(addresses).build()?;
-        // The last change: whoever has this one has all.
+        // The last change: a destination that has it has all.
         let marker = format!("triad/marker-{:016x}", rand::random::<u64>()).parse()?;
         let last = client.create(CreateCall::new(&marker)).await?.revision;
         let mut states = States::new();

@@ -1,4 +1,4 @@
-//! Changes of every kind, as fast as they are let, until they are told to stop.
+//! Changes of every kind, at a given pace, until stopped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

@@ -1,17 +1,17 @@
-//! A receiver of webhooks as a far side: what it knows is what it makes of the messages that it took.
+//! A receiver of webhooks as a destination. Its knowledge is what it derives from accepted messages.
 //!
 //! It does what any receiver has to do, and no more:
 //!
 //! - A message whose id it has is the same message again, and is ignored.
-//! - A message tells of an instance only if its place in the cluster is behind what was last heard of
-//!   that instance. A seeded state's place is behind all of its revision's events.
-//! - An event behind a seed's revision is sent only once all of the seed was taken. So it says that
-//!   the instances which the seed did not name, and of which nothing newer was heard, are no more: a
-//!   deletion in a gap is not told in any other way. Until such an event comes, they are still known;
-//!   the tests end with one. A seed without a single instance is not told at all.
+//! - A message changes an instance only if its event cursor is after the last one of that instance. The
+//!   cursor of a backfilled state is after all events of its revision.
+//! - An event after a backfill's revision is sent only once the whole backfill was accepted. It implies
+//!   that instances which the backfill did not name, and of which nothing newer is known, were deleted:
+//!   a deletion in a gap is not reported in any other way. Until such an event comes they remain known;
+//!   the tests end with one. A backfill without a single instance is not reported at all.
 //!
-//! Its history is complete behind the revision of the last seed. Up to there it may lack events: a
-//! receiver is told the present instead of the past.
+//! Its history is complete after the revision of the last backfill. Before it, events may be missing: a
+//! receiver gets the present instead of the past.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
@@ -21,12 +21,12 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tempfile::NamedTempFile;
 
-use super::{FarSide, States, Written};
+use super::{Destination, States, Written};
 use crate::receiver::{Behaviour, Receiver, Rule};
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDAAAA";
 
-/// Where something happened: the cluster's revision, and the place in it.
+/// An event cursor: the cluster's revision, and the position in it.
 type Place = (u64, u32);
 
 /// A receiver, and the file with the secret that it shares with the sink.
@@ -34,7 +34,7 @@ pub struct Webhook {
     /// The receiver.
     pub receiver: Receiver,
     secret: NamedTempFile,
-    /// How many messages it had.
+    /// How many messages it had accepted.
     saved: Option<usize>,
     is_up: bool,
 }
@@ -56,14 +56,14 @@ impl Webhook {
         self.receiver.obey(Rule::new(behaviour));
     }
 
-    /// What it took, in the order in which it first did.
+    /// The accepted messages, in order of first acceptance.
     fn messages(&self) -> Vec<Value> {
         let accepted = self.receiver.accepted();
         accepted.iter().map(|it| it.json()).collect()
     }
 }
 
-impl FarSide for Webhook {
+impl Destination for Webhook {
     fn address(&self) -> SocketAddr {
         self.receiver.address()
     }
@@ -195,12 +195,12 @@ impl FarSide for Webhook {
 struct Knowledge {
     /// The last of each instance, and its state then; none if it was deleted.
     instances: BTreeMap<String, (Place, Option<(String, u64)>)>,
-    /// The last seed: its place, and the instances that it named.
+    /// The last backfill: its cursor, and the instances that it named.
     seed: Option<(Place, BTreeSet<String>)>,
 }
 
 impl Knowledge {
-    /// Takes one message in.
+    /// Applies one message.
     fn take(&mut self, message: &Value) -> Result<()> {
         let data = &message["data"];
         let Some(id) = data["id"].as_str() else {
@@ -234,13 +234,13 @@ impl Knowledge {
             Some((last, named)) if *last == place => {
                 named.insert(id.to_owned());
             }
-            // What is left of an earlier one that was broken off.
+            // The rest of an interrupted backfill.
             Some((last, _)) if *last > place => {}
             _ => self.seed = Some((place, BTreeSet::from([id.to_owned()]))),
         }
     }
 
-    /// There is an event at this place: if it is behind the seed, that has ended.
+    /// There is an event at this cursor: if it is after the backfill, that is complete.
     fn end_seed(&mut self, event: Place) {
         let Some((seed, named)) = self.seed.take_if(|(seed, _)| *seed < event) else {
             return;
@@ -253,7 +253,7 @@ impl Knowledge {
     }
 }
 
-/// Behind all events of the seed's revision, and before its states.
+/// After all events of the backfill's revision, and before its states.
 fn just_before((revision, position): Place) -> Place {
     (revision, position - 1)
 }

@@ -41,7 +41,7 @@ fn a_document_is_read_as_commands_with_their_output() {
 }
 
 #[test]
-fn a_document_that_is_not_sound_is_told_where() {
+fn an_invalid_document_is_reported_with_its_line() {
     for (text, place) in [
         ("```console\nof nothing\n```", "line 2"),
         ("```console\n$ one\n```\n```console\nlate\n```", "line 5"),

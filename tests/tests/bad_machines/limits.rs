@@ -138,7 +138,7 @@ async fn every_limit_of_the_configuration_has_its_metric() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_on_definitions_refuse_by_their_own_codes() -> Result<()> {
+async fn each_limit_on_definitions_has_its_own_code() -> Result<()> {
     let cluster = limited().await?;
     let api = cluster.nodes[0].api();
     api.define(ORDER).await?.expect(StatusCode::CREATED)?;
@@ -179,7 +179,7 @@ async fn limits_on_definitions_refuse_by_their_own_codes() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_on_instances_and_requests_refuse_by_their_own_codes() -> Result<()> {
+async fn each_limit_on_instances_and_requests_has_its_own_code() -> Result<()> {
     let cluster = limited().await?;
     let api = cluster.nodes[0].api();
     api.define(ORDER).await?.expect(StatusCode::CREATED)?;
@@ -224,7 +224,7 @@ async fn limits_on_instances_and_requests_refuse_by_their_own_codes() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn limits_that_forget_say_what_they_still_have() -> Result<()> {
+async fn limits_that_drop_old_data_report_what_is_left() -> Result<()> {
     let mut cluster = limited().await?;
     let api = cluster.nodes[0].api().clone();
     for state in ["second", "third", "first", "second", "third", "first"] {
@@ -283,7 +283,7 @@ async fn limits_that_forget_say_what_they_still_have() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bounds_of_the_http_interface_refuse_by_their_own_codes() -> Result<()> {
+async fn each_limit_of_the_http_interface_has_its_own_code() -> Result<()> {
     let plan = Plan::single()
         .with("LOCKSTEP_HTTP_BODY_BYTES_MAX", "1KiB")
         .with("LOCKSTEP_HTTP_CONCURRENCY_MAX", 2)

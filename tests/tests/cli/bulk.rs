@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::order::Desk;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_thousand_instances_are_created_but_for_two_bad_lines() -> Result<()> {
+async fn all_of_a_thousand_instances_but_two_bad_lines_are_created() -> Result<()> {
     let desk = Desk::with_orders().await?;
     let line = |number: usize| match number {
         17 => "{\"id\": \"16\"".to_owned(),
@@ -54,7 +54,7 @@ async fn a_thousand_instances_are_created_but_for_two_bad_lines() -> Result<()> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_one_cluster_exports_another_one_imports() -> Result<()> {
+async fn an_export_can_be_imported_into_another_cluster() -> Result<()> {
     let old = Desk::with_orders().await?;
     for (id, states) in [
         ("1", &[][..]),

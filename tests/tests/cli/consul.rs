@@ -14,7 +14,7 @@ use serde_json::json;
 use super::{SLACK, assert_fields, lockstep, run, table};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_consul_alone_it_finds_the_cluster() -> Result<()> {
+async fn it_finds_the_cluster_through_consul_alone() -> Result<()> {
     let mut agent = ConsulAgent::start()?;
     let url = agent.url();
     let mut cluster = Cluster::lay_out(Plan {
@@ -128,7 +128,7 @@ async fn with_consul_alone_it_finds_the_cluster() -> Result<()> {
 
 #[tokio::test]
 async fn a_consul_agent_that_hangs_is_named_at_the_deadline() -> Result<()> {
-    // Connections open, and nobody ever answers.
+    // Connections open, and no answer comes.
     let silent = TcpListener::bind("127.0.0.1:0")?;
     let address = silent.local_addr()?.to_string();
     let url = format!("http://{address}");

@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{SLACK, assert_fields, endpoints, error, lockstep, run, table};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_command_gets_past_a_leader_that_is_dead_or_hangs() -> Result<()> {
+async fn a_command_succeeds_although_the_leader_is_dead_or_hangs() -> Result<()> {
     let mut cluster = Cluster::start().await?;
     let leader = cluster.leader().await?;
     let leader_first = |leader: usize| (0..3).map(move |offset| (leader + offset) % 3);
@@ -51,7 +51,8 @@ async fn a_command_gets_past_a_leader_that_is_dead_or_hangs() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_majority_is_unavailable_within_the_deadline_and_a_key_bridges_it() -> Result<()> {
+async fn without_a_majority_a_command_is_unavailable_and_its_key_makes_the_retry_safe() -> Result<()>
+{
     let mut cluster = Cluster::start().await?;
     let all = endpoints(&cluster, 0..3);
     let leader = cluster.leader().await?;
@@ -106,7 +107,7 @@ async fn a_lost_majority_is_unavailable_within_the_deadline_and_a_key_bridges_it
 }
 
 #[tokio::test]
-async fn where_nobody_listens_it_is_unavailable_at_the_deadline() -> Result<()> {
+async fn without_any_listener_a_command_is_unavailable_at_the_deadline() -> Result<()> {
     // Kept, and never listened on.
     let closed = [Port::free()?, Port::free()?];
     let [first, second] = closed.each_ref().map(|port| port.address().to_string());

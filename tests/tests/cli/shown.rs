@@ -60,7 +60,7 @@ impl Still {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_cluster_says_is_a_table_for_people_and_json_for_programs() -> Result<()> {
+async fn answers_are_tables_for_people_and_json_for_programs() -> Result<()> {
     let still = Still::start().await?;
     get_shows_the_instance(&still).await?;
     leader_shows_who_leads(&still).await?;

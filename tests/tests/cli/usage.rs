@@ -28,7 +28,7 @@ pub(crate) const COMMANDS: [&str; 16] = [
 ];
 
 #[tokio::test]
-async fn what_makes_no_sense_is_a_usage_error_that_names_it() -> Result<()> {
+async fn invalid_arguments_are_usage_errors_that_name_them() -> Result<()> {
     for (arguments, part) in [
         (&["frobnicate"][..], "frobnicate"),
         (&["next"], "STATE"),

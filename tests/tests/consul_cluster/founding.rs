@@ -147,14 +147,14 @@ fn assert_pristine(view: &ClusterView) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn six_nodes_that_race_to_found_a_cluster_found_one() -> Result<()> {
+async fn six_nodes_that_race_to_bootstrap_form_one_cluster() -> Result<()> {
     let mut race = Race::lay_out().await?;
     race.start(0..6)?;
     race.ends_as_one_cluster().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_six_plans_put_down_at_the_same_time_one_becomes_the_cluster() -> Result<()> {
+async fn of_six_concurrent_bootstrap_plans_one_becomes_the_cluster() -> Result<()> {
     let mut race = Race::lay_out().await?;
     race.relays.iter().for_each(Relay::hold_bids);
     race.start(0..6)?;
@@ -174,7 +174,7 @@ async fn of_six_plans_put_down_at_the_same_time_one_becomes_the_cluster() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_triples_that_meet_a_hanging_consul_found_one_cluster() -> Result<()> {
+async fn two_groups_of_three_with_a_hanging_consul_form_one_cluster() -> Result<()> {
     let mut race = Race::lay_out().await?;
     race.agent.freeze()?;
     race.start(0..3)?;
@@ -190,8 +190,7 @@ async fn two_triples_that_meet_a_hanging_consul_found_one_cluster() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_triple_that_comes_while_consul_hangs_on_another_founds_no_second_cluster() -> Result<()>
-{
+async fn three_nodes_that_start_while_consul_hangs_bootstrap_no_second_cluster() -> Result<()> {
     let mut race = Race::lay_out().await?;
     race.start(0..3)?;
     // In the middle of it: all are registered, and about to be found.
@@ -213,7 +212,7 @@ async fn a_triple_that_comes_while_consul_hangs_on_another_founds_no_second_clus
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bootstrap_cut_short_by_a_power_cut_ends_as_the_cluster_that_was_planned() -> Result<()> {
+async fn a_bootstrap_interrupted_by_a_power_cut_completes_as_planned() -> Result<()> {
     let agent = ConsulAgent::start()?;
     let mut cluster = Cluster::lay_out(plan(&agent, SERVICE, 3))?;
     cluster.start_all()?;
@@ -237,7 +236,7 @@ async fn a_bootstrap_cut_short_by_a_power_cut_ends_as_the_cluster_that_was_plann
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_with_a_wiped_disk_founds_no_second_cluster_while_the_first_lives() -> Result<()> {
+async fn a_node_with_a_wiped_disk_does_not_bootstrap_a_second_cluster() -> Result<()> {
     let agent = ConsulAgent::start()?;
     let mut cluster = three_nodes(&agent).await?;
     let (first_id, lost_id) = (

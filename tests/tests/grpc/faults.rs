@@ -1,4 +1,4 @@
-//! What breaks the rules is told with its field and a stable code, and changes nothing.
+//! An invalid request is rejected with the name of the field and a stable code, and changes nothing.
 
 use anyhow::Result;
 use lockstep_proto::v1;
@@ -83,7 +83,7 @@ async fn a_fault_in_a_request_names_its_field() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_fault_of_a_definition_is_told_at_once() -> Result<()> {
+async fn every_fault_of_a_definition_is_reported_at_once() -> Result<()> {
     use v1::define_request::Document;
     let cluster = one_node(Plan::default()).await?;
     let client = &mut clients(&cluster)?[0];
@@ -130,7 +130,7 @@ async fn every_fault_of_a_definition_is_told_at_once() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_there_is_not_found() -> Result<()> {
+async fn missing_things_are_not_found() -> Result<()> {
     let cluster = one_node(Plan::default()).await?;
     let client = &mut clients(&cluster)?[0];
     let not_found = |status: Status, expected: &str| {
@@ -168,7 +168,7 @@ async fn what_is_not_there_is_not_found() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_message_that_is_too_large_is_refused_and_each_call_is_counted() -> Result<()> {
+async fn an_oversized_message_is_rejected_and_each_call_is_counted() -> Result<()> {
     let plan = Plan::default().with("LOCKSTEP_GRPC_MESSAGE_BYTES_MAX", "2KiB");
     let cluster = one_node(plan).await?;
     let client = &mut clients(&cluster)?[0];

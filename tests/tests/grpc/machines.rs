@@ -238,7 +238,7 @@ async fn a_list_goes_on_on_any_node_and_over_http() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stale_read_sees_ones_own_write_by_its_revision_on_any_node() -> Result<()> {
+async fn a_stale_read_at_a_revision_sees_that_write_on_any_node() -> Result<()> {
     let cluster = Cluster::start().await?;
     let mut clients = clients(&cluster)?;
     let mut state = "first";
@@ -263,7 +263,7 @@ async fn a_stale_read_sees_ones_own_write_by_its_revision_on_any_node() -> Resul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revision_that_the_cluster_has_not_got_to_is_refused_at_once() -> Result<()> {
+async fn a_future_revision_is_rejected_at_once() -> Result<()> {
     let cluster = one_node(Plan::default()).await?;
     let request = v1::ListMachinesRequest {
         freshness: Some(v1::Freshness {

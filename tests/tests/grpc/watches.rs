@@ -40,7 +40,7 @@ async fn moves(node: &lockstep_tests::cluster::Node, from: u64, count: u64) -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_goes_on_on_another_node_and_sees_each_move_once_and_in_order() -> Result<()> {
+async fn a_watch_resumed_on_another_node_sees_each_transition_once_and_in_order() -> Result<()> {
     const MOVES: u64 = 300;
     let mut cluster = Cluster::start().await?;
     let follower = cluster.follower().await?;
@@ -60,7 +60,7 @@ async fn a_watch_goes_on_on_another_node_and_sees_each_move_once_and_in_order() 
         anyhow::Ok(())
     };
 
-    // Its node stops as asked: the watch is told so.
+    // A node that shuts down ends its watches with a status.
     moves(&cluster.nodes[third], 0, MOVES / 3).await?;
     watch.open(&cluster.nodes[follower]).await?;
     reach(&mut watch, &mut seen, MOVES / 6).await?;
@@ -103,7 +103,7 @@ async fn a_watch_goes_on_on_another_node_and_sees_each_move_once_and_in_order() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_sees_what_it_asks_for_and_bookmarks_tell_how_far_it_is() -> Result<()> {
+async fn a_watch_sees_what_it_selects_and_bookmarks_show_its_progress() -> Result<()> {
     let cluster = one_node(Plan::default()).await?;
     let client = &mut clients(&cluster)?[0];
     // From now on: nothing of it yet, but a place.
@@ -158,7 +158,7 @@ async fn forgetful(events: usize) -> Result<Cluster> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_watch_of_what_is_no_longer_kept_is_told_from_where_it_could_be() -> Result<()> {
+async fn a_watch_of_compacted_events_reports_the_oldest_revision() -> Result<()> {
     let cluster = forgetful(10).await?;
     moves(&cluster.nodes[0], 0, 60).await?;
     let refused = everything(1).open(&cluster.nodes[0]).await;
@@ -177,7 +177,7 @@ async fn a_watch_of_what_is_no_longer_kept_is_told_from_where_it_could_be() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_reader_that_is_too_slow_is_told_where_it_can_go_on() -> Result<()> {
+async fn a_slow_reader_learns_where_to_resume() -> Result<()> {
     const EACH: usize = 100;
     let cluster = forgetful(EACH).await?;
     let client = &mut clients(&cluster)?[0];
@@ -264,8 +264,7 @@ async fn watches_are_bounded_over_both_interfaces_together() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_is_cut_off_ends_its_watches_and_takes_them_again_when_it_is_back() -> Result<()>
-{
+async fn an_isolated_node_ends_its_watches_and_accepts_them_again_when_reconnected() -> Result<()> {
     let mut cluster = Cluster::start().await?;
     let watch = || {
         Watch::new(v1::WatchRequest {

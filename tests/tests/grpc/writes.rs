@@ -15,7 +15,7 @@ fn renamed() -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_migration_is_tried_before_it_is_made() -> Result<()> {
+async fn a_migration_can_be_tried_without_effect() -> Result<()> {
     let cluster = Cluster::start().await?;
     let [one, two, three] = &mut clients(&cluster)?[..] else {
         unreachable!("three nodes")
@@ -85,7 +85,7 @@ async fn a_migration_is_tried_before_it_is_made() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_transaction_happens_as_a_whole_or_not_at_all() -> Result<()> {
+async fn a_transaction_is_atomic() -> Result<()> {
     use v1::operation::Operation;
     let cluster = Cluster::start().await?;
     let [one, two, three] = &mut clients(&cluster)?[..] else {
@@ -151,7 +151,7 @@ async fn a_transaction_happens_as_a_whole_or_not_at_all() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_write_that_is_repeated_on_another_node_gets_its_first_outcome() -> Result<()> {
+async fn a_write_repeated_on_another_node_gets_the_first_outcome() -> Result<()> {
     let cluster = Cluster::start().await?;
     let [one, two, three] = &mut clients(&cluster)?[..] else {
         unreachable!("three nodes")

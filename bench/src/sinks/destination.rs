@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use lockstep_tests::cluster::Plan;
-use lockstep_tests::sinks::{Database, Documents, FarSide, Webhook};
+use lockstep_tests::sinks::{Database, Destination, Documents, Webhook};
 
 /// A PostgreSQL server.
 pub async fn postgres() -> Result<Database> {
@@ -19,8 +19,9 @@ pub async fn mongo() -> Result<Documents> {
     Documents::start().await
 }
 
-/// The sink's connections go straight to the far side: what a cable costs is not a sink's.
-pub fn direct(mut plan: Plan, far: &impl FarSide) -> Plan {
-    plan.settings.extend(far.settings(far.address()));
+/// Connects the sink directly: the cost of a cable is not the sink's.
+pub fn direct(mut plan: Plan, destination: &impl Destination) -> Plan {
+    plan.settings
+        .extend(destination.settings(destination.address()));
     plan
 }
