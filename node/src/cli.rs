@@ -1,10 +1,12 @@
 //! The command line of `lockstepd`.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use clap::error::{ContextKind, ContextValue};
 use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
-use lockstep_node::config::{KEYS, KeyDefault, Sources};
+use lockstep_node::config::{self, KEYS, KeyDefault, Sources};
 use lockstep_node::telemetry::build;
 
 use crate::dev;
@@ -16,6 +18,29 @@ pub struct Cli {
     /// The command.
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Cli {
+    /// Parses the process's arguments. Ends the process if they are wrong, or ask for help.
+    pub fn read() -> Self {
+        Self::try_parse().unwrap_or_else(|error| {
+            let tip = tip(&error);
+            // If stderr is closed, nothing can be reported.
+            let _ = error.print();
+            if let Some(tip) = tip {
+                let _ = writeln!(std::io::stderr(), "\n{tip}");
+            }
+            std::process::exit(error.exit_code())
+        })
+    }
+}
+
+/// What to use instead of a flag that does not exist, if it is the name of a setting.
+fn tip(error: &clap::Error) -> Option<String> {
+    match error.get(ContextKind::InvalidArg)? {
+        ContextValue::String(flag) => config::instead_of_flag(flag),
+        _ => None,
+    }
 }
 
 /// The commands of `lockstepd`.
@@ -41,7 +66,7 @@ pub struct CheckConfig {
     /// Print every setting as TOML, with the source of its value.
     #[arg(long, conflicts_with = "markdown")]
     pub show: bool,
-    /// Print the tables of all settings, of the node and of each sink, as Markdown.
+    /// Print the documentation of all settings as Markdown.
     #[arg(long)]
     pub markdown: bool,
     /// The configuration.
@@ -70,7 +95,7 @@ impl Health {
     }
 }
 
-/// `--config` and one flag per setting, from the table of settings.
+/// `--config`, and a flag for each setting that differs from node to node.
 #[derive(Debug)]
 pub struct Settings {
     config: Option<PathBuf>,
@@ -95,18 +120,19 @@ impl Args for Settings {
             .help("TOML file to read [env: LOCKSTEP_CONFIG]");
         let command = command
             .arg(file)
-            .next_help_heading("Settings (flag over environment over file over default)");
-        KEYS.iter().fold(command, |command, key| {
+            .next_help_heading("Settings of this node (docs/CONFIGURATION.md lists all settings)");
+        let flags = KEYS.iter().filter_map(|key| Some((key, key.flag?)));
+        flags.fold(command, |command, (key, flag)| {
             let default = match key.default {
                 KeyDefault::Is("") | KeyDefault::Unset => String::new(),
                 KeyDefault::Is(value) => format!(" [default: {value}]"),
                 KeyDefault::Derived(from) => format!(" [default: {from}]"),
                 KeyDefault::Required => " [required]".into(),
             };
-            let help = format!("{}{default} [env: {}]", key.doc, key.env).replace('`', "");
+            let help = format!("{}{default} [env: {}]", key.doc, key.env()).replace('`', "");
             command.arg(
-                Arg::new(key.flag)
-                    .long(key.flag)
+                Arg::new(flag)
+                    .long(flag)
                     .value_name("VALUE")
                     .allow_hyphen_values(true)
                     .help(help),
@@ -129,7 +155,7 @@ impl FromArgMatches for Settings {
         };
         Ok(Settings {
             config,
-            flags: KEYS.iter().filter_map(|key| given(key.flag)).collect(),
+            flags: (KEYS.iter().filter_map(|key| given(key.flag?))).collect(),
         })
     }
 
@@ -150,14 +176,21 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_is_a_flag_of_run() {
-        for key in KEYS {
-            let flag = format!("--{}", key.flag);
-            let cli = Cli::try_parse_from(["lockstepd", "run", &flag, "x"]).expect("a flag");
-            let Command::Run(settings) = cli.command else {
+    fn a_setting_that_differs_from_node_to_node_is_a_flag_of_run() {
+        for flag in KEYS.iter().filter_map(|key| key.flag) {
+            let cli = Cli::try_parse_from(["lockstepd", "run", &format!("--{flag}"), "x"]);
+            let Command::Run(settings) = cli.expect("a flag").command else {
                 panic!("run")
             };
-            assert_eq!(settings.flags, [(key.flag, "x".to_string())]);
+            assert_eq!(settings.flags, [(flag, "x".to_string())]);
         }
+    }
+
+    #[test]
+    fn the_error_for_a_setting_without_a_flag_names_its_variable() {
+        let arguments = ["lockstepd", "run", "--raft-heartbeat", "1s"];
+        let error = Cli::try_parse_from(arguments).expect_err("no such flag");
+        let tip = tip(&error).expect("it is a setting");
+        assert!(tip.contains("LOCKSTEP_RAFT_HEARTBEAT"), "{tip}");
     }
 }

@@ -8,7 +8,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
 use lockstep_node::config::{self, Config, ConfigErrors, Loaded, Sources};
 use lockstep_node::discovery;
 use lockstep_node::node::{Node, NodeError, stop_signal};
@@ -51,7 +50,7 @@ fn failed(error: impl Display) -> Failure {
 
 fn main() -> ExitCode {
     end_on_panic();
-    let result = match Cli::parse().command {
+    let result = match Cli::read().command {
         Command::Run(settings) => node(settings.sources()),
         Command::Dev(options) => on_this_thread(async { dev::run(options).await.map_err(failed) }),
         Command::CheckConfig(options) => check_config(&options),
@@ -140,11 +139,7 @@ async fn run_node(config: Config) -> Result<(), NodeError> {
 
 fn check_config(options: &CheckConfig) -> Result<(), Failure> {
     if options.markdown {
-        return print(format!(
-            "{}\n{}",
-            config::markdown(),
-            config::sink_markdown()
-        ));
+        return print(config::markdown());
     }
     let loaded = configuration(&options.settings.sources())?;
     if options.show {

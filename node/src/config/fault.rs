@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration, and where a value came from.
+//! Faults of a configuration, and the sources of its values.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,9 +6,9 @@ use std::path::PathBuf;
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody set it.
+    /// No source set it.
     Default,
-    /// Nobody set it; it follows from other settings.
+    /// No source set it; it follows from other settings.
     Derived,
     /// A line of the TOML file.
     File {
@@ -35,7 +35,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// One thing that is wrong, with its place and what to do about it.
+/// One fault: where it is, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
     /// The file cannot be read.
@@ -57,21 +57,21 @@ pub enum Fault {
     /// There is no such setting.
     #[error("{origin}: unknown key {key}; {}", hint(nearest))]
     UnknownKey {
-        /// Where it stands.
+        /// Where.
         origin: Origin,
-        /// What was written.
+        /// The unknown key.
         key: String,
         /// The known key that looks most like it, in the same notation.
         nearest: Option<String>,
     },
-    /// The value does not fit the setting.
+    /// The setting does not allow the value.
     #[error("{origin}: {key} = {value}: {reason}")]
     BadValue {
-        /// Where it stands.
+        /// Where.
         origin: Origin,
         /// The setting's path.
         key: String,
-        /// What was written; hidden if the setting is a secret.
+        /// The value; hidden if the setting is a secret.
         value: String,
         /// What is wrong with it.
         reason: String,
@@ -84,7 +84,7 @@ pub enum Fault {
         /// How to set it.
         what: String,
     },
-    /// Settings that are each fine do not fit together.
+    /// Settings that are valid alone contradict each other.
     #[error("{what}")]
     Conflict {
         /// Which, with their values and origins, and what to do.
@@ -95,14 +95,14 @@ pub enum Fault {
 fn hint(nearest: &Option<String>) -> String {
     match nearest {
         Some(nearest) => format!("did you mean {nearest}?"),
-        None => "`lockstepd check-config --markdown` lists all".into(),
+        None => "`lockstepd check-config --markdown` lists all keys".into(),
     }
 }
 
-/// Everything that is wrong with a configuration. Never empty.
+/// Every fault of a configuration. Never empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConfigErrors {
-    /// In the order of the sources: file, environment, flags, then what does not fit together.
+    /// In the order of the sources: file, environment, flags; contradictions last.
     pub faults: Vec<Fault>,
 }
 
@@ -120,7 +120,7 @@ impl fmt::Display for ConfigErrors {
 
 impl std::error::Error for ConfigErrors {}
 
-/// Something allowed that an operator should know about.
+/// Something that is allowed but probably not intended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Warning {
     /// What, and why it matters.

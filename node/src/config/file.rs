@@ -1,50 +1,28 @@
-//! Reads a TOML file into raw values with the line of each.
+//! Reads a TOML file: its values, each with its line, and everything that is wrong with it.
 
 use std::io::Read;
 use std::path::Path;
 
+use lockstep_machine::SinkName;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::fault::{Fault, Origin};
-use super::keys::{KEYS, nearest};
-use super::load::Slot;
+use super::keys::{KEYS, SINKS, Slot, nearest_path};
 use super::shape::Raw;
-use super::sink::{self, SinkKey};
+use super::values::Values;
 
 /// More than any configuration needs; keeps `--config /dev/zero` from filling memory.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// The table of the sinks' tables.
-const SINKS: &str = "sink";
-
-/// A value found in the file.
-pub(super) struct Found {
-    pub(super) slot: Slot,
-    pub(super) raw: Raw,
-    pub(super) origin: Origin,
-}
-
-/// All that a file says.
-#[derive(Default)]
-pub(super) struct Contents {
-    pub(super) found: Vec<Found>,
-    /// The sinks that have a table, be it an empty one.
-    pub(super) sinks: Vec<String>,
-    pub(super) faults: Vec<Fault>,
-}
-
-/// Reads the whole file: what it sets, and all that is wrong with it.
-pub(super) fn read(path: &Path) -> Contents {
+/// Reads the file into `values`.
+pub(super) fn read(path: &Path, values: &mut Values) {
     match text(path) {
-        Ok(text) => parse(path, &text),
-        Err(reason) => Contents {
-            faults: vec![Fault::Unreadable {
-                path: path.into(),
-                reason,
-            }],
-            ..Contents::default()
-        },
+        Ok(text) => parse(path, &text, values),
+        Err(reason) => values.faults.push(Fault::Unreadable {
+            path: path.into(),
+            reason,
+        }),
     }
 }
 
@@ -60,31 +38,26 @@ fn text(path: &Path) -> Result<String, String> {
     Ok(text)
 }
 
-fn parse(path: &Path, text: &str) -> Contents {
+fn parse(path: &Path, text: &str, values: &mut Values) {
     let (table, errors) = DeTable::parse_recoverable(text);
-    let mut walk = Walk {
-        path,
-        text,
-        contents: Contents::default(),
-    };
+    let mut walk = Walk { path, text, values };
+    // What the parser recovers from a broken file is a guess, and not worth checking.
+    if errors.is_empty() {
+        walk.table("", table.get_ref());
+    }
     for error in errors {
         let origin = walk.origin(error.span().map_or(0, |span| span.start));
-        walk.contents.faults.push(Fault::Syntax {
+        walk.values.faults.push(Fault::Syntax {
             origin,
             reason: error.message().replace('\n', ", "),
         });
     }
-    // What was recovered from a broken file is a guess: judge it only when the file is TOML.
-    if walk.contents.faults.is_empty() {
-        walk.table("", table.get_ref());
-    }
-    walk.contents
 }
 
 struct Walk<'a> {
     path: &'a Path,
     text: &'a str,
-    contents: Contents,
+    values: &'a mut Values,
 }
 
 impl Walk<'_> {
@@ -103,96 +76,77 @@ impl Walk<'_> {
 
     fn table(&mut self, prefix: &str, table: &DeTable<'_>) {
         for (name, value) in in_file_order(table) {
-            let path = if prefix.is_empty() {
-                name.get_ref().to_string()
-            } else {
-                format!("{prefix}.{}", name.get_ref())
+            let path = match prefix {
+                "" => name.get_ref().to_string(),
+                _ => format!("{prefix}.{}", name.get_ref()),
             };
             let origin = self.origin(name.span().start);
-            let is_section = KEYS
-                .iter()
-                .any(|key| key.path.starts_with(&format!("{path}.")));
-            match (KEYS.iter().find(|key| key.path == path), value.get_ref()) {
-                (Some(key), value) => self.found(Slot::Key(key), value, origin),
+            let section = format!("{path}.");
+            let is_section = KEYS.iter().any(|key| key.path.starts_with(&section));
+            match (Slot::of_path(&path), value.get_ref()) {
+                (Some(slot), value) => self.values.set(&slot, &raw(value), origin),
                 (None, DeValue::Table(sinks)) if path == SINKS => self.sinks(sinks),
                 (None, DeValue::Table(inner)) if is_section => self.table(&path, inner),
                 (None, DeValue::Table(inner)) if !inner.is_empty() && prefix.is_empty() => {
-                    // A misspelt section: name each of its keys, so that each gets its hint.
+                    // A misspelt section: report each of its keys, so that each gets its hint.
                     self.unknown_section(&path, inner);
                 }
-                (None, _) => {
-                    let nearest = nearest(&path, |key| key.path);
-                    self.unknown(path, nearest, origin);
-                }
+                (None, _) => self.unknown(path, origin),
             }
         }
     }
 
-    fn found(&mut self, slot: Slot, value: &DeValue<'_>, origin: Origin) {
-        self.contents.found.push(Found {
-            slot,
-            raw: raw(value),
-            origin,
-        });
-    }
-
-    fn unknown(&mut self, key: String, nearest: Option<String>, origin: Origin) {
-        self.contents.faults.push(Fault::UnknownKey {
+    fn unknown(&mut self, key: String, origin: Origin) {
+        let nearest = nearest_path(&key);
+        self.values.faults.push(Fault::UnknownKey {
             origin,
             key,
             nearest,
         });
     }
 
-    /// Every sink has a table under its name.
+    /// Each sink has a table under its name.
     fn sinks(&mut self, sinks: &DeTable<'_>) {
         for (name, value) in in_file_order(sinks) {
             let origin = self.origin(name.span().start);
-            let name = name.get_ref().as_ref();
-            let path = format!("{SINKS}.{name}");
-            match (value.get_ref(), sink::check_name(name)) {
-                (DeValue::Table(table), Ok(())) => self.sink(name, table),
-                (DeValue::Table(_), Err(reason)) => {
-                    self.contents.faults.push(Fault::BadValue {
-                        origin,
-                        key: path,
-                        value: "a table".into(),
-                        reason,
-                    });
+            let path = format!("{SINKS}.{}", name.get_ref());
+            match (value.get_ref(), SinkName::new(name.get_ref())) {
+                (DeValue::Table(table), Ok(sink)) => self.sink(&sink, table),
+                (DeValue::Table(_), Err(error)) => {
+                    let reason = error.reason.to_string();
+                    self.values
+                        .bad_value(path, "a table".into(), reason, origin);
                 }
-                // `[sink]` with the keys of one sink right in it.
-                _ => {
-                    let nearest = sink::nearest(name).map(|key| key.path("<name>"));
-                    self.unknown(path, nearest, origin);
-                }
+                // `[sink]` with the keys of one sink directly in it.
+                _ => self.unknown(path, origin),
             }
         }
     }
 
-    fn sink(&mut self, sink: &str, table: &DeTable<'_>) {
-        self.contents.sinks.push(sink.into());
+    fn sink(&mut self, sink: &SinkName, table: &DeTable<'_>) {
+        self.values.sinks.insert(sink.clone());
         for (name, value) in in_file_order(table) {
             let origin = self.origin(name.span().start);
-            let name = name.get_ref().as_ref();
-            match SinkKey::named(name) {
-                Some(key) => self.found(Slot::Sink(sink.into(), key), value.get_ref(), origin),
-                None => {
-                    let nearest = sink::nearest(name).map(|key| key.path(sink));
-                    self.unknown(format!("{SINKS}.{sink}.{name}"), nearest, origin);
-                }
+            match Slot::of_sink(sink, name.get_ref()) {
+                Some(slot) => self.values.set(&slot, &raw(value.get_ref()), origin),
+                None => self.unknown(format!("{SINKS}.{sink}.{}", name.get_ref()), origin),
             }
         }
     }
 
-    fn unknown_section(&mut self, prefix: &str, table: &DeTable<'_>) {
+    fn unknown_section(&mut self, section: &str, table: &DeTable<'_>) {
         for (name, _) in in_file_order(table) {
-            let key = format!("{prefix}.{}", name.get_ref());
+            let key = format!("{section}.{}", name.get_ref());
             let origin = self.origin(name.span().start);
-            let nearest = match strsim::damerau_levenshtein(prefix, SINKS) {
+            let nearest = match strsim::damerau_levenshtein(section, SINKS) {
                 0..=2 => Some(format!("{SINKS}.{}", name.get_ref())),
-                _ => nearest(&key, |key| key.path),
+                _ => nearest_path(&key),
             };
-            self.unknown(key, nearest, origin);
+            self.values.faults.push(Fault::UnknownKey {
+                origin,
+                key,
+                nearest,
+            });
         }
     }
 }
@@ -224,7 +178,7 @@ fn raw(value: &DeValue<'_>) -> Raw {
                 .map(|item| item.get_ref().as_str().map(String::from))
                 .collect();
             texts.map_or(
-                Raw::Other("an array with something else than text"),
+                Raw::Other("an array that contains more than text"),
                 Raw::List,
             )
         }
@@ -239,7 +193,7 @@ fn raw(value: &DeValue<'_>) -> Raw {
                 })
                 .collect();
             pairs.map_or(
-                Raw::Other("a table with something else than text"),
+                Raw::Other("a table that contains more than text"),
                 Raw::Pairs,
             )
         }

@@ -1,502 +1,339 @@
-//! The table of settings, and the draft they fill in.
+//! The tables of settings: one for the node, one for each sink. Both have rows of one type.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
-use lockstep_machine::{Limits, METADATA_BYTES_CEILING};
+use lockstep_machine::{METADATA_BYTES_CEILING, SinkName};
 
-use super::shape::{self, Raw};
-use super::{Consul, Grpc, Http, Log, LogFormat, Raft, Sink, StaticPeer, Storage};
+use super::shape::Shape::{self, *};
 
-/// What holds when nobody sets a key.
+/// The value of a key that no source sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeyDefault {
     /// This value.
     Is(&'static str),
-    /// What follows from other settings, in words.
+    /// A value that follows from other settings; described in words.
     Derived(&'static str),
-    /// Nothing: it must be set.
+    /// None: the key must be set.
     Required,
-    /// Nothing: it may stay unset.
+    /// None: the key may stay unset.
     Unset,
 }
+
+use KeyDefault::{Derived, Is, Required, Unset};
 
 /// One setting.
 #[derive(Debug)]
 pub struct Key {
-    /// Its path in the TOML file, for example `http.listen`.
+    /// The path in the TOML file, for example `http.listen`. For a sink, the path within its table.
     pub path: &'static str,
-    /// Its environment variable.
-    pub env: &'static str,
-    /// Its flag, without the dashes.
-    pub flag: &'static str,
-    /// What holds when nobody sets it.
+    /// Which values are allowed.
+    pub shape: Shape,
+    /// The value that applies when no source sets the key.
     pub default: KeyDefault,
-    /// The kind of value, in a word or two.
-    pub expects: &'static str,
-    /// What it is for.
+    /// What the setting does.
     pub doc: &'static str,
-    /// Whether its value must not be shown.
+    /// The flag, without dashes. Only keys whose value differs from node to node have one. The
+    /// environment variable has the same name.
+    pub flag: Option<&'static str>,
+    /// Whether the value must never be shown.
     pub secret: bool,
-    pub(super) read: fn(&mut Draft, &Raw) -> Result<(), String>,
-    pub(super) show: fn(&Draft) -> Option<String>,
+    /// For a sink: the kinds that have this key. Empty for a key of the node.
+    pub kinds: &'static [&'static str],
 }
 
-/// The ways to find peers, before it is known whether what they need is there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Static,
-    Consul,
-}
+impl Key {
+    /// The environment variable of a key of the node.
+    pub fn env(&self) -> String {
+        env_name(self.flag.unwrap_or(self.path))
+    }
 
-/// A configuration while it is being put together: what may still be missing is an `Option`.
-/// The `advertise` of `http` and `grpc` stays empty until the end.
-pub(super) struct Draft {
-    pub(super) name: Option<String>,
-    pub(super) data_dir: Option<PathBuf>,
-    pub(super) http: Http,
-    pub(super) http_advertise: Option<String>,
-    pub(super) grpc: Grpc,
-    pub(super) grpc_advertise: Option<String>,
-    pub(super) watchers_max: usize,
-    pub(super) kind: Kind,
-    pub(super) expect: Option<usize>,
-    pub(super) peers: Vec<StaticPeer>,
-    pub(super) consul: Consul,
-    pub(super) raft: Raft,
-    pub(super) storage: Storage,
-    pub(super) limits: Limits,
-    pub(super) sinks: Vec<Sink>,
-    pub(super) log: Log,
-}
-
-impl Default for Draft {
-    /// Blank: the defaults that count are those of [`KEYS`], which are put in first.
-    fn default() -> Self {
-        let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-        Draft {
-            name: None,
-            data_dir: None,
-            http: Http {
-                listen: nowhere,
-                advertise: String::new(),
-                body_bytes_max: 0,
-                header_timeout: Duration::ZERO,
-                request_timeout: Duration::ZERO,
-                concurrency_max: 0,
-                drain_timeout: Duration::ZERO,
-            },
-            http_advertise: None,
-            grpc: Grpc {
-                listen: nowhere,
-                advertise: String::new(),
-                message_bytes_max: 0,
-                concurrency_max: 0,
-            },
-            grpc_advertise: None,
-            watchers_max: 0,
-            kind: Kind::Static,
-            expect: None,
-            peers: Vec::new(),
-            consul: Consul {
-                address: String::new(),
-                token: None,
-                service: String::new(),
-                tags: Vec::new(),
-                meta: Vec::new(),
-                check_interval: Duration::ZERO,
-                deregister_after: Duration::ZERO,
-            },
-            raft: Raft {
-                heartbeat: Duration::ZERO,
-                election_timeout_min: Duration::ZERO,
-                election_timeout_max: Duration::ZERO,
-                snapshot_entries: 0,
-                log_keep_entries: 0,
-                batch_requests_max: 0,
-                batch_bytes_max: 0,
-                proposals_in_flight_max: 0,
-                queue_max: 0,
-            },
-            storage: Storage {
-                cache_bytes: 0,
-                log_cache_bytes: 0,
-                reserve_bytes: 0,
-                free_bytes_min: 0,
-            },
-            limits: Limits::default(),
-            sinks: Vec::new(),
-            log: Log {
-                format: LogFormat::Text,
-                filter: String::new(),
-            },
+    /// The key's path where `sink` is its sink; a key of the node without one.
+    pub(super) fn path_in(&self, sink: Option<&str>) -> String {
+        match sink {
+            Some(sink) => format!("{SINKS}.{sink}.{}", self.path),
+            None => self.path.to_owned(),
         }
+    }
+
+    /// The environment variable where `sink` is the key's sink.
+    pub(super) fn env_in(&self, sink: Option<&str>) -> String {
+        match sink {
+            Some(_) => env_name(&self.path_in(sink)),
+            None => self.env(),
+        }
+    }
+
+    /// The kinds of sinks that have this key, for a sentence.
+    pub(super) fn kinds(&self) -> String {
+        match self.kinds.len() == KINDS.len() {
+            true => "all".into(),
+            false => self.kinds.join(" or "),
+        }
+    }
+
+    const fn flag(self, flag: &'static str) -> Self {
+        Key {
+            flag: Some(flag),
+            ..self
+        }
+    }
+
+    const fn secret(self) -> Self {
+        Key {
+            secret: true,
+            ..self
+        }
+    }
+
+    const fn of(self, kinds: &'static [&'static str]) -> Self {
+        Key { kinds, ..self }
     }
 }
 
-/// The known key that looks most like `wrong`, in the notation `of` gives; `None` if nothing is near.
-pub(super) fn nearest(wrong: &str, of: fn(&Key) -> &'static str) -> Option<String> {
-    let last = |path: &str| path.rsplit('.').next().unwrap_or_default().to_string();
-    KEYS.iter()
-        .map(|key| {
-            let known = of(key);
-            let whole = strsim::damerau_levenshtein(wrong, known);
-            // `heartbeat` in the wrong section is nearer to `raft.heartbeat` than its letters tell.
-            let end = 1 + strsim::damerau_levenshtein(&last(wrong), &last(known));
+const fn key(path: &'static str, shape: Shape, default: KeyDefault, doc: &'static str) -> Key {
+    Key {
+        path,
+        shape,
+        default,
+        doc,
+        flag: None,
+        secret: false,
+        kinds: &[],
+    }
+}
+
+/// The table that holds one table for each sink.
+pub(super) const SINKS: &str = "sink";
+/// The kinds of sinks.
+pub(super) const KINDS: &[&str] = &["postgres", "mongo", "webhook"];
+/// The start of every environment variable.
+pub(super) const ENV_PREFIX: &str = "LOCKSTEP_";
+
+fn env_name(path: &str) -> String {
+    format!(
+        "{ENV_PREFIX}{}",
+        path.replace(['.', '-'], "_").to_uppercase()
+    )
+}
+
+/// A key, and the sink it belongs to if it is a sink's key.
+#[derive(Debug, Clone)]
+pub(super) struct Slot {
+    pub(super) sink: Option<SinkName>,
+    pub(super) key: &'static Key,
+}
+
+impl Slot {
+    pub(super) fn of_path(path: &str) -> Option<Self> {
+        let key = KEYS.iter().find(|key| key.path == path)?;
+        Some(Slot { sink: None, key })
+    }
+
+    pub(super) fn of_sink(sink: &SinkName, path: &str) -> Option<Self> {
+        let key = SINK_KEYS.iter().find(|key| key.path == path)?;
+        Some(Slot {
+            sink: Some(sink.clone()),
+            key,
+        })
+    }
+
+    pub(super) fn of_env(variable: &str) -> Option<Self> {
+        if let Some(key) = KEYS.iter().find(|key| key.env() == variable) {
+            return Some(Slot { sink: None, key });
+        }
+        let rest = variable.strip_prefix(&env_name("sink."))?;
+        let (sink, path) = rest.split_once('_')?;
+        let sink = SinkName::new(sink.to_lowercase()).ok()?;
+        let slot = Self::of_sink(&sink, &path.to_lowercase())?;
+        // A variable in small letters is a mistake.
+        (slot.key.env_in(Some(sink.as_str())) == variable).then_some(slot)
+    }
+
+    pub(super) fn path(&self) -> String {
+        self.key.path_in(self.sink.as_ref().map(SinkName::as_str))
+    }
+}
+
+/// The known path that looks most like `wrong`; `None` if none is near.
+pub(super) fn nearest_path(wrong: &str) -> Option<String> {
+    let sinks = format!("{SINKS}.");
+    match wrong.strip_prefix(&sinks) {
+        Some(rest) => {
+            let sink = rest.split_once('.').map_or("<name>", |(sink, _)| sink);
+            nearest(wrong, SINK_KEYS.iter().map(|key| key.path_in(Some(sink))))
+        }
+        None => nearest(wrong, KEYS.iter().map(|key| key.path.to_owned())),
+    }
+}
+
+/// The known environment variable that looks most like `wrong`; `None` if none is near.
+pub(super) fn nearest_env(wrong: &str) -> Option<String> {
+    nearest_sink_env(wrong).or_else(|| nearest(wrong, KEYS.iter().map(Key::env)))
+}
+
+/// Where a sink's name ends is a guess, since both it and the key may contain `_`: the nearest key
+/// of all ways to split wins.
+fn nearest_sink_env(wrong: &str) -> Option<String> {
+    let upper = wrong.to_uppercase();
+    let rest = upper.strip_prefix(&env_name("sink."))?;
+    let splits = rest.match_indices('_').filter_map(|(at, _)| {
+        let sink = rest[..at].replace(['_', '-'], "").to_lowercase();
+        SinkName::new(&sink).ok()?;
+        let path = rest[at + 1..].to_lowercase();
+        let (distance, key) = SINK_KEYS
+            .iter()
+            .map(|key| (strsim::damerau_levenshtein(&path, key.path), key))
+            .filter(|(distance, key)| *distance <= 2.max(key.path.len() / 3))
+            .min_by_key(|(distance, _)| *distance)?;
+        Some((distance, key.env_in(Some(&sink))))
+    });
+    splits.min().map(|(_, variable)| variable)
+}
+
+fn nearest(wrong: &str, known: impl Iterator<Item = String>) -> Option<String> {
+    fn last(path: &str) -> &str {
+        path.rsplit('.').next().unwrap_or_default()
+    }
+    known
+        .map(|known| {
+            let whole = strsim::damerau_levenshtein(wrong, &known);
+            // `heartbeat` in the wrong section is closer to `raft.heartbeat` than its letters say.
+            let end = 1 + strsim::damerau_levenshtein(last(wrong), last(&known));
             (whole.min(end), whole, known)
         })
         .filter(|(distance, _, known)| {
-            *distance <= 2.max(last(known).trim_start_matches("LOCKSTEP_").len() / 3)
+            *distance <= 2.max(last(known).trim_start_matches(ENV_PREFIX).len() / 3)
         })
         .min()
-        .map(|(_, _, known)| known.to_string())
+        .map(|(_, _, known)| known)
+}
+
+/// What to use instead of a flag that does not exist, if a setting has the name of that flag.
+pub fn instead_of_flag(flag: &str) -> Option<String> {
+    let plain = flag.trim_start_matches('-').split('=').next()?;
+    let key = KEYS
+        .iter()
+        .find(|key| key.path.replace(['.', '_'], "-") == plain)?;
+    Some(format!(
+        "set {} in the configuration file, or {} in the environment",
+        key.path,
+        key.env()
+    ))
 }
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
-const fn ms(count: u64) -> Duration {
-    Duration::from_millis(count)
+const fn time(min_ms: u64, max_minutes: u64) -> Shape {
+    Time {
+        min: Duration::from_millis(min_ms),
+        max: Duration::from_secs(max_minutes * 60),
+    }
 }
 
-const fn minutes(count: u64) -> Duration {
-    Duration::from_secs(count * 60)
+const fn count(min: u64, max: u64) -> Shape {
+    Count { min, max }
 }
 
-/// One row: path, environment variable, flag, default, field of the draft and its shape, doc.
-macro_rules! key {
-    ($path:literal, $env:literal, $flag:literal, $default:expr, secret $($rest:tt)*) => {
-        Key { secret: true, ..key!($path, $env, $flag, $default, $($rest)*) }
-    };
-    ($path:literal, $env:literal, $flag:literal, $default:expr,
-     $($field:ident).+: optional $shape:ident($($bound:expr),*), $doc:literal) => {
-        key!(@row $path, $env, $flag, $default, $shape, $doc,
-            |draft, raw| {
-                draft.$($field).+ = Some(shape::$shape::read(raw, $($bound),*)?);
-                Ok(())
-            },
-            |draft| draft.$($field).+.as_ref().map(|value| shape::$shape::show(value)))
-    };
-    ($path:literal, $env:literal, $flag:literal, $default:expr,
-     $($field:ident).+: $shape:ident($($bound:expr),*), $doc:literal) => {
-        key!(@row $path, $env, $flag, $default, $shape, $doc,
-            |draft, raw| {
-                draft.$($field).+ = shape::$shape::read(raw, $($bound),*)?;
-                Ok(())
-            },
-            |draft| Some(shape::$shape::show(&draft.$($field).+)))
-    };
-    (@row $path:literal, $env:literal, $flag:literal, $default:expr, $shape:ident, $doc:literal,
-     $read:expr, $show:expr) => {
-        Key {
-            path: $path,
-            env: $env,
-            flag: $flag,
-            default: $default,
-            expects: shape::$shape::EXPECTS,
-            doc: $doc,
-            secret: false,
-            read: $read,
-            show: $show,
-        }
-    };
+const fn bytes(min: u64, max: u64) -> Shape {
+    Bytes { min, max }
 }
 
-use KeyDefault::{Derived, Is, Required, Unset};
-
-/// Every setting there is.
+/// Every setting of a node.
 #[rustfmt::skip]
 pub static KEYS: &[Key] = &[
-    key!(
-        "name", "LOCKSTEP_NAME", "name", Required,
-        name: optional name(),
-        "The node's name, unique in the cluster."
-    ),
-    key!(
-        "data_dir", "LOCKSTEP_DATA_DIR", "data-dir", Derived("`lockstep-data/<name>`"),
-        data_dir: optional path(),
-        "Where everything durable lives."
-    ),
-    key!(
-        "watchers_max", "LOCKSTEP_WATCHERS_MAX", "watchers-max", Is("10000"),
-        watchers_max: count(1, 1_000_000),
-        "Watches open at once, over HTTP and gRPC; more get 429 or RESOURCE_EXHAUSTED."
-    ),
-    key!(
-        "http.listen", "LOCKSTEP_HTTP_LISTEN", "http-listen", Is("127.0.0.1:3333"),
-        http.listen: address(),
-        "Address the HTTP interface listens on."
-    ),
-    key!(
-        "http.advertise", "LOCKSTEP_HTTP_ADVERTISE", "http-advertise", Derived("`http.listen`"),
-        http_advertise: optional host_port(),
-        "Address others reach the HTTP interface by."
-    ),
-    key!(
-        "http.body_bytes_max", "LOCKSTEP_HTTP_BODY_BYTES_MAX", "http-body-bytes-max", Is("64KiB"),
-        http.body_bytes_max: bytes(KIB, 64 * MIB),
-        "Largest request body."
-    ),
-    key!(
-        "http.header_timeout", "LOCKSTEP_HTTP_HEADER_TIMEOUT", "http-header-timeout", Is("30s"),
-        http.header_timeout: duration(ms(10), minutes(5)),
-        "How long a client may take to send its request's head."
-    ),
-    key!(
-        "http.request_timeout", "LOCKSTEP_HTTP_REQUEST_TIMEOUT", "http-request-timeout", Is("5s"),
-        http.request_timeout: duration(ms(10), minutes(5)),
-        "Deadline of a request, of its read or write included."
-    ),
-    key!(
-        "http.concurrency_max", "LOCKSTEP_HTTP_CONCURRENCY_MAX", "http-concurrency-max", Is("4096"),
-        http.concurrency_max: count(1, 1_000_000),
-        "Requests served at once; more get 503."
-    ),
-    key!(
-        "http.drain_timeout", "LOCKSTEP_HTTP_DRAIN_TIMEOUT", "http-drain-timeout", Is("5s"),
-        http.drain_timeout: duration(ms(0), minutes(10)),
-        "How long open requests may finish after a stop was asked for."
-    ),
-    key!(
-        "grpc.listen", "LOCKSTEP_GRPC_LISTEN", "grpc-listen", Is("127.0.0.1:4333"),
-        grpc.listen: address(),
-        "Address the gRPC interface listens on, for clients and peers."
-    ),
-    key!(
-        "grpc.advertise", "LOCKSTEP_GRPC_ADVERTISE", "grpc-advertise", Derived("own address in `discovery.peers`, else `grpc.listen`"),
-        grpc_advertise: optional host_port(),
-        "Address others reach the gRPC interface by."
-    ),
-    key!(
-        "grpc.message_bytes_max", "LOCKSTEP_GRPC_MESSAGE_BYTES_MAX", "grpc-message-bytes-max", Is("4MiB"),
-        grpc.message_bytes_max: bytes(KIB, 256 * MIB),
-        "Largest message from a client."
-    ),
-    key!(
-        "grpc.concurrency_max", "LOCKSTEP_GRPC_CONCURRENCY_MAX", "grpc-concurrency-max", Is("1024"),
-        grpc.concurrency_max: count(1, 1_000_000),
-        "Requests served at once on one connection."
-    ),
-    key!(
-        "discovery.kind", "LOCKSTEP_DISCOVERY", "discovery", Is("static"),
-        kind: kind(),
-        "How nodes find each other."
-    ),
-    key!(
-        "discovery.expect", "LOCKSTEP_EXPECT", "expect", Derived("number of `discovery.peers`; 3 with Consul"),
-        expect: optional count(1, 99),
-        "Nodes that make the first cluster."
-    ),
-    key!(
-        "discovery.peers", "LOCKSTEP_PEERS", "peers", Derived("this node alone"),
-        peers: peers(),
-        "Every node, this one included, with its gRPC address. For `static`."
-    ),
-    key!(
-        "consul.address", "LOCKSTEP_CONSUL_ADDRESS", "consul-address", Is("http://127.0.0.1:8500"),
-        consul.address: url(),
-        "The Consul agent."
-    ),
-    key!(
-        "consul.token", "LOCKSTEP_CONSUL_TOKEN", "consul-token", Unset, secret
-        consul.token: optional text(),
-        "Its ACL token."
-    ),
-    key!(
-        "consul.service", "LOCKSTEP_CONSUL_SERVICE", "consul-service", Is("lockstep"),
-        consul.service: name(),
-        "Service name to register under and look for: one cluster, one name."
-    ),
-    key!(
-        "consul.tags", "LOCKSTEP_CONSUL_TAGS", "consul-tags", Is(""),
-        consul.tags: list(),
-        "Tags to register with."
-    ),
-    key!(
-        "consul.meta", "LOCKSTEP_CONSUL_META", "consul-meta", Is(""),
-        consul.meta: meta(),
-        "Further metadata to register with."
-    ),
-    key!(
-        "consul.check_interval", "LOCKSTEP_CONSUL_CHECK_INTERVAL", "consul-check-interval", Is("2s"),
-        consul.check_interval: duration(ms(100), minutes(10)),
-        "How often Consul checks the node's health."
-    ),
-    key!(
-        "consul.deregister_after", "LOCKSTEP_CONSUL_DEREGISTER_AFTER", "consul-deregister-after", Is("10m"),
-        consul.deregister_after: duration(minutes(1), minutes(60 * 24 * 30)),
-        "When Consul forgets a node that stays critical; at least a minute."
-    ),
-    key!(
-        "raft.heartbeat", "LOCKSTEP_RAFT_HEARTBEAT", "raft-heartbeat", Is("100ms"),
-        raft.heartbeat: duration(ms(5), minutes(1)),
-        "Between a leader's heartbeats."
-    ),
-    key!(
-        "raft.election_timeout_min", "LOCKSTEP_RAFT_ELECTION_TIMEOUT_MIN", "raft-election-timeout-min", Is("200ms"),
-        raft.election_timeout_min: duration(ms(10), minutes(5)),
-        "Shortest wait before a follower stands for election; at least two heartbeats."
-    ),
-    key!(
-        "raft.election_timeout_max", "LOCKSTEP_RAFT_ELECTION_TIMEOUT_MAX", "raft-election-timeout-max", Is("400ms"),
-        raft.election_timeout_max: duration(ms(10), minutes(5)),
-        "Longest wait before a follower stands for election."
-    ),
-    key!(
-        "raft.snapshot_entries", "LOCKSTEP_RAFT_SNAPSHOT_ENTRIES", "raft-snapshot-entries", Is("50000"),
-        raft.snapshot_entries: count(1, 1_000_000_000),
-        "Snapshot after this many log entries, and up to a quarter more: nodes differ, so as not to do it at once."
-    ),
-    key!(
-        "raft.log_keep_entries", "LOCKSTEP_RAFT_LOG_KEEP_ENTRIES", "raft-log-keep-entries", Is("200000"),
-        raft.log_keep_entries: count(1, 1_000_000_000),
-        "Entries kept behind a snapshot, for followers that lag."
-    ),
-    key!(
-        "raft.batch_requests_max", "LOCKSTEP_RAFT_BATCH_REQUESTS_MAX", "raft-batch-requests-max", Is("256"),
-        raft.batch_requests_max: count(1, 65_536),
-        "Requests put into one log entry."
-    ),
-    key!(
-        "raft.batch_bytes_max", "LOCKSTEP_RAFT_BATCH_BYTES_MAX", "raft-batch-bytes-max", Is("512KiB"),
-        raft.batch_bytes_max: bytes(KIB, 64 * MIB),
-        "Bytes of requests put into one log entry."
-    ),
-    key!(
-        "raft.proposals_in_flight_max", "LOCKSTEP_RAFT_PROPOSALS_IN_FLIGHT_MAX", "raft-proposals-in-flight-max", Is("4"),
-        raft.proposals_in_flight_max: count(1, 1024),
-        "Log entries proposed and not yet applied."
-    ),
-    key!(
-        "raft.queue_max", "LOCKSTEP_RAFT_QUEUE_MAX", "raft-queue-max", Is("16384"),
-        raft.queue_max: count(1, 10_000_000),
-        "Requests waiting to be proposed; more are refused."
-    ),
-    key!(
-        "storage.cache_bytes", "LOCKSTEP_STORAGE_CACHE_BYTES", "storage-cache-bytes", Is("32MiB"),
-        storage.cache_bytes: bytes(MIB, 1024 * GIB),
-        "sled's cache."
-    ),
-    key!(
-        "storage.log_cache_bytes", "LOCKSTEP_STORAGE_LOG_CACHE_BYTES", "storage-log-cache-bytes", Is("32MiB"),
-        storage.log_cache_bytes: bytes(MIB, 1024 * GIB),
-        "Log entries kept in memory for replication."
-    ),
-    key!(
-        "storage.reserve_bytes", "LOCKSTEP_STORAGE_RESERVE_BYTES", "storage-reserve-bytes", Is("16MiB"),
-        storage.reserve_bytes: bytes(MIB, 1024 * GIB),
-        "A file held back, given up when the disk is full."
-    ),
-    key!(
-        "storage.free_bytes_min", "LOCKSTEP_STORAGE_FREE_BYTES_MIN", "storage-free-bytes-min", Is("128MiB"),
-        storage.free_bytes_min: bytes(0, 1024 * GIB),
-        "With less free on its disk, a leader hands over, or takes no writes; 0 for no such bound."
-    ),
-    key!(
-        "limits.definitions_max", "LOCKSTEP_LIMITS_DEFINITIONS_MAX", "limits-definitions-max", Is("1000"),
-        limits.definitions_max: count(1, 1_000_000),
-        "Machines that may be defined."
-    ),
-    key!(
-        "limits.versions_max", "LOCKSTEP_LIMITS_VERSIONS_MAX", "limits-versions-max", Is("1000"),
-        limits.versions_max: count(1, 1_000_000),
-        "Versions one machine may have."
-    ),
-    key!(
-        "limits.states_max", "LOCKSTEP_LIMITS_STATES_MAX", "limits-states-max", Is("256"),
-        limits.states_max: count(1, 65_536),
-        "States a definition may have."
-    ),
-    key!(
-        "limits.transitions_max", "LOCKSTEP_LIMITS_TRANSITIONS_MAX", "limits-transitions-max", Is("4096"),
-        limits.transitions_max: count(1, 1_000_000),
-        "Transitions a definition may have."
-    ),
-    key!(
-        "limits.document_bytes_max", "LOCKSTEP_LIMITS_DOCUMENT_BYTES_MAX", "limits-document-bytes-max", Is("256KiB"),
-        limits.document_bytes_max: bytes(KIB, 4 * MIB),
-        "Size of a stored definition."
-    ),
-    key!(
-        "limits.instances_max", "LOCKSTEP_LIMITS_INSTANCES_MAX", "limits-instances-max", Is("10000000"),
-        limits.instances_max: count(1, 1_000_000_000),
-        "Instances there may be, of all machines."
-    ),
-    key!(
-        "limits.metadata_entries_max", "LOCKSTEP_LIMITS_METADATA_ENTRIES_MAX", "limits-metadata-entries-max", Is("64"),
-        limits.metadata_entries_max: count(0, 1024),
-        "Metadata entries of one request or instance."
-    ),
-    key!(
-        "limits.metadata_bytes_max", "LOCKSTEP_LIMITS_METADATA_BYTES_MAX", "limits-metadata-bytes-max", Is("4KiB"),
-        limits.metadata_bytes_max: bytes(0, METADATA_BYTES_CEILING as u64),
-        "Metadata bytes of one request or instance."
-    ),
-    key!(
-        "limits.history_entries_max", "LOCKSTEP_LIMITS_HISTORY_ENTRIES_MAX", "limits-history-entries-max", Is("32"),
-        limits.history_entries_max: count(0, 100_000),
-        "Changes that an instance remembers."
-    ),
-    key!(
-        "limits.history_bytes_max", "LOCKSTEP_LIMITS_HISTORY_BYTES_MAX", "limits-history-bytes-max", Is("16KiB"),
-        limits.history_bytes_max: bytes(0, 64 * MIB),
-        "Bytes that an instance's history may take."
-    ),
-    key!(
-        "limits.operations_max", "LOCKSTEP_LIMITS_OPERATIONS_MAX", "limits-operations-max", Is("128"),
-        limits.operations_max: count(1, 10_000),
-        "Operations of one transaction."
-    ),
-    key!(
-        "limits.events_max", "LOCKSTEP_LIMITS_EVENTS_MAX", "limits-events-max", Is("262144"),
-        limits.events_max: count(1, 100_000_000),
-        "Recent events kept for watchers."
-    ),
-    key!(
-        "limits.event_bytes_max", "LOCKSTEP_LIMITS_EVENT_BYTES_MAX", "limits-event-bytes-max", Is("64MiB"),
-        limits.event_bytes_max: bytes(KIB, 64 * GIB),
-        "Bytes that the recent events may take."
-    ),
-    key!(
-        "limits.sinks_max", "LOCKSTEP_LIMITS_SINKS_MAX", "limits-sinks-max", Is("64"),
-        limits.sinks_max: count(1, 1024),
-        "Sinks that are kept account of."
-    ),
-    key!(
-        "limits.dead_letters_max", "LOCKSTEP_LIMITS_DEAD_LETTERS_MAX", "limits-dead-letters-max", Is("1000"),
-        limits.dead_letters_max: count(0, 100_000),
-        "Events that one sink may have put aside."
-    ),
-    key!(
-        "limits.keys_max", "LOCKSTEP_LIMITS_KEYS_MAX", "limits-keys-max", Is("100000"),
-        limits.keys_max: count(0, 100_000_000),
-        "Callers' idempotency keys remembered."
-    ),
-    key!(
-        "limits.key_bytes_max", "LOCKSTEP_LIMITS_KEY_BYTES_MAX", "limits-key-bytes-max", Is("64MiB"),
-        limits.key_bytes_max: bytes(0, 64 * GIB),
-        "Bytes that keys and their outcomes may take."
-    ),
-    key!(
-        "limits.key_retention", "LOCKSTEP_LIMITS_KEY_RETENTION", "limits-key-retention", Is("1day"),
-        limits.key_retention_ms: millis(ms(1000), minutes(60 * 24 * 365)),
-        "How long a caller's idempotency key is remembered."
-    ),
-    key!(
-        "limits.sessions_max", "LOCKSTEP_LIMITS_SESSIONS_MAX", "limits-sessions-max", Is("1024"),
-        limits.sessions_max: count(1, 1_000_000),
-        "Runs of node processes whose requests are told apart."
-    ),
-    key!(
-        "log.format", "LOCKSTEP_LOG_FORMAT", "log-format", Is("text"),
-        log.format: log_format(),
-        "How log lines look."
-    ),
-    key!(
-        "log.filter", "LOCKSTEP_LOG_FILTER", "log-filter", Is("info,openraft=error,consulrs=off,rustify=off"),
-        log.filter: filter(),
-        "What is logged, for example `info,lockstep_node=debug`."
-    ),
+    key("name", Name, Required, "Name of the node, unique in the cluster.").flag("name"),
+    key("data_dir", Path, Derived("`lockstep-data/<name>`"), "Directory of everything durable.").flag("data-dir"),
+    key("watchers_max", count(1, 1_000_000), Is("10000"), "Maximum number of open watches, over HTTP and gRPC; more get 429 or RESOURCE_EXHAUSTED."),
+    key("http.listen", Address, Is("127.0.0.1:3333"), "Address that the HTTP interface listens on.").flag("http-listen"),
+    key("http.advertise", HostPort, Derived("`http.listen`"), "Address that others use to reach the HTTP interface.").flag("http-advertise"),
+    key("http.body_bytes_max", bytes(KIB, 64 * MIB), Is("64KiB"), "Maximum size of a request body."),
+    key("http.header_timeout", time(10, 5), Is("30s"), "Maximum time to receive the head of a request."),
+    key("http.request_timeout", time(10, 5), Is("5s"), "Maximum time for a request, including its read or write."),
+    key("http.concurrency_max", count(1, 1_000_000), Is("4096"), "Maximum number of requests served at once; more get 503."),
+    key("http.drain_timeout", time(0, 10), Is("5s"), "Maximum time for open requests to finish when the node stops."),
+    key("grpc.listen", Address, Is("127.0.0.1:4333"), "Address that the gRPC interface listens on, for clients and peers.").flag("grpc-listen"),
+    key("grpc.advertise", HostPort, Derived("own address in `discovery.peers`, else `grpc.listen`"), "Address that others use to reach the gRPC interface.").flag("grpc-advertise"),
+    key("grpc.message_bytes_max", bytes(KIB, 256 * MIB), Is("4MiB"), "Maximum size of a message from a client."),
+    key("grpc.concurrency_max", count(1, 1_000_000), Is("1024"), "Maximum number of requests served at once on one connection."),
+    key("discovery.kind", OneOf(&["static", "consul"]), Is("static"), "How nodes find each other.").flag("discovery"),
+    key("discovery.expect", count(1, 99), Derived("number of `discovery.peers`; 3 with Consul"), "Number of nodes that form the first cluster.").flag("expect"),
+    key("discovery.peers", Peers, Derived("this node alone"), "All nodes, this one included, with their gRPC addresses. For `static`.").flag("peers"),
+    key("consul.address", Url, Is("http://127.0.0.1:8500"), "Address of the Consul agent.").flag("consul-address"),
+    key("consul.token", Text, Unset, "ACL token for Consul.").secret(),
+    key("consul.service", Name, Is("lockstep"), "Service name to register and to look for. Use one name for each cluster."),
+    key("consul.tags", List, Is(""), "Tags to register."),
+    key("consul.meta", Meta, Is(""), "Additional metadata to register."),
+    key("consul.check_interval", time(100, 10), Is("2s"), "Interval between Consul's health checks."),
+    key("consul.deregister_after", time(60_000, 60 * 24 * 30), Is("10m"), "Time after which Consul removes a node that stays critical."),
+    key("raft.heartbeat", time(5, 1), Is("100ms"), "Interval between heartbeats of a leader."),
+    key("raft.election_timeout_min", time(10, 5), Is("200ms"), "Minimum time without a heartbeat before a follower starts an election; at least two heartbeats."),
+    key("raft.election_timeout_max", time(10, 5), Is("400ms"), "Maximum time without a heartbeat before a follower starts an election."),
+    key("raft.snapshot_entries", count(1, 1_000_000_000), Is("50000"), "Number of log entries between snapshots. Each node adds up to a quarter, so that nodes do not write snapshots at the same time."),
+    key("raft.log_keep_entries", count(1, 1_000_000_000), Is("200000"), "Number of log entries kept behind a snapshot, for followers that lag."),
+    key("raft.batch_requests_max", count(1, 65_536), Is("256"), "Maximum number of requests in one log entry."),
+    key("raft.batch_bytes_max", bytes(KIB, 64 * MIB), Is("512KiB"), "Maximum size of the requests in one log entry."),
+    key("raft.proposals_in_flight_max", count(1, 1024), Is("4"), "Maximum number of log entries proposed and not yet applied."),
+    key("raft.queue_max", count(1, 10_000_000), Is("16384"), "Maximum number of requests waiting to be proposed; more are refused."),
+    key("storage.cache_bytes", bytes(MIB, 1024 * GIB), Is("32MiB"), "Size of sled's cache."),
+    key("storage.log_cache_bytes", bytes(MIB, 1024 * GIB), Is("32MiB"), "Size of the log entries kept in memory for replication."),
+    key("storage.reserve_bytes", bytes(MIB, 1024 * GIB), Is("16MiB"), "Size of the reserve file, which is deleted when the disk is full."),
+    key("storage.free_bytes_min", bytes(0, 1024 * GIB), Is("128MiB"), "Minimum free disk space. With less, a leader hands over leadership or refuses writes; 0 turns this off."),
+    key("limits.definitions_max", count(1, 1_000_000), Is("1000"), "Machines that may be defined."),
+    key("limits.versions_max", count(1, 1_000_000), Is("1000"), "Versions one machine may have."),
+    key("limits.states_max", count(1, 65_536), Is("256"), "States a definition may have."),
+    key("limits.transitions_max", count(1, 1_000_000), Is("4096"), "Transitions a definition may have."),
+    key("limits.document_bytes_max", bytes(KIB, 4 * MIB), Is("256KiB"), "Size of a stored definition."),
+    key("limits.instances_max", count(1, 1_000_000_000), Is("10000000"), "Instances there may be, of all machines."),
+    key("limits.metadata_entries_max", count(0, 1024), Is("64"), "Metadata entries of one request or instance."),
+    key("limits.metadata_bytes_max", bytes(0, METADATA_BYTES_CEILING as u64), Is("4KiB"), "Metadata bytes of one request or instance."),
+    key("limits.history_entries_max", count(0, 100_000), Is("32"), "Changes that an instance remembers."),
+    key("limits.history_bytes_max", bytes(0, 64 * MIB), Is("16KiB"), "Bytes that an instance's history may take."),
+    key("limits.operations_max", count(1, 10_000), Is("128"), "Operations of one transaction."),
+    key("limits.events_max", count(1, 100_000_000), Is("262144"), "Recent events kept for watchers."),
+    key("limits.event_bytes_max", bytes(KIB, 64 * GIB), Is("64MiB"), "Bytes that the recent events may take."),
+    key("limits.sinks_max", count(1, 1024), Is("64"), "Sinks that are kept account of."),
+    key("limits.dead_letters_max", count(0, 100_000), Is("1000"), "Dead letters that one sink may have."),
+    key("limits.keys_max", count(0, 100_000_000), Is("100000"), "Callers' idempotency keys remembered."),
+    key("limits.key_bytes_max", bytes(0, 64 * GIB), Is("64MiB"), "Bytes that keys and their outcomes may take."),
+    key("limits.key_retention", time(1000, 60 * 24 * 365), Is("1day"), "How long a caller's idempotency key is remembered."),
+    key("limits.sessions_max", count(1, 1_000_000), Is("1024"), "Sessions remembered."),
+    key("log.format", OneOf(&["text", "json"]), Is("text"), "Format of log lines.").flag("log-format"),
+    key("log.filter", Filter, Is("info,openraft=error,consulrs=off,rustify=off"), "Which log lines to write, for example `info,lockstep_node=debug`.").flag("log-filter"),
+];
+
+const DATABASES: &[&str] = &["postgres", "mongo"];
+const POSTGRES: &[&str] = &["postgres"];
+const MONGO: &[&str] = &["mongo"];
+const WEBHOOK: &[&str] = &["webhook"];
+
+/// Names that the databases reserve, and names of the tables that sinks keep for themselves.
+const SCHEMAS_TAKEN: &[&str] = &["information_schema", "pg_catalog", "pg_toast"];
+const DATABASES_TAKEN: &[&str] = &["admin", "config", "local"];
+const TABLES_TAKEN: &[&str] = &["sinks", "seeds"];
+
+/// Every setting of a sink.
+#[rustfmt::skip]
+pub static SINK_KEYS: &[Key] = &[
+    key("kind", OneOf(KINDS), Required, "Kind of the destination.").of(KINDS),
+    key("address", Location, Required, "Address of the destination: `postgres://user@host/database`, `mongodb://user@host` or `https://host/path`.").of(KINDS),
+    key("machines", Follows, Is(""), "What the sink follows: a `machine`, or `machine/prefix` for the instances whose names start with the prefix. Empty means everything.").of(KINDS),
+    key("batch_events_max", count(1, 10_000), Is("500"), "Maximum number of events in one write.").of(KINDS),
+    key("timeout", time(100, 5), Is("10s"), "Maximum time for one connect, write or request.").of(KINDS),
+    key("retry_max", time(100, 60), Is("30s"), "Maximum pause between two attempts.").of(KINDS),
+    key("optional", Flag, Is("false"), "Whether the host may be missing from DNS: the sink then waits without reporting an error.").of(KINDS),
+    key("ca_file", Path, Unset, "Additional certificate authorities to trust, PEM.").of(KINDS),
+    key("password", Text, Unset, "The password. Prefer `password_file`.").of(DATABASES).secret(),
+    key("password_file", Path, Unset, "File that contains the password, read at each connect.").of(DATABASES),
+    key("schema", Identifier(SCHEMAS_TAKEN), Is("lockstep"), "Schema of the tables.").of(POSTGRES),
+    key("database", Identifier(DATABASES_TAKEN), Is("lockstep"), "Database of the collections.").of(MONGO),
+    key("history", Identifier(TABLES_TAKEN), Is("history"), "Table or collection of all events.").of(DATABASES),
+    key("instances", Identifier(TABLES_TAKEN), Is("instances"), "Table or collection of current states.").of(DATABASES),
+    key("secret", Signing, Unset, "Signing secrets, separated by spaces, each `whsec_` and base64 of 24 to 64 bytes. This or `secret_file` is required.").of(WEBHOOK).secret(),
+    key("secret_file", Path, Unset, "File that contains the signing secrets.").of(WEBHOOK),
+    key("concurrency_max", count(1, 256), Is("16"), "Maximum number of concurrent requests, each for a different instance.").of(WEBHOOK),
+    key("attempts_max", count(1, 1000), Is("10"), "How often an event that is answered with 5xx, while others are accepted, is sent before it becomes a dead letter.").of(WEBHOOK),
+    key("allow_local", Flag, Is("false"), "Whether loopback and link-local addresses may be called.").of(WEBHOOK),
+    key("start", OneOf(&["now", "everything"]), Is("now"), "Where a new sink starts: with the next event, or with a backfill of the current states.").of(WEBHOOK),
 ];

@@ -1,44 +1,55 @@
-//! The shapes a value may have. Each shape is a small module that reads it from what was written,
-//! shows it as TOML, and says what it expects.
+//! The shapes of values. A shape reads what a source gave, checks it, and says what it expects.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use lockstep_machine::{InstanceName, MachineName};
+use serde_json::{Value as Json, json};
+
+use super::sink::address;
 
 /// A value as a source gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Raw {
-    /// Text, or a whole number as text. All that the environment and flags can give.
+    /// Text, or a whole number as text. The only form that the environment and flags have.
     Text(String),
-    /// TOML's true or false.
+    /// A TOML boolean.
     Flag(bool),
     /// A TOML array of strings.
     List(Vec<String>),
     /// A TOML table of strings, in the order of the file.
     Pairs(Vec<(String, String)>),
-    /// A TOML value that no setting accepts, by its type's name.
+    /// A TOML value that no setting accepts, by the name of its type.
     Other(&'static str),
 }
 
 impl Raw {
-    pub(super) fn text(&self, expects: &str) -> Result<&str, String> {
-        match self {
-            Raw::Text(text) => Ok(text.trim()),
-            Raw::Flag(value) => Err(format!("expected {expects}, found {value}")),
-            Raw::List(_) => Err(format!("expected {expects}, found an array")),
-            Raw::Pairs(_) => Err(format!("expected {expects}, found a table")),
-            Raw::Other(found) => Err(format!("expected {expects}, found {found}")),
+    fn text(&self, expects: &str) -> Result<&str, String> {
+        let found = match self {
+            Raw::Text(text) => return Ok(text.trim()),
+            Raw::Flag(value) => &value.to_string(),
+            Raw::List(_) => "an array",
+            Raw::Pairs(_) => "a table",
+            Raw::Other(found) => found,
+        };
+        Err(format!("expected {expects}, found {found}"))
+    }
+
+    fn nonempty(&self, expects: &str) -> Result<&str, String> {
+        match self.text(expects)? {
+            "" => Err("must not be empty".into()),
+            text => Ok(text),
         }
     }
 
     /// Comma-separated text and arrays are the same list. Empty items are dropped.
-    pub(super) fn list(&self, expects: &str) -> Result<Vec<String>, String> {
+    fn list(&self, expects: &str) -> Result<Vec<String>, String> {
         let items: Vec<&str> = match self {
             Raw::List(items) => items.iter().map(String::as_str).collect(),
             other => other.text(expects)?.split(',').collect(),
         };
-        Ok(items
-            .into_iter()
-            .map(str::trim)
-            .filter(|item| !item.is_empty())
-            .map(String::from)
-            .collect())
+        let items = items.into_iter().map(str::trim).filter(|it| !it.is_empty());
+        Ok(items.map(String::from).collect())
     }
 
     /// `a=1,b=2`, an array of `a=1` and a table are the same pairs.
@@ -46,16 +57,14 @@ impl Raw {
         if let Raw::Pairs(pairs) = self {
             return Ok(pairs.clone());
         }
-        self.list(expects)?
-            .iter()
-            .map(|item| match item.split_once('=') {
-                Some((key, value)) => Ok((key.trim().to_string(), value.trim().to_string())),
-                None => Err(format!("expected {expects}: {item:?} has no '='")),
-            })
-            .collect()
+        let pair = |item: &String| match item.split_once('=') {
+            Some((key, value)) => Ok((key.trim().to_string(), value.trim().to_string())),
+            None => Err(format!("expected {expects}: {item:?} has no '='")),
+        };
+        self.list(expects)?.iter().map(pair).collect()
     }
 
-    /// What was written, for an error message, shortened.
+    /// The value for an error message, shortened.
     pub(super) fn quoted(&self) -> String {
         let text = match self {
             Raw::Text(text) => format!("{text:?}"),
@@ -71,422 +80,492 @@ impl Raw {
     }
 }
 
-pub(super) fn quote(text: &str) -> String {
-    toml::Value::String(text.to_string()).to_string()
+/// A value that has been checked.
+#[derive(Debug, Clone)]
+pub(super) struct Value {
+    /// What the field of the configuration is deserialized from.
+    pub(super) json: Json,
+    shown: Shown,
 }
 
-fn between<T: PartialOrd>(
+/// How a value is shown.
+#[derive(Debug, Clone)]
+enum Shown {
+    Bare(String),
+    Text(String),
+    List(Vec<String>),
+}
+
+impl Value {
+    pub(super) fn text(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Value {
+            json: json!(text),
+            shown: Shown::Text(text),
+        }
+    }
+
+    fn bare(json: Json) -> Self {
+        Value {
+            shown: Shown::Bare(json.to_string()),
+            json,
+        }
+    }
+
+    pub(super) fn count(count: usize) -> Self {
+        Value::bare(json!(count))
+    }
+
+    fn list(json: Json, items: impl IntoIterator<Item = String>) -> Self {
+        Value {
+            json,
+            shown: Shown::List(items.into_iter().collect()),
+        }
+    }
+
+    /// The list of peers as a value: pairs of names and addresses.
+    pub(super) fn peers(peers: &[(String, String)]) -> Self {
+        let json = peers
+            .iter()
+            .map(|(name, grpc)| json!({ "name": name, "grpc": grpc }));
+        let items = peers.iter().map(|(name, grpc)| format!("{name}={grpc}"));
+        Value::list(json.collect(), items)
+    }
+
+    /// For a sentence.
+    pub(super) fn plain(&self) -> String {
+        match &self.shown {
+            Shown::Bare(text) | Shown::Text(text) => text.clone(),
+            Shown::List(items) => items.join(", "),
+        }
+    }
+
+    /// As TOML.
+    pub(super) fn toml(&self) -> String {
+        let quote = |text: &String| toml::Value::String(text.clone()).to_string();
+        match &self.shown {
+            Shown::Bare(text) => text.clone(),
+            Shown::Text(text) => quote(text),
+            Shown::List(items) => {
+                let items: Vec<String> = items.iter().map(quote).collect();
+                format!("[{}]", items.join(", "))
+            }
+        }
+    }
+}
+
+/// The shape of a setting's value.
+#[derive(Debug, Clone, Copy)]
+pub enum Shape {
+    /// Any text but the empty one.
+    Text,
+    /// The name of a node or a service. It follows the rule for names of the state machine.
+    Name,
+    /// A file or directory.
+    Path,
+    /// An address to listen on.
+    Address,
+    /// An address that others connect to.
+    HostPort,
+    /// The root of an HTTP service; `http://` may be left out.
+    Url,
+    /// A whole number.
+    Count {
+        /// The least value allowed.
+        min: u64,
+        /// The greatest value allowed.
+        max: u64,
+    },
+    /// A number of bytes.
+    Bytes {
+        /// The least value allowed.
+        min: u64,
+        /// The greatest value allowed.
+        max: u64,
+    },
+    /// A length of time.
+    Time {
+        /// The least value allowed.
+        min: Duration,
+        /// The greatest value allowed.
+        max: Duration,
+    },
+    /// Yes or no.
+    Flag,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// Several texts.
+    List,
+    /// Metadata of a Consul service.
+    Meta,
+    /// A fixed list of nodes.
+    Peers,
+    /// A `tracing` filter.
+    Filter,
+    /// The address of a sink's destination. Its kind decides which are valid, and is known later.
+    Location,
+    /// What a sink follows.
+    Follows,
+    /// The name of a schema, database, table or collection, other than these.
+    Identifier(&'static [&'static str]),
+    /// The secrets that sign webhooks.
+    Signing,
+}
+
+impl Shape {
+    /// The allowed values in a few words, for documentation.
+    pub fn describe(&self) -> String {
+        let between = |kind: &str, min: String, max: String| format!("{kind}, {min} to {max}");
+        match self {
+            Shape::Text => "text".into(),
+            Shape::Name => "name".into(),
+            Shape::Path => "path".into(),
+            Shape::Address => "ip:port".into(),
+            Shape::HostPort => "host:port".into(),
+            Shape::Url | Shape::Location => "URL".into(),
+            Shape::Count { min, max } => between("number", min.to_string(), max.to_string()),
+            Shape::Bytes { min, max } => between("size", size(*min), size(*max)),
+            Shape::Time { min, max } => between("duration", span(*min), span(*max)),
+            Shape::Flag => "`true` or `false`".into(),
+            Shape::OneOf(words) => format!("`{}`", words.join("`, `")),
+            Shape::List | Shape::Follows => "list".into(),
+            Shape::Meta => "key=value list".into(),
+            Shape::Peers => "name=host:port list".into(),
+            Shape::Filter => "filter".into(),
+            Shape::Identifier(_) => "identifier".into(),
+            Shape::Signing => "secrets".into(),
+        }
+    }
+
+    /// Checks a value. The error is the reason; it never repeats a secret.
+    pub(super) fn read(&self, raw: &Raw) -> Result<Value, String> {
+        match self {
+            Shape::Text => raw.nonempty("text").map(Value::text),
+            Shape::Name => {
+                let text = raw.text("a name")?;
+                check_name(text)?;
+                Ok(Value::text(text))
+            }
+            Shape::Path => raw.nonempty("a path").map(Value::text),
+            Shape::Address => {
+                let expected = "an IP address and a port, such as 127.0.0.1:3333 or 0.0.0.0:3333";
+                let address: SocketAddr = raw
+                    .text(expected)?
+                    .parse()
+                    .map_err(|_| format!("expected {expected}"))?;
+                Ok(Value::text(address.to_string()))
+            }
+            Shape::HostPort => {
+                let text = raw.text("host:port")?;
+                check_host_port(text)?;
+                Ok(Value::text(text))
+            }
+            Shape::Url => url(raw).map(Value::text),
+            Shape::Count { min, max } => {
+                let text = raw.text("a whole number")?.replace('_', "");
+                let value = text.parse().map_err(|_| "expected a whole number")?;
+                between(value, *min, *max, |it| it.to_string())?;
+                Ok(Value::bare(json!(value)))
+            }
+            Shape::Bytes { min, max } => {
+                let value = read_size(raw)?;
+                between(value, *min, *max, size)?;
+                Ok(Value {
+                    json: json!(value),
+                    shown: Shown::Text(size(value)),
+                })
+            }
+            Shape::Time { min, max } => {
+                let expected = "a duration with its unit, such as 100ms, 5s or 10m";
+                let value = humantime::parse_duration(raw.text(expected)?)
+                    .map_err(|_| format!("expected {expected}"))?;
+                between(value, *min, *max, span)?;
+                Ok(Value {
+                    json: json!(value),
+                    shown: Shown::Text(span(value)),
+                })
+            }
+            Shape::Flag => match raw {
+                Raw::Flag(value) => Ok(Value::bare(json!(value))),
+                other => match other.text("true or false")? {
+                    "true" => Ok(Value::bare(json!(true))),
+                    "false" => Ok(Value::bare(json!(false))),
+                    _ => Err("expected true or false".into()),
+                },
+            },
+            Shape::OneOf(words) => {
+                let expected = match words {
+                    [rest @ .., last] => format!("{} or {last}", rest.join(", ")),
+                    [] => String::new(),
+                };
+                match raw.text(&expected)? {
+                    text if words.contains(&text) => Ok(Value::text(text)),
+                    _ => Err(format!("expected {expected}")),
+                }
+            }
+            Shape::List => {
+                let items = raw.list("a comma-separated list")?;
+                Ok(Value::list(json!(items), items))
+            }
+            Shape::Meta => meta(raw),
+            Shape::Peers => peers(raw),
+            Shape::Filter => {
+                let expected = "a filter such as info,lockstep_node=debug";
+                let text = raw.text(expected)?;
+                tracing_subscriber::EnvFilter::builder()
+                    .parse(text)
+                    .map_err(|error| format!("expected {expected}: {error}"))?;
+                Ok(Value::text(text))
+            }
+            Shape::Location => location(raw),
+            Shape::Follows => follows(raw),
+            Shape::Identifier(taken) => identifier(raw, taken).map(Value::text),
+            Shape::Signing => signing(raw).map(Value::text),
+        }
+    }
+}
+
+fn between<T: PartialOrd + Copy>(
     value: T,
     min: T,
     max: T,
-    show: impl Fn(&T) -> String,
-) -> Result<T, String> {
-    if value < min || value > max {
-        return Err(format!("must be between {} and {}", show(&min), show(&max)));
+    show: impl Fn(T) -> String,
+) -> Result<(), String> {
+    match value < min || value > max {
+        true => Err(format!("must be between {} and {}", show(min), show(max))),
+        false => Ok(()),
     }
-    Ok(value)
 }
 
-/// The rule for names of nodes and services: it must fit in addresses, tags and file names.
-fn check_name(text: &str) -> Result<(), String> {
-    let reason = if text.is_empty() {
-        "must not be empty"
-    } else if text.len() > 64 {
-        "must not be longer than 64 bytes"
-    } else if !text.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        "must start with a letter or a digit"
-    } else if !text
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-    {
-        "may only hold letters, digits, '-', '_' and '.'"
-    } else {
-        return Ok(());
+fn span(value: Duration) -> String {
+    humantime::format_duration(value).to_string()
+}
+
+const UNITS: [(&str, u64); 4] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+];
+
+/// With the largest unit that divides it.
+fn size(bytes: u64) -> String {
+    let (name, size) = UNITS
+        .into_iter()
+        .find(|(_, size)| bytes >= *size && bytes.is_multiple_of(*size))
+        .unwrap_or(("B", 1));
+    format!("{}{name}", bytes / size)
+}
+
+fn read_size(raw: &Raw) -> Result<u64, String> {
+    let expected = "expected a size such as 64KiB, 512KiB or 1GiB";
+    let text = raw.text("a size such as 64KiB")?;
+    let digits_end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '_')
+        .unwrap_or(text.len());
+    let (digits, unit) = text.split_at(digits_end);
+    let number: u64 = digits.replace('_', "").parse().map_err(|_| expected)?;
+    let unit = match unit.trim() {
+        "" => 1,
+        unit => UNITS
+            .iter()
+            .find(|(name, _)| name.eq_ignore_ascii_case(unit))
+            .map(|(_, size)| *size)
+            .ok_or(expected)?,
     };
-    Err(reason.into())
+    number.checked_mul(unit).ok_or_else(|| "too large".into())
+}
+
+fn check_name(text: &str) -> Result<(), String> {
+    match MachineName::new(text) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error.reason.to_string()),
+    }
 }
 
 fn check_host_port(text: &str) -> Result<(), String> {
-    let expects = "expected host:port, such as node1.example:4333";
-    let (host, port) = text.rsplit_once(':').ok_or(expects)?;
+    let expected = "expected host:port, such as node1.example:4333";
+    let (host, port) = text.rsplit_once(':').ok_or(expected)?;
     let port: u16 = port
         .parse()
-        .map_err(|_| format!("{expects}; {port:?} is not a port"))?;
+        .map_err(|_| format!("{expected}; {port:?} is not a port"))?;
     if port == 0 {
-        return Err("port 0 cannot be reached by others".into());
+        return Err("others cannot connect to port 0".into());
     }
     let bare = host
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'));
-    let address: Option<std::net::IpAddr> = bare.unwrap_or(host).parse().ok();
+    let address: Option<IpAddr> = bare.unwrap_or(host).parse().ok();
     match (bare, address) {
         (_, Some(ip)) if ip.is_unspecified() => Err(format!(
-            "{ip} cannot be reached by others: give the address they use"
+            "others cannot connect to {ip}: set the address that they use"
         )),
         (None, Some(ip)) if ip.is_ipv6() => {
             Err(format!("write an IPv6 address in brackets: [{ip}]:{port}"))
         }
-        (Some(_), Some(std::net::IpAddr::V6(_))) | (None, Some(_)) => Ok(()),
+        (Some(_), Some(IpAddr::V6(_))) | (None, Some(_)) => Ok(()),
         (Some(_), _) => Err(format!("{host} is not an IPv6 address")),
         (None, None) => {
             let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
             if host.is_empty() || host.len() > 253 || !host.bytes().all(plain) {
-                return Err(format!("{expects}; {host:?} is not a host name"));
+                return Err(format!("{expected}; {host:?} is not a host name"));
             }
             Ok(())
         }
     }
 }
 
-/// Free text.
-pub(super) mod text {
-    use super::*;
-    pub(crate) const EXPECTS: &str = "text";
-    pub(crate) fn read(raw: &Raw) -> Result<String, String> {
-        match raw.text(EXPECTS)? {
-            "" => Err("must not be empty".into()),
-            text => Ok(text.to_string()),
-        }
-    }
-    pub(crate) fn show(value: &str) -> String {
-        quote(value)
-    }
-}
-
-/// The name of a node or a service.
-pub(super) mod name {
-    use super::*;
-    pub(crate) const EXPECTS: &str = "name";
-    pub(crate) fn read(raw: &Raw) -> Result<String, String> {
-        let text = raw.text(EXPECTS)?;
-        check_name(text)?;
-        Ok(text.to_string())
-    }
-    pub(crate) fn show(value: &str) -> String {
-        quote(value)
+fn url(raw: &Raw) -> Result<String, String> {
+    let expected = "expected a URL such as http://127.0.0.1:8500";
+    let text = raw.text("a URL")?.trim_end_matches('/');
+    let full = match text.contains("://") {
+        true => text.to_string(),
+        false => format!("http://{text}"),
+    };
+    let uri: http::Uri = full
+        .parse()
+        .map_err(|error| format!("{expected}: {error}"))?;
+    let is_root = matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.host().is_some_and(|host| !host.is_empty())
+        && matches!(uri.path(), "" | "/")
+        && uri.query().is_none();
+    match is_root {
+        true => Ok(full),
+        false => Err(format!("{expected}, without a path")),
     }
 }
 
-/// A directory.
-pub(super) mod path {
-    use super::*;
-    use std::path::{Path, PathBuf};
-    pub(crate) const EXPECTS: &str = "path";
-    pub(crate) fn read(raw: &Raw) -> Result<PathBuf, String> {
-        match raw.text(EXPECTS)? {
-            "" => Err("must not be empty".into()),
-            text => Ok(PathBuf::from(text)),
-        }
-    }
-    pub(crate) fn show(value: &Path) -> String {
-        quote(&value.to_string_lossy())
-    }
-}
-
-/// An address to listen on.
-pub(super) mod address {
-    use super::*;
-    use std::net::SocketAddr;
-    pub(crate) const EXPECTS: &str = "ip:port";
-    pub(crate) fn read(raw: &Raw) -> Result<SocketAddr, String> {
-        let text = raw.text(EXPECTS)?;
-        text.parse().map_err(|_| {
-            "expected an IP address and a port, such as 127.0.0.1:3333 or 0.0.0.0:3333".into()
-        })
-    }
-    pub(crate) fn show(value: &SocketAddr) -> String {
-        quote(&value.to_string())
-    }
-}
-
-/// An address that others connect to.
-pub(super) mod host_port {
-    use super::*;
-    pub(crate) const EXPECTS: &str = "host:port";
-    pub(crate) fn read(raw: &Raw) -> Result<String, String> {
-        let text = raw.text(EXPECTS)?;
-        check_host_port(text)?;
-        Ok(text.to_string())
-    }
-    pub(crate) fn show(value: &str) -> String {
-        quote(value)
-    }
-}
-
-/// The root of an HTTP service; `http://` may be left out.
-pub(super) mod url {
-    use super::*;
-    pub(crate) const EXPECTS: &str = "URL";
-    pub(crate) fn read(raw: &Raw) -> Result<String, String> {
-        let text = raw.text(EXPECTS)?.trim_end_matches('/');
-        let full = if text.contains("://") {
-            text.to_string()
-        } else {
-            format!("http://{text}")
-        };
-        let uri: http::Uri = full
-            .parse()
-            .map_err(|e| format!("expected a URL such as http://127.0.0.1:8500: {e}"))?;
-        let scheme_ok = matches!(uri.scheme_str(), Some("http" | "https"));
-        if !scheme_ok
-            || uri.host().is_none_or(str::is_empty)
-            || !matches!(uri.path(), "" | "/")
-            || uri.query().is_some()
-        {
-            return Err("expected a URL such as http://127.0.0.1:8500, without a path".into());
-        }
-        Ok(full)
-    }
-    pub(crate) fn show(value: &str) -> String {
-        quote(value)
-    }
-}
-
-/// A whole number.
-pub(super) mod count {
-    use super::*;
-    pub(crate) const EXPECTS: &str = "number";
-    pub(crate) fn read<T: TryFrom<u64>>(raw: &Raw, min: u64, max: u64) -> Result<T, String> {
-        let text = raw.text("a whole number")?.replace('_', "");
-        let value: u64 = text
-            .parse()
-            .map_err(|_| "expected a whole number".to_string())?;
-        T::try_from(between(value, min, max, u64::to_string)?)
-            .map_err(|_| "too large for this machine".into())
-    }
-    pub(crate) fn show(value: &impl ToString) -> String {
-        value.to_string()
-    }
-}
-
-/// A number of bytes.
-pub(super) mod bytes {
-    use super::*;
-    pub(crate) const EXPECTS: &str = "size";
-    const UNITS: [(&str, u64); 4] = [
-        ("GiB", 1 << 30),
-        ("MiB", 1 << 20),
-        ("KiB", 1 << 10),
-        ("B", 1),
-    ];
-    pub(crate) fn read<T: TryFrom<u64>>(raw: &Raw, min: u64, max: u64) -> Result<T, String> {
-        let expected = "expected a size such as 64KiB, 512KiB or 1GiB";
-        let text = raw.text("a size such as 64KiB")?;
-        let digits_end = text
-            .find(|c: char| !c.is_ascii_digit() && c != '_')
-            .unwrap_or(text.len());
-        let (digits, unit) = text.split_at(digits_end);
-        let number: u64 = digits.replace('_', "").parse().map_err(|_| expected)?;
-        let unit = match unit.trim() {
-            "" => 1,
-            unit => UNITS
-                .iter()
-                .find(|(name, _)| name.eq_ignore_ascii_case(unit))
-                .map(|(_, size)| *size)
-                .ok_or(expected)?,
-        };
-        let value = number.checked_mul(unit).ok_or("too large")?;
-        T::try_from(between(value, min, max, human)?)
-            .map_err(|_| "too large for this machine".into())
-    }
-    pub(crate) fn show<T: Copy + TryInto<u64>>(value: &T) -> String {
-        quote(&human(&(*value).try_into().unwrap_or(u64::MAX)))
-    }
-    /// With the largest unit that divides it.
-    fn human(bytes: &u64) -> String {
-        let (name, size) = UNITS
-            .into_iter()
-            .find(|(_, size)| *bytes >= *size && bytes.is_multiple_of(*size))
-            .unwrap_or(("B", 1));
-        format!("{}{name}", bytes / size)
-    }
-}
-
-/// A span of time.
-pub(super) mod duration {
-    use super::*;
-    use std::time::Duration;
-    pub(crate) const EXPECTS: &str = "duration";
-    pub(crate) fn read(raw: &Raw, min: Duration, max: Duration) -> Result<Duration, String> {
-        let expected = "a duration with its unit, such as 100ms, 5s or 10m";
-        let value = humantime::parse_duration(raw.text(expected)?)
-            .map_err(|_| format!("expected {expected}"))?;
-        between(value, min, max, human)
-    }
-    pub(crate) fn show(value: &Duration) -> String {
-        quote(&human(value))
-    }
-    fn human(value: &Duration) -> String {
-        humantime::format_duration(*value).to_string()
-    }
-}
-
-/// A duration kept as whole milliseconds, as the replicated state has it.
-pub(super) mod millis {
-    use super::*;
-    use std::time::Duration;
-    pub(crate) const EXPECTS: &str = duration::EXPECTS;
-    pub(crate) fn read(raw: &Raw, min: Duration, max: Duration) -> Result<u64, String> {
-        let value = duration::read(raw, min, max)?;
-        u64::try_from(value.as_millis()).map_err(|_| "too long".into())
-    }
-    pub(crate) fn show(value: &u64) -> String {
-        duration::show(&Duration::from_millis(*value))
-    }
-}
-
-/// Several texts.
-pub(super) mod list {
-    use super::*;
-    pub(crate) const EXPECTS: &str = "list";
-    pub(crate) fn read(raw: &Raw) -> Result<Vec<String>, String> {
-        raw.list("a comma-separated list")
-    }
-    pub(crate) fn show(value: &[String]) -> String {
-        format!(
-            "[{}]",
-            value
-                .iter()
-                .map(|item| quote(item))
-                .collect::<Vec<_>>()
-                .join(", ")
-        )
-    }
-}
-
-/// Consul's service metadata, within its limits.
-pub(super) mod meta {
-    use super::*;
-    pub(crate) const EXPECTS: &str = "key=value list";
+fn meta(raw: &Raw) -> Result<Value, String> {
     /// Set by the node itself.
     const RESERVED: [&str; 3] = ["name", "id", "cluster"];
     const PAIRS_MAX: usize = 32;
-    pub(crate) fn read(raw: &Raw) -> Result<Vec<(String, String)>, String> {
-        let pairs = raw.pairs("key=value pairs, such as rack=a,zone=b")?;
-        if pairs.len() > PAIRS_MAX {
-            return Err(format!("at most {PAIRS_MAX} pairs"));
-        }
-        for (at, (key, value)) in pairs.iter().enumerate() {
-            let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-            if key.is_empty() || key.len() > 128 || !key.bytes().all(plain) {
-                return Err(format!(
-                    "key {key:?}: expected 1 to 128 letters, digits, '-' and '_'"
-                ));
-            }
-            if RESERVED.contains(&key.as_str()) {
-                return Err(format!("key {key:?} is set by the node itself"));
-            }
-            if value.len() > 512 {
-                return Err(format!("the value of {key:?} is longer than 512 bytes"));
-            }
-            if pairs[..at].iter().any(|(earlier, _)| earlier == key) {
-                return Err(format!("key {key:?} is given twice"));
-            }
-        }
-        Ok(pairs)
+    let pairs = raw.pairs("key=value pairs, such as rack=a,zone=b")?;
+    if pairs.len() > PAIRS_MAX {
+        return Err(format!("at most {PAIRS_MAX} pairs are allowed"));
     }
-    pub(crate) fn show(value: &[(String, String)]) -> String {
-        format!(
-            "[{}]",
-            value
-                .iter()
-                .map(|(key, value)| quote(&format!("{key}={value}")))
-                .collect::<Vec<_>>()
-                .join(", ")
-        )
+    for (at, (key, value)) in pairs.iter().enumerate() {
+        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
+        if key.is_empty() || key.len() > 128 || !key.bytes().all(plain) {
+            return Err(format!(
+                "key {key:?}: expected 1 to 128 letters, digits, '-' and '_'"
+            ));
+        }
+        if RESERVED.contains(&key.as_str()) {
+            return Err(format!("key {key:?} is set by the node itself"));
+        }
+        if value.len() > 512 {
+            return Err(format!("the value of {key:?} is longer than 512 bytes"));
+        }
+        if pairs[..at].iter().any(|(earlier, _)| earlier == key) {
+            return Err(format!("key {key:?} is given twice"));
+        }
     }
+    let items = pairs.iter().map(|(key, value)| format!("{key}={value}"));
+    Ok(Value::list(json!(pairs), items))
 }
 
-/// A fixed list of nodes.
-pub(super) mod peers {
-    use super::*;
-    use crate::config::StaticPeer;
-    pub(crate) const EXPECTS: &str = "name=host:port list";
+fn peers(raw: &Raw) -> Result<Value, String> {
     const PEERS_MAX: usize = 99;
-    pub(crate) fn read(raw: &Raw) -> Result<Vec<StaticPeer>, String> {
-        let pairs =
-            raw.pairs("name=host:port pairs, such as node1=10.0.0.1:4333,node2=10.0.0.2:4333")?;
-        if pairs.len() > PEERS_MAX {
-            return Err(format!("at most {PEERS_MAX} peers"));
-        }
-        let mut peers: Vec<StaticPeer> = Vec::new();
-        for (name, grpc) in pairs {
-            check_name(&name).map_err(|reason| format!("name {name:?} {reason}"))?;
-            check_host_port(&grpc).map_err(|reason| format!("peer {name}: {reason}"))?;
-            if peers.iter().any(|peer| peer.name == name) {
+    let peers =
+        raw.pairs("name=host:port pairs, such as node1=10.0.0.1:4333,node2=10.0.0.2:4333")?;
+    if peers.len() > PEERS_MAX {
+        return Err(format!("at most {PEERS_MAX} peers are allowed"));
+    }
+    for (at, (name, grpc)) in peers.iter().enumerate() {
+        check_name(name).map_err(|reason| format!("name {name:?}: {reason}"))?;
+        check_host_port(grpc).map_err(|reason| format!("peer {name}: {reason}"))?;
+        for (other, address) in &peers[..at] {
+            if other == name {
                 return Err(format!("{name} is listed twice"));
             }
-            if let Some(other) = peers.iter().find(|peer| peer.grpc == grpc) {
-                return Err(format!(
-                    "{} and {name} have the same address {grpc}",
-                    other.name
-                ));
+            if address == grpc {
+                return Err(format!("{other} and {name} have the same address {grpc}"));
             }
-            peers.push(StaticPeer { name, grpc });
         }
-        Ok(peers)
     }
-    pub(crate) fn show(value: &[StaticPeer]) -> String {
-        let items: Vec<String> = value
-            .iter()
-            .map(|peer| quote(&format!("{}={}", peer.name, peer.grpc)))
-            .collect();
-        format!("[{}]", items.join(", "))
+    Ok(Value::peers(&peers))
+}
+
+fn location(raw: &Raw) -> Result<Value, String> {
+    const BYTES_MAX: usize = 2048;
+    let text = raw.nonempty("a URL")?;
+    if text.len() > BYTES_MAX {
+        return Err(format!("must not be longer than {BYTES_MAX} bytes"));
+    }
+    if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        return Err("a URL must not contain white space".into());
+    }
+    Ok(Value {
+        json: json!(text),
+        shown: Shown::Text(address::shown(text)),
+    })
+}
+
+fn follows(raw: &Raw) -> Result<Value, String> {
+    const FOLLOWS_MAX: usize = 256;
+    let items = raw.list("machines, such as order,ticket/2026-")?;
+    if items.len() > FOLLOWS_MAX {
+        return Err(format!(
+            "at most {FOLLOWS_MAX} machines and prefixes are allowed"
+        ));
+    }
+    let follow = |item: &String| {
+        let (machine, prefix) = match item.split_once('/') {
+            Some((machine, prefix)) => (machine, Some(prefix)),
+            None => (item.as_str(), None),
+        };
+        // The prefix of a name is itself a valid name.
+        if let Some(prefix) = prefix {
+            InstanceName::new(prefix)
+                .map_err(|error| format!("{item}: prefix {prefix:?}: {}", error.reason))?;
+        }
+        let machine = MachineName::new(machine).map_err(|error| error.to_string())?;
+        Ok(json!({ "machine": machine, "prefix": prefix }))
+    };
+    let json: Result<Json, String> = items.iter().map(follow).collect();
+    Ok(Value::list(json?, items))
+}
+
+/// A name that needs no quotes in any database.
+fn identifier(raw: &Raw, taken: &[&str]) -> Result<String, String> {
+    const BYTES_MAX: usize = 63;
+    let text = raw.text("a name")?;
+    let first = |c: char| c.is_ascii_lowercase() || c == '_';
+    if !text.starts_with(first)
+        || text.len() > BYTES_MAX
+        || !text.chars().all(|c| first(c) || c.is_ascii_digit())
+    {
+        return Err(format!(
+            "expected at most {BYTES_MAX} lowercase letters, digits and '_', not starting with a digit"
+        ));
+    }
+    match taken.contains(&text) {
+        true => Err(format!("{text} is already in use: choose another name")),
+        false => Ok(text.into()),
     }
 }
 
-/// The way to find peers.
-pub(super) mod kind {
-    use super::*;
-    use crate::config::keys::Kind;
-    pub(crate) const EXPECTS: &str = "`static` or `consul`";
-    pub(crate) fn read(raw: &Raw) -> Result<Kind, String> {
-        match raw.text(EXPECTS)? {
-            "static" => Ok(Kind::Static),
-            "consul" => Ok(Kind::Consul),
-            _ => Err("expected static or consul".into()),
-        }
+fn signing(raw: &Raw) -> Result<String, String> {
+    const PREFIX: &str = "whsec_";
+    const SECRETS_MAX: usize = 4;
+    let secrets: Vec<&str> = raw.text("secrets")?.split_whitespace().collect();
+    if secrets.is_empty() || secrets.len() > SECRETS_MAX {
+        return Err(format!(
+            "expected one to {SECRETS_MAX} secrets, separated by spaces"
+        ));
     }
-    pub(crate) fn show(value: &Kind) -> String {
-        match value {
-            Kind::Static => quote("static"),
-            Kind::Consul => quote("consul"),
-        }
-    }
-}
-
-/// How log lines look.
-pub(super) mod log_format {
-    use super::*;
-    use crate::config::LogFormat;
-    pub(crate) const EXPECTS: &str = "`text` or `json`";
-    pub(crate) fn read(raw: &Raw) -> Result<LogFormat, String> {
-        match raw.text(EXPECTS)? {
-            "text" => Ok(LogFormat::Text),
-            "json" => Ok(LogFormat::Json),
-            _ => Err("expected text or json".into()),
-        }
-    }
-    pub(crate) fn show(value: &LogFormat) -> String {
-        match value {
-            LogFormat::Text => quote("text"),
-            LogFormat::Json => quote("json"),
-        }
-    }
-}
-
-/// A `tracing` filter.
-pub(super) mod filter {
-    use super::*;
-    pub(crate) const EXPECTS: &str = "filter";
-    pub(crate) fn read(raw: &Raw) -> Result<String, String> {
-        let text = raw.text("a filter such as info,lockstep_node=debug")?;
-        tracing_subscriber::EnvFilter::builder()
-            .parse(text)
-            .map_err(|e| format!("expected a filter such as info,lockstep_node=debug: {e}"))?;
-        Ok(text.to_string())
-    }
-    pub(crate) fn show(value: &str) -> String {
-        quote(value)
+    let is_valid = |secret: &str| {
+        let encoded = secret.strip_prefix(PREFIX).unwrap_or_default();
+        let padding = encoded.bytes().filter(|b| *b == b'=').count();
+        let bytes = (encoded.len() / 4 * 3).saturating_sub(padding);
+        standardwebhooks::Webhook::new(secret).is_ok() && (24..=64).contains(&bytes)
+    };
+    match secrets.iter().position(|secret| !is_valid(secret)) {
+        Some(at) => Err(format!(
+            "secret {} of {}: expected {PREFIX} and base64 of 24 to 64 bytes",
+            at + 1,
+            secrets.len()
+        )),
+        None => Ok(secrets.join(" ")),
     }
 }

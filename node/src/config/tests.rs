@@ -77,13 +77,15 @@ fn flags_beat_the_environment_which_beats_the_file_which_beats_the_defaults() {
     );
     sources.env = env(&[
         ("LOCKSTEP_NAME", "env"),
+        ("LOCKSTEP_LOG_FORMAT", "text"),
         ("LOCKSTEP_RAFT_HEARTBEAT", "20ms"),
         ("LOCKSTEP_RAFT_QUEUE_MAX", "2_000"),
     ]);
-    sources.flags = flags(&[("name", "flag"), ("raft-heartbeat", "30ms")]);
+    sources.flags = flags(&[("name", "flag"), ("log-format", "json")]);
     let loaded = load_explained(&sources).expect("valid");
     assert_eq!(loaded.config.name, "flag");
-    assert_eq!(loaded.config.raft.heartbeat, Duration::from_millis(30));
+    assert_eq!(loaded.config.raft.heartbeat, Duration::from_millis(20));
+    assert_eq!(loaded.config.log.format, LogFormat::Json);
     assert_eq!(loaded.config.raft.queue_max, 2000);
     assert_eq!(loaded.config.raft.batch_requests_max, 10);
     assert_eq!(loaded.config.raft.snapshot_entries, 50_000);
@@ -95,7 +97,7 @@ fn flags_beat_the_environment_which_beats_the_file_which_beats_the_defaults() {
             .map(|s| s.origin.to_string())
             .unwrap_or_default()
     };
-    assert_eq!(origin("raft.heartbeat"), "--raft-heartbeat");
+    assert_eq!(origin("log.format"), "--log-format");
     assert_eq!(origin("raft.queue_max"), "LOCKSTEP_RAFT_QUEUE_MAX");
     assert!(origin("raft.batch_requests_max").ends_with("lockstep.toml:5"));
     assert_eq!(origin("raft.snapshot_entries"), "default");
@@ -132,7 +134,7 @@ fn an_unknown_key_names_the_nearest_known_one() {
         "lockstep.toml:2: unknown key heartbeat; did you mean raft.heartbeat?",
         "lockstep.toml:4: unknown key http.lissten; did you mean http.listen?",
         "lockstep.toml:6: unknown key rafft.queue_max; did you mean raft.queue_max?",
-        "lockstep.toml:7: unknown key rafft.zzz; `lockstepd check-config --markdown` lists all",
+        "lockstep.toml:7: unknown key rafft.zzz; `lockstepd check-config --markdown` lists all keys",
     ];
     for line in expected {
         assert!(text.contains(line), "{line} not in:\n{text}");
@@ -148,7 +150,7 @@ fn an_unknown_key_names_the_nearest_known_one() {
 }
 
 #[test]
-fn variables_of_others_are_left_alone() {
+fn variables_of_other_programs_are_ignored() {
     let others = [
         ("LOCKSTEP_VERSION", "1"),
         ("LOCKSTEP_BUILD_DATE", "1"),
@@ -170,14 +172,14 @@ fn variables_of_others_are_left_alone() {
 }
 
 #[test]
-fn every_fault_is_told_at_once_with_its_place() {
+fn every_fault_is_reported_at_once_with_its_source() {
     let (_dir, mut sources) = in_file("[http]\nbody_bytes_max = 1.5\nconcurrency_max = 0\n");
     sources.env = env(&[
         ("LOCKSTEP_RAFT_HEARTBEAT", "soon"),
         ("LOCKSTEP_CONSUL_TOKEN", ""),
         ("LOCKSTEP_EXPECT", "0"),
     ]);
-    sources.flags = flags(&[("storage-cache-bytes", "12MB")]);
+    sources.flags = flags(&[("http-listen", "here")]);
     let errors = load(&sources).expect_err("refused");
     let text = errors.to_string();
     let expected = [
@@ -185,7 +187,7 @@ fn every_fault_is_told_at_once_with_its_place() {
         "lockstep.toml:3: http.concurrency_max = \"0\": must be between 1 and 1000000",
         "LOCKSTEP_RAFT_HEARTBEAT: raft.heartbeat = \"soon\": expected a duration with its unit",
         "LOCKSTEP_EXPECT: discovery.expect = \"0\": must be between 1 and 99",
-        "--storage-cache-bytes: storage.cache_bytes = \"12MB\": expected a size such as 64KiB",
+        "--http-listen: http.listen = \"here\": expected an IP address and a port",
         "name is not set",
     ];
     for line in expected {
@@ -226,7 +228,7 @@ fn sizes_take_binary_units_only() {
 }
 
 #[test]
-fn broken_toml_is_told_with_its_line() {
+fn broken_toml_is_reported_with_its_line() {
     let (_dir, sources) = in_file("name = \"a\"\n\n[http\nlisten = 1\n");
     assert!(
         load(&sources)
@@ -246,12 +248,10 @@ fn broken_toml_is_told_with_its_line() {
 }
 
 #[test]
-fn an_address_nobody_can_reach_is_not_advertised() {
+fn an_address_that_others_cannot_connect_to_is_not_advertised() {
     let text = fault(&[("LOCKSTEP_HTTP_LISTEN", "0.0.0.0:3333")]);
     assert!(
-        text.contains(
-            "http.listen = 0.0.0.0:3333 (LOCKSTEP_HTTP_LISTEN) cannot be reached by others"
-        ),
+        text.contains("others cannot connect to http.listen = 0.0.0.0:3333 (LOCKSTEP_HTTP_LISTEN)"),
         "{text}"
     );
     assert!(
@@ -260,7 +260,7 @@ fn an_address_nobody_can_reach_is_not_advertised() {
     );
     assert!(
         fault(&[("LOCKSTEP_HTTP_ADVERTISE", "0.0.0.0:3333")])
-            .contains("cannot be reached by others")
+            .contains("others cannot connect to 0.0.0.0")
     );
     assert!(fault(&[("LOCKSTEP_GRPC_LISTEN", "[::]:4333")]).contains("set grpc.advertise"));
     let (config, _) = from_env(&[
@@ -272,7 +272,7 @@ fn an_address_nobody_can_reach_is_not_advertised() {
 }
 
 #[test]
-fn peers_must_be_sound_and_include_this_node() {
+fn peers_must_be_valid_and_include_this_node() {
     let peers = |value| fault(&[("LOCKSTEP_PEERS", value)]);
     assert!(
         peers("node2=a:1,node3=b:1")
@@ -282,7 +282,7 @@ fn peers_must_be_sound_and_include_this_node() {
     assert!(peers("node1=a:1,node2=a:1").contains("node1 and node2 have the same address a:1"));
     assert!(peers("node1").contains("has no '='"));
     assert!(peers("node1=a").contains("expected host:port"));
-    assert!(peers("no de=a:1").contains("may only hold letters"));
+    assert!(peers("no de=a:1").contains("only letters, digits"));
     assert!(fault(&[("LOCKSTEP_NAME", "-x")]).contains("must start with a letter"));
     assert!(
         fault(&[("LOCKSTEP_EXPECT", "3")])
@@ -291,7 +291,7 @@ fn peers_must_be_sound_and_include_this_node() {
 }
 
 #[test]
-fn peers_read_alike_from_every_notation() {
+fn peers_are_equal_in_every_notation() {
     let expected = ["b=h2:4333", "node1=h1:4333"];
     for text in [
         "discovery.peers = \"b=h2:4333, node1=h1:4333\"",
@@ -303,7 +303,7 @@ fn peers_read_alike_from_every_notation() {
         let (config, warnings) = load(&sources).expect("valid");
         assert_eq!(
             config.grpc.advertise, "h1:4333",
-            "the list of peers says where this node is"
+            "the list of peers has this node's address"
         );
         assert_eq!(config.discovery.expect, 2);
         assert!(
@@ -350,7 +350,7 @@ fn consul_is_configured_without_peers() {
 }
 
 #[test]
-fn timings_that_elect_for_ever_are_refused() {
+fn timings_that_cause_endless_elections_are_refused() {
     let text = fault(&[("LOCKSTEP_RAFT_HEARTBEAT", "150ms")]);
     assert!(text.contains("raft.election_timeout_min = 200ms (default) must be at least twice raft.heartbeat = 150ms (LOCKSTEP_RAFT_HEARTBEAT)"));
     assert!(
@@ -367,12 +367,12 @@ fn timings_that_elect_for_ever_are_refused() {
 
 #[test]
 fn both_interfaces_on_one_port_are_refused() {
-    assert!(fault(&[("LOCKSTEP_GRPC_LISTEN", "127.0.0.1:3333")]).contains("are the same port"));
+    assert!(fault(&[("LOCKSTEP_GRPC_LISTEN", "127.0.0.1:3333")]).contains("use the same port"));
     from_env(&[("LOCKSTEP_GRPC_LISTEN", "127.0.0.2:3333")]).expect("another address");
 }
 
 #[test]
-fn what_is_shown_is_a_file_that_says_the_same_and_hides_secrets() {
+fn the_shown_settings_are_an_equal_file_without_secrets() {
     let sources = Sources {
         env: env(&[
             ("LOCKSTEP_NAME", "node1"),
@@ -408,37 +408,35 @@ fn a_secret_that_is_refused_is_not_repeated() {
 }
 
 #[test]
-fn the_three_notations_of_each_key_agree() {
+fn the_environment_variable_and_the_flag_follow_from_the_path() {
+    let short = ["discovery.kind", "discovery.expect", "discovery.peers"];
     for key in KEYS {
-        assert_eq!(
-            key.env,
-            format!("LOCKSTEP_{}", key.flag.replace('-', "_").to_uppercase())
-        );
+        assert!(key.env().starts_with("LOCKSTEP_"), "{}", key.path);
         let plain = key.path.replace(['.', '_'], "-");
-        let short = key
-            .path
-            .strip_prefix("discovery.")
-            .map(String::from)
-            .unwrap_or_default();
         assert!(
-            key.flag == plain || key.flag == short || key.path == "discovery.kind",
+            key.flag.is_none_or(|flag| flag == plain) || short.contains(&key.path),
             "{}",
             key.path
         );
-        assert!(markdown().contains(&format!(
-            "| `{}` | `{}` | `--{}` |",
-            key.path, key.env, key.flag
-        )));
     }
+    assert_eq!(
+        instead_of_flag("--raft-heartbeat=1s").as_deref(),
+        Some(
+            "set raft.heartbeat in the configuration file, or LOCKSTEP_RAFT_HEARTBEAT in the environment"
+        )
+    );
+    assert_eq!(instead_of_flag("--nothing"), None);
 }
 
 #[test]
-fn the_readme_holds_the_table_as_it_is() {
-    let readme = include_str!("../../../README.md");
-    for table in [markdown(), sink_markdown()] {
-        assert!(
-            readme.contains(&table),
-            "put the output of `lockstepd check-config --markdown` into README.md, section Configuration"
-        );
+fn the_documentation_is_generated_from_the_tables() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONFIGURATION.md");
+    if std::env::var_os("LOCKSTEP_UPDATE_DOCS").is_some() {
+        fs::write(path, markdown()).expect("the page can be written");
     }
+    assert_eq!(
+        fs::read_to_string(path).unwrap_or_default(),
+        markdown(),
+        "run this test with LOCKSTEP_UPDATE_DOCS=1"
+    );
 }

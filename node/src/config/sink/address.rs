@@ -1,4 +1,4 @@
-//! Addresses of sinks: whether they are good, what they lead to, and how they are shown.
+//! Addresses of destinations: which are valid, which database they lead to, how they are shown.
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -6,26 +6,24 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use reqwest::Url;
 use tokio_postgres::config::Host;
 
-use super::keys::Kind;
-
-/// What stands where a secret was.
+/// Replaces a secret.
 const HIDDEN: &str = "(hidden)";
 
-/// What is known of an address that is good.
+/// What a valid address says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Known {
-    /// The database it leads to, however it is written and whoever logs in.
+    /// The database, in one form for all spellings and users.
     pub(super) database: Option<String>,
-    /// Whether a password stands in it.
+    /// Whether it contains a password.
     pub(super) has_password: bool,
 }
 
-/// Judges an address. The reason repeats nothing of it that could be a secret.
-pub(super) fn check(kind: Kind, address: &str, allow_local: bool) -> Result<Known, String> {
+/// Checks an address. The error repeats nothing that could be a secret.
+pub(super) fn check(kind: &str, address: &str, allow_local: bool) -> Result<Known, String> {
     match kind {
-        Kind::Postgres => postgres(address),
-        Kind::Mongo => mongo(address),
-        Kind::Webhook => webhook(address, allow_local),
+        "postgres" => postgres(address),
+        "mongo" => mongo(address),
+        _ => webhook(address, allow_local),
     }
 }
 
@@ -34,16 +32,16 @@ fn postgres(address: &str) -> Result<Known, String> {
     if !address.starts_with("postgres://") && !address.starts_with("postgresql://") {
         return Err(expected.into());
     }
-    // What is taken for the host or an option would be the end of a password, and would be shown.
+    // Otherwise the end of a password would be read as the host or an option, and be shown.
     if address.matches('@').count() > 1 {
-        return Err("an '@' in a name or a password must be written as %40".into());
+        return Err("write an '@' in a name or a password as %40".into());
     }
     let parsed = postgres_config(address).map_err(|error| match error.source() {
         Some(cause) => format!("{expected}: {cause}"),
         None => expected.to_string(),
     })?;
     if parsed.get_hosts().iter().all(no_host) {
-        return Err(format!("{expected}: there is no host in it"));
+        return Err(format!("{expected}: the host is missing"));
     }
     let hosts: Vec<String> = parsed
         .get_hosts()
@@ -62,11 +60,11 @@ fn postgres(address: &str) -> Result<Known, String> {
     })
 }
 
-/// The address as the driver reads it, and with the modes of `sslmode` that it does not know.
+/// The address as the driver reads it. Also accepts the values of `sslmode` that the driver rejects.
 pub(super) fn postgres_config(
     address: &str,
 ) -> Result<tokio_postgres::Config, tokio_postgres::Error> {
-    // A certificate is verified whenever TLS is required, so the stricter modes ask for nothing more.
+    // The node verifies the certificate whenever TLS is required: the stricter modes add nothing.
     ["verify-full", "verify-ca"]
         .into_iter()
         .fold(address.to_string(), |address, mode| {
@@ -79,8 +77,8 @@ fn no_host(host: &Host) -> bool {
     matches!(host, Host::Tcp(name) if name.is_empty())
 }
 
-/// Only what is there whatever the driver's options are: the driver judges the rest, and may ask a
-/// name server for it.
+/// Checks only what does not depend on the driver's options. The driver checks the rest, and may
+/// need a name server for it.
 fn mongo(address: &str) -> Result<Known, String> {
     let expected = "expected a URL such as mongodb://user@host:27017 or mongodb+srv://user@host";
     let rest = address
@@ -90,7 +88,7 @@ fn mongo(address: &str) -> Result<Known, String> {
     let authority = rest.split(['/', '?']).next().unwrap_or_default();
     let (user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
     if hosts.is_empty() {
-        return Err(format!("{expected}: there is no host in it"));
+        return Err(format!("{expected}: the host is missing"));
     }
     let hosts: Vec<String> = hosts
         .split(',')
@@ -109,10 +107,10 @@ fn webhook(address: &str, allow_local: bool) -> Result<Known, String> {
         return Err(expected.into());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("no user or password may stand in it: requests are signed".into());
+        return Err("must not contain a user or password: requests are signed".into());
     }
     if url.fragment().is_some() {
-        return Err("no fragment may stand in it: it would not be sent".into());
+        return Err("must not contain a fragment: it would not be sent".into());
     }
     let host = url.host_str().unwrap_or_default();
     if host.is_empty() {
@@ -120,7 +118,7 @@ fn webhook(address: &str, allow_local: bool) -> Result<Known, String> {
     }
     if !allow_local && names_local(host) {
         return Err(format!(
-            "{host} is an address of this machine or of this link: set allow_local = true if it is meant to be called"
+            "{host} is a loopback or link-local address: set allow_local = true to allow it"
         ));
     }
     Ok(Known {
@@ -129,7 +127,7 @@ fn webhook(address: &str, allow_local: bool) -> Result<Known, String> {
     })
 }
 
-/// Whether a URL's host is a local address, or by its name.
+/// Whether a URL's host is a local address or a local name.
 fn names_local(host: &str) -> bool {
     let bare = host
         .strip_prefix('[')
@@ -137,7 +135,7 @@ fn names_local(host: &str) -> bool {
         .unwrap_or(host);
     match bare.parse() {
         Ok(ip) => is_local(ip),
-        // The URL's host is in small letters.
+        // The URL parser has converted the host to lowercase.
         Err(_) => {
             let name = host.trim_end_matches('.');
             name == "localhost" || name.ends_with(".localhost")
@@ -145,7 +143,7 @@ fn names_local(host: &str) -> bool {
     }
 }
 
-/// Where clouds tell their machines secrets, as far as that is not a link-local address: Alibaba, Azure.
+/// Addresses of cloud metadata services that are not link-local: Alibaba, Azure.
 const METADATA_V4: [Ipv4Addr; 2] = [
     Ipv4Addr::new(100, 100, 100, 200),
     Ipv4Addr::new(168, 63, 129, 16),
@@ -157,8 +155,8 @@ const METADATA_V6: [Ipv6Addr; 2] = [
     Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
 ];
 
-/// Whether an address is one of this machine or of this link, of nobody, or of a cloud's metadata: one
-/// that a webhook may reach only if it is allowed to. An IPv4 address is judged alike in all the ways
+/// Whether an address is loopback, link-local, unspecified, multicast, or a cloud's metadata service:
+/// a webhook may call it only with `allow_local`. An IPv4 address is recognized in every form in which
 /// IPv6 writes it.
 pub fn is_local(ip: IpAddr) -> bool {
     match ip {
@@ -186,14 +184,14 @@ fn is_local_v4(ip: Ipv4Addr) -> bool {
         || METADATA_V4.contains(&ip)
 }
 
-/// An address, or any text that holds one, without what may be a secret: a password, what is known
-/// to be secret among a database's options, all parameters of anything else.
+/// An address, or any text that contains one, without what may be secret: a password, those options of
+/// a database that are known to be secret, all parameters of any other URL.
 pub(in crate::config) fn shown(address: &str) -> String {
     let start = address.find("://").map_or(0, |at| at + "://".len());
     let is_database = ["postgres", "mongodb"]
         .iter()
         .any(|scheme| address[..start].contains(scheme));
-    // Up to the last '@': one too many may stand in a password that was not encoded.
+    // Up to the last '@': a password that was not encoded may contain one.
     let end = address.rfind('@').unwrap_or(start).max(start);
     let user = &address[start..end];
     let user = match user.split_once(':') {
@@ -209,7 +207,7 @@ pub(in crate::config) fn shown(address: &str) -> String {
     format!("{}{user}{rest}", &address[..start])
 }
 
-/// The same without the path: many a webhook's is a secret.
+/// The same without the path, which is often the secret of a webhook.
 pub(in crate::config) fn shown_host(address: &str) -> String {
     let shown = shown(address);
     let start = shown.find("://").map_or(0, |at| at + "://".len());

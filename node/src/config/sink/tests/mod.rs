@@ -1,4 +1,4 @@
-//! What is configured of sinks, and how mistakes are told.
+//! The configuration of sinks, and the errors for it.
 
 mod addresses;
 mod secrets;

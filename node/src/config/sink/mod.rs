@@ -1,10 +1,7 @@
-//! Sinks: which other systems follow the cluster, and how.
+//! Sinks: the destinations that follow the cluster's events.
 
-mod address;
-mod drafts;
-mod keys;
-mod sense;
-mod shape;
+pub(super) mod address;
+mod check;
 #[cfg(test)]
 mod tests;
 
@@ -13,36 +10,37 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use lockstep_machine::{EventFilter, MachineName};
+use serde::Deserialize;
 
 pub use address::is_local;
 pub(super) use address::{shown, shown_host};
-pub(super) use drafts::{Drafts, check_name, nearest_env, of_env};
-use keys::Kind;
-pub(super) use keys::{SINK_KEYS, SinkKey, nearest};
+pub(super) use check::check;
 
-/// One sink: another system that follows the cluster's events.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// One sink: a destination that follows the cluster's events.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Sink {
-    /// Its name: a small letter, then small letters and digits, 32 at most.
+    /// Its name, a valid `SinkName`.
     pub name: String,
     /// What it follows; everything if empty.
+    #[serde(rename = "machines")]
     pub follows: Vec<Follow>,
-    /// Events in one write at most.
+    /// Maximum number of events in one write.
     pub batch_events_max: usize,
-    /// How long one connect, write or request may take.
+    /// Maximum time for one connect, write or request.
     pub timeout: Duration,
-    /// The longest pause between two tries.
+    /// Maximum pause between two attempts.
     pub retry_max: Duration,
-    /// Whether a host that has no address is waited for without complaint.
+    /// Whether the host may be missing from DNS: the sink then waits without reporting an error.
     pub optional: bool,
-    /// Further certificate authorities to trust, PEM.
+    /// Additional certificate authorities to trust, PEM.
     pub ca_file: Option<PathBuf>,
-    /// The system, and how to reach it.
+    /// The destination.
+    #[serde(flatten)]
     pub kind: SinkKind,
 }
 
 impl Sink {
-    /// Where it writes, for people: without what may be secret in it.
+    /// The destination's address for people, without what may be secret in it.
     pub fn address(&self) -> String {
         match &self.kind {
             SinkKind::Postgres(it) => shown(&it.address),
@@ -52,17 +50,17 @@ impl Sink {
     }
 }
 
-/// What a sink follows: a machine, or those of its instances whose name starts alike.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What a sink follows: a machine, or those of its instances whose names start with a prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Follow {
     /// The machine.
     pub machine: MachineName,
-    /// How the instances' names start; all of the machine, its definitions included, without it.
+    /// The prefix of the instances' names. Without it, the whole machine and its definitions.
     pub prefix: Option<String>,
 }
 
 impl Follow {
-    /// The same, as a filter of events.
+    /// The events it selects.
     pub fn filter(&self) -> EventFilter {
         EventFilter {
             machine: Some(self.machine.clone()),
@@ -82,34 +80,35 @@ impl fmt::Display for Follow {
     }
 }
 
-/// The kinds of systems.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The kinds of destinations.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase")]
 pub enum SinkKind {
     /// PostgreSQL.
     Postgres(PostgresSink),
     /// MongoDB.
     Mongo(MongoSink),
-    /// An HTTP endpoint that is told of each event.
+    /// An HTTP endpoint that receives each event.
     Webhook(WebhookSink),
 }
 
 impl SinkKind {
     /// Its name in the configuration, on the wire and in metrics.
     pub fn name(&self) -> &'static str {
-        let kind = match self {
-            SinkKind::Postgres(_) => Kind::Postgres,
-            SinkKind::Mongo(_) => Kind::Mongo,
-            SinkKind::Webhook(_) => Kind::Webhook,
-        };
-        kind.name()
+        match self {
+            SinkKind::Postgres(_) => "postgres",
+            SinkKind::Mongo(_) => "mongo",
+            SinkKind::Webhook(_) => "webhook",
+        }
     }
 }
 
 /// A PostgreSQL database.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PostgresSink {
-    /// `postgres://user@host:port/database?sslmode=...`; a password in it is used where `password`
-    /// is not set.
+    /// `postgres://user@host:port/database?sslmode=...`. A password in it applies if `password` is
+    /// not set.
     pub address: String,
     /// The password.
     pub password: Option<Secret>,
@@ -122,11 +121,11 @@ pub struct PostgresSink {
 }
 
 impl PostgresSink {
-    /// The address as the driver takes it, without the password that is configured beside it.
+    /// The address as the driver's configuration, without `password`.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, which the configuration has made sure of. The error's words may quote a
+    /// If the address is not valid, which the configuration rules out. The error's text may quote a
     /// part of a password.
     pub fn parsed(&self) -> Result<tokio_postgres::Config, tokio_postgres::Error> {
         address::postgres_config(&self.address)
@@ -134,10 +133,11 @@ impl PostgresSink {
 }
 
 /// A MongoDB database.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct MongoSink {
-    /// `mongodb://user@host:port/...` or `mongodb+srv://...`; a password in it is used where
-    /// `password` is not set.
+    /// `mongodb://user@host:port/...` or `mongodb+srv://...`. A password in it applies if `password`
+    /// is not set.
     pub address: String,
     /// The password.
     pub password: Option<Secret>,
@@ -150,41 +150,44 @@ pub struct MongoSink {
 }
 
 /// An HTTP endpoint.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct WebhookSink {
-    /// Its URL, `http` or `https`, without credentials in it.
+    /// Its URL, `http` or `https`, without credentials.
     pub address: String,
-    /// The signing secrets, each `whsec_` and base64 of 24 to 64 bytes, separated by spaces: with two,
-    /// each request carries two signatures, so that they can be changed over.
+    /// The signing secrets, each `whsec_` and base64 of 24 to 64 bytes, separated by spaces. With two,
+    /// each request carries two signatures, so that a secret can be replaced without downtime.
     pub secret: Secret,
-    /// Requests under way at once, each for another instance.
+    /// Maximum number of concurrent requests, each for a different instance.
     pub concurrency_max: usize,
-    /// How often an event is sent that is answered with 5xx while others are accepted, before it is
-    /// put aside.
+    /// How often an event that is answered with 5xx, while others are accepted, is sent before it
+    /// becomes a dead letter.
     pub attempts_max: u32,
-    /// Whether addresses of this machine and of this link may be called.
+    /// Whether loopback and link-local addresses may be called.
     pub allow_local: bool,
-    /// Whether what is there is told first, or only what happens from the first start on.
+    /// Where a new sink starts.
     pub start: Start,
 }
 
-/// Where a sink begins that was never there before.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// Where a new sink starts.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Start {
-    /// With what happens from now on.
+    /// With the next event.
     #[default]
     Now,
-    /// With the current states, then what happens.
+    /// With a backfill of the current states.
     Everything,
 }
 
-/// Something that must not be shown: as text, or in a file that is read each time it is needed, so
-/// that it can be changed while the node runs.
-#[derive(Clone, PartialEq, Eq)]
+/// A secret: text, or a file that is read each time it is needed, so that the secret can change while
+/// the node runs. It is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Secret {
     /// The secret itself.
     Text(String),
-    /// Where it stands; the white space around it does not belong to it.
+    /// The file that contains it, without the white space around it.
     File(PathBuf),
 }
 
@@ -193,7 +196,7 @@ impl Secret {
     ///
     /// # Errors
     ///
-    /// In words, when the file cannot be read or is empty.
+    /// The file cannot be read, or is empty.
     pub fn read(&self) -> Result<String, String> {
         let path = match self {
             Secret::Text(text) => return Ok(text.clone()),

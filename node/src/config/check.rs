@@ -1,0 +1,243 @@
+//! Whether the settings of the node are valid together. Sets those that follow from others.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use super::StaticPeer;
+use super::shape::Value;
+use super::values::Values;
+
+/// With fewer entries, a follower that lags a little needs a whole snapshot, and falls behind again
+/// while it is being sent.
+const LOG_KEEP_ENTRIES_ADVISED: u64 = 200_000;
+/// The default of `discovery.expect` with Consul.
+const EXPECT_WITH_CONSUL: usize = 3;
+
+/// Checks all settings of the node.
+pub(super) fn check(values: &mut Values) {
+    identity(values);
+    addresses(values);
+    peers(values);
+    expect(values);
+    unused(values);
+    timings(values);
+    sizes(values);
+}
+
+fn identity(values: &mut Values) {
+    match values.get::<String>("name") {
+        Some(name) if values.entry("data_dir").is_none() => {
+            let path = Path::new("lockstep-data").join(name);
+            values.derive("data_dir", Value::text(path.to_string_lossy()));
+        }
+        None if values.good(&["name"]) => values.missing(
+            "name",
+            "give this node a name that is unique in the cluster: --name node1 or LOCKSTEP_NAME=node1",
+        ),
+        _ => {}
+    }
+}
+
+fn is_static(values: &Values) -> bool {
+    values.get_or_default::<String>("discovery.kind") == "static"
+}
+
+fn listed_peers(values: &Values) -> Vec<StaticPeer> {
+    values.get_or_default("discovery.peers")
+}
+
+/// This node's address in the list of peers.
+fn own_peer(values: &Values) -> Option<String> {
+    let name: String = values.get("name")?;
+    let peers = match is_static(values) {
+        true => listed_peers(values),
+        false => Vec::new(),
+    };
+    let own = peers.into_iter().find(|peer| peer.name == name)?;
+    Some(own.grpc)
+}
+
+fn addresses(values: &mut Values) {
+    advertise(values, "http.advertise", "http.listen", None);
+    let own_peer = own_peer(values);
+    advertise(values, "grpc.advertise", "grpc.listen", own_peer);
+    if !values.good(&["http.listen", "grpc.listen"]) {
+        return;
+    }
+    let (Some(http), Some(grpc)) = (
+        values.get::<SocketAddr>("http.listen"),
+        values.get::<SocketAddr>("grpc.listen"),
+    ) else {
+        return;
+    };
+    let same_ip =
+        http.ip() == grpc.ip() || http.ip().is_unspecified() || grpc.ip().is_unspecified();
+    if http.port() == grpc.port() && http.port() != 0 && same_ip {
+        values.conflict(format!(
+            "{} and {} use the same port: change one",
+            values.cite("http.listen"),
+            values.cite("grpc.listen")
+        ));
+    }
+}
+
+/// The advertised address is the one that was set, else the one in the list of peers, else the
+/// address to listen on if others can connect to it.
+fn advertise(values: &mut Values, key: &str, listen_key: &str, own_peer: Option<String>) {
+    let Some(listen) = values.get::<SocketAddr>(listen_key) else {
+        return;
+    };
+    if values.entry(key).is_some() || !values.good(&[key, listen_key]) {
+        return;
+    }
+    if own_peer.is_none() && (listen.ip().is_unspecified() || listen.port() == 0) {
+        let env = format!("LOCKSTEP_{}", key.replace('.', "_").to_uppercase());
+        values.conflict(format!(
+            "others cannot connect to {}: set {key} ({env}) to the host:port that they use",
+            values.cite(listen_key)
+        ));
+        return;
+    }
+    let address = own_peer.unwrap_or_else(|| listen.to_string());
+    values.derive(key, Value::text(address));
+}
+
+fn peers(values: &mut Values) {
+    let Some(name) = values.get::<String>("name") else {
+        return;
+    };
+    if !is_static(values) || !values.good(&["discovery.kind", "discovery.peers", "name"]) {
+        return;
+    }
+    let advertised = values.get::<String>("grpc.advertise");
+    let peers = listed_peers(values);
+    if peers.is_empty() {
+        if let Some(address) = advertised {
+            values.derive("discovery.peers", Value::peers(&[(name, address)]));
+        }
+        return;
+    }
+    let Some(own) = peers.iter().find(|peer| peer.name == name) else {
+        let names: Vec<&str> = peers.iter().map(|peer| peer.name.as_str()).collect();
+        values.conflict(format!(
+            "{} is not among the peers {} ({}): list every node, including this one",
+            values.cite("name"),
+            names.join(", "),
+            values.origin("discovery.peers")
+        ));
+        return;
+    };
+    if advertised.is_some_and(|address| address != own.grpc) {
+        values.warn(format!(
+            "{} differs from this node's address in discovery.peers, {}",
+            values.cite("grpc.advertise"),
+            own.grpc
+        ));
+    }
+    let listen = values.get::<SocketAddr>("grpc.listen");
+    let same_port = |it: SocketAddr| own.grpc.ends_with(&format!(":{}", it.port()));
+    if values.good(&["grpc.listen"]) && !listen.is_some_and(same_port) {
+        values.warn(format!(
+            "the port of {} differs from this node's address in discovery.peers, {}: this works only with port forwarding",
+            values.cite("grpc.listen"),
+            own.grpc
+        ));
+    }
+}
+
+fn expect(values: &mut Values) {
+    if !values.good(&["discovery.kind", "discovery.peers", "discovery.expect"]) {
+        return;
+    }
+    let listed = listed_peers(values).len();
+    if values.entry("discovery.expect").is_none() {
+        let expect = match is_static(values) {
+            true => listed,
+            false => EXPECT_WITH_CONSUL,
+        };
+        values.derive("discovery.expect", Value::count(expect));
+    }
+    let expect: usize = values.get_or_default("discovery.expect");
+    let cited = values.cite("discovery.expect");
+    if is_static(values) && listed > 0 && expect > listed {
+        values.conflict(format!(
+            "{cited} can never be reached: discovery.peers lists {listed}; list them all, or expect {listed}"
+        ));
+    }
+    if expect.is_multiple_of(2) {
+        values.warn(format!(
+            "{cited}: an even number of nodes survives no more failures than one node fewer"
+        ));
+    }
+}
+
+/// Settings of the kind of discovery that was not chosen.
+fn unused(values: &mut Values) {
+    let (kind, unused) = match is_static(values) {
+        true => ("static", "consul."),
+        false => ("consul", "discovery.peers"),
+    };
+    let idle: Vec<String> = values
+        .set_below(unused)
+        .map(|path| format!("{path} ({})", values.origin(path)))
+        .collect();
+    if !idle.is_empty() && values.good(&["discovery.kind"]) {
+        values.warn(format!(
+            "without effect while discovery.kind is {kind}: {}",
+            idle.join(", ")
+        ));
+    }
+}
+
+fn timings(values: &mut Values) {
+    let [heartbeat_key, min_key, max_key, request_key] = [
+        "raft.heartbeat",
+        "raft.election_timeout_min",
+        "raft.election_timeout_max",
+        "http.request_timeout",
+    ];
+    let of = |key| values.get_or_default::<Duration>(key);
+    let [heartbeat, min, max, request] = [heartbeat_key, min_key, max_key, request_key].map(of);
+    let cite = |key| values.cite(key);
+    let [heartbeat_cited, min_cited, max_cited, request_cited] =
+        [heartbeat_key, min_key, max_key, request_key].map(cite);
+    if values.good(&[heartbeat_key, min_key]) && heartbeat * 2 > min {
+        values.conflict(format!(
+            "{min_cited} must be at least twice {heartbeat_cited}: otherwise one late heartbeat causes an election"
+        ));
+    }
+    if values.good(&[min_key, max_key]) && min >= max {
+        values.conflict(format!(
+            "{min_cited} must be less than {max_cited}: nodes that wait equally long split the vote"
+        ));
+    }
+    if values.good(&[max_key, request_key]) && request < max * 2 {
+        values.warn(format!(
+            "{request_cited} is less than twice {max_cited}: requests will fail while a leader is replaced"
+        ));
+    }
+}
+
+fn sizes(values: &mut Values) {
+    let of = |key| values.get_or_default::<u64>(key);
+    let (keep_key, batch_key, queue_key) = (
+        "raft.log_keep_entries",
+        "raft.batch_requests_max",
+        "raft.queue_max",
+    );
+    let (keep, batch, queue) = (of(keep_key), of(batch_key), of(queue_key));
+    if keep < LOG_KEEP_ENTRIES_ADVISED {
+        values.warn(format!(
+            "{} is less than {LOG_KEEP_ENTRIES_ADVISED}: a follower that lags may need a whole snapshot again and again",
+            values.cite(keep_key)
+        ));
+    }
+    if batch > queue && values.good(&[batch_key, queue_key]) {
+        values.conflict(format!(
+            "{} must not be more than {}: no batch could fill",
+            values.cite(batch_key),
+            values.cite(queue_key)
+        ));
+    }
+}
