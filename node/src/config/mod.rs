@@ -31,9 +31,9 @@
 //!
 //! # What it does not
 //!
-//! Limits of the replicated state are settings of the cluster, not of a node: see
-//! [`lockstep_machine::Limits`]. The configuration is read once, at the start; only secrets in files
-//! are read again.
+//! The `limits.*` apply to the replicated state, so to the whole cluster: the leader proposes those of its
+//! own configuration. Nodes must be configured with equal limits; nothing checks that they are. The
+//! configuration is read once, at the start; only secrets in files are read again.
 
 mod check;
 mod docs;
