@@ -22,12 +22,14 @@ pub mod raft {
 mod batch;
 mod command;
 mod definition;
+pub mod errors;
 mod public;
 mod sink;
 #[cfg(test)]
 mod testing;
 
 pub use batch::{decode_batch, decode_outcome, encode_batch, encode_outcome};
+pub use errors::ErrorCode;
 pub use public::{NewInstance, UnexpectedOutcome, idempotency_key, optional_name};
 
 /// A message that breaks the contract: which field, and how.

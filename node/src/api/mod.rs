@@ -7,9 +7,6 @@ mod places;
 mod sinks;
 mod watchers;
 
-#[cfg(test)]
-mod documented;
-
 use lockstep_machine::{OperationResult, Outcome, Reply};
 
 use crate::telemetry::Report;

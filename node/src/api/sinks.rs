@@ -4,6 +4,7 @@
 mod letters;
 mod wire;
 
+use lockstep_proto::ErrorCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -56,10 +57,10 @@ pub(super) enum AskError {
 
 impl AskError {
     /// The stable code.
-    pub(super) fn code(&self) -> &'static str {
+    pub(super) fn code(&self) -> ErrorCode {
         match self {
             AskError::Sinks(error) => error.code(),
-            AskError::Unfinished { .. } => "sink_check_timeout",
+            AskError::Unfinished { .. } => ErrorCode::SinkCheckTimeout,
         }
     }
 }

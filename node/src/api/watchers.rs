@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_machine::{EventCursor, EventFilter};
+use lockstep_proto::ErrorCode;
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
@@ -43,10 +44,10 @@ pub(super) enum Leaving {
 
 impl Leaving {
     /// The stable code.
-    pub(super) fn code(self) -> &'static str {
+    pub(super) fn code(self) -> ErrorCode {
         match self {
-            Leaving::Stopping => "not_ready",
-            Leaving::CutOff => "unavailable",
+            Leaving::Stopping => ErrorCode::NotReady,
+            Leaving::CutOff => ErrorCode::Unavailable,
         }
     }
 }
@@ -73,9 +74,9 @@ pub(super) enum WatchRefused {
 
 impl WatchRefused {
     /// The stable code.
-    pub(super) fn code(&self) -> &'static str {
+    pub(super) fn code(&self) -> ErrorCode {
         match self {
-            WatchRefused::TooMany { .. } => "too_many_watchers",
+            WatchRefused::TooMany { .. } => ErrorCode::TooManyWatchers,
             WatchRefused::Unanswered(error) => error.code(),
             WatchRefused::Ended(ended) => ended.code(),
             WatchRefused::Left(leaving) => leaving.code(),
@@ -236,7 +237,7 @@ mod tests {
         assert_eq!(metrics.watchers.get(), 1);
         let refused = watchers.clone().place().err().unwrap();
         assert_eq!(refused, WatchRefused::TooMany { max: 1 });
-        assert_eq!(refused.code(), "too_many_watchers");
+        assert_eq!(refused.code(), ErrorCode::TooManyWatchers);
         assert!(refused.retry_after().is_some());
         assert_eq!(metrics.overload_total.get(), 1);
         drop(place);

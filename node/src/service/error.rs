@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use lockstep_machine::GlobalRevision;
+use lockstep_proto::ErrorCode;
 
 /// Why a request got no answer from the state machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -58,15 +59,15 @@ pub enum ServiceError {
 
 impl ServiceError {
     /// The stable code.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> ErrorCode {
         match self {
-            ServiceError::Unavailable { .. } => "unavailable",
-            ServiceError::OutcomeUnknown { .. } => "outcome_unknown",
-            ServiceError::Overloaded => "overloaded",
-            ServiceError::DiskFull => "disk_full",
-            ServiceError::Behind { .. } => "behind",
-            ServiceError::RevisionAhead { .. } => "revision_ahead",
-            ServiceError::NotReady { .. } => "not_ready",
+            ServiceError::Unavailable { .. } => ErrorCode::Unavailable,
+            ServiceError::OutcomeUnknown { .. } => ErrorCode::OutcomeUnknown,
+            ServiceError::Overloaded => ErrorCode::Overloaded,
+            ServiceError::DiskFull => ErrorCode::DiskFull,
+            ServiceError::Behind { .. } => ErrorCode::Behind,
+            ServiceError::RevisionAhead { .. } => ErrorCode::RevisionAhead,
+            ServiceError::NotReady { .. } => ErrorCode::NotReady,
         }
     }
 

@@ -2,6 +2,7 @@
 
 use lockstep_document::diagram::{self, DiagramTooLarge};
 use lockstep_machine::{InstanceId, InstanceName, MachineName, Rejection, Version};
+use lockstep_proto::ErrorCode;
 
 use super::View;
 
@@ -50,11 +51,11 @@ pub enum PictureError {
 
 impl PictureError {
     /// The stable code.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> ErrorCode {
         match self {
-            PictureError::Absent(rejection) => rejection.code(),
-            PictureError::TooLarge(_) => "picture_too_large",
-            PictureError::Unfinished(_) => "internal",
+            PictureError::Absent(rejection) => (&**rejection).into(),
+            PictureError::TooLarge(_) => ErrorCode::PictureTooLarge,
+            PictureError::Unfinished(_) => ErrorCode::Internal,
         }
     }
 }
@@ -108,7 +109,7 @@ mod tests {
         };
         let machine = MachineName::new("triad").unwrap();
         let drawn = view.draw(&machine, depicted, format).await;
-        drawn.map_err(|error| error.code())
+        drawn.map_err(|error| error.code().as_str())
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use std::time::Duration;
 use lockstep_machine::{
     Event, EventCursor, EventFilter, GlobalRevision, InstanceId, MachineName, StateName,
 };
+use lockstep_proto::ErrorCode;
 use tokio::sync::watch;
 
 use super::{Invalid, invalid};
@@ -56,10 +57,10 @@ pub enum WatchEnded {
 
 impl WatchEnded {
     /// The stable code.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> ErrorCode {
         match self {
-            WatchEnded::Compacted { .. } => "compacted",
-            WatchEnded::Lagged { .. } => "lagged",
+            WatchEnded::Compacted { .. } => ErrorCode::Compacted,
+            WatchEnded::Lagged { .. } => ErrorCode::Lagged,
         }
     }
 

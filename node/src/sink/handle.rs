@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_machine::{DeadLetter, EventCursor, Rejection, SinkChange, SinkName, State};
+use lockstep_proto::ErrorCode;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -64,12 +65,12 @@ pub enum SinksError {
 
 impl SinksError {
     /// The stable code.
-    pub fn code(&self) -> &'static str {
+    pub fn code(&self) -> ErrorCode {
         match self {
-            SinksError::Unknown { .. } => "unknown_sink",
-            SinksError::UnknownDeadLetter { .. } => "unknown_dead_letter",
+            SinksError::Unknown { .. } => ErrorCode::UnknownSink,
+            SinksError::UnknownDeadLetter { .. } => ErrorCode::UnknownDeadLetter,
             SinksError::Service(error) => error.code(),
-            SinksError::Rejected(rejection) => rejection.code(),
+            SinksError::Rejected(rejection) => (&**rejection).into(),
         }
     }
 }

@@ -4,43 +4,30 @@
 use std::time::Duration;
 
 use lockstep_machine::Rejection;
-use lockstep_proto::{Malformed, UnexpectedOutcome};
+use lockstep_proto::errors::{CODE_KEY, OLDEST_REVISION_KEY, RETRY_AFTER_KEY};
+use lockstep_proto::{ErrorCode, Malformed, UnexpectedOutcome};
 use tonic::metadata::MetadataValue;
 use tonic::{Code, Status};
 
-use crate::api::sinks::CODE_KEY;
 use crate::api::watchers::WatchRefused;
 use crate::service::{Invalid, PictureError, ServiceError, WatchEnded};
-
-/// The metadata key of the hint when to try again.
-const RETRY_AFTER_KEY: &str = "retry-after-ms";
-/// The metadata key of the oldest revision that can still be watched.
-const OLDEST_REVISION_KEY: &str = "oldest-revision";
 
 /// The answer is sent this much before a client's own deadline, so that it learns whether its
 /// request may have been executed: tonic cuts the call off at the deadline without saying so.
 const HEAD_START_MAX: Duration = Duration::from_millis(20);
 
-/// A status that carries a stable code.
-pub(super) fn coded(code: Code, stable: &'static str, message: impl ToString) -> Status {
-    let mut status = Status::new(code, message.to_string());
+/// An error of the catalogue as a status.
+pub(super) fn coded(code: ErrorCode, message: impl ToString) -> Status {
+    let mut status = Status::new(code.grpc(), message.to_string());
     status
         .metadata_mut()
-        .insert(CODE_KEY, MetadataValue::from_static(stable));
+        .insert(CODE_KEY, MetadataValue::from_static(code.as_str()));
     status
 }
 
-/// What the service could not do.
+/// The service gave no answer.
 pub(super) fn unanswered(error: &ServiceError) -> Status {
-    let code = match error {
-        ServiceError::Unavailable { .. }
-        | ServiceError::NotReady { .. }
-        | ServiceError::Behind { .. } => Code::Unavailable,
-        ServiceError::RevisionAhead { .. } => Code::OutOfRange,
-        ServiceError::OutcomeUnknown { .. } => Code::DeadlineExceeded,
-        ServiceError::Overloaded | ServiceError::DiskFull => Code::ResourceExhausted,
-    };
-    hinted(coded(code, error.code(), error), error.retry_after())
+    hinted(coded(error.code(), error), error.retry_after())
 }
 
 /// Says when to try again, where that makes sense.
@@ -56,58 +43,43 @@ fn hinted(mut status: Status, retry_after: Option<Duration>) -> Status {
 
 /// A request that breaks the rules of its message.
 pub(super) fn malformed(error: Malformed) -> Status {
-    coded(Code::InvalidArgument, "invalid_argument", error)
+    coded(ErrorCode::InvalidArgument, error)
 }
 
 /// A request that breaks a rule which every interface keeps.
 pub(super) fn invalid(error: Invalid) -> Status {
     match error {
-        Invalid::Cursor => coded(Code::InvalidArgument, "invalid_cursor", error),
-        Invalid::Value { .. } | Invalid::Name { .. } => {
-            coded(Code::InvalidArgument, "invalid_argument", error)
-        }
+        Invalid::Cursor => coded(ErrorCode::InvalidCursor, error),
+        Invalid::Value { .. } | Invalid::Name { .. } => coded(ErrorCode::InvalidArgument, error),
     }
 }
 
-/// What a read asked for is not there.
+/// A read found nothing.
 pub(super) fn absent(rejection: &Rejection) -> Status {
-    coded(Code::NotFound, rejection.code(), rejection)
+    coded(rejection.into(), rejection)
 }
 
-/// There is no picture.
+/// A diagram could not be drawn.
 pub(super) fn undrawn(error: &PictureError) -> Status {
-    let code = match error {
-        PictureError::Absent(rejection) => return absent(rejection),
-        PictureError::TooLarge(_) => Code::FailedPrecondition,
-        PictureError::Unfinished(_) => Code::Internal,
-    };
-    coded(code, error.code(), error)
+    coded(error.code(), error)
 }
 
 /// A write came to something that this build cannot tell. It may have been executed.
 pub(super) fn unknown_outcome(error: UnexpectedOutcome) -> Status {
-    coded(Code::Unknown, "unknown_outcome", error)
+    coded(ErrorCode::UnknownOutcome, error)
 }
 
-/// A watch did not begin.
+/// A watch did not start.
 pub(super) fn unwatched(refused: &WatchRefused) -> Status {
     match refused {
         WatchRefused::Ended(ended) => out_of_range(*ended),
-        WatchRefused::Unanswered(error) => unanswered(error),
-        WatchRefused::Left(_) => hinted(
-            coded(Code::Unavailable, refused.code(), refused),
-            refused.retry_after(),
-        ),
-        WatchRefused::TooMany { .. } => hinted(
-            coded(Code::ResourceExhausted, refused.code(), refused),
-            refused.retry_after(),
-        ),
+        other => hinted(coded(other.code(), other), other.retry_after()),
     }
 }
 
-/// A watch cannot go on from where it is.
+/// A watch cannot continue.
 pub(super) fn out_of_range(ended: WatchEnded) -> Status {
-    let mut status = coded(Code::OutOfRange, ended.code(), ended);
+    let mut status = coded(ended.code(), ended);
     status
         .metadata_mut()
         .insert(OLDEST_REVISION_KEY, MetadataValue::from(ended.oldest().0));
@@ -203,7 +175,10 @@ mod tests {
         ] {
             let status = unanswered(&error);
             assert_eq!(status.code(), code);
-            assert_eq!(status.metadata().get(CODE_KEY).unwrap(), error.code());
+            assert_eq!(
+                status.metadata().get(CODE_KEY).unwrap(),
+                error.code().as_str()
+            );
             assert_eq!(
                 status
                     .metadata()

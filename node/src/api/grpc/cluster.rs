@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use lockstep_proto::v1;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use super::GrpcState;
 use super::answer::coded;
 use crate::service::{self, MemberStatus, Role};
 use crate::telemetry::build;
+use lockstep_proto::ErrorCode;
 
 /// The service, over the use cases.
 pub(super) struct Cluster(pub(super) GrpcState);
@@ -44,7 +45,7 @@ impl Cluster {
                     "the state was not hashed within {} ms",
                     deadline.as_millis()
                 );
-                coded(Code::DeadlineExceeded, "state_hash_timeout", message)
+                coded(ErrorCode::StateHashTimeout, message)
             })
     }
 }

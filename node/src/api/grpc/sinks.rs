@@ -5,7 +5,7 @@ use std::time::Duration;
 use lockstep_proto::v1;
 use prost::Message as _;
 use tonic::metadata::MetadataValue;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Request, Response, Status};
 
 use super::GrpcState;
 use super::answer::{self, coded, invalid, unanswered};
@@ -14,6 +14,7 @@ use crate::api::sinks::{
     AskError, CHECK_MAX, FORWARDED_KEY, Hop, KNOWN_KEY, LeadersSinks, LettersAsked, named,
 };
 use crate::sink::{self, SinksError};
+use lockstep_proto::ErrorCode;
 
 /// Bytes of dead letters in one answer, about: well below what clients take by default, 4 MiB.
 const PAGE_BYTES_MAX: usize = 2 << 20;
@@ -183,7 +184,7 @@ async fn discard(
 /// Nobody means all by leaving something out.
 fn unsaid() -> Status {
     let message = "which: give either the place of an event, or all";
-    coded(Code::InvalidArgument, "invalid_argument", message)
+    coded(ErrorCode::InvalidArgument, message)
 }
 
 /// A page that fits into a message: what has no room is on the next one.
@@ -226,7 +227,7 @@ fn decided<T>(result: Result<T, SinksError>) -> Result<Result<T, Box<v1::Rejecte
         Ok(done) => Ok(Ok(done)),
         Err(SinksError::Rejected(rejection)) => Ok(Err(Box::new((&*rejection).into()))),
         Err(error @ SinksError::UnknownDeadLetter { .. }) => Ok(Err(Box::new(v1::Rejected {
-            code: error.code().to_owned(),
+            code: error.code().to_string(),
             message: error.to_string(),
             ..Default::default()
         }))),
@@ -238,7 +239,7 @@ fn decided<T>(result: Result<T, SinksError>) -> Result<Result<T, Box<v1::Rejecte
 fn refused(error: &SinksError) -> Status {
     match error {
         SinksError::Unknown { known, .. } => {
-            let mut status = coded(Code::NotFound, "unknown_sink", error);
+            let mut status = coded(ErrorCode::UnknownSink, error);
             // Names of sinks are letters and digits.
             if let Ok(known) = MetadataValue::try_from(known.join(",")) {
                 status.metadata_mut().insert(KNOWN_KEY, known);
@@ -248,7 +249,7 @@ fn refused(error: &SinksError) -> Status {
         SinksError::Service(error) => unanswered(error),
         // A read: nothing that it asked for can be refused but as not being there.
         SinksError::UnknownDeadLetter { .. } | SinksError::Rejected(_) => {
-            coded(Code::NotFound, error.code(), error)
+            coded(error.code(), error)
         }
     }
 }
@@ -257,7 +258,7 @@ fn refused(error: &SinksError) -> Status {
 fn unasked(error: &AskError) -> Status {
     match error {
         AskError::Sinks(error) => refused(error),
-        AskError::Unfinished { .. } => coded(Code::DeadlineExceeded, "sink_check_timeout", error),
+        AskError::Unfinished { .. } => coded(ErrorCode::SinkCheckTimeout, error),
     }
 }
 
@@ -269,6 +270,7 @@ mod tests {
         Rejection, Revision, Timestamp, Version,
     };
     use std::sync::Arc;
+    use tonic::Code;
 
     fn letter(position: u32, bytes: usize) -> sink::DeadLetter {
         let event = Event {

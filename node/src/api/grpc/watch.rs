@@ -7,7 +7,7 @@ use std::time::Duration;
 use lockstep_machine::{Event, EventCursor, EventFilter, GlobalRevision};
 use lockstep_proto::{optional_name, v1};
 use prost::Message as _;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::GrpcState;
 use super::answer::{coded, invalid, malformed, out_of_range, unwatched};
@@ -80,7 +80,7 @@ impl Following {
                     return Ok(v1::WatchResponse { message });
                 }
                 Next::Ended(ended, _) => return Err(out_of_range(ended)),
-                Next::Left(why) => return Err(coded(Code::Unavailable, why.code(), why)),
+                Next::Left(why) => return Err(coded(why.code(), why)),
             }
         }
         let events = portion(&mut self.events, MESSAGE_BYTES_MAX);
@@ -109,6 +109,7 @@ mod tests {
     use lockstep_machine::{
         Cause, EventKind, InstanceName, MachineName, Metadata, Revision, Timestamp, Version,
     };
+    use tonic::Code;
 
     fn event(position: u32, bytes: usize) -> Arc<Event> {
         Arc::new(Event {

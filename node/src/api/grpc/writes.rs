@@ -6,8 +6,9 @@ use lockstep_machine::{
     Command, Delete, DeleteDefinition, DocumentError, GlobalRevision, IdempotencyKey, Migrate,
     Reply, Transaction, Transition,
 };
+use lockstep_proto::ErrorCode;
 use lockstep_proto::{Malformed, NewInstance, UnexpectedOutcome, idempotency_key, v1};
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::GrpcState;
 use super::answer::{coded, malformed, unanswered, unknown_outcome};
@@ -76,7 +77,7 @@ pub(super) async fn define(
 /// read is no request.
 fn refused(error: &DocumentError, revision: GlobalRevision) -> Result<v1::DefineResponse, Status> {
     if let DocumentError::Syntax { .. } = error {
-        return Err(coded(Code::InvalidArgument, error.code(), error));
+        return Err(coded(ErrorCode::MalformedDocument, error));
     }
     Ok(v1::DefineResponse {
         outcome: Some(v1::define_response::Outcome::Rejected(error.into())),
@@ -153,6 +154,7 @@ pub(super) async fn transact(
 mod tests {
     use super::*;
     use lockstep_machine::{Limits, Outcome};
+    use tonic::Code;
 
     #[test]
     fn a_document_with_faults_is_refused_and_one_that_cannot_be_read_is_no_request() {

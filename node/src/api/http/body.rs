@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use axum::http::StatusCode;
 use lockstep_machine::{
     Created, Deleted, Instance, InstanceId, Metadata, Migrated, Outcome, Reply, State, StateName,
     Transitioned,
 };
+use lockstep_proto::ErrorCode;
 use serde::Serialize;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use utoipa::ToSchema;
@@ -52,7 +52,7 @@ impl Pairs {
             let from = StateName::new(from)?;
             if states.insert(from.clone(), StateName::new(to)?).is_some() {
                 let detail = format!("state {from:?} is mapped twice");
-                return Err(Problem::bad_request("invalid_body", detail));
+                return Err(Problem::new(ErrorCode::InvalidBody, detail));
             }
         }
         Ok(states)
@@ -225,8 +225,7 @@ pub(super) fn outcome(reply: Reply) -> Result<(Outcome, Written), Problem> {
 /// The cluster said something that does not answer what was asked.
 pub(super) fn unknown_outcome() -> Problem {
     Problem::new(
-        StatusCode::BAD_GATEWAY,
-        "unknown_outcome",
+        ErrorCode::UnknownOutcome,
         "the cluster gave an answer unknown to this node; it may be older than the others",
     )
 }

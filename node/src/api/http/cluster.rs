@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::Uri;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -17,6 +17,7 @@ use super::sinks::PhaseBody;
 use crate::service::{MemberStatus, Status};
 use crate::sink::SinkStatus;
 use crate::telemetry::build;
+use lockstep_proto::ErrorCode;
 
 /// How long a readiness probe waits: probes come often and must not pile up.
 const READY_DEADLINE: Duration = Duration::from_secs(1);
@@ -94,12 +95,9 @@ async fn hash(edge: &Edge) -> Result<StateHashBody, Problem> {
             "the state was not hashed within {} ms",
             patience.as_millis()
         );
-        return Err(Problem::new(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "state_hash_timeout",
-            detail,
-        )
-        .retry_after(Duration::from_secs(1)));
+        return Err(
+            Problem::new(ErrorCode::StateHashTimeout, detail).retry_after(Duration::from_secs(1))
+        );
     };
     Ok(StateHashBody {
         applied_index,

@@ -7,6 +7,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
 use lockstep_machine::EventCursor;
+use lockstep_proto::ErrorCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -166,7 +167,7 @@ fn which(uri: &Uri) -> Result<Option<EventCursor>, Problem> {
     }
     places::read(text).map(Some).ok_or_else(|| {
         let detail = "parameter \"event\" must be the place of an event, revision-position, or all";
-        Problem::bad_request("invalid_parameter", detail)
+        Problem::new(ErrorCode::InvalidParameter, detail)
     })
 }
 

@@ -7,12 +7,13 @@ use axum::body::Body;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, Query};
 use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderMap, StatusCode, Uri};
+use axum::http::{HeaderMap, Uri};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use lockstep_machine::{
     GlobalRevision, IdempotencyKey, InstanceId, InvalidName, MachineName, Version,
 };
+use lockstep_proto::ErrorCode;
 use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, Visitor};
 use serde_json::error::Category;
 
@@ -28,7 +29,7 @@ impl Parameters {
     /// Reads the query of `uri`, which may have the parameters `known`.
     pub(super) fn parse(uri: &Uri, known: &[&str]) -> Result<Self, Problem> {
         let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(uri)
-            .map_err(|error| Problem::bad_request("invalid_query", error.body_text()))?;
+            .map_err(|error| Problem::new(ErrorCode::InvalidQuery, error.body_text()))?;
         for (position, (name, _)) in pairs.iter().enumerate() {
             if !known.contains(&name.as_str()) {
                 let name: String = name.chars().take(80).collect();
@@ -39,11 +40,11 @@ impl Parameters {
                     known.join(", ")
                 };
                 let detail = format!("unknown parameter {name:?}{hint}; known: {known}");
-                return Err(Problem::bad_request("unknown_parameter", detail));
+                return Err(Problem::new(ErrorCode::UnknownParameter, detail));
             }
             if pairs[..position].iter().any(|(earlier, _)| earlier == name) {
                 let detail = format!("parameter {name:?} is given more than once");
-                return Err(Problem::bad_request("repeated_parameter", detail));
+                return Err(Problem::new(ErrorCode::RepeatedParameter, detail));
             }
         }
         Ok(Self(pairs))
@@ -60,8 +61,8 @@ impl Parameters {
     /// A parameter that must be there.
     pub(super) fn require(&self, name: &'static str) -> Result<&str, Problem> {
         self.get(name).ok_or_else(|| {
-            Problem::bad_request(
-                "missing_parameter",
+            Problem::new(
+                ErrorCode::MissingParameter,
                 format!("parameter {name:?} is missing"),
             )
         })
@@ -74,7 +75,7 @@ impl Parameters {
             Some("true") => Ok(true),
             Some(_) => {
                 let detail = format!("parameter {name:?} must be true or false");
-                Err(Problem::bad_request("invalid_parameter", detail))
+                Err(Problem::new(ErrorCode::InvalidParameter, detail))
             }
         }
     }
@@ -96,7 +97,7 @@ impl Parameters {
             _ => {
                 let detail =
                     format!("parameter {name:?} must be a whole number from {min} to {max}");
-                Err(Problem::bad_request("invalid_parameter", detail))
+                Err(Problem::new(ErrorCode::InvalidParameter, detail))
             }
         }
     }
@@ -122,7 +123,7 @@ impl Parameters {
             Some("stale") => Consistency::Stale,
             Some(_) => {
                 let detail = "parameter \"consistency\" must be linearizable or stale";
-                return Err(Problem::bad_request("invalid_parameter", detail));
+                return Err(Problem::new(ErrorCode::InvalidParameter, detail));
             }
         };
         let min_revision = self.number("min_revision", 0, u64::MAX)?;
@@ -171,7 +172,7 @@ pub(super) type MachinePath = Result<Path<String>, PathRejection>;
 pub(super) type SinkPath = Result<Path<String>, PathRejection>;
 
 fn invalid_path(error: PathRejection) -> Problem {
-    Problem::bad_request("invalid_path", error.body_text())
+    Problem::new(ErrorCode::InvalidPath, error.body_text())
 }
 
 /// The caller's own key, from the header `Idempotency-Key`.
@@ -181,14 +182,14 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyK
         return Ok(None);
     };
     if values.next().is_some() {
-        return Err(Problem::bad_request(
-            "invalid_idempotency_key",
+        return Err(Problem::new(
+            ErrorCode::InvalidIdempotencyKey,
             "Idempotency-Key is given more than once",
         ));
     }
     let value = String::from_utf8_lossy(value.as_bytes());
     let key = IdempotencyKey::new(value)
-        .map_err(|e| Problem::bad_request("invalid_idempotency_key", e))?;
+        .map_err(|e| Problem::new(ErrorCode::InvalidIdempotencyKey, e))?;
     Ok(Some(key))
 }
 
@@ -209,11 +210,7 @@ pub(super) async fn json<T: DeserializeOwned>(
 
 /// The content type is none that the route reads.
 pub(super) fn unsupported(detail: &str) -> Problem {
-    Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "unsupported_media_type",
-        detail,
-    )
+    Problem::new(ErrorCode::UnsupportedMediaType, detail)
 }
 
 /// Reads a whole body of at most `bytes_max` bytes that arrives within `patience`.
@@ -225,17 +222,13 @@ pub(super) async fn collect(
     let collecting = Limited::new(body, bytes_max).collect();
     let Ok(collected) = tokio::time::timeout(patience, collecting).await else {
         let detail = format!("the body did not arrive within {} ms", patience.as_millis());
-        return Err(Problem::new(
-            StatusCode::REQUEST_TIMEOUT,
-            "request_timeout",
-            detail,
-        ));
+        return Err(Problem::new(ErrorCode::RequestTimeout, detail));
     };
     match collected {
         Ok(collected) => Ok(collected.to_bytes()),
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(bytes_max)),
-        Err(_) => Err(Problem::bad_request(
-            "incomplete_body",
+        Err(_) => Err(Problem::new(
+            ErrorCode::IncompleteBody,
             "the body ended early or was not framed correctly",
         )),
     }
@@ -261,16 +254,16 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
         let is_json = serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
         let code = match error.classify() {
             // What is wrong for the reader of an object may be good JSON all the same.
-            Category::Data => "invalid_body",
-            _ if is_json => "invalid_body",
-            Category::Io | Category::Syntax | Category::Eof => "malformed_json",
+            Category::Data => ErrorCode::InvalidBody,
+            _ if is_json => ErrorCode::InvalidBody,
+            Category::Io | Category::Syntax | Category::Eof => ErrorCode::MalformedJson,
         };
         let mut detail: String = error.to_string().chars().take(400).collect();
         detail.push_str(&nearest_field(&detail));
         if bytes.is_empty() {
             detail = "the body is empty; a JSON object is expected".to_owned();
         }
-        Problem::bad_request(code, detail)
+        Problem::new(code, detail)
             .with("line", error.line())
             .with("column", error.column())
     })

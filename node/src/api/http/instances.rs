@@ -9,6 +9,7 @@ use axum::extract::State;
 use axum::http::header::{HeaderName, LOCATION};
 use axum::http::{HeaderMap, StatusCode, Uri};
 use lockstep_machine::{Command, Create, InstanceId, InstanceName, MachineName, Outcome, Version};
+use lockstep_proto::ErrorCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -159,7 +160,7 @@ fn asked(machine: MachineName, parameters: &Parameters) -> Result<PageAsked, Pro
         Some(Some((key, value))) => Some((key.to_owned(), value.to_owned())),
         Some(None) => {
             let detail = "parameter \"label\" must be key=value";
-            return Err(Problem::bad_request("invalid_parameter", detail));
+            return Err(Problem::new(ErrorCode::InvalidParameter, detail));
         }
     };
     Ok(PageAsked {

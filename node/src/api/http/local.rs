@@ -18,6 +18,7 @@ use super::input::Parameters;
 use super::problem::{Problem, ProblemBody};
 use crate::telemetry::build;
 use crate::telemetry::report::{DURATION_MAX, NAMES_MAX};
+use lockstep_proto::ErrorCode;
 
 /// The answer of `/counter` and `/timer` without parameters.
 const SUCCESS: &str = "success";
@@ -98,8 +99,8 @@ pub(super) async fn counter(
     let by = match parameters.get("by") {
         None => 1,
         Some(text) => text.parse::<u64>().map_err(|_| {
-            Problem::bad_request(
-                "invalid_parameter",
+            Problem::new(
+                ErrorCode::InvalidParameter,
                 "parameter \"by\" must be a whole number, 0 or more",
             )
         })?,
@@ -153,7 +154,8 @@ impl Local {
 
 /// Refuses `HEAD` on a route whose `GET` changes something.
 pub(super) async fn refuse_head() -> Problem {
-    Problem::method_not_allowed(
+    Problem::new(
+        ErrorCode::MethodNotAllowed,
         "HEAD is not allowed here: the request would change something; use GET or POST",
     )
     .allow("GET,POST")
@@ -167,7 +169,7 @@ fn parse_ms(text: &str) -> Result<Duration, Problem> {
         _ => {
             let detail =
                 format!("parameter \"ms\" must be a number of milliseconds from 0 to {max}");
-            Err(Problem::bad_request("invalid_parameter", detail))
+            Err(Problem::new(ErrorCode::InvalidParameter, detail))
         }
     }
 }

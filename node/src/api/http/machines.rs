@@ -12,6 +12,7 @@ use lockstep_machine::{
     Command, Defined, Definition, DefinitionDeleted, DefinitionFault, MachineName, Outcome, Totals,
     Version,
 };
+use lockstep_proto::ErrorCode;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -133,7 +134,7 @@ pub(super) async fn define(
     let limits = &edge.local.limits;
     let text = input::collect(body, limits.body_bytes_max, limits.request_timeout).await?;
     let text = std::str::from_utf8(&text)
-        .map_err(|error| Problem::bad_request("malformed_document", error))?;
+        .map_err(|error| Problem::new(ErrorCode::MalformedDocument, error))?;
     let document = Document { language, text };
     let defining = edge
         .service

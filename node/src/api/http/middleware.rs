@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::CONTENT_LENGTH;
-use axum::http::{HeaderMap, Method, StatusCode};
+use axum::http::{HeaderMap, Method};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::Local;
 use super::problem::Problem;
 use crate::api::sinks::CHECK_MAX;
+use lockstep_proto::ErrorCode;
 
 /// The service enforces its deadline; this is how much later the request is abandoned.
 const GRACE: Duration = Duration::from_secs(1);
@@ -75,7 +76,7 @@ async fn admit_for(timeout: Duration, local: &Local, request: Request, next: Nex
             "{} requests are being served already; nothing was executed: try again",
             local.limits.concurrency_max
         );
-        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "too_many_requests", detail)
+        return Problem::new(ErrorCode::TooManyRequests, detail)
             .retry_after(Duration::from_secs(1))
             .into_response();
     };
@@ -87,7 +88,7 @@ async fn admit_for(timeout: Duration, local: &Local, request: Request, next: Nex
                 "no answer within {} ms; a write may or may not have been executed",
                 timeout.as_millis()
             );
-            Problem::new(StatusCode::GATEWAY_TIMEOUT, "outcome_unknown", detail).into_response()
+            Problem::new(ErrorCode::OutcomeUnknown, detail).into_response()
         }
     }
 }

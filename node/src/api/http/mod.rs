@@ -36,6 +36,7 @@ use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{get, post};
 use lockstep_machine::{Command, IdempotencyKey, Reply};
+use lockstep_proto::ErrorCode;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
@@ -267,16 +268,17 @@ fn assemble(local: Arc<Local>, served: Router, probes: Router) -> Router {
 
 async fn no_route(uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(200).collect();
-    Problem::not_found("not_found", format!("there is nothing at {path:?}"))
+    Problem::new(ErrorCode::NotFound, format!("there is nothing at {path:?}"))
 }
 
 /// axum adds the `Allow` header.
 async fn wrong_method(method: Method, uri: Uri) -> Problem {
     let method: String = method.as_str().chars().take(20).collect();
     let path: String = uri.path().chars().take(200).collect();
-    Problem::method_not_allowed(format!(
-        "{method} is not possible on {path:?}; the Allow header says what is"
-    ))
+    Problem::new(
+        ErrorCode::MethodNotAllowed,
+        format!("{method} is not possible on {path:?}; the Allow header says what is"),
+    )
 }
 
 /// A plain text answer, one line, never to be cached.

@@ -8,6 +8,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use lockstep_machine::{InstanceName, Version};
+use lockstep_proto::ErrorCode;
 
 use super::Edge;
 use super::described::{
@@ -113,7 +114,7 @@ pub(super) async fn graph(
 }
 
 fn invalid(detail: &str) -> Problem {
-    Problem::bad_request("invalid_parameter", detail)
+    Problem::new(ErrorCode::InvalidParameter, detail)
 }
 
 /// Text that cannot carry how fresh it is: the headers do.

@@ -6,9 +6,9 @@ use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use lockstep_machine::{
-    DefinitionFault, DefinitionInvalid, DocumentError, InvalidMetadata, InvalidName, Quota,
-    Rejection,
+    DefinitionFault, DefinitionInvalid, DocumentError, InvalidMetadata, InvalidName, Rejection,
 };
+use lockstep_proto::ErrorCode;
 use serde_json::{Map, Value, json};
 
 use super::described::PROBLEM;
@@ -31,10 +31,10 @@ pub(super) struct Problem {
 }
 
 impl Problem {
-    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl ToString) -> Self {
+    pub(super) fn new(code: ErrorCode, detail: impl ToString) -> Self {
         Self {
-            status,
-            code,
+            status: status(code),
+            code: code.as_str(),
             detail: detail.to_string(),
             extra: Map::new(),
             retry_after: None,
@@ -42,23 +42,9 @@ impl Problem {
         }
     }
 
-    /// The request breaks the rules.
-    pub(super) fn bad_request(code: &'static str, detail: impl ToString) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, code, detail)
-    }
-
-    pub(super) fn not_found(code: &'static str, detail: impl ToString) -> Self {
-        Self::new(StatusCode::NOT_FOUND, code, detail)
-    }
-
-    pub(super) fn method_not_allowed(detail: impl ToString) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
-    }
-
     pub(super) fn body_too_large(body_bytes_max: usize) -> Self {
         let detail = format!("the body is larger than {body_bytes_max} bytes");
-        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
-            .with("body_bytes_max", body_bytes_max)
+        Self::new(ErrorCode::BodyTooLarge, detail).with("body_bytes_max", body_bytes_max)
     }
 
     /// Adds a member.
@@ -79,11 +65,16 @@ impl Problem {
         self
     }
 
-    /// Says when to try again.
-    pub(super) fn retry_after(mut self, after: Duration) -> Self {
-        self.retry_after = Some(after);
+    /// Sets the `Retry-After` header, if there is a hint.
+    pub(super) fn retry_after(mut self, after: impl Into<Option<Duration>>) -> Self {
+        self.retry_after = after.into();
         self
     }
+}
+
+/// The HTTP status of a code.
+pub(super) fn status(code: ErrorCode) -> StatusCode {
+    StatusCode::from_u16(code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// A refusal as it is sent. Some codes have further members: docs/ERRORS.md.
@@ -137,68 +128,21 @@ impl IntoResponse for Problem {
     }
 }
 
-/// The HTTP status of what kept the cluster from answering.
-pub(super) fn service_status(error: &ServiceError) -> StatusCode {
-    match error {
-        ServiceError::Unavailable { .. }
-        | ServiceError::NotReady { .. }
-        | ServiceError::Behind { .. }
-        | ServiceError::DiskFull => StatusCode::SERVICE_UNAVAILABLE,
-        ServiceError::RevisionAhead { .. } => StatusCode::CONFLICT,
-        ServiceError::OutcomeUnknown { .. } => StatusCode::GATEWAY_TIMEOUT,
-        ServiceError::Overloaded => StatusCode::TOO_MANY_REQUESTS,
-    }
-}
-
 impl From<ServiceError> for Problem {
     fn from(error: ServiceError) -> Self {
-        let mut problem = Problem::new(service_status(&error), error.code(), &error);
-        problem.retry_after = error.retry_after();
-        problem
+        Problem::new(error.code(), &error).retry_after(error.retry_after())
     }
 }
 
-/// The HTTP status of a refusal by the state machine.
-///
-/// What was asked for does not exist: 404. It contradicts what is there now: 409. It makes no sense
-/// as it stands, whatever is there: 422. The cluster has no room for it: 507.
+/// The HTTP status of a rejection: a failed operation has that of its reason.
 pub(super) fn rejection_status(rejection: &Rejection) -> StatusCode {
     match rejection {
-        Rejection::UnknownMachine { .. }
-        | Rejection::UnknownInstance { .. }
-        | Rejection::UnknownVersion { .. }
-        | Rejection::UnknownDeadLetter { .. } => StatusCode::NOT_FOUND,
-        Rejection::UnknownState { .. }
-        | Rejection::UnknownEvent { .. }
-        | Rejection::KeyReused
-        | Rejection::InvalidDefinition(_)
-        | Rejection::UnmappedState { .. }
-        | Rejection::EmptyTransaction
-        | Rejection::InstanceTwice { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        Rejection::QuotaExceeded { quota, .. } => match quota {
-            Quota::Definitions
-            | Quota::Versions
-            | Quota::Instances
-            | Quota::Sinks
-            | Quota::DeadLetters => StatusCode::INSUFFICIENT_STORAGE,
-            _ => StatusCode::UNPROCESSABLE_ENTITY,
-        },
         Rejection::OperationFailed { reason, .. } => rejection_status(reason),
-        Rejection::IllegalTransition { .. }
-        | Rejection::StateMismatch { .. }
-        | Rejection::RevisionMismatch { .. }
-        | Rejection::RequestExpired
-        | Rejection::DefinitionInUse { .. }
-        | Rejection::BuiltIn { .. }
-        | Rejection::InstanceExists { .. }
-        | Rejection::AlreadyAtVersion { .. }
-        | Rejection::SinkFenced { .. } => StatusCode::CONFLICT,
-        // The type is open; a new refusal must find its place above.
-        _ => StatusCode::CONFLICT,
+        other => status(other.into()),
     }
 }
 
-/// What a refusal tells beside its text.
+/// The members that a rejection has beside its text.
 fn particulars(rejection: &Rejection) -> Map<String, Value> {
     let mut all = Map::new();
     if let Some((state, revision)) = rejection.current() {
@@ -251,13 +195,13 @@ pub(super) fn faults_json(faults: &[DefinitionFault]) -> Value {
 
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
-        let mut problem = Problem::new(rejection_status(&rejection), rejection.code(), &rejection);
+        let mut problem = Problem::new((&rejection).into(), &rejection);
+        problem.status = rejection_status(&rejection);
         problem.extra = particulars(&rejection);
         problem
     }
 }
 
-/// As a read finds it.
 impl From<Box<Rejection>> for Problem {
     fn from(rejection: Box<Rejection>) -> Self {
         (*rejection).into()
@@ -266,11 +210,12 @@ impl From<Box<Rejection>> for Problem {
 
 impl From<DocumentError> for Problem {
     fn from(error: DocumentError) -> Self {
-        let status = match &error {
-            DocumentError::Syntax { .. } => StatusCode::BAD_REQUEST,
-            _ => StatusCode::UNPROCESSABLE_ENTITY,
+        let code = match &error {
+            DocumentError::TooLarge { .. } => ErrorCode::DefinitionTooLarge,
+            DocumentError::Syntax { .. } => ErrorCode::MalformedDocument,
+            DocumentError::Invalid(_) => ErrorCode::InvalidDefinition,
         };
-        let problem = Problem::new(status, error.code(), &error);
+        let problem = Problem::new(code, &error);
         match &error {
             DocumentError::TooLarge { bytes, max } => {
                 problem.with("asked", *bytes).with("max", *max)
@@ -287,16 +232,16 @@ impl From<DocumentError> for Problem {
 
 impl From<InvalidMetadata> for Problem {
     fn from(error: InvalidMetadata) -> Self {
-        Problem::bad_request("invalid_metadata", error)
+        Problem::new(ErrorCode::InvalidMetadata, error)
     }
 }
 
 impl From<SinksError> for Problem {
     fn from(error: SinksError) -> Self {
-        let problem = |error: &SinksError| Problem::not_found(error.code(), error);
+        let problem = Problem::new(error.code(), &error);
         match error {
-            SinksError::Unknown { ref known, .. } => problem(&error).with("known", json!(known)),
-            SinksError::UnknownDeadLetter { .. } => problem(&error),
+            SinksError::Unknown { known, .. } => problem.with("known", json!(known)),
+            SinksError::UnknownDeadLetter { .. } => problem,
             SinksError::Service(error) => error.into(),
             SinksError::Rejected(rejection) => rejection.into(),
         }
@@ -307,17 +252,14 @@ impl From<AskError> for Problem {
     fn from(error: AskError) -> Self {
         match error {
             AskError::Sinks(error) => error.into(),
-            AskError::Unfinished { .. } => {
-                Problem::new(StatusCode::GATEWAY_TIMEOUT, error.code(), &error)
-            }
+            AskError::Unfinished { .. } => Problem::new(error.code(), &error),
         }
     }
 }
 
 impl From<WatchEnded> for Problem {
     fn from(ended: WatchEnded) -> Self {
-        Problem::new(StatusCode::GONE, ended.code(), ended)
-            .with("oldest_revision", ended.oldest().0)
+        Problem::new(ended.code(), ended).with("oldest_revision", ended.oldest().0)
     }
 }
 
@@ -325,16 +267,7 @@ impl From<WatchRefused> for Problem {
     fn from(refused: WatchRefused) -> Self {
         match refused {
             WatchRefused::Ended(ended) => ended.into(),
-            WatchRefused::Unanswered(error) => error.into(),
-            WatchRefused::TooMany { .. } | WatchRefused::Left(_) => {
-                let status = match refused {
-                    WatchRefused::Left(_) => StatusCode::SERVICE_UNAVAILABLE,
-                    _ => StatusCode::TOO_MANY_REQUESTS,
-                };
-                let mut problem = Problem::new(status, refused.code(), &refused);
-                problem.retry_after = refused.retry_after();
-                problem
-            }
+            other => Problem::new(other.code(), &other).retry_after(other.retry_after()),
         }
     }
 }
@@ -350,12 +283,10 @@ impl From<DefineError> for Problem {
 
 impl From<PictureError> for Problem {
     fn from(error: PictureError) -> Self {
-        let status = match error {
-            PictureError::Absent(unknown) => return unknown.into(),
-            PictureError::TooLarge(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            PictureError::Unfinished(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        };
-        Problem::new(status, error.code(), error)
+        match error {
+            PictureError::Absent(unknown) => unknown.into(),
+            other => Problem::new(other.code(), other),
+        }
     }
 }
 
@@ -363,25 +294,26 @@ impl From<Invalid> for Problem {
     fn from(invalid: Invalid) -> Self {
         match invalid {
             Invalid::Name { fault, .. } => fault.into(),
-            Invalid::Value { field, reason } => {
-                Problem::bad_request("invalid_parameter", format!("parameter {field:?} {reason}"))
-            }
-            Invalid::Cursor => Problem::bad_request("invalid_cursor", invalid),
+            Invalid::Value { field, reason } => Problem::new(
+                ErrorCode::InvalidParameter,
+                format!("parameter {field:?} {reason}"),
+            ),
+            Invalid::Cursor => Problem::new(ErrorCode::InvalidCursor, invalid),
         }
     }
 }
 
 impl From<InvalidName> for Problem {
     fn from(error: InvalidName) -> Self {
-        Problem::bad_request("invalid_name", error)
+        Problem::new(ErrorCode::InvalidName, error)
     }
 }
 
 impl From<ReportError> for Problem {
     fn from(error: ReportError) -> Self {
         match &error {
-            ReportError::Name { .. } => Problem::bad_request("invalid_name", error),
-            ReportError::Full { .. } => Problem::new(StatusCode::CONFLICT, "too_many_names", error),
+            ReportError::Name { .. } => Problem::new(ErrorCode::InvalidName, error),
+            ReportError::Full { .. } => Problem::new(ErrorCode::TooManyNames, error),
         }
     }
 }

@@ -11,10 +11,11 @@ use axum::response::Response;
 use lockstep_machine::{
     InstanceId, Metadata, Outcome, Rejection, Reply, StateName, Transition, Trigger,
 };
+use lockstep_proto::ErrorCode;
 
 use super::described::{Name, OnlyOnce, ShortRefusals};
 use super::input::{Parameters, idempotency_key};
-use super::problem::{Problem, rejection_status, retry_after_seconds, service_status};
+use super::problem::{Problem, rejection_status, retry_after_seconds, status};
 use super::{Edge, text};
 use crate::api::count_transitions;
 use crate::service::{Consistency, ReadReply, ServiceError};
@@ -92,12 +93,13 @@ fn parse(method: &Method, uri: &Uri) -> Result<Ask, Problem> {
     let parameters = Parameters::parse(uri, &["next"])?;
     match parameters.get("next") {
         // axum answers HEAD through GET, and a HEAD must not move anything.
-        Some(_) if method == Method::HEAD => Err(Problem::method_not_allowed(
+        Some(_) if method == Method::HEAD => Err(Problem::new(
+            ErrorCode::MethodNotAllowed,
             "HEAD cannot move anything; use GET or POST",
         )),
         Some(next) => Ok(Ask::Move(StateName::new(next)?)),
-        None if method == Method::POST => Err(Problem::bad_request(
-            "missing_parameter",
+        None if method == Method::POST => Err(Problem::new(
+            ErrorCode::MissingParameter,
             "parameter \"next\" is missing from the query: POST /?next=STATE",
         )),
         None => Ok(Ask::Show),
@@ -159,7 +161,7 @@ fn moved(answer: Result<Reply, ServiceError>) -> Response {
 
 fn unanswered(error: &ServiceError) -> Response {
     let mut response = text(
-        service_status(error),
+        status(error.code()),
         format_args!("{}: {error}", error.code()),
     );
     if let Some(after) = error
@@ -311,7 +313,7 @@ mod tests {
             );
             let (found, text) = line(response).await;
             assert_eq!(found, status);
-            assert!(text.starts_with(code), "{text}");
+            assert!(text.starts_with(code.as_str()), "{text}");
         }
     }
 }

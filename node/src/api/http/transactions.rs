@@ -11,6 +11,7 @@ use lockstep_machine::{
     Command, Create, Delete, EventName, Expectation, InstanceId, Operation, OperationResult,
     Outcome, Precondition, Revision, StateName, Transaction, Transition, Version,
 };
+use lockstep_proto::ErrorCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -227,8 +228,8 @@ impl OperationBody {
                     (None, Some(state), None) => Expectation::InState(state),
                     (None, None, Some(revision)) => Expectation::AtRevision(Revision(revision)),
                     _ => {
-                        return Err(Problem::bad_request(
-                            "invalid_body",
+                        return Err(Problem::new(
+                            ErrorCode::InvalidBody,
                             "a check has exactly one of \"exists\", \"state\" and \"revision\"",
                         ));
                     }
@@ -246,7 +247,7 @@ mod tests {
 
     fn read(operations: serde_json::Value) -> Result<Transaction, Problem> {
         serde_json::from_value::<TransactionBody>(json!({ "operations": operations }))
-            .map_err(|error| Problem::bad_request("invalid_body", error))?
+            .map_err(|error| Problem::new(ErrorCode::InvalidBody, error))?
             .into_transaction()
     }
 

@@ -10,6 +10,7 @@ use axum::http::{HeaderMap, Uri};
 use lockstep_machine::{
     Command, EventName, InstanceId, Outcome, Reply, Revision, StateName, Transition, Trigger,
 };
+use lockstep_proto::ErrorCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -97,12 +98,12 @@ pub(super) fn trigger(to: Option<StateName>, event: Option<EventName>) -> Result
     match (to, event) {
         (Some(to), None) => Ok(Trigger::To(to)),
         (None, Some(event)) => Ok(Trigger::Event(event)),
-        (Some(_), Some(_)) => Err(Problem::bad_request(
-            "invalid_body",
+        (Some(_), Some(_)) => Err(Problem::new(
+            ErrorCode::InvalidBody,
             "give either \"to\" or \"event\", not both",
         )),
-        (None, None) => Err(Problem::bad_request(
-            "invalid_body",
+        (None, None) => Err(Problem::new(
+            ErrorCode::InvalidBody,
             "one of \"to\" and \"event\" is missing",
         )),
     }

@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::Stream;
 use lockstep_machine::{Event, EventCursor, EventFilter, GlobalRevision, MachineName};
+use lockstep_proto::ErrorCode;
 use serde_json::json;
 
 use super::Edge;
@@ -97,7 +98,7 @@ fn from(parameters: &Parameters, headers: &HeaderMap) -> Result<Option<EventCurs
     if let Some(last) = headers.get("last-event-id").filter(|last| !last.is_empty()) {
         let cursor = last.to_str().ok().and_then(places::read).ok_or_else(|| {
             let detail = "Last-Event-ID must be the id of an event: revision-position";
-            Problem::bad_request("invalid_last_event_id", detail)
+            Problem::new(ErrorCode::InvalidLastEventId, detail)
         })?;
         return Ok(Some(cursor));
     }
@@ -184,7 +185,7 @@ impl Unsaid {
 fn last_words(ended: WatchEnded, cursor: EventCursor) -> String {
     let mut text = String::new();
     let data = json!({
-        "code": ended.code(),
+        "code": ended.code().as_str(),
         "detail": ended.to_string(),
         "reached": cursor.revision.0,
         "oldest_revision": ended.oldest().0,

@@ -1,0 +1,320 @@
+//! The catalogue of errors: one row per stable code.
+//!
+//! Every refusal carries a code, over HTTP as the `code` of a problem document (RFC 9457), over gRPC
+//! as the `code` of a rejection or in the trailer [`CODE_KEY`]. Texts may change; codes do not. The
+//! table fixes for each code the HTTP and gRPC status and whether a retry is safe, so that no edge
+//! and no client decides that on its own. docs/ERRORS.md is generated from it by the test
+//! `the_error_page_is_generated_from_the_catalogue`.
+//!
+//! To add an error, add a row in the section it belongs to. To retire one, keep the row: an older
+//! node may still send the code.
+
+use std::fmt;
+
+use lockstep_machine::Rejection;
+use tonic::Code;
+
+/// Trailer with the stable code of a status.
+pub const CODE_KEY: &str = "lockstep-code";
+/// Trailer with the time to wait before a retry, in milliseconds.
+pub const RETRY_AFTER_KEY: &str = "retry-after-ms";
+/// Trailer with the oldest revision that a watch may start from.
+pub const OLDEST_REVISION_KEY: &str = "oldest-revision";
+/// Trailer with the names of the configured sinks, separated by commas.
+pub const KNOWN_KEY: &str = "lockstep-known";
+
+/// Whether to send the same request again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retry {
+    /// The answer will be the same: nothing was executed, and nothing would be.
+    Pointless,
+    /// Nothing was executed; the same request may succeed later, or on another node.
+    Safe,
+    /// A write may or may not have been executed: repeat it only with its idempotency key.
+    WithKey,
+}
+
+/// How gRPC reports an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grpc {
+    /// The error does not exist there.
+    Never,
+    /// With this status.
+    Status(Code),
+    /// As a rejection in the message of an `OK` answer.
+    Rejection,
+    /// As a rejection in the answer to a write, and with this status in the answer to a read.
+    RejectionOr(Code),
+}
+
+/// What happened to a request that failed: one of the page's sections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    /// The state machine decided against it.
+    Rejected,
+    /// The cluster gave no answer.
+    Unanswered,
+    /// A watch ended, or cannot start.
+    WatchEnded,
+    /// The request breaks a rule of its interface.
+    Malformed,
+}
+
+/// A row of the catalogue.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// The code.
+    pub code: ErrorCode,
+    /// Its stable name.
+    pub name: &'static str,
+    /// Where it stands on the page.
+    pub section: Section,
+    /// The HTTP status; zero where HTTP has no such error.
+    pub http: u16,
+    /// How gRPC reports it.
+    pub grpc: Grpc,
+    /// Whether a retry helps.
+    pub retry: Retry,
+    /// What happened, in Markdown.
+    pub meaning: &'static str,
+    /// What to do, in Markdown.
+    pub remedy: &'static str,
+}
+
+macro_rules! catalogue {
+    ($($section:ident: {$(
+        $code:ident = $name:literal, $http:literal, $grpc:expr, $retry:ident,
+            $meaning:literal, $remedy:literal;
+    )+})+) => {
+        /// A stable error code.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        pub enum ErrorCode {
+            $($(#[doc = $meaning] $code,)+)+
+        }
+
+        /// Every error, in the order of the page.
+        pub const CATALOGUE: &[Entry] = &[$($(
+            Entry {
+                code: ErrorCode::$code,
+                name: $name,
+                section: Section::$section,
+                http: $http,
+                grpc: $grpc,
+                retry: Retry::$retry,
+                meaning: $meaning,
+                remedy: $remedy,
+            },
+        )+)+];
+    };
+}
+
+use Grpc::{Never, Rejection as Rejected, RejectionOr, Status};
+
+catalogue! {
+    Rejected: {
+        UnknownMachine = "unknown_machine", 404, RejectionOr(Code::NotFound), Pointless,
+            "No machine of that name is defined.", "Define it, or correct the name.";
+        UnknownInstance = "unknown_instance", 404, RejectionOr(Code::NotFound), Pointless,
+            "The machine has no such instance.", "Create it, or correct the id.";
+        UnknownVersion = "unknown_version", 404, RejectionOr(Code::NotFound), Pointless,
+            "The machine has no such version; `newest_version` exists.", "Use a version that exists.";
+        UnknownDeadLetter = "unknown_dead_letter", 404, RejectionOr(Code::NotFound), Pointless,
+            "The sink has no dead letter for that event: it was replayed or discarded.", "List the dead letters.";
+        UnknownState = "unknown_state", 422, Rejected, Pointless,
+            "The machine has no such state; `known` lists its states.", "Correct the name.";
+        UnknownEvent = "unknown_event", 422, Rejected, Pointless,
+            "No transition from the current state has this event.", "Check `current_state`.";
+        IllegalTransition = "illegal_transition", 409, Rejected, Pointless,
+            "The definition has no transition between the two states; `allowed` lists the possible targets.", "Choose one of `allowed`.";
+        StateMismatch = "state_mismatch", 409, Rejected, Pointless,
+            "The instance is in `current_state`, not in the expected state.", "Read the instance, then decide again.";
+        RevisionMismatch = "revision_mismatch", 409, Rejected, Pointless,
+            "The instance is at `current_revision`, not at the expected revision.", "Read the instance, then decide again.";
+        IdempotencyKeyReused = "idempotency_key_reused", 422, Rejected, Pointless,
+            "The key was used before, for a different request.", "Use a new key for a new request.";
+        RequestExpired = "request_expired", 409, Rejected, Pointless,
+            "This copy of the request arrived after the accepting node had answered it.", "Nothing: the request was answered.";
+        InvalidDefinition = "invalid_definition", 422, Rejected, Pointless,
+            "The definition has faults; `faults` lists each with path, code and message.", "Correct them.";
+        DefinitionInUse = "definition_in_use", 409, Rejected, Pointless,
+            "Instances still use the version.", "Delete or migrate them first.";
+        BuiltIn = "built_in", 409, Rejected, Pointless,
+            "`triad` and `triad/default` are part of every cluster.", "Use another name.";
+        InstanceExists = "instance_exists", 409, Rejected, Pointless,
+            "An instance with that id exists.", "Use it, or choose another id.";
+        AlreadyAtVersion = "already_at_version", 409, Rejected, Pointless,
+            "The instance is already pinned to that version.", "Nothing.";
+        UnmappedState = "unmapped_state", 422, Rejected, Pointless,
+            "The new version has no state of that name; `known` lists its states.", "Map the state in `states`.";
+        EmptyTransaction = "empty_transaction", 422, Rejected, Pointless,
+            "The transaction has no operations.", "Add at least one.";
+        InstanceTwice = "instance_twice", 422, Rejected, Pointless,
+            "Two `operations` change the same instance.", "Merge them, or use two transactions.";
+        OperationFailed = "operation_failed", 409, Rejected, Pointless,
+            "Operation number `operation` was rejected, so none was executed; `reason` has its code.", "See the code of `reason`.";
+        SinkFenced = "sink_fenced", 409, Rejected, Pointless,
+            "A leader of a later term runs the sink.", "Nothing: only nodes send this request.";
+        TooManyDefinitions = "too_many_definitions", 507, Rejected, Pointless,
+            "`limits.definitions_max` is reached.", "Delete machines, or raise the limit.";
+        TooManyVersions = "too_many_versions", 507, Rejected, Pointless,
+            "`limits.versions_max` is reached.", "Delete versions, or raise the limit.";
+        TooManyInstances = "too_many_instances", 507, Rejected, Pointless,
+            "`limits.instances_max` is reached.", "Delete instances, or raise the limit.";
+        TooManySinks = "too_many_sinks", 507, Rejected, Pointless,
+            "`limits.sinks_max` is reached.", "Remove sinks that are no longer configured, or raise the limit.";
+        TooManyDeadLetters = "too_many_dead_letters", 507, Rejected, Pointless,
+            "The sink has `limits.dead_letters_max` dead letters.", "Replay or discard some, or raise the limit.";
+        TooManyStates = "too_many_states", 422, Rejected, Pointless,
+            "The definition has more than `limits.states_max` states.", "Split the machine, or raise the limit.";
+        TooManyTransitions = "too_many_transitions", 422, Rejected, Pointless,
+            "The definition has more than `limits.transitions_max` transitions.", "Split the machine, or raise the limit.";
+        DefinitionTooLarge = "definition_too_large", 422, Rejected, Pointless,
+            "The definition is larger than `limits.document_bytes_max`.", "Shorten it, or raise the limit.";
+        TooManyMetadataEntries = "too_many_metadata_entries", 422, Rejected, Pointless,
+            "There are more metadata entries than `limits.metadata_entries_max`.", "Send fewer.";
+        MetadataTooLarge = "metadata_too_large", 422, Rejected, Pointless,
+            "The metadata is larger than `limits.metadata_bytes_max`.", "Shorten it.";
+        TooManyOperations = "too_many_operations", 422, Rejected, Pointless,
+            "The transaction has more operations than `limits.operations_max`.", "Split it.";
+    }
+    Unanswered: {
+        Unavailable = "unavailable", 503, Status(Code::Unavailable), Safe,
+            "No leader was found in time; nothing was executed. A watch on a node that lost its cluster ends, or does not start, with this code.", "Retry, here or on another node.";
+        NotReady = "not_ready", 503, Status(Code::Unavailable), Safe,
+            "The node is starting or stopping; nothing was executed. A gRPC watch ends with this code when its node stops.", "Use another node.";
+        Behind = "behind", 503, Status(Code::Unavailable), Safe,
+            "The node did not reach `min_revision` in time.", "Retry, here or on another node.";
+        RevisionAhead = "revision_ahead", 409, Status(Code::OutOfRange), Pointless,
+            "`min_revision` does not exist yet in the cluster.", "Pass a revision from the answer to a write.";
+        Overloaded = "overloaded", 429, Status(Code::ResourceExhausted), Safe,
+            "Too many requests wait to be proposed; nothing was executed.", "Retry after the hint.";
+        DiskFull = "disk_full", 503, Status(Code::ResourceExhausted), Safe,
+            "The leader's disk has less than `storage.free_bytes_min` free; nothing was executed. Reads still work.", "Free space on the leader; retry after the hint.";
+        TooManyRequests = "too_many_requests", 503, Never, Safe,
+            "The node already serves `http.concurrency_max` requests; nothing was executed.", "Retry after the hint.";
+        TooManyWatchers = "too_many_watchers", 429, Status(Code::ResourceExhausted), Safe,
+            "The node already has `watchers_max` open watches.", "Watch on another node.";
+        OutcomeUnknown = "outcome_unknown", 504, Status(Code::DeadlineExceeded), WithKey,
+            "The deadline passed; a write may or may not have been executed.", "Repeat with the same idempotency key.";
+        UnknownOutcome = "unknown_outcome", 502, Status(Code::Unknown), WithKey,
+            "The cluster's answer is unknown to this node, which runs an older release.", "Upgrade the node.";
+        StateHashTimeout = "state_hash_timeout", 503, Status(Code::DeadlineExceeded), Safe,
+            "The state was not hashed in time.", "Retry.";
+        SinkCheckTimeout = "sink_check_timeout", 504, Status(Code::DeadlineExceeded), WithKey,
+            "Checking the sink's destination took more than a minute.", "Check the destination.";
+        Internal = "internal", 500, Status(Code::Internal), WithKey,
+            "A computation on the node ended early.", "Retry, and report it.";
+    }
+    WatchEnded: {
+        Compacted = "compacted", 410, Status(Code::OutOfRange), Pointless,
+            "Events from there on are no longer all kept; `oldest_revision` (gRPC: the trailer `oldest-revision`) is the first complete one.", "Read the state, then watch from one above its revision.";
+        Lagged = "lagged", 410, Status(Code::OutOfRange), Pointless,
+            "The reader was too slow: events that it has not read are no longer kept; `oldest_revision` as above.", "Read the state, then watch from one above its revision.";
+    }
+    Malformed: {
+        NotFound = "not_found", 404, Never, Pointless,
+            "Nothing exists at this path.", "See `/openapi.json`.";
+        UnknownSink = "unknown_sink", 404, Status(Code::NotFound), Pointless,
+            "No sink of that name is configured; `known` (gRPC: the trailer `lockstep-known`) lists the configured ones.", "Correct the name, or configure the sink on every node.";
+        MethodNotAllowed = "method_not_allowed", 405, Never, Pointless,
+            "The path does not support the method; `Allow` lists those it supports.", "Use one of them.";
+        InvalidPath = "invalid_path", 400, Never, Pointless,
+            "The decoded path is not UTF-8.", "Correct it.";
+        InvalidQuery = "invalid_query", 400, Never, Pointless,
+            "The query cannot be decoded.", "Correct it.";
+        UnknownParameter = "unknown_parameter", 400, Never, Pointless,
+            "A query parameter is unknown; the message suggests the nearest known one.", "Correct it.";
+        RepeatedParameter = "repeated_parameter", 400, Never, Pointless,
+            "A query parameter appears twice.", "Send it once.";
+        MissingParameter = "missing_parameter", 400, Never, Pointless,
+            "A required query parameter is missing.", "Add it.";
+        InvalidParameter = "invalid_parameter", 400, Never, Pointless,
+            "The value of a query parameter is not valid.", "Correct it.";
+        InvalidName = "invalid_name", 400, Never, Pointless,
+            "A name breaks the rules for names.", "Use 1 to 64 letters, digits, `-`, `_` or `.`, starting with a letter or digit.";
+        InvalidMetadata = "invalid_metadata", 400, Never, Pointless,
+            "A metadata entry breaks the rules, or appears twice.", "Correct it.";
+        InvalidIdempotencyKey = "invalid_idempotency_key", 400, Never, Pointless,
+            "The key is not 1 to 128 printable ASCII characters, or appears twice.", "Correct it.";
+        InvalidCursor = "invalid_cursor", 400, Status(Code::InvalidArgument), Pointless,
+            "The cursor belongs to another list, or was altered.", "Start the list again.";
+        InvalidLastEventId = "invalid_last_event_id", 400, Never, Pointless,
+            "`Last-Event-ID` is not `revision-position`.", "Send the id of the last event received.";
+        InvalidBody = "invalid_body", 400, Never, Pointless,
+            "The body is JSON, but not what the route expects; `line` and `column` give the place.", "Correct it.";
+        MalformedJson = "malformed_json", 400, Never, Pointless,
+            "The body is not JSON; `line` and `column` give the place.", "Correct it.";
+        MalformedDocument = "malformed_document", 400, Status(Code::InvalidArgument), Pointless,
+            "The definition is not JSON or YAML; `line` and `column` give the place.", "Correct it.";
+        UnsupportedMediaType = "unsupported_media_type", 415, Never, Pointless,
+            "The route does not read bodies of this `Content-Type`.", "Set a supported one.";
+        BodyTooLarge = "body_too_large", 413, Never, Pointless,
+            "The body is larger than `http.body_bytes_max`. Over gRPC, a message larger than `grpc.message_bytes_max` gets OUT_OF_RANGE without a code.", "Send less.";
+        IncompleteBody = "incomplete_body", 400, Never, Safe,
+            "The body ended early.", "Send it again.";
+        RequestTimeout = "request_timeout", 408, Never, Safe,
+            "The body did not arrive in time.", "Send it again.";
+        PictureTooLarge = "picture_too_large", 422, Status(Code::FailedPrecondition), Pointless,
+            "The machine has too many states or transitions for an SVG.", "Request `dot` or `mermaid`.";
+        TooManyNames = "too_many_names", 409, Never, Pointless,
+            "`/counter` and `/timer` already hold the maximum number of names.", "Use fewer names.";
+        InvalidArgument = "invalid_argument", 0, Status(Code::InvalidArgument), Pointless,
+            "A field of a gRPC request is not valid; the message starts with the field.", "Correct it.";
+    }
+}
+
+impl ErrorCode {
+    /// Its row in the catalogue.
+    pub fn entry(self) -> &'static Entry {
+        // The macro writes variants and rows in the same order.
+        &CATALOGUE[self as usize]
+    }
+
+    /// Its stable name.
+    pub fn as_str(self) -> &'static str {
+        self.entry().name
+    }
+
+    /// The code of that name; none if a newer release made it.
+    pub fn find(name: &str) -> Option<Self> {
+        let entry = CATALOGUE.iter().find(|entry| entry.name == name)?;
+        Some(entry.code)
+    }
+
+    /// Its HTTP status.
+    pub fn http(self) -> u16 {
+        self.entry().http
+    }
+
+    /// Its gRPC status, where it is the error of a call: `UNKNOWN` where gRPC has no such error.
+    pub fn grpc(self) -> Code {
+        match self.entry().grpc {
+            Grpc::Status(code) | Grpc::RejectionOr(code) => code,
+            Grpc::Rejection => Code::FailedPrecondition,
+            Grpc::Never => Code::Unknown,
+        }
+    }
+
+    /// Whether a retry helps.
+    pub fn retry(self) -> Retry {
+        self.entry().retry
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl PartialEq<&str> for ErrorCode {
+    fn eq(&self, name: &&str) -> bool {
+        self.as_str() == *name
+    }
+}
+
+impl From<&Rejection> for ErrorCode {
+    fn from(rejection: &Rejection) -> Self {
+        Self::find(rejection.code()).unwrap_or(Self::UnknownOutcome)
+    }
+}
