@@ -1,8 +1,16 @@
-//! The wire contract of Lockstep: the generated gRPC types, and their conversions to and from
-//! [`lockstep_machine`]. Nothing is decided here.
+//! The contracts of Lockstep: generated gRPC types, their conversions to and from
+//! [`lockstep_machine`], and the catalogue of errors.
 //!
-//! - [`v1`]: the public interface, stable within the major version.
-//! - [`raft`]: what nodes say to each other, and what they write to disk.
+//! - [`v1`] is the public interface, `lockstep.v1`, stable within a major version. Each message that a
+//!   client sends or receives is converted in one place, in `public`; both the node and the client
+//!   library use these conversions.
+//! - [`raft`] is the peer interface, `lockstep.raft.v1`. Only nodes of one cluster speak it.
+//! - [`errors`] is the one table of stable error codes, with their HTTP and gRPC statuses and whether
+//!   a retry is safe.
+//!
+//! A conversion to a machine type checks names, ids and required fields, and reports the first fault
+//! with its field ([`Malformed`]). It decides nothing: whether a request is legal is up to the state
+//! machine.
 
 /// The public interface, `lockstep.v1`.
 #[allow(missing_docs, clippy::all)]

@@ -1,4 +1,13 @@
-//! The edges: decode, call the service, encode. Nothing is decided here.
+//! The edges of a node: HTTP/JSON in [`http`], gRPC in [`grpc`].
+//!
+//! Each handler parses a request, calls [`Service`](crate::service::Service) and encodes the answer.
+//! Rules that both interfaces share are in the service; status codes and retry hints come from the
+//! catalogue [`lockstep_proto::errors`]. The edges add only admission: a bound on concurrent HTTP
+//! requests, on message and body sizes, and on open watches ([`Watchers`]).
+//!
+//! Guarantees: a request is refused before anything is executed if any part of it is not understood;
+//! every refusal has a stable code; every answer arrives within the request's timeout. Not here: TLS
+//! and authentication, which a proxy must add.
 
 pub mod grpc;
 pub mod http;
@@ -13,7 +22,7 @@ use crate::telemetry::Report;
 
 pub use watchers::Watchers;
 
-/// Counts the transitions that this node got made for a client.
+/// Counts the transitions that this node executed for its clients.
 fn count_transitions(report: &Report, reply: &Reply) {
     if reply.replayed {
         return;

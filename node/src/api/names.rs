@@ -1,4 +1,4 @@
-//! Names for instances that are asked for without one.
+//! Generated names, for instances created without one.
 
 use lockstep_machine::{IdempotencyKey, InstanceName, InvalidName, MachineName};
 use ulid::Ulid;
@@ -6,7 +6,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::clock::wall_clock;
 
-/// A name for a new instance: the same one for the same key, else a new one.
+/// The name of a new instance: derived from the idempotency key, or else unique.
 pub(super) fn made(
     machine: &MachineName,
     key: Option<&IdempotencyKey>,
@@ -18,12 +18,12 @@ pub(super) fn made(
     InstanceName::new(id.to_string().to_ascii_lowercase())
 }
 
-/// 26 characters, in order of time.
+/// 26 characters that sort by time.
 fn sortable() -> Ulid {
     Ulid::from_parts(wall_clock().0, rand::random())
 }
 
-/// What a repeat under the same key gets, too: a new name would be another request.
+/// The same for every repetition with the key: another name would be another request.
 fn derived(machine: &MachineName, key: &IdempotencyKey) -> Ulid {
     Ulid(xxh3_128(format!("{machine}/{key}").as_bytes()))
 }

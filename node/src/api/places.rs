@@ -1,16 +1,16 @@
-//! Places in the stream of events, as text: `revision-position`.
+//! Event cursors as text: `revision-position`.
 
 use lockstep_machine::{EventCursor, GlobalRevision};
 
-/// A place as text.
+/// A cursor as text.
 pub(super) fn text(place: EventCursor) -> String {
     let EventCursor { revision, position } = place;
     format!("{revision}-{position}")
 }
 
-/// The place that a text says.
+/// The cursor in a text.
 pub(super) fn read(text: &str) -> Option<EventCursor> {
-    // The parser of numbers takes a sign, too.
+    // `parse` would accept a sign.
     if !text.bytes().all(|it| it.is_ascii_digit() || it == b'-') {
         return None;
     }
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_place_survives_being_text() {
+    fn a_cursor_survives_being_text() {
         for place in [
             EventCursor::default(),
             EventCursor::after(GlobalRevision(u64::MAX)),
@@ -36,7 +36,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_place_is_none() {
+    fn text_that_is_not_a_cursor_is_refused() {
         for bad in ["", "9", "-1", "9-", "9-4294967296", "a-b", "9-1-1", "+9-1"] {
             assert_eq!(read(bad), None, "{bad:?}");
         }

@@ -1,8 +1,7 @@
-//! The watches that are open on this node, over whichever interface: one bound for all of them, and
-//! one end.
+//! The open watches of this node, over both interfaces: one limit for all of them, and one end.
 //!
-//! A watch costs one chunk of events and one place under the bound. It is not counted among the
-//! requests served at once, lasts as long as its reader, and ends when the node stops.
+//! A watch costs one chunk of events and one slot. It does not count as a concurrent request, lasts as
+//! long as its reader, and ends when the node stops or loses its cluster.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,29 +14,29 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::service::{Service, ServiceError, Watch, WatchEnded, Watched};
 use crate::telemetry::Metrics;
 
-/// After this long without an event, a bookmark says how far the watch is.
+/// An idle watch sends a bookmark with its position this often.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(5);
-/// When to try again for a place.
+/// When to retry for a free slot.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Lets watches in, up to a bound, until the node stops. Cheap to clone: it is shared.
+/// Admits watches, up to a limit, until the node stops. Clones share the limit.
 #[derive(Clone)]
 pub struct Watchers {
-    places: Arc<Semaphore>,
+    slots: Arc<Semaphore>,
     max: usize,
     metrics: Arc<Metrics>,
     leaving: watch::Sender<Option<Leaving>>,
 }
 
-/// Why no watch goes on here: another node goes on behind the last event.
+/// Why watches on this node end. They can resume on another node after the last event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Leaving {
     /// The node stops.
-    #[error("this node is stopping; watch on another one, behind the last place received")]
+    #[error("this node is stopping; resume on another node, after the last event received")]
     Stopping,
-    /// The node has not reached its cluster for a while: what happens there is not seen here.
+    /// The node has lost contact with its cluster, so it sees no new events.
     #[error(
-        "this node does not reach its cluster; watch on another one, behind the last place received"
+        "this node has lost contact with its cluster; resume on another node, after the last event received"
     )]
     CutOff,
 }
@@ -52,22 +51,22 @@ impl Leaving {
     }
 }
 
-/// Why a watch did not begin.
+/// Why a watch did not start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum WatchRefused {
-    /// As many are open as may be.
-    #[error("{max} watches are open on this node already; watch on another one")]
+    /// The limit is reached.
+    #[error("this node already has {max} open watches; watch on another node")]
     TooMany {
-        /// The bound.
+        /// The limit.
         max: usize,
     },
-    /// It is not known where to begin.
+    /// The cluster did not say where to start.
     #[error(transparent)]
     Unanswered(#[from] ServiceError),
-    /// It would begin before what is kept.
+    /// It would start before the oldest event kept.
     #[error(transparent)]
     Ended(#[from] WatchEnded),
-    /// None goes on here.
+    /// Watches on this node have ended.
     #[error("{0}")]
     Left(Leaving),
 }
@@ -93,32 +92,32 @@ impl WatchRefused {
     }
 }
 
-/// What an open watch does next.
+/// The next step of an open watch.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// It has something to say, and stands here then.
+    /// Events or a bookmark, and the cursor after them.
     Watched(Watched, EventCursor),
-    /// It cannot go on from here.
+    /// It cannot continue from this cursor.
     Ended(WatchEnded, EventCursor),
-    /// It does not go on here.
+    /// Watches on this node have ended.
     Left(Leaving),
 }
 
-/// An open watch. Dropping it gives its place back.
+/// An open watch. Dropping it frees its slot.
 pub(super) struct OpenWatch {
     first: Option<Watched>,
     watch: Watch,
     leaving: watch::Receiver<Option<Leaving>>,
-    _place: Place,
+    _slot: Slot,
 }
 
-/// A place under the bound, and its count.
-struct Place {
+/// A slot under the limit, counted in the metrics.
+struct Slot {
     _permit: OwnedSemaphorePermit,
     open: IntGauge,
 }
 
-impl Drop for Place {
+impl Drop for Slot {
     fn drop(&mut self) {
         self.open.dec();
     }
@@ -128,20 +127,20 @@ impl Watchers {
     /// At most `max` at once, counted in `metrics`.
     pub fn new(max: usize, metrics: Arc<Metrics>) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))),
+            slots: Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))),
             max,
             metrics,
             leaving: watch::Sender::default(),
         }
     }
 
-    /// Ends every watch, and those to come: the node stops.
+    /// Ends every watch and refuses new ones: the node stops.
     pub fn stop(&self) {
         self.leaving.send_replace(Some(Leaving::Stopping));
     }
 
-    /// Says whether the node has not reached its cluster for a while. Then every watch ends, rather
-    /// than to be silent while things happen elsewhere, and none begins.
+    /// Sets whether the node has lost contact with its cluster. If so, every watch ends rather than
+    /// stay silent while the cluster moves on, and none starts.
     pub fn set_cut_off(&self, cut_off: bool) {
         let now = cut_off.then_some(Leaving::CutOff);
         self.leaving.send_if_modified(|leaving| {
@@ -153,14 +152,14 @@ impl Watchers {
         });
     }
 
-    /// How many are open, and how many may be.
+    /// How many watches are open, and the limit.
     pub(super) fn taken(&self) -> (u64, u64) {
-        let open = self.max.saturating_sub(self.places.available_permits());
+        let open = self.max.saturating_sub(self.slots.available_permits());
         (open as u64, self.max as u64)
     }
 
-    /// Opens a watch of the events behind `from`, or of those from now on. What can be said at once
-    /// is: whether it can begin there, and the first events or a bookmark.
+    /// Opens a watch of the events after `from`, or of those from now on. Waits only to learn whether
+    /// it can start there.
     pub(super) async fn open(
         &self,
         service: &Service,
@@ -172,25 +171,25 @@ impl Watchers {
         if let Some(why) = *leaving.borrow() {
             return Err(WatchRefused::Left(why));
         }
-        let place = self.place()?;
+        let slot = self.slot()?;
         let mut watch = service.watch(from, filter, deadline).await?;
         let first = watch.next(Duration::ZERO).await?;
         Ok(OpenWatch {
             first: Some(first),
             watch,
             leaving,
-            _place: place,
+            _slot: slot,
         })
     }
 
-    fn place(&self) -> Result<Place, WatchRefused> {
-        let Ok(permit) = self.places.clone().try_acquire_owned() else {
+    fn slot(&self) -> Result<Slot, WatchRefused> {
+        let Ok(permit) = self.slots.clone().try_acquire_owned() else {
             self.metrics.overload_total.inc();
             return Err(WatchRefused::TooMany { max: self.max });
         };
         let open = self.metrics.watchers.clone();
         open.inc();
-        Ok(Place {
+        Ok(Slot {
             _permit: permit,
             open,
         })
@@ -198,7 +197,7 @@ impl Watchers {
 }
 
 impl OpenWatch {
-    /// The next events or, after a while without any, a bookmark.
+    /// The next events or, after an idle interval, a bookmark.
     pub(super) async fn next(&mut self) -> Next {
         let next = match self.first.take() {
             Some(first) => Ok(first),
@@ -214,7 +213,7 @@ impl OpenWatch {
     }
 }
 
-/// Waits until no watch goes on here.
+/// Waits until watches on this node end.
 async fn left(leaving: &mut watch::Receiver<Option<Leaving>>) -> Leaving {
     match leaving.wait_for(Option::is_some).await.map(|why| *why) {
         Ok(Some(why)) => why,
@@ -230,19 +229,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn places_are_bounded_counted_and_given_back() {
+    fn slots_are_limited_counted_and_freed() {
         let metrics = Metrics::new().unwrap();
         let watchers = Watchers::new(1, metrics.clone());
-        let place = watchers.place().unwrap();
+        let slot = watchers.slot().unwrap();
         assert_eq!(metrics.watchers.get(), 1);
-        let refused = watchers.clone().place().err().unwrap();
+        let refused = watchers.clone().slot().err().unwrap();
         assert_eq!(refused, WatchRefused::TooMany { max: 1 });
         assert_eq!(refused.code(), ErrorCode::TooManyWatchers);
         assert!(refused.retry_after().is_some());
         assert_eq!(metrics.overload_total.get(), 1);
-        drop(place);
+        drop(slot);
         assert_eq!(metrics.watchers.get(), 0);
-        assert!(watchers.place().is_ok());
+        assert!(watchers.slot().is_ok());
     }
 
     #[tokio::test]
@@ -250,10 +249,10 @@ mod tests {
         let service = Service::lone(Limits::default());
         let watchers = Watchers::new(9, Metrics::new().unwrap());
         let from = Some(EventCursor::default());
-        let patience = Duration::from_secs(9);
+        let timeout = Duration::from_secs(9);
         let open = async || {
             let filter = EventFilter::default();
-            watchers.open(&service, filter, from, patience).await
+            watchers.open(&service, filter, from, timeout).await
         };
         let mut watch = open().await.unwrap();
         assert!(matches!(watch.next().await, Next::Watched(..)));

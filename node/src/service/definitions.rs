@@ -1,4 +1,4 @@
-//! Definitions as their authors send them.
+//! Storing a definition from a document.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use lockstep_machine::{
 
 use super::{Consistency, Freshness, Service, ServiceError};
 
-/// What a definition is written in.
+/// The format of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
     /// JSON.
@@ -21,13 +21,13 @@ pub enum Language {
 /// A definition as its author wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Document<'a> {
-    /// What it is written in.
+    /// Its format.
     pub language: Language,
-    /// What is written.
+    /// Its text.
     pub text: &'a str,
 }
 
-/// Why a definition was not looked at by the state machine.
+/// Why a definition did not reach the state machine.
 #[derive(Debug, thiserror::Error)]
 pub enum DefineError {
     /// The cluster did not answer.
@@ -38,7 +38,7 @@ pub enum DefineError {
     Document {
         /// What is wrong with it.
         error: DocumentError,
-        /// The cluster's revision whose limits were kept.
+        /// The cluster's revision whose limits applied.
         revision: GlobalRevision,
     },
 }
@@ -53,7 +53,7 @@ impl Document<'_> {
 }
 
 impl Service {
-    /// Stores a definition, or with `dry_run` says what storing it would come to.
+    /// Stores a definition, or with `dry_run` returns the outcome that storing it would have.
     ///
     /// # Errors
     ///
@@ -66,7 +66,7 @@ impl Service {
         deadline: Duration,
     ) -> Result<Reply, DefineError> {
         let began = Instant::now();
-        // The state machine checks the limits again: to read the document, those of this node do.
+        // The state machine checks the limits again, so this node's copy of them suffices here.
         let consistency = match dry_run {
             true => Consistency::Linearizable,
             false => Consistency::Stale,

@@ -1,4 +1,4 @@
-//! Why a request got no answer, and whether it may be tried again.
+//! Why a request got no answer, and when to retry it.
 
 use std::time::Duration;
 
@@ -9,47 +9,44 @@ use lockstep_proto::ErrorCode;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ServiceError {
     /// No leader was found in time. Nothing was executed.
-    #[error("the cluster has no leader that this node can reach; nothing was executed; waited {} ms", waited.as_millis())]
+    #[error("no leader reachable from this node within {} ms; nothing was executed; retry here or on another node", waited.as_millis())]
     Unavailable {
-        /// How long was tried.
+        /// How long the node tried.
         waited: Duration,
     },
     /// The deadline passed after the request may have been sent on.
-    #[error("no answer within {} ms: the request may or may not have been executed; repeat it with the same idempotency key to find out", waited.as_millis())]
+    #[error("no answer within {} ms; the request may have been executed: repeat it with the same idempotency key to find out", waited.as_millis())]
     OutcomeUnknown {
-        /// How long was waited.
+        /// How long the node waited.
         waited: Duration,
     },
     /// Too many requests are waiting. Nothing was executed.
-    #[error("too many requests are waiting; nothing was executed; try again in a moment")]
+    #[error("too many requests wait to be proposed; nothing was executed; retry later")]
     Overloaded,
-    /// The leader has too little disk space left to take writes. Nothing was executed.
+    /// The leader has too little disk space for writes. Nothing was executed.
     #[error(
-        "the leader's disk is nearly full, so it takes no writes; nothing was executed; reads go on"
+        "the leader's disk is nearly full, so it refuses writes; nothing was executed; free space on it; reads still work"
     )]
     DiskFull,
-    /// This node did not get to the revision that the caller asked for in time.
-    #[error("this node is at revision {reached}, not yet at {asked}; waited {} ms", waited.as_millis())]
+    /// This node did not reach the requested revision in time.
+    #[error("this node is at revision {reached} and did not reach {asked} within {} ms; retry here or on another node", waited.as_millis())]
     Behind {
-        /// What the caller asked for.
+        /// The requested revision.
         asked: GlobalRevision,
-        /// Where this node is.
+        /// The revision of this node.
         reached: GlobalRevision,
-        /// How long was waited.
+        /// How long the node waited.
         waited: Duration,
     },
-    /// The cluster itself has not got to the revision that the caller asked for: no write of it was
-    /// answered with that revision.
-    #[error(
-        "the cluster is at revision {reached}, and has not got to {asked}: no write was answered with that yet"
-    )]
+    /// The requested revision does not exist yet: no write was answered with it.
+    #[error("revision {asked} does not exist yet; the cluster is at {reached}")]
     RevisionAhead {
-        /// What the caller asked for.
+        /// The requested revision.
         asked: GlobalRevision,
-        /// Where the cluster was.
+        /// The revision of the cluster.
         reached: GlobalRevision,
     },
-    /// The node is stopping or has not caught up with its own past yet. Nothing was executed.
+    /// The node is stopping, or has not yet re-applied its own log. Nothing was executed.
     #[error("this node is not ready: {reason}")]
     NotReady {
         /// Why.
@@ -71,7 +68,7 @@ impl ServiceError {
         }
     }
 
-    /// When to try again, where that makes sense.
+    /// When to retry, if there is a hint.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
             ServiceError::OutcomeUnknown { .. } | ServiceError::RevisionAhead { .. } => None,

@@ -1,16 +1,16 @@
-//! What a request must not ask, over whichever interface it comes.
+//! Rules for requests that hold on every interface.
 
 use lockstep_machine::{InstanceName, InvalidName};
 
-/// A request that breaks a rule which every interface keeps. Nothing was looked up or executed.
+/// A request that breaks a rule of every interface. Nothing was read or executed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// A value is not possible.
+    /// A value is not valid.
     #[error("{field} {reason}")]
     Value {
         /// The parameter or field.
         field: &'static str,
-        /// What is wrong with it, to be read behind its name.
+        /// What is wrong with it; follows the field in the message.
         reason: String,
     },
     /// A name breaks the rules for names.
@@ -21,8 +21,8 @@ pub enum Invalid {
         /// The rule that it breaks.
         fault: InvalidName,
     },
-    /// The cursor was given for another list, or was altered.
-    #[error("the cursor is not one that was given for this list and these filters")]
+    /// The cursor belongs to another list, or was altered.
+    #[error("the cursor does not belong to this list with these filters; start the list again")]
     Cursor,
 }
 
@@ -37,8 +37,7 @@ impl Invalid {
     }
 }
 
-/// How the names begin that are asked for, if that is said. A text that no name begins with is
-/// refused.
+/// Checks a prefix of names: refused if no name can start with it.
 pub(super) fn prefix(text: Option<String>) -> Result<Option<String>, Invalid> {
     let Some(text) = text.filter(|text| !text.is_empty()) else {
         return Ok(None);

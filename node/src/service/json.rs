@@ -1,4 +1,4 @@
-//! How events and times are told in JSON, whoever tells them.
+//! The JSON form of events and times.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};

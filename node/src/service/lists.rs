@@ -15,7 +15,7 @@ const LIMIT_MAX: u64 = 1000;
 /// Instances looked at for one page at most.
 const SCAN_MAX: usize = 10_000;
 
-/// A page that is asked for.
+/// A request for a page, unchecked.
 #[derive(Debug, Clone)]
 pub struct PageAsked {
     /// Of this machine.
@@ -39,11 +39,11 @@ pub struct Listed {
     pub instances: Vec<(InstanceId, Instance)>,
     /// Where the next page starts; none if this is the last.
     pub next_cursor: Option<String>,
-    /// How many instances the machine has, in the state asked for if there is one.
+    /// How many instances the machine has, in the requested state if there is one.
     pub total: u64,
 }
 
-/// A page that may be asked for, of one machine.
+/// A checked request for a page of one machine.
 #[derive(Debug, Clone)]
 pub struct PageQuery {
     machine: MachineName,
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_tells_how_many_there_are() {
+    fn a_list_includes_the_total() {
         let view = View {
             state: State::default(),
             applied_index: 1,

@@ -1,4 +1,23 @@
-//! The use cases: propose, read, watch, administer. The only thing the edges call.
+//! The use cases of a node: write, read, list, watch, define, report status.
+//!
+//! HTTP and gRPC parse a request, call [`Service`] and encode the answer; everything between is here.
+//!
+//! - **Writes.** [`Service::execute`] gives a command to the [`Router`]. On the leader it is proposed;
+//!   on any other node it is forwarded to the leader, and sent again when leadership moves. The
+//!   `sequencer` numbers each request (session, sequence, lowest unanswered sequence), so that a
+//!   request that is sent twice is executed once.
+//! - **Reads.** [`Service::view`] returns the whole state at one moment, as a cheap clone. A
+//!   linearizable view first confirms the leader's read point and waits until this node has applied
+//!   it; a stale view is what this node has applied. Lists, instances and diagrams are cut from a
+//!   [`View`], so that every part of an answer belongs to one revision.
+//! - **Watches.** [`Watch`] follows the applied events from an [`EventCursor`], and ends with an error
+//!   when events it has not returned are no longer kept.
+//! - **Maintenance.** `housekeeping` runs on the leader: it expires timeouts and writes limits.
+//!
+//! Guarantees: a request is executed at most once; an error says whether it may have been executed
+//! ([`ServiceError`]); a linearizable read sees every write acknowledged before it. Not here: request
+//! formats, status codes and admission limits, which belong to the edges; consensus and storage, which
+//! are `lockstep-raft`.
 
 mod definitions;
 mod error;
@@ -40,7 +59,7 @@ pub use router::{ForwardObserver, Peers, Router};
 pub use view::View;
 pub use watch::{Watch, WatchAsked, WatchEnded, Watched, from_revision};
 
-/// A member of the cluster, as the log has it.
+/// A member of the cluster, from the membership in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MemberStatus {
     /// Node id.
@@ -53,7 +72,7 @@ pub struct MemberStatus {
     pub http_address: String,
     /// Whether it votes.
     pub voter: bool,
-    /// How far its log is known to match; only a leader knows.
+    /// The highest log index known to match the leader's; only a leader knows it.
     pub matched_index: Option<u64>,
 }
 
@@ -84,7 +103,7 @@ pub struct Status {
     pub snapshot_index: u64,
 }
 
-/// What the edges call. One per node, shared.
+/// The use cases. One per node, shared by the edges.
 pub struct Service {
     core: Arc<dyn Core>,
     cluster: ClusterTag,
@@ -93,15 +112,15 @@ pub struct Service {
     outvoted: AtomicBool,
 }
 
-/// Where the node is in its life, as far as requests care.
+/// The life cycle of the node, as requests see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Phase {
-    /// Has not yet applied again what it knew before it stopped, or belongs to no cluster.
+    /// Still applies its own log, or belongs to no cluster.
     Recovering = 0,
     /// Serves.
     Serving = 1,
-    /// Is stopping: serves what comes, but says that it is not ready.
+    /// Is stopping: still serves requests, but is not ready.
     Stopping = 2,
 }
 
@@ -174,12 +193,12 @@ impl Service {
         }
     }
 
-    /// Says where the node is in its life.
+    /// Sets the phase of the node.
     pub fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// Says whether this node's state differs from that of most members.
+    /// Sets whether this node's state differs from that of most members.
     pub fn set_outvoted(&self, outvoted: bool) {
         self.outvoted.store(outvoted, Ordering::Relaxed);
     }
@@ -189,15 +208,14 @@ impl Service {
     }
 
     fn not_recovered() -> ServiceError {
-        let reason =
-            "it has not yet caught up with what it knew before, or belongs to no cluster yet";
+        let reason = "it is still applying its own log, or belongs to no cluster yet";
         ServiceError::NotReady {
             reason: reason.to_owned(),
         }
     }
 
-    /// Executes a command, from whichever node this is: forwards to the leader, retries on a new
-    /// one, executes at most once.
+    /// Executes a command at most once: proposes it here or forwards it to the leader, and retries
+    /// when leadership moves.
     pub async fn execute(
         &self,
         command: Command,
@@ -207,8 +225,8 @@ impl Service {
         self.core.submit(command, key, deadline).await
     }
 
-    /// Follows the events behind `from`; without it, what happens from now on. `from` may lie ahead
-    /// of what this node has applied, so that a watch can be resumed on any node.
+    /// Follows the events after `from`, or those from now on. `from` may lie ahead of what this node
+    /// has applied, so that a watch can resume on any node.
     pub async fn watch(
         &self,
         from: Option<EventCursor>,
@@ -272,7 +290,7 @@ impl Service {
         }
     }
 
-    /// The hash over the whole state, with the log index it was taken at. Off the runtime's threads.
+    /// The hash of the whole state and the log index it belongs to. Runs off the runtime's threads.
     pub async fn state_hash(&self) -> (u64, String) {
         let applied = self.core.shared().read().clone();
         let index = applied.index();
@@ -293,7 +311,7 @@ impl Service {
         }
         if self.outvoted.load(Ordering::Relaxed) {
             return Err(ServiceError::NotReady {
-                reason: "its state differs from that of most members".to_owned(),
+                reason: "its state differs from that of most members; it must not serve until it is repaired".to_owned(),
             });
         }
         self.core.confirm(deadline).await

@@ -1,4 +1,4 @@
-//! Machines as pictures.
+//! Diagrams of machines.
 
 use lockstep_document::diagram::{self, DiagramTooLarge};
 use lockstep_machine::{InstanceId, InstanceName, MachineName, Rejection, Version};
@@ -35,17 +35,17 @@ pub struct Picture {
     pub text: String,
 }
 
-/// Why there is no picture.
+/// Why a machine could not be drawn.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
-    /// What it should show is not there.
+    /// The machine, version or instance does not exist.
     #[error(transparent)]
     Absent(#[from] Box<Rejection>),
-    /// There is too much in it.
+    /// The machine is too large for the format.
     #[error(transparent)]
     TooLarge(#[from] DiagramTooLarge),
-    /// Laying it out ended early.
-    #[error("the picture was not finished: {0}")]
+    /// The layout ended early.
+    #[error("drawing the machine ended early: {0}; retry, and report it")]
     Unfinished(String),
 }
 

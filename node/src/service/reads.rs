@@ -1,4 +1,4 @@
-//! Reads: how fresh, and what is seen.
+//! Reads: consistency levels and views of the state.
 
 use std::time::{Duration, Instant};
 
@@ -16,13 +16,13 @@ pub enum Consistency {
     Stale,
 }
 
-/// How a read wants the state.
+/// How fresh a read must be, and from which revision on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Freshness {
     /// How fresh it must be.
     pub consistency: Consistency,
-    /// At this revision of the cluster or later: what a write's answer named, to read one's own
-    /// writes on any node.
+    /// The lowest acceptable revision of the cluster. Pass the revision of a write's answer to read
+    /// your own writes on any node.
     pub min_revision: Option<GlobalRevision>,
 }
 
@@ -47,8 +47,7 @@ pub struct ReadReply {
 }
 
 impl Service {
-    /// The state, as fresh as asked for. A stale read is refused until the node is where it was
-    /// before it stopped.
+    /// The state, as fresh as requested. Stale reads are refused while the node re-applies its log.
     pub async fn view(
         &self,
         freshness: Freshness,
@@ -85,8 +84,8 @@ impl Service {
         self.core.confirm(deadline).await
     }
 
-    /// Makes sure that this node has applied a revision. Where it has not, the leader's word on what
-    /// is committed tells a node that lags from a revision that nobody was ever given.
+    /// Checks that this node has applied a revision. If not, the leader's read point distinguishes a
+    /// node that lags from a revision that does not exist.
     async fn reached(
         &self,
         asked: GlobalRevision,
@@ -98,7 +97,7 @@ impl Service {
             return Ok(());
         }
         let began = Instant::now();
-        // A linearizable read has the leader's word already.
+        // A linearizable read has already confirmed the read point.
         if consistency == Consistency::Stale && self.core.confirm(deadline).await.is_err() {
             let (reached, waited) = (revision(), began.elapsed());
             return Err(ServiceError::Behind {
@@ -115,7 +114,7 @@ impl Service {
         }
     }
 
-    /// Reads an instance. A stale read is refused until the node is where it was before it stopped.
+    /// Reads an instance. Stale reads are refused while the node re-applies its log.
     pub async fn instance(
         &self,
         id: InstanceId,
@@ -134,17 +133,17 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_revision_that_the_cluster_has_not_got_to_is_refused_at_once() {
+    async fn a_revision_that_does_not_exist_yet_is_refused_at_once() {
         let service = Service::lone(lockstep_machine::Limits::default());
         for consistency in [Consistency::Linearizable, Consistency::Stale] {
             let at = |revision| Freshness {
                 consistency,
                 min_revision: Some(GlobalRevision(revision)),
             };
-            // An hour: nothing may be waited for.
-            let patience = Duration::from_secs(3600);
-            assert!(service.view(at(0), patience).await.is_ok());
-            let refused = service.view(at(1), patience).await.err();
+            // An hour: the answer must not wait.
+            let timeout = Duration::from_secs(3600);
+            assert!(service.view(at(0), timeout).await.is_ok());
+            let refused = service.view(at(1), timeout).await.err();
             let (asked, reached) = (GlobalRevision(1), GlobalRevision(0));
             let expected = ServiceError::RevisionAhead { asked, reached };
             assert_eq!(refused, Some(expected));

@@ -1,10 +1,10 @@
-//! The state at one moment, and what can be found in it.
+//! The state at one moment, and lookups in it.
 
 use lockstep_machine::{
     Command, Definition, Instance, InstanceId, MachineName, Rejection, Reply, State, Version,
 };
 
-/// The state at one moment. Cheap: it shares its structure with the state that goes on.
+/// The state at one moment. A cheap clone: it shares its structure with the current state.
 #[derive(Debug, Clone)]
 pub struct View {
     /// The state.
@@ -14,7 +14,7 @@ pub struct View {
 }
 
 impl View {
-    /// A version of a machine, the newest if none is asked for.
+    /// A version of a machine; the newest by default.
     ///
     /// # Errors
     ///
@@ -59,7 +59,7 @@ impl View {
         })
     }
 
-    /// What a command would come to now. Nothing is changed, and nothing is remembered.
+    /// The outcome a command would have now. Changes nothing.
     pub fn dry_run(&self, command: &Command) -> Reply {
         Reply {
             outcome: self.state.dry_run(command),
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dry_run_tells_the_outcome_as_of_the_views_revision() {
+    fn a_dry_run_reports_the_outcome_at_the_views_revision() {
         let delete = Command::DeleteDefinition(DeleteDefinition {
             machine: machine("order"),
             version: None,

@@ -29,23 +29,22 @@ pub enum Watched {
     Bookmark(GlobalRevision),
 }
 
-/// Why a watch cannot go on from where it is. The reader must read the current state, and may then
-/// watch from its revision.
+/// Why a watch cannot continue. Read the current state, then watch from its revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WatchEnded {
-    /// It wanted to begin before the oldest event that is kept.
+    /// It would start before the oldest event that is kept.
     #[error(
-        "events after revision {asked} are no longer kept; the oldest available revision is {oldest}"
+        "events after revision {asked} are no longer kept; the oldest complete revision is {oldest}: read the state, then watch from its revision"
     )]
     Compacted {
-        /// Where it wanted to begin.
+        /// Where it would start.
         asked: GlobalRevision,
         /// The oldest revision of which every event is kept.
         oldest: GlobalRevision,
     },
     /// Its reader was too slow: events it has not read are no longer kept.
     #[error(
-        "the reader fell behind: events after revision {reached} are no longer kept; the oldest available revision is {oldest}"
+        "the reader was too slow: events after revision {reached} are no longer kept; the oldest complete revision is {oldest}"
     )]
     Lagged {
         /// How far the reader came.
@@ -72,7 +71,7 @@ impl WatchEnded {
     }
 }
 
-/// Which events a watcher asks for; what is not said is not asked.
+/// A filter for events, unchecked; absent fields match everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WatchAsked {
     /// Of this machine.
@@ -123,7 +122,7 @@ impl WatchAsked {
     }
 }
 
-/// The place from which a watch sees a revision of the cluster, itself included, and all later ones.
+/// The cursor from which a watch sees a revision of the cluster and all later ones.
 pub fn from_revision(revision: GlobalRevision) -> EventCursor {
     match revision.0.checked_sub(1) {
         None => EventCursor::default(),
@@ -131,7 +130,7 @@ pub fn from_revision(revision: GlobalRevision) -> EventCursor {
     }
 }
 
-/// A place in the stream of events.
+/// A reader of the event stream.
 pub struct Watch {
     shared: SharedState,
     changes: watch::Receiver<u64>,
@@ -141,7 +140,7 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A watch of what follows `cursor`, which may lie ahead of what this node has applied.
+    /// A watch of the events after `cursor`, which may lie ahead of what this node has applied.
     pub(super) fn new(shared: SharedState, cursor: EventCursor, filter: EventFilter) -> Self {
         Self {
             changes: shared.changes(),
@@ -152,13 +151,12 @@ impl Watch {
         }
     }
 
-    /// Where it stands.
+    /// The cursor of the last event looked at.
     pub fn cursor(&self) -> EventCursor {
         self.cursor
     }
 
-    /// The next wanted events, or after `idle` without any, a bookmark. Dropping the future loses
-    /// nothing.
+    /// The next matching events or, after `idle` without any, a bookmark. Cancel-safe.
     ///
     /// # Errors
     ///
@@ -173,7 +171,7 @@ impl Watch {
                 return Ok(Watched::Events(events));
             }
             if behind {
-                // Much was looked at and nothing of it wanted: let others run.
+                // Nothing in a whole chunk matched: yield to other tasks.
                 tokio::task::yield_now().await;
                 continue;
             }
@@ -192,7 +190,7 @@ impl Watch {
         }
     }
 
-    /// Moves over the next chunk: what of it is wanted, and whether more is there.
+    /// Reads the next chunk: the matching events, and whether more follow.
     fn take(&mut self) -> Result<(Vec<Arc<Event>>, bool), WatchEnded> {
         let applied = self.shared.read();
         let chunk = applied
@@ -210,8 +208,8 @@ impl Watch {
             })?;
         self.begun = true;
         let behind = chunk.len() == CHUNK_EVENTS_MAX;
-        // Everything there is was looked at: the place is behind the newest revision, so that a
-        // bookmark says how far.
+        // At the end of the stream the cursor moves past the newest revision, so that a bookmark
+        // reports it.
         let seen = EventCursor::after(applied.state.revision());
         drop(applied);
         match chunk.last() {

@@ -161,7 +161,7 @@ mod tests {
     }
 
     /// `v1::Event::from` is what the event left: a getter.
-    fn told(event: &Event) -> v1::Event {
+    fn found(event: &Event) -> v1::Event {
         event.into()
     }
 
@@ -185,14 +185,14 @@ mod tests {
             at_ms: 99,
             metadata: [("by".to_owned(), "ann".to_owned())].into(),
         };
-        assert_eq!(told(&event()), expected);
+        assert_eq!(found(&event()), expected);
         assert_eq!(Event::try_from(expected), Ok(event()));
     }
 
     #[test]
     fn an_event_without_its_place_or_kind_is_refused() {
         let field = |damage: fn(&mut v1::Event)| {
-            let mut wire = told(&event());
+            let mut wire = found(&event());
             damage(&mut wire);
             Event::try_from(wire).unwrap_err().field
         };
@@ -202,19 +202,19 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_tells_how_late_it_was_and_a_definition_has_no_instance() {
+    fn a_timeout_reports_its_delay_and_a_definition_has_no_instance() {
         let timeout = Event {
             cause: Cause::Timeout { late_ms: 0 },
             ..event()
         };
-        assert_eq!(told(&timeout).late_ms, Some(0));
+        assert_eq!(found(&timeout).late_ms, Some(0));
         let defined = Event {
             kind: EventKind::Defined,
             name: None,
             ..event()
         };
-        let told = told(&defined);
-        assert_eq!((told.kind(), told.id), (v1::EventKind::Defined, None));
+        let found = found(&defined);
+        assert_eq!((found.kind(), found.id), (v1::EventKind::Defined, None));
     }
 
     #[test]

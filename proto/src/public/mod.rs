@@ -1,8 +1,7 @@
-//! The public messages to and from the state machine's own types.
+//! Conversions between public messages and the state machine's types.
 //!
-//! What a request may ask is decided by the state machine; here its names are read, and what breaks
-//! their rules is told with its field. How fresh a read must be, how many instances a page has, or
-//! what an instance without a name is called is for the node to say.
+//! Names and ids are parsed here, and a fault is reported with its field. Whether a request is legal is
+//! decided by the state machine; defaults for consistency, page size and generated names by the node.
 
 mod event;
 mod instance;

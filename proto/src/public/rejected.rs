@@ -59,7 +59,7 @@ impl From<&DefinitionFault> for v1::Fault {
     }
 }
 
-/// A document that was refused before the state machine saw it, told in the same way.
+/// A document that was refused before the state machine saw it, as a rejection.
 impl From<&DocumentError> for v1::Rejected {
     fn from(error: &DocumentError) -> Self {
         let mut rejected = Self {
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rejection_tells_its_code_its_text_and_where_things_stand() {
+    fn a_rejection_has_its_code_its_text_and_the_current_state() {
         let illegal = Rejection::IllegalTransition {
             instance: id(),
             from: state("second"),
@@ -129,9 +129,9 @@ mod tests {
     }
 
     #[test]
-    fn a_rejection_tells_what_there_is_instead() {
-        let told = |rejection: Rejection| v1::Rejected::from(&rejection);
-        let unknown = told(Rejection::UnknownState {
+    fn a_rejection_lists_the_alternatives() {
+        let found = |rejection: Rejection| v1::Rejected::from(&rejection);
+        let unknown = found(Rejection::UnknownState {
             machine: machine(),
             state: state("x"),
             known: vec![state("first"), state("second")],
@@ -139,7 +139,7 @@ mod tests {
             revision: Revision(0),
         });
         assert_eq!(unknown.known, ["first", "second"]);
-        let unmapped = told(Rejection::UnmappedState {
+        let unmapped = found(Rejection::UnmappedState {
             instance: id(),
             version: Version(2),
             state: state("paid"),
@@ -148,13 +148,13 @@ mod tests {
             revision: Revision(0),
         });
         assert_eq!(unmapped.known, ["settled"]);
-        let version = told(Rejection::UnknownVersion {
+        let version = found(Rejection::UnknownVersion {
             machine: machine(),
             version: Version(9),
             newest: Version(1),
         });
         assert_eq!(version.newest_version, Some(1));
-        let full = told(Rejection::QuotaExceeded {
+        let full = found(Rejection::QuotaExceeded {
             quota: Quota::Instances,
             asked: 11,
             max: 10,
@@ -163,13 +163,13 @@ mod tests {
             (full.code.as_str(), full.asked, full.max),
             ("too_many_instances", Some(11), Some(10))
         );
-        let used = told(Rejection::DefinitionInUse {
+        let used = found(Rejection::DefinitionInUse {
             machine: machine(),
             version: Version(1),
             instances: 3,
         });
         assert_eq!((used.used_version, used.used_by), (Some(1), Some(3)));
-        let twice = told(Rejection::InstanceTwice {
+        let twice = found(Rejection::InstanceTwice {
             instance: id(),
             first: 0,
             second: 4,
@@ -195,10 +195,10 @@ mod tests {
     fn the_faults_of_a_document_and_of_a_definition_are_told_alike() {
         let text = r#"{"name": "m", "initial": "x", "states": {"a": {}}, "transitions": []}"#;
         let error = lockstep_document::parse_json(text, &Limits::default()).unwrap_err();
-        let told = v1::Rejected::from(&error);
-        assert_eq!(told.code, "invalid_definition");
-        let [fault] = &told.faults[..] else {
-            panic!("{told:?}");
+        let found = v1::Rejected::from(&error);
+        assert_eq!(found.code, "invalid_definition");
+        let [fault] = &found.faults[..] else {
+            panic!("{found:?}");
         };
         assert_eq!(
             (fault.path.as_str(), fault.code.as_str()),
@@ -209,7 +209,7 @@ mod tests {
         };
         assert_eq!(
             v1::Rejected::from(&Rejection::InvalidDefinition(invalid)),
-            told
+            found
         );
 
         let limits = Limits {

@@ -12,7 +12,7 @@ use super::{idempotency_key, optional_name};
 use crate::batch::parsed;
 use crate::{Malformed, v1};
 
-/// An instance that is asked for, perhaps without a name.
+/// A requested instance, with or without a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewInstance {
     /// The machine it is to be an instance of.

@@ -9,7 +9,8 @@ use super::{NewInstance, UnexpectedOutcome, idempotency_key};
 use crate::batch::parsed;
 use crate::{Malformed, v1};
 
-/// What a fault of an operation is told as: the reason says which one it is, and the field in it.
+/// The field under which a fault of an operation is reported; its reason names the operation and the
+/// field.
 const OPERATIONS: &str = "operations";
 
 impl TryFrom<v1::TransactRequest> for (Transaction, Option<IdempotencyKey>) {

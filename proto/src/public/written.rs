@@ -12,7 +12,9 @@ use crate::{Malformed, v1};
 /// The state machine came to something that this build does not know, or that does not answer
 /// what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the outcome is {0}, which does not answer what was asked, or is unknown to this build")]
+#[error(
+    "unexpected outcome {0}: it belongs to another request, or this build is too old to know it"
+)]
 pub struct UnexpectedOutcome(pub &'static str);
 
 impl v1::Written {
@@ -305,12 +307,12 @@ mod tests {
                 revision: 8,
             }),
         };
-        let told = reply(Outcome::Transitioned(transitioned())).try_into();
-        assert_eq!(told, Ok(expected));
+        let found = reply(Outcome::Transitioned(transitioned())).try_into();
+        assert_eq!(found, Ok(expected));
     }
 
     #[test]
-    fn every_write_tells_its_own_outcome_or_a_refusal_and_nothing_else() {
+    fn every_write_returns_its_own_outcome_or_a_rejection() {
         use v1::define_response::Outcome as DefineOutcome;
         let defined = Outcome::Defined(Defined {
             machine: MachineName::new("order").unwrap(),
@@ -318,19 +320,19 @@ mod tests {
             created: true,
             warnings: vec![],
         });
-        let told = v1::DefineResponse::try_from(reply(defined.clone())).unwrap();
+        let found = v1::DefineResponse::try_from(reply(defined.clone())).unwrap();
         let expected = v1::Defined {
             machine: "order".to_owned(),
             version: 3,
             created: true,
             warnings: vec![],
         };
-        assert_eq!(told.outcome, Some(DefineOutcome::Defined(expected)));
+        assert_eq!(found.outcome, Some(DefineOutcome::Defined(expected)));
 
         let refused = reply(Outcome::Rejected(Rejection::KeyReused));
-        let told = v1::DefineResponse::try_from(refused.clone()).unwrap();
-        let Some(DefineOutcome::Rejected(rejected)) = told.outcome else {
-            panic!("{told:?}");
+        let found = v1::DefineResponse::try_from(refused.clone()).unwrap();
+        let Some(DefineOutcome::Rejected(rejected)) = found.outcome else {
+            panic!("{found:?}");
         };
         assert_eq!(rejected.code, "idempotency_key_reused");
         assert!(v1::DeleteMachineResponse::try_from(refused).is_ok());
@@ -346,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transaction_tells_every_result_in_order() {
+    fn a_transaction_returns_every_result_in_order() {
         use v1::operation_result::Result as Wire;
         let results = vec![
             OperationResult::Created(created()),
@@ -354,9 +356,9 @@ mod tests {
             OperationResult::Transitioned(transitioned()),
             OperationResult::Deleted(deleted()),
         ];
-        let told = v1::TransactResponse::try_from(reply(Outcome::Committed(results))).unwrap();
-        let Some(v1::transact_response::Outcome::Committed(committed)) = told.outcome else {
-            panic!("{told:?}");
+        let found = v1::TransactResponse::try_from(reply(Outcome::Committed(results))).unwrap();
+        let Some(v1::transact_response::Outcome::Committed(committed)) = found.outcome else {
+            panic!("{found:?}");
         };
         let parsed = Vec::<OperationResult>::try_from(committed.clone()).unwrap();
         assert_eq!(parsed.len(), 4);
@@ -409,12 +411,12 @@ mod tests {
             machine: MachineName::new("order").unwrap(),
             versions: vec![Version(1), Version(2)],
         };
-        let told =
+        let found =
             v1::DeleteMachineResponse::try_from(reply(Outcome::DefinitionDeleted(forgotten)));
         let expected = v1::delete_machine_response::Outcome::Deleted(v1::MachineDeleted {
             machine: "order".to_owned(),
             versions: vec![1, 2],
         });
-        assert_eq!(told.unwrap().outcome, Some(expected));
+        assert_eq!(found.unwrap().outcome, Some(expected));
     }
 }

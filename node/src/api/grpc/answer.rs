@@ -1,5 +1,4 @@
-//! What is not an answer of the state machine to a write, as a gRPC status; and the caller's
-//! deadline.
+//! Errors as gRPC statuses, and the caller's deadline.
 
 use std::time::Duration;
 
@@ -30,7 +29,7 @@ pub(super) fn unanswered(error: &ServiceError) -> Status {
     hinted(coded(error.code(), error), error.retry_after())
 }
 
-/// Says when to try again, where that makes sense.
+/// Adds the hint when to retry.
 fn hinted(mut status: Status, retry_after: Option<Duration>) -> Status {
     if let Some(after) = retry_after {
         let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
@@ -46,7 +45,7 @@ pub(super) fn malformed(error: Malformed) -> Status {
     coded(ErrorCode::InvalidArgument, error)
 }
 
-/// A request that breaks a rule which every interface keeps.
+/// A request that breaks a rule of every interface.
 pub(super) fn invalid(error: Invalid) -> Status {
     match error {
         Invalid::Cursor => coded(ErrorCode::InvalidCursor, error),
@@ -64,7 +63,7 @@ pub(super) fn undrawn(error: &PictureError) -> Status {
     coded(error.code(), error)
 }
 
-/// A write came to something that this build cannot tell. It may have been executed.
+/// The outcome of a write is unknown to this build. It may have been executed.
 pub(super) fn unknown_outcome(error: UnexpectedOutcome) -> Status {
     coded(ErrorCode::UnknownOutcome, error)
 }

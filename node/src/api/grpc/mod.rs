@@ -56,7 +56,7 @@ pub struct GrpcState {
 pub struct Public {
     /// For `tonic::transport::Server::add_routes`.
     pub routes: Routes,
-    /// To be told through [`set_health`] when the node becomes ready or stops being so.
+    /// Updated through [`set_health`] when the node becomes ready or stops being ready.
     pub health: HealthReporter,
 }
 

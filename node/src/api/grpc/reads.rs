@@ -16,7 +16,7 @@ use crate::service::{Depicted, Listed, PageAsked, PageQuery, PictureFormat, View
 /// the last one may be large.
 const PAGE_BYTES_MAX: usize = 2 << 20;
 
-/// The state, as fresh as asked for.
+/// The state, as fresh as requested.
 async fn view(
     state: &GrpcState,
     asked: Option<v1::Freshness>,

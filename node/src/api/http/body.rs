@@ -1,4 +1,4 @@
-//! What several routes say in JSON: instances, events, and what came of a command.
+//! JSON bodies that several routes share: instances, events and outcomes.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -67,13 +67,13 @@ pub(super) struct InstanceBody {
     /// The version of the definition that it is pinned to.
     version: u32,
     state: String,
-    /// How often it has changed.
+    /// The number of its changes.
     revision: u64,
     /// RFC 3339, in cluster time; null for a built-in instance.
     created_at: Option<String>,
     /// The same; null until a built-in instance moves.
     changed_at: Option<String>,
-    /// Where it may go from here.
+    /// The states it may move to.
     allowed: Vec<String>,
     /// When its state's timeout is due.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -199,7 +199,7 @@ impl From<Migrated> for MigratedBody {
     }
 }
 
-/// What every write's answer says about itself.
+/// The part that the answers of all writes share.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 pub(super) struct Written {
     /// Whether this is the stored answer to an earlier request with the same key.
@@ -208,7 +208,7 @@ pub(super) struct Written {
     pub(super) revision: u64,
 }
 
-/// What came of a command, unless it was refused.
+/// The outcome of a command, or its rejection as a problem.
 pub(super) fn outcome(reply: Reply) -> Result<(Outcome, Written), Problem> {
     let written = Written {
         replayed: reply.replayed,
@@ -222,11 +222,11 @@ pub(super) fn outcome(reply: Reply) -> Result<(Outcome, Written), Problem> {
     }
 }
 
-/// The cluster said something that does not answer what was asked.
+/// The outcome does not belong to the request.
 pub(super) fn unknown_outcome() -> Problem {
     Problem::new(
         ErrorCode::UnknownOutcome,
-        "the cluster gave an answer unknown to this node; it may be older than the others",
+        "the cluster's answer is unknown to this node, which runs an older release; upgrade it",
     )
 }
 

@@ -1,7 +1,7 @@
-//! What the description of this interface says beyond what its types tell: the rules for names and
-//! numbers, parameters that many routes share, and with what each kind of route may refuse.
+//! Parts of the OpenAPI description that the types of the routes do not carry: the rules for names and
+//! numbers, shared parameters, and the refusals of each kind of route.
 //!
-//! Nothing here is ever made: the types stand for what is parsed elsewhere.
+//! No value of these types is ever made; they describe what is parsed elsewhere.
 
 use std::collections::BTreeMap;
 
@@ -273,7 +273,7 @@ refusals! {
         408: "The body did not arrive in time",
         415: "The body's Content-Type is none that the route reads",
     }
-    /// What was asked for does not exist.
+    /// The requested thing does not exist.
     Missing {
         404: "There is no such machine, version, instance, sink, dead letter or path",
     }
@@ -295,7 +295,7 @@ refusals! {
     /// A watch.
     Unwatchable {
         410: "`compacted`: events from there on are no longer all kept; `oldest_revision` is the first that is whole",
-        429: "`too_many_watchers`: this node has as many open as it may",
+        429: "`too_many_watchers`: this node has reached its limit",
         503: "The cluster cannot answer now",
     }
     /// What needs the cluster.
@@ -320,7 +320,7 @@ pub(super) fn problem(status: u16, what: &str) -> RefOr<Response> {
 fn retry_after() -> utoipa::openapi::Header {
     HeaderBuilder::new()
         .schema(Some(whole_number(1, 3600).build()))
-        .description(Some("Seconds; not there when nobody knows"))
+        .description(Some("Seconds; absent if there is no hint"))
         .build()
 }
 

@@ -1,6 +1,5 @@
-//! Requests that nobody would write, to every operation that is described, over a service without a
-//! cluster. Whatever comes: an answer that the description has, in the form that it says, and
-//! nothing that is the server's fault.
+//! Random requests to every described operation, over a service without a cluster. Every answer must
+//! be one that the description lists, in the form that it gives, and never a server error.
 
 use lockstep_machine::Limits as StateLimits;
 use proptest::prelude::*;

@@ -1,4 +1,7 @@
-//! What comes in: query parameters, headers and JSON bodies, read strictly.
+//! Strict parsing of requests: query parameters, headers and JSON bodies.
+//!
+//! An unknown, repeated or malformed part refuses the whole request, with the nearest known name where
+//! a name is wrong, so that a typing error never changes what a request means.
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -35,7 +38,7 @@ impl Parameters {
                 let name: String = name.chars().take(80).collect();
                 let hint = hint(&name, known.iter().copied());
                 let known = if known.is_empty() {
-                    "there are none here".to_owned()
+                    "none".to_owned()
                 } else {
                     known.join(", ")
                 };
@@ -43,14 +46,14 @@ impl Parameters {
                 return Err(Problem::new(ErrorCode::UnknownParameter, detail));
             }
             if pairs[..position].iter().any(|(earlier, _)| earlier == name) {
-                let detail = format!("parameter {name:?} is given more than once");
+                let detail = format!("parameter {name:?} appears more than once");
                 return Err(Problem::new(ErrorCode::RepeatedParameter, detail));
             }
         }
         Ok(Self(pairs))
     }
 
-    /// A parameter's value, if it is there.
+    /// A parameter's value, if present.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0
             .iter()
@@ -58,7 +61,7 @@ impl Parameters {
             .map(|(_, value)| value.as_str())
     }
 
-    /// A parameter that must be there.
+    /// A required parameter.
     pub(super) fn require(&self, name: &'static str) -> Result<&str, Problem> {
         self.get(name).ok_or_else(|| {
             Problem::new(
@@ -68,7 +71,7 @@ impl Parameters {
         })
     }
 
-    /// A parameter that is `true` or `false`; false when it is not there.
+    /// A parameter that is `true` or `false`; false by default.
     pub(super) fn flag(&self, name: &'static str) -> Result<bool, Problem> {
         match self.get(name) {
             None | Some("false") => Ok(false),
@@ -145,13 +148,13 @@ fn hint<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> String {
         })
 }
 
-/// The machine that a path names.
+/// The machine in a path.
 pub(super) fn machine(path: Result<Path<String>, PathRejection>) -> Result<MachineName, Problem> {
     let Path(machine) = path.map_err(invalid_path)?;
     Ok(MachineName::new(machine)?)
 }
 
-/// The instance that a path names.
+/// The instance in a path.
 pub(super) fn instance(path: IdPath) -> Result<InstanceId, Problem> {
     let Path((machine, instance)) = path.map_err(invalid_path)?;
     Ok(InstanceId::new(machine, instance)?)
@@ -184,7 +187,7 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyK
     if values.next().is_some() {
         return Err(Problem::new(
             ErrorCode::InvalidIdempotencyKey,
-            "Idempotency-Key is given more than once",
+            "Idempotency-Key appears more than once",
         ));
     }
     let value = String::from_utf8_lossy(value.as_bytes());
@@ -193,35 +196,35 @@ pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<IdempotencyK
     Ok(Some(key))
 }
 
-/// Reads a JSON body of at most `bytes_max` bytes that arrives within `patience`.
+/// Reads a JSON body of at most `bytes_max` bytes that arrives within `timeout`.
 pub(super) async fn json<T: DeserializeOwned>(
     headers: &HeaderMap,
     body: Body,
     bytes_max: usize,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<T, Problem> {
     if !is_json(headers) {
         return Err(unsupported(
             "the body must be JSON, with Content-Type: application/json",
         ));
     }
-    parse(&collect(body, bytes_max, patience).await?)
+    parse(&collect(body, bytes_max, timeout).await?)
 }
 
-/// The content type is none that the route reads.
+/// The route does not read this content type.
 pub(super) fn unsupported(detail: &str) -> Problem {
     Problem::new(ErrorCode::UnsupportedMediaType, detail)
 }
 
-/// Reads a whole body of at most `bytes_max` bytes that arrives within `patience`.
+/// Reads a whole body of at most `bytes_max` bytes that arrives within `timeout`.
 pub(super) async fn collect(
     body: Body,
     bytes_max: usize,
-    patience: Duration,
+    timeout: Duration,
 ) -> Result<Bytes, Problem> {
     let collecting = Limited::new(body, bytes_max).collect();
-    let Ok(collected) = tokio::time::timeout(patience, collecting).await else {
-        let detail = format!("the body did not arrive within {} ms", patience.as_millis());
+    let Ok(collected) = tokio::time::timeout(timeout, collecting).await else {
+        let detail = format!("the body did not arrive within {} ms", timeout.as_millis());
         return Err(Problem::new(ErrorCode::RequestTimeout, detail));
     };
     match collected {
@@ -253,7 +256,7 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     read_object(bytes).map_err(|error| {
         let is_json = serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
         let code = match error.classify() {
-            // What is wrong for the reader of an object may be good JSON all the same.
+            // Not an object, but still valid JSON.
             Category::Data => ErrorCode::InvalidBody,
             _ if is_json => ErrorCode::InvalidBody,
             Category::Io | Category::Syntax | Category::Eof => ErrorCode::MalformedJson,
@@ -276,8 +279,8 @@ fn read_object<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
     Ok(read)
 }
 
-/// Reads a structure from an object alone. serde takes an array for one, too: its fields in order,
-/// which nobody writes on purpose and which no field's name would guard.
+/// Reads a structure from an object only. serde would also accept an array of the fields in order,
+/// which no field name protects against a mistake.
 pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<T, D::Error> {
     T::deserialize(ObjectAlone(d))
 }
@@ -306,7 +309,7 @@ pub(super) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
         return Ok(None);
     };
     let float = || number.as_f64().filter(|it| it.fract() == 0.0 && *it >= 0.0);
-    // Every whole number below 2^64 that a float holds, it holds exactly.
+    // A float holds every whole number that it can represent below 2^64 exactly.
     let exact = || {
         float()
             .filter(|it| *it < u64::MAX as f64)
@@ -322,7 +325,7 @@ pub(super) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
     })
 }
 
-/// What serde's text about an unknown field leaves out: which known one was meant.
+/// The nearest known name, which serde's message about an unknown field leaves out.
 fn nearest_field(detail: &str) -> String {
     let Some((_, rest)) = detail.split_once("unknown field `") else {
         return String::new();
@@ -359,7 +362,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_name_is_told_the_nearest_known_one() {
+    fn a_wrong_name_gets_the_nearest_known_one() {
         let uri = "/?consistancy=stale".parse().unwrap();
         let problem = Parameters::parse(&uri, &["consistency", "limit"]).unwrap_err();
         assert!(problem.detail.contains("did you mean \"consistency\"?"));
@@ -492,7 +495,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_body_that_does_not_arrive_is_given_up() {
+    async fn a_body_that_does_not_arrive_times_out() {
         let headers =
             HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static("application/json"))]);
         let never = futures::stream::pending::<Result<bytes::Bytes, std::io::Error>>();

@@ -58,7 +58,7 @@ pub(super) struct DeleteBody {
     written: Written,
 }
 
-/// A migration that is asked for.
+/// A requested migration.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct MigrateBody {
@@ -82,7 +82,7 @@ pub(super) struct MigrateBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MigrationBody {
     migrated: MigratedBody,
-    /// Whether nothing was changed, because only that was asked for.
+    /// Whether this was a dry run, which changes nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
     #[serde(flatten)]

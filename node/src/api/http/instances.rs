@@ -24,7 +24,7 @@ use super::problem::Problem;
 use crate::api::names;
 use crate::service::PageAsked;
 
-/// An instance that is asked for.
+/// A requested instance.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateBody {
@@ -54,7 +54,7 @@ pub(super) struct PageBody {
     instances: Vec<InstanceBody>,
     /// Where the next page starts; null on the last. A page may be short and still have a next one.
     next_cursor: Option<String>,
-    /// How many instances the machine has, in the state asked for if there is one.
+    /// How many instances the machine has, in the requested state if there is one.
     total: u64,
     applied_index: u64,
     /// The cluster's.

@@ -45,7 +45,7 @@ pub(super) struct DefinedBody {
     /// Whether the version is new; if not, the newest one was equal already.
     created: bool,
     warnings: Vec<FaultBody>,
-    /// Whether nothing was stored, because only that was asked for.
+    /// Whether this was a dry run, which stores nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
     #[serde(flatten)]
@@ -192,7 +192,7 @@ pub(super) async fn list(
     }))
 }
 
-/// A machine: its newest version or the one asked for.
+/// A machine: its newest version or the requested one.
 #[utoipa::path(
     get, path = "/v1/machines/{machine}", operation_id = "show_machine", tag = "machines",
     params(

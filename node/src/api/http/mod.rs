@@ -51,7 +51,7 @@ use problem::Problem;
 
 pub use serve::serve;
 
-/// What the HTTP interface works with.
+/// The parts of a node that the HTTP interface uses.
 #[derive(Clone)]
 pub struct HttpState {
     /// The use cases.
@@ -91,7 +91,7 @@ impl From<&config::Http> for Limits {
     }
 }
 
-/// What routes need that do not call the service.
+/// State of the routes that do not call the service.
 struct Local {
     metrics: Arc<Metrics>,
     report: Arc<Report>,
@@ -102,7 +102,7 @@ struct Local {
     watchers: Watchers,
 }
 
-/// What routes need that call the service.
+/// State of the routes that call the service.
 struct Edge {
     service: Arc<Service>,
     local: Arc<Local>,
@@ -112,7 +112,7 @@ struct Edge {
 }
 
 impl Edge {
-    /// Executes a command within what is left of the request's time.
+    /// Executes a command within the rest of the request's time.
     async fn execute(
         &self,
         command: Command,
@@ -124,7 +124,7 @@ impl Edge {
         Ok(reply)
     }
 
-    /// The state, as fresh as asked for, within what is left of the request's time.
+    /// The state, as fresh as requested, within the rest of the request's time.
     async fn view(&self, freshness: Freshness, began: Instant) -> Result<View, Problem> {
         Ok(self.service.view(freshness, self.left(began)).await?)
     }
@@ -220,12 +220,12 @@ pub fn router(state: HttpState) -> Router {
             post(dead_letters::discard),
         )
         .with_state(edge.clone());
-    // Served like the others, but for as long as a far side takes.
+    // Like the others, but with the timeout of a destination's check.
     let checks = Router::new()
         .route("/v1/sinks/{sink}/check", post(sinks::check))
         .with_state(edge.clone())
         .layer(from_fn_with_state(local.clone(), middleware::admit_check));
-    // Bounded by themselves: probes come when all else is busy, and a watch lasts.
+    // Outside the limit on requests: probes must be answered under load, and a watch lasts.
     let probes = Router::new()
         .route("/readyz", get(cluster::ready))
         .route("/v1/watch", get(watch::all))
@@ -268,7 +268,10 @@ fn assemble(local: Arc<Local>, served: Router, probes: Router) -> Router {
 
 async fn no_route(uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(200).collect();
-    Problem::new(ErrorCode::NotFound, format!("there is nothing at {path:?}"))
+    Problem::new(
+        ErrorCode::NotFound,
+        format!("nothing exists at {path:?}; see /openapi.json"),
+    )
 }
 
 /// axum adds the `Allow` header.
@@ -277,7 +280,9 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
     let path: String = uri.path().chars().take(200).collect();
     Problem::new(
         ErrorCode::MethodNotAllowed,
-        format!("{method} is not possible on {path:?}; the Allow header says what is"),
+        format!(
+            "{method} is not supported on {path:?}; the Allow header lists the supported methods"
+        ),
     )
 }
 

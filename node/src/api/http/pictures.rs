@@ -70,7 +70,7 @@ pub(super) async fn definition(
         ("machine" = Name, Path, example = "triad", description = "The machine"),
         ("format" = Option<described::PictureFormat>, Query, description = "Mermaid without it"),
         ("version" = Option<VersionNumber>, Query, description = "A version; the newest without it"),
-        ("instance" = Option<Name>, Query, description = "An instance of the machine: its state is highlighted, in its own version unless another is asked for"),
+        ("instance" = Option<Name>, Query, description = "An instance of the machine: its state is highlighted, in its own version unless `version` is given"),
         HowFresh,
     ),
     responses(

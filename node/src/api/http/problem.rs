@@ -1,4 +1,4 @@
-//! Refusals, as RFC 9457 problem details.
+//! Errors as RFC 9457 problem details.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ use crate::service::{DefineError, Invalid, PictureError, ServiceError, WatchEnde
 use crate::sink::SinksError;
 use crate::telemetry::report::ReportError;
 
-/// A refusal: what went wrong, under a stable code.
+/// An error with a code of the catalogue.
 #[derive(Debug, Clone)]
 pub(super) struct Problem {
     pub(super) status: StatusCode,
@@ -85,13 +85,13 @@ pub(super) struct ProblemBody {
     r#type: String,
     title: String,
     status: u16,
-    /// For people.
+    /// For humans.
     detail: String,
-    /// Stable: what a program may look at.
+    /// Stable, for programs.
     code: String,
 }
 
-/// Whole seconds, at least one: the header knows no less.
+/// Whole seconds, at least one: the header has no finer unit.
 pub(super) fn retry_after_seconds(after: Duration) -> u64 {
     after.as_millis().div_ceil(1000).clamp(1, 3600) as u64
 }
@@ -370,18 +370,18 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_sink_says_which_there_are_and_a_slow_one_is_a_gateways_timeout() {
+    fn an_unknown_sink_lists_the_known_ones_and_a_slow_check_is_a_gateway_timeout() {
         let problem = Problem::from(SinksError::Unknown {
             name: "report".to_owned(),
             known: vec!["reports".to_owned()],
         });
-        let told = (problem.status.as_u16(), problem.code);
-        assert_eq!(told, (404, "unknown_sink"));
+        let found = (problem.status.as_u16(), problem.code);
+        assert_eq!(found, (404, "unknown_sink"));
         assert_eq!(problem.member("known"), &json!(["reports"]));
         let waited = Duration::from_secs(60);
         let problem = Problem::from(AskError::Unfinished { waited });
-        let told = (problem.status.as_u16(), problem.code);
-        assert_eq!(told, (504, "sink_check_timeout"));
+        let found = (problem.status.as_u16(), problem.code);
+        assert_eq!(found, (504, "sink_check_timeout"));
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::described::{
 use super::input::{self, IdPath, Parameters, idempotency_key, whole};
 use super::problem::Problem;
 
-/// A transition that is asked for: to a state or by an event.
+/// A requested transition: to a state or by an event.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TransitionBody {
