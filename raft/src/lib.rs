@@ -10,3 +10,6 @@
 
 pub mod consensus;
 pub mod store;
+mod time;
+
+pub use time::{Backoff, Deadline};

@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use lockstep_machine::{GlobalRevision, State, StateHash};
+use lockstep_machine::{GlobalRevision, SNAPSHOT_FORMAT, State, StateHash};
+use lockstep_proto::Malformed;
 use lockstep_proto::raft as pb;
 use lockstep_proto::raft::peer_client::PeerClient;
 use openraft_rt_tokio::TokioRuntime;
@@ -163,16 +164,24 @@ impl From<Checkpoint> for pb::Checkpoint {
         Self {
             revision: it.revision.0,
             hash: it.hash.0.to_be_bytes().to_vec(),
+            format: u32::from(SNAPSHOT_FORMAT),
         }
     }
 }
 
 impl TryFrom<pb::Checkpoint> for Checkpoint {
-    type Error = std::array::TryFromSliceError;
+    type Error = Malformed;
     fn try_from(it: pb::Checkpoint) -> Result<Self, Self::Error> {
+        // The hash is over the snapshot's records: another format is another hash.
+        if it.format != u32::from(SNAPSHOT_FORMAT) {
+            return Err(Malformed::new("checkpoint.format", it.format));
+        }
+        let hash = it.hash.as_slice().try_into();
         Ok(Self {
             revision: GlobalRevision(it.revision),
-            hash: StateHash(u128::from_be_bytes(it.hash.as_slice().try_into()?)),
+            hash: StateHash(u128::from_be_bytes(
+                hash.map_err(|e| Malformed::new("checkpoint.hash", e))?,
+            )),
         })
     }
 }
@@ -230,6 +239,7 @@ mod tests {
         let short = pb::Checkpoint {
             revision: 7,
             hash: vec![1],
+            format: u32::from(SNAPSHOT_FORMAT),
         };
         assert!(Checkpoint::try_from(short).is_err());
     }

@@ -39,7 +39,7 @@ use tonic::Status;
 
 use self::agreement::Checkpoints;
 use crate::discovery::{Announcement, Discovery, DiscoveryError, FoundPeer};
-use lockstep_raft::consensus::network::{ClusterTag, channel};
+use lockstep_raft::consensus::network::{ClusterTag, PROTOCOL, channel};
 use lockstep_raft::consensus::server::Host;
 use lockstep_raft::consensus::{Consensus, ConsensusError, Member, NodeId};
 use lockstep_raft::store::{BootstrapPlan, DiskStore, IdentityFile, PlannedMember, StoreError};
@@ -157,6 +157,7 @@ impl Host for PeerHost {
             http_address: me.http_address,
             cluster_id: me.cluster_id.unwrap_or_default(),
             leader_id: None,
+            protocol: PROTOCOL,
         }
     }
 
@@ -318,6 +319,12 @@ fn pristine(
                 answer.name, answer.cluster_id
             ));
         }
+        if answer.protocol != PROTOCOL {
+            return Err(format!(
+                "{} serves version {} of the peer protocol, this node version {PROTOCOL}: found the cluster with one release on all nodes",
+                answer.name, answer.protocol
+            ));
+        }
         nodes.insert(answer.node_id, answer);
     }
     if !nodes.contains_key(&me.node_id) {
@@ -399,6 +406,7 @@ mod tests {
             node_id,
             name: name.to_owned(),
             cluster_id: cluster_id.to_owned(),
+            protocol: PROTOCOL,
             ..Default::default()
         }
     }

@@ -11,7 +11,7 @@ use super::stop::HAND_OVER_TIMEOUT;
 use super::{NodeError, Parts};
 use crate::api;
 use crate::cluster::{self, agreement};
-use crate::service::{Phase, Role, Service, keep_house};
+use crate::service::{Phase, Role, Service, maintain};
 use crate::telemetry::Metrics;
 
 /// Time between two log lines about recovery.
@@ -62,7 +62,7 @@ pub(super) async fn announce(parts: Parts) {
 
 /// Proposes what the leader proposes by itself: timeouts that are due, and limits.
 pub(super) async fn propose_own_commands(parts: Parts) {
-    keep_house(parts.router, parts.config.limits).await;
+    maintain(parts.router, parts.config.limits).await;
 }
 
 /// Maintains the readiness metric, the gRPC health service and the cut-off of watches.

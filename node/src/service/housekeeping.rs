@@ -1,39 +1,37 @@
-//! What the leader proposes by itself: timeouts that are due, and limits that its configuration
-//! changes.
+//! The maintenance loop: the leader proposes state timeouts that are due, and the limits of its
+//! configuration.
 //!
-//! Every node runs this; only the one that leads proposes. A proposal that comes late, twice or from
-//! a leader that no longer is one does no harm: the state machine checks again when it applies.
+//! Every node runs the loop; only the leader proposes. A proposal that is late, repeated or made by
+//! an old leader does no harm: the state machine checks again when it applies the proposal.
 
 use std::time::Duration;
 
 use lockstep_machine::{Command, Limits, State, Timestamp};
 
 use super::Router;
+use lockstep_raft::Deadline;
 use lockstep_raft::consensus::Runtime;
 use lockstep_raft::store::Storage;
 
-/// Between two looks: the most that a timeout is late for want of a look.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// The interval of the loop, and so the most that it delays a timeout.
+const CHECK_EVERY: Duration = Duration::from_millis(20);
 /// Timeouts in one proposal at most; the next ones follow at once.
 const EXPIRATIONS_MAX: usize = 1024;
-/// For one proposal; what was not applied by then is proposed again.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// For one proposal; the loop proposes again what was not applied by then.
+const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs until dropped.
-pub async fn keep_house<RT: Runtime, S: Storage>(router: Router<RT, S>, limits: Limits) {
+pub async fn maintain<RT: Runtime, S: Storage>(router: Router<RT, S>, limits: Limits) {
     loop {
-        RT::sleep(LOOK_EVERY).await;
-        // As long as there is more than fits into one proposal, the next one waits for nothing but
-        // the one before it: what it changed must not be proposed again.
-        while propose_what_is_wanted(&router, limits).await {}
+        RT::sleep(CHECK_EVERY).await;
+        // Proposals follow each other at once, each after the one before was applied: what that
+        // one changed must not be proposed again.
+        while propose_next(&router, limits).await {}
     }
 }
 
-/// Looks once, and proposes what that finds, if this node leads; whether to look again at once.
-async fn propose_what_is_wanted<RT: Runtime, S: Storage>(
-    router: &Router<RT, S>,
-    limits: Limits,
-) -> bool {
+/// Proposes what is due, if this node leads. Returns whether more is due.
+async fn propose_next<RT: Runtime, S: Storage>(router: &Router<RT, S>, limits: Limits) -> bool {
     let consensus = router.consensus();
     if consensus
         .leader()
@@ -45,11 +43,15 @@ async fn propose_what_is_wanted<RT: Runtime, S: Storage>(
     let Some((command, more)) = wanted else {
         return false;
     };
-    // A failure is seen again at the next look.
-    router.submit(command, None, PATIENCE).await.is_ok() && more
+    // After a failure the next round proposes it again.
+    router
+        .submit(command, None, Deadline::after(TIMEOUT))
+        .await
+        .is_ok()
+        && more
 }
 
-/// What the state lacks at `now`, by the clock of this node, and whether there is more of it.
+/// The command that is due at `now`, by the clock of this node, and whether more is due.
 fn wanted(state: &State, now: Timestamp, limits: Limits) -> Option<(Command, bool)> {
     if state.limits() != limits {
         return Some((Command::Configure(Box::new(limits)), true));

@@ -46,9 +46,10 @@ use lockstep_machine::{
 
 pub use definitions::{DefineError, Document, Language};
 pub use error::ServiceError;
-pub use housekeeping::keep_house;
+pub use housekeeping::maintain;
 pub use invalid::Invalid;
 pub use lists::{Listed, PageAsked, PageQuery};
+use lockstep_raft::Deadline;
 pub use lockstep_raft::consensus::Role;
 use lockstep_raft::consensus::network::ClusterTag;
 use lockstep_raft::consensus::{Runtime, SharedState, Standing};
@@ -131,15 +132,15 @@ trait Core: Send + Sync + 'static {
         &self,
         command: Command,
         key: Option<IdempotencyKey>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Reply, ServiceError>;
     async fn read(
         &self,
         id: &InstanceId,
         consistency: Consistency,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<ReadReply, ServiceError>;
-    async fn confirm(&self, patience: Duration) -> Result<(), ServiceError>;
+    async fn confirm(&self, timeout: Duration) -> Result<(), ServiceError>;
     fn standing(&self) -> Standing;
     fn shared(&self) -> &SharedState;
 }
@@ -150,22 +151,22 @@ impl<RT: Runtime, S: Storage> Core for Router<RT, S> {
         &self,
         command: Command,
         key: Option<IdempotencyKey>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Reply, ServiceError> {
-        Router::submit(self, command, key, patience).await
+        Router::submit(self, command, key, Deadline::after(timeout)).await
     }
 
     async fn read(
         &self,
         id: &InstanceId,
         consistency: Consistency,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<ReadReply, ServiceError> {
-        Router::read(self, id, consistency, patience).await
+        Router::read(self, id, consistency, Deadline::after(timeout)).await
     }
 
-    async fn confirm(&self, patience: Duration) -> Result<(), ServiceError> {
-        Router::confirm(self, patience).await
+    async fn confirm(&self, timeout: Duration) -> Result<(), ServiceError> {
+        Router::confirm(self, Deadline::after(timeout)).await
     }
 
     fn standing(&self) -> Standing {

@@ -1,7 +1,7 @@
-//! Other nodes, reached over gRPC with what entered here.
+//! Forwards requests that entered here to other nodes, over gRPC.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -9,6 +9,7 @@ use lockstep_machine::{GlobalRevision, Reply, Request};
 use lockstep_proto::raft as pb;
 use lockstep_proto::raft::peer_client::PeerClient;
 use lockstep_proto::{Malformed, decode_outcome};
+use parking_lot::Mutex;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -39,8 +40,7 @@ impl GrpcPeers {
     }
 
     fn client(&self, id: NodeId, member: &Member) -> Result<PeerClient<Channel>, Status> {
-        // Only whole entries are ever put in.
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = self.clients.lock();
         if let Some((address, client)) = clients.get(&id)
             && *address == member.grpc_address
         {
@@ -62,14 +62,14 @@ impl GrpcPeers {
         &self,
         (id, member): (NodeId, Member),
         requests: &[Request],
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Vec<ProposeResult>, Status> {
         let message = pb::ProposeRequest {
             requests: requests.iter().map(pb::Request::from).collect(),
-            timeout_ms: patience.as_millis() as u64,
+            timeout_ms: timeout.as_millis() as u64,
         };
         let mut request = addressed(message, &self.cluster, id)?;
-        request.set_timeout(patience);
+        request.set_timeout(timeout);
         let response = self
             .client(id, &member)?
             .propose(request)
@@ -88,16 +88,13 @@ impl GrpcPeers {
     }
 }
 
-/// Whether there was no connection to send on.
+/// Whether the request was certainly not sent. Only a refused connection proves that: a host may
+/// become unreachable after the request left.
 fn never_sent(status: &Status) -> bool {
     let mut cause = std::error::Error::source(status);
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            use std::io::ErrorKind::{ConnectionRefused, HostUnreachable, NetworkUnreachable};
-            return matches!(
-                io.kind(),
-                ConnectionRefused | HostUnreachable | NetworkUnreachable
-            );
+            return io.kind() == std::io::ErrorKind::ConnectionRefused;
         }
         cause = error.source();
     }
@@ -135,9 +132,9 @@ impl Peers for GrpcPeers {
         &self,
         leader: (NodeId, Member),
         requests: Vec<Request>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Vec<ProposeResult> {
-        match self.try_propose(leader, &requests, patience).await {
+        match self.try_propose(leader, &requests, timeout).await {
             Ok(results) => results,
             Err(status) => {
                 let refused = matches!(
@@ -158,12 +155,12 @@ impl Peers for GrpcPeers {
     async fn read_point(
         &self,
         leader: (NodeId, Member),
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<ReadPoint, ProposeError> {
         let (id, member) = leader;
         let ask = async {
             let mut request = addressed(pb::ReadIndexRequest {}, &self.cluster, id)?;
-            request.set_timeout(patience);
+            request.set_timeout(timeout);
             let reply = self
                 .client(id, &member)?
                 .read_index(request)

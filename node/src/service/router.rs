@@ -1,16 +1,16 @@
-//! Gets a request to the leader, wherever that is, within one deadline, and executes it once.
+//! Routes requests to the leader, under one deadline, and executes each at most once.
+//!
+//! A request gets a number ([`Sequencer`]) before the first attempt. Every attempt carries the same
+//! number, so that the state machine recognises a repeated one. When the deadline passes after an
+//! attempt that may have reached the log, the outcome is reported as unknown.
 
-use std::future::Future;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::future::{Either, select};
 use lockstep_machine::{
     Command, IdempotencyKey, InstanceId, Outcome, Rejection, Reply, Request, SessionId,
 };
-use openraft_rt::Instant as _;
 
 use super::sequencer::{Sequencer, Ticket};
 use super::{Consistency, InstanceView, ReadReply, ServiceError};
@@ -19,33 +19,34 @@ use lockstep_raft::consensus::{
     BatchLimits, Consensus, Member, NodeId, ProposeError, ProposeResult, ReadPoint, Runtime,
 };
 use lockstep_raft::store::Storage;
+use lockstep_raft::{Backoff, Deadline};
 
-/// One try at one leader takes no longer: a leader that is cut off or paused does not answer.
+/// The timeout of one attempt at one leader: a leader that is cut off or paused does not answer.
 const ATTEMPT_MAX: Duration = Duration::from_secs(1);
-/// Between two looks for a leader.
+/// Pauses between attempts while there is no leader.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// How to reach other nodes with what entered here.
+/// The way to other nodes for requests that entered here.
 #[async_trait]
 pub trait Peers: Clone + Send + Sync + 'static {
-    /// Has the leader propose requests: one result each.
+    /// Has the leader propose requests; one result per request, in order.
     async fn propose(
         &self,
         leader: (NodeId, Member),
         requests: Vec<Request>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Vec<ProposeResult>;
 
     /// A read point from the leader.
     async fn read_point(
         &self,
         leader: (NodeId, Member),
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<ReadPoint, ProposeError>;
 }
 
-/// Told about forwarding, for metrics.
+/// Observes forwarding, for metrics.
 pub trait ForwardObserver: Send + Sync + 'static {
     /// A request was forwarded: "propose" or "read", with "ok", "not_leader", "unknown",
     /// "overloaded" or "disk_full".
@@ -134,15 +135,15 @@ impl<RT: Runtime, S: Storage> Router<RT, S> {
         &self,
         command: Command,
         key: Option<IdempotencyKey>,
-        patience: Duration,
+        deadline: Deadline<RT>,
     ) -> Result<Reply, ServiceError> {
         let mut ticket = self.sequencer.begin().ok_or(ServiceError::Overloaded)?;
-        let mut deadline = Deadline::<RT>::after(patience);
-        // Whether some try may have reached the log.
+        let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
+        // Whether an attempt may have reached the log.
         let mut maybe_executed = false;
         loop {
             match self
-                .attempt(&ticket, &command, &key, deadline.left().min(ATTEMPT_MAX))
+                .attempt(&ticket, &command, &key, deadline.at_most(ATTEMPT_MAX))
                 .await
             {
                 Ok(reply) => match reply.outcome {
@@ -174,7 +175,7 @@ impl<RT: Runtime, S: Storage> Router<RT, S> {
                     | ProposeError::DiskFull,
                 ) => {}
             }
-            if !deadline.pause().await {
+            if !deadline.sleep(backoff.pause()).await {
                 let waited = deadline.waited();
                 return Err(if maybe_executed {
                     ServiceError::OutcomeUnknown { waited }
@@ -190,7 +191,7 @@ impl<RT: Runtime, S: Storage> Router<RT, S> {
         ticket: &Ticket,
         command: &Command,
         key: &Option<IdempotencyKey>,
-        patience: Duration,
+        deadline: Deadline<RT>,
     ) -> ProposeResult {
         let Some((leader, _)) = self.consensus.leader() else {
             return Err(ProposeError::NotLeader { leader: None });
@@ -201,11 +202,13 @@ impl<RT: Runtime, S: Storage> Router<RT, S> {
             command: command.clone(),
         };
         if leader == self.consensus.node_id() {
-            return within::<RT, _>(patience, self.consensus.propose(request))
+            return deadline
+                .bound(self.consensus.propose(request))
                 .await
                 .unwrap_or(Err(ProposeError::Unknown));
         }
-        let result = within::<RT, _>(patience, self.forward.submit(request))
+        let result = deadline
+            .bound(self.forward.submit(request))
             .await
             .unwrap_or(Err(ProposeError::Unknown));
         self.observer.forwarded("propose", label(&result));
@@ -217,10 +220,10 @@ impl<RT: Runtime, S: Storage> Router<RT, S> {
         &self,
         id: &InstanceId,
         consistency: Consistency,
-        patience: Duration,
+        deadline: Deadline<RT>,
     ) -> Result<ReadReply, ServiceError> {
         if consistency == Consistency::Linearizable {
-            self.confirm(patience).await?;
+            self.confirm(deadline).await?;
         }
         let applied = self.consensus.state().read();
         let state = &applied.state;
@@ -236,16 +239,16 @@ impl<RT: Runtime, S: Storage> Router<RT, S> {
     }
 
     /// Waits until this node has applied every write acknowledged before the call.
-    pub async fn confirm(&self, patience: Duration) -> Result<(), ServiceError> {
-        let mut deadline = Deadline::<RT>::after(patience);
+    pub async fn confirm(&self, deadline: Deadline<RT>) -> Result<(), ServiceError> {
+        let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
         loop {
-            if let Some(point) = self.read_point(deadline.left().min(ATTEMPT_MAX)).await {
-                let applied = self.consensus.await_applied(point, deadline.left()).await;
+            if let Some(point) = self.read_point(deadline.at_most(ATTEMPT_MAX)).await {
+                let applied = self.consensus.await_applied(point, deadline).await;
                 if let Ok(true) = applied {
                     return Ok(());
                 }
             }
-            if !deadline.pause().await {
+            if !deadline.sleep(backoff.pause()).await {
                 return Err(ServiceError::Unavailable {
                     waited: deadline.waited(),
                 });
@@ -253,18 +256,18 @@ impl<RT: Runtime, S: Storage> Router<RT, S> {
         }
     }
 
-    async fn read_point(&self, patience: Duration) -> Option<ReadPoint> {
+    async fn read_point(&self, deadline: Deadline<RT>) -> Option<ReadPoint> {
         let (leader, _) = self.consensus.leader()?;
         let point = if leader == self.consensus.node_id() {
-            within::<RT, _>(patience, self.consensus.read_point()).await
+            deadline.bound(self.consensus.read_point()).await
         } else {
-            within::<RT, _>(patience, self.forward_reads.submit(Confirm)).await
+            deadline.bound(self.forward_reads.submit(Confirm)).await
         };
         point?.ok()
     }
 }
 
-/// Asks the leader for a read point, on behalf of all who wait for one.
+/// Asks the leader for a read point that all waiting reads share.
 async fn forward_read<RT: Runtime, S: Storage, P: Peers>(
     consensus: Consensus<RT, S>,
     peers: P,
@@ -272,11 +275,10 @@ async fn forward_read<RT: Runtime, S: Storage, P: Peers>(
 ) -> Result<ReadPoint, ProposeError> {
     let not_leader = Err(ProposeError::NotLeader { leader: None });
     let result = match consensus.leader() {
-        Some(leader) if leader.0 != consensus.node_id() => {
-            within::<RT, _>(ATTEMPT_MAX, peers.read_point(leader, ATTEMPT_MAX))
-                .await
-                .unwrap_or(not_leader)
-        }
+        Some(leader) if leader.0 != consensus.node_id() => Deadline::<RT>::after(ATTEMPT_MAX)
+            .bound(peers.read_point(leader, ATTEMPT_MAX))
+            .await
+            .unwrap_or(not_leader),
         _ => return not_leader,
     };
     observer.forwarded("read", label(&result));
@@ -290,46 +292,5 @@ fn label<T>(result: &Result<T, ProposeError>) -> &'static str {
         Err(ProposeError::Unknown) => "unknown",
         Err(ProposeError::Overloaded) => "overloaded",
         Err(ProposeError::DiskFull) => "disk_full",
-    }
-}
-
-/// `None` when the future has not ended after `patience`.
-async fn within<RT: Runtime, F: Future + Send>(patience: Duration, future: F) -> Option<F::Output> {
-    match select(pin!(future), pin!(RT::sleep(patience))).await {
-        Either::Left((output, _)) => Some(output),
-        Either::Right(_) => None,
-    }
-}
-
-/// One deadline for a whole request, and growing pauses between its tries.
-struct Deadline<RT: Runtime> {
-    began: RT::Instant,
-    patience: Duration,
-    pause: Duration,
-}
-
-impl<RT: Runtime> Deadline<RT> {
-    fn after(patience: Duration) -> Self {
-        Self {
-            began: RT::Instant::now(),
-            patience,
-            pause: PAUSE_MIN,
-        }
-    }
-
-    fn waited(&self) -> Duration {
-        self.began.elapsed()
-    }
-
-    fn left(&self) -> Duration {
-        self.patience.saturating_sub(self.waited())
-    }
-
-    /// Waits a little; `false` when the deadline has come.
-    async fn pause(&mut self) -> bool {
-        let left = self.left();
-        RT::sleep(self.pause.min(left)).await;
-        self.pause = (self.pause * 2).min(PAUSE_MAX);
-        !self.left().is_zero()
     }
 }

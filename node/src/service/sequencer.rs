@@ -1,9 +1,10 @@
-//! Numbers the requests that enter here, so that sending one twice never executes it twice.
+//! Numbers the requests that enter here, so that a request sent twice is executed once (RIFL).
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use lockstep_machine::{Origin, SessionId};
+use parking_lot::{Mutex, MutexGuard};
 
 /// One node process's sequence of requests.
 #[derive(Clone)]
@@ -84,8 +85,7 @@ impl Sequencer {
     }
 
     fn lock(&self) -> MutexGuard<'_, Session> {
-        // Nothing between two changes can panic.
-        self.session.lock().unwrap_or_else(PoisonError::into_inner)
+        self.session.lock()
     }
 }
 

@@ -15,6 +15,7 @@ use super::network::{SimConsensus, SimNetwork};
 use super::oracle::Oracle;
 use super::workload::triad;
 use lockstep_node::service::{ForwardObserver, Router};
+use lockstep_raft::Deadline;
 use lockstep_raft::consensus::{BatchLimits, Consensus, Member, NodeId, Settings};
 
 /// The router as it ships, on the simulated runtime, disk and network.
@@ -259,7 +260,11 @@ impl Cluster {
             let Some(router) = self.router(id) else {
                 return false;
             };
-            if router.confirm(Duration::from_millis(500)).await.is_err() {
+            if router
+                .confirm(Deadline::after(Duration::from_millis(500)))
+                .await
+                .is_err()
+            {
                 return false;
             }
         }

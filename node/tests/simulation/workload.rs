@@ -10,15 +10,17 @@ use lockstep_machine::{
 use super::chance::{nap, one_of, sleep_ms, up_to};
 use super::cluster::{Cluster, SimRouter};
 use lockstep_node::service::{Consistency, ServiceError};
+use lockstep_raft::Deadline;
 use lockstep_raft::consensus::NodeId;
+use openraft_rt_sim::SimRuntime;
 
 /// The built-in instance.
 pub fn triad() -> InstanceId {
     "triad/default".parse().expect("the literal is a valid id")
 }
 
-fn patience() -> Duration {
-    Duration::from_millis(200 + up_to(2000))
+fn deadline() -> Deadline<SimRuntime> {
+    Deadline::after(Duration::from_millis(200 + up_to(2000)))
 }
 
 /// A client that writes on one node until the cluster is to stop.
@@ -73,7 +75,7 @@ async fn write(
     // With a key, ask again: for what was not known, and now and then for what was.
     for attempt in 0..4 {
         match router
-            .submit(command.clone(), key.clone(), patience())
+            .submit(command.clone(), key.clone(), deadline())
             .await
         {
             Ok(reply) => match &reply.outcome {
@@ -143,7 +145,7 @@ pub async fn read_for_ever(cluster: Cluster, node: NodeId) {
         };
         let told = cluster.oracle().told();
         let Ok(reply) = router
-            .read(&triad(), Consistency::Linearizable, patience())
+            .read(&triad(), Consistency::Linearizable, deadline())
             .await
         else {
             continue;

@@ -9,13 +9,13 @@ use std::fmt::Debug;
 use std::io;
 use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use lockstep_proto::raft as pb;
 use openraft::OptionalSend;
 use openraft::alias::{EntryOf, LogIdOf, VoteOf};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use parking_lot::{Mutex, MutexGuard};
 
 use super::types::{Entry, LogId, Runtime, Types, Vote};
 use super::wire;
@@ -61,30 +61,19 @@ impl<RT, S> Clone for LogStore<RT, S> {
 impl<RT: Runtime, S: Storage> LogStore<RT, S> {
     /// Opens the log on `storage`, keeping about `recent_bytes_max` bytes of it in memory.
     pub async fn open(storage: S, recent_bytes_max: usize) -> io::Result<Self> {
-        let slot = |slot: Slot, place: &'static str| -> io::Result<Option<LogId>> {
-            let Some(bytes) = storage.load(slot)? else {
-                return Ok(None);
-            };
-            wire::decode::<pb::LogId>(bytes, || place.to_owned())
-                .map(|id| Some(wire::log_id_in(id)))
-        };
-        let purged = slot(Slot::Purged, "the purge point")?;
-        let vote = match storage.load(Slot::Vote)? {
-            None => None,
-            Some(bytes) => {
-                let vote = wire::decode::<pb::Vote>(bytes, || "the vote".to_owned())?;
-                Some(
-                    wire::vote_in(Some(vote))
-                        .map_err(|e| wire::damaged("the vote".to_owned(), e))?,
-                )
-            }
-        };
+        let purged = storage
+            .load(Slot::Purged)?
+            .map(|bytes| wire::PURGED.decode(bytes, wire::log_id_read))
+            .transpose()?;
+        let vote = storage
+            .load(Slot::Vote)?
+            .map(|bytes| wire::VOTE.decode(bytes, |vote| wire::vote_in(Some(vote))))
+            .transpose()?;
         let bounds = storage.bounds()?;
         let last = match bounds.last {
             Some(index) if purged.is_none_or(|p| p.index < index) => {
                 let record = storage.read(index, index + 1, usize::MAX).await?.pop();
-                let record = record
-                    .ok_or_else(|| wire::damaged(format!("log entry {index}"), "it is missing"))?;
+                let record = record.ok_or_else(|| wire::damaged_entry(index, "it is missing"))?;
                 Some(wire::decode_entry(record.bytes, index)?.log_id)
             }
             _ => purged,
@@ -159,8 +148,7 @@ impl<RT: Runtime, S: Storage> LogStore<RT, S> {
 
 impl<S> Inner<S> {
     fn recent(&self) -> MutexGuard<'_, Recent> {
-        // The guarded values are only ever replaced whole: a panic cannot leave them half changed.
-        self.recent.lock().unwrap_or_else(PoisonError::into_inner)
+        self.recent.lock()
     }
 
     fn durable(&self, upto: u64, epoch: u64) {
@@ -284,7 +272,7 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<RT, S> {
 
     async fn save_vote(&mut self, vote: &VoteOf<Types<RT>>) -> Result<(), io::Error> {
         self.inner.recent().vote = Some(*vote);
-        let bytes = wire::encode(&wire::vote_out(vote));
+        let bytes = wire::VOTE.encode(&wire::vote_out(vote));
         self.wait(|storage, done| storage.save(Slot::Vote, bytes, done))
             .await
     }
@@ -293,10 +281,10 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<RT, S> {
         &mut self,
         committed: Option<LogIdOf<Types<RT>>>,
     ) -> Result<(), io::Error> {
-        let bytes = committed
-            .as_ref()
-            .map_or_else(Bytes::new, |id| wire::encode(&wire::log_id_out(id)));
-        // Not waited for: it saves work after a restart and is not needed for safety.
+        let bytes = committed.as_ref().map_or_else(Bytes::new, |id| {
+            wire::COMMITTED.encode(&wire::log_id_out(id))
+        });
+        // Without waiting: it saves work after a restart and is not needed for safety.
         self.inner
             .storage
             .save(Slot::Committed, bytes, Box::new(|_| ()));
@@ -312,9 +300,7 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<RT, S> {
         else {
             return Ok(None);
         };
-        let committed = wire::log_id_in(wire::decode::<pb::LogId>(bytes, || {
-            "the committed position".to_owned()
-        })?);
+        let committed = wire::COMMITTED.decode(bytes, wire::log_id_read)?;
         let last = self.inner.recent().last;
         Ok(if last.is_some_and(|last| committed <= last) {
             Some(committed)
@@ -338,7 +324,7 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<RT, S> {
             for entry in entries {
                 records.push(Record {
                     index: entry.log_id.index,
-                    bytes: wire::encode(&wire::entry_out(&entry)),
+                    bytes: wire::encode_entry(&entry),
                 });
                 recent.push(entry);
             }
@@ -400,7 +386,7 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<RT, S> {
                 recent.durable = recent.durable.max(log_id.index);
             }
         }
-        let marker = wire::encode(&wire::log_id_out(&log_id));
+        let marker = wire::PURGED.encode(&wire::log_id_out(&log_id));
         self.wait(|storage, done| storage.purge(log_id.index, marker, done))
             .await
     }

@@ -30,7 +30,7 @@ use tonic::{Code, Request, Status};
 use super::state_machine::Observer;
 use super::types::{Member, NodeId, Types};
 use super::wire;
-use crate::store::{SnapshotFile, SnapshotHandle as _};
+use crate::store::{GROUP, SnapshotFile, SnapshotHandle as _};
 
 type C = Types<TokioRuntime>;
 
@@ -38,6 +38,14 @@ type C = Types<TokioRuntime>;
 pub const CLUSTER_HEADER: &str = "lockstep-cluster";
 /// Metadata: the node id a call is meant for.
 pub const TARGET_HEADER: &str = "lockstep-target";
+
+/// Metadata: the version of the peer protocol that a call is made in.
+pub const PROTOCOL_HEADER: &str = "lockstep-protocol";
+/// Metadata: the Raft group that a call is about.
+pub const GROUP_HEADER: &str = "lockstep-group";
+
+/// The version of the peer protocol. Messages may gain optional fields within a version.
+pub const PROTOCOL: u32 = 1;
 
 /// The largest peer message accepted, bytes: a read from the log is capped at 1 MiB, a single
 /// entry may be larger.
@@ -81,8 +89,11 @@ pub fn addressed<T>(
     let cluster = cluster
         .parse()
         .map_err(|_| Status::internal("the cluster id is not printable"))?;
-    request.metadata_mut().insert(CLUSTER_HEADER, cluster);
-    request.metadata_mut().insert(TARGET_HEADER, target.into());
+    let metadata = request.metadata_mut();
+    metadata.insert(CLUSTER_HEADER, cluster);
+    metadata.insert(TARGET_HEADER, target.into());
+    metadata.insert(PROTOCOL_HEADER, PROTOCOL.into());
+    metadata.insert(GROUP_HEADER, GROUP.into());
     Ok(request)
 }
 

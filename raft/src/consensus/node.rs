@@ -17,6 +17,7 @@ use super::batcher::{BatchLimits, Batcher, Confirm, ProposeError, ProposeResult}
 use super::log::LogStore;
 use super::state_machine::{Observer, SharedState, StateMachine};
 use super::types::{LogId, Member, NodeId, Payload, Runtime, Types};
+use crate::Deadline;
 use crate::store::Storage;
 
 /// Reads the wall clock. The state machine keeps its time monotonic, whatever this does.
@@ -310,15 +311,16 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         self.reads.submit(Confirm).await
     }
 
-    /// Waits until this node has applied `point`; `false` if it has not within `patience`.
+    /// Waits until this node has applied `point`; `false` if the deadline passes first.
     pub async fn await_applied(
         &self,
         point: ReadPoint,
-        patience: Duration,
+        deadline: Deadline<RT>,
     ) -> Result<bool, ConsensusError> {
         let linearizer =
             Linearizer::<Types<RT>>::new(point.leader, ReadLogId::from_log_id(point.log_id), None);
-        match linearizer.try_await_ready(&self.raft, Some(patience)).await {
+        let timeout = Some(deadline.left());
+        match linearizer.try_await_ready(&self.raft, timeout).await {
             Ok(ready) => Ok(ready.is_ok()),
             Err(e) => Err(ConsensusError::Core {
                 reason: e.to_string(),
@@ -415,29 +417,37 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     }
 
     /// Waits until this node has applied again what it knew to be committed before it stopped.
-    pub async fn recovered(&self, patience: Duration) -> bool {
-        self.raft.wait_for_recovery(Some(patience)).await.is_ok()
+    pub async fn recovered(&self, timeout: Duration) -> bool {
+        self.raft.wait_for_recovery(Some(timeout)).await.is_ok()
     }
 
-    /// Hands leadership to the most caught-up voter, if this node leads; returns whether it no
-    /// longer does, after `patience` at most.
-    pub async fn hand_over(&self, patience: Duration) -> bool {
+    /// Hands leadership to the voter with the longest matching log, if this node leads. Returns
+    /// whether another node leads, after `timeout` at most.
+    pub async fn hand_over(&self, timeout: Duration) -> bool {
         let standing = self.standing();
         if standing.role != Role::Leader {
             return true;
         }
-        let heir = standing
+        let successor = standing
             .members
             .iter()
             .filter(|(id, (_, voter, _))| *voter && **id != standing.node_id)
             .max_by_key(|(_, (_, _, matched))| *matched);
-        let Some((heir, _)) = heir else { return false };
-        if self.raft.trigger().transfer_leader(*heir).await.is_err() {
+        let Some((successor, _)) = successor else {
+            return false;
+        };
+        if self
+            .raft
+            .trigger()
+            .transfer_leader(*successor)
+            .await
+            .is_err()
+        {
             return false;
         }
         let me = standing.node_id;
         self.raft
-            .wait(Some(patience))
+            .wait(Some(timeout))
             .metrics(
                 |m| m.current_leader.is_some_and(|l| l != me),
                 "another node leads",

@@ -1,7 +1,6 @@
 //! What consensus answers to other nodes, over gRPC.
 
 use std::sync::Arc;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -11,14 +10,18 @@ use lockstep_proto::raft::peer_server;
 use lockstep_proto::{Malformed, encode_outcome};
 use openraft::Snapshot;
 use openraft_rt_tokio::TokioRuntime;
+use parking_lot::Mutex;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::batcher::{ProposeError, ProposeResult};
-use super::network::{CLUSTER_HEADER, ClusterTag, MESSAGE_BYTES_MAX, TARGET_HEADER, newer_than};
+use super::network::{
+    CLUSTER_HEADER, ClusterTag, GROUP_HEADER, MESSAGE_BYTES_MAX, PROTOCOL, PROTOCOL_HEADER,
+    TARGET_HEADER, newer_than,
+};
 use super::node::Consensus;
 use super::types::NodeId;
 use super::wire;
-use crate::store::DiskStore;
+use crate::store::{DiskStore, GROUP};
 
 /// The longest that a forwarded request may wait here.
 const PROPOSE_PATIENCE_MAX: Duration = Duration::from_secs(60);
@@ -77,6 +80,7 @@ impl PeerServer {
                 "a peer call must name its cluster and target",
             ));
         };
+        check_version(header(PROTOCOL_HEADER), header(GROUP_HEADER))?;
         let me = self.consensus.node_id();
         let ours = self.cluster.load_full();
         if let Some(ours) = ours.as_deref().filter(|ours| *ours != cluster) {
@@ -98,11 +102,7 @@ impl PeerServer {
     }
 
     fn complain(&self, from: &str, ours: Option<&String>, reason: &'static str) {
-        // Only ever pushed to: a panic cannot leave it half changed.
-        let mut strangers = self
-            .strangers
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut strangers = self.strangers.lock();
         if strangers.len() < STRANGERS_MAX && !strangers.iter().any(|s| s == from) {
             strangers.push(from.to_owned());
             tracing::warn!(
@@ -113,6 +113,23 @@ impl PeerServer {
             );
         }
     }
+}
+
+/// Refuses a call in another version of the protocol, or about another Raft group.
+fn check_version(protocol: Option<&str>, group: Option<&str>) -> Result<(), Status> {
+    if protocol != Some(PROTOCOL.to_string().as_str()) {
+        return Err(Status::failed_precondition(format!(
+            "the call is made in version {} of the peer protocol; this node serves version {PROTOCOL}: run releases on all nodes that share a version",
+            protocol.unwrap_or("0")
+        )));
+    }
+    if group != Some(GROUP.to_string().as_str()) {
+        return Err(Status::failed_precondition(format!(
+            "the call is about Raft group {}; this node serves group {GROUP}",
+            group.unwrap_or("(none)")
+        )));
+    }
+    Ok(())
 }
 
 fn invalid(error: Malformed) -> Status {
@@ -133,6 +150,7 @@ impl peer_server::Peer for PeerServer {
     ) -> Result<Response<pb::IdentifyResponse>, Status> {
         let mut answer = self.host.identify();
         answer.leader_id = self.consensus.leader().map(|(id, _)| id);
+        answer.protocol = PROTOCOL;
         Ok(Response::new(answer))
     }
 
@@ -333,5 +351,24 @@ fn result_out(result: ProposeResult) -> pb::ProposeResult {
     };
     pb::ProposeResult {
         result: Some(result),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_in_another_protocol_version_is_refused_with_both_versions() {
+        assert!(check_version(Some("1"), Some("0")).is_ok());
+        let refusal = check_version(Some("2"), Some("0")).unwrap_err();
+        assert!(
+            refusal
+                .message()
+                .contains("version 2 of the peer protocol; this node serves version 1"),
+            "{refusal}"
+        );
+        assert!(check_version(None, Some("0")).is_err());
+        assert!(check_version(Some("1"), Some("1")).is_err());
     }
 }

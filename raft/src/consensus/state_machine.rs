@@ -2,15 +2,16 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use lockstep_machine::{Batch, Reply, State};
-use lockstep_proto::{decode_batch, raft as pb};
+use lockstep_proto::decode_batch;
 use openraft::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, Instant as _, OptionalSend};
+use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
 use super::types::{
@@ -83,11 +84,7 @@ struct Shared {
 impl SharedState {
     /// Looks at the state. Never hold the guard across an await.
     pub fn read(&self) -> RwLockReadGuard<'_, Applied> {
-        // A writer cannot panic half way: the process aborts on any panic.
-        self.0
-            .applied
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.0.applied.read()
     }
 
     /// Follows the last log index applied here.
@@ -103,11 +100,7 @@ impl SharedState {
 
     fn write<T>(&self, change: impl FnOnce(&mut Applied) -> T) -> T {
         let (result, index) = {
-            let mut applied = self
-                .0
-                .applied
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
+            let mut applied = self.0.applied.write();
             (change(&mut applied), applied.index())
         };
         self.0.changes.send_replace(index);
@@ -151,9 +144,7 @@ impl<RT: Runtime, S: Storage> StateMachine<RT, S> {
 }
 
 fn read_meta<H: crate::store::SnapshotHandle>(snapshot: &H) -> io::Result<SnapshotMeta> {
-    let place = || format!("the snapshot at log index {}", snapshot.index());
-    let meta = wire::decode::<pb::SnapshotMeta>(snapshot.meta(), place)?;
-    wire::snapshot_meta_in(meta).map_err(|e| wire::damaged(place(), e))
+    wire::SNAPSHOT_META.decode(snapshot.meta(), wire::snapshot_meta_in)
 }
 
 impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<RT, S> {
@@ -187,9 +178,8 @@ impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<RT, S
                     Vec::new()
                 }
                 EntryPayload::Normal(Payload(bytes)) => {
-                    let batch = decode_batch(&bytes).map_err(|e| {
-                        wire::damaged(format!("the batch in log entry {}", entry.log_id.index), e)
-                    })?;
+                    let batch = decode_batch(&bytes)
+                        .map_err(|e| wire::damaged_entry(entry.log_id.index, e))?;
                     let started = RT::Instant::now();
                     let replies = self.shared.write(|applied| {
                         applied.last = Some(entry.log_id);
@@ -268,7 +258,7 @@ impl<RT: Runtime, S: Storage> RaftSnapshotBuilder<Types<RT>> for Builder<RT, S> 
             last_log_id: self.applied.last,
             last_membership: self.applied.membership.clone(),
         };
-        let encoded = wire::encode(&wire::snapshot_meta_out(&meta));
+        let encoded = wire::SNAPSHOT_META.encode(&wire::snapshot_meta_out(&meta));
         let snapshot = self
             .storage
             .write_snapshot(self.applied.index(), encoded, self.applied.state.clone())

@@ -1,20 +1,23 @@
-//! Consensus' own types as they travel and rest, to and from the peer protocol.
+//! Consensus' own types in protobuf: the form in which they are stored and sent to peers.
+//!
+//! openraft's types never reach the disk or the network, so that a new openraft changes no format.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::marker::PhantomData;
 
-use bytes::Bytes;
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use lockstep_proto::{Malformed, raft as pb};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{EntryPayload, LogId as RaftLogId};
-use prost::Message as _;
 
 use super::types::{
     Entry, LogId, Member, Membership, Payload, Runtime, SnapshotMeta, StoredMembership, Types, Vote,
 };
+use crate::store::StoreError;
 
 pub(crate) fn log_id_out(id: &LogId) -> pb::LogId {
     pb::LogId {
@@ -356,37 +359,203 @@ pub(crate) fn snapshot_meta_in(meta: pb::SnapshotMeta) -> Result<SnapshotMeta, M
     })
 }
 
-/// Encodes for the disk.
-pub(crate) fn encode(message: &impl prost::Message) -> Bytes {
-    Bytes::from(message.encode_to_vec())
+/// A form on disk: one format byte, then the protobuf message.
+///
+/// A message may gain optional fields within a format: older builds skip them. Any other change is a
+/// new format.
+pub(crate) struct Stored<M> {
+    what: &'static str,
+    message: PhantomData<fn() -> M>,
 }
 
-/// Decodes from the disk; `place` says where it stood.
-pub(crate) fn decode<M: prost::Message + Default>(
-    bytes: Bytes,
-    place: impl FnOnce() -> String,
-) -> io::Result<M> {
-    M::decode(bytes).map_err(|e| damaged(place(), e))
+/// The format of every stored message.
+const FORMAT: u8 = 1;
+
+/// The vote.
+pub(crate) const VOTE: Stored<pb::Vote> = Stored::new("the vote");
+/// The last log id purged.
+pub(crate) const PURGED: Stored<pb::LogId> = Stored::new("the purge point");
+/// The last log id known to be committed.
+pub(crate) const COMMITTED: Stored<pb::LogId> = Stored::new("the committed position");
+/// What a snapshot covers.
+pub(crate) const SNAPSHOT_META: Stored<pb::SnapshotMeta> = Stored::new("the snapshot's metadata");
+const ENTRY: Stored<pb::Entry> = Stored::new("log entry");
+
+impl<M: prost::Message + Default> Stored<M> {
+    const fn new(what: &'static str) -> Self {
+        Self {
+            what,
+            message: PhantomData,
+        }
+    }
+
+    pub(crate) fn encode(&self, message: &M) -> Bytes {
+        let mut bytes = BytesMut::with_capacity(1 + message.encoded_len());
+        bytes.put_u8(FORMAT);
+        message
+            .encode(&mut bytes)
+            .expect("the buffer grows as needed");
+        bytes.freeze()
+    }
+
+    pub(crate) fn decode<T>(
+        &self,
+        bytes: Bytes,
+        convert: impl FnOnce(M) -> Result<T, Malformed>,
+    ) -> io::Result<T> {
+        self.decode_at(String::new(), bytes, convert)
+    }
+
+    fn decode_at<T>(
+        &self,
+        place: String,
+        mut bytes: Bytes,
+        convert: impl FnOnce(M) -> Result<T, Malformed>,
+    ) -> io::Result<T> {
+        let format = bytes.try_get_u8().unwrap_or_default();
+        if format != FORMAT {
+            return Err(StoreError::Format {
+                what: format!("{} {place}", self.what).trim_end().to_owned(),
+                found: format.into(),
+                supported: FORMAT.into(),
+            }
+            .into());
+        }
+        let what = self.what;
+        let message = M::decode(bytes).map_err(|e| damaged(what, place.clone(), e))?;
+        convert(message).map_err(|e| damaged(what, place, e))
+    }
 }
 
-/// Something on the disk that cannot be what was written there.
-pub(crate) fn damaged(place: String, reason: impl std::fmt::Display) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!("{place} is damaged: {reason}"),
-    )
+fn damaged(what: &'static str, place: String, reason: impl ToString) -> io::Error {
+    StoreError::Damaged {
+        what,
+        place,
+        reason: reason.to_string(),
+    }
+    .into()
 }
 
-/// Decodes one log entry from the disk, and checks that it stands where it should.
+/// A log entry that cannot be what was written.
+pub(crate) fn damaged_entry(index: u64, reason: impl ToString) -> io::Error {
+    damaged(ENTRY.what, index.to_string(), reason)
+}
+
+/// A log id as a slot holds it.
+pub(crate) fn log_id_read(id: pb::LogId) -> Result<LogId, Malformed> {
+    Ok(log_id_in(id))
+}
+
+/// Encodes one log entry for the disk.
+pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
+    ENTRY.encode(&entry_out(entry))
+}
+
+/// Decodes one log entry from the disk and checks that its index is `index`.
 pub(crate) fn decode_entry(bytes: Bytes, index: u64) -> io::Result<Entry> {
-    let place = || format!("log entry {index}");
-    let entry = entry_in(pb::Entry::decode(bytes).map_err(|e| damaged(place(), e))?)
-        .map_err(|e| damaged(place(), e))?;
+    let entry = ENTRY.decode_at(index.to_string(), bytes, entry_in)?;
     if entry.log_id.index != index {
-        return Err(damaged(
-            place(),
-            format_args!("it says that it is entry {}", entry.log_id.index),
-        ));
+        let reason = format!("its content is log entry {}", entry.log_id.index);
+        return Err(damaged_entry(index, reason));
     }
     Ok(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One value per form, with its golden file in `tests/golden`.
+    fn forms() -> Vec<(&'static str, Bytes)> {
+        let member = |name: &str| Member {
+            name: name.to_owned(),
+            grpc_address: "10.0.0.1:4333".to_owned(),
+            http_address: "10.0.0.1:3333".to_owned(),
+        };
+        let membership = Membership::new(
+            vec![BTreeSet::from([1, 2]), BTreeSet::from([2, 3])],
+            BTreeMap::from([1, 2, 3].map(|id| (id, member("node")))),
+        )
+        .unwrap();
+        let log_id = LogId::new_term_index(3, 17);
+        let entry = |payload| Entry { log_id, payload };
+        let meta = SnapshotMeta {
+            last_log_id: Some(log_id),
+            last_membership: StoredMembership::new(Some(log_id), membership.clone()),
+        };
+        let batch = Payload(Bytes::from_static(b"batch"));
+        vec![
+            ("vote", VOTE.encode(&vote_out(&Vote::new_committed(3, 9)))),
+            ("purged", PURGED.encode(&log_id_out(&log_id))),
+            ("committed", COMMITTED.encode(&log_id_out(&log_id))),
+            (
+                "snapshot-meta",
+                SNAPSHOT_META.encode(&snapshot_meta_out(&meta)),
+            ),
+            ("entry-blank", encode_entry(&entry(EntryPayload::Blank))),
+            (
+                "entry-batch",
+                encode_entry(&entry(EntryPayload::Normal(batch))),
+            ),
+            (
+                "entry-membership",
+                encode_entry(&entry(EntryPayload::Membership(membership))),
+            ),
+        ]
+    }
+
+    /// Reads a form and writes it again.
+    fn rewrite(name: &str, bytes: Bytes) -> io::Result<Bytes> {
+        let log_id = |id: LogId| log_id_out(&id);
+        Ok(match name {
+            "vote" => VOTE.encode(&vote_out(&VOTE.decode(bytes, |vote| vote_in(Some(vote)))?)),
+            "purged" => PURGED.encode(&log_id(PURGED.decode(bytes, log_id_read)?)),
+            "committed" => COMMITTED.encode(&log_id(COMMITTED.decode(bytes, log_id_read)?)),
+            "snapshot-meta" => {
+                let meta = SNAPSHOT_META.decode(bytes, snapshot_meta_in)?;
+                SNAPSHOT_META.encode(&snapshot_meta_out(&meta))
+            }
+            _ => encode_entry(&decode_entry(bytes, 17)?),
+        })
+    }
+
+    const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+
+    /// To add a golden file: add the value to `forms`, run with LOCKSTEP_WRITE_GOLDEN=1, commit.
+    #[test]
+    fn every_golden_file_is_still_written_and_read_alike() {
+        for (name, bytes) in forms() {
+            let path = format!("{GOLDEN}/{name}.{FORMAT}.bin");
+            if std::env::var_os("LOCKSTEP_WRITE_GOLDEN").is_some() {
+                std::fs::write(&path, &bytes).unwrap();
+            }
+            let golden = Bytes::from(std::fs::read(&path).unwrap());
+            assert_eq!(
+                golden, bytes,
+                "{path} is written otherwise now. An optional field may be added: keep the file, and \
+                 add a value that has the field. Any other change needs a new FORMAT, new files, and \
+                 a decoder for the old ones."
+            );
+            assert_eq!(rewrite(name, golden.clone()).unwrap(), golden, "{path}");
+        }
+    }
+
+    #[test]
+    fn another_format_is_named_and_is_not_called_damage() {
+        for (name, bytes) in forms() {
+            let mut newer = bytes.to_vec();
+            newer[0] = FORMAT + 1;
+            let error = rewrite(name, newer.into()).unwrap_err().to_string();
+            assert!(
+                error.contains("has format 2; this build reads format 1: run the release"),
+                "{name}: {error}"
+            );
+        }
+        let (_, entry) = forms().remove(4);
+        let error = decode_entry(entry, 18).unwrap_err().to_string();
+        assert!(
+            error.contains("log entry 18: its content is log entry 17"),
+            "{error}"
+        );
+    }
 }

@@ -1,12 +1,21 @@
-//! How a log entry or a slot lies in sled: as parts small enough to stay inside sled's pages, each
-//! carrying what is needed to tell whether it, and the record it belongs to, is whole.
+//! The form of log entries and slots in sled: parts that fit into sled's pages. Checksums show
+//! whether a part, and the record it belongs to, is complete.
 //!
-//! A part is `format u8 | parts u16 | record length u32 | record crc u32 | part crc u32 | bytes`, all
-//! big-endian. The part crc covers the key and everything but itself; the record crc covers the
-//! first eight bytes of the key (the index) and the whole record, so parts of different records
-//! that once had the same index cannot be taken for one.
+//! ```text
+//! log key   group u32 | index u64 | part u16
+//! slot key  "<group>/<name>"
+//! value     format u8 | parts u16 | record length u32 | record crc u32 | part crc u32 | bytes
+//! ```
+//!
+//! All numbers are big-endian. The part crc covers the key and everything but itself. The record
+//! crc covers the index and the whole record, so that parts of different records that had the same
+//! index are never joined.
+//!
+//! The format byte and the part crc stay where they are in every later format. So a flipped bit in
+//! the format byte is damage, and a format byte with a valid crc is the format that was written.
+//! Format 1 had no group in its keys.
 
-use super::StoreError;
+use super::{GROUP, StoreError};
 
 /// The largest value put into sled. Larger ones may become blob files, which sled never syncs.
 pub(super) const VALUE_BYTES_MAX: usize = 7 * 1024;
@@ -14,29 +23,82 @@ pub(super) const VALUE_BYTES_MAX: usize = 7 * 1024;
 /// The largest record: what fits the part number and the length.
 pub(super) const RECORD_BYTES_MAX: usize = 256 * 1024 * 1024;
 
-const FORMAT: u8 = 1;
+const FORMAT: u8 = 2;
 const HEADER_BYTES: usize = 15;
 const CHUNK_BYTES_MAX: usize = VALUE_BYTES_MAX - HEADER_BYTES;
 
-/// A key of the log: index and part, both big-endian, so that keys sort as the log does.
-pub(super) type Key = [u8; 10];
+/// A key of the log: big-endian, so that keys sort by group, index and part.
+pub(super) type Key = [u8; 14];
 
-/// The key of one part of a log entry. The only place that knows the layout, with [`split_key`].
+/// The length of a key in format 1, which had no group.
+const KEY_BYTES_FORMAT_1: usize = 10;
+
+/// The key of one part of a log entry.
 pub(super) fn key(index: u64, part: u16) -> Key {
-    let mut key = [0; 10];
-    key[..8].copy_from_slice(&index.to_be_bytes());
-    key[8..].copy_from_slice(&part.to_be_bytes());
+    let mut key = [0; 14];
+    key[..4].copy_from_slice(&GROUP.to_be_bytes());
+    key[4..12].copy_from_slice(&index.to_be_bytes());
+    key[12..].copy_from_slice(&part.to_be_bytes());
     key
 }
 
-/// Index and part of a key, unless it is not a key of the log.
-pub(super) fn split_key(key: &[u8]) -> Option<(u64, u16)> {
-    let (index, part) = key.split_first_chunk::<8>()?;
-    let part: [u8; 2] = part.try_into().ok()?;
-    Some((u64::from_be_bytes(*index), u16::from_be_bytes(part)))
+/// Index and part of a key.
+pub(super) fn split_key(key: &[u8]) -> Result<(u64, u16), StoreError> {
+    let split = || {
+        let (group, rest) = key.split_first_chunk::<4>()?;
+        let (index, part) = rest.split_first_chunk::<8>()?;
+        let part: [u8; 2] = part.try_into().ok()?;
+        (*group == GROUP.to_be_bytes())
+            .then(|| (u64::from_be_bytes(*index), u16::from_be_bytes(part)))
+    };
+    split().ok_or_else(|| match key.len() {
+        KEY_BYTES_FORMAT_1 => unknown_format("the log".to_owned(), 1),
+        _ => StoreError::Damaged {
+            what: "log",
+            place: format!("key {key:02x?}"),
+            reason: "it is not a key of the log".to_owned(),
+        },
+    })
 }
 
-/// One part, found whole.
+/// The key of a slot.
+pub(super) fn slot_key(name: &str) -> String {
+    format!("{GROUP}/{name}")
+}
+
+/// What is wrong with a part.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum PartFault {
+    /// Its bytes are not the ones that were written.
+    Damaged(String),
+    /// It is sound, and has this format.
+    Format(u8),
+}
+
+impl PartFault {
+    /// The error for a part of `what` at `place`.
+    pub(super) fn at(self, what: &'static str, place: impl Into<String>) -> StoreError {
+        let place = place.into();
+        match self {
+            PartFault::Damaged(reason) => StoreError::Damaged {
+                what,
+                place,
+                reason,
+            },
+            PartFault::Format(found) => unknown_format(format!("{what} {place}"), found),
+        }
+    }
+}
+
+fn unknown_format(what: String, found: u8) -> StoreError {
+    StoreError::Format {
+        what,
+        found: found.into(),
+        supported: FORMAT.into(),
+    }
+}
+
+/// One part, with its checksum verified.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Part<'a> {
     /// How many parts the record has.
@@ -80,17 +142,17 @@ pub(super) fn encode(index: u64, bytes: &[u8]) -> Result<Vec<(Key, Vec<u8>)>, St
     Ok(parts.collect())
 }
 
-/// A slot's value as it lies in sled: one part.
-pub(super) fn encode_slot(name: &str, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
+/// A slot's value in sled: one part, sealed under the slot's key.
+pub(super) fn encode_slot(key: &str, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
     if bytes.len() > CHUNK_BYTES_MAX {
         return Err(too_large(
-            format!("slot {name}"),
+            format!("slot {key}"),
             bytes.len(),
             CHUNK_BYTES_MAX,
         ));
     }
     Ok(seal(
-        name.as_bytes(),
+        key.as_bytes(),
         Part {
             parts: 1,
             length: bytes.len() as u32,
@@ -100,43 +162,37 @@ pub(super) fn encode_slot(name: &str, bytes: &[u8]) -> Result<Vec<u8>, StoreErro
     ))
 }
 
-/// A slot's value, checked.
-pub(super) fn decode_slot<'a>(name: &str, value: &'a [u8]) -> Result<&'a [u8], StoreError> {
-    let damaged = |reason| StoreError::Damaged {
-        what: "slot",
-        place: name.to_owned(),
-        reason,
-    };
-    let part = unseal(name.as_bytes(), value).map_err(damaged)?;
+/// A slot's value, verified.
+pub(super) fn decode_slot<'a>(key: &str, value: &'a [u8]) -> Result<&'a [u8], StoreError> {
+    let part = unseal(key.as_bytes(), value).map_err(|fault| fault.at("slot", key))?;
     if part.bytes.len() != part.length as usize {
-        return Err(damaged(format!(
+        let reason = format!(
             "{} bytes where {} were written",
             part.bytes.len(),
             part.length
-        )));
+        );
+        return Err(PartFault::Damaged(reason).at("slot", key));
     }
     Ok(part.bytes)
 }
 
-/// Checks one part against its key; what is wrong with it, if anything.
-pub(super) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Result<Part<'a>, String> {
+/// Verifies one part against its key.
+pub(super) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Result<Part<'a>, PartFault> {
     let Some((header, bytes)) = value.split_first_chunk::<HEADER_BYTES>() else {
-        return Err(format!("{} bytes are fewer than a header has", value.len()));
+        let reason = format!("{} bytes are fewer than a header has", value.len());
+        return Err(PartFault::Damaged(reason));
     };
     let number = |at: usize| {
         u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
     };
     let (found, computed) = (number(11), crc(&[key, &header[..11], bytes]));
     if found != computed {
-        return Err(format!(
+        return Err(PartFault::Damaged(format!(
             "checksum is {computed:08x} where {found:08x} was written"
-        ));
+        )));
     }
     if header[0] != FORMAT {
-        return Err(format!(
-            "format {} is not known to this build, which reads format {FORMAT}",
-            header[0]
-        ));
+        return Err(PartFault::Format(header[0]));
     }
     let parts = u16::from_be_bytes([header[1], header[2]]);
     Ok(Part {
@@ -148,8 +204,12 @@ pub(super) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Result<Part<'a>, String
 }
 
 fn seal(key: &[u8], part: Part<'_>) -> Vec<u8> {
+    seal_as(FORMAT, key, part)
+}
+
+fn seal_as(format: u8, key: &[u8], part: Part<'_>) -> Vec<u8> {
     let mut value = Vec::with_capacity(HEADER_BYTES + part.bytes.len());
-    value.push(FORMAT);
+    value.push(format);
     value.extend_from_slice(&part.parts.to_be_bytes());
     value.extend_from_slice(&part.length.to_be_bytes());
     value.extend_from_slice(&part.record_crc.to_be_bytes());
@@ -203,8 +263,32 @@ mod tests {
         for bit in 0..value.len() * 8 {
             let mut damaged = value.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(unseal(&key, &damaged).is_err(), "bit {bit}");
+            let fault = unseal(&key, &damaged).unwrap_err();
+            assert!(
+                matches!(fault, PartFault::Damaged(_)),
+                "bit {bit}: {fault:?}"
+            );
         }
+    }
+
+    #[test]
+    fn another_format_with_a_valid_checksum_is_not_damage() {
+        let key = key(9, 0);
+        for format in [1, FORMAT + 1] {
+            let part = Part {
+                parts: 1,
+                length: 5,
+                record_crc: 0,
+                bytes: b"state",
+            };
+            let value = seal_as(format, &key, part);
+            assert_eq!(unseal(&key, &value).unwrap_err(), PartFault::Format(format));
+        }
+        let error = PartFault::Format(3).at("log entry", "17").to_string();
+        assert_eq!(
+            error,
+            "log entry 17 has format 3; this build reads format 2: run the release that wrote it, or a later one"
+        );
     }
 
     #[test]

@@ -87,7 +87,7 @@ impl DiskStore {
             log,
             slots,
             snapshots,
-        } = opened?;
+        } = opened.map_err(|error| error.found_in(dir))?;
         reserve.ensure();
         let writer = Writer::start(db, log.clone(), slots.clone(), reserve, observer)
             .map_err(StoreError::io("start the writing thread for", dir))?;

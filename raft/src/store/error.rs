@@ -1,26 +1,27 @@
-//! What can be wrong with a disk, and what to do about it.
+//! What can be wrong with stored data, and what the operator can do about it.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Why the store could not do what it was asked.
+/// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// What was written is not what is there. Nothing is repaired or dropped.
+    /// The stored bytes are not the ones that were written. Nothing is repaired or dropped.
     #[error(
-        "{what} {place}: {reason}; the data is damaged: remove this node's data folder and let it join again"
+        "{what} {place}: {reason}; this is damaged data: restore it from a copy of the data folder, or keep the folder for inspection and replace this node once the cluster's majority is healthy"
     )]
     Damaged {
-        /// The kind of thing, for example "log entry".
+        /// What is damaged, for example "log entry".
         what: &'static str,
         /// Which one, and where in it.
         place: String,
         /// What is wrong with it.
         reason: String,
     },
-    /// Written by a newer build, or not by Lockstep.
+    /// Sound, but written in a format that this build does not read.
     #[error(
-        "{what} has format {found}; this build reads format {supported}: run the build that wrote it"
+        "{what} has format {found}; this build reads format {supported}: run the release that wrote it{}",
+        if found > supported { ", or a later one" } else { "" }
     )]
     Format {
         /// What was read.
@@ -30,22 +31,22 @@ pub enum StoreError {
         /// The format this build reads.
         supported: u32,
     },
-    /// The operating system refused.
+    /// A system call failed.
     #[error("cannot {doing} {}: {source}", path.display())]
     Io {
         /// What was tried.
         doing: &'static str,
         /// On which file or directory.
         path: PathBuf,
-        /// Its answer.
+        /// The error.
         source: io::Error,
     },
-    /// sled refused.
+    /// sled failed.
     #[error("cannot {doing}: {source}")]
     Database {
         /// What was tried.
         doing: &'static str,
-        /// Its answer.
+        /// The error.
         source: sled::Error,
     },
     /// This executable was linked so that sled's flushes would not survive a power loss.
@@ -82,7 +83,7 @@ pub enum StoreError {
         /// The other process, where it left its number.
         holder: Option<u32>,
     },
-    /// The folder belongs to something else.
+    /// The folder holds files of another program.
     #[error("{} is not a Lockstep data folder: it holds {found} and no identity.json; choose an empty folder", dir.display())]
     NotADataFolder {
         /// The folder.
@@ -90,7 +91,7 @@ pub enum StoreError {
         /// The first thing found in it.
         found: String,
     },
-    /// The disk does not hold what is needed.
+    /// There is too little free disk space.
     #[error("not enough disk space for {what}: {needed} bytes needed, {free} free")]
     NoSpace {
         /// What for.
@@ -100,7 +101,7 @@ pub enum StoreError {
         /// Bytes free.
         free: u64,
     },
-    /// An earlier failure was final: nothing is written any more until the node is restarted.
+    /// An earlier failure was final: nothing is written until the node is restarted.
     #[error("the store has stopped writing: {first}")]
     Stopped {
         /// The first failure, or why there is no writer.
@@ -140,6 +141,14 @@ impl StoreError {
     /// Whether there was no space left on the disk.
     pub fn is_disk_full(&self) -> bool {
         self.kind() == io::ErrorKind::StorageFull
+    }
+
+    /// Names the folder in which damage was found.
+    pub(super) fn found_in(mut self, dir: &Path) -> StoreError {
+        if let StoreError::Damaged { place, .. } = &mut self {
+            *place = format!("{place} in {}", dir.display());
+        }
+        self
     }
 
     pub(super) fn kind(&self) -> io::ErrorKind {

@@ -1,4 +1,4 @@
-//! Who this node is: drawn once per data folder, and never again.
+//! The node's identity: its id, drawn once per data folder, and the cluster it belongs to.
 //!
 //! `identity.json` holds one line of JSON and its checksum. `lock` is held for as long as the
 //! process works in the folder, and holds its process id.
@@ -15,8 +15,8 @@ use serde_json::Value;
 
 use super::{StoreError, files};
 
-/// The format written by this build.
-const FORMAT: u32 = 1;
+/// The format that this build writes and reads. Format 1 belonged to logs without a group.
+const FORMAT: u32 = 2;
 
 const IDENTITY: &str = "identity.json";
 const LOCK: &str = "lock";
@@ -36,7 +36,7 @@ pub struct Identity {
     pub node_id: u64,
     /// The cluster it belongs to. Once set, the node never takes part in founding another.
     pub cluster_id: Option<String>,
-    /// The first membership it has agreed to, kept so that an interrupted bootstrap goes on.
+    /// The first membership it has agreed to, kept so that an interrupted bootstrap can be resumed.
     pub plan: Option<BootstrapPlan>,
 }
 
@@ -346,8 +346,8 @@ mod tests {
             matches!(
                 error,
                 StoreError::Format {
-                    found: 2,
-                    supported: 1,
+                    found: 3,
+                    supported: 2,
                     ..
                 }
             ),

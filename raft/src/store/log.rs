@@ -5,11 +5,12 @@
 //! removed first: a record without it was never acknowledged, or was being removed. Only the
 //! log's very end can hold one, and [`Log::open`] removes it; anywhere else it is damage.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 
-use super::codec::{self, Part};
+use super::codec::{self, Part, PartFault};
 use super::{LogBounds, Record, StoreError};
 
 /// The log. Clones share it. One thread writes; any thread reads.
@@ -62,6 +63,14 @@ impl Log {
                 cutting: RwLock::new(()),
             }),
         };
+        // Before anything is removed: a log of another format is left alone.
+        if let Some((first, _)) = log
+            .tree
+            .first()
+            .map_err(StoreError::database("read the log"))?
+        {
+            codec::split_key(&first)?;
+        }
         if let Some(upto) = purged {
             while log.remove_purged(upto, 1024)? {}
         }
@@ -104,11 +113,7 @@ impl Log {
 
     /// Removes what follows `last_kept`, from the end backwards.
     pub(super) fn truncate_after(&self, last_kept: Option<u64>) -> Result<(), StoreError> {
-        let _cutting = self
-            .shared
-            .cutting
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _cutting = self.shared.cutting.write();
         {
             let mut extent = self.extent();
             extent.present = match (extent.present, last_kept) {
@@ -121,7 +126,7 @@ impl Log {
             let Some((last, _)) = self.tree.last().map_err(StoreError::database(doing))? else {
                 return Ok(());
             };
-            let (index, _) = log_key(&last)?;
+            let (index, _) = codec::split_key(&last)?;
             if last_kept.is_some_and(|kept| index <= kept) {
                 return Ok(());
             }
@@ -147,7 +152,7 @@ impl Log {
         let mut removed = 0;
         for key in self
             .tree
-            .range(..=codec::key(upto, u16::MAX))
+            .range(codec::key(0, 0)..=codec::key(upto, u16::MAX))
             .keys()
             .take(parts_max)
         {
@@ -166,11 +171,7 @@ impl Log {
         to: u64,
         bytes_max: usize,
     ) -> Result<Vec<Record>, StoreError> {
-        let _not_cutting = self
-            .shared
-            .cutting
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _not_cutting = self.shared.cutting.read();
         loop {
             let extent = *self.extent();
             let Some((first, last)) = extent.present else {
@@ -227,7 +228,7 @@ impl Log {
         let Some((last, _)) = self.tree.last().map_err(StoreError::database(doing))? else {
             return Ok(());
         };
-        let (index, _) = log_key(&last)?;
+        let (index, _) = codec::split_key(&last)?;
         if !self
             .tree
             .contains_key(codec::key(index, 0))
@@ -272,11 +273,8 @@ impl Log {
         Ok(())
     }
 
-    fn extent(&self) -> std::sync::MutexGuard<'_, Extent> {
-        self.shared
-            .extent
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn extent(&self) -> MutexGuard<'_, Extent> {
+        self.shared.extent.lock()
     }
 }
 
@@ -300,7 +298,7 @@ impl Iterator for Records {
 
 impl Records {
     fn join(&mut self, key: &[u8], value: &[u8]) -> Result<Record, StoreError> {
-        let (index, number) = log_key(key)?;
+        let (index, number) = codec::split_key(key)?;
         if number != 0 {
             return Err(damaged(
                 index,
@@ -308,7 +306,7 @@ impl Records {
                 "it belongs to no record: part 0 is missing or has fewer parts".into(),
             ));
         }
-        let head = codec::unseal(key, value).map_err(|reason| damaged(index, 0, reason))?;
+        let head = codec::unseal(key, value).map_err(|fault| part_fault(index, 0, fault))?;
         let bytes = if head.parts == 1 {
             Bytes::copy_from_slice(head.bytes)
         } else {
@@ -349,7 +347,7 @@ impl Records {
                 ));
             };
             let part =
-                codec::unseal(&key, &value).map_err(|reason| damaged(index, number, reason))?;
+                codec::unseal(&key, &value).map_err(|fault| part_fault(index, number, fault))?;
             if (part.parts, part.length, part.record_crc)
                 != (head.parts, head.length, head.record_crc)
             {
@@ -365,20 +363,12 @@ impl Records {
     }
 }
 
-fn log_key(key: &[u8]) -> Result<(u64, u16), StoreError> {
-    codec::split_key(key).ok_or_else(|| StoreError::Damaged {
-        what: "log",
-        place: format!("key {key:02x?}"),
-        reason: "it is not a key of the log".into(),
-    })
+fn part_fault(index: u64, part: u16, fault: PartFault) -> StoreError {
+    fault.at("log entry", format!("{index} part {part}"))
 }
 
 fn damaged(index: u64, part: u16, reason: String) -> StoreError {
-    StoreError::Damaged {
-        what: "log entry",
-        place: format!("{index} part {part}"),
-        reason,
-    }
+    part_fault(index, part, PartFault::Damaged(reason))
 }
 
 fn follows(expected: u64, index: u64) -> Result<(), StoreError> {

@@ -35,6 +35,10 @@ pub use error::StoreError;
 pub use identity::{BootstrapPlan, Identity, IdentityFile, PlannedMember};
 pub use snapshot::{SnapshotFile, SnapshotReceiver};
 
+/// The Raft group whose log a data folder holds. There is one group; its number is part of log
+/// keys, slot keys, snapshot names and peer metadata, so that more can be added.
+pub const GROUP: u32 = 0;
+
 /// A boxed future that may move between threads.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
 

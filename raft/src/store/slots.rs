@@ -14,13 +14,13 @@ pub(super) enum SlotName {
 }
 
 impl SlotName {
-    fn as_str(self) -> &'static str {
-        match self {
+    fn key(self) -> String {
+        codec::slot_key(match self {
             SlotName::Public(Slot::Vote) => "vote",
             SlotName::Public(Slot::Committed) => "committed",
             SlotName::Public(Slot::Purged) => "purged",
             SlotName::Snapshot => "snapshot",
-        }
+        })
     }
 }
 
@@ -31,33 +31,37 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    /// Opens them and checks each.
+    /// Opens the slots and verifies each. Slots of format 1, whose keys had no group, are found
+    /// here, too.
     pub(super) fn open(tree: sled::Tree) -> Result<Slots, StoreError> {
-        let slots = Slots { tree };
-        for slot in [Slot::Vote, Slot::Committed] {
-            slots.load(SlotName::Public(slot))?;
+        for slot in tree.iter() {
+            let (key, value) = slot.map_err(StoreError::database("read a slot"))?;
+            codec::decode_slot(&String::from_utf8_lossy(&key), &value)?;
         }
+        let slots = Slots { tree };
         slots.purge_point()?;
         Ok(slots)
     }
 
     /// Reads a slot.
     pub(super) fn load(&self, name: SlotName) -> Result<Option<Bytes>, StoreError> {
+        let key = name.key();
         let Some(value) = self
             .tree
-            .get(name.as_str())
+            .get(&key)
             .map_err(StoreError::database("read a slot"))?
         else {
             return Ok(None);
         };
-        codec::decode_slot(name.as_str(), &value).map(|bytes| Some(Bytes::copy_from_slice(bytes)))
+        codec::decode_slot(&key, &value).map(|bytes| Some(Bytes::copy_from_slice(bytes)))
     }
 
     /// Overwrites a slot. Durable with the next flush.
     pub(super) fn save(&self, name: SlotName, value: &[u8]) -> Result<(), StoreError> {
-        let value = codec::encode_slot(name.as_str(), value)?;
+        let key = name.key();
+        let value = codec::encode_slot(&key, value)?;
         self.tree
-            .insert(name.as_str(), value)
+            .insert(&key, value)
             .map_err(StoreError::database("write a slot"))?;
         Ok(())
     }

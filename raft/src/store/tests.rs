@@ -80,10 +80,48 @@ fn flip_last_byte(tree: &sled::Tree, index: u64, part: u16) {
 }
 
 fn refusal(dir: &Path) -> String {
-    open(dir)
-        .err()
-        .expect("the store must not open")
-        .to_string()
+    let error = open(dir).err().expect("the store must not open");
+    let text = error.to_string();
+    if let StoreError::Damaged { .. } = error {
+        assert!(text.contains(&dir.display().to_string()), "{text}");
+    }
+    text.replace(&format!(" in {}", dir.display()), "")
+}
+
+#[test]
+fn a_log_of_format_1_is_refused_and_left_as_it_is() {
+    let old_part = |key: &[u8], bytes: &[u8]| {
+        let mut value = vec![1, 0, 1];
+        value.extend_from_slice(&(bytes.len() as u32).to_be_bytes());
+        value.extend_from_slice(&[0; 4]);
+        let mut crc = crc32fast::Hasher::new();
+        for piece in [key, &value, bytes] {
+            crc.update(piece);
+        }
+        value.extend_from_slice(&crc.finalize().to_be_bytes());
+        value.extend_from_slice(bytes);
+        value
+    };
+    let log_key = [&7u64.to_be_bytes()[..], &[0, 0]].concat();
+    let dir = tempfile::tempdir().unwrap();
+    tamper(dir.path(), |on_disk| {
+        let value = old_part(b"purged", &9u64.to_be_bytes());
+        on_disk.meta.insert("purged", value).unwrap();
+    });
+    assert_eq!(
+        refusal(dir.path()),
+        "slot purged has format 1; this build reads format 2: run the release that wrote it"
+    );
+    tamper(dir.path(), |on_disk| {
+        on_disk.meta.remove("purged").unwrap();
+        let value = old_part(&log_key, b"entry");
+        on_disk.log.insert(log_key.as_slice(), value).unwrap();
+    });
+    assert_eq!(
+        refusal(dir.path()),
+        "the log has format 1; this build reads format 2: run the release that wrote it"
+    );
+    tamper(dir.path(), |on_disk| assert_eq!(on_disk.log.len(), 1));
 }
 
 #[test]
@@ -367,10 +405,10 @@ fn a_damaged_slot_is_refused() {
     wait(|done| store.save(Slot::Vote, "me".into(), done)).unwrap();
     drop(store);
     tamper(dir.path(), |on_disk| {
-        drop(on_disk.meta.insert("vote", b"you".as_slice()).unwrap());
+        drop(on_disk.meta.insert("0/vote", b"you".as_slice()).unwrap());
     });
     let error = refusal(dir.path());
-    assert!(error.contains("slot vote:"), "{error}");
+    assert!(error.contains("slot 0/vote:"), "{error}");
 }
 
 #[test]
@@ -446,7 +484,7 @@ fn after_a_failure_everything_fails_and_the_observer_hears_of_it_once() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("the store has stopped writing: slot vote of 10000 bytes is too large"),
+        error.contains("the store has stopped writing: slot 0/vote of 10000 bytes is too large"),
         "{error}"
     );
     assert!(append(&store, vec![record(1, "")]).is_err());
@@ -597,8 +635,8 @@ fn opening_removes_unfinished_snapshots_and_refuses_a_damaged_current_one() {
         store.adopt_snapshot(received).await.unwrap();
     });
     let snapshots = dir.path().join("snapshots");
-    std::fs::write(snapshots.join("0123.tmp"), b"half").unwrap();
-    std::fs::write(snapshots.join("7-0123.snapshot"), b"never named").unwrap();
+    std::fs::write(snapshots.join("0-0123.tmp"), b"half").unwrap();
+    std::fs::write(snapshots.join("0-7-0123.snapshot"), b"never named").unwrap();
     drop(open(dir.path()).unwrap());
     assert_eq!(files_in(dir.path()), 1);
 
@@ -612,7 +650,7 @@ fn opening_removes_unfinished_snapshots_and_refuses_a_damaged_current_one() {
     file.write_all_at(b"?", 5_000).unwrap();
     let error = refusal(dir.path());
     assert!(
-        error.contains("snapshot 00000000000000000042-") && error.contains("(record 12)"),
+        error.contains("snapshot 0-00000000000000000042-") && error.contains("(record 12)"),
         "{error}"
     );
     std::fs::remove_file(path).unwrap();

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
 
-use super::super::{SnapshotHandle, StoreError};
+use super::super::{GROUP, SnapshotHandle, StoreError};
 use super::format::{Header, Reader};
 
 /// How the name of a complete snapshot ends.
@@ -198,7 +198,10 @@ impl Drop for Unfinished {
 impl Unfinished {
     /// Starts one in `dir`.
     pub(super) fn create(dir: &Path) -> Result<Unfinished, StoreError> {
-        let path = dir.join(format!("{:016x}.{UNFINISHED}", rand::random::<u64>()));
+        let path = dir.join(format!(
+            "{GROUP}-{:016x}.{UNFINISHED}",
+            rand::random::<u64>()
+        ));
         let file = OpenOptions::new()
             .read(true)
             .write(true)
@@ -224,10 +227,11 @@ impl Unfinished {
             .sync_all()
             .map_err(StoreError::io("sync", &self.path))?;
         let unnamed = SnapshotFile::open(self.path.clone())?;
-        let stem = self.path.file_stem().unwrap_or_default().to_string_lossy();
-        let path = self
-            .path
-            .with_file_name(format!("{:020}-{stem}.{COMPLETE}", unnamed.index()));
+        let path = self.path.with_file_name(format!(
+            "{GROUP}-{:020}-{:016x}.{COMPLETE}",
+            unnamed.index(),
+            rand::random::<u64>()
+        ));
         fs::rename(&self.path, &path).map_err(StoreError::io("put in place", &path))?;
         let (header, length) = (unnamed.inner.header.clone(), unnamed.inner.length);
         let inner = Inner {

@@ -1,21 +1,25 @@
-//! The snapshot file: a header, the state's records one by one, a footer. All numbers big-endian.
+//! The snapshot file: a header, the state's records, a footer. All numbers are big-endian.
 //!
 //! ```text
-//! magic [8] | format u32 | index u64 | meta length u32 | meta | crc u32 of all before
-//! record:  length u32 | crc u32 | bytes
-//! footer:  0xffffffff | record count u64 | crc u32 of all before
+//! preamble:  magic [8] | format u32 | crc u32 of magic and format
+//! header:    group u32 | index u64 | meta length u32 | meta | crc u32 of all before
+//! record:    length u32 | crc u32 | bytes
+//! footer:    0xffffffff | record count u64 | crc u32 of all before
 //! ```
 //!
-//! Written and read as a stream: a snapshot is never whole in memory.
+//! The preamble stays as it is in every later format, so that an unknown format with a valid
+//! checksum is told apart from damage. Format 1 had neither that checksum nor the group.
+//!
+//! A snapshot is written and read as a stream; it is never in memory as a whole.
 
 use std::io::{self, BufWriter, Read, Write};
 
 use bytes::Bytes;
 
-use super::super::StoreError;
+use super::super::{GROUP, StoreError};
 
 const MAGIC: [u8; 8] = *b"LOCKSNAP";
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const END: u32 = u32::MAX;
 
 /// Bounds what a damaged length can make a reader allocate.
@@ -43,6 +47,8 @@ pub(in crate::store) fn write(
     };
     target.write_all(&MAGIC)?;
     target.write_all(&FORMAT.to_be_bytes())?;
+    target.write_crc()?;
+    target.write_all(&GROUP.to_be_bytes())?;
     target.write_all(&index.to_be_bytes())?;
     target.write_all(&length(meta)?.to_be_bytes())?;
     target.write_all(meta)?;
@@ -121,12 +127,19 @@ impl<R: Read> Reader<R> {
             return Err(reader.damaged("it does not begin as a snapshot does"));
         }
         let found = reader.number()?;
+        if found != 1 {
+            reader.check_crc("the format's")?;
+        }
         if found != FORMAT {
             return Err(StoreError::Format {
                 what: format!("snapshot {name}"),
                 found,
                 supported: FORMAT,
             });
+        }
+        let group = reader.number()?;
+        if group != GROUP {
+            return Err(reader.damaged(&format!("it belongs to Raft group {group}")));
         }
         let index = u64::from_be_bytes(reader.take()?);
         let meta_length = reader.number()?;
@@ -268,7 +281,29 @@ mod tests {
         for bit in 0..bytes.len() * 8 {
             let mut damaged = bytes.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            assert!(read(&damaged).is_err(), "bit {bit}");
+            let error = read(&damaged).unwrap_err();
+            assert!(
+                matches!(error, StoreError::Damaged { .. }),
+                "bit {bit}: {error}"
+            );
+        }
+    }
+
+    #[test]
+    fn another_format_with_a_valid_checksum_is_not_damage() {
+        let newer = [&MAGIC[..], &3u32.to_be_bytes()].concat();
+        let crc = crc32fast::hash(&newer).to_be_bytes();
+        let newer = [&newer[..], &crc, b"a later layout"].concat();
+        let older = [&MAGIC[..], &1u32.to_be_bytes(), &[0; 24]].concat();
+        for (bytes, expected) in [(newer, 3), (older, 1)] {
+            let error = read(&bytes).unwrap_err();
+            let StoreError::Format {
+                found, supported, ..
+            } = error
+            else {
+                panic!("{error}");
+            };
+            assert_eq!((found, supported), (expected, FORMAT));
         }
     }
 

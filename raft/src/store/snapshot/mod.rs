@@ -1,7 +1,7 @@
 //! Snapshots: one file each. One of them is current: a slot beside the log names it.
 //!
-//! A file gets its name only when it is complete and synced, and the slot is written after that, so
-//! a crash leaves at worst a file that nobody names; opening removes it.
+//! A file gets its final name when it is complete and synced, and the slot is written after that. So
+//! a crash leaves at worst a file that no slot names; opening the store removes it.
 
 mod file;
 mod format;
@@ -10,13 +10,13 @@ mod receiver;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use bytes::Bytes;
 use lockstep_machine::{Restore, State};
+use parking_lot::Mutex;
 
-use super::{SnapshotHandle, StoreError, files, reserve};
+use super::{GROUP, SnapshotHandle, StoreError, files, reserve};
 pub use file::SnapshotFile;
 use file::Unfinished;
 pub use receiver::SnapshotReceiver;
@@ -45,7 +45,7 @@ impl Snapshots {
 
     /// The current one.
     pub(super) fn current(&self) -> Option<SnapshotFile> {
-        lock(&self.current).clone()
+        self.current.lock().clone()
     }
 
     /// Writes a snapshot, complete and synced, but not current yet. Blocks.
@@ -67,7 +67,7 @@ impl Snapshots {
         snapshot: &SnapshotFile,
         point: impl FnOnce(Bytes) -> io::Result<()>,
     ) -> io::Result<()> {
-        let _replacing = lock(&self.replacing);
+        let _replacing = self.replacing.lock();
         let previous = self.current();
         if previous
             .as_ref()
@@ -79,7 +79,7 @@ impl Snapshots {
         // From here on the name may be on disk, even if `point` fails.
         snapshot.keep(true);
         point(snapshot.name().into())?;
-        *lock(&self.current) = Some(snapshot.clone());
+        *self.current.lock() = Some(snapshot.clone());
         if let Some(previous) = previous {
             previous.unlink();
         }
@@ -175,22 +175,15 @@ fn open_current(dir: &Path, name: &[u8]) -> Result<SnapshotFile, StoreError> {
 fn remove_leftovers(dir: &Path, current: Option<&SnapshotFile>) -> Result<(), StoreError> {
     let current = current.map(SnapshotFile::name);
     for entry in fs::read_dir(dir).map_err(StoreError::io("list", dir))? {
-        let path = entry.map_err(StoreError::io("list", dir))?.path();
-        let ours = path
-            .extension()
-            .is_some_and(|end| end == file::COMPLETE || end == file::UNFINISHED);
-        if ours
-            && path
-                .file_name()
-                .map(|name| name.to_string_lossy().into_owned())
-                != current
-        {
-            files::remove(&path)?;
+        let entry = entry.map_err(StoreError::io("list", dir))?;
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let ours = name.starts_with(&format!("{GROUP}-"))
+            && [file::COMPLETE, file::UNFINISHED]
+                .iter()
+                .any(|end| name.ends_with(&format!(".{end}")));
+        if ours && Some(&name) != current.as_ref() {
+            files::remove(&entry.path())?;
         }
     }
     Ok(())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
