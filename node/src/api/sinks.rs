@@ -1,7 +1,7 @@
 //! Sinks, wherever they run: the leader runs them and knows how they fare, so a node that does not
 //! lead asks it. What goes through the log needs none of this.
 
-mod letters;
+mod dead_letters;
 mod wire;
 
 use lockstep_proto::ErrorCode;
@@ -18,7 +18,7 @@ use crate::service::{self, Role, Service, ServiceError};
 use crate::sink::{Sinks, SinksError};
 use lockstep_raft::consensus::network::channel;
 
-pub(super) use letters::LettersAsked;
+pub(super) use dead_letters::DeadLetterPage;
 
 /// The longest that going through a far side may take.
 pub(super) const CHECK_MAX: Duration = Duration::from_secs(60);

@@ -1,12 +1,12 @@
-//! Pauses between tries: longer each time, and never the same on two nodes or for two sinks.
+//! Pauses between attempts, with jitter.
 
 use std::time::Duration;
 
 /// The first pause at most.
 const FIRST_MAX: Duration = Duration::from_millis(200);
 
-/// Pauses that double up to a bound, each drawn from its upper half: a far side that comes back is not
-/// met by all at once.
+/// Pauses that double up to a bound. Each is drawn at random from its upper half, so that several sinks
+/// do not retry a recovering destination all at once.
 #[derive(Debug)]
 pub(super) struct Backoff {
     next_max: Duration,
@@ -20,15 +20,15 @@ impl Backoff {
         Self { next_max, max }
     }
 
-    /// Begins again with short ones.
+    /// Starts again with short pauses.
     pub(super) fn reset(&mut self) {
         self.next_max = FIRST_MAX.min(self.max);
     }
 
-    /// The next pause, or a longer one if the far side asked for that.
-    pub(super) fn next_after(&mut self, asked: Option<Duration>) -> Duration {
+    /// The next pause, or the longer one that the destination requested.
+    pub(super) fn next_after(&mut self, requested: Option<Duration>) -> Duration {
         let pause = self.next();
-        asked.map_or(pause, |asked| asked.min(self.max).max(pause))
+        requested.map_or(pause, |requested| requested.min(self.max).max(pause))
     }
 
     /// The next pause.
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_to_their_bound_and_begin_again() {
+    fn pauses_grow_to_their_bound_and_start_again() {
         let max = Duration::from_secs(3);
         let mut backoff = Backoff::new(max);
         assert!(backoff.next() <= FIRST_MAX);
@@ -56,17 +56,17 @@ mod tests {
     }
 
     #[test]
-    fn a_far_side_may_ask_for_a_longer_pause_up_to_the_bound() {
+    fn a_destination_may_request_a_longer_pause_up_to_the_bound() {
         let max = Duration::from_secs(3);
         let mut backoff = Backoff::new(max);
         assert!(backoff.next_after(None) <= FIRST_MAX);
-        let asked = Duration::from_secs(2);
-        assert_eq!(backoff.next_after(Some(asked)), asked);
+        let requested = Duration::from_secs(2);
+        assert_eq!(backoff.next_after(Some(requested)), requested);
         assert_eq!(backoff.next_after(Some(10 * max)), max);
     }
 
     #[test]
-    fn two_sinks_do_not_wait_equally_long() {
+    fn two_sinks_do_not_pause_equally_long() {
         let pauses = || -> Vec<_> {
             let mut backoff = Backoff::new(Duration::from_secs(30));
             (0..8).map(|_| backoff.next()).collect()

@@ -1,7 +1,6 @@
-//! What a batch of events makes of the current states: one change per instance.
+//! Reduces a batch of events to one change per instance.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use lockstep_machine::{
@@ -9,14 +8,14 @@ use lockstep_machine::{
     Timestamp, Version,
 };
 
-/// What becomes of an instance.
+/// What a batch does to an instance.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Change {
     /// It is in a state.
     Is(Current),
     /// It was deleted.
-    Gone {
-        /// The cluster's revision of its deletion.
+    Deleted {
+        /// The cluster's revision of the deletion.
         revision: GlobalRevision,
     },
 }
@@ -24,23 +23,23 @@ pub(crate) enum Change {
 /// An instance as of a revision of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Current {
-    /// The cluster's revision: gives way to a later one only.
+    /// The cluster's revision: a destination replaces it only by a later one.
     pub(crate) revision: GlobalRevision,
-    /// The definition's version it is pinned to.
+    /// The version of the definition that it is pinned to.
     pub(crate) version: Version,
-    /// The state it is in.
+    /// Its state.
     pub(crate) state: StateName,
     /// Its own revision.
     pub(crate) instance_revision: Revision,
     /// When it last changed.
     pub(crate) changed_at: Timestamp,
-    /// When and with what it was created; none if only a later change of it was seen, and what is there
-    /// stays.
+    /// When and with which metadata it was created. `None` if the batch does not contain that; the
+    /// destination then keeps what it has.
     pub(crate) created: Option<(Timestamp, Metadata)>,
 }
 
 impl Current {
-    /// An instance as it is at a revision.
+    /// An instance as of a revision.
     pub(crate) fn of(instance: &Instance, revision: GlobalRevision) -> Self {
         Self {
             revision,
@@ -53,8 +52,8 @@ impl Current {
     }
 }
 
-/// The last change of each instance among `events`, which are in order; those up to `seeded` tell
-/// nothing new.
+/// The last change of each instance among `events`, which are in order. Events up to the revision of
+/// the last backfill, `seeded`, are left out: the states already contain them.
 pub(crate) fn changes(
     events: &[Arc<Event>],
     seeded: GlobalRevision,
@@ -66,15 +65,18 @@ pub(crate) fn changes(
         };
         if event.kind == EventKind::Deleted {
             let revision = event.revision;
-            changes.insert(id, Change::Gone { revision });
+            changes.insert(id, Change::Deleted { revision });
             continue;
         }
         let Some(state) = event.to.clone() else {
             continue;
         };
-        let created =
-            (event.kind == EventKind::Created).then(|| (event.at, event.metadata.clone()));
-        let mut current = Current {
+        let created = match changes.remove(&id) {
+            _ if event.kind == EventKind::Created => Some((event.at, event.metadata.clone())),
+            Some(Change::Is(before)) => before.created,
+            Some(Change::Deleted { .. }) | None => None,
+        };
+        let current = Current {
             revision: event.revision,
             version: event.version,
             state,
@@ -82,19 +84,7 @@ pub(crate) fn changes(
             changed_at: event.at,
             created,
         };
-        match changes.entry(id) {
-            Entry::Vacant(free) => {
-                free.insert(Change::Is(current));
-            }
-            Entry::Occupied(mut known) => {
-                if let Change::Is(before) = known.get_mut()
-                    && current.created.is_none()
-                {
-                    current.created = before.created.take();
-                }
-                known.insert(Change::Is(current));
-            }
-        }
+        changes.insert(id, Change::Is(current));
     }
     changes
 }

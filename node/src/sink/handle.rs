@@ -1,64 +1,57 @@
-//! The sinks of a node, for the edges: what they are doing, and what operators ask of them.
+//! The sinks of a node: their status, and the operations that operators call.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_machine::{DeadLetter, EventCursor, Rejection, SinkChange, SinkName, State};
 use lockstep_proto::ErrorCode;
-use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
-use super::board::Board;
-use super::runner::{Leading, Runner};
+use super::destination::make;
+use super::runner::{ConfiguredSink, Leading, Runner};
 use super::status::SinkStatus;
-use super::{CheckStep, ledger, make};
+use super::tracker::StatusTracker;
+use super::{CheckStep, ledger};
 use crate::config;
 use crate::service::{Consistency, Freshness, Service, ServiceError};
 use crate::telemetry::Metrics;
 
-/// Between two looks at the metrics that change by themselves.
+/// How often the gauges are updated.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
-/// A check's steps, all together.
-const CHECK_PATIENCE: Duration = Duration::from_secs(60);
+/// Limit for all steps of a check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The sinks that are configured on this node.
+/// The sinks that are configured on this node. Cheap to clone.
 #[derive(Clone)]
 pub struct Sinks {
     service: Arc<Service>,
     /// In order of name.
-    entries: Arc<[Entry]>,
+    sinks: Arc<[Arc<ConfiguredSink>]>,
 }
 
-struct Entry {
-    config: config::Sink,
-    name: SinkName,
-    board: Arc<Board>,
-    nudge: Arc<Notify>,
-}
-
-/// Why an operator's request was not done.
+/// Why an operator's request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SinksError {
     /// No sink has that name.
-    #[error("there is no sink {name:?}; configured are: {}", list(known))]
+    #[error("there is no sink {name:?}; configured sinks: {}", list(known))]
     Unknown {
-        /// The name that was asked for.
+        /// The requested name.
         name: String,
-        /// The names there are.
+        /// The names of the configured sinks.
         known: Vec<String>,
     },
-    /// That event was not put aside.
-    #[error("sink {sink} has put no event {}-{} aside", cursor.revision, cursor.position)]
+    /// No dead letter has that event.
+    #[error("sink {sink} has no dead letter {}-{}", cursor.revision, cursor.position)]
     UnknownDeadLetter {
         /// The sink.
         sink: String,
-        /// The event's place.
+        /// The event's cursor.
         cursor: EventCursor,
     },
-    /// The cluster gave no answer.
+    /// The cluster did not answer.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// The state machine refused.
+    /// The state machine rejected the command.
     #[error("{0}")]
     Rejected(Box<Rejection>),
 }
@@ -83,20 +76,20 @@ fn list(names: &[String]) -> String {
 }
 
 impl Sinks {
-    /// The sinks of a node, at rest until [`run`](Self::run).
+    /// The sinks of a node. They do nothing until [`run`](Self::run).
     pub fn new(configs: &[config::Sink], service: Arc<Service>, metrics: &Arc<Metrics>) -> Self {
-        let entry = |config: &config::Sink| {
-            // The configuration's rule for names is the state machine's.
+        let sink = |config: &config::Sink| {
+            // The configuration applies the state machine's rule for names.
             let name = SinkName::new(&config.name).ok()?;
-            Some(Entry {
+            Some(Arc::new(ConfiguredSink {
                 config: config.clone(),
                 name,
-                board: Arc::new(Board::new(config, metrics.clone())),
-                nudge: Arc::default(),
-            })
+                tracker: Arc::new(StatusTracker::new(config, metrics.clone())),
+                wake: Arc::default(),
+            }))
         };
-        let entries = configs.iter().filter_map(entry).collect();
-        Self { service, entries }
+        let sinks = configs.iter().filter_map(sink).collect();
+        Self { service, sinks }
     }
 
     /// No sinks, beside a cluster of one.
@@ -104,121 +97,114 @@ impl Sinks {
     pub(crate) fn none() -> Self {
         Self {
             service: Arc::new(Service::lone(lockstep_machine::Limits::default())),
-            entries: Arc::default(),
+            sinks: Arc::default(),
         }
     }
 
-    /// Runs them whenever this node leads, until dropped.
+    /// Runs the sinks whenever this node leads, until dropped.
     pub async fn run(self, leading: Leading) {
         let mut runners = JoinSet::new();
-        for entry in self.entries.iter() {
-            let runner = Runner::new(
-                entry.config.clone(),
-                entry.name.clone(),
-                make(&entry.config),
-                self.service.clone(),
-                entry.board.clone(),
-                entry.nudge.clone(),
-            );
+        for sink in self.sinks.iter() {
+            let runner = Runner::new(sink.clone(), make(&sink.config), self.service.clone());
             runners.spawn(runner.run(leading.clone()));
         }
         loop {
             tokio::time::sleep(MEASURE_EVERY).await;
             self.service.peek(|state| {
-                for entry in self.entries.iter() {
-                    entry.board.measure(state);
+                for sink in self.sinks.iter() {
+                    sink.tracker.measure(state);
                 }
             });
         }
     }
 
-    /// What they are doing on this node, by name.
+    /// The status of each sink on this node, by name.
     pub fn list(&self) -> Vec<SinkStatus> {
         self.service.peek(|state| {
-            let status = |entry: &Entry| entry.board.status(state);
-            self.entries.iter().map(status).collect()
+            let sinks = self.sinks.iter();
+            sinks.map(|sink| sink.tracker.status(state)).collect()
         })
     }
 
-    /// Goes through a far side from this node, on a connection of its own, whatever the sink does.
+    /// Tests a destination from this node, on a connection of its own.
     pub async fn check(&self, name: &str) -> Result<Vec<CheckStep>, SinksError> {
-        let entry = self.entry(name)?;
-        let mut sink = make(&entry.config);
+        let sink = self.configured(name)?;
+        let mut destination = make(&sink.config);
         let began = tokio::time::Instant::now();
-        let steps = match tokio::time::timeout(CHECK_PATIENCE, sink.check()).await {
+        let steps = match tokio::time::timeout(CHECK_TIMEOUT, destination.check()).await {
             Ok(steps) => steps,
             Err(_) => vec![CheckStep {
                 step: "check".to_owned(),
                 took: began.elapsed(),
-                result: Err(format!("not done after {} s", CHECK_PATIENCE.as_secs())),
+                result: Err(format!("not finished within {} s", CHECK_TIMEOUT.as_secs())),
             }],
         };
         if steps.iter().all(|step| step.result.is_ok()) {
-            entry.nudge.notify_one();
+            sink.wake.notify_one();
         }
         Ok(steps)
     }
 
-    /// Has the current states written as a whole.
-    pub async fn reseed(&self, name: &str, patience: Duration) -> Result<(), SinksError> {
-        self.entry(name)?;
-        self.change(name, SinkChange::Seed, patience).await?;
+    /// Requests a backfill.
+    pub async fn reseed(&self, name: &str, timeout: Duration) -> Result<(), SinksError> {
+        self.configured(name)?;
+        self.change(name, SinkChange::Seed, timeout).await?;
         Ok(())
     }
 
-    /// A page of the events put aside behind `after`, oldest first, and where the next one begins.
+    /// A page of the dead letters after a cursor, oldest first, and the cursor of the next page.
     pub async fn dead_letters(
         &self,
         name: &str,
         after: Option<EventCursor>,
         limit: usize,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<(Vec<DeadLetter>, Option<EventCursor>), SinksError> {
-        let name = self.kept(name)?;
+        let name = self.configured_or_recorded(name)?;
         let freshness = Freshness {
             consistency: Consistency::Linearizable,
             min_revision: None,
         };
-        let view = self.service.view(freshness, patience).await?;
+        let view = self.service.view(freshness, timeout).await?;
         let Some(record) = view.state.sink(name.as_str()) else {
             return Ok((vec![], None));
         };
-        let mut behind = record.letters_after(after);
-        let page: Vec<_> = behind.by_ref().take(limit.max(1)).cloned().collect();
-        let next = match behind.next() {
+        let mut rest = record.letters_after(after);
+        let page: Vec<_> = rest.by_ref().take(limit.max(1)).cloned().collect();
+        let next = match rest.next() {
             Some(_) => page.last().map(|letter| letter.event.cursor()),
             None => None,
         };
         Ok((page, next))
     }
 
-    /// Has one event put aside written again, or all; how many that are.
+    /// Requests that one dead letter, or all, be written again. How many that are.
     pub async fn replay(
         &self,
         name: &str,
         which: Option<EventCursor>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<u64, SinksError> {
-        self.entry(name)?;
-        self.change(name, SinkChange::Replay { which }, patience)
+        self.configured(name)?;
+        self.change(name, SinkChange::Replay { which }, timeout)
             .await
     }
 
-    /// Forgets one event put aside, or all; how many that were. Of a sink that is configured no more,
-    /// all is everything that is kept of it.
+    /// Removes one dead letter, or all. How many that were. For a sink that is no longer configured,
+    /// removing all removes its whole record.
     pub async fn discard(
         &self,
         name: &str,
         which: Option<EventCursor>,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<u64, SinksError> {
-        if which.is_none() && self.entry(name).is_err() {
-            let letters = |state: &State| state.sink(name).map_or(0, |kept| kept.letters().len());
-            let forgotten = self.service.peek(letters) as u64;
-            self.change(name, SinkChange::Forget, patience).await?;
-            return Ok(forgotten);
+        if which.is_none() && self.configured(name).is_err() {
+            let letters = |state: &State| state.sink(name).map_or(0, |it| it.letters().len());
+            let removed = self.service.peek(letters) as u64;
+            self.change(name, SinkChange::Forget, timeout).await?;
+            return Ok(removed);
         }
-        self.change(name, SinkChange::Discard { which }, patience)
+        self.change(name, SinkChange::Discard { which }, timeout)
             .await
     }
 
@@ -226,12 +212,12 @@ impl Sinks {
         &self,
         name: &str,
         change: SinkChange,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<u64, SinksError> {
-        let kept = self.kept(name)?;
-        let changed = ledger::execute(&self.service, kept, change, patience).await?;
-        if let Ok(entry) = self.entry(name) {
-            entry.nudge.notify_one();
+        let sink = self.configured_or_recorded(name)?;
+        let changed = ledger::execute(&self.service, sink, change, timeout).await?;
+        if let Ok(sink) = self.configured(name) {
+            sink.wake.notify_one();
         }
         changed.map_err(|rejection| match rejection {
             Rejection::UnknownDeadLetter { cursor, .. } => SinksError::UnknownDeadLetter {
@@ -242,21 +228,21 @@ impl Sinks {
         })
     }
 
-    /// The name of a sink that is configured, or was and left something behind.
-    fn kept(&self, name: &str) -> Result<SinkName, SinksError> {
-        let unknown = match self.entry(name) {
-            Ok(entry) => return Ok(entry.name.clone()),
+    /// The name of a sink that is configured, or that was and still has a record in the cluster.
+    fn configured_or_recorded(&self, name: &str) -> Result<SinkName, SinksError> {
+        let unknown = match self.configured(name) {
+            Ok(sink) => return Ok(sink.name.clone()),
             Err(unknown) => unknown,
         };
-        let known = self.service.peek(|state| state.sink(name).is_some());
-        SinkName::new(name).ok().filter(|_| known).ok_or(unknown)
+        let recorded = self.service.peek(|state| state.sink(name).is_some());
+        SinkName::new(name).ok().filter(|_| recorded).ok_or(unknown)
     }
 
-    fn entry(&self, name: &str) -> Result<&Entry, SinksError> {
-        let found = self.entries.iter().find(|entry| entry.config.name == name);
-        found.ok_or_else(|| SinksError::Unknown {
+    fn configured(&self, name: &str) -> Result<&ConfiguredSink, SinksError> {
+        let found = self.sinks.iter().find(|sink| sink.config.name == name);
+        found.map(AsRef::as_ref).ok_or_else(|| SinksError::Unknown {
             name: name.to_owned(),
-            known: (self.entries.iter().map(|entry| entry.config.name.clone())).collect(),
+            known: (self.sinks.iter().map(|sink| sink.config.name.clone())).collect(),
         })
     }
 }

@@ -1,233 +1,87 @@
-//! Other systems that follow the cluster's committed events.
+//! Sinks: external systems that follow the cluster's committed events.
 //!
-//! A `Sink` is one far side: it writes what it is given and says what came of it. Everything that
-//! all kinds need alike is the runner's: the order of events, where to go on, when to try again, what
-//! to do with an event that is refused for good, and that only the leader writes.
+//! # What a sink is
 //!
-//! What the far side ends with is exact although events may be written twice: history is kept under
-//! each event's place in the stream, and a current state gives way only to a newer one.
+//! A sink delivers the events that the cluster has committed to one *destination*: a PostgreSQL
+//! database, a MongoDB database, or an HTTP endpoint (webhook). A database ends up with two things:
+//! the *history*, one row per event, and the *instances*, one row per instance with its current state.
+//! A webhook receives one signed request per event. Every node configures the same sinks; the node that
+//! leads the cluster runs them. A sink is not part of a commit: a slow or unreachable destination never
+//! delays a write to the cluster.
+//!
+//! # How the parts work together
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`handle`] | [`Sinks`]: starts the runners; the operations that operators call |
+//! | [`runner`] | one sink on one node: waits for leadership, then runs sessions with pauses between them |
+//! | [`session`] | one open destination: reads events from the cluster and delivers them in order |
+//! | [`backfill`] | writes all current states at once, from one consistent copy of the state |
+//! | [`writer`] | what sessions and backfills share: the open destination, leadership checks, dead letters |
+//! | [`ledger`] | what the cluster's replicated state holds about a sink |
+//! | [`destination`] | the [`Destination`] trait and the types that pass through it |
+//! | [`tracker`] | what a sink is doing: its status and its metrics |
+//! | [`postgres`], [`mongo`], [`webhook`] | the kinds of destination |
+//!
+//! A runner opens a session; the session opens the destination with a [`Claim`] (cluster, sink, term)
+//! and learns the destination's *checkpoint*: the cursor of the last event that it has. The session
+//! then reads the events after that cursor in batches and writes each batch together with the new
+//! checkpoint. Any error ends the session; the runner pauses with exponential backoff and opens a new
+//! one, which starts again from the checkpoint that the destination reports.
+//!
+//! The cluster keeps a bounded number of events. If the events after a checkpoint are compacted, if the
+//! destination is empty, or if an operator asks for it, the session runs a *backfill* first and
+//! continues from there. An event that the destination rejects permanently becomes a *dead letter*: it
+//! is stored in the cluster's replicated state, where an operator can list, replay or discard it, and
+//! delivery goes on with the next event.
+//!
+//! # Guarantees
+//!
+//! - **Order.** Events of one instance are delivered in commit order.
+//! - **At least once.** After a failure the last batch may be delivered again.
+//! - **Exact result in databases.** The history is keyed by event cursor and a row of the instances
+//!   only gives way to a later revision, so a repeated write changes nothing. PostgreSQL commits events,
+//!   states and checkpoint in one statement; MongoDB writes the checkpoint after the data, so readers may
+//!   briefly see the history ahead of the instances.
+//! - **No loss.** No event is skipped without a dead letter. A sink whose dead letters are full halts.
+//! - **Fencing.** A leader of an earlier term cannot write to PostgreSQL or MongoDB once a later one has
+//!   claimed the destination. A webhook carries the term in a header, and a leader confirms its
+//!   leadership with a majority at most 500 ms before each delivery.
+//!
+//! # Not guaranteed
+//!
+//! - A webhook receiver may see an event more than once, and, for up to 500 ms, from a deposed leader.
+//! - Events that are compacted before they are delivered are missing from the history. A database
+//!   records each such gap; the instances are still correct.
+//! - A destination that is permanently slower than the cluster's writes is backfilled again and again.
 
+mod backfill;
 mod backoff;
-mod board;
 mod changes;
+mod check;
+mod destination;
+mod error;
 mod handle;
 mod ledger;
 mod mongo;
 mod postgres;
 mod runner;
-mod seeding;
 mod session;
 mod status;
 #[cfg(test)]
 mod tests;
+mod tracker;
 mod webhook;
+mod writer;
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use async_trait::async_trait;
-use lockstep_machine::{Event, EventCursor, GlobalRevision, Instance, InstanceId, Timestamp};
-
-use crate::config::{self, SinkKind};
 pub(crate) use changes::{Change, Current, changes};
+pub use check::CheckStep;
+pub(crate) use check::CheckSteps;
+pub(crate) use destination::{
+    Backfill, BackfillReason, Batch, Checkpoint, Claim, Destination, StoredCheckpoint, read_files,
+};
+pub(crate) use error::{SessionError, SinkError};
 pub use handle::{Sinks, SinksError};
 pub use lockstep_machine::DeadLetter;
 pub use runner::Leading;
 pub use status::{Phase, SinkStatus};
-
-/// Who writes: at the far side, a claim of a later term ends those of earlier ones.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Claim {
-    /// The cluster's id.
-    pub(crate) cluster: String,
-    /// The sink's name.
-    pub(crate) sink: String,
-    /// The term in which this node leads.
-    pub(crate) term: u64,
-}
-
-/// What the far side says of how far it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Place {
-    /// It keeps no place: the cluster keeps it.
-    NotKept,
-    /// Nothing was ever written there.
-    Nothing,
-    /// All up to here is there.
-    At(Checkpoint),
-}
-
-/// How far a far side is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Checkpoint {
-    /// The last event that it took care of.
-    pub(crate) cursor: EventCursor,
-    /// The revision at which its current states were last written as a whole: events up to it tell it
-    /// nothing about them, and belong into the history only.
-    pub(crate) seeded: GlobalRevision,
-}
-
-/// The events between two places, in order.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Batch<'a> {
-    /// Where the far side is now; anywhere else, it is [`SinkError::Moved`].
-    pub(crate) from: Checkpoint,
-    /// Where it is once this is written, in the same write if it can be.
-    pub(crate) to: EventCursor,
-    /// Those that the sink follows; none if only the place moves on.
-    pub(crate) events: &'a [Arc<Event>],
-}
-
-/// The current states written as a whole, as of one revision.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Seed {
-    /// The revision that the states are of.
-    pub(crate) revision: GlobalRevision,
-    /// Cluster time at that revision.
-    pub(crate) at: Timestamp,
-    /// Where the far side was before; the events between here and `then` are missing from its history.
-    pub(crate) was: Option<EventCursor>,
-    /// Where it goes on: at most `revision`, since older events still belong into the history.
-    pub(crate) then: EventCursor,
-    /// Why.
-    pub(crate) reason: SeedReason,
-}
-
-/// Why the current states are written as a whole.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum SeedReason {
-    /// Nothing was there.
-    First,
-    /// The events behind its place are no longer kept.
-    Compacted,
-    /// An operator asked for it.
-    Asked,
-}
-
-impl SeedReason {
-    /// Its name in logs and at the far side.
-    pub(crate) fn name(self) -> &'static str {
-        match self {
-            SeedReason::First => "first",
-            SeedReason::Compacted => "compacted",
-            SeedReason::Asked => "asked",
-        }
-    }
-}
-
-/// Why the far side did not take what it was given. Each reason is a sentence for the operator,
-/// without secrets.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum SinkError {
-    /// It has no address: what `optional` sinks wait for.
-    #[error("no host is known as {host}")]
-    Absent {
-        /// The name that was looked up.
-        host: String,
-    },
-    /// It cannot be reached, is too slow, full, or not able to now.
-    #[error("{reason}")]
-    Unavailable {
-        /// What happened.
-        reason: String,
-        /// When it wants to be asked again, if it said so.
-        retry_after: Option<Duration>,
-    },
-    /// It will not have us at all: credentials, rights, another cluster's tables. Somebody must mend
-    /// that.
-    #[error("{reason}")]
-    Misconfigured {
-        /// What is wrong.
-        reason: String,
-    },
-    /// It refuses something that it was given, and always will.
-    #[error("{reason}")]
-    Refused {
-        /// Which event, if that is known.
-        event: Option<EventCursor>,
-        /// What it says.
-        reason: String,
-    },
-    /// A leader of a later term writes there.
-    #[error("a leader of term {term} writes there")]
-    Fenced {
-        /// Its term.
-        term: u64,
-    },
-    /// It is not where it was left: somebody changed or restored it.
-    #[error("it is not where it was left")]
-    Moved,
-}
-
-/// One step of a round trip through the far side.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckStep {
-    /// What was done, in a few words: `connect`, `insert 3`, `find one`, `drop`.
-    pub step: String,
-    /// How long it took.
-    pub took: Duration,
-    /// What was seen, or what went wrong. Nothing follows a step that failed.
-    pub result: Result<String, String>,
-}
-
-/// A far side. One runner at a time calls it, one call at a time, from the runtime: it must not block.
-///
-/// Every call ends within the sink's `timeout` for each exchange with the far side. After an error,
-/// [`open`](Sink::open) is called again before anything else, except after [`SinkError::Refused`].
-#[async_trait]
-pub(crate) trait Sink: Send {
-    /// Connects anew if need be, makes and migrates what is missing, claims, and says how far the far
-    /// side is.
-    async fn open(&mut self, claim: &Claim) -> Result<Place, SinkError>;
-
-    /// Writes a batch, as a whole where the far side can.
-    async fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError>;
-
-    /// Writes some of the current states of a seed, whatever is there. Those refused are given again
-    /// one by one, so that it is known which.
-    async fn seed(&mut self, seed: &Seed, page: &[(InstanceId, Instance)])
-    -> Result<(), SinkError>;
-
-    /// Ends a seed: forgets the states that were not in it, notes what is missing from the history,
-    /// and moves to `seed.then`, seeded at `seed.revision`.
-    async fn seeded(&mut self, seed: &Seed) -> Result<(), SinkError>;
-
-    /// Writes an event that was put aside once, with what its instance is as of `revision`: none if it
-    /// is no more, or if the event is not about an instance. One of the kind
-    /// [`Seeded`](lockstep_machine::EventKind::Seeded) belongs into no history.
-    async fn replay(
-        &mut self,
-        event: &Event,
-        current: Option<&Instance>,
-        revision: GlobalRevision,
-    ) -> Result<(), SinkError>;
-
-    /// Goes through the far side on a connection and in a place of its own: inserts several, finds
-    /// one, drops the place. Claims nothing.
-    async fn check(&mut self) -> Vec<CheckStep>;
-}
-
-/// Why a session with a far side ended.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    /// The far side.
-    #[error(transparent)]
-    Sink(#[from] SinkError),
-    /// The cluster did not answer, or not as a leader gets answered.
-    #[error("the cluster did not answer: {0}")]
-    Cluster(String),
-    /// An event was refused, and there is no room to put it aside.
-    #[error(
-        "an event is refused, and there is no room to put it aside: {0}; replay or discard some"
-    )]
-    Full(String),
-}
-
-/// The far side that is configured; nothing is connected yet.
-fn make(sink: &config::Sink) -> Box<dyn Sink> {
-    match &sink.kind {
-        SinkKind::Postgres(postgres) => Box::new(postgres::Postgres::new(sink, postgres)),
-        SinkKind::Mongo(mongo) => Box::new(mongo::Mongo::new(sink, mongo)),
-        SinkKind::Webhook(webhook) => Box::new(webhook::Webhook::new(sink, webhook)),
-    }
-}

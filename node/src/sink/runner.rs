@@ -1,73 +1,70 @@
-//! One sink's life on one node: nothing while another node leads; while this one does, sessions with
-//! the far side, and pauses between them.
+//! One sink on one node: idle while another node leads; while this one leads, sessions with the
+//! destination, and pauses between them.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_machine::{EventFilter, SinkName};
+use lockstep_machine::SinkName;
 use tokio::sync::{Notify, watch};
 
 use super::backoff::Backoff;
-use super::board::Board;
 use super::ledger::Ledger;
-use super::session::Session;
-use super::{Claim, Phase, Sink, SinkError, Trouble};
+use super::session::DeliverySession;
+use super::tracker::StatusTracker;
+use super::writer::Writer;
+use super::{Claim, Destination, Phase, SessionError, SinkError};
 use crate::config;
 use crate::service::Service;
 
-/// The term in which this node leads; none while it does not.
+/// The term in which this node leads; `None` while it does not.
 pub type Leading = watch::Receiver<Option<u64>>;
 
-/// Between two looks whether an optional sink's host has an address.
+/// How often the host name of an absent optional sink is looked up.
 const ABSENT_PAUSE: Duration = Duration::from_secs(2);
 
-/// One sink on one node.
+/// A sink that is configured on this node.
+pub(super) struct ConfiguredSink {
+    pub(super) config: config::Sink,
+    pub(super) name: SinkName,
+    pub(super) tracker: Arc<StatusTracker>,
+    /// Ends a pause between two sessions.
+    pub(super) wake: Arc<Notify>,
+}
+
+/// Runs one sink.
 pub(super) struct Runner {
-    config: config::Sink,
-    name: SinkName,
-    filters: Vec<EventFilter>,
-    sink: Box<dyn Sink>,
+    sink: Arc<ConfiguredSink>,
+    destination: Box<dyn Destination>,
     service: Arc<Service>,
-    board: Arc<Board>,
-    /// Wakes it from a pause.
-    nudge: Arc<Notify>,
 }
 
 impl Runner {
     pub(super) fn new(
-        config: config::Sink,
-        name: SinkName,
-        sink: Box<dyn Sink>,
+        sink: Arc<ConfiguredSink>,
+        destination: Box<dyn Destination>,
         service: Arc<Service>,
-        board: Arc<Board>,
-        nudge: Arc<Notify>,
     ) -> Self {
-        let filters = config.follows.iter().map(config::Follow::filter).collect();
         Self {
-            config,
-            name,
-            filters,
             sink,
+            destination,
             service,
-            board,
-            nudge,
         }
     }
 
-    /// Runs until dropped, or until nobody says any more who leads.
+    /// Runs until dropped, or until the sender of `leading` is gone.
     pub(super) async fn run(mut self, mut leading: Leading) {
         loop {
             let Ok(term) = leading.wait_for(Option::is_some).await.map(|term| *term) else {
                 return;
             };
             let Some(term) = term else { continue };
-            self.board.begin();
-            tracing::info!(sink = self.board.name(), term, "the sink runs here");
+            self.sink.tracker.start();
+            tracing::info!(sink = self.sink.tracker.name(), term, "sink started");
             tokio::select! {
                 never = self.lead(term) => match never {},
                 left = leading.wait_for(|now| *now != Some(term)) => {
-                    self.board.leave();
+                    self.sink.tracker.stop();
                     if left.is_err() {
                         return;
                     }
@@ -78,61 +75,61 @@ impl Runner {
 
     /// Sessions, one after the other, until dropped.
     async fn lead(&mut self, term: u64) -> Infallible {
-        let mut backoff = Backoff::new(self.config.retry_max);
+        let mut backoff = Backoff::new(self.sink.config.retry_max);
         loop {
-            let trouble = self.session(term, &mut backoff).await;
-            let pause = self.pause_after(trouble, &mut backoff);
-            drop(tokio::time::timeout(pause, self.nudge.notified()).await);
+            let error = self.session(term, &mut backoff).await;
+            let pause = self.report(&error, &mut backoff);
+            drop(tokio::time::timeout(pause, self.sink.wake.notified()).await);
         }
     }
 
-    /// One session, until something goes wrong.
-    async fn session(&mut self, term: u64, backoff: &mut Backoff) -> Trouble {
-        let cluster = self.service.status().cluster_id;
+    /// One session, until something fails.
+    async fn session(&mut self, term: u64, backoff: &mut Backoff) -> SessionError {
         let claim = Claim {
-            cluster,
-            sink: self.config.name.clone(),
+            cluster: self.service.status().cluster_id,
+            sink: self.sink.config.name.clone(),
             term,
         };
-        let ledger = Ledger::new(self.service.clone(), self.name.clone(), term);
-        let opened = Session::open(
-            self.sink.as_mut(),
-            &self.config,
-            &self.filters,
+        let ledger = Ledger::new(self.service.clone(), self.sink.name.clone(), term);
+        let writer = Writer::new(
+            self.destination.as_mut(),
+            &self.sink.config,
             &self.service,
             &ledger,
-            &self.board,
+            &self.sink.tracker,
             &claim,
         );
-        let mut session = match opened.await {
+        let mut session = match DeliverySession::open(writer).await {
             Ok(session) => session,
-            Err(trouble) => return trouble,
+            Err(error) => return error,
         };
-        let Err(trouble) = session.follow(|| backoff.reset()).await;
-        // So that nothing is written again that need not be. If that fails, it is.
-        drop(session.keep_place(Duration::ZERO).await);
-        trouble
+        let Err(error) = session.follow(|| backoff.reset()).await;
+        // Best effort: without it, the last events are delivered once more.
+        drop(session.save_checkpoint(Duration::ZERO).await);
+        error
     }
 
-    /// Tells people of the trouble; how long to wait.
-    fn pause_after(&self, trouble: Trouble, backoff: &mut Backoff) -> Duration {
-        let reason = trouble.to_string();
-        let (phase, kind) = match &trouble {
-            Trouble::Cluster(_) => (Phase::Retrying, "cluster"),
-            Trouble::Full(_) => (Phase::Halted, "full"),
-            Trouble::Sink(error) => {
+    /// Reports why a session ended. How long to pause.
+    fn report(&self, error: &SessionError, backoff: &mut Backoff) -> Duration {
+        let (phase, kind) = match error {
+            SessionError::Cluster(_) => (Phase::Retrying, "cluster"),
+            SessionError::DeadLettersFull(_) => (Phase::Halted, "full"),
+            SessionError::Destination(error) => {
                 let phase = match error {
-                    SinkError::Absent { .. } if self.config.optional => Phase::Absent,
-                    SinkError::Misconfigured { .. } | SinkError::Refused { .. } => Phase::Failing,
-                    _ => Phase::Retrying,
+                    SinkError::Absent { .. } if self.sink.config.optional => Phase::Absent,
+                    SinkError::Misconfigured { .. } | SinkError::Rejected { .. } => Phase::Failing,
+                    SinkError::Absent { .. }
+                    | SinkError::Unavailable { .. }
+                    | SinkError::Fenced { .. }
+                    | SinkError::Moved => Phase::Retrying,
                 };
                 (phase, error.kind())
             }
         };
-        self.board.trouble(phase, kind, reason);
-        match trouble {
-            Trouble::Sink(SinkError::Unavailable { retry_after, .. }) => {
-                backoff.next_after(retry_after)
+        self.sink.tracker.failed(phase, kind, error.to_string());
+        match error {
+            SessionError::Destination(SinkError::Unavailable { retry_after, .. }) => {
+                backoff.next_after(*retry_after)
             }
             _ if phase == Phase::Absent => ABSENT_PAUSE,
             _ => backoff.next(),

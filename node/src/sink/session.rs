@@ -1,6 +1,6 @@
-//! What a sink does while its node leads: one far side, opened once, and written to in order.
+//! A session: one open destination, and the events delivered to it in order.
 //!
-//! A session ends with the first thing that goes wrong; the runner then pauses and begins another.
+//! A session ends with the first error; the runner then pauses and opens another one.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -10,388 +10,300 @@ use std::time::{Duration, Instant};
 use lockstep_machine::{Event, EventCursor, EventFilter};
 use tokio::sync::watch;
 
-use super::backoff::Backoff;
-use super::board::Board;
-use super::ledger::Ledger;
+use super::writer::Writer;
 use super::{
-    Batch, Checkpoint, Claim, Phase, Place, Seed, SeedReason, Sink, SinkError, Trouble, seeding,
+    BackfillReason, Batch, Checkpoint, Phase, SessionError, SinkError, StoredCheckpoint, backfill,
 };
-use crate::config::{self, Start};
-use crate::service::Service;
+use crate::config::{self, Follow, Start};
 
-/// For the confirmation that this node leads.
-const CONFIRM_PATIENCE: Duration = Duration::from_secs(5);
-/// A confirmation is good for so long: the longest that a node which no longer leads, and does not
-/// know it, writes where nothing else fences it.
-const CONFIRM_EVERY: Duration = Duration::from_millis(500);
-/// Between two looks when nothing happens.
-const LOOK_EVERY: Duration = Duration::from_millis(500);
-/// A place that the cluster keeps is kept this often at most: what is repeated after a crash.
-const KEEP_EVERY: Duration = Duration::from_millis(500);
-/// A far side that is told of nothing is told this often how far all is looked at, lest its place be
-/// compacted away.
-const MOVE_ON_EVERY: Duration = Duration::from_secs(10);
-/// Events that are looked at for one batch at most, wanted or not.
-const LOOKED_AT_MAX: usize = 16 * 1024;
+/// How long an idle session waits before it looks again.
+const POLL_EVERY: Duration = Duration::from_millis(500);
+/// How often a checkpoint that the cluster stores is written: what is delivered again after a crash.
+const SAVE_EVERY: Duration = Duration::from_millis(500);
+/// How often the checkpoint of an idle sink advances, so that compaction does not overtake it.
+const ADVANCE_EVERY: Duration = Duration::from_secs(10);
+/// How often a busy session looks for dead letters to replay.
+const REPLAY_EVERY: Duration = Duration::from_millis(200);
+/// Events read for one batch at most, whether the sink follows them or not.
+const SCAN_EVENTS_MAX: usize = 16 * 1024;
 
-/// What a session works with.
-pub(super) struct Session<'a> {
-    pub(super) sink: &'a mut dyn Sink,
-    pub(super) config: &'a config::Sink,
-    pub(super) filters: &'a [EventFilter],
-    pub(super) service: &'a Arc<Service>,
-    pub(super) ledger: &'a Ledger,
-    pub(super) board: &'a Board,
-    claim: &'a Claim,
-    /// Whether the far side keeps its place itself.
-    pub(super) keeps_place: bool,
-    /// Where the far side is.
-    pub(super) place: Checkpoint,
-    /// How far the events were looked at: at or behind the far side's place.
-    pub(super) seen: EventCursor,
-    confirmed: Option<Instant>,
-    /// What the cluster has kept of the place, and when.
-    kept: (Checkpoint, Instant),
-    moved_on: Instant,
+/// Delivers events to an open destination.
+pub(super) struct DeliverySession<'a> {
+    writer: Writer<'a>,
+    filters: Vec<EventFilter>,
+    /// Whether the destination stores its checkpoint itself.
+    keeps_checkpoint: bool,
+    /// The destination's checkpoint.
+    checkpoint: Checkpoint,
+    /// How far events were read: at or after the checkpoint.
+    read_to: EventCursor,
+    /// The checkpoint that the cluster stores, and when it was stored.
+    saved: (Checkpoint, Instant),
+    advanced: Instant,
+    /// When dead letters to replay were last looked for.
+    replayed: Option<Instant>,
     /// Events in one batch at most.
     batch_max: usize,
     changes: watch::Receiver<u64>,
 }
 
-impl<'a> Session<'a> {
-    /// Opens the far side, and finds out where it is.
-    pub(super) async fn open(
-        sink: &'a mut dyn Sink,
-        config: &'a config::Sink,
-        filters: &'a [EventFilter],
-        service: &'a Arc<Service>,
-        ledger: &'a Ledger,
-        board: &'a Board,
-        claim: &'a Claim,
-    ) -> Result<Self, Trouble> {
-        let changes = service.changes();
+impl<'a> DeliverySession<'a> {
+    /// Opens the destination and finds its checkpoint.
+    pub(super) async fn open(mut writer: Writer<'a>) -> Result<Self, SessionError> {
+        let changes = writer.service.changes();
+        let stored = writer.open().await?;
         let mut session = Self {
-            sink,
-            config,
-            filters,
-            service,
-            ledger,
-            board,
-            claim,
-            keeps_place: true,
-            place: Checkpoint::default(),
-            seen: EventCursor::default(),
-            confirmed: None,
-            kept: (Checkpoint::default(), Instant::now()),
-            moved_on: Instant::now(),
-            batch_max: config.batch_events_max,
+            filters: writer.config.follows.iter().map(Follow::filter).collect(),
+            keeps_checkpoint: stored != StoredCheckpoint::Unsupported,
+            checkpoint: Checkpoint::default(),
+            read_to: EventCursor::default(),
+            saved: (Checkpoint::default(), Instant::now()),
+            advanced: Instant::now(),
+            replayed: None,
+            batch_max: writer.config.batch_events_max,
             changes,
+            writer,
         };
-        session.assure().await?;
-        match session.sink.open(claim).await? {
-            Place::At(place) => session.begin_at(place),
-            Place::Nothing => session.seed(SeedReason::First, None).await?,
-            Place::NotKept => session.find_place().await?,
+        match stored {
+            StoredCheckpoint::At(checkpoint) => session.start_at(checkpoint),
+            StoredCheckpoint::Empty => session.backfill(BackfillReason::First, None).await?,
+            StoredCheckpoint::Unsupported => session.start_from_ledger().await?,
         }
-        session.refuse_to_be_behind()?;
+        session.check_not_ahead()?;
         Ok(session)
     }
 
-    fn begin_at(&mut self, place: Checkpoint) {
-        self.place = place;
-        self.seen = place.cursor;
-        self.kept = (place, Instant::now());
-        self.board.at(place);
+    fn start_at(&mut self, checkpoint: Checkpoint) {
+        self.checkpoint = checkpoint;
+        self.read_to = checkpoint.cursor;
+        self.saved = (checkpoint, Instant::now());
+        self.writer.tracker.checkpoint(checkpoint);
     }
 
-    /// Where a far side is that keeps no place.
-    async fn find_place(&mut self) -> Result<(), Trouble> {
-        self.keeps_place = false;
-        self.ledger.claim().await?;
-        match self.ledger.place() {
-            Some(place) => {
-                self.begin_at(place);
-                Ok(())
-            }
-            None if self.start() == Start::Everything => self.seed(SeedReason::First, None).await,
-            None => {
-                let revision = self.service.peek(|state| state.revision());
-                let place = Checkpoint {
-                    cursor: EventCursor::after(revision),
-                    seeded: revision,
-                };
-                self.ledger.advance(place).await?;
-                self.begin_at(place);
-                Ok(())
-            }
+    /// Starts at the checkpoint that the cluster stores for a destination that stores none.
+    async fn start_from_ledger(&mut self) -> Result<(), SessionError> {
+        self.writer.ledger.claim().await?;
+        if let Some(checkpoint) = self.writer.ledger.checkpoint() {
+            self.start_at(checkpoint);
+            return Ok(());
         }
-    }
-
-    fn start(&self) -> Start {
-        match &self.config.kind {
+        let start = match &self.writer.config.kind {
             config::SinkKind::Webhook(webhook) => webhook.start,
-            _ => Start::Everything,
+            config::SinkKind::Postgres(_) | config::SinkKind::Mongo(_) => Start::Everything,
+        };
+        if start == Start::Everything {
+            return self.backfill(BackfillReason::First, None).await;
         }
-    }
-
-    /// A far side that is ahead of the cluster has seen another history than this one.
-    fn refuse_to_be_behind(&self) -> Result<(), Trouble> {
-        let reached = self.service.peek(|state| state.revision());
-        let theirs = self.place.cursor.revision.max(self.place.seeded);
-        if theirs <= reached {
-            return Ok(());
-        }
-        let reason = format!(
-            "it is at revision {theirs}, and the cluster only at {reached}: it followed another history of this cluster; give it an empty place"
-        );
-        Err(SinkError::Misconfigured { reason }.into())
-    }
-
-    /// Makes sure that this node leads still.
-    pub(super) async fn assure(&mut self) -> Result<(), Trouble> {
-        if self
-            .confirmed
-            .is_some_and(|at| at.elapsed() < CONFIRM_EVERY)
-        {
-            return Ok(());
-        }
-        // Before the question: what the answer says was true then.
-        let asked = Instant::now();
-        self.service
-            .confirm(CONFIRM_PATIENCE)
-            .await
-            .map_err(|e| Trouble::Cluster(e.to_string()))?;
-        self.confirmed = Some(asked);
+        let revision = self.writer.service.peek(|state| state.revision());
+        let checkpoint = Checkpoint {
+            cursor: EventCursor::after(revision),
+            seeded: revision,
+        };
+        self.writer.ledger.advance(checkpoint).await?;
+        self.start_at(checkpoint);
         Ok(())
     }
 
-    /// Follows until something goes wrong. `well` is called whenever the far side has taken all there is
-    /// or a part of it.
-    pub(super) async fn follow(&mut self, mut well: impl FnMut()) -> Result<Infallible, Trouble> {
+    /// A destination that is ahead of the cluster has followed another history.
+    fn check_not_ahead(&self) -> Result<(), SessionError> {
+        let reached = self.writer.service.peek(|state| state.revision());
+        let stored = self.checkpoint.cursor.revision.max(self.checkpoint.seeded);
+        if stored <= reached {
+            return Ok(());
+        }
+        let reason = format!(
+            "the destination is at revision {stored}, but the cluster only at {reached}: it followed another history of this cluster; configure an empty schema, database or collection"
+        );
+        Err(SinkError::misconfigured(reason).into())
+    }
+
+    /// Delivers events until something fails. Calls `delivered` after each step that went well.
+    pub(super) async fn follow(
+        &mut self,
+        mut delivered: impl FnMut(),
+    ) -> Result<Infallible, SessionError> {
         loop {
-            // Marked as seen before the look: a change during it wakes the wait below.
+            // Marked as seen before the state is read: a change during that wakes the wait below.
             self.changes.borrow_and_update();
-            // First: a seed may need the room of what was put aside.
-            self.replay().await?;
-            if let Some(asked) = self.ledger.seed_wanted() {
-                let was = Some(self.place.cursor);
-                self.seed(SeedReason::Asked, was).await?;
-                self.ledger.seeded(asked).await?;
+            // Dead letters first: a backfill may need the room that they take.
+            let requested = self.writer.ledger.backfill_requested();
+            if requested.is_some() || self.replayed.is_none_or(|at| at.elapsed() >= REPLAY_EVERY) {
+                self.writer.replay_dead_letters().await?;
+                self.replayed = Some(Instant::now());
+            }
+            if let Some(requested) = requested {
+                let previous = Some(self.checkpoint.cursor);
+                self.backfill(BackfillReason::Requested, previous).await?;
+                self.writer.ledger.backfill_finished(requested).await?;
             }
             let more = self.step().await?;
-            well();
-            self.board.doing(Phase::Following);
+            delivered();
+            self.writer.tracker.doing(Phase::Following);
             if !more {
-                self.keep_place(KEEP_EVERY).await?;
+                self.save_checkpoint(SAVE_EVERY).await?;
                 let changed = self.changes.changed();
-                drop(tokio::time::timeout(LOOK_EVERY, changed).await);
+                drop(tokio::time::timeout(POLL_EVERY, changed).await);
             }
         }
     }
 
-    /// Writes the next events, if there are any; whether there may be more.
-    async fn step(&mut self) -> Result<bool, Trouble> {
-        let Some(next) = self.next_events() else {
-            let was = Some(self.place.cursor);
-            self.seed(SeedReason::Compacted, was).await?;
+    /// Delivers the next events, if any. Whether there may be more.
+    async fn step(&mut self) -> Result<bool, SessionError> {
+        let Some(next) = self.read_events() else {
+            let previous = Some(self.checkpoint.cursor);
+            self.backfill(BackfillReason::Compacted, previous).await?;
             return Ok(true);
         };
-        let overdue = self.moved_on.elapsed() >= MOVE_ON_EVERY;
-        if !next.events.is_empty() || (overdue && next.to > self.place.cursor) {
-            self.assure().await?;
+        let overdue = self.advanced.elapsed() >= ADVANCE_EVERY;
+        if !next.events.is_empty() || (overdue && next.to > self.checkpoint.cursor) {
+            self.writer.confirm_leadership().await?;
             self.deliver(next.events, next.to).await?;
-            self.moved_on = Instant::now();
-            self.keep_place(KEEP_EVERY).await?;
+            self.advanced = Instant::now();
+            self.save_checkpoint(SAVE_EVERY).await?;
         }
-        self.seen = next.to;
-        self.board.at(Checkpoint {
-            cursor: self.seen,
-            ..self.place
+        self.read_to = next.to;
+        self.writer.tracker.checkpoint(Checkpoint {
+            cursor: self.read_to,
+            ..self.checkpoint
         });
-        // Where nothing is wanted, nothing else was waited for.
+        // A step that delivered nothing has awaited nothing.
         tokio::task::yield_now().await;
         Ok(next.more)
     }
 
-    /// The next batch's events that are wanted; none if some are no longer kept.
-    fn next_events(&self) -> Option<Next> {
+    /// The events of the next batch; `None` if some of them were compacted.
+    fn read_events(&self) -> Option<Next> {
         let mut next = Next {
             events: vec![],
-            to: self.seen,
+            to: self.read_to,
             more: true,
         };
-        let max = self.batch_max;
-        let mut looked_at = 0;
-        while next.more && next.events.len() < max && looked_at < LOOKED_AT_MAX {
-            let wanted_max = max - next.events.len();
-            let (chunk, newest) = self.service.peek(|state| {
-                let chunk = state.events_after(next.to, wanted_max).ok()?;
+        let mut scanned = 0;
+        while next.more && next.events.len() < self.batch_max && scanned < SCAN_EVENTS_MAX {
+            let room = self.batch_max - next.events.len();
+            let (chunk, newest) = self.writer.service.peek(|state| {
+                let chunk = state.events_after(next.to, room).ok()?;
                 Some((chunk, state.revision()))
             })?;
-            looked_at += chunk.len();
-            next.more = chunk.len() == wanted_max;
+            scanned += chunk.len();
+            next.more = chunk.len() == room;
             next.to = match chunk.last() {
                 Some(last) if next.more => last.cursor(),
                 _ => next.to.max(EventCursor::after(newest)),
             };
-            next.events
-                .extend(chunk.into_iter().filter(|event| self.wants(event)));
+            let followed = chunk.into_iter().filter(|event| self.follows(event));
+            next.events.extend(followed);
         }
         Some(next)
     }
 
-    fn wants(&self, event: &Event) -> bool {
+    fn follows(&self, event: &Event) -> bool {
         self.filters.is_empty() || self.filters.iter().any(|filter| filter.wants(event))
     }
 
-    /// Writes events that follow each other, up to `to`; puts those aside that are refused for good.
-    async fn deliver(&mut self, events: Vec<Arc<Event>>, to: EventCursor) -> Result<(), Trouble> {
-        let mut todo = VecDeque::from([(events, to)]);
-        while let Some((mut events, to)) = todo.pop_front() {
-            match self.write(&events, to).await {
-                Ok(()) => {}
-                Err(SinkError::Refused { event, reason }) => {
-                    let known = event.and_then(|it| events.iter().position(|e| e.cursor() == it));
-                    match (known, events.len()) {
-                        // Nothing but the place moved on.
-                        (_, 0) => return Err(SinkError::Misconfigured { reason }.into()),
-                        (Some(at), _) => self.bury(events.remove(at), reason).await?,
-                        (None, 1) => self.bury(events.remove(0), reason).await?,
-                        (None, many) => {
-                            let rest = events.split_off(many / 2);
-                            let middle = events.last().map_or(to, |event| event.cursor());
-                            todo.push_front((rest, to));
-                            todo.push_front((events, middle));
-                            continue;
-                        }
-                    }
-                    todo.push_front((events, to));
-                }
+    /// Writes consecutive events up to `to`. If they are rejected, halves them until the rejected event
+    /// is found.
+    async fn deliver(
+        &mut self,
+        events: Vec<Arc<Event>>,
+        to: EventCursor,
+    ) -> Result<(), SessionError> {
+        let mut parts = VecDeque::from([(events, to)]);
+        while let Some((mut events, to)) = parts.pop_front() {
+            let (event, reason) = match self.write(&events, to).await {
+                Ok(()) => continue,
+                Err(SinkError::Rejected { event, reason }) => (event, reason),
                 Err(other) => return Err(other.into()),
+            };
+            let known = event.and_then(|it| events.iter().position(|e| e.cursor() == it));
+            match (known, events.len()) {
+                // It rejected nothing but a checkpoint.
+                (_, 0) => return Err(SinkError::misconfigured(reason).into()),
+                (Some(at), _) => {
+                    self.writer
+                        .add_dead_letter(events.remove(at), reason)
+                        .await?
+                }
+                (None, 1) => {
+                    self.writer
+                        .add_dead_letter(events.remove(0), reason)
+                        .await?
+                }
+                (None, many) => {
+                    let rest = events.split_off(many / 2);
+                    let middle = events.last().map_or(to, |event| event.cursor());
+                    parts.push_front((rest, to));
+                    parts.push_front((events, middle));
+                    continue;
+                }
             }
+            parts.push_front((events, to));
         }
         Ok(())
     }
 
     async fn write(&mut self, events: &[Arc<Event>], to: EventCursor) -> Result<(), SinkError> {
         let began = Instant::now();
-        let from = self.place;
-        self.sink.write(&Batch { from, to, events }).await?;
-        self.place.cursor = to;
-        self.board.wrote(events.len(), began.elapsed(), self.place);
-        if !self.keeps_place {
-            self.batch_max = self.fitting(events.len(), began.elapsed());
+        let from = self.checkpoint;
+        let batch = Batch { from, to, events };
+        self.writer.destination.write(&batch).await?;
+        let took = began.elapsed();
+        self.checkpoint.cursor = to;
+        self.writer
+            .tracker
+            .wrote(events.len(), took, self.checkpoint);
+        if !self.keeps_checkpoint {
+            self.batch_max = self.next_batch_max(events.len(), took);
         }
         Ok(())
     }
 
-    /// How many events the next batch is to have: a place that the cluster keeps is kept between two
-    /// batches only, and that this node leads is made sure of.
-    fn fitting(&self, written: usize, took: Duration) -> usize {
-        if took > KEEP_EVERY {
+    /// The size of the next batch. Leadership is confirmed, and a checkpoint in the cluster saved, only
+    /// between batches: slow batches must be small.
+    fn next_batch_max(&self, written: usize, took: Duration) -> usize {
+        if took > SAVE_EVERY {
             return (written / 2).max(1);
         }
-        if written == self.batch_max && took < KEEP_EVERY / 2 {
-            return (self.batch_max * 2).min(self.config.batch_events_max);
+        if written == self.batch_max && took < SAVE_EVERY / 2 {
+            return (self.batch_max * 2).min(self.writer.config.batch_events_max);
         }
         self.batch_max
     }
 
-    /// Puts aside what is refused for good.
-    pub(super) async fn bury(&mut self, event: Arc<Event>, reason: String) -> Result<(), Trouble> {
-        self.ledger.bury(event.clone(), reason.clone()).await?;
-        self.board.buried();
-        tracing::warn!(
-            sink = self.board.name(),
-            revision = event.revision.0,
-            position = event.position,
-            machine = %event.machine,
-            instance = event.name.as_ref().map(tracing::field::display),
-            kind = event.kind.name(),
-            reason,
-            "the far side refuses an event or a state, which is put aside"
-        );
-        Ok(())
-    }
-
-    /// Writes again what was put aside, as far as that is wanted.
-    async fn replay(&mut self) -> Result<(), Trouble> {
-        while let Some(event) = self.ledger.replay_wanted() {
-            self.assure().await?;
-            let (current, revision) = self.service.peek(|state| {
-                let id = event.instance();
-                let current = id.and_then(|id| state.instance(&id).cloned());
-                (current, state.revision())
-            });
-            let refused = match self.sink.replay(&event, current.as_ref(), revision).await {
-                Ok(()) => None,
-                Err(SinkError::Refused { reason, .. }) => Some(reason),
-                Err(other) => return Err(other.into()),
-            };
-            self.ledger.settle(event.cursor(), refused).await?;
-        }
-        Ok(())
-    }
-
-    /// Keeps the place of a far side that does not, unless that was done less than `apart` ago.
-    pub(super) async fn keep_place(&mut self, apart: Duration) -> Result<(), Trouble> {
-        let (kept, at) = self.kept;
-        if self.keeps_place || kept == self.place || at.elapsed() < apart {
+    /// Saves the checkpoint of a destination that stores none in the cluster, unless that was done less
+    /// than `interval` ago.
+    pub(super) async fn save_checkpoint(&mut self, interval: Duration) -> Result<(), SessionError> {
+        let (saved, at) = self.saved;
+        if self.keeps_checkpoint || saved == self.checkpoint || at.elapsed() < interval {
             return Ok(());
         }
-        self.ledger.advance(self.place).await?;
-        self.kept = (self.place, Instant::now());
+        self.writer.ledger.advance(self.checkpoint).await?;
+        self.saved = (self.checkpoint, Instant::now());
         Ok(())
     }
 
-    /// Waits until the far side is there again after an outage in the midst of a seed, so that the seed
-    /// goes on where it was; as long as the events reach back to it.
-    ///
-    /// Only where the cluster keeps the place: whoever keeps it himself may have been restored meanwhile.
-    pub(super) async fn outlast(
+    /// Writes all current states, and continues after them.
+    async fn backfill(
         &mut self,
-        mut outage: SinkError,
-        seed: &Seed,
-        backoff: &mut Backoff,
-    ) -> Result<(), Trouble> {
-        loop {
-            let SinkError::Unavailable { retry_after, .. } = outage else {
-                return Err(outage.into());
-            };
-            let reached = self
-                .service
-                .peek(|state| state.events_after(seed.then, 1).is_ok());
-            if self.keeps_place || !reached {
-                return Err(outage.into());
-            }
-            self.board
-                .trouble(Phase::Retrying, outage.kind(), outage.to_string());
-            tokio::time::sleep(backoff.next_after(retry_after)).await;
-            self.assure().await?;
-            match self.sink.open(self.claim).await {
-                Ok(_) => return Ok(()),
-                Err(error) => outage = error,
-            }
-        }
-    }
-
-    /// Writes the current states as a whole.
-    async fn seed(&mut self, reason: SeedReason, was: Option<EventCursor>) -> Result<(), Trouble> {
-        let place = seeding::seed(self, reason, was).await?;
-        self.begin_at(place);
-        if !self.keeps_place {
-            self.ledger.advance(place).await?;
+        reason: BackfillReason,
+        previous: Option<EventCursor>,
+    ) -> Result<(), SessionError> {
+        let run = backfill::run(&mut self.writer, self.keeps_checkpoint, reason, previous);
+        let checkpoint = run.await?;
+        self.start_at(checkpoint);
+        if !self.keeps_checkpoint {
+            self.writer.ledger.advance(checkpoint).await?;
         }
         Ok(())
     }
 }
 
-/// What is to be written next.
+/// The next batch.
 struct Next {
-    /// The events that are wanted.
+    /// The events that the sink follows.
     events: Vec<Arc<Event>>,
-    /// Everything up to here was looked at.
+    /// Events were read up to here.
     to: EventCursor,
-    /// There may be more.
+    /// Whether there may be more.
     more: bool,
 }

@@ -1,79 +1,78 @@
-//! What a sink is doing, for people.
+//! The status of a sink.
 
 use std::time::Duration;
 
 use lockstep_machine::{EventCursor, GlobalRevision, Timestamp};
 
-/// A sink, as the node that was asked sees it: where it is and how it fares is known where it runs, on
-/// the leader.
+/// A sink as this node sees it. Its progress is known only to the node that runs it, the leader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SinkStatus {
     /// Its name.
     pub name: String,
     /// `postgres`, `mongo` or `webhook`.
     pub kind: &'static str,
-    /// Where it writes, without secrets.
+    /// The destination's address, without secrets.
     pub address: String,
     /// What it follows: `machine` or `machine/prefix`; everything if empty.
     pub follows: Vec<String>,
     /// What it is doing.
     pub phase: Phase,
-    /// Why it is not following, in a sentence.
+    /// Why it is not following.
     pub reason: Option<String>,
-    /// Since when it has been doing that, in wall-clock time.
+    /// Start of this phase, by the node's clock.
     pub since: Timestamp,
-    /// The last event that the far side took care of.
+    /// The last event that was delivered or skipped.
     pub cursor: Option<EventCursor>,
-    /// The revision at which the current states were last written as a whole.
+    /// The revision of the last backfill.
     pub seeded: Option<GlobalRevision>,
-    /// Events behind its place, of those that are kept.
+    /// Kept events after `cursor`.
     pub lag_events: u64,
-    /// How old the oldest of them is.
+    /// Age of the oldest of them.
     pub lag: Duration,
-    /// Events written since it began to run here.
+    /// Events delivered since it started on this node.
     pub events: u64,
-    /// Errors since it began to run here.
+    /// Errors since it started on this node.
     pub errors: u64,
-    /// Events put aside.
+    /// Its dead letters.
     pub dead_letters: u64,
-    /// When it last wrote something, in wall-clock time.
+    /// The last write, by the node's clock.
     pub written_at: Option<Timestamp>,
 }
 
 /// What a sink is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Another node leads, and runs it.
+    /// Another node leads and runs it.
     Elsewhere,
-    /// Its host has no address, and it is optional.
+    /// It is optional, and its host name does not resolve.
     Absent,
     /// It is connecting.
     Opening,
-    /// It writes the current states as a whole.
-    Seeding {
+    /// It writes all current states.
+    Backfilling {
         /// Instances written.
         done: u64,
-        /// Instances there are.
+        /// Instances in all.
         total: u64,
     },
-    /// It follows.
+    /// It delivers events.
     Following,
-    /// The far side cannot be reached or is not able; it is tried again by itself.
+    /// The destination is unavailable; the sink retries.
     Retrying,
-    /// The far side will not have us; it is tried again, and somebody must mend that.
+    /// The destination rejects the sink, which keeps retrying; an operator must fix it.
     Failing,
-    /// There is no room for another event put aside: somebody must replay or discard some.
+    /// There is no room for another dead letter: an operator must replay or discard some.
     Halted,
 }
 
 impl Phase {
-    /// Its name on the wire and in metrics.
+    /// Its name in the API and in metrics.
     pub fn name(self) -> &'static str {
         match self {
             Phase::Elsewhere => "elsewhere",
             Phase::Absent => "absent",
             Phase::Opening => "opening",
-            Phase::Seeding { .. } => "seeding",
+            Phase::Backfilling { .. } => "seeding",
             Phase::Following => "following",
             Phase::Retrying => "retrying",
             Phase::Failing => "failing",

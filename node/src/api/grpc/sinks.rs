@@ -1,4 +1,4 @@
-//! `lockstep.v1.Sinks`: each call with its deadline and its count, and what it does.
+//! `lockstep.v1.Sinks`.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use super::GrpcState;
 use super::answer::{self, coded, invalid, unanswered};
 use crate::api::places;
 use crate::api::sinks::{
-    AskError, CHECK_MAX, FORWARDED_KEY, Hop, KNOWN_KEY, LeadersSinks, LettersAsked, named,
+    AskError, CHECK_MAX, DeadLetterPage, FORWARDED_KEY, Hop, KNOWN_KEY, LeadersSinks, named,
 };
 use crate::sink::{self, SinksError};
 use lockstep_proto::ErrorCode;
 
-/// Bytes of dead letters in one answer, about: well below what clients take by default, 4 MiB.
+/// Approximate bytes of dead letters in one answer: well below the default limit of clients, 4 MiB.
 const PAGE_BYTES_MAX: usize = 2 << 20;
 
 /// The service, over the sinks.
@@ -32,7 +32,7 @@ impl Sinks {
     }
 }
 
-/// One call: what it does within its deadline, its count.
+/// One call, with its deadline and its metrics.
 macro_rules! call {
     ($self:ident, $name:literal, $request:ident, $does:path) => {{
         let state = &$self.state;
@@ -105,7 +105,7 @@ impl v1::sinks_server::Sinks for Sinks {
     }
 }
 
-/// Whether it comes from a caller or from another node.
+/// Whether the request comes from a caller or from another node.
 fn hop<T>(request: &Request<T>) -> Hop {
     match request.metadata().contains_key(FORWARDED_KEY) {
         true => Hop::Last,
@@ -134,8 +134,8 @@ async fn list_dead_letters(
     deadline: Duration,
 ) -> Result<v1::ListDeadLettersResponse, Status> {
     let limit = request.limit.map(u64::from);
-    let LettersAsked { after, limit } =
-        LettersAsked::check(limit, request.cursor.as_deref()).map_err(invalid)?;
+    let DeadLetterPage { after, limit } =
+        DeadLetterPage::check(limit, request.cursor.as_deref()).map_err(invalid)?;
     let listed = sinks.dead_letters(named(&request.sink), after, limit, deadline);
     let (letters, next) = listed.await.map_err(|error| refused(&error))?;
     Ok(page(&letters, next.map(places::text), PAGE_BYTES_MAX))
@@ -151,7 +151,7 @@ async fn replay(
     let which = match request.which {
         Some(Which::Event(place)) => Some(place.into()),
         Some(Which::All(true)) => None,
-        _ => return Err(unsaid()),
+        _ => return Err(missing_which()),
     };
     let marked = sinks.replay(named(&request.sink), which, deadline).await;
     let outcome = Some(match decided(marked)? {
@@ -171,7 +171,7 @@ async fn discard(
     let which = match request.which {
         Some(Which::Event(place)) => Some(place.into()),
         Some(Which::All(true)) => None,
-        _ => return Err(unsaid()),
+        _ => return Err(missing_which()),
     };
     let discarded = sinks.discard(named(&request.sink), which, deadline).await;
     let outcome = Some(match decided(discarded)? {
@@ -181,13 +181,13 @@ async fn discard(
     Ok(v1::DiscardDeadLettersResponse { outcome })
 }
 
-/// Nobody means all by leaving something out.
-fn unsaid() -> Status {
-    let message = "which: give either the place of an event, or all";
+/// All must be requested explicitly.
+fn missing_which() -> Status {
+    let message = "which: set either event, the cursor of one, or all";
     coded(ErrorCode::InvalidArgument, message)
 }
 
-/// A page that fits into a message: what has no room is on the next one.
+/// A page that fits into a message; the rest is on the next one.
 fn page(
     letters: &[sink::DeadLetter],
     next_cursor: Option<String>,
@@ -221,7 +221,7 @@ fn dead_letter(it: &sink::DeadLetter) -> v1::DeadLetter {
     }
 }
 
-/// What the state machine decided, a refusal included, is a message; anything else is a status.
+/// Decisions of the state machine, including rejections, are messages; anything else is a status.
 fn decided<T>(result: Result<T, SinksError>) -> Result<Result<T, Box<v1::Rejected>>, Status> {
     match result {
         Ok(done) => Ok(Ok(done)),
@@ -235,26 +235,26 @@ fn decided<T>(result: Result<T, SinksError>) -> Result<Result<T, Box<v1::Rejecte
     }
 }
 
-/// What is not the state machine's answer.
+/// The status of an error that is not a decision of the state machine.
 fn refused(error: &SinksError) -> Status {
     match error {
         SinksError::Unknown { known, .. } => {
             let mut status = coded(ErrorCode::UnknownSink, error);
-            // Names of sinks are letters and digits.
+            // Names of sinks are letters and digits, and valid metadata.
             if let Ok(known) = MetadataValue::try_from(known.join(",")) {
                 status.metadata_mut().insert(KNOWN_KEY, known);
             }
             status
         }
         SinksError::Service(error) => unanswered(error),
-        // A read: nothing that it asked for can be refused but as not being there.
+        // On a read: it does not exist.
         SinksError::UnknownDeadLetter { .. } | SinksError::Rejected(_) => {
             coded(error.code(), error)
         }
     }
 }
 
-/// The leader gave no account.
+/// The leader's sinks gave no answer.
 fn unasked(error: &AskError) -> Status {
     match error {
         AskError::Sinks(error) => refused(error),
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_letter_is_told_in_full() {
+    fn a_dead_letter_is_encoded_with_all_fields() {
         let told = dead_letter(&letter(2, 3));
         let place = told.event.as_ref().and_then(|event| event.place);
         let expected = v1::Place {
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_that_has_no_room_for_all_goes_on_behind_its_last() {
+    fn a_page_without_room_for_all_continues_after_its_last() {
         let letters: Vec<_> = (0..5).map(|position| letter(position, 400)).collect();
         let next = || Some("9-0".to_owned());
         let whole = page(&letters, next(), usize::MAX);
@@ -330,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_sink_is_not_found_and_says_which_there_are() {
+    fn an_unknown_sink_is_not_found_and_the_known_ones_are_named() {
         let unknown = SinksError::Unknown {
             name: "report".to_owned(),
             known: vec!["mail".to_owned(), "reports".to_owned()],
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_state_machine_refuses_is_a_message() {
+    fn rejections_of_the_state_machine_are_messages() {
         let cursor = EventCursor {
             revision: GlobalRevision(7),
             position: 2,

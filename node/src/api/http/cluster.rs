@@ -178,7 +178,7 @@ mod tests {
             kind: "postgres",
             address: String::new(),
             follows: vec![],
-            phase: Phase::Seeding { done: 1, total: 2 },
+            phase: Phase::Backfilling { done: 1, total: 2 },
             reason: None,
             since: Timestamp(0),
             cursor: None,

@@ -1,4 +1,4 @@
-//! `/v1/sinks/{sink}/dead-letters`: the events that a far side refused for good.
+//! `/v1/sinks/{sink}/dead-letters`: the events that a destination rejected permanently.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,25 +19,25 @@ use super::described::{
 use super::input::{self, Parameters, SinkPath};
 use super::problem::Problem;
 use crate::api::places;
-use crate::api::sinks::LettersAsked;
+use crate::api::sinks::DeadLetterPage;
 use crate::sink::DeadLetter;
 
-/// An event that the far side refused for good.
+/// An event that the destination rejected permanently.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeadLetterBody {
-    /// The event's place, `revision-position`: what names the dead letter.
+    /// The event's cursor, `revision-position`, which identifies the dead letter.
     #[schema(value_type = EventPlace)]
     place: String,
     event: EventBody,
-    /// What the far side said last.
+    /// The destination's last reason.
     reason: String,
-    /// How often it was refused.
+    /// How often it was rejected.
     attempts: u32,
-    /// When it was put aside: RFC 3339, in cluster time.
+    /// When it was first rejected: RFC 3339, in cluster time.
     buried_at: Option<String>,
-    /// When it was last tried: the same.
+    /// When it was last rejected: RFC 3339, in cluster time.
     tried_at: Option<String>,
-    /// Whether somebody wants it written once more, and it was not tried yet.
+    /// Whether a replay is requested and still to come.
     replay_wanted: bool,
 }
 
@@ -45,19 +45,19 @@ pub(super) struct DeadLetterBody {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeadLettersBody {
     dead_letters: Vec<DeadLetterBody>,
-    /// Where the next page starts; null on the last.
+    /// The cursor of the next page; null on the last.
     #[schema(value_type = Option<EventPlace>)]
     next_cursor: Option<String>,
 }
 
-/// Dead letters that will be written once more.
+/// Dead letters to be replayed.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MarkedBody {
     /// How many.
     marked: u64,
 }
 
-/// Dead letters that were forgotten.
+/// Discarded dead letters.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DiscardedBody {
     /// How many.
@@ -78,13 +78,13 @@ impl From<&DeadLetter> for DeadLetterBody {
     }
 }
 
-/// The events that the far side of a sink refused for good, in order, page by page.
+/// The events that the destination of a sink rejected permanently, in order, page by page.
 #[utoipa::path(
     get, path = "/v1/sinks/{sink}/dead-letters", operation_id = "list_dead_letters", tag = "sinks",
     params(
         ("sink" = SinkName, Path, description = "The sink"),
         ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "Dead letters on the page at most; 100 without it"),
-        ("cursor" = Option<EventPlace>, Query, description = "next_cursor of the page before"),
+        ("cursor" = Option<EventPlace>, Query, description = "next_cursor of the previous page"),
     ),
     responses(
         (status = 200, body = DeadLettersBody, description = "A page"),
@@ -100,7 +100,7 @@ pub(super) async fn list(
     let sink = input::sink(path)?;
     let parameters = Parameters::parse(&uri, &["limit", "cursor"])?;
     let limit = parameters.number("limit", 0, u64::MAX)?;
-    let LettersAsked { after, limit } = LettersAsked::check(limit, parameters.get("cursor"))?;
+    let DeadLetterPage { after, limit } = DeadLetterPage::check(limit, parameters.get("cursor"))?;
     let left = edge.left(began);
     let (letters, next) = edge.sinks.dead_letters(&sink, after, limit, left).await?;
     Ok(Json(DeadLettersBody {
@@ -109,16 +109,15 @@ pub(super) async fn list(
     }))
 }
 
-/// Has one dead letter written once more, or all. One that the far side takes is a dead letter no
-/// longer.
+/// Requests that one dead letter, or all, be delivered again. One that the destination accepts is removed.
 #[utoipa::path(
     post, path = "/v1/sinks/{sink}/dead-letters/replay", operation_id = "replay_dead_letters", tag = "sinks",
     params(
         ("sink" = SinkName, Path, description = "The sink"),
-        ("event" = EventPlaceOrAll, Query, description = "The place of its event, or all"),
+        ("event" = EventPlaceOrAll, Query, description = "The cursor of its event, or all"),
     ),
     responses(
-        (status = 202, body = MarkedBody, description = "They will be written once more"),
+        (status = 202, body = MarkedBody, description = "They will be delivered again"),
         Malformed, Missing, Refused, Unanswered,
     ),
 )]
@@ -134,15 +133,15 @@ pub(super) async fn replay(
     Ok((StatusCode::ACCEPTED, Json(MarkedBody { marked })))
 }
 
-/// Forgets one dead letter, or all: the far side will never hold their events.
+/// Discards one dead letter, or all: their events will never be delivered.
 #[utoipa::path(
     post, path = "/v1/sinks/{sink}/dead-letters/discard", operation_id = "discard_dead_letters", tag = "sinks",
     params(
         ("sink" = SinkName, Path, description = "The sink"),
-        ("event" = EventPlaceOrAll, Query, description = "The place of its event, or all"),
+        ("event" = EventPlaceOrAll, Query, description = "The cursor of its event, or all"),
     ),
     responses(
-        (status = 200, body = DiscardedBody, description = "They are forgotten"),
+        (status = 200, body = DiscardedBody, description = "They are discarded"),
         Malformed, Missing, Refused, Unanswered,
     ),
 )]
@@ -158,7 +157,7 @@ pub(super) async fn discard(
     Ok(Json(DiscardedBody { discarded }))
 }
 
-/// The event whose letter is meant; none for all, which nobody means by leaving something out.
+/// The requested dead letter; `None` for all, which a caller must request explicitly.
 fn which(uri: &Uri) -> Result<Option<EventCursor>, Problem> {
     let parameters = Parameters::parse(uri, &["event"])?;
     let text = parameters.require("event")?;
@@ -166,7 +165,8 @@ fn which(uri: &Uri) -> Result<Option<EventCursor>, Problem> {
         return Ok(None);
     }
     places::read(text).map(Some).ok_or_else(|| {
-        let detail = "parameter \"event\" must be the place of an event, revision-position, or all";
+        let detail =
+            "parameter \"event\" must be the cursor of an event, revision-position, or all";
         Problem::new(ErrorCode::InvalidParameter, detail)
     })
 }
@@ -181,7 +181,7 @@ mod tests {
     use serde_json::json;
 
     #[test]
-    fn a_dead_letter_is_named_by_its_place() {
+    fn a_dead_letter_is_identified_by_its_cursor() {
         let event = Event {
             revision: GlobalRevision(7),
             position: 2,
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn one_is_meant_by_its_place_and_all_only_by_saying_so() {
+    fn one_is_requested_by_its_cursor_and_all_only_explicitly() {
         let which = |query: &str| {
             let uri = format!("/?{query}").parse().unwrap();
             which(&uri).map_err(|problem| problem.code)

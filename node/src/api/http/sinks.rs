@@ -1,4 +1,4 @@
-//! `/v1/sinks`: the other systems that follow the cluster, and how they fare.
+//! `/v1/sinks`: the sinks and their status.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -19,58 +19,58 @@ use super::problem::{Problem, ProblemBody};
 use crate::api::sinks::{CHECK_MAX, Hop};
 use crate::sink::SinkStatus;
 
-/// A sink, as the node sees it that runs it.
+/// A sink, as seen by the node that runs it.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SinkBody {
     #[schema(value_type = SinkName)]
     name: String,
     /// postgres, mongo or webhook.
     kind: String,
-    /// Where it writes, without secrets.
+    /// The destination's address, without secrets.
     address: String,
     /// What it follows: `machine` or `machine/prefix`; everything if empty.
     follows: Vec<String>,
     /// elsewhere, absent, opening, seeding, following, retrying, failing or halted.
     phase: String,
-    /// How far it is, while it writes the current states as a whole.
+    /// Progress of a backfill, while one runs.
     #[serde(skip_serializing_if = "Option::is_none")]
     seeding: Option<SeedingBody>,
     /// Why it is not following; null if it is.
     reason: Option<String>,
-    /// Since when it has been doing that: RFC 3339, by the node's clock.
+    /// Start of this phase: RFC 3339, by the node's clock.
     since: Option<String>,
-    /// The cluster's revision that the far side has got to.
+    /// The revision of the sink's checkpoint.
     revision: Option<u64>,
-    /// The cluster's revision at which the current states were last written as a whole.
+    /// The revision of the last backfill.
     seeded_revision: Option<u64>,
-    /// Events behind its place, of those that are kept.
+    /// Kept events after the checkpoint.
     lag_events: u64,
-    /// How old the oldest of them is, in milliseconds.
+    /// Age of the oldest of them, in milliseconds.
     lag_ms: u64,
-    /// Events written since it began to run on this node.
+    /// Events delivered since the sink started on this node.
     events: u64,
-    /// Errors since it began to run on this node.
+    /// Errors since the sink started on this node.
     errors: u64,
-    /// Events that the far side refused for good.
+    /// Events and states that the destination rejected permanently.
     dead_letters: u64,
-    /// When it last wrote something, by the node's clock.
+    /// The last write, by the node's clock.
     written_at: Option<String>,
 }
 
-/// How far the current states are written.
+/// Progress of a backfill.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SeedingBody {
     /// Instances written.
     done: u64,
-    /// Instances there are.
+    /// Instances in all.
     total: u64,
 }
 
-/// The sinks, in order of name.
+/// The sinks, by name.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct SinksBody {
     sinks: Vec<SinkBody>,
-    /// The node that runs them, and whose account this is.
+    /// The node that runs them and reports this.
     node: String,
 }
 
@@ -79,41 +79,41 @@ pub(super) struct SinksBody {
 pub(super) struct ShownSinkBody {
     #[serde(flatten)]
     sink: SinkBody,
-    /// The node that runs it, and whose account this is.
+    /// The node that runs it and reports this.
     node: String,
 }
 
-/// A round trip through the far side.
+/// A test of a destination.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CheckBody {
-    /// Whether every step was done.
+    /// Whether every step succeeded.
     ok: bool,
     /// In order; nothing follows a step that failed.
     steps: Vec<StepBody>,
-    /// The node that went through the far side.
+    /// The node that ran the test.
     node: String,
 }
 
-/// One step of it.
+/// One step of a test.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct StepBody {
-    /// What was done, in a few words.
+    /// What was done.
     step: String,
     /// How long it took.
     took_ms: f64,
     ok: bool,
-    /// What was seen, or what went wrong.
+    /// What was seen, or what failed.
     detail: String,
 }
 
-/// A seed that was asked for.
+/// A requested backfill.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ReseedBody {
-    /// The sink that will write the current states as a whole.
+    /// The sink that will run a backfill.
     sink: String,
 }
 
-/// A sink of this node in short, for its readiness.
+/// A sink of this node, for `/readyz`.
 #[derive(Debug, Serialize)]
 pub(super) struct PhaseBody {
     name: String,
@@ -173,16 +173,16 @@ pub(super) async fn show(
     Ok(Json(ShownSinkBody { sink, node }))
 }
 
-/// Goes through the far side of a sink, in a place of its own: inserts several, finds one, drops the
-/// place. May take a minute.
+/// Tests the destination of a sink with a table or collection of its own: inserts several rows, finds one,
+/// drops the table. May take a minute.
 #[utoipa::path(
     post, path = "/v1/sinks/{sink}/check", operation_id = "check_sink", tag = "sinks",
     params(("sink" = SinkName, Path, description = "The sink")),
     responses(
-        (status = 200, body = CheckBody, description = "What came of it, be it that a step failed"),
+        (status = 200, body = CheckBody, description = "The steps, even if one of them failed"),
         Malformed, Missing,
         (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "The cluster has no leader, or this node is too busy", headers(("Retry-After" = u64, description = "Seconds"))),
-        (status = 504, body = ProblemBody, content_type = "application/problem+json", description = "`sink_check_timeout`: it did not end within a minute"),
+        (status = 504, body = ProblemBody, content_type = "application/problem+json", description = "`sink_check_timeout`: the test did not finish within a minute"),
     ),
 )]
 pub(super) async fn check(
@@ -196,12 +196,12 @@ pub(super) async fn check(
     Ok(Json(checked.into()))
 }
 
-/// Has the current states written to the far side as a whole, once more.
+/// Requests a backfill: writes all current states to the destination again.
 #[utoipa::path(
     post, path = "/v1/sinks/{sink}/reseed", operation_id = "reseed_sink", tag = "sinks",
     params(("sink" = SinkName, Path, description = "The sink")),
     responses(
-        (status = 202, body = ReseedBody, description = "It will do so as soon as its far side is there"),
+        (status = 202, body = ReseedBody, description = "Requested; it runs as soon as the destination is available"),
         Malformed, Missing, Refused, Full, Unanswered,
     ),
 )]
@@ -254,7 +254,7 @@ impl From<v1::CheckSinkResponse> for CheckBody {
     fn from(it: v1::CheckSinkResponse) -> Self {
         let steps: Vec<_> = it.steps.into_iter().map(StepBody::from).collect();
         Self {
-            // None at all proves nothing.
+            // No steps prove nothing.
             ok: !steps.is_empty() && steps.iter().all(|step| step.ok),
             steps,
             node: it.node,
@@ -268,7 +268,7 @@ impl From<v1::CheckStep> for StepBody {
         let (ok, detail) = match it.result {
             Some(Result::Seen(seen)) => (true, seen),
             Some(Result::Failed(failed)) => (false, failed),
-            None => (false, "the node does not say what came of it".to_owned()),
+            None => (false, "the node reported no result".to_owned()),
         };
         Self {
             step: it.step,
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_says_what_it_knows_and_null_for_the_rest() {
+    fn unknown_fields_of_a_status_are_null() {
         let shown = ShownSinkBody {
             sink: status(v1::SinkPhase::Opening).into(),
             node: "node2".to_owned(),
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_shows_how_far_it_is() {
+    fn a_backfill_shows_its_progress() {
         let body = SinkBody::from(v1::SinkStatus {
             seeding: Some(v1::SeedProgress { done: 3, total: 9 }),
             cursor: Some(v1::Place {
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_is_ok_if_every_step_was_done() {
+    fn a_check_is_ok_if_every_step_succeeded() {
         use v1::check_step::Result;
         let step = |result| v1::CheckStep {
             step: "connect".to_owned(),

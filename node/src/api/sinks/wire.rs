@@ -8,7 +8,7 @@ use crate::sink::{CheckStep, Phase, SinkStatus};
 
 pub(super) fn status(it: &SinkStatus) -> v1::SinkStatus {
     let seeding = match it.phase {
-        Phase::Seeding { done, total } => Some(v1::SeedProgress { done, total }),
+        Phase::Backfilling { done, total } => Some(v1::SeedProgress { done, total }),
         _ => None,
     };
     v1::SinkStatus {
@@ -36,7 +36,7 @@ fn phase(phase: Phase) -> v1::SinkPhase {
         Phase::Elsewhere => v1::SinkPhase::Elsewhere,
         Phase::Absent => v1::SinkPhase::Absent,
         Phase::Opening => v1::SinkPhase::Opening,
-        Phase::Seeding { .. } => v1::SinkPhase::Seeding,
+        Phase::Backfilling { .. } => v1::SinkPhase::Seeding,
         Phase::Following => v1::SinkPhase::Following,
         Phase::Retrying => v1::SinkPhase::Retrying,
         Phase::Failing => v1::SinkPhase::Failing,
@@ -71,7 +71,7 @@ mod tests {
             kind: "postgres",
             address: "postgres://lockstep@db:5432/reports".to_owned(),
             follows: vec!["order".to_owned()],
-            phase: Phase::Seeding { done: 3, total: 9 },
+            phase: Phase::Backfilling { done: 3, total: 9 },
             reason: Some("the events behind its place are no longer kept".to_owned()),
             since: Timestamp(1000),
             cursor: Some(EventCursor {
@@ -120,7 +120,7 @@ mod tests {
             Phase::Elsewhere,
             Phase::Absent,
             Phase::Opening,
-            Phase::Seeding { done: 0, total: 0 },
+            Phase::Backfilling { done: 0, total: 0 },
             Phase::Following,
             Phase::Retrying,
             Phase::Failing,

@@ -1,4 +1,4 @@
-//! What is stored: events and current states as documents.
+//! Events and current states as documents.
 
 use lockstep_machine::{
     Cause, Event, EventCursor, GlobalRevision, InstanceId, Metadata, Timestamp,
@@ -10,7 +10,7 @@ use super::super::{Change, Current};
 /// An event as a document of the history.
 pub(super) fn history(event: &Event) -> Document {
     let mut document = doc! {
-        "_id": place(event.cursor()),
+        "_id": event_id(event.cursor()),
         "revision": number(event.revision.0),
         "position": i64::from(event.position),
         "kind": event.kind.name(),
@@ -43,27 +43,27 @@ pub(super) fn history(event: &Event) -> Document {
     document
 }
 
-/// An event's id: its place in the stream.
-pub(super) fn place(cursor: EventCursor) -> String {
+/// An event's id: its cursor.
+pub(super) fn event_id(cursor: EventCursor) -> String {
     format!("{}-{}", cursor.revision, cursor.position)
 }
 
-/// What becomes of one document of the instances, unless it is newer.
+/// An update of one document of the instances, unless that is newer.
 pub(super) struct Statement {
     /// The document's id.
     pub(super) id: String,
-    /// The revision that it then is of.
+    /// The revision that the document then has.
     pub(super) revision: GlobalRevision,
-    /// Whether it replaces one of its own revision, too.
-    pub(super) replaces_its_own: bool,
-    /// What the server is to do.
+    /// Whether it also replaces a document of the same revision.
+    pub(super) replaces_same_revision: bool,
+    /// One element of an `update` command.
     pub(super) update: Document,
-    /// The event behind it, if one is.
+    /// The event that caused it, if any.
     pub(super) event: Option<EventCursor>,
 }
 
 impl Statement {
-    /// A change: gives way to another one of its revision, which was the same.
+    /// A change. A document of the same revision stays: it is the same change.
     pub(super) fn of(id: &InstanceId, change: &Change) -> Self {
         let older = |revision: GlobalRevision| doc! { "$lt": number(revision.0) };
         match change {
@@ -73,33 +73,33 @@ impl Statement {
                 older(current.revision),
                 becomes(id, current),
             ),
-            Change::Gone { revision } => {
+            Change::Deleted { revision } => {
                 Self::guarded(id, *revision, older(*revision), tombstone(id, *revision))
             }
         }
     }
 
-    /// A state that was read as a whole: replaces what is there of its revision.
-    pub(super) fn seeded(id: &InstanceId, current: &Current) -> Self {
+    /// A state of a backfill: also replaces a document of its revision.
+    pub(super) fn backfilled(id: &InstanceId, current: &Current) -> Self {
         let guard = doc! { "$lte": number(current.revision.0) };
         Self {
-            replaces_its_own: true,
+            replaces_same_revision: true,
             ..Self::guarded(id, current.revision, guard, becomes(id, current))
         }
     }
 
-    /// Whether a document of this revision is to stay as it is.
-    pub(super) fn leaves(&self, kept: i64) -> bool {
+    /// Whether a stored document of this revision stays as it is.
+    pub(super) fn yields_to(&self, stored: i64) -> bool {
         let own = number(self.revision.0);
-        kept > own || (kept == own && !self.replaces_its_own)
+        stored > own || (stored == own && !self.replaces_same_revision)
     }
 
-    /// The same, told which event it is made of.
-    pub(super) fn because_of(self, event: Option<EventCursor>) -> Self {
+    /// The same, with the event that caused it.
+    pub(super) fn caused_by(self, event: Option<EventCursor>) -> Self {
         Self { event, ..self }
     }
 
-    /// Where a newer document is, the filter does not match it, and the upsert fails on its id.
+    /// The filter does not match a newer document, and the upsert then fails on its `_id`.
     fn guarded(id: &InstanceId, revision: GlobalRevision, guard: Document, to: Document) -> Self {
         let id = id.to_string();
         let filter = doc! { "_id": &id, "revision": guard };
@@ -107,14 +107,14 @@ impl Statement {
             update: doc! { "q": filter, "u": to, "upsert": true },
             id,
             revision,
-            replaces_its_own: false,
+            replaces_same_revision: false,
             event: None,
         }
     }
 }
 
-/// The whole document where all of it is known, so that nothing of a tombstone or of an instance of
-/// the same name before it stays; the fields that changed otherwise.
+/// The whole document if all of it is known, so that no field of a tombstone or of an earlier instance
+/// of the same name stays; else the fields that changed.
 fn becomes(id: &InstanceId, current: &Current) -> Document {
     let mut document = doc! {
         "machine": id.machine.as_str(),
@@ -136,7 +136,7 @@ fn becomes(id: &InstanceId, current: &Current) -> Document {
     document
 }
 
-/// The fields of an instance that a tombstone does not have.
+/// The fields that a tombstone does not have.
 pub(super) fn living_fields() -> Document {
     let fields = [
         "machine",
@@ -154,8 +154,8 @@ pub(super) fn living_fields() -> Document {
         .collect()
 }
 
-/// What is left of an instance. It is forgotten by the server's clock, a while after it was written:
-/// the time of the event may be long ago.
+/// What is left of a deleted instance. `deleted_at` is the time of the write, not of the event, which
+/// may be long past: the server removes the tombstone a day after that.
 fn tombstone(id: &InstanceId, revision: GlobalRevision) -> Document {
     doc! {
         "_id": id.to_string(),
@@ -164,8 +164,8 @@ fn tombstone(id: &InstanceId, revision: GlobalRevision) -> Document {
     }
 }
 
-/// As a document of its own. Servers refuse names with a dollar in front, and can hardly ask for ones
-/// with a dot: both are percent-encoded, as is the percent sign, so that no two names become one.
+/// Metadata as a document. Servers reject names that start with a dollar sign and cannot query names with
+/// a dot: both are percent-encoded, as is the percent sign, so that no two names become one.
 fn metadata(labels: &Metadata) -> Document {
     let safe = |key: &str| {
         if !key.contains(['%', '.', '$']) {
@@ -185,12 +185,12 @@ fn time(at: Timestamp) -> DateTime {
     DateTime::from_millis(number(at.0))
 }
 
-/// MongoDB has no unsigned numbers; no counter of a cluster gets beyond what it has.
+/// MongoDB has no unsigned numbers; no counter of a cluster exceeds its signed ones.
 pub(super) fn number(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-/// The same, back.
+/// The inverse of [`number`].
 pub(super) fn unsigned(value: i64) -> u64 {
     u64::try_from(value).unwrap_or_default()
 }

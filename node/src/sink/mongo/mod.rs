@@ -1,32 +1,32 @@
-//! MongoDB as a far side.
+//! MongoDB as a destination.
 //!
-//! Every event is a document of the history, under its place in the stream; every instance is a
-//! document of the instances, which gives way only to a newer revision of the cluster. How far all
-//! that is stands in a document of its own ([`hold`]), moved once the data is there: a crash in
-//! between has the same data written again, which changes nothing.
+//! Every event is a document of the history, with its cursor as `_id`; every instance is a document of
+//! the instances, which is only replaced by a later revision. The checkpoint is a document of its own
+//! ([`claim`]), updated after the data: a crash in between writes the same data again, which changes
+//! nothing.
 //!
-//! Nothing here needs a transaction over several documents, which a standalone server does not have.
-//! What it costs: for a moment, readers may see the history ahead of the instances.
+//! None of this needs a transaction over several documents, which a standalone server does not support.
+//! The price: for a moment, readers may see the history ahead of the instances.
 //!
-//! # Instances that are deleted
+//! # Deleted instances
 //!
-//! A late write of a leader that was replaced must not bring an instance back, and without
-//! transactions only the instance's own document can refuse it. So the document stays, as a
-//! tombstone: nothing but `_id`, `revision` and `deleted_at`, until the server itself forgets it after
-//! a day. It has no machine and no state, so that a query that names either never sees one; a query
-//! over everything asks for `deleted_at: null`.
+//! A late write of a deposed leader must not bring a deleted instance back, and without transactions
+//! only the instance's own document can prevent that. So the document stays as a tombstone with nothing
+//! but `_id`, `revision` and `deleted_at`, until the server's TTL index removes it after a day. It has no
+//! machine and no state, so a query for either does not return it; a query over everything adds
+//! `deleted_at: null`.
 //!
-//! What remains: a leader that is stopped right between its look at the claim and its write, for so
-//! long that the next one has seeded meanwhile, may bring back an instance that the seed never met.
-//! The next seed forgets it.
+//! One case remains: a leader that is paused between checking its claim and writing, while its successor
+//! runs a whole backfill, may bring back an instance that the backfill did not contain. The next
+//! backfill removes it.
 
+mod backfill;
 mod check;
+mod claim;
+mod connection;
 mod documents;
-mod fault;
-mod hold;
-mod link;
+mod errors;
 mod options;
-mod seed;
 #[cfg(test)]
 mod tests;
 mod write;
@@ -36,89 +36,103 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use lockstep_machine::{Event, EventCursor, EventKind, GlobalRevision, Instance, InstanceId};
 
-use super::{Batch, Change, CheckStep, Checkpoint, Claim, Current, Place, Seed, Sink, SinkError};
+use super::{
+    Backfill, Batch, Change, CheckStep, Checkpoint, Claim, Current, Destination, SinkError,
+    StoredCheckpoint,
+};
+use claim::ClaimedCollections;
+use connection::Connection;
 use documents::Statement;
-use hold::Hold;
-use link::Link;
-use options::Settings;
+use options::MongoSettings;
 
 /// A MongoDB database that follows the cluster.
 pub(crate) struct Mongo {
-    settings: Settings,
+    settings: MongoSettings,
     open: Option<Open>,
 }
 
-/// Connected, and claimed.
+/// Connected and claimed.
 struct Open {
-    link: Link,
-    hold: Hold,
+    connection: Connection,
+    claimed: ClaimedCollections,
 }
 
 impl Mongo {
-    /// As configured. It connects when it is opened.
+    /// As configured, not connected yet.
     pub(crate) fn new(config: &crate::config::Sink, mongo: &crate::config::MongoSink) -> Self {
         Self {
-            settings: Settings::new(config, mongo),
+            settings: MongoSettings::new(config, mongo),
             open: None,
         }
     }
 
     fn opened(&mut self) -> Result<&mut Open, SinkError> {
-        self.open
-            .as_mut()
-            .ok_or_else(|| fault::unavailable("it is not connected"))
+        let open = self.open.as_mut();
+        open.ok_or_else(|| SinkError::unavailable("not connected"))
     }
 }
 
 #[async_trait]
-impl Sink for Mongo {
-    async fn open(&mut self, claim: &Claim) -> Result<Place, SinkError> {
-        // After an error the client is not trusted any more: what it knows of the servers, and the
-        // password that it was made with, may be out of date.
+impl Destination for Mongo {
+    async fn open(&mut self, claim: &Claim) -> Result<StoredCheckpoint, SinkError> {
+        // A new client after each error: the old one's view of the servers and its password may be
+        // out of date.
         self.open = None;
-        let link = Link::open(&self.settings).await?;
-        let hold = Hold::take(&link, claim).await?;
-        link.make_indexes().await?;
-        let place = hold.place();
-        self.open = Some(Open { link, hold });
-        Ok(place)
+        let connection = Connection::open(&self.settings).await?;
+        let claimed = ClaimedCollections::claim(&connection, claim).await?;
+        connection.create_indexes().await?;
+        let checkpoint = claimed.checkpoint();
+        self.open = Some(Open {
+            connection,
+            claimed,
+        });
+        Ok(checkpoint)
     }
 
     async fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        let Open { link, hold } = self.opened()?;
+        let Open {
+            connection,
+            claimed,
+        } = self.opened()?;
         if !batch.events.is_empty() {
-            hold.look(link, Some(batch.from)).await?;
-            link.keep(batch.events).await?;
+            claimed.verify(connection, Some(batch.from)).await?;
+            connection.insert_history(batch.events).await?;
             let changes = super::changes(batch.events, batch.from.seeded);
             let statements = changes.iter().map(|(id, change)| {
                 let statement = Statement::of(id, change);
-                statement.because_of(last(batch.events, id))
+                statement.caused_by(last(batch.events, id))
             });
-            link.put(statements.collect()).await?;
+            connection.put_instances(statements.collect()).await?;
         }
         let to = Checkpoint {
             cursor: batch.to,
             seeded: batch.from.seeded,
         };
-        hold.advance(link, batch.from, to).await
+        claimed.advance(connection, batch.from, to).await
     }
 
-    async fn seed(
+    async fn backfill_page(
         &mut self,
-        seed: &Seed,
+        backfill: &Backfill,
         page: &[(InstanceId, Instance)],
     ) -> Result<(), SinkError> {
-        let Open { link, hold } = self.opened()?;
-        hold.look(link, None).await?;
-        let statements = page
-            .iter()
-            .map(|(id, instance)| Statement::seeded(id, &Current::of(instance, seed.revision)));
-        link.put(statements.collect()).await
+        let Open {
+            connection,
+            claimed,
+        } = self.opened()?;
+        claimed.verify(connection, None).await?;
+        let statements = page.iter().map(|(id, instance)| {
+            Statement::backfilled(id, &Current::of(instance, backfill.revision))
+        });
+        connection.put_instances(statements.collect()).await
     }
 
-    async fn seeded(&mut self, seed: &Seed) -> Result<(), SinkError> {
-        let Open { link, hold } = self.opened()?;
-        seed::end(link, hold, seed).await
+    async fn finish_backfill(&mut self, backfill: &Backfill) -> Result<(), SinkError> {
+        let Open {
+            connection,
+            claimed,
+        } = self.opened()?;
+        backfill::finish(connection, claimed, backfill).await
     }
 
     async fn replay(
@@ -127,28 +141,31 @@ impl Sink for Mongo {
         current: Option<&Instance>,
         revision: GlobalRevision,
     ) -> Result<(), SinkError> {
-        let Open { link, hold } = self.opened()?;
-        hold.look(link, None).await?;
+        let Open {
+            connection,
+            claimed,
+        } = self.opened()?;
+        claimed.verify(connection, None).await?;
         if event.kind != EventKind::Seeded {
-            link.keep(&[event]).await?;
+            connection.insert_history(&[event]).await?;
         }
         let Some(id) = event.instance() else {
             return Ok(());
         };
         let statement = match current {
-            Some(instance) => Statement::seeded(&id, &Current::of(instance, revision)),
-            None => Statement::of(&id, &Change::Gone { revision }),
+            Some(instance) => Statement::backfilled(&id, &Current::of(instance, revision)),
+            None => Statement::of(&id, &Change::Deleted { revision }),
         };
-        link.put(vec![statement.because_of(Some(event.cursor()))])
-            .await
+        let statement = statement.caused_by(Some(event.cursor()));
+        connection.put_instances(vec![statement]).await
     }
 
     async fn check(&mut self) -> Vec<CheckStep> {
-        check::round_trip(&self.settings).await
+        check::check(&self.settings).await
     }
 }
 
-/// The last of the events that is about an instance.
+/// The last of the events about an instance.
 fn last(events: &[Arc<Event>], id: &InstanceId) -> Option<EventCursor> {
     let about = |event: &&Arc<Event>| {
         event.machine == id.machine && event.name.as_ref() == Some(id.instance_name())

@@ -1,4 +1,4 @@
-//! How the driver is to connect.
+//! How the driver connects.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,20 +10,19 @@ use mongodb::options::{
 use tokio::net::lookup_host;
 use tokio::time::timeout;
 
-use super::super::SinkError;
-use super::fault;
+use super::super::{SinkError, read_files};
 use crate::config::{MongoSink, Secret, Sink};
 
-/// Where a server listens if nothing else is said.
+/// The default port of a server.
 const PORT: u16 = 27017;
 
-/// What is configured.
+/// The configuration of a MongoDB sink.
 #[derive(Debug, Clone)]
-pub(super) struct Settings {
+pub(super) struct MongoSettings {
     address: String,
     password: Option<Secret>,
     ca_file: Option<PathBuf>,
-    /// How long one exchange may take.
+    /// Limit for one exchange.
     pub(super) timeout: Duration,
     /// The database.
     pub(super) database: String,
@@ -33,7 +32,7 @@ pub(super) struct Settings {
     pub(super) instances: String,
 }
 
-impl Settings {
+impl MongoSettings {
     pub(super) fn new(config: &Sink, mongo: &MongoSink) -> Self {
         Self {
             address: mongo.address.clone(),
@@ -46,26 +45,26 @@ impl Settings {
         }
     }
 
-    /// What the driver needs to know, with the password as it is now. The hosts were looked up: the
-    /// driver only says that it could not select a server.
+    /// The driver's options, with the current password. Looks up the hosts first, because the driver only
+    /// reports that it could not select a server.
     pub(super) async fn client_options(&self) -> Result<ClientOptions, SinkError> {
         let address = self.full_address().await?;
         let parsed = timeout(self.timeout, ClientOptions::parse(address.as_str())).await;
         let parsed =
-            parsed.map_err(|_| fault::unavailable("the look-up of its hosts took too long"))?;
-        let mut options = parsed.map_err(|error| self.not_taken(&error))?;
+            parsed.map_err(|_| SinkError::unavailable("looking up its hosts took too long"))?;
+        let mut options = parsed.map_err(|error| self.invalid_address(&error))?;
         look_up(&options.hosts, self.timeout).await?;
         options
             .app_name
             .get_or_insert_with(|| "lockstep".to_owned());
         options.connect_timeout = Some(self.timeout);
-        // A little less, so that it is the driver that says what it waited for.
+        // A little less, so that the driver reports what it waited for.
         options.server_selection_timeout = Some(self.timeout.mul_f32(0.9));
-        // Whatever the address says: guards are checked where they are written.
+        // Whatever the address says: guards must be checked on the server that takes writes.
         let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
         options.selection_criteria = Some(primary);
         let mut concern = options.write_concern.take().unwrap_or_default();
-        // Lets the server give up too: it would otherwise wait for a majority that may never be.
+        // The server gives up too: it would otherwise wait for a majority that may never return.
         concern.w_timeout.get_or_insert(self.timeout);
         if concern.w.is_none() {
             concern.w = Some(Acknowledgment::Majority);
@@ -84,34 +83,31 @@ impl Settings {
             return Ok(self.address.clone());
         };
         let password = password.clone();
-        let reading = tokio::task::spawn_blocking(move || password.read());
-        let password = timeout(self.timeout, reading)
-            .await
-            .map_err(|_| fault::unavailable("its password's file cannot be read in time"))?
-            .map_err(|error| fault::unavailable(error.to_string()))?
-            .map_err(fault::misconfigured)?;
-        with_password(&self.address, &password)
-            .ok_or_else(|| fault::misconfigured("it has a password, and its address names no user"))
+        let read = move || password.read().map_err(SinkError::misconfigured);
+        let password = read_files(self.timeout, read).await?;
+        with_password(&self.address, &password).ok_or_else(|| {
+            SinkError::misconfigured("a password is configured, but the address names no user")
+        })
     }
 
-    fn not_taken(&self, error: &Error) -> SinkError {
+    fn invalid_address(&self, error: &Error) -> SinkError {
         match &*error.kind {
             ErrorKind::DnsResolve { .. } => SinkError::Absent {
                 host: hosts(&self.address).to_owned(),
             },
-            // What the driver says may quote any part of the address.
+            // The driver's message may quote any part of the address.
             ErrorKind::InvalidArgument { message, .. } if !self.address.contains('@') => {
-                fault::misconfigured(format!("the address is not valid: {message}"))
+                SinkError::misconfigured(format!("the address is not valid: {message}"))
             }
-            _ => fault::misconfigured(
-                "the address is not valid; special characters of the user and the password are to be \
-                 percent-encoded, and options to be ones that MongoDB's driver knows",
+            _ => SinkError::misconfigured(
+                "the address is not valid: percent-encode special characters of the user and the \
+                 password, and use options that MongoDB's driver supports",
             ),
         }
     }
 }
 
-/// At least one of the hosts must have an address.
+/// Checks that at least one of the hosts has an address.
 async fn look_up(hosts: &[ServerAddress], limit: Duration) -> Result<(), SinkError> {
     let mut unknown = None;
     for address in hosts {
@@ -125,8 +121,8 @@ async fn look_up(hosts: &[ServerAddress], limit: Duration) -> Result<(), SinkErr
                 unknown.get_or_insert(name);
             }
             Err(_) => {
-                return Err(fault::unavailable(format!(
-                    "the look-up of {name} took longer than {limit:?}"
+                return Err(SinkError::unavailable(format!(
+                    "looking up {name} took longer than {limit:?}"
                 )));
             }
         }
@@ -138,13 +134,13 @@ async fn look_up(hosts: &[ServerAddress], limit: Duration) -> Result<(), SinkErr
     })
 }
 
-/// The part of an address that names hosts.
+/// The hosts in an address.
 fn hosts(address: &str) -> &str {
     let (_, hosts, _) = parts(address);
     hosts
 }
 
-/// An address in three parts: what stands before the hosts, the hosts, and what stands behind them.
+/// An address in three parts: before the hosts, the hosts, and after them.
 fn parts(address: &str) -> (&str, &str, &str) {
     let start = address.find("://").map_or(0, |at| at + "://".len());
     let end = address[start..]
@@ -156,7 +152,7 @@ fn parts(address: &str) -> (&str, &str, &str) {
     (&address[..hosts], &address[hosts..end], &address[end..])
 }
 
-/// The address with another password; none if it names no user.
+/// The address with another password; `None` if it names no user.
 fn with_password(address: &str, password: &str) -> Option<String> {
     let (before, hosts, behind) = parts(address);
     let (scheme, user) = before.strip_suffix('@')?.split_once("://")?;
@@ -221,12 +217,12 @@ mod tests {
 
     #[tokio::test]
     async fn no_error_about_an_address_quotes_its_password() {
-        let told = settings("mongodb://ann:se/cret@127.0.0.1", None);
+        let inline = settings("mongodb://ann:se/cret@127.0.0.1", None);
         let file = settings(
             "mongodb://127.0.0.1",
             Some(Secret::Text("secret".to_owned())),
         );
-        for settings in [told, file] {
+        for settings in [inline, file] {
             let error = settings.client_options().await.unwrap_err();
             assert!(
                 matches!(error, SinkError::Misconfigured { .. }),
@@ -238,15 +234,15 @@ mod tests {
 
     #[tokio::test]
     async fn a_host_that_has_no_address_is_absent() {
-        let error = settings("mongodb://nobody.invalid:1", None)
+        let error = settings("mongodb://no-such-host.invalid:1", None)
             .client_options()
             .await;
-        let host = "nobody.invalid".to_owned();
+        let host = "no-such-host.invalid".to_owned();
         assert_eq!(error.unwrap_err(), SinkError::Absent { host });
     }
 
-    fn settings(address: &str, password: Option<Secret>) -> Settings {
-        Settings {
+    fn settings(address: &str, password: Option<Secret>) -> MongoSettings {
+        MongoSettings {
             address: address.to_owned(),
             password,
             ca_file: None,

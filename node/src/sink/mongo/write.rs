@@ -1,8 +1,8 @@
-//! Writing events and instances, many at once.
+//! Writes events and instances, many at once.
 //!
-//! A duplicate key usually means that what was to be written is there already, or that something
-//! newer is. It may also come of an index that users have made, or of two writers that created one
-//! document at once, of which the newer lost. So what is there is read back before it is believed.
+//! A duplicate key usually means that the document is stored already, or that a newer one is. It may
+//! also come from an index that users have created, or from two writers that created one document at the
+//! same time, of which the newer lost. So the stored documents are read back.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -15,45 +15,48 @@ use mongodb::error::ErrorKind;
 use serde::Deserialize;
 
 use super::super::SinkError;
-use super::documents::{Statement, history, place};
-use super::fault::{self, WriteFault};
-use super::link::Link;
+use super::connection::Connection;
+use super::documents::{Statement, event_id, history};
+use super::errors::{self, DocumentError};
 
-/// How many documents are written in one exchange: servers take 100,000.
+/// Documents written in one exchange; servers accept 100,000.
 const WRITE_DOCUMENTS_MAX: usize = 1000;
-/// How many bytes of them: an update command is one document, and servers take 16 MiB.
+/// Their bytes: an update command is one document, and servers accept 16 MiB.
 const WRITE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How often an instance is written that another writer creates at the same time. The second time
-/// it is there; a third allows for the server forgetting a tombstone just then.
+/// How often an instance is written that another writer creates at the same time. The second attempt
+/// finds it; a third allows for a tombstone that the server removes in between.
 const PUT_ATTEMPTS: usize = 3;
 
-/// What is read back of a document.
+/// The fields of a stored document that are read back.
 #[derive(Debug, Deserialize)]
-pub(super) struct Kept {
+pub(super) struct Stored {
     #[serde(rename = "_id")]
     pub(super) id: String,
     #[serde(default)]
     pub(super) revision: i64,
 }
 
-/// What an `update` command answers.
+/// The answer to an `update` command.
 #[derive(Debug, Deserialize)]
 struct Answer {
     #[serde(default, rename = "writeErrors")]
-    write_errors: Vec<WriteFault>,
+    write_errors: Vec<DocumentError>,
     #[serde(default, rename = "writeConcernError")]
-    write_concern_error: Option<WriteConcernFault>,
+    write_concern_error: Option<WriteConcernError>,
 }
 
 #[derive(Debug, Deserialize)]
-struct WriteConcernFault {
+struct WriteConcernError {
     #[serde(default)]
     errmsg: String,
 }
 
-impl Link {
-    /// Inserts events into the history, those that are not there yet.
-    pub(super) async fn keep<E: Borrow<Event>>(&self, events: &[E]) -> Result<(), SinkError> {
+impl Connection {
+    /// Inserts those events into the history that are not stored yet.
+    pub(super) async fn insert_history<E: Borrow<Event>>(
+        &self,
+        events: &[E],
+    ) -> Result<(), SinkError> {
         let mut documents = vec![];
         for event in events {
             let cursor = Some(event.borrow().cursor());
@@ -61,44 +64,51 @@ impl Link {
         }
         for range in parts(&documents) {
             let events = &events[range.clone()];
-            self.keep_part(events, &documents[range]).await?;
+            self.insert_part(events, &documents[range]).await?;
         }
         Ok(())
     }
 
-    async fn keep_part<E: Borrow<Event>>(
+    async fn insert_part<E: Borrow<Event>>(
         &self,
         events: &[E],
         documents: &[RawDocumentBuf],
     ) -> Result<(), SinkError> {
-        const DOING: &str = "inserting events";
+        const OPERATION: &str = "inserting events";
         let collection = self.collection::<RawDocumentBuf>(&self.history);
         let inserted = collection.insert_many(documents).ordered(false);
-        let Err(error) = self.attempt(DOING, inserted).await? else {
+        let Err(error) = self.attempt(OPERATION, inserted).await? else {
             return Ok(());
         };
         let ErrorKind::InsertMany(failed) = &*error.kind else {
-            return Err(fault::of(DOING, &error));
+            return Err(errors::classify(OPERATION, &error));
         };
-        let faults = failed.write_errors.iter().flatten().map(WriteFault::from);
+        let found = failed
+            .write_errors
+            .iter()
+            .flatten()
+            .map(DocumentError::from);
         let cursor = |index: usize| Some(events.get(index)?.borrow().cursor());
-        let duplicates = fault::only_duplicates(DOING, faults.collect(), cursor)?;
+        let duplicates = errors::only_duplicates(OPERATION, found.collect(), cursor)?;
         if let Some(concern) = &failed.write_concern_error {
-            return Err(fault::unavailable(format!("{DOING}: {}", concern.message)));
+            return Err(SinkError::unavailable(format!(
+                "{OPERATION}: {}",
+                concern.message
+            )));
         }
-        let id = |fault: &WriteFault| cursor(fault.index).map(place);
-        let kept = self
-            .kept(&self.history, duplicates.iter().filter_map(id).collect())
+        let id = |error: &DocumentError| cursor(error.index).map(event_id);
+        let stored = self
+            .stored(&self.history, duplicates.iter().filter_map(id).collect())
             .await?;
-        let missing = |fault: &&WriteFault| id(fault).is_none_or(|id| !kept.contains_key(&id));
+        let missing = |error: &&DocumentError| id(error).is_none_or(|id| !stored.contains_key(&id));
         match duplicates.iter().find(missing) {
             None => Ok(()),
-            Some(fault) => Err(fault.refused(DOING, cursor(fault.index))),
+            Some(error) => Err(error.rejected(OPERATION, cursor(error.index))),
         }
     }
 
-    /// Writes instances, those that are not newer where they are.
-    pub(super) async fn put(&self, statements: Vec<Statement>) -> Result<(), SinkError> {
+    /// Writes those instances that are not stored in a newer revision.
+    pub(super) async fn put_instances(&self, statements: Vec<Statement>) -> Result<(), SinkError> {
         let mut updates = vec![];
         for statement in &statements {
             updates.push(raw(&statement.update, statement.event)?);
@@ -117,46 +127,43 @@ impl Link {
         &self,
         mut left: Vec<(&Statement, &RawDocumentBuf)>,
     ) -> Result<(), SinkError> {
-        const DOING: &str = "writing instances";
-        let mut refused = Ok(());
+        const OPERATION: &str = "writing instances";
+        let mut rejected = Ok(());
         for _ in 0..PUT_ATTEMPTS {
-            let faults = self
-                .update(DOING, left.iter().map(|(_, update)| *update))
+            let found = self
+                .update(OPERATION, left.iter().map(|(_, update)| *update))
                 .await?;
             let event = |index: usize| left.get(index)?.0.event;
-            let duplicates = fault::only_duplicates(DOING, faults, event)?;
-            let in_question = |fault: &WriteFault| Some(left.get(fault.index)?.0.id.clone());
-            let kept = self
-                .kept(
-                    &self.instances,
-                    duplicates.iter().filter_map(in_question).collect(),
-                )
+            let duplicates = errors::only_duplicates(OPERATION, found, event)?;
+            let id = |error: &DocumentError| Some(left.get(error.index)?.0.id.clone());
+            let stored = self
+                .stored(&self.instances, duplicates.iter().filter_map(id).collect())
                 .await?;
-            let older = |fault: &&WriteFault| {
-                left.get(fault.index).is_none_or(|(statement, _)| {
-                    let kept = kept.get(&statement.id);
-                    kept.is_none_or(|revision| !statement.leaves(*revision))
+            let older = |error: &&DocumentError| {
+                left.get(error.index).is_none_or(|(statement, _)| {
+                    let stored = stored.get(&statement.id);
+                    stored.is_none_or(|revision| !statement.yields_to(*revision))
                 })
             };
-            let older: Vec<&WriteFault> = duplicates.iter().filter(older).collect();
+            let older: Vec<&DocumentError> = duplicates.iter().filter(older).collect();
             let Some(first) = older.first() else {
                 return Ok(());
             };
-            refused = Err(first.refused(DOING, event(first.index)));
+            rejected = Err(first.rejected(OPERATION, event(first.index)));
             left = older
                 .iter()
-                .filter_map(|fault| left.get(fault.index).copied())
+                .filter_map(|error| left.get(error.index).copied())
                 .collect();
         }
-        refused
+        rejected
     }
 
-    /// One `update` command: the driver itself sends many at once to servers of version 8 only.
+    /// One `update` command: the driver's bulk write works only with servers from version 8.
     async fn update<'a>(
         &self,
-        doing: &str,
+        operation: &str,
         updates: impl Iterator<Item = &'a RawDocumentBuf>,
-    ) -> Result<Vec<WriteFault>, SinkError> {
+    ) -> Result<Vec<DocumentError>, SinkError> {
         let mut list = RawArrayBuf::new();
         for update in updates {
             list.push(update.clone());
@@ -168,19 +175,19 @@ impl Link {
             "writeConcern": self.write_concern.clone(),
         };
         let answer = self.database.run_raw_command(command);
-        let answer = self.exchange(doing, answer).await?;
+        let answer = self.exchange(operation, answer).await?;
         let answer: Answer = deserialize_from_document(answer)
-            .map_err(|error| fault::unavailable(format!("{doing}: {error}")))?;
+            .map_err(|error| SinkError::unavailable(format!("{operation}: {error}")))?;
         match answer.write_concern_error {
-            Some(concern) if answer.write_errors.is_empty() => {
-                Err(fault::unavailable(format!("{doing}: {}", concern.errmsg)))
-            }
+            Some(concern) if answer.write_errors.is_empty() => Err(SinkError::unavailable(
+                format!("{operation}: {}", concern.errmsg),
+            )),
             _ => Ok(answer.write_errors),
         }
     }
 
-    /// The revisions of those documents that are there.
-    async fn kept(
+    /// The revisions of those documents that are stored.
+    async fn stored(
         &self,
         collection: &str,
         ids: Vec<String>,
@@ -188,19 +195,19 @@ impl Link {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let collection = self.collection::<Kept>(collection);
+        let collection = self.collection::<Stored>(collection);
         let size = u32::try_from(ids.len()).unwrap_or(u32::MAX);
         let found = async {
             let found = collection
                 .find(doc! { "_id": { "$in": ids } })
                 .projection(doc! { "revision": 1 })
                 .batch_size(size);
-            found.await?.try_collect::<Vec<Kept>>().await
+            found.await?.try_collect::<Vec<Stored>>().await
         };
         let found = self.exchange("reading back", found).await?;
         Ok(found
             .into_iter()
-            .map(|kept| (kept.id, kept.revision))
+            .map(|stored| (stored.id, stored.revision))
             .collect())
     }
 }
@@ -209,13 +216,11 @@ fn raw(
     document: &mongodb::bson::Document,
     event: Option<lockstep_machine::EventCursor>,
 ) -> Result<RawDocumentBuf, SinkError> {
-    RawDocumentBuf::try_from(document).map_err(|error| SinkError::Refused {
-        event,
-        reason: format!("it does not become a document: {error}"),
-    })
+    RawDocumentBuf::try_from(document)
+        .map_err(|error| SinkError::rejected(event, format!("encoding it as a document: {error}")))
 }
 
-/// Ranges of documents that may go into one exchange each.
+/// Splits documents into exchanges.
 fn parts(documents: &[RawDocumentBuf]) -> Vec<Range<usize>> {
     let mut parts: Vec<Range<usize>> = vec![];
     let mut bytes = 0;
@@ -240,7 +245,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_exchange_has_a_bound_of_documents_and_one_of_bytes() {
+    fn an_exchange_is_bounded_in_documents_and_in_bytes() {
         let sized = |bytes: usize, count: usize| vec![rawdoc! { "x": "x".repeat(bytes) }; count];
         assert!(parts(&[]).is_empty());
         assert_eq!(parts(&sized(1, 2500)), [0..1000, 1000..2000, 2000..2500]);

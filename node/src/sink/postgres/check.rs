@@ -1,98 +1,64 @@
-//! The round trip for an operator: connect, insert several rows, find one, drop them.
-
-use std::future::Future;
-use std::time::{Duration, Instant};
+//! Tests the database with a table of its own.
 
 use tokio_postgres::Error;
 
-use super::connect::{Connection, Settings, connect};
-use super::fault::{Doing, fault, misconfigured};
+use super::connect::{Connection, PostgresSettings, connect};
+use super::errors::{Operation, classify};
 use super::schema::Names;
 use super::within;
-use crate::sink::{CheckStep, SinkError};
+use crate::sink::{CheckStep, CheckSteps, SinkError};
 
-/// What the scratch tables are called, with a random number behind.
+/// What the scratch tables are called, before a random number.
 const SCRATCH: &str = "check_";
 
-/// Goes through the steps until one fails. A table that was made is dropped whatever came after.
-pub(super) async fn check(settings: &Settings, names: &Result<Names, String>) -> Vec<CheckStep> {
-    let mut check = Check {
-        timeout: settings.timeout,
-        steps: vec![],
-    };
+/// Takes the steps until one fails. A table that was created is dropped in any case.
+pub(super) async fn check(
+    settings: &PostgresSettings,
+    names: &Result<Names, String>,
+) -> Vec<CheckStep> {
+    let mut steps = CheckSteps::default();
     let connecting = async {
-        let names = names.as_ref().map_err(misconfigured)?;
+        let names = names.as_ref().map_err(SinkError::misconfigured)?;
         Ok((names, connect(settings).await?))
     };
-    let seen = |_: &_| "connected".to_owned();
-    let Some((names, connection)) = check.step("connect", connecting, seen).await else {
-        return check.steps;
+    let connected = |_: &_| "connected".to_owned();
+    let Some((names, connection)) = steps.take("connect", connecting, connected).await else {
+        return steps.0;
     };
     let table = names.table(&format!("{SCRATCH}{:016x}", rand::random::<u64>()));
-    if !check.fill(&connection, names, &table).await {
-        clean_up(settings, connection, &table).await;
-        return check.steps;
-    }
-    let dropping = run(&connection, format!("DROP TABLE {table}"));
-    let seen = |(): &()| format!("dropped {table}");
-    if check.step("drop", dropping, seen).await.is_none() {
+    let passed = use_table(&mut steps, settings, &connection, names, &table).await;
+    if passed.is_none() {
         clean_up(settings, connection, &table).await;
     }
-    check.steps
+    steps.0
 }
 
-struct Check {
-    timeout: Duration,
-    steps: Vec<CheckStep>,
+/// The steps with a table. `None` if one failed.
+async fn use_table(
+    steps: &mut CheckSteps,
+    settings: &PostgresSettings,
+    connection: &Connection,
+    names: &Names,
+    table: &str,
+) -> Option<()> {
+    let run = |sql| within(settings.timeout, run(connection, sql));
+    let created = |(): &()| format!("created {table}");
+    let creating = run(create(names, table));
+    steps.take("create a table", creating, created).await?;
+    let sql = format!("INSERT INTO {table} VALUES (1, 'one'), (2, 'two'), (3, 'three')");
+    let inserted = |(): &()| "3 rows".to_owned();
+    steps.take("insert 3", run(sql), inserted).await?;
+    let sql = format!("SELECT name FROM {table} WHERE number = 2");
+    let finding = within(settings.timeout, find(connection, sql));
+    let found = |name: &String| format!("found {name}");
+    steps.take("find one", finding, found).await?;
+    let dropping = run(format!("DROP TABLE {table}"));
+    let dropped = |(): &()| format!("dropped {table}");
+    steps.take("drop", dropping, dropped).await
 }
 
-impl Check {
-    /// The steps with a table. Whether all went well.
-    async fn fill(&mut self, connection: &Connection, names: &Names, table: &str) -> bool {
-        let creating = run(connection, create(names, table));
-        let seen = |(): &()| format!("made {table}");
-        if self.step("create a table", creating, seen).await.is_none() {
-            return false;
-        }
-        let sql = format!("INSERT INTO {table} VALUES (1, 'one'), (2, 'two'), (3, 'three')");
-        let seen = |(): &()| "3 rows".to_owned();
-        if self
-            .step("insert 3", run(connection, sql), seen)
-            .await
-            .is_none()
-        {
-            return false;
-        }
-        let sql = format!("SELECT name FROM {table} WHERE number = 2");
-        let seen = |name: &String| format!("found {name}");
-        let finding = find(connection, sql);
-        self.step("find one", finding, seen).await.is_some()
-    }
-
-    /// Does a step and notes it; its result, if it went well.
-    async fn step<T>(
-        &mut self,
-        step: &str,
-        doing: impl Future<Output = Result<T, SinkError>> + Send,
-        seen: impl FnOnce(&T) -> String,
-    ) -> Option<T> {
-        let begun = Instant::now();
-        let done = within(self.timeout, doing).await;
-        let result = match &done {
-            Ok(value) => Ok(seen(value)),
-            Err(error) => Err(error.to_string()),
-        };
-        self.steps.push(CheckStep {
-            step: step.to_owned(),
-            took: begun.elapsed(),
-            result,
-        });
-        done.ok()
-    }
-}
-
-/// The schema too, if it is not there: it would be made when the sink is opened, which may be at this
-/// very moment, so it waits for the same lock.
+/// Creates the table, and the schema if it is missing. The sink itself may create the schema at the same
+/// time, so this takes the same lock.
 fn create(names: &Names, table: &str) -> String {
     let schema = names.schema();
     format!(
@@ -115,12 +81,12 @@ async fn find(connection: &Connection, sql: String) -> Result<String, SinkError>
 }
 
 fn failed(error: Error) -> SinkError {
-    fault(Doing::Opening, &error)
+    classify(Operation::Opening, &error)
 }
 
-/// Drops the table if it is there, on a new connection if the old one will not do. The operator has
-/// been told already what went wrong.
-async fn clean_up(settings: &Settings, connection: Connection, table: &str) {
+/// Drops the table if it exists, on a new connection if the old one fails. The step that failed is
+/// reported already.
+async fn clean_up(settings: &PostgresSettings, connection: Connection, table: &str) {
     let sql = format!("DROP TABLE IF EXISTS {table}");
     let dropped = within(settings.timeout, run(&connection, sql.clone())).await;
     if dropped.is_ok() {
@@ -132,6 +98,6 @@ async fn clean_up(settings: &Settings, connection: Connection, table: &str) {
         within(settings.timeout, run(&connection, sql)).await
     };
     if let Err(error) = again.await {
-        tracing::warn!(table, %error, "a scratch table is left behind");
+        tracing::warn!(table, %error, "a scratch table could not be dropped");
     }
 }

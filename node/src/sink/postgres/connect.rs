@@ -1,4 +1,4 @@
-//! A connection: where to, as whom, how it is kept safe and alive.
+//! A connection: address, user, TLS, keepalive.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -7,28 +7,28 @@ use native_tls::{Certificate, TlsConnector};
 use postgres_native_tls::MakeTlsConnector;
 use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
-use tokio_postgres::{Client, Config};
+use tokio_postgres::{Client, Config, Error};
 
-use super::fault::{Doing, fault, misconfigured, unavailable};
+use super::errors::{Operation, classify};
 use super::{APPLICATION, within};
 use crate::config::PostgresSink;
-use crate::sink::SinkError;
+use crate::sink::{SinkError, read_files};
 
-/// How often a silent peer is probed before the connection is given up.
+/// Keepalive probes that a silent server may miss.
 const PROBES: u32 = 3;
 
-/// How to reach the server.
+/// The configuration of a PostgreSQL sink.
 #[derive(Clone)]
-pub(super) struct Settings {
+pub(super) struct PostgresSettings {
     /// The sink's name, for messages.
     sink: String,
     postgres: PostgresSink,
     ca_file: Option<PathBuf>,
-    /// How long one exchange may take.
+    /// Limit for one exchange.
     pub(super) timeout: Duration,
 }
 
-impl Settings {
+impl PostgresSettings {
     pub(super) fn new(config: &crate::config::Sink, postgres: &PostgresSink) -> Self {
         Self {
             sink: config.name.clone(),
@@ -39,19 +39,18 @@ impl Settings {
     }
 }
 
-/// A live connection. What carries it ends when it is dropped, whatever the server does.
+/// A live connection. Its task ends when it is dropped, whatever the server does.
 pub(super) struct Connection {
     client: Client,
-    carrier: JoinHandle<()>,
+    task: JoinHandle<()>,
 }
 
 impl Connection {
-    /// To speak through it.
     pub(super) fn client(&self) -> &Client {
         &self.client
     }
 
-    /// Whether it can still be spoken through, as far as is known here.
+    /// Whether it is open, as far as this side knows.
     pub(super) fn is_alive(&self) -> bool {
         !self.client.is_closed()
     }
@@ -59,80 +58,69 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        // By itself it would say goodbye first, and wait for a server that may be stopped.
-        self.carrier.abort();
+        // It would otherwise send a goodbye first, and wait for a server that may be stopped.
+        self.task.abort();
     }
 }
 
-/// Connects, and makes the session's settings.
-pub(super) async fn connect(settings: &Settings) -> Result<Connection, SinkError> {
-    within(settings.timeout, connect_in_any_time(settings)).await
+/// Connects, and applies the server settings.
+pub(super) async fn connect(settings: &PostgresSettings) -> Result<Connection, SinkError> {
+    within(settings.timeout, connect_untimed(settings)).await
 }
 
-async fn connect_in_any_time(settings: &Settings) -> Result<Connection, SinkError> {
+async fn connect_untimed(settings: &PostgresSettings) -> Result<Connection, SinkError> {
     let (config, tls) = read(settings).await?;
     look_up(&config).await?;
-    let place = place(&config);
-    let at_place = |error: SinkError| match error {
-        SinkError::Unavailable {
-            reason,
-            retry_after,
-        } => SinkError::Unavailable {
-            reason: format!("{place}: {reason}"),
-            retry_after,
-        },
-        SinkError::Misconfigured { reason } => misconfigured(format!("{place}: {reason}")),
+    let hosts = hosts(&config);
+    let failed = |error: Error| match classify(Operation::Connecting, &error) {
+        SinkError::Unavailable { reason, .. } => {
+            SinkError::unavailable(format!("{hosts}: {reason}"))
+        }
+        SinkError::Misconfigured { reason } => {
+            SinkError::misconfigured(format!("{hosts}: {reason}"))
+        }
         other => other,
     };
-    let (client, carrier) = config
-        .connect(tls)
-        .await
-        .map_err(|error| at_place(fault(Doing::Connecting, &error)))?;
-    let carrier = tokio::spawn(async move {
-        // Whoever waits for an answer is told of its end.
-        let _ = carrier.await;
+    let (client, driver) = config.connect(tls).await.map_err(failed)?;
+    let task = tokio::spawn(async move {
+        // Calls that wait for an answer report its error.
+        let _ = driver.await;
     });
-    let connection = Connection { client, carrier };
-    connection
-        .client
-        .batch_execute(&session_settings(settings.timeout))
-        .await
-        .map_err(|error| at_place(fault(Doing::Connecting, &error)))?;
+    let connection = Connection { client, task };
+    let settings = server_settings(settings.timeout);
+    let applied = connection.client.batch_execute(&settings).await;
+    applied.map_err(failed)?;
     Ok(connection)
 }
 
-/// What is in files is read anew for each connection, so that it can be changed while the node runs.
-async fn read(settings: &Settings) -> Result<(Config, MakeTlsConnector), SinkError> {
-    let settings = settings.clone();
-    let reading = tokio::task::spawn_blocking(move || {
+async fn read(settings: &PostgresSettings) -> Result<(Config, MakeTlsConnector), SinkError> {
+    let (timeout, settings) = (settings.timeout, settings.clone());
+    let read = move || {
         let config = config(&settings)?;
         let tls = tls(settings.ca_file.as_deref(), config.get_ssl_mode())?;
         Ok((config, MakeTlsConnector::new(tls)))
-    });
-    match reading.await {
-        Ok(read) => read,
-        Err(error) => Err(unavailable(format!("reading the password: {error}"))),
-    }
+    };
+    read_files(timeout, read).await
 }
 
-fn config(settings: &Settings) -> Result<Config, SinkError> {
-    // The parser's own words may quote a part of the password.
+fn config(settings: &PostgresSettings) -> Result<Config, SinkError> {
+    // The parser's message may quote a part of the password.
     let mut config = settings.postgres.parsed().map_err(|_| {
-        misconfigured(format!(
-            "the address of sink {} is not one of PostgreSQL: \
+        SinkError::misconfigured(format!(
+            "the address of sink {} is not a PostgreSQL address: \
              postgres://user@host:port/database?sslmode=...",
             settings.sink
         ))
     })?;
     if let Some(password) = &settings.postgres.password {
-        config.password(password.read().map_err(misconfigured)?);
+        config.password(password.read().map_err(SinkError::misconfigured)?);
     }
     if config.get_application_name().is_none() {
         config.application_name(APPLICATION);
     }
     let timeout = settings.timeout;
     let hosts = config.get_hosts().len().max(1);
-    // One address that swallows everything must leave time for the others.
+    // A host that does not answer must leave time for the others.
     let each = timeout / u32::try_from(hosts + 1).unwrap_or(u32::MAX);
     config
         .connect_timeout(each.max(Duration::from_millis(1)))
@@ -148,18 +136,19 @@ fn config(settings: &Settings) -> Result<Config, SinkError> {
     Ok(config)
 }
 
-/// `sslmode=require` verifies whom it speaks to. `prefer`, which anybody on the way can talk out of
-/// TLS altogether, does so only where a certificate authority is configured.
+/// `sslmode=require` verifies the server's certificate. `prefer`, which an attacker can downgrade to no TLS
+/// at all, does so only if a certificate authority is configured.
 fn tls(ca_file: Option<&Path>, mode: SslMode) -> Result<TlsConnector, SinkError> {
     let mut builder = TlsConnector::builder();
     match ca_file {
         Some(path) => {
-            let named = |reason: String| misconfigured(format!("{}: {reason}", path.display()));
+            let named =
+                |reason: String| SinkError::misconfigured(format!("{}: {reason}", path.display()));
             let text = std::fs::read(path).map_err(|e| named(e.to_string()))?;
             let authorities =
                 Certificate::stack_from_pem(&text).map_err(|e| named(e.to_string()))?;
             if authorities.is_empty() {
-                return Err(named("there is no certificate in it".to_owned()));
+                return Err(named("contains no certificate in PEM".to_owned()));
             }
             for authority in authorities {
                 builder.add_root_certificate(authority);
@@ -172,10 +161,10 @@ fn tls(ca_file: Option<&Path>, mode: SslMode) -> Result<TlsConnector, SinkError>
     }
     builder
         .build()
-        .map_err(|e| misconfigured(format!("TLS cannot be set up: {e}")))
+        .map_err(|e| SinkError::misconfigured(format!("setting up TLS: {e}")))
 }
 
-/// Whether any of the hosts has an address: one that was never started has none.
+/// Checks that at least one of the hosts has an address: a service that was never started has none.
 async fn look_up(config: &Config) -> Result<(), SinkError> {
     let mut unknown = None;
     for host in config.get_hosts() {
@@ -195,8 +184,8 @@ async fn look_up(config: &Config) -> Result<(), SinkError> {
     }
 }
 
-/// Where it is, without user and password.
-fn place(config: &Config) -> String {
+/// Hosts and ports, without user and password.
+fn hosts(config: &Config) -> String {
     let ports = config.get_ports();
     let hosts = config.get_hosts().iter().enumerate().map(|(at, host)| {
         let port = ports.get(at).or(ports.first()).copied().unwrap_or(5432);
@@ -208,12 +197,12 @@ fn place(config: &Config) -> String {
     hosts.collect::<Vec<_>>().join(",")
 }
 
-/// The server ends what this side no longer waits for.
+/// Settings of the server's session. The server ends statements that this side no longer waits for.
 ///
-/// The plans are made when the tables may still be empty, and kept: without these settings they could
-/// read a whole table for a batch of a few rows once it has grown. (`jit` goes by estimated costs,
+/// Plans are prepared when the tables may still be empty, and kept: without these settings they could
+/// scan a whole table for a batch of a few rows once it has grown. (`jit` depends on estimated costs,
 /// which such settings inflate.)
-fn session_settings(timeout: Duration) -> String {
+fn server_settings(timeout: Duration) -> String {
     let ms = timeout.as_millis().clamp(1, i32::MAX as u128);
     format!(
         "SET statement_timeout = {ms}; SET lock_timeout = {ms}; \
@@ -229,8 +218,8 @@ mod tests {
     use super::*;
     use crate::config::Secret;
 
-    fn settings(address: &str) -> Settings {
-        Settings {
+    fn settings(address: &str) -> PostgresSettings {
+        PostgresSettings {
             sink: "reports".to_owned(),
             postgres: PostgresSink {
                 address: address.to_owned(),
@@ -250,7 +239,7 @@ mod tests {
         // One port for all or one for each: the second host has none of its own.
         assert!(config(&settings(address)).is_ok());
         let config = config(&settings("postgres://ann:secret@one:1,two:2/books")).unwrap();
-        assert_eq!(place(&config), "one:1,two:2");
+        assert_eq!(hosts(&config), "one:1,two:2");
         assert_eq!(config.get_password(), Some(&b"hidden"[..]));
         assert_eq!(
             config.get_target_session_attrs(),

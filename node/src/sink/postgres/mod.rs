@@ -1,34 +1,34 @@
-//! PostgreSQL: every event in one table, what each instance is now in another.
+//! PostgreSQL as a destination: every event in one table, the current state of each instance in another.
 //!
-//! A batch is one statement: it moves the sink's place, adds the events to the history and brings the
-//! current states up to date, or does nothing of it. So no transaction is ever open while this node
-//! thinks, or is paused, and no lock of an old leader is in a new one's way.
+//! A batch is one statement: it advances the checkpoint, adds the events to the history and updates the
+//! current states, or does nothing. So no transaction is ever open while this node computes or is paused,
+//! and no lock of a deposed leader blocks its successor.
 //!
-//! The place stands in the table `sinks`, in one row, beside the term of the leader that writes and how
-//! often it was claimed. Each statement begins by changing that row, on condition that it still bears
-//! the numbers of the own claim: of two leaders one waits for the other there, and the older finds
-//! that the row is no longer its own. The count of claims does the same for statements that were given
-//! up on an earlier connection and that the server gets to only now.
+//! The checkpoint is the only row of the table `sinks`, beside the term of the leader that writes and the
+//! number of its claim. Each statement begins by updating that row, on condition that it still has the
+//! numbers of its own claim: of two leaders, one waits there for the other, and the older then finds that
+//! the row has changed. The number of the claim does the same for statements that were abandoned on an
+//! earlier connection and that the server executes only later.
 //!
 //! | file | holds |
 //! |---|---|
-//! | `connect` | a connection: address, password, TLS, the session's settings |
-//! | `schema` | the tables, their migrations, whose they are |
+//! | `connect` | a connection: address, password, TLS, server settings |
+//! | `schema` | the tables, their migrations, their owner |
 //! | `statements` | the SQL of every write |
 //! | `rows` | events and states as the arrays that these statements take |
-//! | `session` | a claimed connection, and what is written through it |
-//! | `fault` | what an error of the server means for the sink |
-//! | `check` | the round trip for `lockstep sink check` |
+//! | `writer` | a claimed connection, and the writes through it |
+//! | `errors` | what an error of the server means for the sink |
+//! | `check` | the steps of `lockstep sink check` |
 
 mod check;
 mod connect;
-mod fault;
+mod errors;
 mod rows;
 mod schema;
-mod session;
 mod statements;
 #[cfg(test)]
 mod tests;
+mod writer;
 
 use std::future::Future;
 use std::time::Duration;
@@ -36,95 +36,96 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lockstep_machine::{Event, GlobalRevision, Instance, InstanceId};
 
-use super::{Batch, CheckStep, Claim, Place, Seed, Sink, SinkError};
-use connect::Settings;
+use super::{Backfill, Batch, CheckStep, Claim, Destination, SinkError, StoredCheckpoint};
+use connect::PostgresSettings;
 use schema::Names;
-use session::Session;
+use writer::PostgresWriter;
 
 /// The application name that the server shows for this connection.
 const APPLICATION: &str = "lockstep";
 
-/// A PostgreSQL database as a sink.
+/// A PostgreSQL database that follows the cluster.
 pub(crate) struct Postgres {
-    settings: Settings,
-    /// What the tables are called; or why they cannot be called that.
+    settings: PostgresSettings,
+    /// The names of the tables, or why they cannot be used.
     names: Result<Names, String>,
-    session: Option<Session>,
+    writer: Option<PostgresWriter>,
 }
 
 impl Postgres {
-    /// Takes the configuration; connects when it is opened.
+    /// As configured, not connected yet.
     pub(crate) fn new(
         config: &crate::config::Sink,
         postgres: &crate::config::PostgresSink,
     ) -> Self {
         Self {
-            settings: Settings::new(config, postgres),
+            settings: PostgresSettings::new(config, postgres),
             names: Names::new(&postgres.schema, &postgres.history, &postgres.instances),
-            session: None,
+            writer: None,
         }
     }
 
     fn names(&self) -> Result<&Names, SinkError> {
-        self.names
-            .as_ref()
-            .map_err(|reason| SinkError::Misconfigured {
-                reason: reason.clone(),
-            })
+        self.names.as_ref().map_err(SinkError::misconfigured)
     }
 
-    /// The session, taken out: whoever is cancelled or fails with it does not put it back.
-    fn take_session(&mut self) -> Result<Session, SinkError> {
-        self.session
-            .take()
-            .ok_or_else(|| fault::unavailable("it is not connected"))
+    /// Takes the writer out: a write that is cancelled or fails does not put it back.
+    fn take_writer(&mut self) -> Result<PostgresWriter, SinkError> {
+        let writer = self.writer.take();
+        writer.ok_or_else(|| SinkError::unavailable("not connected"))
     }
 
-    /// Puts the session back if it is still good after an exchange that ended so.
-    fn keep(&mut self, session: Session, ended: Result<(), SinkError>) -> Result<(), SinkError> {
-        if matches!(ended, Ok(()) | Err(SinkError::Refused { .. })) {
-            self.session = Some(session);
+    /// Puts the writer back if it is still usable after a write with this result.
+    fn keep(
+        &mut self,
+        writer: PostgresWriter,
+        written: Result<(), SinkError>,
+    ) -> Result<(), SinkError> {
+        if matches!(written, Ok(()) | Err(SinkError::Rejected { .. })) {
+            self.writer = Some(writer);
         }
-        ended
+        written
     }
 }
 
 #[async_trait]
-impl Sink for Postgres {
-    async fn open(&mut self, claim: &Claim) -> Result<Place, SinkError> {
+impl Destination for Postgres {
+    async fn open(&mut self, claim: &Claim) -> Result<StoredCheckpoint, SinkError> {
         let timeout = self.settings.timeout;
-        let alive = self.session.take().and_then(Session::into_connection);
+        let alive = self.writer.take().and_then(PostgresWriter::into_connection);
         let names = self.names()?;
         let connection = match alive {
             Some(connection) => connection,
             None => connect::connect(&self.settings).await?,
         };
         within(timeout, schema::prepare(&connection, names, claim)).await?;
-        let (session, place) = within(timeout, Session::claim(connection, names, claim)).await?;
-        self.session = Some(session);
-        Ok(place)
+        let claiming = PostgresWriter::claim(connection, names, claim);
+        let (writer, checkpoint) = within(timeout, claiming).await?;
+        self.writer = Some(writer);
+        Ok(checkpoint)
     }
 
     async fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        let session = self.take_session()?;
-        let ended = within(self.settings.timeout, session.write(batch)).await;
-        self.keep(session, ended)
+        let writer = self.take_writer()?;
+        let written = within(self.settings.timeout, writer.write(batch)).await;
+        self.keep(writer, written)
     }
 
-    async fn seed(
+    async fn backfill_page(
         &mut self,
-        seed: &Seed,
+        backfill: &Backfill,
         page: &[(InstanceId, Instance)],
     ) -> Result<(), SinkError> {
-        let session = self.take_session()?;
-        let ended = within(self.settings.timeout, session.seed(seed, page)).await;
-        self.keep(session, ended)
+        let writer = self.take_writer()?;
+        let write = writer.backfill_page(backfill, page);
+        let written = within(self.settings.timeout, write).await;
+        self.keep(writer, written)
     }
 
-    async fn seeded(&mut self, seed: &Seed) -> Result<(), SinkError> {
-        let session = self.take_session()?;
-        let ended = end_seed(&session, seed, self.settings.timeout).await;
-        self.keep(session, ended)
+    async fn finish_backfill(&mut self, backfill: &Backfill) -> Result<(), SinkError> {
+        let writer = self.take_writer()?;
+        let written = finish_backfill(&writer, backfill, self.settings.timeout).await;
+        self.keep(writer, written)
     }
 
     async fn replay(
@@ -133,10 +134,10 @@ impl Sink for Postgres {
         current: Option<&Instance>,
         revision: GlobalRevision,
     ) -> Result<(), SinkError> {
-        let session = self.take_session()?;
-        let replay = session.replay(event, current, revision);
-        let ended = within(self.settings.timeout, replay).await;
-        self.keep(session, ended)
+        let writer = self.take_writer()?;
+        let replay = writer.replay(event, current, revision);
+        let written = within(self.settings.timeout, replay).await;
+        self.keep(writer, written)
     }
 
     async fn check(&mut self) -> Vec<CheckStep> {
@@ -144,19 +145,25 @@ impl Sink for Postgres {
     }
 }
 
-/// As many exchanges as there is to forget, and a last one.
-async fn end_seed(session: &Session, seed: &Seed, timeout: Duration) -> Result<(), SinkError> {
-    while within(timeout, session.forget(seed)).await? {}
-    within(timeout, session.seeded(seed)).await
+/// Removes the states that the backfill did not contain, some in each exchange, and ends it.
+async fn finish_backfill(
+    writer: &PostgresWriter,
+    backfill: &Backfill,
+    timeout: Duration,
+) -> Result<(), SinkError> {
+    while within(timeout, writer.remove_older(backfill)).await? {}
+    within(timeout, writer.finish_backfill(backfill)).await
 }
 
-/// An exchange with the server, which must end in time.
+/// One exchange with the server, within the timeout.
 async fn within<T>(
     timeout: Duration,
     exchange: impl Future<Output = Result<T, SinkError>> + Send,
 ) -> Result<T, SinkError> {
     match tokio::time::timeout(timeout, exchange).await {
         Ok(ended) => ended,
-        Err(_) => Err(fault::unavailable(format!("no answer within {timeout:?}"))),
+        Err(_) => Err(SinkError::unavailable(format!(
+            "no answer within {timeout:?}"
+        ))),
     }
 }

@@ -1,5 +1,5 @@
-//! Events and states as the arrays that the statements take: one per column, borrowed from what they
-//! are made of.
+//! Events and states as the arrays that the statements take: one per column, borrowed from the events and
+//! states.
 
 use std::error::Error;
 
@@ -17,11 +17,13 @@ pub(super) type Parameter<'a> = &'a (dyn ToSql + Sync);
 ///
 /// # Errors
 ///
-/// [`SinkError::Refused`] beyond 2^63 - 1.
+/// [`SinkError::Rejected`] beyond 2^63 - 1.
 pub(super) fn bigint(number: u64) -> Result<i64, SinkError> {
-    i64::try_from(number).map_err(|_| SinkError::Refused {
-        event: None,
-        reason: format!("{number} is more than a bigint of PostgreSQL holds"),
+    i64::try_from(number).map_err(|_| {
+        SinkError::rejected(
+            None,
+            format!("{number} exceeds the range of a PostgreSQL bigint"),
+        )
     })
 }
 
@@ -34,13 +36,13 @@ impl Time {
         Self(time)
     }
 
-    /// Nothing for what was never created: it is built in.
+    /// `None` for the built-in instance, which was never created.
     fn of_creation(time: Timestamp) -> Option<Self> {
         (time.0 > 0).then_some(Self(time))
     }
 
-    /// In microseconds since 2000, as the server counts. What it cannot count it refuses; the largest
-    /// number it would take for infinity.
+    /// In microseconds since 2000, as the server counts. It rejects times that it cannot represent; the
+    /// largest number would mean infinity.
     fn micros(self) -> i64 {
         const YEAR_2000_MS: i128 = 946_684_800_000;
         let micros = (i128::from(self.0.0) - YEAR_2000_MS) * 1000;
@@ -104,7 +106,6 @@ impl<'a> HistoryRows<'a> {
     fn push(&mut self, event: &'a Event) -> Result<(), SinkError> {
         let (cause, late_ms) = match event.cause {
             Cause::Timeout { late_ms } => ("timeout", Some(bigint(late_ms)?)),
-            // Further causes are requests of some kind until they have a name here.
             _ => ("request", None),
         };
         self.revision.push(bigint(event.revision.0)?);
@@ -155,7 +156,7 @@ impl<'a> HistoryRows<'a> {
 
 fn of_event(error: SinkError, event: &Event) -> SinkError {
     match error {
-        SinkError::Refused { reason, .. } => SinkError::Refused {
+        SinkError::Rejected { reason, .. } => SinkError::Rejected {
             event: Some(event.cursor()),
             reason,
         },
@@ -163,16 +164,16 @@ fn of_event(error: SinkError, event: &Event) -> SinkError {
     }
 }
 
-/// Instances that are no more.
+/// Deleted instances.
 #[derive(Debug, Default)]
-pub(super) struct GoneRows<'a> {
+pub(super) struct DeletedRows<'a> {
     machine: Vec<&'a str>,
     instance: Vec<&'a str>,
     revision: Vec<i64>,
 }
 
-impl GoneRows<'_> {
-    /// In the order of [`GONE`](super::statements::GONE).
+impl DeletedRows<'_> {
+    /// In the order of [`DELETED`](super::statements::DELETED).
     pub(super) fn parameters(&self) -> [Parameter<'_>; 3] {
         [&self.machine, &self.instance, &self.revision]
     }
@@ -188,7 +189,7 @@ pub(super) struct StateRows<'a> {
     instance_revision: Vec<i64>,
     created_at: Vec<Option<Time>>,
     changed_at: Vec<Time>,
-    /// None where what is there stays, as does when it was created.
+    /// `None` keeps the stored metadata and time of creation.
     metadata: Vec<Option<Json<Object<'a>>>>,
     revision: Vec<i64>,
 }
@@ -227,22 +228,22 @@ impl<'a> StateRows<'a> {
     }
 }
 
-/// What becomes of instances: those that are no more, and those that are in a state.
+/// Splits changes into deleted instances and current states.
 pub(super) fn split<'a>(
     changes: impl IntoIterator<Item = (&'a InstanceId, &'a Change)>,
-) -> Result<(GoneRows<'a>, StateRows<'a>), SinkError> {
-    let (mut gone, mut states) = (GoneRows::default(), StateRows::default());
+) -> Result<(DeletedRows<'a>, StateRows<'a>), SinkError> {
+    let (mut deleted, mut states) = (DeletedRows::default(), StateRows::default());
     for (id, change) in changes {
         match change {
             Change::Is(current) => states.push(id, current)?,
-            Change::Gone { revision } => {
-                gone.machine.push(id.machine.as_str());
-                gone.instance.push(id.name());
-                gone.revision.push(bigint(revision.0)?);
+            Change::Deleted { revision } => {
+                deleted.machine.push(id.machine.as_str());
+                deleted.instance.push(id.name());
+                deleted.revision.push(bigint(revision.0)?);
             }
         }
     }
-    Ok((gone, states))
+    Ok((deleted, states))
 }
 
 #[cfg(test)]

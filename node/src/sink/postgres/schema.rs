@@ -1,23 +1,23 @@
-//! The tables: what they are called, whose they are, and that they are there.
+//! The tables: their names, their migrations, their owner.
 
 use std::fmt::Write;
 
 use tokio_postgres::{Client, Error};
 
 use super::connect::Connection;
-use super::fault::{Doing, fault, misconfigured};
+use super::errors::{Operation, classify};
 use crate::sink::{Claim, SinkError};
 
-/// In order; each can be run again on tables that have it already.
+/// In order; each can be run again.
 const MIGRATIONS: [&str; 1] = [include_str!("migrations/1.sql")];
 
-/// The longest name that PostgreSQL keeps whole, in bytes.
+/// The longest name that PostgreSQL does not truncate, in bytes.
 const NAME_LEN_MAX: usize = 63;
 
 /// The names of tables that cannot be configured.
 const OWN: [&str; 3] = ["migrations", "seeds", "sinks"];
 
-/// What things are called in SQL, quoted, and with their schema where they have one.
+/// The names in SQL: quoted, and with their schema where they have one.
 #[derive(Debug, Clone)]
 pub(super) struct Names {
     schema: String,
@@ -35,7 +35,7 @@ impl Names {
     ///
     /// # Errors
     ///
-    /// In words, if one of them cannot be used.
+    /// A reason, if one of them cannot be used.
     pub(super) fn new(schema: &str, history: &str, instances: &str) -> Result<Self, String> {
         for name in [schema, history, instances] {
             check(name)?;
@@ -43,12 +43,14 @@ impl Names {
         for name in [history, instances] {
             if OWN.contains(&name) {
                 return Err(format!(
-                    "a table of the sink's own is called {name} already"
+                    "the table name {name} is reserved for the sink's own use; configure another one"
                 ));
             }
         }
         if history == instances {
-            return Err(format!("two tables cannot both be called {history}"));
+            return Err(format!(
+                "history and instances are both the table {history}; configure two different tables"
+            ));
         }
         let table = |name: &str| format!("\"{schema}\".\"{name}\"");
         Ok(Self {
@@ -63,7 +65,7 @@ impl Names {
         })
     }
 
-    /// A table of this name in the schema, quoted.
+    /// A table in the schema, quoted.
     pub(super) fn table(&self, name: &str) -> String {
         format!("{}.\"{name}\"", self.schema)
     }
@@ -103,7 +105,7 @@ impl Names {
     }
 }
 
-/// Names that need no quotes, so that a report writer needs none either.
+/// Only names that need no quotes, so that users' queries need none either.
 fn check(name: &str) -> Result<(), String> {
     let begins = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
     let goes_on = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
@@ -111,19 +113,19 @@ fn check(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!(
-        "{name:?} is not the name of a table or schema: small letters, digits and '_', \
-         not a digit first, {NAME_LEN_MAX} at most"
+        "{name:?} is not a valid table or schema name: use small letters, digits and '_', \
+         no digit first, at most {NAME_LEN_MAX} characters"
     ))
 }
 
-/// Makes what is missing, unless the tables belong to somebody else.
+/// Creates what is missing, unless the tables belong to another sink.
 pub(super) async fn prepare(
     connection: &Connection,
     names: &Names,
     claim: &Claim,
 ) -> Result<(), SinkError> {
     let client = connection.client();
-    let failed = |error: Error| fault(Doing::Opening, &error);
+    let failed = |error: Error| classify(Operation::Opening, &error);
     let missing = missing(client, names).await.map_err(failed)?;
     if !missing.contains(&names.sinks)
         && let Some(owner) = owner(client, names).await.map_err(failed)?
@@ -135,9 +137,9 @@ pub(super) async fn prepare(
         false => 0,
     };
     if version > MIGRATIONS.len() {
-        return Err(misconfigured(format!(
-            "the tables in schema {} are of version {version}, made by a newer Lockstep; \
-             this one knows versions up to {}",
+        return Err(SinkError::misconfigured(format!(
+            "the tables in schema {} have version {version}, created by a newer Lockstep; this one \
+             supports versions up to {}: upgrade this node",
             names.schema,
             MIGRATIONS.len()
         )));
@@ -149,7 +151,7 @@ pub(super) async fn prepare(
     Ok(())
 }
 
-/// The tables that are not there.
+/// The tables that do not exist.
 async fn missing(client: &Client, names: &Names) -> Result<Vec<String>, Error> {
     let sql = "SELECT name FROM unnest($1::text[]) AS own (name) WHERE to_regclass(name) IS NULL";
     let rows = client.query(sql, &[&names.tables().as_slice()]).await?;
@@ -162,7 +164,7 @@ async fn version(client: &Client, names: &Names) -> Result<usize, Error> {
     Ok(usize::try_from(version).unwrap_or(0))
 }
 
-/// Who writes these tables.
+/// The sink that owns the tables.
 pub(super) struct Owner {
     cluster: String,
     sink: String,
@@ -170,7 +172,7 @@ pub(super) struct Owner {
     pub(super) term: u64,
 }
 
-/// None if nobody has claimed the tables yet.
+/// `None` if no sink has claimed the tables yet.
 pub(super) async fn owner(client: &Client, names: &Names) -> Result<Option<Owner>, Error> {
     let sql = names.fill("SELECT cluster, sink, term FROM {sinks}");
     let Some(row) = client.query_opt(&sql, &[]).await? else {
@@ -195,9 +197,9 @@ impl Owner {
         } else {
             return Ok(());
         }
-        Err(misconfigured(format!(
-            "the tables belong to {other}: give sink {} a schema of its own, \
-             or drop theirs if nobody writes them any more",
+        Err(SinkError::misconfigured(format!(
+            "the tables belong to {other}: configure another schema for sink {}, \
+             or drop these tables if they are no longer in use",
             claim.sink
         )))
     }
@@ -208,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_that_need_quotes_or_are_taken_are_refused() {
+    fn names_that_need_quotes_or_are_reserved_are_rejected() {
         assert!(Names::new("lockstep", "history", "instances").is_ok());
         assert!(Names::new("_1", "a", "b").is_ok());
         let long = "x".repeat(NAME_LEN_MAX + 1);

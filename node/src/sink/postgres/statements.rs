@@ -1,15 +1,15 @@
 //! The SQL of every write, each a single statement.
 //!
-//! In each of them `fence` changes the one row of `sinks` if it still bears the claim's numbers; all
-//! else happens only if that row came back. A statement of a claim that is over waits there for the
-//! one that ended it, looks at the row again, and writes nothing.
+//! In each of them `fence` updates the one row of `sinks` if it still has the claim's numbers; the rest
+//! happens only if it returned that row. A statement of an earlier claim waits there for the one that ended
+//! the claim, reads the row again, and writes nothing.
 
 use super::schema::Names;
 
 /// A column and its type.
 type Column = (&'static str, &'static str);
 
-/// Those of an event, in the order of [`HistoryRows`](super::rows::HistoryRows).
+/// The columns of an event, in the order of [`HistoryRows`](super::rows::HistoryRows).
 pub(super) const HISTORY: [Column; 15] = [
     ("revision", "bigint"),
     ("position", "bigint"),
@@ -28,14 +28,14 @@ pub(super) const HISTORY: [Column; 15] = [
     ("metadata", "jsonb"),
 ];
 
-/// Those of an instance that is no more.
-pub(super) const GONE: [Column; 3] = [
+/// The columns of a deleted instance.
+pub(super) const DELETED: [Column; 3] = [
     ("machine", "text"),
     ("instance", "text"),
     ("revision", "bigint"),
 ];
 
-/// Those of a current state, in the order of [`StateRows`](super::rows::StateRows).
+/// The columns of a current state, in the order of [`StateRows`](super::rows::StateRows).
 pub(super) const STATES: [Column; 9] = [
     ("machine", "text"),
     ("instance", "text"),
@@ -48,14 +48,14 @@ pub(super) const STATES: [Column; 9] = [
     ("revision", "bigint"),
 ];
 
-/// Parameters before the arrays: the claim's term and count, the place expected, the new one, whether
-/// the states are those of a seed, before which any other gives way.
-pub(super) const PLACE: usize = 8;
+/// Parameters before the arrays: the claim's term and number, the expected checkpoint, the new cursor, and
+/// whether the states belong to a backfill, which replaces any other state.
+pub(super) const CHECKPOINT: usize = 8;
 
-/// States forgotten in one statement at most.
-pub(super) const FORGET_MAX: i64 = 20_000;
+/// States removed in one statement at most.
+pub(super) const REMOVE_MAX: i64 = 20_000;
 
-/// Claims the tables, and says how far they are. No row if they are not to be had.
+/// Claims the tables, and returns their checkpoint. No row if the claim fails.
 pub(super) fn claim(names: &Names) -> String {
     names.fill(
         "INSERT INTO {sinks} AS s (cluster, sink, term, claims) VALUES ($1, $2, $3, 1) \
@@ -66,11 +66,11 @@ pub(super) fn claim(names: &Names) -> String {
     )
 }
 
-/// Events and states, and the place, each if there is any. Returns whether the claim held.
+/// Writes events, states and the checkpoint, each if there is any. Returns whether the claim held.
 pub(super) fn write(names: &Names) -> String {
-    let history = arrays(PLACE, &HISTORY);
-    let gone = arrays(PLACE + HISTORY.len(), &GONE);
-    let states = arrays(PLACE + HISTORY.len() + GONE.len(), &STATES);
+    let history = arrays(CHECKPOINT, &HISTORY);
+    let deleted = arrays(CHECKPOINT + HISTORY.len(), &DELETED);
+    let states = arrays(CHECKPOINT + HISTORY.len() + DELETED.len(), &STATES);
     let history_columns = columns(&HISTORY);
     let states_columns = columns(&STATES);
     names.fill(&format!(
@@ -85,8 +85,8 @@ pub(super) fn write(names: &Names) -> String {
            SELECT {history_columns} FROM unnest({history}) AS new ({history_columns}) \
            WHERE EXISTS (SELECT FROM fence) \
            ON CONFLICT (revision, position) DO NOTHING \
-         ), gone AS ( \
-           DELETE FROM {{instances}} AS old USING unnest({gone}) AS new (machine, instance, revision) \
+         ), removed AS ( \
+           DELETE FROM {{instances}} AS old USING unnest({deleted}) AS new (machine, instance, revision) \
            WHERE EXISTS (SELECT FROM fence) AND old.machine = new.machine \
              AND old.instance = new.instance AND old.revision <= new.revision \
          ), states AS ( \
@@ -104,22 +104,22 @@ pub(super) fn write(names: &Names) -> String {
     ))
 }
 
-/// Forgets states of another revision than a seed's, some at a time: a million at once may take longer
-/// than an exchange may. Returns whether the claim held, and how many they were.
-pub(super) fn forget(names: &Names) -> String {
+/// Removes states of another revision than a backfill's, some at a time: a million at once may take longer
+/// than the timeout of an exchange. Returns whether the claim held, and how many were removed.
+pub(super) fn remove_older(names: &Names) -> String {
     names.fill(&format!(
         "WITH fence AS ( \
            UPDATE {{sinks}} SET written_at = now() WHERE term = $1 AND claims = $2 RETURNING term \
-         ), gone AS ( \
+         ), removed AS ( \
            DELETE FROM {{instances}} WHERE EXISTS (SELECT FROM fence) AND ctid = ANY (ARRAY( \
-             SELECT ctid FROM {{instances}} WHERE revision <> $3 LIMIT {FORGET_MAX})) \
+             SELECT ctid FROM {{instances}} WHERE revision <> $3 LIMIT {REMOVE_MAX})) \
            RETURNING revision \
-         ) SELECT EXISTS (SELECT FROM fence), (SELECT count(*) FROM gone)"
+         ) SELECT EXISTS (SELECT FROM fence), (SELECT count(*) FROM removed)"
     ))
 }
 
-/// The end of a seed, once all that is to be forgotten is. Returns whether the claim held.
-pub(super) fn seeded(names: &Names) -> String {
+/// Ends a backfill, after the removals. Returns whether the claim held.
+pub(super) fn finish_backfill(names: &Names) -> String {
     names.fill(
         "WITH fence AS ( \
            UPDATE {sinks} SET revision = $3, position = $4, seeded = $5, written_at = now() \
@@ -139,7 +139,7 @@ fn columns(columns: &[Column]) -> String {
     names.join(", ")
 }
 
-/// The parameters behind the first `before`, as arrays.
+/// The parameters after the first `before`, as arrays.
 fn arrays(before: usize, columns: &[Column]) -> String {
     let arrays: Vec<_> = columns
         .iter()

@@ -1,9 +1,9 @@
-//! The runner, against a far side in memory that fails as it is told to.
+//! The runner, with a destination in memory whose failures the tests control.
 
-mod aside;
+mod backfills;
+mod checkpoints;
 mod claims;
-mod far;
+mod dead_letters;
+mod destination;
 mod faults;
-mod places;
-mod seeds;
-mod stage;
+mod harness;

@@ -1,8 +1,7 @@
-//! Which addresses may be called: nobody who may only name a URL shall reach what listens on this
-//! machine or beside it, such as the metadata of a cloud's virtual machine.
+//! Which addresses may be called: a user who may only configure a URL must not reach services on this
+//! machine or its link, such as a cloud's metadata service.
 //!
-//! Names are looked up here for each connection, so that a name that leads elsewhere later is
-//! checked again.
+//! Names are looked up here for each connection, so that a name whose address changes is checked again.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,21 +10,21 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use crate::config::is_local;
 use crate::sink::SinkError;
 
-/// Why there is no address to call.
+/// Why a host cannot be called.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Unusable {
-    /// The name has none.
-    #[error("no host is known as {host}")]
+    /// The name does not resolve.
+    #[error("host {host} does not resolve to an address")]
     Absent {
         /// The name.
         host: String,
     },
-    /// It has none but such as may not be called.
+    /// It has only addresses that may not be called.
     #[error(
-        "{host} is at {address}, which belongs to this machine or its link: such addresses are called only with allow_local = true"
+        "{host} has the address {address}, which belongs to this machine or its link: set allow_local = true to allow that"
     )]
     Local {
-        /// The name, or the address as it was given.
+        /// The name, or the address as configured.
         host: String,
         /// One of its addresses.
         address: IpAddr,
@@ -43,20 +42,19 @@ impl From<Unusable> for SinkError {
     }
 }
 
-/// Looks names up, and keeps to itself what may not be called.
+/// Resolves names to addresses that may be called.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Resolver {
     allow_local: bool,
 }
 
 impl Resolver {
-    /// One that gives local addresses only if they are allowed.
     pub(super) fn new(allow_local: bool) -> Self {
         Self { allow_local }
     }
 
-    /// The addresses of a host that may be called, without a port. The host may be an address itself,
-    /// as it stands in a URL: clients do not ask resolvers about those.
+    /// The addresses of a host that may be called, without a port. The host may be an address in a URL's
+    /// syntax: HTTP clients do not pass those to resolvers.
     pub(super) async fn look_up(self, host: &str) -> Result<Vec<SocketAddr>, Unusable> {
         let bare = host
             .strip_prefix('[')
@@ -101,17 +99,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_host_is_called_at_those_of_its_addresses_that_may_be() {
+    fn a_host_is_called_only_at_allowed_addresses() {
         let at = |text: &str| SocketAddr::new(text.parse().unwrap(), 0);
-        let (local, far) = (at("127.0.0.1"), at("192.0.2.1"));
+        let (local, remote) = (at("127.0.0.1"), at("192.0.2.1"));
         let strict = Resolver::new(false);
-        assert_eq!(strict.pick("h", vec![local, far]), Ok(vec![far]));
-        let refused = strict.pick("h", vec![local]).unwrap_err();
-        assert!(refused.to_string().contains("127.0.0.1"), "{refused}");
-        assert!(refused.to_string().contains("allow_local"), "{refused}");
+        assert_eq!(strict.pick("h", vec![local, remote]), Ok(vec![remote]));
+        let rejected = strict.pick("h", vec![local]).unwrap_err();
+        assert!(rejected.to_string().contains("127.0.0.1"), "{rejected}");
+        assert!(rejected.to_string().contains("allow_local"), "{rejected}");
         let absent = Unusable::Absent { host: "h".into() };
         assert_eq!(strict.pick("h", vec![]), Err(absent));
         let open = Resolver::new(true);
-        assert_eq!(open.pick("h", vec![local, far]), Ok(vec![local, far]));
+        assert_eq!(open.pick("h", vec![local, remote]), Ok(vec![local, remote]));
     }
 }

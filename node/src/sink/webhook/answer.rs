@@ -1,4 +1,4 @@
-//! What an answer means. Pure: nothing is called here.
+//! Interprets answers of the receiver. Pure: no I/O.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,53 +7,56 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use crate::sink::SinkError;
 
-/// Of an error's body, this much is told.
+/// Characters of an error's body that are quoted.
 const QUOTED_CHARS_MAX: usize = 200;
 
 /// Why a message was not accepted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Failure {
-    /// The receiver refuses this message, and always will.
-    Refused(String),
-    /// The receiver failed over it, perhaps over this one only.
-    Failed(SinkError),
-    /// The receiver cannot be reached or will not have us, whatever the message is.
-    Down(SinkError),
+pub(super) enum DeliveryError {
+    /// The receiver rejects this message permanently.
+    Rejected(String),
+    /// The receiver failed on this message, perhaps on this one only.
+    ServerError(SinkError),
+    /// The receiver is unreachable or rejects all messages.
+    Unavailable(SinkError),
 }
 
-/// What a status other than 2xx means. Whatever is not known for certain to be about the message
-/// keeps it: somebody has to look.
-pub(super) fn failure(status: StatusCode, said: &str, retry_after: Option<Duration>) -> Failure {
+/// Classifies a status other than 2xx. Only a status that is certainly about the message rejects it; for any
+/// other, the sink retries until an operator has looked.
+pub(super) fn classify(
+    status: StatusCode,
+    said: &str,
+    retry_after: Option<Duration>,
+) -> DeliveryError {
     let reason = match said {
         "" => format!("it answered {status}"),
         said => format!("it answered {status}: {said}"),
     };
     match status.as_u16() {
-        400 | 409 | 413 | 415 | 422 => Failure::Refused(reason),
-        408 | 425 | 429 => Failure::Down(SinkError::Unavailable {
+        400 | 409 | 413 | 415 | 422 => DeliveryError::Rejected(reason),
+        408 | 425 | 429 => DeliveryError::Unavailable(SinkError::Unavailable {
             reason,
             retry_after,
         }),
-        500..=599 => Failure::Failed(SinkError::Unavailable {
+        500..=599 => DeliveryError::ServerError(SinkError::Unavailable {
             reason,
             retry_after,
         }),
-        300..=399 => Failure::Down(SinkError::Misconfigured {
+        300..=399 => DeliveryError::Unavailable(SinkError::Misconfigured {
             reason: format!(
-                "it answered {status}: redirects are refused, so the address must be the last one"
+                "it answered {status}: redirects are not followed; configure the final address"
             ),
         }),
-        _ => Failure::Down(SinkError::Misconfigured { reason }),
+        _ => DeliveryError::Unavailable(SinkError::Misconfigured { reason }),
     }
 }
 
-/// When the receiver wants to be asked again: a number of seconds or a date (RFC 9110, 10.2.3), but
-/// no later than in `max`.
+/// The pause that the receiver requests: a number of seconds or a date (RFC 9110, 10.2.3), at most `max`.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime, max: Duration) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     let is_number = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let wait = if is_number {
-        // More seconds than can be counted are more than `max`.
+        // A number that overflows is more than `max`.
         text.parse().map_or(max, Duration::from_secs)
     } else {
         let date = httpdate::parse_http_date(text).ok()?;
@@ -62,7 +65,7 @@ pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime, max: Duration) -
     Some(wait.min(max))
 }
 
-/// The beginning of a body, fit for a line of text.
+/// The beginning of a body, as one line of text.
 pub(super) fn quote(body: &[u8]) -> String {
     let text = String::from_utf8_lossy(body);
     let mut quoted = String::new();
@@ -81,27 +84,36 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_status_says_whose_fault_it_is() {
-        let of = |status: u16| failure(StatusCode::from_u16(status).unwrap(), "", None);
+    fn each_status_has_its_class() {
+        let of = |status: u16| classify(StatusCode::from_u16(status).unwrap(), "", None);
         for status in [400, 409, 413, 415, 422] {
-            assert!(matches!(of(status), Failure::Refused(_)), "{status}");
+            assert!(matches!(of(status), DeliveryError::Rejected(_)), "{status}");
         }
         for status in [408, 425, 429] {
-            let down = matches!(of(status), Failure::Down(SinkError::Unavailable { .. }));
+            let down = matches!(
+                of(status),
+                DeliveryError::Unavailable(SinkError::Unavailable { .. })
+            );
             assert!(down, "{status}");
         }
         for status in [500, 502, 503, 504, 507, 599] {
-            let failed = matches!(of(status), Failure::Failed(SinkError::Unavailable { .. }));
+            let failed = matches!(
+                of(status),
+                DeliveryError::ServerError(SinkError::Unavailable { .. })
+            );
             assert!(failed, "{status}");
         }
         for status in [301, 307, 304, 401, 403, 404, 405, 410, 402, 418, 451] {
-            let down = matches!(of(status), Failure::Down(SinkError::Misconfigured { .. }));
+            let down = matches!(
+                of(status),
+                DeliveryError::Unavailable(SinkError::Misconfigured { .. })
+            );
             assert!(down, "{status}");
         }
     }
 
     #[test]
-    fn retry_after_is_a_number_or_a_date_and_never_too_long() {
+    fn retry_after_is_a_number_or_a_date_and_bounded() {
         let (now, max) = (SystemTime::UNIX_EPOCH, Duration::from_secs(60));
         let read = |text: &str| {
             let mut headers = HeaderMap::new();
@@ -128,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_quoted_in_one_line_and_not_whole() {
+    fn a_body_is_quoted_in_one_line_and_cut() {
         assert_eq!(quote(b" no\nroom\x1b[2J "), "no\\nroom\\u{1b}[2J");
         assert_eq!(quote("\u{e4}".repeat(300).as_bytes()).chars().count(), 200);
         assert_eq!(quote(b"\xff"), "\u{fffd}");

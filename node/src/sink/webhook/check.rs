@@ -1,99 +1,85 @@
-//! A round trip through the receiver, to see whether it would take events.
+//! Tests whether the receiver would accept events.
 
 use std::time::{Duration, Instant, SystemTime};
 
 use humantime::format_duration;
 
-use super::answer::Failure;
+use super::answer::DeliveryError;
 use super::endpoint::Endpoint;
 use super::message::Message;
 use crate::config::{self, WebhookSink};
-use crate::sink::CheckStep;
+use crate::sink::{CheckStep, CheckSteps, SinkError};
 
 /// Messages sent first.
 const MESSAGES: u32 = 3;
 
-/// Sends messages of a type that tells of nothing, one of them twice: a receiver has to take a
-/// repetition, since a message whose answer got lost comes again. Nothing follows a step that failed.
+/// Sends messages of a type that carries no event, and one of them twice: a receiver must accept
+/// repetitions, since a message whose answer was lost is sent again.
 pub(super) async fn check(sink: &config::Sink, webhook: &WebhookSink) -> Vec<CheckStep> {
-    let mut steps = vec![];
-    let began = Instant::now();
-    let endpoint = match Endpoint::open(sink, webhook, None).await {
-        Ok(endpoint) => endpoint,
-        Err(error) => return vec![step("connect", began, Err(error.to_string()))],
-    };
-    steps.push(step("connect", began, Ok("it has an address".to_owned())));
+    let mut steps = CheckSteps::default();
+    // The last step only reports, so whether it was reached does not matter.
+    let _ = take_steps(&mut steps, sink, webhook).await;
+    steps.0
+}
 
+/// `None` if a step failed.
+async fn take_steps(
+    steps: &mut CheckSteps,
+    sink: &config::Sink,
+    webhook: &WebhookSink,
+) -> Option<()> {
+    let opening = Endpoint::open(sink, webhook, None);
+    let opened = |_: &Endpoint| "it has an address".to_owned();
     let round = Round {
-        endpoint,
+        endpoint: steps.take("connect", opening, opened).await?,
         sink: &sink.name,
         id: format!("check_{:032x}", rand::random::<u128>()),
         at: SystemTime::now(),
     };
-    let began = Instant::now();
-    let insert = round.insert().await;
-    let failed = insert.is_err();
-    steps.push(step(&format!("insert {MESSAGES}"), began, insert));
-    if failed {
-        return steps;
-    }
-
-    let began = Instant::now();
-    let again = round.send(2).await;
-    let failed = again.is_err();
-    let again = again.map(|answer| format!("the second once more: {answer}"));
-    steps.push(step("find one", began, again));
-    if failed {
-        return steps;
-    }
-
-    let nothing = "nothing to drop: what a receiver keeps is its own".to_owned();
-    steps.push(step("drop", Instant::now(), Ok(nothing)));
-    steps
+    let inserting = async {
+        let mut answers = vec![];
+        for number in 1..=MESSAGES {
+            answers.push(round.send(number).await?);
+        }
+        Ok(answers.join(", "))
+    };
+    let step = format!("insert {MESSAGES}");
+    steps.take(step, inserting, String::clone).await?;
+    let repeated = |answer: &String| format!("message 2 again: {answer}");
+    steps.take("find one", round.send(2), repeated).await?;
+    let nothing = |(): &()| "nothing to drop: the receiver owns what it stores".to_owned();
+    steps.take("drop", async { Ok(()) }, nothing).await
 }
 
 struct Round<'a> {
     endpoint: Endpoint,
     sink: &'a str,
     id: String,
-    /// The same in a repetition, which is equal to the first in every byte.
+    /// The same in a repetition, which equals the first message in every byte.
     at: SystemTime,
 }
 
 impl Round<'_> {
-    async fn insert(&self) -> Result<String, String> {
-        let mut answers = vec![];
-        for number in 1..=MESSAGES {
-            answers.push(self.send(number).await?);
-        }
-        Ok(answers.join(", "))
-    }
-
-    /// The status and how long it took.
-    async fn send(&self, number: u32) -> Result<String, String> {
+    /// Sends a message. The status and how long it took.
+    async fn send(&self, number: u32) -> Result<String, SinkError> {
         let id = format!("{}_{number}", self.id);
         let message = Message::of_check(id, self.sink, number, self.at);
         let began = Instant::now();
-        match self.endpoint.send(message).await {
-            Ok(status) => Ok(format!("{} in {}", status.as_u16(), since(began))),
-            Err(Failure::Refused(reason)) => Err(format!("message {number}: {reason}")),
-            Err(Failure::Failed(error) | Failure::Down(error)) => {
-                Err(format!("message {number}: {error}"))
+        let reason = match self.endpoint.send(message).await {
+            Ok(status) => return Ok(format!("{} in {}", status.as_u16(), elapsed(began))),
+            Err(DeliveryError::Rejected(reason)) => reason,
+            Err(DeliveryError::ServerError(error) | DeliveryError::Unavailable(error)) => {
+                error.to_string()
             }
-        }
+        };
+        Err(SinkError::unavailable(format!(
+            "message {number}: {reason}"
+        )))
     }
 }
 
-fn step(step: &str, began: Instant, result: Result<String, String>) -> CheckStep {
-    CheckStep {
-        step: step.to_owned(),
-        took: began.elapsed(),
-        result,
-    }
-}
-
-/// In whole microseconds: more is noise.
-fn since(began: Instant) -> impl std::fmt::Display {
+/// In whole microseconds.
+fn elapsed(began: Instant) -> impl std::fmt::Display {
     let micros = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
     format_duration(Duration::from_micros(micros))
 }

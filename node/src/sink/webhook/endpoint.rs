@@ -1,4 +1,4 @@
-//! The receiver's end: a client that calls nothing but it, and signs what it sends.
+//! An HTTP client for one receiver, which signs what it sends.
 
 use std::error::Error;
 use std::path::Path;
@@ -12,24 +12,24 @@ use standardwebhooks::{
 };
 
 use super::address::{Resolver, Unusable};
-use super::answer::{Failure, failure, quote, retry_after};
+use super::answer::{DeliveryError, classify, quote, retry_after};
 use super::message::Message;
 use crate::config::{self, WebhookSink};
-use crate::sink::SinkError;
+use crate::sink::{SinkError, read_files};
 
-/// The term of the leader that sends.
+/// Header: the term of the leader that sends.
 const TERM: HeaderName = HeaderName::from_static("lockstep-term");
 const USER_AGENT: &str = concat!("lockstep/", env!("CARGO_PKG_VERSION"));
-/// What a signing secret begins with.
+/// The prefix of a signing secret.
 const SECRET_PREFIX: &str = "whsec_";
 /// Bytes of a signing secret.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
-/// Of an answer, no more than this is read.
+/// Bytes of an answer that are read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
-/// Of an error, this much is kept: enough for what is quoted of it.
+/// Bytes of an error that are kept for quoting.
 const KEPT_BYTES_MAX: usize = 1024;
 
-/// A receiver that can be called.
+/// A receiver.
 pub(super) struct Endpoint {
     client: Client,
     url: Url,
@@ -40,22 +40,22 @@ pub(super) struct Endpoint {
 }
 
 impl Endpoint {
-    /// Reads what is configured anew, and looks whether the receiver has an address. Nothing is sent.
+    /// Reads the secrets, and resolves the receiver's address. Sends nothing.
     pub(super) async fn open(
         sink: &config::Sink,
         webhook: &WebhookSink,
         term: Option<u64>,
     ) -> Result<Self, SinkError> {
         let url = Url::parse(&webhook.address)
-            .map_err(|e| misconfigured(format!("the address is not a URL: {e}")))?;
+            .map_err(|e| SinkError::misconfigured(format!("the address is not a URL: {e}")))?;
         let host = url
             .host_str()
-            .ok_or_else(|| misconfigured("the address names no host".to_owned()))?;
+            .ok_or_else(|| SinkError::misconfigured("the address has no host"))?;
         let resolver = Resolver::new(webhook.allow_local);
         let looked_up = tokio::time::timeout(sink.timeout, resolver.look_up(host)).await;
-        looked_up.map_err(|_| SinkError::Unavailable {
-            reason: format!("no address within {}", format_duration(sink.timeout)),
-            retry_after: None,
+        looked_up.map_err(|_| {
+            let timeout = format_duration(sink.timeout);
+            SinkError::unavailable(format!("the host name did not resolve within {timeout}"))
         })??;
         let (client, signers) = prepare(sink.clone(), webhook.clone(), resolver).await?;
         Ok(Self {
@@ -68,23 +68,23 @@ impl Endpoint {
         })
     }
 
-    /// Sends a message, and waits until it is answered. The status of success.
-    pub(super) async fn send(&self, message: Message) -> Result<StatusCode, Failure> {
+    /// Sends a message and waits for the answer. The status of success.
+    pub(super) async fn send(&self, message: Message) -> Result<StatusCode, DeliveryError> {
         let request = self.sign(message, SystemTime::now())?;
         let answer = self.client.execute(request).await;
-        let answer = answer.map_err(|e| Failure::Down(self.broken(&e)))?;
+        let answer = answer.map_err(|e| DeliveryError::Unavailable(self.no_answer(&e)))?;
         let status = answer.status();
         let wait = retry_after(answer.headers(), SystemTime::now(), self.retry_max);
         let (said, end) = read_answer(answer).await;
         if !status.is_success() {
-            return Err(failure(status, &quote(&said), wait));
+            return Err(classify(status, &quote(&said), wait));
         }
-        // An answer that breaks off is none: who sent it may have died of it.
-        end.map_err(|e| Failure::Down(self.broken(&e)))?;
+        // An answer that breaks off is none: the receiver may have crashed over the message.
+        end.map_err(|e| DeliveryError::Unavailable(self.no_answer(&e)))?;
         Ok(status)
     }
 
-    fn sign(&self, message: Message, now: SystemTime) -> Result<Request, Failure> {
+    fn sign(&self, message: Message, now: SystemTime) -> Result<Request, DeliveryError> {
         let Message { id, body } = message;
         let now = now
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -96,7 +96,7 @@ impl Endpoint {
             .map(|signer| signer.sign(&id, at, &body))
             .collect();
         let signatures = signatures
-            .map_err(|e| Failure::Refused(format!("it cannot be signed: {e}")))?
+            .map_err(|e| DeliveryError::Rejected(format!("signing the message: {e}")))?
             .join(" ");
         let mut request = self
             .client
@@ -110,11 +110,11 @@ impl Endpoint {
             request = request.header(TERM, term.clone());
         }
         let built = request.build();
-        built.map_err(|e| Failure::Refused(format!("it cannot be sent: {}", root(&e))))
+        built.map_err(|e| DeliveryError::Rejected(format!("building the request: {}", root(&e))))
     }
 
-    /// Why there was no answer. The URL is left out: it may hold a secret.
-    fn broken(&self, error: &reqwest::Error) -> SinkError {
+    /// Why there was no answer. Without the URL, which may contain a secret.
+    fn no_answer(&self, error: &reqwest::Error) -> SinkError {
         let unusable = causes(error).find_map(|it| it.downcast_ref::<Unusable>());
         if let Some(unusable) = unusable {
             return unusable.clone().into();
@@ -123,24 +123,22 @@ impl Endpoint {
         let reason = match (error.is_timeout(), error.is_connect()) {
             (true, true) => format!("no connection within {timeout}"),
             (true, false) => format!("no answer within {timeout}"),
-            (false, true) => format!("it cannot be reached: {}", root(error)),
+            (false, true) => format!("cannot connect: {}", root(error)),
             (false, false) => format!("the connection broke: {}", root(error)),
         };
-        SinkError::Unavailable {
-            reason,
-            retry_after: None,
-        }
+        SinkError::unavailable(reason)
     }
 }
 
-/// The client and the signers, with the files that they need as these are now. Files are slow, and a
-/// client reads all authorities that the system trusts.
+/// The client and the signers. Blocking: a client also reads all certificate authorities that the system
+/// trusts.
 async fn prepare(
     sink: config::Sink,
     webhook: WebhookSink,
     resolver: Resolver,
 ) -> Result<(Client, Vec<Signer>), SinkError> {
-    let prepare = move || {
+    let timeout = sink.timeout;
+    let prepare = move || -> Result<_, String> {
         let signers = signers(&webhook.secret.read()?)?;
         let ca_file = sink.ca_file.as_deref();
         let authorities = ca_file.map_or(Ok(vec![]), authorities)?;
@@ -157,16 +155,13 @@ async fn prepare(
             .tcp_nodelay(true)
             .tls_certs_merge(authorities)
             .build()
-            .map_err(|e| format!("no client can be made: {}", root(&e)))?;
+            .map_err(|e| format!("creating an HTTP client: {}", root(&e)))?;
         Ok((client, signers))
     };
-    tokio::task::spawn_blocking(prepare)
-        .await
-        .unwrap_or_else(|_| Err("its files could not be read".to_owned()))
-        .map_err(misconfigured)
+    read_files(timeout, move || prepare().map_err(SinkError::misconfigured)).await
 }
 
-/// One for each secret. What is wrong with one is told by its place, never by its text.
+/// One signer per secret. Errors name a secret by its number, never by its text.
 fn signers(secrets: &str) -> Result<Vec<Signer>, String> {
     let signers: Result<Vec<_>, _> = secrets
         .split_whitespace()
@@ -175,16 +170,16 @@ fn signers(secrets: &str) -> Result<Vec<Signer>, String> {
             let wrong = |what: &str| format!("signing secret {} {what}", at + 1);
             let key = secret
                 .strip_prefix(SECRET_PREFIX)
-                .ok_or_else(|| wrong("does not begin with whsec_"))?;
-            // Base64 keeps three bytes in four digits.
+                .ok_or_else(|| wrong("does not start with whsec_"))?;
+            // Base64 encodes three bytes in four digits.
             if !SECRET_BYTES.contains(&(key.trim_end_matches('=').len() * 3 / 4)) {
-                return Err(wrong("is not of 24 to 64 bytes"));
+                return Err(wrong("does not have 24 to 64 bytes"));
             }
-            Signer::new(secret).map_err(|_| wrong("is not base64"))
+            Signer::new(secret).map_err(|_| wrong("is not valid base64"))
         })
         .collect();
     match signers {
-        Ok(signers) if signers.is_empty() => Err("there is no signing secret".to_owned()),
+        Ok(signers) if signers.is_empty() => Err("no signing secret is configured".to_owned()),
         signers => signers,
     }
 }
@@ -193,11 +188,11 @@ fn authorities(path: &Path) -> Result<Vec<Certificate>, String> {
     let pem = std::fs::read(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
     match Certificate::from_pem_bundle(&pem) {
         Ok(authorities) if !authorities.is_empty() => Ok(authorities),
-        _ => Err(format!("{} holds no certificate in PEM", path.display())),
+        _ => Err(format!("{} contains no certificate in PEM", path.display())),
     }
 }
 
-/// The beginning of an answer, and whether it could be read, to its end or as far as is read at all.
+/// The beginning of an answer, and whether reading it failed.
 async fn read_answer(mut answer: Response) -> (Vec<u8>, Result<(), reqwest::Error>) {
     let (mut kept, mut read) = (vec![], 0);
     while read <= ANSWER_BYTES_MAX {
@@ -213,16 +208,12 @@ async fn read_answer(mut answer: Response) -> (Vec<u8>, Result<(), reqwest::Erro
     (kept, Ok(()))
 }
 
-fn misconfigured(reason: String) -> SinkError {
-    SinkError::Misconfigured { reason }
-}
-
-/// An error and what it comes from, outermost first.
+/// An error and its causes, outermost first.
 fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |it| (*it).source())
 }
 
-/// What it comes from in the end. Only the outermost of a client's errors names the URL.
+/// The innermost cause. Only the outermost of a client's errors contains the URL.
 fn root(error: &reqwest::Error) -> String {
     let innermost = causes(error).skip(1).last();
     innermost.map_or_else(|| "the request failed".to_owned(), ToString::to_string)
@@ -233,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn secrets_are_checked_and_never_told() {
+    fn secrets_are_checked_and_never_shown() {
         let good = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDAAAA";
         assert_eq!(signers(good).map(|it| it.len()), Ok(1));
         assert_eq!(

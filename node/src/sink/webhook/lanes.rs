@@ -1,56 +1,55 @@
-//! Lanes: what is about one thing goes out strictly one after another, about several at once.
+//! Lanes: messages about one instance are sent strictly one after another, those of several lanes at once.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
+use parking_lot::Mutex;
 
-use super::answer::Failure;
+use super::answer::DeliveryError;
+use super::delivery_log::{DeliveryLog, DeliveryState};
 use super::endpoint::Endpoint;
-use super::memory::{Fate, Memory};
-use super::message::{Item, Key};
+use super::message::{Item, MessageKey};
 use crate::sink::SinkError;
 
-/// Everything that a lane needs.
+/// Sends messages in lanes.
 pub(super) struct Lanes<'a> {
-    /// Where messages go.
+    /// The receiver.
     pub(super) endpoint: &'a Endpoint,
-    /// What they are of.
+    /// The cluster's id.
     pub(super) cluster: &'a str,
-    /// What became of those that were given before.
-    pub(super) memory: &'a Mutex<Memory>,
+    /// What became of earlier messages.
+    pub(super) log: &'a Mutex<DeliveryLog>,
     /// Lanes at once.
     pub(super) concurrency_max: usize,
-    /// Failures over one message until it is taken for refused.
+    /// Server errors on one message before it counts as rejected.
     pub(super) attempts_max: u32,
 }
 
 /// Where and why a lane stopped.
 #[derive(Debug)]
 struct Stop {
-    key: Key,
+    key: MessageKey,
     error: SinkError,
 }
 
-/// Failures since a message was last accepted. With as many as there are lanes at once, something is
-/// wrong with the receiver and not with a message: to go on would only wait for one time-out after
-/// another, or add to its load.
+/// Failures since a message was last accepted. Once there are as many as concurrent lanes, the receiver is
+/// at fault and not a message: to go on would only wait for one timeout after another, or add to its load.
 #[derive(Default)]
 struct Streak(AtomicUsize);
 
 impl Lanes<'_> {
-    /// Tells of all items, or says what was worst: what needs somebody's hand, then what needs time,
-    /// then what is refused. The items of a lane that stopped stay untold.
+    /// Delivers all items, or returns the worst error: one that an operator must fix, then a temporary one,
+    /// then a rejection. A lane that stops does not deliver its remaining items.
     pub(super) async fn run(&self, items: Vec<Item<'_>>) -> Result<(), SinkError> {
         let streak = Streak::default();
         let mut lanes = by_subject(items);
         {
-            // What failed goes last, so that it keeps nothing else from being tried.
-            let memory = self.memory();
-            let fails = |lane: &Vec<Item<'_>>| lane.iter().any(|it| memory.is_failing(&it.key()));
+            // Lanes that failed go last, so that they do not delay others.
+            let log = self.log.lock();
+            let fails = |lane: &Vec<Item<'_>>| lane.iter().any(|it| log.is_failing(&it.key()));
             lanes.sort_by_cached_key(fails);
         }
         let runs: Vec<_> = lanes
@@ -65,23 +64,23 @@ impl Lanes<'_> {
         let Some(worst) = worst(stops) else {
             return Ok(());
         };
-        if matches!(worst.error, SinkError::Refused { .. }) {
-            // It is told now: if it is given again nevertheless, it is tried again.
-            self.memory().forget(&[worst.key]);
+        if matches!(worst.error, SinkError::Rejected { .. }) {
+            // It is reported now; if it is delivered again nevertheless, it is sent again.
+            self.log.lock().forget(&[worst.key]);
         }
         Err(worst.error)
     }
 
-    /// None if all was told, or if it was given up because others fail.
+    /// `None` if all was delivered, or if the lane gave up because others fail.
     async fn lane(&self, items: Vec<Item<'_>>, streak: &Streak) -> Option<Stop> {
         let mut items = items.into_iter();
         while let Some(item) = items.next() {
             let key = item.key();
-            let known = self.memory().fate(&key).cloned();
+            let known = self.log.lock().state(&key).cloned();
             match known {
-                Some(Fate::Accepted) => continue,
-                Some(Fate::Refused(reason)) => return Some(refused(key, reason)),
-                Some(Fate::Failing { .. }) | None => {}
+                Some(DeliveryState::Accepted) => continue,
+                Some(DeliveryState::Rejected(reason)) => return Some(rejected(key, reason)),
+                Some(DeliveryState::Failing { .. }) | None => {}
             }
             if streak.0.load(Ordering::Relaxed) >= self.concurrency_max {
                 return None;
@@ -91,28 +90,35 @@ impl Lanes<'_> {
                 return Some(self.stop(key, failure, items.as_slice(), streak).await);
             }
             streak.0.store(0, Ordering::Relaxed);
-            self.memory().accept(key, message);
+            self.log.lock().accept(key, message);
         }
         None
     }
 
-    async fn stop(&self, key: Key, failure: Failure, behind: &[Item<'_>], streak: &Streak) -> Stop {
-        let (over_it, error) = match failure {
-            Failure::Refused(reason) => {
-                self.memory().refuse(key.clone(), reason.clone());
-                return refused(key, reason);
+    async fn stop(
+        &self,
+        key: MessageKey,
+        failure: DeliveryError,
+        behind: &[Item<'_>],
+        streak: &Streak,
+    ) -> Stop {
+        let (at_message, error) = match failure {
+            DeliveryError::Rejected(reason) => {
+                self.log.lock().reject(key.clone(), reason.clone());
+                return rejected(key, reason);
             }
-            Failure::Failed(error) => (true, error),
-            Failure::Down(error) => (false, error),
+            DeliveryError::ServerError(error) => (true, error),
+            DeliveryError::Unavailable(error) => (false, error),
         };
-        let failures = self.memory().fail(key.clone(), over_it);
+        let failures = self.log.lock().fail(key.clone(), at_message);
         match failures {
-            Some(failures) if failures >= self.attempts_max && self.takes_others().await => {
-                let reason = format!("{error}, {failures} times, while others were accepted");
-                let mut memory = self.memory();
-                memory.suspect(&key, behind.iter().map(Item::key));
-                memory.refuse(key.clone(), reason.clone());
-                refused(key, reason)
+            Some(failures) if failures >= self.attempts_max && self.accepts_others().await => {
+                let reason =
+                    format!("{error}, {failures} times, while other messages were accepted");
+                let mut log = self.log.lock();
+                log.suspect(&key, behind.iter().map(Item::key));
+                log.reject(key.clone(), reason.clone());
+                rejected(key, reason)
             }
             _ => {
                 streak.0.fetch_add(1, Ordering::Relaxed);
@@ -121,29 +127,25 @@ impl Lanes<'_> {
         }
     }
 
-    /// Whether the receiver takes what it took last once more, which it may be told at any time. One
-    /// that began to fail in the midst of a batch took others after the first failures as well, and
-    /// takes nothing now.
-    async fn takes_others(&self) -> bool {
-        let last = self.memory().last_accepted();
+    /// Whether the receiver accepts the last accepted message again, which may be repeated at any time. A
+    /// receiver that began to fail during a batch also accepted others after the first failure, but accepts
+    /// nothing now.
+    async fn accepts_others(&self) -> bool {
+        let last = self.log.lock().last_accepted();
         match last {
             Some(message) => self.endpoint.send(message).await.is_ok(),
             None => false,
         }
     }
-
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-/// The items by what they are about, each in the order in which they came.
+/// The items by subject, each in their order.
 fn by_subject(items: Vec<Item<'_>>) -> Vec<Vec<Item<'_>>> {
     let mut lanes: Vec<Vec<Item<'_>>> = vec![];
-    let mut places: HashMap<_, usize> = HashMap::new();
+    let mut indexes: HashMap<_, usize> = HashMap::new();
     for item in items {
-        match places.entry(item.subject()) {
-            Entry::Occupied(place) => lanes[*place.get()].push(item),
+        match indexes.entry(item.subject()) {
+            Entry::Occupied(index) => lanes[*index.get()].push(item),
             Entry::Vacant(free) => {
                 free.insert(lanes.len());
                 lanes.push(vec![item]);
@@ -153,28 +155,28 @@ fn by_subject(items: Vec<Item<'_>>) -> Vec<Vec<Item<'_>>> {
     lanes
 }
 
-fn refused(key: Key, reason: String) -> Stop {
+fn rejected(key: MessageKey, reason: String) -> Stop {
     let (event, reason) = match &key {
-        Key::Event(cursor) => (Some(*cursor), reason),
-        Key::State(_, id) => (None, format!("{id}: {reason}")),
+        MessageKey::Event(cursor) => (Some(*cursor), reason),
+        MessageKey::State(_, id) => (None, format!("{id}: {reason}")),
     };
-    let error = SinkError::Refused { event, reason };
+    let error = SinkError::rejected(event, reason);
     Stop { key, error }
 }
 
-/// The worst, and of those alike the first; it waits as long as any of them asks for.
+/// The worst error, and the first of equals; with the longest pause that any of them requests.
 fn worst(stops: Vec<Stop>) -> Option<Stop> {
-    let asked = stops.iter().filter_map(|it| wait_of(&it.error)).max();
+    let requested = stops.iter().filter_map(|it| retry_after(&it.error)).max();
     let mut worst = stops
         .into_iter()
         .max_by(|a, b| (rank(&a.error), &b.key).cmp(&(rank(&b.error), &a.key)))?;
     if let SinkError::Unavailable { retry_after, .. } = &mut worst.error {
-        *retry_after = asked;
+        *retry_after = requested;
     }
     Some(worst)
 }
 
-fn wait_of(error: &SinkError) -> Option<Duration> {
+fn retry_after(error: &SinkError) -> Option<Duration> {
     match error {
         SinkError::Unavailable { retry_after, .. } => *retry_after,
         _ => None,
@@ -183,7 +185,7 @@ fn wait_of(error: &SinkError) -> Option<Duration> {
 
 fn rank(error: &SinkError) -> u8 {
     match error {
-        SinkError::Refused { .. } => 0,
+        SinkError::Rejected { .. } => 0,
         SinkError::Unavailable { .. } => 1,
         SinkError::Absent { .. } => 2,
         SinkError::Misconfigured { .. } => 3,
@@ -203,7 +205,7 @@ mod tests {
             revision,
             position: 0,
         };
-        let key = Key::Event(cursor);
+        let key = MessageKey::Event(cursor);
         Stop { key, error }
     }
 
@@ -215,11 +217,11 @@ mod tests {
     }
 
     fn no(revision: u64) -> Stop {
-        refused(stop(revision, busy(None)).key, "no".into())
+        rejected(stop(revision, busy(None)).key, "no".into())
     }
 
     #[test]
-    fn the_worst_is_told_and_the_first_of_those_that_are_alike() {
+    fn the_worst_error_is_returned_and_the_first_of_equals() {
         assert!(worst(vec![]).is_none());
         let first = worst(vec![no(5), no(3), no(4)]).unwrap();
         assert_eq!(first.key, stop(3, busy(None)).key);

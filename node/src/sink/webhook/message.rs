@@ -1,6 +1,6 @@
-//! What is sent: one message per event, or per current state of a seed, in JSON.
+//! Messages: one per event, or per state of a backfill, in JSON.
 //!
-//! An event is told as `/v1/watch` tells it, with the cluster's id.
+//! An event has the JSON form of `/v1/watch`, and the cluster's id.
 
 use std::collections::BTreeMap;
 use std::time::SystemTime;
@@ -11,44 +11,43 @@ use lockstep_machine::{
 use serde::Serialize;
 
 use crate::service::json::{EventBody, pairs, rfc3339};
-use crate::sink::Seed;
 
-/// Something to tell of.
+/// An item to deliver.
 #[derive(Clone, Copy)]
 pub(super) enum Item<'a> {
-    /// A change.
+    /// An event.
     Event(&'a Event),
-    /// An instance as of a seed.
+    /// A state of a backfill.
     State {
-        /// The seed.
-        seed: &'a Seed,
+        /// The backfill's revision.
+        revision: GlobalRevision,
         /// The instance's id.
         id: &'a InstanceId,
-        /// What it is.
+        /// The instance.
         instance: &'a Instance,
     },
 }
 
-/// What tells a message from all others of the cluster.
+/// Identifies a message among all of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum Key {
-    /// The event's place.
+pub(super) enum MessageKey {
+    /// The event's cursor.
     Event(EventCursor),
-    /// The seed's revision, and the instance.
+    /// The backfill's revision, and the instance.
     State(GlobalRevision, InstanceId),
 }
 
 impl<'a> Item<'a> {
-    /// What tells it from others.
-    pub(super) fn key(&self) -> Key {
+    /// The key of its message.
+    pub(super) fn key(&self) -> MessageKey {
         match self {
-            Item::Event(event) => Key::Event(event.cursor()),
-            Item::State { seed, id, .. } => Key::State(seed.revision, (*id).clone()),
+            Item::Event(event) => MessageKey::Event(event.cursor()),
+            Item::State { revision, id, .. } => MessageKey::State(*revision, (*id).clone()),
         }
     }
 
-    /// What it is about: such items are told one after another. The definitions of a machine are one
-    /// such thing, each of its instances another.
+    /// Items of one subject are delivered one after another. The definitions of a machine are one subject,
+    /// each of its instances another.
     pub(super) fn subject(&self) -> (&'a MachineName, Option<&'a InstanceName>) {
         match self {
             Item::Event(event) => (&event.machine, event.name.as_ref()),
@@ -56,13 +55,15 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// The message that tells of it.
+    /// Its message.
     pub(super) fn message(&self, cluster: &str) -> Message {
         match self {
             Item::Event(event) => Message::of_event(event, cluster),
-            Item::State { seed, id, instance } => {
-                Message::of_state(seed.revision, id, instance, cluster)
-            }
+            Item::State {
+                revision,
+                id,
+                instance,
+            } => Message::of_state(*revision, id, instance, cluster),
         }
     }
 }
@@ -70,14 +71,14 @@ impl<'a> Item<'a> {
 /// A message, ready to be signed.
 #[derive(Debug, Clone)]
 pub(super) struct Message {
-    /// What the receiver knows it by.
+    /// Its id, by which the receiver recognizes repetitions.
     pub(super) id: String,
     /// JSON.
     pub(super) body: Vec<u8>,
 }
 
 impl Message {
-    /// A change.
+    /// An event.
     pub(super) fn of_event(event: &Event, cluster: &str) -> Self {
         let subject = if event.name.is_some() {
             "instance"
@@ -98,12 +99,12 @@ impl Message {
         }
     }
 
-    /// An instance as of a seed once more, of a state that was put aside; none if the instance has changed since,
-    /// which was told as an event.
+    /// A state of a backfill that became a dead letter; `None` if the instance has changed since, which was
+    /// delivered as an event.
     ///
-    /// It is told under the revision of its seed: under a later one, a receiver would take it for the
-    /// whole of another seed.
-    pub(super) fn of_seeded(
+    /// It carries the revision of its backfill: with a later one, a receiver would take it for another
+    /// backfill.
+    pub(super) fn of_rejected_state(
         event: &Event,
         current: Option<&Instance>,
         cluster: &str,
@@ -115,8 +116,8 @@ impl Message {
         Some(Self::of_state(event.revision, &id, instance, cluster))
     }
 
-    /// An instance as of a seed's revision. Told at the time of its last change: of one revision and
-    /// instance, all messages are the same.
+    /// A state of a backfill. Its timestamp is that of the instance's last change, so that all messages of one
+    /// revision and instance are equal.
     fn of_state(
         revision: GlobalRevision,
         id: &InstanceId,
@@ -128,8 +129,7 @@ impl Message {
             timestamp: rfc3339(instance.changed_at),
             data: StateData::new(revision, id, instance, cluster),
         };
-        // Users choose names, and what is signed is `id.timestamp.body`: a dot of theirs could be
-        // taken for one of those.
+        // The signature covers `id.timestamp.body`: a dot in a user's name could be mistaken for a separator.
         let name = id.to_string().replace('.', "%2E");
         Self {
             id: format!("{cluster}.{}-seed.{name}", revision.0),
@@ -137,7 +137,7 @@ impl Message {
         }
     }
 
-    /// One that tells of nothing: to see whether messages are taken.
+    /// A message without an event, for checks.
     pub(super) fn of_check(id: String, sink: &str, number: u32, at: SystemTime) -> Self {
         let body = Body {
             kind: "lockstep.check",
@@ -153,7 +153,7 @@ impl Message {
 struct Body<'a, T> {
     #[serde(rename = "type")]
     kind: &'a str,
-    /// When it happened, in cluster time; not there for what has never changed.
+    /// Cluster time of the change; absent for an instance that has never changed.
     #[serde(skip_serializing_if = "Option::is_none")]
     timestamp: Option<String>,
     data: T,
@@ -161,7 +161,7 @@ struct Body<'a, T> {
 
 impl<T: Serialize> Body<'_, T> {
     fn json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("numbers, texts and maps of texts can be told in JSON")
+        serde_json::to_vec(self).expect("numbers, strings and maps of strings are valid JSON")
     }
 }
 
@@ -172,7 +172,7 @@ struct EventData<'a> {
     event: EventBody,
 }
 
-/// Named as in an event, so that a receiver can keep the newer of the two by `revision`.
+/// The field names of an event, so that a receiver can keep the later of the two by `revision`.
 #[derive(Serialize)]
 struct StateData<'a> {
     cluster: &'a str,

@@ -1,80 +1,69 @@
-//! Webhooks: one signed request per event, after the convention of Standard Webhooks
+//! Webhooks: one signed HTTP request per event, as specified by Standard Webhooks
 //! (<https://www.standardwebhooks.com>).
 //!
-//! - A message's id is the event's place in the cluster: the same at every try and from every leader,
-//!   so that a receiver knows what it has seen. The term in the header lets it refuse a leader of
-//!   yesterday.
-//! - The events of one instance go out strictly one after another; those of several at once.
-//! - A receiver keeps no place: the cluster does. What was accepted of a batch is remembered here until
-//!   the place moves on, so that a batch that failed halfway is not told twice.
+//! - A message's id is the event's cursor: the same on every attempt and from every leader, so that a
+//!   receiver recognizes repetitions. The term in the header lets it reject a deposed leader.
+//! - The events of one instance are sent strictly one after another; those of several concurrently.
+//! - A receiver stores no checkpoint: the cluster does. [`DeliveryLog`] remembers which messages of a batch
+//!   were accepted until the checkpoint advances, so that a batch that failed halfway is not repeated.
 
 mod address;
 mod answer;
 mod check;
+mod delivery_log;
 mod endpoint;
 mod lanes;
-mod memory;
 mod message;
 #[cfg(test)]
 mod tests;
 
-use std::sync::{Mutex, PoisonError};
-
 use async_trait::async_trait;
 use lockstep_machine::{Event, EventKind, GlobalRevision, Instance, InstanceId};
+use parking_lot::Mutex;
 
-use super::{Batch, CheckStep, Claim, Place, Seed, Sink, SinkError};
+use super::{Backfill, Batch, CheckStep, Claim, Destination, SinkError, StoredCheckpoint};
 use crate::config::{self, WebhookSink};
-use answer::Failure;
+use answer::DeliveryError;
+use delivery_log::DeliveryLog;
 use endpoint::Endpoint;
 use lanes::Lanes;
-use memory::Memory;
 use message::{Item, Message};
 
-/// An HTTP endpoint that is told of each event.
+/// An HTTP endpoint that receives the events.
 pub(crate) struct Webhook {
     sink: config::Sink,
     webhook: WebhookSink,
     claim: Option<Claim>,
     endpoint: Option<Endpoint>,
-    memory: Mutex<Memory>,
+    log: Mutex<DeliveryLog>,
 }
 
 impl Webhook {
-    /// The endpoint that is configured. Nothing is read or called yet.
+    /// As configured. Nothing is read or sent yet.
     pub(crate) fn new(config: &config::Sink, webhook: &WebhookSink) -> Self {
         Self {
             sink: config.clone(),
             webhook: webhook.clone(),
             claim: None,
             endpoint: None,
-            memory: Mutex::default(),
+            log: Mutex::default(),
         }
     }
 
-    fn memory(&mut self) -> &mut Memory {
-        self.memory
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The endpoint, and the cluster that its messages are of.
-    fn open_endpoint(&self) -> Result<(&Endpoint, &str), SinkError> {
+    /// The endpoint, and the id of the cluster.
+    fn opened(&self) -> Result<(&Endpoint, &str), SinkError> {
         match (&self.endpoint, &self.claim) {
             (Some(endpoint), Some(claim)) => Ok((endpoint, &claim.cluster)),
-            _ => Err(SinkError::Unavailable {
-                reason: "it is not open".to_owned(),
-                retry_after: None,
-            }),
+            _ => Err(SinkError::unavailable("not connected")),
         }
     }
 
     async fn deliver(&self, items: Vec<Item<'_>>) -> Result<(), SinkError> {
-        let (endpoint, cluster) = self.open_endpoint()?;
+        let (endpoint, cluster) = self.opened()?;
         let lanes = Lanes {
             endpoint,
             cluster,
-            memory: &self.memory,
+            log: &self.log,
             concurrency_max: self.webhook.concurrency_max.max(1),
             attempts_max: self.webhook.attempts_max,
         };
@@ -83,43 +72,46 @@ impl Webhook {
 }
 
 #[async_trait]
-impl Sink for Webhook {
-    async fn open(&mut self, claim: &Claim) -> Result<Place, SinkError> {
+impl Destination for Webhook {
+    async fn open(&mut self, claim: &Claim) -> Result<StoredCheckpoint, SinkError> {
         if self.claim.as_ref() != Some(claim) {
-            // Other leaders may have been at work meanwhile: what was known may be of another batch.
-            *self.memory() = Memory::default();
+            // Another leader may have delivered meanwhile: the log may be about another batch.
+            *self.log.get_mut() = DeliveryLog::default();
             self.claim = Some(claim.clone());
         }
         self.endpoint = None;
         let endpoint = Endpoint::open(&self.sink, &self.webhook, Some(claim.term)).await?;
         self.endpoint = Some(endpoint);
-        Ok(Place::NotKept)
+        Ok(StoredCheckpoint::Unsupported)
     }
 
     async fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        self.memory().go_on_behind(batch.from.cursor);
+        self.log.get_mut().start_batch(batch.from.cursor);
         self.deliver(batch.events.iter().map(|it| Item::Event(it)).collect())
             .await
     }
 
-    async fn seed(
+    async fn backfill_page(
         &mut self,
-        seed: &Seed,
+        backfill: &Backfill,
         page: &[(InstanceId, Instance)],
     ) -> Result<(), SinkError> {
-        self.memory().seed_at(seed.revision);
-        let items: Vec<_> = page
-            .iter()
-            .map(|(id, instance)| Item::State { seed, id, instance })
-            .collect();
+        let revision = backfill.revision;
+        self.log.get_mut().start_backfill(revision);
+        let state = |(id, instance)| Item::State {
+            revision,
+            id,
+            instance,
+        };
+        let items: Vec<_> = page.iter().map(|(id, it)| state((id, it))).collect();
         let keys: Vec<_> = items.iter().map(Item::key).collect();
         self.deliver(items).await?;
-        self.memory().forget(&keys);
+        self.log.get_mut().forget(&keys);
         Ok(())
     }
 
-    async fn seeded(&mut self, _: &Seed) -> Result<(), SinkError> {
-        // A receiver cannot be told what to forget, and the cluster keeps the place.
+    async fn finish_backfill(&mut self, _: &Backfill) -> Result<(), SinkError> {
+        // A receiver decides itself what to remove, and the cluster stores the checkpoint.
         Ok(())
     }
 
@@ -129,24 +121,21 @@ impl Sink for Webhook {
         current: Option<&Instance>,
         _: GlobalRevision,
     ) -> Result<(), SinkError> {
-        let (endpoint, cluster) = self.open_endpoint()?;
+        let (endpoint, cluster) = self.opened()?;
         let message = match event.kind {
-            EventKind::Seeded => Message::of_seeded(event, current, cluster),
+            EventKind::Seeded => Message::of_rejected_state(event, current, cluster),
             _ => Some(Message::of_event(event, cluster)),
         };
         let Some(message) = message else {
             return Ok(());
         };
+        let rejected = |reason| SinkError::rejected(Some(event.cursor()), reason);
         let sent = endpoint.send(message).await;
-        let refused = |reason| SinkError::Refused {
-            event: Some(event.cursor()),
-            reason,
-        };
-        sent.map(drop).map_err(|failure| match failure {
-            Failure::Refused(reason) => refused(reason),
-            // It stays put aside: whatever is behind it must not wait for it once more.
-            Failure::Failed(error) => refused(error.to_string()),
-            Failure::Down(error) => error,
+        sent.map(drop).map_err(|error| match error {
+            DeliveryError::Rejected(reason) => rejected(reason),
+            // It stays a dead letter: the events after it must not wait for it again.
+            DeliveryError::ServerError(error) => rejected(error.to_string()),
+            DeliveryError::Unavailable(error) => error,
         })
     }
 

@@ -1,41 +1,41 @@
-//! What goes wrong.
+//! Failures.
 
 use mongodb::bson::{Document, doc};
 
-use super::super::super::{Checkpoint, Place, Sink, SinkError};
-use super::far::{Far, at, claim, created, cursor, moved, shown, sink, write};
+use super::super::super::{Checkpoint, Destination, SinkError, StoredCheckpoint};
 use super::scripted::Scripted;
+use super::server::{TestServer, at, claim, created, cursor, moved, shown, sink, write};
 
 #[tokio::test]
-async fn a_server_that_is_killed_has_all_that_it_acknowledged() {
-    let Some(mut far) = Far::start_own().await else {
+async fn a_killed_server_has_all_that_it_acknowledged() {
+    let Some(mut test) = TestServer::start_own().await else {
         return;
     };
-    let (mut sink, _) = far.opened(1).await;
+    let (mut sink, _) = test.opened(1).await;
     let mut from = Checkpoint::default();
     for n in 1..=2 {
         from = write(&mut sink, from, &[created(n, &format!("i{n}"))])
             .await
             .unwrap();
-        let server = far.stand_in();
+        let server = test.stand_in();
         server.kill9().unwrap();
         let written = write(&mut sink, from, &[created(n + 1, "next")]).await;
         let Err(SinkError::Unavailable { .. }) = written else {
             panic!("{written:?}");
         };
         server.restart().await.unwrap();
-        assert_eq!(sink.open(&claim(1)).await, Ok(Place::At(from)));
-        assert_eq!(far.places().await.len(), usize::try_from(n).unwrap());
+        assert_eq!(sink.open(&claim(1)).await, Ok(StoredCheckpoint::At(from)));
+        assert_eq!(test.places().await.len(), usize::try_from(n).unwrap());
     }
 }
 
 #[tokio::test]
-async fn a_server_that_is_silent_is_given_up_in_time_and_may_come_back() {
-    let Some(mut far) = Far::start_own().await else {
+async fn a_silent_server_times_out_and_may_return() {
+    let Some(mut test) = TestServer::start_own().await else {
         return;
     };
-    let (mut sink, _) = far.opened(1).await;
-    let server = far.stand_in();
+    let (mut sink, _) = test.opened(1).await;
+    let server = test.stand_in();
     server.pause().unwrap();
     let events = [created(1, "a")];
     let written = write(&mut sink, Checkpoint::default(), &events).await;
@@ -44,55 +44,55 @@ async fn a_server_that_is_silent_is_given_up_in_time_and_may_come_back() {
         panic!("{written:?}");
     };
     assert!(reason.contains("took longer than 3s"), "{reason}");
-    let place = sink.open(&claim(1)).await.unwrap();
-    assert_eq!(place, Place::Nothing);
+    let checkpoint = sink.open(&claim(1)).await.unwrap();
+    assert_eq!(checkpoint, StoredCheckpoint::Empty);
     write(&mut sink, Checkpoint::default(), &events)
         .await
         .unwrap();
 }
 
 #[tokio::test]
-async fn a_server_that_is_set_back_is_noticed_and_written_to_again() {
-    let Some(mut far) = Far::start_own().await else {
+async fn a_restored_server_is_noticed_and_caught_up() {
+    let Some(mut test) = TestServer::start_own().await else {
         return;
     };
-    let (mut sink, _) = far.opened(1).await;
+    let (mut sink, _) = test.opened(1).await;
     let first = [created(1, "a")];
     let second = [moved(2, "a", "paid"), created(3, "b")];
     let from = write(&mut sink, Checkpoint::default(), &first)
         .await
         .unwrap();
-    let server = far.stand_in();
+    let server = test.stand_in();
     let yesterday = server.save().unwrap();
     let from = write(&mut sink, from, &second).await.unwrap();
     server.restore(&yesterday).await.unwrap();
 
-    // The connection broke as well; a set-back without that is Moved.
+    // The connection broke as well; a restore without that is Moved.
     let written = write(&mut sink, from, &[created(4, "c")]).await;
     assert!(written.is_err(), "{written:?}");
-    assert_eq!(sink.open(&claim(1)).await, Ok(Place::At(at(1))));
+    assert_eq!(sink.open(&claim(1)).await, Ok(StoredCheckpoint::At(at(1))));
     write(&mut sink, at(1), &second).await.unwrap();
-    assert_eq!(far.places().await, ["1-0", "2-0", "3-0"]);
+    assert_eq!(test.places().await, ["1-0", "2-0", "3-0"]);
     assert_eq!(
-        far.instances().await,
+        test.instances().await,
         shown([("a", "paid", 2), ("b", "new", 3)])
     );
 }
 
 #[tokio::test]
-async fn a_round_trip_reports_each_step_and_leaves_nothing() {
-    let far = Far::start().await;
-    let steps = far.sink().check().await;
+async fn a_check_reports_each_step_and_leaves_nothing() {
+    let test = TestServer::start().await;
+    let steps = test.sink().check().await;
     let names: Vec<_> = steps.iter().map(|step| step.step.as_str()).collect();
     assert_eq!(names, ["connect", "insert 3", "find one", "drop"]);
     assert!(steps.iter().all(|step| step.result.is_ok()), "{steps:?}");
-    let left = far.database.list_collection_names().await.unwrap();
+    let left = test.database.list_collection_names().await.unwrap();
     assert_eq!(left, Vec::<String>::new());
-    far.server.leave().await.unwrap();
+    test.server.leave().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_round_trip_ends_with_the_step_that_fails() {
+async fn a_check_ends_with_the_step_that_fails() {
     let server = Scripted::start(|name, _| match name {
         "insert" => refusal(13, "not authorized"),
         _ => doc! { "ok": 1 },
@@ -105,7 +105,7 @@ async fn a_round_trip_ends_with_the_step_that_fails() {
 }
 
 #[tokio::test]
-async fn wrong_credentials_and_missing_rights_are_somebody_s_to_mend() {
+async fn wrong_credentials_and_missing_permissions_are_a_misconfiguration() {
     let server = Scripted::start(|name, _| match name {
         "saslStart" => refusal(18, "Authentication failed."),
         _ => doc! { "ok": 1 },
@@ -128,7 +128,7 @@ async fn wrong_credentials_and_missing_rights_are_somebody_s_to_mend() {
 }
 
 #[tokio::test]
-async fn what_the_server_says_of_a_document_decides_what_becomes_of_it() {
+async fn the_error_code_of_a_document_decides_how_it_is_handled() {
     for (code, expected) in [
         (121, "refused"),
         (17419, "refused"),
@@ -144,7 +144,7 @@ async fn what_the_server_says_of_a_document_decides_what_becomes_of_it() {
             let events = [created(1, "a"), created(2, "b")];
             let written = write(&mut sink, Checkpoint::default(), &events).await;
             let seen = match written.unwrap_err() {
-                SinkError::Refused { event, .. } => {
+                SinkError::Rejected { event, .. } => {
                     assert_eq!(event, Some(cursor(2)));
                     "refused"
                 }
@@ -158,7 +158,7 @@ async fn what_the_server_says_of_a_document_decides_what_becomes_of_it() {
 }
 
 #[tokio::test]
-async fn a_server_that_gave_up_its_office_is_tried_again() {
+async fn a_server_that_stepped_down_is_retried() {
     let server = Scripted::start(|_, _| refusal(10107, "not primary")).await;
     let opened = sink(&server.address(), "x", None).open(&claim(1)).await;
     let Err(SinkError::Unavailable { .. }) = opened else {
@@ -167,7 +167,7 @@ async fn a_server_that_gave_up_its_office_is_tried_again() {
 }
 
 #[tokio::test]
-async fn nobody_at_the_address_is_said_in_a_few_words() {
+async fn an_unreachable_address_has_a_short_reason() {
     let port = lockstep_tests::ports::Port::free().unwrap();
     let mut sink = sink(&format!("mongodb://{}", port.address()), "x", None);
     let opened = sink.open(&claim(1)).await;
@@ -182,8 +182,8 @@ fn refusal(code: i32, message: &str) -> Document {
     doc! { "ok": 0, "code": code, "codeName": "Named", "errmsg": message }
 }
 
-/// Answers of a server on which a sink of term 1 writes for the first time, and that has something
-/// against the second document of one command.
+/// Answers of a server to a sink of term 1 that writes for the first time; it rejects the second document
+/// of one command.
 fn answer(name: &str, asked: &Document, command: &str, code: i32) -> Document {
     let collection = asked.get_str(name).unwrap_or_default();
     if name == command && collection != "sinks" {

@@ -1,8 +1,8 @@
 //! The sink against a server: see `lockstep_tests::mongo` for which.
 
+mod backfills;
 mod claims;
-mod far;
 mod faults;
 mod scripted;
-mod seeds;
+mod server;
 mod writes;

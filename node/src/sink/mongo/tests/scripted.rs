@@ -1,4 +1,4 @@
-//! A server that answers as a test tells it to: what the stand-in never says.
+//! A scripted server: answers that the stand-in never gives.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,10 +9,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 
-/// What it answers to a command, by the command's name.
+/// The answer to a command, by the command's name.
 type Script = dyn Fn(&str, &Document) -> Document + Send + Sync;
 
-/// An old message, with which drivers say hello: its answer is one too.
+/// The legacy message with which drivers send `hello`; its answer is a legacy message too.
 const OP_QUERY: i32 = 2004;
 const OP_REPLY: i32 = 1;
 const OP_MSG: i32 = 2013;
@@ -68,7 +68,7 @@ async fn serve(mut peer: TcpStream, script: &Script) -> io::Result<()> {
     }
 }
 
-/// The command in a message. Documents that are sent beside it are left out.
+/// The command in a message, without document sequences.
 fn command(kind: i32, body: &[u8]) -> Document {
     let start = match kind {
         OP_MSG => 4 + 1,

@@ -1,4 +1,4 @@
-//! What ends up at the far side.
+//! What is stored in the database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,13 +9,15 @@ use mongodb::IndexModel;
 use mongodb::bson::{Document, doc};
 use mongodb::options::IndexOptions;
 
-use super::super::super::{Checkpoint, Place, Sink, SinkError};
-use super::far::{Far, at, claim, created, cursor, deleted, event, instance, moved, shown, write};
+use super::super::super::{Checkpoint, Destination, SinkError, StoredCheckpoint};
+use super::server::{
+    TestServer, at, claim, created, cursor, deleted, event, instance, moved, shown, write,
+};
 
 #[tokio::test]
-async fn events_become_documents_with_all_that_they_say() {
-    let far = Far::start().await;
-    let (mut sink, _) = far.opened(1).await;
+async fn events_become_documents_with_all_their_fields() {
+    let test = TestServer::start().await;
+    let (mut sink, _) = test.opened(1).await;
     let definition = Event {
         name: None,
         ..(*event(2, EventKind::Defined, "x", None)).clone()
@@ -29,8 +31,8 @@ async fn events_become_documents_with_all_that_they_say() {
         .await
         .unwrap();
 
-    assert_eq!(far.places().await, ["1-0", "2-0", "2-1"]);
-    let first = far.document("history", "1-0").await.unwrap();
+    assert_eq!(test.places().await, ["1-0", "2-0", "2-1"]);
+    let first = test.document("history", "1-0").await.unwrap();
     for (key, value) in [("kind", "created"), ("machine", "order"), ("instance", "a")] {
         assert_eq!(first.get_str(key).unwrap(), value, "{first}");
     }
@@ -43,24 +45,25 @@ async fn events_become_documents_with_all_that_they_say() {
         assert_eq!(kept.get(key), Some(value), "{kept}");
     }
     assert!(
-        !far.document("history", "2-0")
+        !test
+            .document("history", "2-0")
             .await
             .unwrap()
             .contains_key("instance")
     );
 
-    let shown = far.document("instances", "order/a").await.unwrap();
+    let shown = test.document("instances", "order/a").await.unwrap();
     assert_eq!(shown.get_str("state").unwrap(), "paid");
     let labels = shown.get_document("metadata").unwrap();
     assert_eq!(labels.get_str("by").unwrap(), "ann");
     assert!(shown.contains_key("created_at") && !shown.contains_key("deleted_at"));
-    far.server.leave().await.unwrap();
+    test.server.leave().await.unwrap();
 }
 
 #[tokio::test]
-async fn what_is_written_again_changes_nothing() {
-    let far = Far::start().await;
-    let (mut sink, _) = far.opened(1).await;
+async fn a_repeated_write_changes_nothing() {
+    let test = TestServer::start().await;
+    let (mut sink, _) = test.opened(1).await;
     let events = [
         created(1, "a"),
         created(2, "b"),
@@ -70,31 +73,31 @@ async fn what_is_written_again_changes_nothing() {
     write(&mut sink, Checkpoint::default(), &events)
         .await
         .unwrap();
-    let before = (far.history().await, far.instances().await);
+    let before = (test.history().await, test.instances().await);
 
-    // As if the node had died before the place was moved.
-    let sinks = far.database.collection::<Document>("sinks");
-    let place = doc! { "$unset": { "revision": "", "position": "", "seeded": "" } };
+    // As if the node had crashed before the checkpoint was stored.
+    let sinks = test.database.collection::<Document>("sinks");
+    let checkpoint = doc! { "$unset": { "revision": "", "position": "", "seeded": "" } };
     sinks
-        .update_one(doc! { "_id": "instances" }, place)
+        .update_one(doc! { "_id": "instances" }, checkpoint)
         .await
         .unwrap();
-    let (mut sink, place) = far.opened(2).await;
-    assert_eq!(place, Place::Nothing);
+    let (mut sink, checkpoint) = test.opened(2).await;
+    assert_eq!(checkpoint, StoredCheckpoint::Empty);
     let from = write(&mut sink, Checkpoint::default(), &events[..2])
         .await
         .unwrap();
-    assert_eq!(far.instances().await, shown([("a", "paid", 3)]));
+    assert_eq!(test.instances().await, shown([("a", "paid", 3)]));
     let from = write(&mut sink, from, &events[2..]).await.unwrap();
     assert_eq!(from, at(4));
-    assert_eq!((far.history().await, far.instances().await), before);
-    far.server.leave().await.unwrap();
+    assert_eq!((test.history().await, test.instances().await), before);
+    test.server.leave().await.unwrap();
 }
 
 #[tokio::test]
 async fn an_instance_that_is_created_again_is_a_new_one() {
-    let far = Far::start().await;
-    let (mut sink, _) = far.opened(1).await;
+    let test = TestServer::start().await;
+    let (mut sink, _) = test.opened(1).await;
     let mut from = Checkpoint::default();
     for (events, seen) in [
         (
@@ -110,21 +113,21 @@ async fn an_instance_that_is_created_again_is_a_new_one() {
         (vec![moved(7, "a", "paid"), deleted(8, "a")], shown([])),
     ] {
         from = write(&mut sink, from, &events).await.unwrap();
-        assert_eq!(far.instances().await, seen, "{from:?}");
+        assert_eq!(test.instances().await, seen, "{from:?}");
     }
-    let tombstone = far.document("instances", "order/a").await.unwrap();
+    let tombstone = test.document("instances", "order/a").await.unwrap();
     let mut keys: Vec<&str> = tombstone.keys().map(String::as_str).collect();
     keys.sort_unstable();
     assert_eq!(keys, ["_id", "deleted_at", "revision"]);
-    assert_eq!(far.places().await.len(), 8);
-    far.server.leave().await.unwrap();
+    assert_eq!(test.places().await.len(), 8);
+    test.server.leave().await.unwrap();
 }
 
 #[tokio::test]
-async fn the_server_is_told_to_forget_what_was_deleted_after_a_day() {
-    let far = Far::start().await;
-    far.opened(1).await;
-    let instances = far.database.collection::<Document>("instances");
+async fn the_server_removes_tombstones_after_a_day() {
+    let test = TestServer::start().await;
+    test.opened(1).await;
+    let instances = test.database.collection::<Document>("instances");
     let indexes: Vec<IndexModel> = instances
         .list_indexes()
         .await
@@ -137,14 +140,14 @@ async fn the_server_is_told_to_forget_what_was_deleted_after_a_day() {
         .find(|index| index.keys.contains_key("deleted_at"));
     let options = passing.unwrap().options.as_ref().unwrap();
     assert_eq!(options.expire_after, Some(Duration::from_secs(86_400)));
-    far.server.leave().await.unwrap();
+    test.server.leave().await.unwrap();
 }
 
 #[tokio::test]
 async fn a_late_write_of_an_earlier_term_changes_no_instance() {
-    let far = Far::start().await;
-    let (old, _) = far.opened(1).await;
-    let (mut new, _) = far.opened(2).await;
+    let test = TestServer::start().await;
+    let (old, _) = test.opened(1).await;
+    let (mut new, _) = test.opened(2).await;
     let events = [
         created(1, "a"),
         created(2, "b"),
@@ -155,30 +158,30 @@ async fn a_late_write_of_an_earlier_term_changes_no_instance() {
         .await
         .unwrap();
 
-    // It looked at the claim before the other one was there, and only now does its write go out.
+    // It checked its claim before the other one was taken, and its write arrives only now.
     let open = old.open.unwrap();
     let late = super::super::super::changes(&events[..2], GlobalRevision(0));
     let late = late
         .iter()
         .map(|(id, change)| super::super::Statement::of(id, change));
-    open.link.put(late.collect()).await.unwrap();
-    open.link.keep(&events[..2]).await.unwrap();
-    assert_eq!(far.instances().await, shown([("a", "paid", 3)]));
-    assert_eq!(far.places().await.len(), 4);
-    far.server.leave().await.unwrap();
+    open.connection.put_instances(late.collect()).await.unwrap();
+    open.connection.insert_history(&events[..2]).await.unwrap();
+    assert_eq!(test.instances().await, shown([("a", "paid", 3)]));
+    assert_eq!(test.places().await.len(), 4);
+    test.server.leave().await.unwrap();
 }
 
 #[tokio::test]
-async fn a_document_that_an_index_of_a_user_refuses_is_named() {
-    let far = Far::start().await;
-    let (mut sink, _) = far.opened(1).await;
+async fn a_document_that_a_users_index_rejects_is_named() {
+    let test = TestServer::start().await;
+    let (mut sink, _) = test.opened(1).await;
     let unique = IndexOptions::builder().unique(true).build();
     for (collection, key) in [("instances", "metadata.by"), ("history", "event")] {
         let index = IndexModel::builder()
             .keys(doc! { key: 1 })
             .options(unique.clone())
             .build();
-        let collection = far.database.collection::<Document>(collection);
+        let collection = test.database.collection::<Document>(collection);
         collection.create_index(index).await.unwrap();
     }
     let from = write(&mut sink, Checkpoint::default(), &[created(1, "a")])
@@ -192,14 +195,14 @@ async fn a_document_that_an_index_of_a_user_refuses_is_named() {
     let refused = write(&mut sink, from, std::slice::from_ref(&named))
         .await
         .unwrap_err();
-    let SinkError::Refused { event, reason } = &refused else {
+    let SinkError::Rejected { event, reason } = &refused else {
         panic!("{refused:?}");
     };
     assert_eq!(*event, Some(cursor(2)), "{reason}");
     assert!(reason.contains("11000"), "{reason}");
-    assert_eq!(far.instances().await, shown([("a", "new", 1)]));
+    assert_eq!(test.instances().await, shown([("a", "new", 1)]));
 
-    // The history has it by now; refused there, another event of that name is named as well.
+    // The history has it by now; an event that is rejected there is named as well.
     let again = Event {
         name: None,
         ..(*named).clone()
@@ -210,28 +213,30 @@ async fn a_document_that_an_index_of_a_user_refuses_is_named() {
     });
     let events = [again, moved(4, "a", "paid")];
     let refused = write(&mut sink, from, &events).await.unwrap_err();
-    let SinkError::Refused { event, .. } = refused else {
+    let SinkError::Rejected { event, .. } = refused else {
         panic!("{refused:?}");
     };
     assert_eq!(event, Some(cursor(3)));
-    // Without it, the place goes on over it.
+    // Without it, the checkpoint advances over it.
     let from = write(&mut sink, from, &events[1..]).await.unwrap();
-    assert_eq!(sink.open(&claim(1)).await, Ok(Place::At(from)));
-    far.server.leave().await.unwrap();
+    assert_eq!(sink.open(&claim(1)).await, Ok(StoredCheckpoint::At(from)));
+    test.server.leave().await.unwrap();
 }
 
 #[tokio::test]
-async fn an_event_that_was_put_aside_is_written_with_the_state_of_now() {
-    let far = Far::start().await;
-    let (mut sink, _) = far.opened(1).await;
+async fn a_replayed_event_is_written_with_the_current_state() {
+    let test = TestServer::start().await;
+    let (mut sink, _) = test.opened(1).await;
     let events = [created(1, "a"), created(2, "b"), moved(9, "a", "paid")];
     let from = write(&mut sink, Checkpoint::default(), &events)
         .await
         .unwrap();
     let (_, now) = instance("c", "sent");
     let revision = GlobalRevision(9);
-    let aside = moved(5, "c", "paid");
-    sink.replay(&aside, Some(&now), revision).await.unwrap();
+    let dead_letter = moved(5, "c", "paid");
+    sink.replay(&dead_letter, Some(&now), revision)
+        .await
+        .unwrap();
     sink.replay(&deleted(6, "b"), None, revision).await.unwrap();
     sink.replay(
         &moved(4, "a", "lost"),
@@ -241,26 +246,26 @@ async fn an_event_that_was_put_aside_is_written_with_the_state_of_now() {
     .await
     .unwrap();
     assert_eq!(
-        far.places().await,
+        test.places().await,
         ["1-0", "2-0", "4-0", "5-0", "6-0", "9-0"]
     );
     assert_eq!(
-        far.instances().await,
+        test.instances().await,
         shown([("a", "paid", 9), ("c", "sent", 9)])
     );
-    assert_eq!(sink.open(&claim(1)).await, Ok(Place::At(from)));
-    far.server.leave().await.unwrap();
+    assert_eq!(sink.open(&claim(1)).await, Ok(StoredCheckpoint::At(from)));
+    test.server.leave().await.unwrap();
 }
 
 #[tokio::test]
-async fn more_than_one_exchange_takes_are_written_in_several() {
-    let far = Far::start().await;
-    let (mut sink, _) = far.opened(1).await;
+async fn large_batches_are_written_in_several_exchanges() {
+    let test = TestServer::start().await;
+    let (mut sink, _) = test.opened(1).await;
     let events: Vec<_> = (1..=2100).map(|n| created(n, &format!("i{n}"))).collect();
     write(&mut sink, Checkpoint::default(), &events)
         .await
         .unwrap();
-    assert_eq!(far.places().await.len(), 2100);
-    assert_eq!(far.instances().await.len(), 2100);
-    far.server.leave().await.unwrap();
+    assert_eq!(test.places().await.len(), 2100);
+    assert_eq!(test.instances().await.len(), 2100);
+    test.server.leave().await.unwrap();
 }

@@ -1,13 +1,13 @@
-//! Servers that die, stop, lose their tables; and the round trip through them.
+//! Servers that crash, hang or lose their tables; and checks.
 
 use std::time::Duration;
 
 use anyhow::Result;
 use serde_json::json;
 
-use super::given::*;
+use super::fixtures::*;
 use crate::sink::postgres::Postgres;
-use crate::sink::{CheckStep, Place, Sink, SinkError};
+use crate::sink::{CheckStep, Destination, SinkError, StoredCheckpoint};
 
 fn unavailable<T: std::fmt::Debug>(ended: Result<T, SinkError>) -> String {
     match ended {
@@ -17,82 +17,84 @@ fn unavailable<T: std::fmt::Debug>(ended: Result<T, SinkError>) -> String {
 }
 
 #[tokio::test]
-async fn a_killed_server_is_gone_on_with_when_it_is_back() -> Result<()> {
-    let mut given = Given::seeded().await?;
+async fn delivery_continues_after_a_killed_server_returns() -> Result<()> {
+    let mut fixture = Fixture::backfilled().await?;
     let events = [created(1, "order/1")];
-    given
+    fixture
         .sink
         .write(&batch(checkpoint(0, 0, 0), &events))
         .await?;
-    given.server.kill9().await?;
+    fixture.server.kill9().await?;
     let events = [moved(2, "order/1", "paid")];
     let next = batch(checkpoint(1, 0, 0), &events);
-    unavailable(given.sink.write(&next).await);
-    let reason = unavailable(given.sink.open(&claim(1)).await);
+    unavailable(fixture.sink.write(&next).await);
+    let reason = unavailable(fixture.sink.open(&claim(1)).await);
     assert!(reason.contains("refused"), "{reason}");
-    given.server.restart().await?;
-    given.client = given.server.client().await?;
-    let place = Place::At(checkpoint(1, 0, 0));
-    assert_eq!(given.sink.open(&claim(1)).await?, place);
-    given.sink.write(&next).await?;
-    assert_eq!(given.history().await?, [(1, 0), (2, 0)]);
+    fixture.server.restart().await?;
+    fixture.client = fixture.server.client().await?;
+    let stored = StoredCheckpoint::At(checkpoint(1, 0, 0));
+    assert_eq!(fixture.sink.open(&claim(1)).await?, stored);
+    fixture.sink.write(&next).await?;
+    assert_eq!(fixture.history().await?, [(1, 0), (2, 0)]);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_server_that_stands_still_is_given_up_in_time() -> Result<()> {
-    let mut given = Given::started().await?;
-    let (mut config, postgres) =
-        config(&given.server.address(), lockstep_tests::postgres::PASSWORD);
-    // Patient, since it makes the tables.
+async fn a_paused_server_times_out() -> Result<()> {
+    let mut fixture = Fixture::started().await?;
+    let (mut config, postgres) = config(
+        &fixture.server.address(),
+        lockstep_tests::postgres::PASSWORD,
+    );
+    // A long timeout, since it creates the tables.
     let mut sink = Postgres::new(&config, &postgres);
     sink.open(&claim(1)).await?;
-    sink.seeded(&seed(0, None, 0)).await?;
+    sink.finish_backfill(&backfill(0, None, 0)).await?;
     config.timeout = Duration::from_secs(2);
     let mut sink = Postgres::new(&config, &postgres);
     sink.open(&claim(1)).await?;
-    given.server.pause()?;
+    fixture.server.pause()?;
     let events = [created(1, "order/1")];
     let next = batch(checkpoint(0, 0, 0), &events);
     let reason = unavailable(sink.write(&next).await);
     assert!(reason.contains("no answer within 2s"), "{reason}");
     unavailable(sink.open(&claim(1)).await);
-    given.server.resume()?;
-    // The statement may have been carried out all the same: whichever it was, it is said.
+    fixture.server.resume()?;
+    // The statement may have been executed all the same; the checkpoint shows it.
     config.timeout = Duration::from_secs(10);
     let mut sink = Postgres::new(&config, &postgres);
-    if sink.open(&claim(1)).await? == Place::At(checkpoint(0, 0, 0)) {
+    if sink.open(&claim(1)).await? == StoredCheckpoint::At(checkpoint(0, 0, 0)) {
         sink.write(&next).await?;
     }
-    assert_eq!(given.history().await?, [(1, 0)]);
+    assert_eq!(fixture.history().await?, [(1, 0)]);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_server_restored_from_yesterday_says_so() -> Result<()> {
-    let mut given = Given::seeded().await?;
-    given.server.stop().await?;
-    given.server.save()?;
-    given.server.restart().await?;
-    given.sink.open(&claim(1)).await?;
+async fn a_restored_server_reports_its_older_checkpoint() -> Result<()> {
+    let mut fixture = Fixture::backfilled().await?;
+    fixture.server.stop().await?;
+    fixture.server.save()?;
+    fixture.server.restart().await?;
+    fixture.sink.open(&claim(1)).await?;
     let events = [created(1, "order/1")];
-    given
+    fixture
         .sink
         .write(&batch(checkpoint(0, 0, 0), &events))
         .await?;
-    given.server.stop().await?;
-    given.server.restore()?;
-    given.server.restart().await?;
-    given.client = given.server.client().await?;
-    let place = Place::At(checkpoint(0, 0, 0));
-    assert_eq!(given.sink.open(&claim(1)).await?, place);
-    assert_eq!(given.history().await?, []);
+    fixture.server.stop().await?;
+    fixture.server.restore()?;
+    fixture.server.restart().await?;
+    fixture.client = fixture.server.client().await?;
+    let stored = StoredCheckpoint::At(checkpoint(0, 0, 0));
+    assert_eq!(fixture.sink.open(&claim(1)).await?, stored);
+    assert_eq!(fixture.history().await?, []);
     Ok(())
 }
 
 #[tokio::test]
-async fn tables_that_somebody_dropped_are_made_again() -> Result<()> {
-    let mut given = Given::seeded().await?;
+async fn dropped_tables_are_created_again() -> Result<()> {
+    let mut fixture = Fixture::backfilled().await?;
     let events = [created(1, "order/1")];
     let from = checkpoint(0, 0, 0);
     for drop in [
@@ -100,26 +102,36 @@ async fn tables_that_somebody_dropped_are_made_again() -> Result<()> {
         "TABLE lockstep.history",
         "TABLE lockstep.instances",
     ] {
-        given.client.batch_execute(&format!("DROP {drop}")).await?;
-        unavailable(given.sink.write(&batch(from, &events)).await);
-        // What is lost must be written as a whole again, even if the place is not lost.
-        assert_eq!(given.sink.open(&claim(1)).await?, Place::Nothing, "{drop}");
-        given.sink.seeded(&seed(0, None, 0)).await?;
+        fixture
+            .client
+            .batch_execute(&format!("DROP {drop}"))
+            .await?;
+        unavailable(fixture.sink.write(&batch(from, &events)).await);
+        // Lost tables need a backfill even if the checkpoint is not lost.
+        assert_eq!(
+            fixture.sink.open(&claim(1)).await?,
+            StoredCheckpoint::Empty,
+            "{drop}"
+        );
+        fixture.sink.finish_backfill(&backfill(0, None, 0)).await?;
     }
-    given
+    fixture
         .client
         .batch_execute("DROP TABLE lockstep.seeds")
         .await?;
-    assert_eq!(given.sink.open(&claim(1)).await?, Place::At(from));
-    given
+    assert_eq!(
+        fixture.sink.open(&claim(1)).await?,
+        StoredCheckpoint::At(from)
+    );
+    fixture
         .client
         .batch_execute("DELETE FROM lockstep.sinks")
         .await?;
     assert_eq!(
-        given.sink.write(&batch(from, &events)).await,
+        fixture.sink.write(&batch(from, &events)).await,
         Err(SinkError::Moved)
     );
-    assert_eq!(given.sink.open(&claim(1)).await?, Place::Nothing);
+    assert_eq!(fixture.sink.open(&claim(1)).await?, StoredCheckpoint::Empty);
     Ok(())
 }
 
@@ -131,17 +143,17 @@ fn steps(steps: &[CheckStep]) -> Vec<(&str, bool)> {
 }
 
 #[tokio::test]
-async fn the_round_trip_leaves_nothing_behind() -> Result<()> {
-    let mut given = Given::seeded().await?;
-    let seen = given.sink.check().await;
+async fn a_check_leaves_nothing_behind() -> Result<()> {
+    let mut fixture = Fixture::backfilled().await?;
+    let seen = fixture.sink.check().await;
     let names = ["connect", "create a table", "insert 3", "find one", "drop"];
     assert_eq!(steps(&seen), names.map(|name| (name, true)), "{seen:?}");
     assert_eq!(seen[3].result, Ok("found two".to_owned()));
     let left = "SELECT count(*) AS tables FROM pg_tables WHERE tablename LIKE 'check%'";
-    assert_eq!(given.rows(left).await?, [json!({"tables": 0})]);
-    // It claims nothing and is in nobody's way.
+    assert_eq!(fixture.rows(left).await?, [json!({"tables": 0})]);
+    // It takes no claim and blocks no writer.
     let events = [created(1, "order/1")];
-    given
+    fixture
         .sink
         .write(&batch(checkpoint(0, 0, 0), &events))
         .await?;
@@ -149,9 +161,9 @@ async fn the_round_trip_leaves_nothing_behind() -> Result<()> {
 }
 
 #[tokio::test]
-async fn the_round_trip_ends_with_the_step_that_failed_and_drops_its_table() -> Result<()> {
-    let mut given = Given::seeded().await?;
-    // Every new table gets a trigger that refuses rows.
+async fn a_check_ends_with_the_step_that_failed_and_drops_its_table() -> Result<()> {
+    let mut fixture = Fixture::backfilled().await?;
+    // Every new table gets a trigger that rejects rows.
     let refuse = "CREATE FUNCTION public.refuse() RETURNS trigger LANGUAGE plpgsql AS \
          $$ BEGIN RAISE 'no rows today'; END $$; \
          CREATE FUNCTION public.guard() RETURNS event_trigger LANGUAGE plpgsql AS $$ \
@@ -164,9 +176,9 @@ async fn the_round_trip_ends_with_the_step_that_failed_and_drops_its_table() -> 
            END LOOP; END $$; \
          CREATE EVENT TRIGGER guard ON ddl_command_end WHEN TAG IN ('CREATE TABLE') \
          EXECUTE FUNCTION public.guard()";
-    let administrator = given.server.administrator().await?;
+    let administrator = fixture.server.administrator().await?;
     administrator.batch_execute(refuse).await?;
-    let seen = given.sink.check().await;
+    let seen = fixture.sink.check().await;
     let expected = [
         ("connect", true),
         ("create a table", true),
@@ -176,10 +188,10 @@ async fn the_round_trip_ends_with_the_step_that_failed_and_drops_its_table() -> 
     let reason = seen[2].result.clone().unwrap_err();
     assert!(reason.contains("no rows today"), "{reason}");
     let left = "SELECT count(*) AS tables FROM pg_tables WHERE tablename LIKE 'check%'";
-    assert_eq!(given.rows(left).await?, [json!({"tables": 0})]);
+    assert_eq!(fixture.rows(left).await?, [json!({"tables": 0})]);
 
-    given.server.stop().await?;
-    let seen = given.sink.check().await;
+    fixture.server.stop().await?;
+    let seen = fixture.sink.check().await;
     assert_eq!(steps(&seen), [("connect", false)], "{seen:?}");
     Ok(())
 }

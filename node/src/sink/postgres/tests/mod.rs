@@ -1,8 +1,8 @@
 //! The sink against a real server.
 
+mod backfills;
 mod broken;
 mod claims;
-mod given;
-mod seeds;
+mod fixtures;
 mod tls;
 mod writes;

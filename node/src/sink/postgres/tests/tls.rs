@@ -1,4 +1,4 @@
-//! Connections that are encrypted, and to whom.
+//! TLS.
 
 use std::path::PathBuf;
 
@@ -12,11 +12,11 @@ use openssl::rsa::Rsa;
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
 
-use super::given::*;
-use crate::sink::Sink;
+use super::fixtures::*;
+use crate::sink::Destination;
 use crate::sink::postgres::Postgres;
 
-/// A certificate for loopback that vouches for itself, and its key, both PEM.
+/// A self-signed certificate for loopback, and its key, both PEM.
 fn certificate() -> Result<(Vec<u8>, Vec<u8>)> {
     let key = PKey::from_rsa(Rsa::generate(2048)?)?;
     let mut name = X509NameBuilder::new()?;
@@ -41,14 +41,14 @@ fn certificate() -> Result<(Vec<u8>, Vec<u8>)> {
 }
 
 #[tokio::test]
-async fn a_server_whose_certificate_nobody_vouches_for_gets_no_password() -> Result<()> {
+async fn a_server_with_an_untrusted_certificate_gets_no_password() -> Result<()> {
     let mut server = server::Postgres::start_with(&["fsync=off"]).await?;
     let (certificate, key) = certificate()?;
-    let place = server.put("server.crt", &certificate)?;
-    let authority: PathBuf = place.clone();
-    server.set(format!("ssl_cert_file={}", place.display()));
-    let place = server.put("server.key", &key)?;
-    server.set(format!("ssl_key_file={}", place.display()));
+    let path = server.put("server.crt", &certificate)?;
+    let authority: PathBuf = path.clone();
+    server.set(format!("ssl_cert_file={}", path.display()));
+    let path = server.put("server.key", &key)?;
+    server.set(format!("ssl_key_file={}", path.display()));
     server.set("ssl=on".to_owned());
     server.restart().await?;
 

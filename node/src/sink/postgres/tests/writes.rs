@@ -1,4 +1,4 @@
-//! Batches, replays, and what is refused of them.
+//! Batches, replays and rejections.
 
 use std::sync::Arc;
 
@@ -6,12 +6,12 @@ use anyhow::Result;
 use lockstep_machine::{Cause, Event, EventKind, GlobalRevision, Timestamp, Version};
 use serde_json::json;
 
-use super::given::*;
-use crate::sink::{Batch, Place, Sink, SinkError};
+use super::fixtures::*;
+use crate::sink::{Batch, Destination, SinkError, StoredCheckpoint};
 
 #[tokio::test]
-async fn an_event_is_written_whole() -> Result<()> {
-    let mut given = Given::seeded().await?;
+async fn an_event_is_written_with_all_its_fields() -> Result<()> {
+    let mut fixture = Fixture::backfilled().await?;
     let event = Event {
         from: Some(state("open")),
         event: Some("expire".parse()?),
@@ -23,7 +23,7 @@ async fn an_event_is_written_whole() -> Result<()> {
         ..event(5, "order/1", EventKind::Transitioned, Some("expired"))
     };
     let events = [Arc::new(event), Arc::new(event_of_definition())];
-    given
+    fixture
         .sink
         .write(&batch(checkpoint(0, 0, 0), &events))
         .await?;
@@ -44,7 +44,7 @@ async fn an_event_is_written_whole() -> Result<()> {
         }),
     ];
     let sql = "SELECT * FROM lockstep.history ORDER BY revision";
-    assert_eq!(given.rows(sql).await?, expected);
+    assert_eq!(fixture.rows(sql).await?, expected);
     Ok(())
 }
 
@@ -56,15 +56,15 @@ fn event_of_definition() -> Event {
 }
 
 #[tokio::test]
-async fn a_change_keeps_what_an_instance_was_created_with() -> Result<()> {
-    let mut given = Given::seeded().await?;
+async fn a_change_keeps_the_metadata_of_the_creation() -> Result<()> {
+    let mut fixture = Fixture::backfilled().await?;
     let events = [created(1, "order/1")];
-    given
+    fixture
         .sink
         .write(&batch(checkpoint(0, 0, 0), &events))
         .await?;
     let events = [moved(2, "order/1", "paid"), moved(3, "order/2", "paid")];
-    given
+    fixture
         .sink
         .write(&batch(checkpoint(1, 0, 0), &events))
         .await?;
@@ -81,44 +81,47 @@ async fn a_change_keeps_what_an_instance_was_created_with() -> Result<()> {
         }),
     ];
     let sql = "SELECT * FROM lockstep.instances ORDER BY instance";
-    assert_eq!(given.rows(sql).await?, expected);
+    assert_eq!(fixture.rows(sql).await?, expected);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_batch_that_is_there_already_is_not_written_again() -> Result<()> {
-    let mut given = Given::seeded().await?;
+async fn a_repeated_batch_is_not_written_again() -> Result<()> {
+    let mut fixture = Fixture::backfilled().await?;
     let from = checkpoint(0, 0, 0);
     let events = [created(1, "order/1"), moved(2, "order/1", "paid")];
-    given.sink.write(&batch(from, &events)).await?;
+    fixture.sink.write(&batch(from, &events)).await?;
     assert_eq!(
-        given.sink.write(&batch(from, &events)).await,
+        fixture.sink.write(&batch(from, &events)).await,
         Err(SinkError::Moved)
     );
 
-    // As after a place that was lost: what is there stays as it is.
+    // As after a lost checkpoint: stored rows stay as they are.
     let lose = "UPDATE lockstep.sinks SET revision = 0; UPDATE lockstep.history SET cause = 'seen'";
-    given.client.batch_execute(lose).await?;
-    assert_eq!(given.sink.open(&claim(1)).await?, Place::At(from));
+    fixture.client.batch_execute(lose).await?;
+    assert_eq!(
+        fixture.sink.open(&claim(1)).await?,
+        StoredCheckpoint::At(from)
+    );
     let events = [
         events[0].clone(),
         events[1].clone(),
         moved(3, "order/1", "sent"),
     ];
-    given.sink.write(&batch(from, &events)).await?;
-    assert_eq!(given.history().await?, [(1, 0), (2, 0), (3, 0)]);
+    fixture.sink.write(&batch(from, &events)).await?;
+    assert_eq!(fixture.history().await?, [(1, 0), (2, 0), (3, 0)]);
     let seen = "SELECT count(*) AS seen FROM lockstep.history WHERE cause = 'seen'";
-    assert_eq!(given.rows(seen).await?, [json!({"seen": 2})]);
+    assert_eq!(fixture.rows(seen).await?, [json!({"seen": 2})]);
     assert_eq!(
-        given.states().await?,
+        fixture.states().await?,
         [("order/1".to_owned(), "sent".to_owned())]
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn a_place_that_somebody_moved_is_noticed() -> Result<()> {
-    let mut given = Given::seeded().await?;
+async fn a_changed_checkpoint_is_noticed() -> Result<()> {
+    let mut fixture = Fixture::backfilled().await?;
     let events = [created(3, "order/1")];
     for change in [
         "revision = 2",
@@ -126,33 +129,36 @@ async fn a_place_that_somebody_moved_is_noticed() -> Result<()> {
         "position = 0, seeded = 1",
     ] {
         let sql = format!("UPDATE lockstep.sinks SET {change}");
-        given.client.batch_execute(&sql).await?;
-        given.sink.open(&claim(1)).await?;
-        let ended = given.sink.write(&batch(checkpoint(0, 0, 0), &events)).await;
+        fixture.client.batch_execute(&sql).await?;
+        fixture.sink.open(&claim(1)).await?;
+        let ended = fixture
+            .sink
+            .write(&batch(checkpoint(0, 0, 0), &events))
+            .await;
         assert_eq!(ended, Err(SinkError::Moved), "{change}");
     }
-    assert_eq!(given.history().await?, []);
-    assert_eq!(given.states().await?, []);
+    assert_eq!(fixture.history().await?, []);
+    assert_eq!(fixture.states().await?, []);
     Ok(())
 }
 
 #[tokio::test]
-async fn only_the_place_moves_where_nothing_is_followed() -> Result<()> {
-    let mut given = Given::seeded().await?;
+async fn only_the_checkpoint_advances_if_no_event_is_followed() -> Result<()> {
+    let mut fixture = Fixture::backfilled().await?;
     let far = Batch {
         from: checkpoint(0, 0, 0),
         to: at(40, u32::MAX),
         events: &[],
     };
-    given.sink.write(&far).await?;
-    let place = Place::At(checkpoint(40, u32::MAX, 0));
-    assert_eq!(given.sink.open(&claim(1)).await?, place);
+    fixture.sink.write(&far).await?;
+    let stored = StoredCheckpoint::At(checkpoint(40, u32::MAX, 0));
+    assert_eq!(fixture.sink.open(&claim(1)).await?, stored);
     Ok(())
 }
 
 #[tokio::test]
-async fn an_instance_may_come_and_go_within_one_batch() -> Result<()> {
-    let mut given = Given::seeded().await?;
+async fn an_instance_may_be_created_and_deleted_within_one_batch() -> Result<()> {
+    let mut fixture = Fixture::backfilled().await?;
     let events = [
         created(1, "order/1"),
         deleted(2, "order/1"),
@@ -161,36 +167,36 @@ async fn an_instance_may_come_and_go_within_one_batch() -> Result<()> {
         created(5, "order/2"),
         deleted(6, "order/2"),
     ];
-    given
+    fixture
         .sink
         .write(&batch(checkpoint(0, 0, 0), &events))
         .await?;
     assert_eq!(
-        given.states().await?,
+        fixture.states().await?,
         [("order/1".to_owned(), "paid".to_owned())]
     );
     let sql = "SELECT created_at FROM lockstep.instances";
     let at = json!({"created_at": "2023-11-14T22:13:20.003+00:00"});
-    assert_eq!(given.rows(sql).await?, [at]);
+    assert_eq!(fixture.rows(sql).await?, [at]);
     let events = [deleted(7, "order/1")];
-    given
+    fixture
         .sink
         .write(&batch(checkpoint(6, 0, 0), &events))
         .await?;
-    assert_eq!(given.states().await?, []);
-    assert_eq!(given.history().await?.len(), 7);
+    assert_eq!(fixture.states().await?, []);
+    assert_eq!(fixture.history().await?.len(), 7);
     Ok(())
 }
 
 #[tokio::test]
-async fn a_refused_event_is_said_to_be_so_and_nothing_of_its_batch_is_there() -> Result<()> {
-    let mut given = Given::seeded().await?;
+async fn a_rejected_event_is_reported_and_nothing_of_its_batch_is_written() -> Result<()> {
+    let mut fixture = Fixture::backfilled().await?;
     let raise = "ALTER TABLE lockstep.history ADD CHECK (instance <> 'poison'); \
          CREATE FUNCTION lockstep.raise() RETURNS trigger LANGUAGE plpgsql AS \
          $$ BEGIN RAISE 'not %', NEW.instance; END $$; \
          CREATE TRIGGER no BEFORE INSERT ON lockstep.instances FOR EACH ROW \
          WHEN (NEW.instance = 'raise') EXECUTE FUNCTION lockstep.raise()";
-    given.client.batch_execute(raise).await?;
+    fixture.client.batch_execute(raise).await?;
     let far = Event {
         at: Timestamp(u64::MAX),
         ..event(2, "order/far", EventKind::Created, Some("open"))
@@ -212,16 +218,16 @@ async fn a_refused_event_is_said_to_be_so_and_nothing_of_its_batch_is_there() ->
     let from = checkpoint(0, 0, 0);
     for (poisoned, why, whom) in cases {
         let events = [created(1, "order/1"), poisoned];
-        let ended = given.sink.write(&batch(from, &events)).await;
-        let Err(SinkError::Refused { event, reason }) = ended else {
+        let ended = fixture.sink.write(&batch(from, &events)).await;
+        let Err(SinkError::Rejected { event, reason }) = ended else {
             panic!("{why}: {ended:?}");
         };
         assert_eq!(event, whom, "{reason}");
         assert!(reason.contains(why), "{reason}");
-        assert_eq!(given.history().await?, [], "{why}");
+        assert_eq!(fixture.history().await?, [], "{why}");
     }
-    // The connection is as good as before.
-    given
+    // The connection is still usable.
+    fixture
         .sink
         .write(&batch(from, &[created(1, "order/1")]))
         .await?;
@@ -229,38 +235,38 @@ async fn a_refused_event_is_said_to_be_so_and_nothing_of_its_batch_is_there() ->
 }
 
 #[tokio::test]
-async fn a_replayed_event_joins_the_history_and_its_instance_is_as_it_is_now() -> Result<()> {
-    let mut given = Given::seeded().await?;
+async fn a_replayed_event_joins_the_history_with_the_current_state() -> Result<()> {
+    let mut fixture = Fixture::backfilled().await?;
     let events = [created(1, "order/1"), created(3, "order/3")];
-    given
+    fixture
         .sink
         .write(&batch(checkpoint(0, 0, 0), &events))
         .await?;
     let at_9 = GlobalRevision(9);
     let (_, paid) = instance("order/2", "paid");
     let late = moved(2, "order/2", "sent");
-    given.sink.replay(&late, Some(&paid), at_9).await?;
-    given.sink.replay(&late, Some(&paid), at_9).await?;
-    given
+    fixture.sink.replay(&late, Some(&paid), at_9).await?;
+    fixture.sink.replay(&late, Some(&paid), at_9).await?;
+    fixture
         .sink
         .replay(&deleted(2, "order/3"), None, at_9)
         .await?;
-    given
+    fixture
         .sink
         .replay(&event_of_definition(), None, at_9)
         .await?;
-    // Older than what is there: it stays.
+    // Older than the stored state, which stays.
     let (_, open) = instance("order/2", "open");
-    given
+    fixture
         .sink
         .replay(&late, Some(&open), GlobalRevision(8))
         .await?;
-    given.sink.replay(&late, None, GlobalRevision(8)).await?;
+    fixture.sink.replay(&late, None, GlobalRevision(8)).await?;
     let expected = [("order/1", "open"), ("order/2", "paid")];
     let expected = expected.map(|(id, state)| (id.to_owned(), state.to_owned()));
-    assert_eq!(given.states().await?, expected);
-    assert_eq!(given.history().await?, [(1, 0), (2, 0), (3, 0), (6, 0)]);
-    let place = Place::At(checkpoint(3, 0, 0));
-    assert_eq!(given.sink.open(&claim(1)).await?, place, "where it was");
+    assert_eq!(fixture.states().await?, expected);
+    assert_eq!(fixture.history().await?, [(1, 0), (2, 0), (3, 0), (6, 0)]);
+    let stored = StoredCheckpoint::At(checkpoint(3, 0, 0));
+    assert_eq!(fixture.sink.open(&claim(1)).await?, stored, "where it was");
     Ok(())
 }

@@ -1,17 +1,17 @@
-//! Whom it calls, and whom it does not.
+//! Which addresses are called.
 
 use lockstep_tests::receiver::{Behaviour, Receiver, Rule};
 
 use super::*;
 
-async fn open(address: &str, allow_local: bool) -> Result<Place, SinkError> {
+async fn open(address: &str, allow_local: bool) -> Result<StoredCheckpoint, SinkError> {
     let (sink, mut webhook) = configured(address);
     webhook.allow_local = allow_local;
     Webhook::new(&sink, &webhook).open(&claim(7)).await
 }
 
 #[tokio::test]
-async fn this_machine_is_called_only_if_that_is_allowed() {
+async fn local_addresses_are_called_only_if_allowed() {
     let receiver = Receiver::start(&[SECRET]).await.unwrap();
     let port = receiver.address().port();
     let hosts = [
@@ -54,7 +54,7 @@ async fn this_machine_is_called_only_if_that_is_allowed() {
 }
 
 #[tokio::test]
-async fn a_name_without_an_address_is_absent() {
+async fn a_host_that_does_not_resolve_is_absent() {
     let absent = open("http://no-such-host.invalid/hook", true).await;
     let host = "no-such-host.invalid".to_owned();
     assert_eq!(absent, Err(SinkError::Absent { host }));
@@ -66,7 +66,7 @@ async fn a_name_without_an_address_is_absent() {
 }
 
 #[tokio::test]
-async fn redirects_are_refused() {
+async fn redirects_are_not_followed() {
     let (receiver, mut hook) = pair().await;
     let elsewhere = Receiver::start(&[SECRET]).await.unwrap();
     receiver.obey(Rule::new(Behaviour::redirect(&elsewhere.url())));
@@ -82,7 +82,7 @@ async fn redirects_are_refused() {
 }
 
 #[tokio::test]
-async fn nobody_there_is_unavailable_and_the_address_is_not_told() {
+async fn an_unreachable_receiver_is_unavailable_and_its_url_is_not_shown() {
     let (mut receiver, mut hook) = pair_as(|_, webhook| webhook.address += "?token=secret").await;
     receiver.kill().await;
     let Err(SinkError::Unavailable { reason, .. }) = hook.write(&batch(&[event(1, None)])).await

@@ -12,7 +12,7 @@ const INSTANCES: [&str; 10] = [
 ];
 
 #[tokio::test]
-async fn an_instances_events_keep_their_order_while_several_are_told_at_once() {
+async fn events_of_an_instance_keep_their_order_while_several_are_sent_at_once() {
     let (receiver, mut hook) = pair().await;
     let at_most = Duration::from_millis(8);
     receiver.obey(Rule::new(Behaviour::Slow { at_most }));
@@ -49,7 +49,7 @@ async fn what_was_accepted_is_not_sent_again_when_others_fail() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_none_and_the_event_comes_again() {
+async fn an_event_is_sent_again_after_an_incomplete_answer() {
     let (receiver, mut hook) = pair().await;
     for id in ["c1.3-0", "c1.14-0", "c1.27-0"] {
         receiver.obey(Rule::new(Behaviour::Cut).id(id).times(1));
@@ -64,7 +64,7 @@ async fn an_answer_that_breaks_off_is_none_and_the_event_comes_again() {
 }
 
 #[tokio::test]
-async fn a_batch_may_be_given_in_parts_and_its_beginning_left_out() {
+async fn a_batch_may_be_delivered_in_parts_and_without_its_beginning() {
     let (receiver, mut hook) = pair().await;
     let events = changes(&["order/a", "order/b"], 4);
     receiver.obey(Rule::new(Behaviour::status(503)).id("c1.7-0").times(1));
@@ -86,7 +86,7 @@ async fn a_batch_may_be_given_in_parts_and_its_beginning_left_out() {
 }
 
 #[tokio::test]
-async fn a_refused_event_is_named_and_each_is_tried_only_once() {
+async fn a_rejected_event_is_named_and_each_is_sent_only_once() {
     let (receiver, mut hook) = pair().await;
     let refusal = Behaviour::failure(422, "", "what is\nthis?");
     for id in ["c1.4-0", "c1.12-0", "c1.14-0"] {
@@ -108,7 +108,7 @@ async fn a_refused_event_is_named_and_each_is_tried_only_once() {
 }
 
 #[tokio::test]
-async fn a_refused_event_given_again_is_tried_again() {
+async fn a_rejected_event_that_is_delivered_again_is_sent_again() {
     let (receiver, mut hook) = pair().await;
     receiver.obey(Rule::new(Behaviour::status(422)).times(1));
     let events = [event(1, Some("order/a"))];
@@ -118,7 +118,7 @@ async fn a_refused_event_given_again_is_tried_again() {
 }
 
 #[tokio::test]
-async fn one_that_never_answers_is_given_up_and_not_waited_for_in_every_lane() {
+async fn a_receiver_that_never_answers_is_not_waited_for_in_every_lane() {
     let short = Duration::from_millis(200);
     let (receiver, mut hook) = pair_as(|sink, webhook| {
         sink.timeout = short;
@@ -137,7 +137,7 @@ async fn one_that_never_answers_is_given_up_and_not_waited_for_in_every_lane() {
 }
 
 #[tokio::test]
-async fn it_says_when_a_full_receiver_wants_to_be_asked_again() {
+async fn the_pause_that_a_receiver_requests_is_reported() {
     let (receiver, mut hook) = pair().await;
     let events = changes(&INSTANCES[..3], 1);
     receiver.obey(Rule::new(Behaviour::full("3")).id("c1.1-0").times(1));
@@ -159,7 +159,7 @@ async fn it_says_when_a_full_receiver_wants_to_be_asked_again() {
 }
 
 #[tokio::test]
-async fn an_event_that_always_fails_while_others_are_accepted_is_refused() {
+async fn an_event_that_always_fails_while_others_are_accepted_is_rejected() {
     let (receiver, mut hook) = pair_as(|_, webhook| webhook.concurrency_max = 1).await;
     receiver.obey(Rule::new(Behaviour::status(500)).instance("order/a"));
     let events = changes(&INSTANCES, 2);
@@ -170,16 +170,16 @@ async fn an_event_that_always_fails_while_others_are_accepted_is_refused() {
     assert_eq!(errors.len(), 6, "{errors:?}");
     assert!(errors[2].to_string().contains("3 times"), "{errors:?}");
     assert_eq!(receiver.accepted_count(), events.len() - 2);
-    // Before each is given up, it is seen whether the receiver takes anything.
+    // Before each is rejected, the sink tests whether the receiver accepts anything.
     assert_eq!(receiver.counts().repeated, 2);
 }
 
 #[tokio::test]
-async fn nothing_is_refused_if_nothing_is_accepted_any_more_though_others_were_at_first() {
+async fn nothing_is_rejected_once_a_receiver_stops_accepting() {
     let (receiver, mut hook) = pair_as(|_, webhook| webhook.concurrency_max = 1).await;
     receiver.obey(Rule::new(Behaviour::status(500)).instance("order/a"));
     let events = changes(&INSTANCES, 2);
-    // What failed goes last the second time.
+    // Failed lanes go last the second time.
     for _ in 0..2 {
         assert!(hook.write(&batch(&events)).await.is_err());
     }
@@ -199,7 +199,7 @@ async fn nothing_is_refused_if_nothing_is_accepted_any_more_though_others_were_a
 }
 
 #[tokio::test]
-async fn while_nothing_is_accepted_nothing_is_refused() {
+async fn while_nothing_is_accepted_nothing_is_rejected() {
     let (receiver, mut hook) = pair().await;
     let events = changes(&INSTANCES, 1);
     hook.write(&batch(&events)).await.unwrap();
@@ -222,7 +222,7 @@ async fn while_nothing_is_accepted_nothing_is_refused() {
 }
 
 #[tokio::test]
-async fn a_receiver_that_dies_and_comes_back_has_everything_in_order() {
+async fn a_receiver_that_crashes_and_returns_has_everything_in_order() {
     let (mut receiver, mut hook) = pair().await;
     let events = changes(&INSTANCES, 20);
     let at_most = Duration::from_millis(4);

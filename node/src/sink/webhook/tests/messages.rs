@@ -1,4 +1,4 @@
-//! What is sent, and that it is signed.
+//! Messages and their signatures.
 
 use lockstep_tests::receiver::{Behaviour, Receiver, Rule};
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 
 #[tokio::test]
-async fn an_event_is_told_as_a_watch_tells_it_with_the_clusters_id() {
+async fn an_event_has_the_json_form_of_watch_and_the_clusters_id() {
     let (receiver, mut hook) = pair().await;
     let mut timed_out = Event::clone(&event(2, Some("order/1")));
     timed_out.cause = Cause::Timeout { late_ms: 12 };
@@ -57,7 +57,7 @@ async fn an_event_is_told_as_a_watch_tells_it_with_the_clusters_id() {
 }
 
 #[tokio::test]
-async fn with_two_secrets_both_signatures_are_right() {
+async fn two_secrets_give_two_valid_signatures() {
     let receiver = Receiver::start(&[SECRET, OTHER_SECRET]).await.unwrap();
     let (sink, mut webhook) = configured(&receiver.url());
     let mut with_one = Webhook::new(&sink, &webhook);
@@ -84,7 +84,7 @@ async fn with_two_secrets_both_signatures_are_right() {
 }
 
 #[tokio::test]
-async fn secrets_are_read_anew_when_it_opens_again() {
+async fn secrets_are_read_again_when_the_sink_opens() {
     let receiver = Receiver::start(&[OTHER_SECRET]).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
@@ -120,7 +120,7 @@ async fn secrets_are_read_anew_when_it_opens_again() {
 }
 
 #[tokio::test]
-async fn a_seed_tells_each_state_once_under_an_id_of_its_own() {
+async fn a_backfill_sends_each_state_once_under_its_own_id() {
     let (receiver, mut hook) = pair().await;
     receiver.obey(
         Rule::new(Behaviour::status(503))
@@ -128,14 +128,14 @@ async fn a_seed_tells_each_state_once_under_an_id_of_its_own() {
             .times(1),
     );
     let page = instances(&["triad/a", "triad/b", "triad/v1.0"]);
-    let failed = hook.seed(&seed(), &page).await;
+    let failed = hook.backfill_page(&backfill(), &page).await;
     assert!(
         matches!(failed, Err(SinkError::Unavailable { .. })),
         "{failed:?}"
     );
     hook.open(&claim(7)).await.unwrap();
-    hook.seed(&seed(), &page).await.unwrap();
-    hook.seeded(&seed()).await.unwrap();
+    hook.backfill_page(&backfill(), &page).await.unwrap();
+    hook.finish_backfill(&backfill()).await.unwrap();
 
     let mut accepted = receiver.accepted();
     accepted.sort_by(|a, b| a.id.cmp(&b.id));
@@ -159,8 +159,9 @@ async fn a_seed_tells_each_state_once_under_an_id_of_its_own() {
     assert_eq!(accepted[0].json(), first);
 
     receiver.obey(Rule::new(Behaviour::failure(422, "", "unknown")).instance("triad/a"));
-    hook.seed(&seed(), &page[1..]).await.unwrap();
-    let Err(SinkError::Refused { event, reason }) = hook.seed(&seed(), &page).await else {
+    hook.backfill_page(&backfill(), &page[1..]).await.unwrap();
+    let Err(SinkError::Rejected { event, reason }) = hook.backfill_page(&backfill(), &page).await
+    else {
         panic!("it was refused");
     };
     assert_eq!(event, None);
@@ -171,46 +172,47 @@ async fn a_seed_tells_each_state_once_under_an_id_of_its_own() {
 }
 
 #[tokio::test]
-async fn an_event_put_aside_is_sent_again_under_its_own_id() {
+async fn a_replayed_event_keeps_its_id() {
     let (receiver, mut hook) = pair().await;
     let poisoned = event(5, Some("order/1"));
     receiver.obey(Rule::new(Behaviour::status(422)).times(2));
     receiver.obey(Rule::new(Behaviour::status(500)).times(1));
-    let refused =
-        |it| matches!(it, Err(SinkError::Refused { event: Some(event), .. }) if event == cursor(5));
+    let refused = |it| matches!(it, Err(SinkError::Rejected { event: Some(event), .. }) if event == cursor(5));
     assert!(refused(
         hook.write(&batch(std::slice::from_ref(&poisoned))).await
     ));
     let revision = GlobalRevision(9);
     assert!(refused(hook.replay(&poisoned, None, revision).await));
-    // Whatever is behind it does not wait for it: it stays put aside.
+    // It stays a dead letter: the events after it do not wait for it.
     assert!(refused(hook.replay(&poisoned, None, revision).await));
     hook.replay(&poisoned, None, revision).await.unwrap();
     assert_eq!(receiver.accepted()[0].id, "c1.5-0");
 }
 
 #[tokio::test]
-async fn a_state_put_aside_is_sent_again_as_it_was_unless_it_has_changed() {
+async fn a_replayed_state_is_sent_unchanged_unless_the_instance_has_changed() {
     let (receiver, mut hook) = pair().await;
     receiver.obey(Rule::new(Behaviour::status(422)).times(1));
     let (id, state) = instances(&["triad/a"]).remove(0);
     let page = [(id.clone(), state.clone())];
-    let refused = hook.seed(&seed(), &page).await;
+    let refused = hook.backfill_page(&backfill(), &page).await;
     assert!(
-        matches!(refused, Err(SinkError::Refused { event: None, .. })),
+        matches!(refused, Err(SinkError::Rejected { event: None, .. })),
         "{refused:?}"
     );
-    let aside = Event::seeded((seed().revision, seed().at), 0, &id, &state);
+    let dead_letter = Event::seeded((backfill().revision, backfill().at), 0, &id, &state);
     let later = GlobalRevision(90);
     let mut changed = state.clone();
     changed.revision.0 += 1;
     for told_since in [None, Some(&changed)] {
-        hook.replay(&aside, told_since, later).await.unwrap();
+        hook.replay(&dead_letter, told_since, later).await.unwrap();
     }
     assert_eq!(receiver.accepted_count(), 0);
-    hook.replay(&aside, Some(&state), later).await.unwrap();
+    hook.replay(&dead_letter, Some(&state), later)
+        .await
+        .unwrap();
     hook.open(&claim(8)).await.unwrap();
-    hook.seed(&seed(), &page).await.unwrap();
+    hook.backfill_page(&backfill(), &page).await.unwrap();
     let accepted = receiver.accepted();
     assert_eq!(accepted[0].id, "c1.40-seed.triad/a");
     assert_eq!(accepted[0].json()["type"], "instance.seeded");
@@ -219,7 +221,7 @@ async fn a_state_put_aside_is_sent_again_as_it_was_unless_it_has_changed() {
 }
 
 #[tokio::test]
-async fn a_check_sends_several_and_one_again_and_says_how_long_each_took() {
+async fn a_check_sends_several_messages_and_repeats_one() {
     let (receiver, mut hook) = pair().await;
     let steps = hook.check().await;
     let names: Vec<_> = steps.iter().map(|it| it.step.as_str()).collect();

@@ -1,4 +1,4 @@
-//! Against a receiver in this process that fails, stalls, cuts and reorders.
+//! A receiver in this process that fails, stalls, cuts connections and reorders.
 
 mod addresses;
 mod deliveries;
@@ -15,7 +15,9 @@ use lockstep_tests::receiver::Receiver;
 
 use super::Webhook;
 use crate::config::{self, Secret, SinkKind, Start, WebhookSink};
-use crate::sink::{Batch, Checkpoint, Claim, Place, Seed, SeedReason, Sink, SinkError};
+use crate::sink::{
+    Backfill, BackfillReason, Batch, Checkpoint, Claim, Destination, SinkError, StoredCheckpoint,
+};
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDAAAA";
 const OTHER_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8G";
@@ -52,13 +54,16 @@ fn claim(term: u64) -> Claim {
     }
 }
 
-/// A receiver, and a sink that writes there as set.
+/// A receiver, and a sink for it with changed settings.
 async fn pair_as(set: impl FnOnce(&mut config::Sink, &mut WebhookSink)) -> (Receiver, Webhook) {
     let receiver = Receiver::start(&[SECRET]).await.unwrap();
     let (mut sink, mut webhook) = configured(&receiver.url());
     set(&mut sink, &mut webhook);
     let mut hook = Webhook::new(&sink, &webhook);
-    assert_eq!(hook.open(&claim(7)).await, Ok(Place::NotKept));
+    assert_eq!(
+        hook.open(&claim(7)).await,
+        Ok(StoredCheckpoint::Unsupported)
+    );
     (receiver, hook)
 }
 
@@ -66,7 +71,7 @@ async fn pair() -> (Receiver, Webhook) {
     pair_as(|_, _| {}).await
 }
 
-/// The change number `revision` of the cluster: of an instance, or of a definition.
+/// The event at a revision: of an instance, or of a definition.
 fn event(revision: u64, instance: Option<&str>) -> Arc<Event> {
     let id: Option<InstanceId> = instance.map(|it| it.parse().unwrap());
     let state = |name: &str| id.as_ref().map(|_| StateName::new(name).unwrap());
@@ -91,7 +96,7 @@ fn event(revision: u64, instance: Option<&str>) -> Arc<Event> {
     })
 }
 
-/// `rounds` changes of each instance, in turn.
+/// `rounds` events of each instance, in turn.
 fn changes(instances: &[&str], rounds: usize) -> Vec<Arc<Event>> {
     let all = std::iter::repeat_n(instances, rounds).flatten();
     (1..).zip(all).map(|(at, it)| event(at, Some(it))).collect()
@@ -101,7 +106,7 @@ fn cursor(revision: u64) -> EventCursor {
     event(revision, None).cursor()
 }
 
-/// A batch of events that follow each other.
+/// A batch of consecutive events.
 fn batch(events: &[Arc<Event>]) -> Batch<'_> {
     let (first, last) = (events.first().unwrap(), events.last().unwrap());
     Batch {
@@ -114,8 +119,8 @@ fn batch(events: &[Arc<Event>]) -> Batch<'_> {
     }
 }
 
-/// Writes a batch as the runner does: after an error it opens again, and an event that is refused is
-/// left out. Gives the events refused, and the errors.
+/// Writes a batch as a session does: opens again after an error, and leaves out a rejected event. The
+/// rejected events, and the errors.
 async fn write_all(
     hook: &mut Webhook,
     events: &[Arc<Event>],
@@ -133,20 +138,23 @@ async fn write_all(
             Err(error) => error,
         };
         match &error {
-            SinkError::Refused {
+            SinkError::Rejected {
                 event: Some(event), ..
             } => {
                 refused.push(*event);
                 rest.retain(|it| it.cursor() != *event);
             }
-            _ => assert_eq!(hook.open(&claim(7)).await, Ok(Place::NotKept)),
+            _ => assert_eq!(
+                hook.open(&claim(7)).await,
+                Ok(StoredCheckpoint::Unsupported)
+            ),
         }
         errors.push(error);
     }
     panic!("it is never done: {:?}", errors.last());
 }
 
-/// What the receiver is to have accepted of each instance, in order.
+/// The receiver accepted the events of each instance, in order.
 fn assert_exact(receiver: &Receiver, events: &[Arc<Event>]) {
     let instances = receiver.by_instance();
     for (instance, accepted) in &instances {
@@ -165,17 +173,17 @@ fn id_of(event: &Event) -> String {
     format!("c1.{}-{}", event.revision.0, event.position)
 }
 
-fn seed() -> Seed {
-    Seed {
+fn backfill() -> Backfill {
+    Backfill {
         revision: GlobalRevision(40),
         at: Timestamp(1_700_000_000_000),
-        was: None,
-        then: EventCursor::default(),
-        reason: SeedReason::First,
+        previous: None,
+        resume_at: EventCursor::default(),
+        reason: BackfillReason::First,
     }
 }
 
-/// The instance that is always there, under several names.
+/// The built-in instance, under several names.
 fn instances(names: &[&str]) -> Vec<(InstanceId, Instance)> {
     let state = State::new(Limits::default());
     let built_in = state.instance(&"triad/default".parse().unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! The far side as a test sees it, and what is written to it.
+//! A MongoDB server, and what tests write and read there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,17 +14,19 @@ use mongodb::Database;
 use mongodb::bson::{Document, doc};
 use serde::Deserialize;
 
-use super::super::super::{Batch, Checkpoint, Claim, Place, Seed, SeedReason, Sink, SinkError};
+use super::super::super::{
+    Backfill, BackfillReason, Batch, Checkpoint, Claim, Destination, SinkError, StoredCheckpoint,
+};
 use super::super::Mongo;
 use crate::config;
 
-/// A server, and a look at the test's database in it.
-pub(super) struct Far {
+/// A server, and the test's database in it.
+pub(super) struct TestServer {
     pub(super) server: Server,
     pub(super) database: Database,
 }
 
-/// A document of the history, as far as tests compare it.
+/// A document of the history, as test as tests compare it.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Kept {
     #[serde(rename = "_id")]
@@ -36,7 +38,7 @@ pub(super) struct Kept {
     pub(super) to: String,
 }
 
-/// A document of the instances, as far as tests compare it.
+/// A document of the instances, as test as tests compare it.
 #[derive(Debug, PartialEq, Eq, Deserialize)]
 pub(super) struct Shown {
     #[serde(rename = "_id")]
@@ -45,17 +47,17 @@ pub(super) struct Shown {
     pub(super) revision: u64,
 }
 
-impl Far {
+impl TestServer {
     pub(super) async fn start() -> Self {
         let server = Server::start().await.unwrap();
         let database = server.connect().await.unwrap();
         Self { server, database }
     }
 
-    /// With a server that is the test's to stop; none if there is only one that others use too.
+    /// With a server that the test may stop; `None` if only a shared one is available.
     pub(super) async fn start_own() -> Option<Self> {
-        let mut far = Self::start().await;
-        far.server.stand_in().is_some().then_some(far)
+        let mut test = Self::start().await;
+        test.server.stand_in().is_some().then_some(test)
     }
 
     pub(super) fn stand_in(&mut self) -> &mut StandIn {
@@ -68,10 +70,10 @@ impl Far {
     }
 
     /// The same, opened.
-    pub(super) async fn opened(&self, term: u64) -> (Mongo, Place) {
+    pub(super) async fn opened(&self, term: u64) -> (Mongo, StoredCheckpoint) {
         let mut sink = self.sink();
-        let place = sink.open(&claim(term)).await.unwrap();
-        (sink, place)
+        let checkpoint = sink.open(&claim(term)).await.unwrap();
+        (sink, checkpoint)
     }
 
     /// All of the history, in order.
@@ -88,7 +90,7 @@ impl Far {
         history.into_iter().map(|kept| kept.id).collect()
     }
 
-    /// What a reader sees of the instances: state and revision by name.
+    /// The instances: state and revision by name.
     pub(super) async fn instances(&self) -> BTreeMap<String, (String, u64)> {
         let instances = self.database.collection::<Shown>("instances");
         let living = instances.find(doc! { "machine": "order" }).await.unwrap();
@@ -99,7 +101,7 @@ impl Far {
             .collect()
     }
 
-    /// One document, whatever it holds.
+    /// One document.
     pub(super) async fn document(&self, collection: &str, id: &str) -> Option<Document> {
         let collection = self.database.collection::<Document>(collection);
         collection.find_one(doc! { "_id": id }).await.unwrap()
@@ -136,7 +138,7 @@ pub(super) fn claim(term: u64) -> Claim {
     }
 }
 
-/// Of the instance `order/{name}`: into a state, at a revision of the cluster.
+/// An event of the instance `order/{name}`.
 pub(super) fn event(revision: u64, kind: EventKind, name: &str, to: Option<&str>) -> Arc<Event> {
     let id = InstanceId::new("order", name).unwrap();
     let labels = [("by", "ann"), ("a.b", "dot"), ("$c%", "dollar")];
@@ -198,7 +200,7 @@ pub(super) fn seeded_at(revision: u64, seeded: u64) -> Checkpoint {
     }
 }
 
-/// Writes events from a place; the new place is that of the last one.
+/// Writes events after a checkpoint. The new checkpoint.
 pub(super) async fn write(
     sink: &mut Mongo,
     from: Checkpoint,
@@ -209,18 +211,18 @@ pub(super) async fn write(
     Ok(Checkpoint { cursor: to, ..from })
 }
 
-/// A seed as of a revision, of a far side that was somewhere.
-pub(super) fn seed(revision: u64, was: Option<u64>) -> Seed {
-    Seed {
+/// A backfill at a revision, after a cursor.
+pub(super) fn backfill(revision: u64, previous: Option<u64>) -> Backfill {
+    Backfill {
         revision: GlobalRevision(revision),
         at: Timestamp(1_700_000_000_000),
-        was: was.map(cursor),
-        then: EventCursor::after(GlobalRevision(revision)),
-        reason: SeedReason::Compacted,
+        previous: previous.map(cursor),
+        resume_at: EventCursor::after(GlobalRevision(revision)),
+        reason: BackfillReason::Compacted,
     }
 }
 
-/// What instances are expected to be, in the form of [`Far::instances`].
+/// Expected instances, in the form of [`TestServer::instances`].
 pub(super) fn shown<const N: usize>(
     instances: [(&str, &str, u64); N],
 ) -> BTreeMap<String, (String, u64)> {

@@ -1,27 +1,26 @@
-//! Pages of dead letters: what may be asked.
+//! The parameters of a page of dead letters.
 
 use lockstep_machine::EventCursor;
 
 use crate::api::places;
 use crate::service::Invalid;
 
-/// Dead letters on a page, unless the caller asks for fewer or more.
+/// Dead letters on a page by default.
 const LIMIT_DEFAULT: u64 = 100;
 /// Dead letters on a page at most.
 const LIMIT_MAX: u64 = 1000;
 
-/// A page that is asked for.
+/// A requested page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::api) struct LettersAsked {
-    /// Behind the letter of this event.
+pub(in crate::api) struct DeadLetterPage {
+    /// After the dead letter of this event.
     pub(in crate::api) after: Option<EventCursor>,
-    /// How many at most.
+    /// Dead letters at most.
     pub(in crate::api) limit: usize,
 }
 
-impl LettersAsked {
-    /// Checks what is asked: a limit of 1 to 1000, and the cursor of the page before, which is the
-    /// place of its last event.
+impl DeadLetterPage {
+    /// Checks the limit, 1 to 1000, and the cursor, that of the last event of the previous page.
     pub(in crate::api) fn check(limit: Option<u64>, cursor: Option<&str>) -> Result<Self, Invalid> {
         let limit = limit.unwrap_or(LIMIT_DEFAULT);
         if !(1..=LIMIT_MAX).contains(&limit) {
@@ -45,9 +44,9 @@ mod tests {
     use lockstep_machine::GlobalRevision;
 
     #[test]
-    fn a_page_is_bounded_and_begins_behind_a_place() {
-        let first = LettersAsked::check(None, None);
-        let expected = LettersAsked {
+    fn a_page_is_bounded_and_starts_after_a_cursor() {
+        let first = DeadLetterPage::check(None, None);
+        let expected = DeadLetterPage {
             after: None,
             limit: 100,
         };
@@ -56,15 +55,15 @@ mod tests {
             revision: GlobalRevision(7),
             position: 2,
         });
-        let next = LettersAsked::check(Some(1000), Some("7-2"));
-        assert_eq!(next, Ok(LettersAsked { after, limit: 1000 }));
+        let next = DeadLetterPage::check(Some(1000), Some("7-2"));
+        assert_eq!(next, Ok(DeadLetterPage { after, limit: 1000 }));
         for limit in [0, 1001, u64::MAX] {
-            let refused = LettersAsked::check(Some(limit), None);
+            let refused = DeadLetterPage::check(Some(limit), None);
             assert!(matches!(
                 refused,
                 Err(Invalid::Value { field: "limit", .. })
             ));
         }
-        assert_eq!(LettersAsked::check(None, Some("x")), Err(Invalid::Cursor));
+        assert_eq!(DeadLetterPage::check(None, Some("x")), Err(Invalid::Cursor));
     }
 }

@@ -1,4 +1,4 @@
-//! What the tests play on: a cluster of one with a sink, and the steps they take there.
+//! A cluster of one with a sink, and the steps that tests take there.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,35 +11,35 @@ use lockstep_machine::{
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-use super::far::{FarSide, Shelf};
+use super::destination::{MemoryDestination, MemoryState};
 use crate::config::{self, Follow, SinkKind, Start, WebhookSink};
 use crate::service::Service;
-use crate::sink::board::Board;
-use crate::sink::runner::Runner;
+use crate::sink::runner::{ConfiguredSink, Runner};
+use crate::sink::tracker::StatusTracker;
 use crate::sink::{Phase, SinkStatus, ledger};
 use crate::telemetry::Metrics;
 
-pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A cluster of one, and a sink that follows it.
-pub(super) struct Stage {
+pub(super) struct Harness {
     pub(super) service: Arc<Service>,
-    pub(super) far: FarSide,
+    pub(super) destination: MemoryDestination,
     pub(super) lead: watch::Sender<Option<u64>>,
-    board: Arc<Board>,
-    pub(super) nudge: Arc<Notify>,
+    tracker: Arc<StatusTracker>,
+    pub(super) wake: Arc<Notify>,
     pub(super) config: config::Sink,
     running: Option<JoinHandle<()>>,
 }
 
-impl Drop for Stage {
+impl Drop for Harness {
     fn drop(&mut self) {
         self.stop();
     }
 }
 
-impl Stage {
-    /// With the built-in instance, in an earlier life of a far side that keeps its place.
+impl Harness {
+    /// With a destination that stores its checkpoint.
     pub(super) fn new() -> Self {
         Self::with(Limits::default(), vec![])
     }
@@ -49,11 +49,11 @@ impl Stage {
             name: "shelf".to_owned(),
             follows,
             batch_events_max: 4,
-            timeout: PATIENCE,
+            timeout: TIMEOUT,
             retry_max: Duration::from_millis(50),
             optional: false,
             ca_file: None,
-            // What is configured does not matter to a far side of one's own, but where to start.
+            // Only `start` matters to the destination in memory.
             kind: SinkKind::Webhook(WebhookSink {
                 address: "http://nowhere.invalid".to_owned(),
                 secret: config::Secret::Text(String::new()),
@@ -63,14 +63,14 @@ impl Stage {
                 start: Start::Now,
             }),
         };
-        let far = FarSide::default();
-        far.lock().keeps_place = true;
+        let destination = MemoryDestination::default();
+        destination.lock().keeps_checkpoint = true;
         Self {
             service: Arc::new(Service::lone(limits)),
-            far,
+            destination,
             lead: watch::channel(None).0,
-            board: Arc::new(Board::new(&config, Metrics::new().unwrap())),
-            nudge: Arc::default(),
+            tracker: Arc::new(StatusTracker::new(&config, Metrics::new().unwrap())),
+            wake: Arc::default(),
             config,
             running: None,
         }
@@ -80,14 +80,14 @@ impl Stage {
     pub(super) fn lead(&mut self, term: u64) {
         self.lead.send_replace(Some(term));
         if self.running.is_none() {
-            let runner = Runner::new(
-                self.config.clone(),
-                SinkName::new("shelf").unwrap(),
-                Box::new(self.far.clone()),
-                self.service.clone(),
-                self.board.clone(),
-                self.nudge.clone(),
-            );
+            let sink = Arc::new(ConfiguredSink {
+                config: self.config.clone(),
+                name: SinkName::new("shelf").unwrap(),
+                tracker: self.tracker.clone(),
+                wake: self.wake.clone(),
+            });
+            let destination = Box::new(self.destination.clone());
+            let runner = Runner::new(sink, destination, self.service.clone());
             self.running = Some(tokio::spawn(runner.run(self.lead.subscribe())));
         }
     }
@@ -99,7 +99,7 @@ impl Stage {
     }
 
     async fn execute(&self, command: Command) {
-        let reply = self.service.execute(command, None, PATIENCE).await.unwrap();
+        let reply = self.service.execute(command, None, TIMEOUT).await.unwrap();
         assert!(
             !matches!(reply.outcome, lockstep_machine::Outcome::Rejected(_)),
             "{reply:?}"
@@ -136,20 +136,20 @@ impl Stage {
         .await;
     }
 
-    /// Creates so many, numbered from 0.
+    /// Creates `count` instances, numbered from 0.
     pub(super) async fn create_all(&self, prefix: &str, count: usize) {
         for n in 0..count {
             self.create(&format!("{prefix}{n}")).await;
         }
     }
 
-    pub(super) async fn until(&self, what: &str, holds: impl Fn(&Shelf) -> bool) {
+    pub(super) async fn until(&self, what: &str, holds: impl Fn(&MemoryState) -> bool) {
         let wait = async {
-            while !holds(&self.far.lock()) {
+            while !holds(&self.destination.lock()) {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        let waited = tokio::time::timeout(PATIENCE, wait).await;
+        let waited = tokio::time::timeout(TIMEOUT, wait).await;
         let status = self.status();
         waited.unwrap_or_else(|_| panic!("{what}: {status:?}"));
     }
@@ -160,12 +160,12 @@ impl Stage {
                 tokio::time::sleep(Duration::from_millis(2)).await;
             }
         };
-        let waited = tokio::time::timeout(PATIENCE, wait).await;
+        let waited = tokio::time::timeout(TIMEOUT, wait).await;
         let status = self.status();
         waited.unwrap_or_else(|_| panic!("{what}: {status:?}"));
     }
 
-    /// All that happened is written.
+    /// All events are delivered.
     pub(super) async fn caught_up(&self) {
         self.until_status("not caught up", |status| {
             status.phase == Phase::Following && status.lag_events == 0
@@ -174,24 +174,24 @@ impl Stage {
     }
 
     pub(super) fn status(&self) -> SinkStatus {
-        self.service.peek(|state| self.board.status(state))
+        self.service.peek(|state| self.tracker.status(state))
     }
 
-    pub(super) fn letters(&self) -> Vec<DeadLetter> {
+    pub(super) fn dead_letters(&self) -> Vec<DeadLetter> {
         self.service.peek(|state| {
             let record = state.sink("shelf");
             record.map_or(vec![], |record| record.letters().cloned().collect())
         })
     }
 
-    /// Wishes something of the sink: how many letters that concerns, or whether anything changed.
-    pub(super) async fn wish(&self, change: SinkChange) -> u64 {
+    /// An operator's request. How many dead letters it affects.
+    pub(super) async fn request(&self, change: SinkChange) -> u64 {
         let name = SinkName::new("shelf").unwrap();
-        let done = ledger::execute(&self.service, name, change, PATIENCE).await;
+        let done = ledger::execute(&self.service, name, change, TIMEOUT).await;
         done.unwrap().unwrap()
     }
 
-    /// The cluster's own record of what happened.
+    /// The cursors of all events of the cluster.
     pub(super) fn events(&self) -> Vec<EventCursor> {
         self.service.peek(|state| {
             let all = state.events_after(EventCursor::default(), usize::MAX);
@@ -200,17 +200,17 @@ impl Stage {
     }
 
     pub(super) fn written(&self) -> Vec<EventCursor> {
-        self.far.lock().history.keys().copied().collect()
+        self.destination.lock().history.keys().copied().collect()
     }
 
-    /// The far side has the states that the cluster has.
+    /// The destination has the states of the cluster.
     pub(super) fn assert_states(&self) {
         let ours: BTreeMap<String, String> = self.service.peek(|state| {
             let own = |(id, it): (InstanceId, &Instance)| (id.to_string(), it.state.to_string());
             state.instances().map(own).collect()
         });
-        let shelf = self.far.lock();
-        let theirs = shelf.states.iter();
+        let state = self.destination.lock();
+        let theirs = state.states.iter();
         let theirs: BTreeMap<_, _> = theirs
             .map(|(id, (_, it))| (id.clone(), it.clone()))
             .collect();

@@ -1,4 +1,4 @@
-//! What the tests are given: a server, a sink, events and instances.
+//! Fixtures: a server, a sink, events and instances.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,20 +14,22 @@ use tokio_postgres::Client;
 
 use crate::config::{PostgresSink, Secret, Sink as SinkConfig, SinkKind};
 use crate::sink::postgres::Postgres;
-use crate::sink::{Batch, Checkpoint, Claim, Place, Seed, SeedReason, Sink, SinkError};
+use crate::sink::{
+    Backfill, BackfillReason, Batch, Checkpoint, Claim, Destination, SinkError, StoredCheckpoint,
+};
 
 /// Cluster time at revision 0.
 const BEGINNING_MS: u64 = 1_700_000_000_000;
 
 /// A server with a sink for it.
-pub(super) struct Given {
+pub(super) struct Fixture {
     pub(super) server: server::Postgres,
     pub(super) sink: Postgres,
     pub(super) client: Client,
 }
 
-impl Given {
-    /// Started, and not opened.
+impl Fixture {
+    /// Started, not opened.
     pub(super) async fn started() -> Result<Self> {
         let server = server::Postgres::start_with(&["fsync=off"]).await?;
         let sink = sink(&server.address());
@@ -39,12 +41,12 @@ impl Given {
         })
     }
 
-    /// Opened in term 1, and seeded with nothing at revision 0.
-    pub(super) async fn seeded() -> Result<Self> {
-        let mut given = Self::started().await?;
-        assert_eq!(given.sink.open(&claim(1)).await?, Place::Nothing);
-        given.sink.seeded(&seed(0, None, 0)).await?;
-        Ok(given)
+    /// Opened in term 1, and backfilled with no states at revision 0.
+    pub(super) async fn backfilled() -> Result<Self> {
+        let mut fixture = Self::started().await?;
+        assert_eq!(fixture.sink.open(&claim(1)).await?, StoredCheckpoint::Empty);
+        fixture.sink.finish_backfill(&backfill(0, None, 0)).await?;
+        Ok(fixture)
     }
 
     /// The rows of a query, each as one JSON value.
@@ -54,7 +56,7 @@ impl Given {
         Ok(rows.iter().map(|row| row.get(0)).collect())
     }
 
-    /// The places of the events in the history.
+    /// The cursors of the events in the history.
     pub(super) async fn history(&self) -> Result<Vec<(i64, i64)>> {
         let sql = "SELECT revision, position FROM lockstep.history ORDER BY 1, 2";
         let rows = self.client.query(sql, &[]).await?;
@@ -117,22 +119,22 @@ pub(super) fn checkpoint(revision: u64, position: u32, seeded: u64) -> Checkpoin
     }
 }
 
-/// From one place to the last of the events.
+/// A batch from a checkpoint to the last of the events.
 pub(super) fn batch(from: Checkpoint, events: &[Arc<Event>]) -> Batch<'_> {
     let to = events.last().map_or(from.cursor, |event| event.cursor());
     Batch { from, to, events }
 }
 
-/// A seed that ends at the first event of a revision's place.
-pub(super) fn seed(revision: u64, was: Option<EventCursor>, then: u64) -> Seed {
-    Seed {
+/// A backfill after which delivery resumes at a revision.
+pub(super) fn backfill(revision: u64, previous: Option<EventCursor>, resume_at: u64) -> Backfill {
+    Backfill {
         revision: GlobalRevision(revision),
         at: Timestamp(BEGINNING_MS + revision),
-        was,
-        then: at(then, 0),
-        reason: match was {
-            None => SeedReason::First,
-            Some(_) => SeedReason::Compacted,
+        previous,
+        resume_at: at(resume_at, 0),
+        reason: match previous {
+            None => BackfillReason::First,
+            Some(_) => BackfillReason::Compacted,
         },
     }
 }
@@ -174,7 +176,7 @@ pub(super) fn deleted(revision: u64, id: &str) -> Arc<Event> {
     Arc::new(event(revision, id, EventKind::Deleted, None))
 }
 
-/// An instance as a seed or a replay has it.
+/// An instance for a backfill or a replay.
 pub(super) fn instance(id: &str, state: &str) -> (InstanceId, Instance) {
     let instance = json!({
         "version": 1, "state": state, "revision": 3, "created_at": BEGINNING_MS,
@@ -189,8 +191,8 @@ pub(super) fn state(name: &str) -> StateName {
     name.parse().expect("a state's name")
 }
 
-/// What an error says must be mended.
-pub(super) fn misconfigured(ended: Result<Place, SinkError>) -> String {
+/// The reason of a misconfiguration.
+pub(super) fn misconfigured(ended: Result<StoredCheckpoint, SinkError>) -> String {
     match ended {
         Err(SinkError::Misconfigured { reason }) => reason,
         other => panic!("{other:?}"),

@@ -9,34 +9,36 @@ use mongodb::{Client, Collection, Database, IndexModel};
 use tokio::time::timeout;
 
 use super::super::SinkError;
-use super::fault;
-use super::options::Settings;
+use super::errors;
+use super::options::MongoSettings;
 
-/// How long a tombstone is kept: far longer than any write can be on its way.
+/// How long a tombstone is kept: far longer than any write can be in flight.
 const TOMBSTONES_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A client of its own, and what it is used for.
-pub(super) struct Link {
+/// A client, and the names of its collections.
+pub(super) struct Connection {
     /// The database.
     pub(super) database: Database,
     /// The collection of all events.
     pub(super) history: String,
     /// The collection of current states.
     pub(super) instances: String,
-    /// What each write waits for, for commands that the driver does not know as writes.
+    /// The write concern, for commands that the driver does not treat as writes.
     pub(super) write_concern: RawDocumentBuf,
-    /// How long one exchange may take.
+    /// Limit for one exchange.
     timeout: Duration,
 }
 
-impl Link {
-    /// Makes a client. It connects with the first exchange.
-    pub(super) async fn open(settings: &Settings) -> Result<Self, SinkError> {
+impl Connection {
+    /// Creates a client. It connects with the first exchange.
+    pub(super) async fn open(settings: &MongoSettings) -> Result<Self, SinkError> {
         let options = settings.client_options().await?;
-        let write_concern = serialize_to_raw_document_buf(&options.write_concern)
-            .map_err(|error| fault::misconfigured(format!("its write concern: {error}")))?;
-        let client =
-            Client::with_options(options).map_err(|error| fault::of("making a client", &error))?;
+        let write_concern =
+            serialize_to_raw_document_buf(&options.write_concern).map_err(|error| {
+                SinkError::misconfigured(format!("encoding the write concern: {error}"))
+            })?;
+        let client = Client::with_options(options)
+            .map_err(|error| errors::classify("creating a client", &error))?;
         Ok(Self {
             database: client.database(&settings.database),
             history: settings.history.clone(),
@@ -51,30 +53,30 @@ impl Link {
         self.database.collection(name)
     }
 
-    /// One exchange, within its time; `doing` says what for.
+    /// One exchange with the server, within the timeout. `operation` names it in errors.
     pub(super) async fn exchange<T>(
         &self,
-        doing: &str,
+        operation: &str,
         call: impl IntoFuture<Output = mongodb::error::Result<T>>,
     ) -> Result<T, SinkError> {
-        let answer = self.attempt(doing, call).await?;
-        answer.map_err(|error| fault::of(doing, &error))
+        let answer = self.attempt(operation, call).await?;
+        answer.map_err(|error| errors::classify(operation, &error))
     }
 
-    /// The same, with what the driver says left to the caller.
+    /// The same; the caller interprets the driver's error.
     pub(super) async fn attempt<T>(
         &self,
-        doing: &str,
+        operation: &str,
         call: impl IntoFuture<Output = mongodb::error::Result<T>>,
     ) -> Result<mongodb::error::Result<T>, SinkError> {
         let limit = self.timeout;
         timeout(limit, call.into_future())
             .await
-            .map_err(|_| fault::unavailable(format!("{doing} took longer than {limit:?}")))
+            .map_err(|_| SinkError::unavailable(format!("{operation} took longer than {limit:?}")))
     }
 
-    /// Makes the indexes that are missing.
-    pub(super) async fn make_indexes(&self) -> Result<(), SinkError> {
+    /// Creates the indexes that are missing.
+    pub(super) async fn create_indexes(&self) -> Result<(), SinkError> {
         let unique = IndexOptions::builder().unique(true).build();
         let passing = IndexOptions::builder()
             .expire_after(TOMBSTONES_KEPT)
@@ -95,8 +97,8 @@ impl Link {
         ];
         for (name, indexes) in [(&self.history, history), (&self.instances, instances)] {
             let collection = self.collection::<RawDocumentBuf>(name);
-            let doing = format!("making the indexes of {name}");
-            self.exchange(&doing, collection.create_indexes(indexes))
+            let operation = format!("creating the indexes of {name}");
+            self.exchange(&operation, collection.create_indexes(indexes))
                 .await?;
         }
         Ok(())

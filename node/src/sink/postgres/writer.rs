@@ -1,45 +1,48 @@
-//! A claimed connection, and what is written through it.
+//! A claimed connection, and the writes through it.
 
 use lockstep_machine::{Event, EventCursor, EventKind, GlobalRevision, Instance, InstanceId};
 use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::connect::Connection;
-use super::fault::{Doing, fault, misconfigured, unavailable};
-use super::rows::{GoneRows, HistoryRows, Parameter, StateRows, Time, bigint, split};
+use super::errors::{Operation, classify};
+use super::rows::{DeletedRows, HistoryRows, Parameter, StateRows, Time, bigint, split};
 use super::schema::{Names, owner};
 use super::statements;
-use crate::sink::{Batch, Change, Checkpoint, Claim, Current, Place, Seed, SinkError, changes};
+use crate::sink::{
+    Backfill, Batch, Change, Checkpoint, Claim, Current, SinkError, StoredCheckpoint, changes,
+};
 
-/// Writes for one claim.
-pub(super) struct Session {
+/// Writes under one claim.
+pub(super) struct PostgresWriter {
     connection: Connection,
     names: Names,
     /// The claim's term.
     term: i64,
-    /// The number of the claim among all that there were.
+    /// The number of the claim.
     claims: i64,
     write: Statement,
-    forget: Statement,
-    seeded: Statement,
+    remove_older: Statement,
+    finish_backfill: Statement,
 }
 
-impl Session {
-    /// Claims the tables through a connection, and says how far they are.
+impl PostgresWriter {
+    /// Claims the tables, and reads their checkpoint.
     pub(super) async fn claim(
         connection: Connection,
         names: &Names,
         claim: &Claim,
-    ) -> Result<(Self, Place), SinkError> {
+    ) -> Result<(Self, StoredCheckpoint), SinkError> {
         let client = connection.client();
-        let failed = |error: Error| fault(Doing::Opening, &error);
-        let term = bigint(claim.term).map_err(|error| misconfigured(error.to_string()))?;
+        let failed = |error: Error| classify(Operation::Opening, &error);
+        let term =
+            bigint(claim.term).map_err(|error| SinkError::misconfigured(error.to_string()))?;
         let sql = [
             statements::write(names),
-            statements::forget(names),
-            statements::seeded(names),
+            statements::remove_older(names),
+            statements::finish_backfill(names),
         ];
-        // Before the claim: after it nothing may fail that is known to.
-        let (write, forget, seeded) = futures::try_join!(
+        // Before the claim, so that a statement that does not fit the tables fails without one.
+        let (write, remove_older, finish_backfill) = futures::try_join!(
             client.prepare(&sql[0]),
             client.prepare(&sql[1]),
             client.prepare(&sql[2])
@@ -51,19 +54,19 @@ impl Session {
             .await
             .map_err(failed)?;
         let Some(row) = claimed else {
-            return Err(refused(client, names, claim).await);
+            return Err(claim_error(client, names, claim).await);
         };
-        let (claims, place) = read_claim(&row)?;
-        let session = Self {
+        let (claims, checkpoint) = read_claim(&row)?;
+        let writer = Self {
             connection,
             names: names.clone(),
             term,
             claims,
             write,
-            forget,
-            seeded,
+            remove_older,
+            finish_backfill,
         };
-        Ok((session, place))
+        Ok((writer, checkpoint))
     }
 
     /// The connection, if it is still alive.
@@ -75,81 +78,81 @@ impl Session {
     pub(super) async fn write(&self, batch: &Batch<'_>) -> Result<(), SinkError> {
         let history = HistoryRows::of(batch.events.iter().map(AsRef::as_ref))?;
         let changes = changes(batch.events, batch.from.seeded);
-        let (gone, states) = split(&changes)?;
+        let (deleted, states) = split(&changes)?;
         let from = Expected {
             cursor: Some(numbers(batch.from.cursor)?),
             seeded: Some(bigint(batch.from.seeded.0)?),
         };
         let to = Some(numbers(batch.to)?);
-        self.execute(from, to, false, &history, &gone, &states)
+        self.execute(from, to, false, &history, &deleted, &states)
             .await
     }
 
-    /// Writes states of a seed.
-    pub(super) async fn seed(
+    /// Writes states of a backfill.
+    pub(super) async fn backfill_page(
         &self,
-        seed: &Seed,
+        backfill: &Backfill,
         page: &[(InstanceId, Instance)],
     ) -> Result<(), SinkError> {
         let changes: Vec<_> = page
             .iter()
-            .map(|(_, instance)| Change::Is(Current::of(instance, seed.revision)))
+            .map(|(_, instance)| Change::Is(Current::of(instance, backfill.revision)))
             .collect();
-        let (gone, states) = split(page.iter().map(|(id, _)| id).zip(&changes))?;
+        let (deleted, states) = split(page.iter().map(|(id, _)| id).zip(&changes))?;
         let history = HistoryRows::default();
-        self.execute(Expected::ANY, None, true, &history, &gone, &states)
+        self.execute(Expected::ANY, None, true, &history, &deleted, &states)
             .await
     }
 
-    /// Writes an event that was put aside, and what has become of its instance.
+    /// Writes the event of a dead letter, and the current state of its instance.
     pub(super) async fn replay(
         &self,
         event: &Event,
         current: Option<&Instance>,
         revision: GlobalRevision,
     ) -> Result<(), SinkError> {
-        let told = (event.kind != EventKind::Seeded).then_some(event);
-        let history = HistoryRows::of(told)?;
+        let event_row = (event.kind != EventKind::Seeded).then_some(event);
+        let history = HistoryRows::of(event_row)?;
         let change = match current {
             Some(instance) => Change::Is(Current::of(instance, revision)),
-            None => Change::Gone { revision },
+            None => Change::Deleted { revision },
         };
         let id = event.instance();
-        let (gone, states) = split(id.iter().map(|id| (id, &change)))?;
-        self.execute(Expected::ANY, None, false, &history, &gone, &states)
+        let (deleted, states) = split(id.iter().map(|id| (id, &change)))?;
+        self.execute(Expected::ANY, None, false, &history, &deleted, &states)
             .await
     }
 
-    /// Forgets some of the states that were not in a seed. Whether there may be more of them.
-    pub(super) async fn forget(&self, seed: &Seed) -> Result<bool, SinkError> {
-        let revision = bigint(seed.revision.0)?;
+    /// Removes some of the states that a backfill did not contain. Whether there may be more.
+    pub(super) async fn remove_older(&self, backfill: &Backfill) -> Result<bool, SinkError> {
+        let revision = bigint(backfill.revision.0)?;
         let parameters: [Parameter<'_>; 3] = [&self.term, &self.claims, &revision];
-        let rows = self.client().query(&self.forget, &parameters).await;
-        let row = self.held(rows).await?;
-        let gone: i64 = row
+        let rows = self.client().query(&self.remove_older, &parameters).await;
+        let row = self.check_claim(rows).await?;
+        let removed: i64 = row
             .try_get(1)
-            .map_err(|error| fault(Doing::Writing, &error))?;
-        Ok(gone == statements::FORGET_MAX)
+            .map_err(|error| classify(Operation::Writing, &error))?;
+        Ok(removed == statements::REMOVE_MAX)
     }
 
-    /// Ends a seed, when all that was not in it is forgotten.
-    pub(super) async fn seeded(&self, seed: &Seed) -> Result<(), SinkError> {
-        let was = seed.was.unwrap_or_default();
-        let missing = was < seed.then;
-        let (after, to) = (numbers(was)?, numbers(seed.then)?);
+    /// Ends a backfill, after the removals.
+    pub(super) async fn finish_backfill(&self, backfill: &Backfill) -> Result<(), SinkError> {
+        let previous = backfill.previous.unwrap_or_default();
+        let missing = previous < backfill.resume_at;
+        let (after, to) = (numbers(previous)?, numbers(backfill.resume_at)?);
         let (after, until) = (missing.then_some(after), missing.then_some(to));
         let rows = self
             .client()
             .query(
-                &self.seeded,
+                &self.finish_backfill,
                 &[
                     &self.term,
                     &self.claims,
                     &to.0,
                     &to.1,
-                    &bigint(seed.revision.0)?,
-                    &Time::new(seed.at),
-                    &seed.reason.name(),
+                    &bigint(backfill.revision.0)?,
+                    &Time::new(backfill.at),
+                    &backfill.reason.name(),
                     &after.map(|it| it.0),
                     &after.map(|it| it.1),
                     &until.map(|it| it.0),
@@ -157,22 +160,22 @@ impl Session {
                 ],
             )
             .await;
-        self.held(rows).await.map(drop)
+        self.check_claim(rows).await.map(drop)
     }
 
     async fn execute(
         &self,
         from: Expected,
         to: Option<(i64, i64)>,
-        seeding: bool,
+        backfilling: bool,
         history: &HistoryRows<'_>,
-        gone: &GoneRows<'_>,
+        deleted: &DeletedRows<'_>,
         states: &StateRows<'_>,
     ) -> Result<(), SinkError> {
         let (from_revision, from_position) =
             (from.cursor.map(|it| it.0), from.cursor.map(|it| it.1));
         let (to_revision, to_position) = (to.map(|it| it.0), to.map(|it| it.1));
-        let place: [Parameter<'_>; statements::PLACE] = [
+        let checkpoint: [Parameter<'_>; statements::CHECKPOINT] = [
             &self.term,
             &self.claims,
             &from_revision,
@@ -180,20 +183,26 @@ impl Session {
             &from.seeded,
             &to_revision,
             &to_position,
-            &seeding,
+            &backfilling,
         ];
-        let (history, gone, states) =
-            (history.parameters(), gone.parameters(), states.parameters());
-        let parameters: Vec<Parameter<'_>> = [&place[..], &history, &gone, &states].concat();
+        let (history, deleted, states) = (
+            history.parameters(),
+            deleted.parameters(),
+            states.parameters(),
+        );
+        let parameters: Vec<Parameter<'_>> =
+            [&checkpoint[..], &history, &deleted, &states].concat();
         let rows = self.client().query(&self.write, &parameters).await;
-        self.held(rows).await.map(drop)
+        self.check_claim(rows).await.map(drop)
     }
 
-    /// The statement's answer if it found its claim as it was; if not, why.
-    async fn held(&self, answer: Result<Vec<Row>, Error>) -> Result<Row, SinkError> {
-        let writing = |error: Error| fault(Doing::Writing, &error);
+    /// The statement's answer if the claim held; otherwise why it did not.
+    async fn check_claim(&self, answer: Result<Vec<Row>, Error>) -> Result<Row, SinkError> {
+        let writing = |error: Error| classify(Operation::Writing, &error);
         let mut rows = answer.map_err(writing)?;
-        let row = rows.pop().ok_or_else(|| unavailable("it gave no answer"))?;
+        let row = rows
+            .pop()
+            .ok_or_else(|| SinkError::unavailable("the server returned no row"))?;
         if row.try_get(0).map_err(writing)? {
             return Ok(row);
         }
@@ -210,7 +219,7 @@ impl Session {
     }
 }
 
-/// What a write expects of the place; nothing if it goes by the claim alone.
+/// The checkpoint that a write expects; `ANY` if only the claim matters.
 struct Expected {
     cursor: Option<(i64, i64)>,
     seeded: Option<i64>,
@@ -227,36 +236,38 @@ fn numbers(cursor: EventCursor) -> Result<(i64, i64), SinkError> {
     Ok((bigint(cursor.revision.0)?, cursor.position.into()))
 }
 
-/// Why a claim was not granted.
-async fn refused(client: &Client, names: &Names, claim: &Claim) -> SinkError {
+/// Why a claim failed.
+async fn claim_error(client: &Client, names: &Names, claim: &Claim) -> SinkError {
     match owner(client, names).await {
         Ok(Some(owner)) => match owner.must_be(claim) {
             Ok(()) => SinkError::Fenced { term: owner.term },
             Err(error) => error,
         },
-        Ok(None) => unavailable("somebody empties its table of sinks"),
-        Err(error) => fault(Doing::Opening, &error),
+        Ok(None) => SinkError::unavailable("its `sinks` table was emptied concurrently"),
+        Err(error) => classify(Operation::Opening, &error),
     }
 }
 
-/// The claim's number, and the place.
-fn read_claim(row: &Row) -> Result<(i64, Place), SinkError> {
-    let failed = |error: Error| fault(Doing::Opening, &error);
+/// The claim's number, and the checkpoint.
+fn read_claim(row: &Row) -> Result<(i64, StoredCheckpoint), SinkError> {
+    let failed = |error: Error| classify(Operation::Opening, &error);
     let claims = row.try_get(0).map_err(failed)?;
     let number = |column| row.try_get::<_, Option<i64>>(column).map_err(failed);
     let (revision, position, seeded) = (number(1)?, number(2)?, number(3)?);
     let (Some(revision), Some(position), Some(seeded)) = (revision, position, seeded) else {
-        return Ok((claims, Place::Nothing));
+        return Ok((claims, StoredCheckpoint::Empty));
     };
-    let place = (|| {
+    let checkpoint = (|| {
         let cursor = EventCursor {
             revision: GlobalRevision(revision.try_into().ok()?),
             position: position.try_into().ok()?,
         };
         let seeded = GlobalRevision(seeded.try_into().ok()?);
-        Some(Place::At(Checkpoint { cursor, seeded }))
+        Some(StoredCheckpoint::At(Checkpoint { cursor, seeded }))
     })();
-    place
-        .map(|place| (claims, place))
-        .ok_or_else(|| misconfigured("its table of sinks holds a place that no sink wrote"))
+    checkpoint
+        .map(|checkpoint| (claims, checkpoint))
+        .ok_or_else(|| SinkError::misconfigured(
+            "its `sinks` table holds a checkpoint that is out of range; restore the table or drop the schema",
+        ))
 }

@@ -1,0 +1,231 @@
+//! Writes all current states to a destination, from one consistent copy of the cluster's state.
+//!
+//! The copy is taken at one revision and written page by page while the cluster goes on. A state that
+//! the destination rejects becomes a dead letter. When all pages are written, the destination removes
+//! what was not among them and stores a new checkpoint: delivery resumes from the oldest event that is
+//! still kept, so that the history has as small a gap as possible.
+
+use std::sync::Arc;
+
+use lockstep_machine::{
+    Event, EventCursor, GlobalRevision, Instance, InstanceId, ListQuery, MachineName, State,
+};
+
+use super::backoff::Backoff;
+use super::writer::Writer;
+use super::{Backfill, BackfillReason, Checkpoint, Phase, SessionError, SinkError};
+
+/// At most one in this many of the kept events is left out of a history that has a gap anyway.
+const LEFT_OUT_MAX: u64 = 4;
+
+/// Writes all current states. The destination's checkpoint afterwards.
+///
+/// `keeps_checkpoint` says whether the destination stores its checkpoint itself.
+pub(super) async fn run(
+    writer: &mut Writer<'_>,
+    keeps_checkpoint: bool,
+    reason: BackfillReason,
+    previous: Option<EventCursor>,
+) -> Result<Checkpoint, SessionError> {
+    writer.confirm_leadership().await?;
+    let state = writer.state();
+    let revision = state.revision();
+    let backfill = Backfill {
+        revision,
+        at: state.now(),
+        previous,
+        resume_at: EventCursor::after(revision),
+        reason,
+    };
+    log_start(writer.tracker.name(), &backfill);
+    writer.tracker.backfill_started(reason);
+    writer.ledger.backfill_started().await?;
+    let backoff = Backoff::new(writer.config.retry_max);
+    let run = BackfillRun {
+        writer,
+        keeps_checkpoint,
+        backfill,
+        state,
+        backoff,
+        done: 0,
+    };
+    run.to_end().await
+}
+
+/// A backfill in progress.
+struct BackfillRun<'w, 'a> {
+    writer: &'w mut Writer<'a>,
+    keeps_checkpoint: bool,
+    backfill: Backfill,
+    /// The states that are written.
+    state: State,
+    backoff: Backoff,
+    /// Instances written or rejected.
+    done: u64,
+}
+
+impl BackfillRun<'_, '_> {
+    async fn to_end(mut self) -> Result<Checkpoint, SessionError> {
+        let scopes = self.scopes();
+        let count = |machine: &Option<MachineName>| match machine {
+            None => self.state.instance_count(),
+            Some(machine) => (self.state.totals(machine)).map_or(0, |totals| totals.instances),
+        };
+        let total = scopes.iter().map(|(machine, _)| count(machine)).sum();
+        let page_max = self.writer.config.batch_events_max;
+        for (machine, prefix) in scopes {
+            let mut query = ListQuery {
+                machine,
+                prefix,
+                limit: page_max,
+                scan_max: page_max,
+                ..ListQuery::default()
+            };
+            loop {
+                let done = self.done;
+                self.writer
+                    .tracker
+                    .doing(Phase::Backfilling { done, total });
+                let page = self.state.list(&query);
+                self.write(&page.instances).await?;
+                let Some(next) = page.next else { break };
+                query.after = Some(next);
+            }
+        }
+        self.finish().await
+    }
+
+    /// Machines and name prefixes to write; everything if the sink follows everything.
+    fn scopes(&self) -> Vec<(Option<MachineName>, String)> {
+        let follows = &self.writer.config.follows;
+        if follows.is_empty() {
+            return vec![(None, String::new())];
+        }
+        let scope = |it: &crate::config::Follow| {
+            let prefix = it.prefix.clone().unwrap_or_default();
+            (Some(it.machine.clone()), prefix)
+        };
+        follows.iter().map(scope).collect()
+    }
+
+    /// Writes a page. If it is rejected, halves it until the rejected states are found.
+    async fn write(&mut self, page: &[(InstanceId, Instance)]) -> Result<(), SessionError> {
+        let mut parts = vec![page];
+        while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
+            self.writer.confirm_leadership().await?;
+            let destination = &mut self.writer.destination;
+            match (destination.backfill_page(&self.backfill, part).await, part) {
+                (Ok(()), _) => {
+                    self.backoff.reset();
+                    self.done += part.len() as u64;
+                }
+                (Err(SinkError::Rejected { reason, .. }), [(id, instance)]) => {
+                    let number = u32::try_from(self.done).unwrap_or(u32::MAX);
+                    let at = (self.backfill.revision, self.backfill.at);
+                    let event = Arc::new(Event::seeded(at, number, id, instance));
+                    self.writer.add_dead_letter(event, reason).await?;
+                    self.done += 1;
+                }
+                (Err(SinkError::Rejected { .. }), _) => {
+                    let (first, second) = part.split_at(part.len() / 2);
+                    parts.extend([second, first]);
+                }
+                (Err(outage), _) => {
+                    self.outlast(outage).await?;
+                    parts.push(part);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for the destination to return after an outage, so that the backfill continues where it was
+    /// instead of starting again.
+    ///
+    /// Only if the cluster stores the checkpoint: a destination that stores its own may have been
+    /// restored meanwhile. And only while delivery could still resume after this backfill.
+    async fn outlast(&mut self, mut outage: SinkError) -> Result<(), SessionError> {
+        loop {
+            let SinkError::Unavailable { retry_after, .. } = outage else {
+                return Err(outage.into());
+            };
+            let resume_at = self.backfill.resume_at;
+            let resumable = |state: &State| state.events_after(resume_at, 1).is_ok();
+            if self.keeps_checkpoint || !self.writer.service.peek(resumable) {
+                return Err(outage.into());
+            }
+            let (kind, reason) = (outage.kind(), outage.to_string());
+            self.writer.tracker.failed(Phase::Retrying, kind, reason);
+            tokio::time::sleep(self.backoff.next_after(retry_after)).await;
+            match self.writer.open().await {
+                Ok(_) => return Ok(()),
+                Err(SessionError::Destination(error)) => outage = error,
+                Err(other) => return Err(other),
+            }
+        }
+    }
+
+    async fn finish(mut self) -> Result<Checkpoint, SessionError> {
+        // A destination without a history resumes after the backfill: it would otherwise receive past
+        // events after the present states.
+        if self.keeps_checkpoint {
+            let now = self.writer.state();
+            self.backfill.resume_at = resume_at(&self.state, &now, &self.backfill);
+        }
+        self.writer.confirm_leadership().await?;
+        let destination = &mut self.writer.destination;
+        destination.finish_backfill(&self.backfill).await?;
+        tracing::info!(
+            sink = self.writer.tracker.name(),
+            revision = self.backfill.revision.0,
+            instances = self.done,
+            "backfill finished"
+        );
+        Ok(self.backfill.checkpoint())
+    }
+}
+
+/// Where delivery resumes: where the history ended, if every event since is still kept, else at the
+/// oldest kept event. If events were compacted during the backfill, more will be compacted before the
+/// first is read, so twice as many are left out.
+fn resume_at(before: &State, now: &State, backfill: &Backfill) -> EventCursor {
+    let previous = backfill.previous.unwrap_or_default();
+    if now.events_after(previous, 0).is_ok() {
+        return previous;
+    }
+    let end = EventCursor::after(backfill.revision);
+    let kept = now.events_behind(oldest(now));
+    let still_kept = kept - now.events_behind(end);
+    let compacted = (before.events_behind(oldest(before))).saturating_sub(still_kept);
+    let left_out = (2 * compacted).min(kept / LEFT_OUT_MAX);
+    let left_out = usize::try_from(left_out).unwrap_or(usize::MAX);
+    let skipped = now.events_after(oldest(now), left_out).unwrap_or_default();
+    let last = skipped.last().map(|event| event.cursor());
+    last.unwrap_or(oldest(now)).min(end)
+}
+
+/// The cursor after which every event is kept.
+fn oldest(state: &State) -> EventCursor {
+    match state.oldest_event().0.saturating_sub(1) {
+        0 => EventCursor::default(),
+        before => EventCursor::after(GlobalRevision(before)),
+    }
+}
+
+fn log_start(sink: &str, backfill: &Backfill) {
+    let revision = backfill.revision.0;
+    match backfill.reason {
+        BackfillReason::First => {
+            tracing::info!(sink, revision, "backfill started: the destination is empty");
+        }
+        BackfillReason::Requested => {
+            tracing::info!(sink, revision, "backfill started: requested by an operator");
+        }
+        BackfillReason::Compacted => tracing::warn!(
+            sink,
+            revision,
+            checkpoint = backfill.previous.map(|it| it.revision.0),
+            "backfill started: the events after the checkpoint were compacted, so the history will have a gap"
+        ),
+    }
+}

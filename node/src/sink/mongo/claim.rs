@@ -1,0 +1,266 @@
+//! Who owns the collections, and their checkpoint: one document in `sinks`, under the name of the
+//! collection of instances.
+//!
+//! Every update filters by all fields that matter, so that a deposed leader changes nothing.
+
+use lockstep_machine::{EventCursor, GlobalRevision};
+use mongodb::Collection;
+use mongodb::bson::{Bson, Document, doc};
+use mongodb::options::ReturnDocument;
+use serde::{Deserialize, Serialize};
+
+use super::super::{Checkpoint, Claim, SinkError, StoredCheckpoint};
+use super::connection::Connection;
+use super::documents::{number, unsigned};
+use super::errors;
+
+/// The collection of these documents.
+const SINKS: &str = "sinks";
+/// How often a claim is tried while other nodes claim at the same time.
+const CLAIM_ATTEMPTS: usize = 5;
+
+/// Collections that this node has claimed.
+pub(super) struct ClaimedCollections {
+    records: Collection<Record>,
+    id: String,
+    claim: Claim,
+    checkpoint: StoredCheckpoint,
+}
+
+/// The document.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record {
+    #[serde(rename = "_id")]
+    id: String,
+    cluster: String,
+    sink: String,
+    history: String,
+    term: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    revision: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    position: Option<i64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    seeded: Option<i64>,
+}
+
+impl ClaimedCollections {
+    /// Claims the collections for a term. Fails if they belong to another sink or a later term.
+    pub(super) async fn claim(connection: &Connection, claim: &Claim) -> Result<Self, SinkError> {
+        let mut claimed = Self {
+            records: connection.collection(SINKS),
+            id: connection.instances.clone(),
+            claim: claim.clone(),
+            checkpoint: StoredCheckpoint::Empty,
+        };
+        claimed.check_history_unshared(connection).await?;
+        for _ in 0..CLAIM_ATTEMPTS {
+            let record = match claimed.find(connection).await? {
+                None => claimed.create(connection).await?,
+                Some(record) => {
+                    claimed.check_owner(&record)?;
+                    claimed.raise_term(connection, &record).await?
+                }
+            };
+            if let Some(record) = record {
+                claimed.checkpoint = record.checkpoint();
+                return Ok(claimed);
+            }
+        }
+        Err(SinkError::unavailable(
+            "other nodes claimed the collections at the same time",
+        ))
+    }
+
+    /// The checkpoint that was last read or written.
+    pub(super) fn checkpoint(&self) -> StoredCheckpoint {
+        self.checkpoint
+    }
+
+    /// The cluster, sink and term.
+    pub(super) fn owner(&self) -> &Claim {
+        &self.claim
+    }
+
+    /// Checks that the claim still holds and the checkpoint is unchanged, and is `from` if given.
+    ///
+    /// Writes are guarded anyway; this bounds how long a deposed leader goes on writing, and stops
+    /// writes after the database was restored.
+    pub(super) async fn verify(
+        &self,
+        connection: &Connection,
+        from: Option<Checkpoint>,
+    ) -> Result<(), SinkError> {
+        if from.is_some_and(|from| !self.is_at(from)) {
+            return Err(SinkError::Moved);
+        }
+        self.check_unchanged(self.find(connection).await?.as_ref())
+    }
+
+    /// Advances the checkpoint, if the claim still holds and the checkpoint is `from`.
+    pub(super) async fn advance(
+        &mut self,
+        connection: &Connection,
+        from: Checkpoint,
+        to: Checkpoint,
+    ) -> Result<(), SinkError> {
+        if !self.is_at(from) {
+            return Err(SinkError::Moved);
+        }
+        self.set_checkpoint(connection, to).await
+    }
+
+    /// Stores a checkpoint, if the claim still holds and the checkpoint is unchanged.
+    pub(super) async fn set_checkpoint(
+        &mut self,
+        connection: &Connection,
+        to: Checkpoint,
+    ) -> Result<(), SinkError> {
+        let update = doc! { "$set": fields(to) };
+        let updating = self.records.update_one(self.filter(), update);
+        let updated = connection.exchange("storing the checkpoint", updating);
+        if updated.await?.matched_count == 0 {
+            self.check_unchanged(self.find(connection).await?.as_ref())?;
+            return Err(SinkError::Moved);
+        }
+        self.checkpoint = StoredCheckpoint::At(to);
+        Ok(())
+    }
+
+    fn is_at(&self, from: Checkpoint) -> bool {
+        match self.checkpoint {
+            StoredCheckpoint::At(checkpoint) => checkpoint == from,
+            StoredCheckpoint::Empty => from == Checkpoint::default(),
+            StoredCheckpoint::Unsupported => false,
+        }
+    }
+
+    /// Matches the document only if the term and the checkpoint are unchanged.
+    fn filter(&self) -> Document {
+        let mut filter = self.owned();
+        filter.insert("term", number(self.claim.term));
+        match self.checkpoint {
+            StoredCheckpoint::At(checkpoint) => filter.extend(fields(checkpoint)),
+            // Null matches a field that does not exist.
+            StoredCheckpoint::Empty | StoredCheckpoint::Unsupported => {
+                filter.insert("revision", Bson::Null);
+            }
+        }
+        filter
+    }
+
+    fn owned(&self) -> Document {
+        doc! { "_id": &self.id, "cluster": &self.claim.cluster, "sink": &self.claim.sink }
+    }
+
+    async fn find(&self, connection: &Connection) -> Result<Option<Record>, SinkError> {
+        let finding = self.records.find_one(doc! { "_id": &self.id });
+        connection.exchange("reading the checkpoint", finding).await
+    }
+
+    /// Two sinks may share a database, but no collection.
+    async fn check_history_unshared(&self, connection: &Connection) -> Result<(), SinkError> {
+        let other = doc! { "_id": { "$ne": &self.id }, "history": &connection.history };
+        let finding = self.records.find_one(other);
+        let found = connection.exchange("looking for other sinks", finding);
+        match found.await? {
+            None => Ok(()),
+            Some(record) => Err(owned_by_another(&connection.history, &record)),
+        }
+    }
+
+    /// Creates the document; `None` if another node did so first.
+    async fn create(&self, connection: &Connection) -> Result<Option<Record>, SinkError> {
+        let record = Record {
+            id: self.id.clone(),
+            cluster: self.claim.cluster.clone(),
+            sink: self.claim.sink.clone(),
+            history: connection.history.clone(),
+            term: number(self.claim.term),
+            revision: None,
+            position: None,
+            seeded: None,
+        };
+        let inserting = self.records.insert_one(&record);
+        match connection.attempt("claiming", inserting).await? {
+            Ok(_) => Ok(Some(record)),
+            Err(error) if errors::is_duplicate(&error) => Ok(None),
+            Err(error) => Err(errors::classify("claiming", &error)),
+        }
+    }
+
+    /// Raises the document's term; `None` if another node raised it further. The checkpoint that this
+    /// returns is acknowledged under the write concern, so that no failover of the servers rolls it back.
+    /// If another collection of history is configured than before, the checkpoint is removed.
+    async fn raise_term(
+        &self,
+        connection: &Connection,
+        known: &Record,
+    ) -> Result<Option<Record>, SinkError> {
+        let term = number(self.claim.term);
+        let mut filter = self.owned();
+        filter.insert("term", doc! { "$lte": term });
+        let mut update = doc! { "$set": { "term": term, "history": &connection.history } };
+        if known.history != connection.history {
+            let checkpoint = doc! { "revision": "", "position": "", "seeded": "" };
+            update.insert("$unset", checkpoint);
+        }
+        let raising = self
+            .records
+            .find_one_and_update(filter, update)
+            .return_document(ReturnDocument::After);
+        connection.exchange("claiming", raising).await
+    }
+
+    /// Whether the document is as it was last read or written; why not, otherwise.
+    fn check_unchanged(&self, record: Option<&Record>) -> Result<(), SinkError> {
+        let record = record.ok_or(SinkError::Moved)?;
+        self.check_owner(record)?;
+        if record.term == number(self.claim.term) && record.checkpoint() == self.checkpoint {
+            Ok(())
+        } else {
+            Err(SinkError::Moved)
+        }
+    }
+
+    fn check_owner(&self, record: &Record) -> Result<(), SinkError> {
+        if record.cluster != self.claim.cluster || record.sink != self.claim.sink {
+            return Err(owned_by_another(&self.id, record));
+        }
+        match unsigned(record.term) {
+            term if term > self.claim.term => Err(SinkError::Fenced { term }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Record {
+    fn checkpoint(&self) -> StoredCheckpoint {
+        let (Some(revision), Some(position)) = (self.revision, self.position) else {
+            return StoredCheckpoint::Empty;
+        };
+        StoredCheckpoint::At(Checkpoint {
+            cursor: EventCursor {
+                revision: GlobalRevision(unsigned(revision)),
+                position: u32::try_from(position).unwrap_or(u32::MAX),
+            },
+            seeded: GlobalRevision(unsigned(self.seeded.unwrap_or_default())),
+        })
+    }
+}
+
+fn fields(checkpoint: Checkpoint) -> Document {
+    doc! {
+        "revision": number(checkpoint.cursor.revision.0),
+        "position": i64::from(checkpoint.cursor.position),
+        "seeded": number(checkpoint.seeded.0),
+    }
+}
+
+fn owned_by_another(collection: &str, owner: &Record) -> SinkError {
+    SinkError::misconfigured(format!(
+        "the collection {collection} belongs to the sink {} of the cluster {}: configure other \
+         collections or another database",
+        owner.sink, owner.cluster
+    ))
+}

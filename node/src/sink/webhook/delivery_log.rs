@@ -1,0 +1,188 @@
+//! What became of the messages of the current batch: a batch that failed is delivered again, as a whole or
+//! in parts.
+
+use std::collections::HashMap;
+
+use lockstep_machine::{EventCursor, GlobalRevision};
+
+use super::message::{Message, MessageKey};
+
+/// The messages after the checkpoint that the cluster stores.
+#[derive(Debug, Default)]
+pub(super) struct DeliveryLog {
+    checkpoint: EventCursor,
+    /// Messages accepted so far.
+    accepted: u64,
+    last_accepted: Option<Message>,
+    states: HashMap<MessageKey, DeliveryState>,
+}
+
+/// What became of a message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum DeliveryState {
+    /// The receiver accepted it.
+    Accepted,
+    /// The receiver rejected it, which has yet to be reported.
+    Rejected(String),
+    /// Neither.
+    Failing {
+        /// Server errors on it.
+        failures: u32,
+        /// Messages accepted before its first server error; `None` if it had none.
+        accepted_before: Option<u64>,
+    },
+}
+
+impl DeliveryLog {
+    /// A batch after a checkpoint starts. Messages up to it are not delivered again; if it went back, all
+    /// are.
+    pub(super) fn start_batch(&mut self, cursor: EventCursor) {
+        if cursor < self.checkpoint {
+            self.states.clear();
+        }
+        self.checkpoint = cursor;
+        self.states
+            .retain(|key, _| matches!(key, MessageKey::Event(it) if *it > cursor));
+    }
+
+    /// A backfill at a revision is in progress.
+    pub(super) fn start_backfill(&mut self, revision: GlobalRevision) {
+        self.states
+            .retain(|key, _| matches!(key, MessageKey::State(it, _) if *it == revision));
+    }
+
+    /// What became of a message.
+    pub(super) fn state(&self, key: &MessageKey) -> Option<&DeliveryState> {
+        self.states.get(key)
+    }
+
+    /// Whether it was sent and neither accepted nor rejected.
+    pub(super) fn is_failing(&self, key: &MessageKey) -> bool {
+        matches!(self.states.get(key), Some(DeliveryState::Failing { .. }))
+    }
+
+    /// The message that was accepted last.
+    pub(super) fn last_accepted(&self) -> Option<Message> {
+        self.last_accepted.clone()
+    }
+
+    /// The receiver accepted it.
+    pub(super) fn accept(&mut self, key: MessageKey, message: Message) {
+        self.accepted += 1;
+        self.last_accepted = Some(message);
+        self.states.insert(key, DeliveryState::Accepted);
+    }
+
+    /// The receiver rejected it.
+    pub(super) fn reject(&mut self, key: MessageKey, reason: String) {
+        self.states.insert(key, DeliveryState::Rejected(reason));
+    }
+
+    /// It was sent in vain; `server_error` if the receiver failed on it. Returns how often that happened if
+    /// other messages were accepted since the first time: then the message is at fault, and not the
+    /// receiver.
+    pub(super) fn fail(&mut self, key: MessageKey, server_error: bool) -> Option<u32> {
+        let (mut failures, mut accepted_before) = match self.states.get(&key) {
+            Some(DeliveryState::Failing {
+                failures,
+                accepted_before,
+            }) => (*failures, *accepted_before),
+            _ => (0, None),
+        };
+        if server_error {
+            failures = failures.saturating_add(1);
+            accepted_before.get_or_insert(self.accepted);
+        }
+        let state = DeliveryState::Failing {
+            failures,
+            accepted_before,
+        };
+        self.states.insert(key, state);
+        (server_error && accepted_before.is_some_and(|it| it < self.accepted)).then_some(failures)
+    }
+
+    /// The messages after one that is at fault are suspects too: they are about the same instance, and there
+    /// may be nothing left to accept between their failures.
+    pub(super) fn suspect(
+        &mut self,
+        at_fault: &MessageKey,
+        after: impl Iterator<Item = MessageKey>,
+    ) {
+        let Some(DeliveryState::Failing {
+            accepted_before, ..
+        }) = self.states.get(at_fault)
+        else {
+            return;
+        };
+        let suspected = DeliveryState::Failing {
+            failures: 0,
+            accepted_before: *accepted_before,
+        };
+        for key in after {
+            self.states.entry(key).or_insert_with(|| suspected.clone());
+        }
+    }
+
+    /// Forgets some messages.
+    pub(super) fn forget(&mut self, keys: &[MessageKey]) {
+        for key in keys {
+            self.states.remove(key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(revision: u64) -> MessageKey {
+        MessageKey::Event(EventCursor {
+            revision: GlobalRevision(revision),
+            position: 0,
+        })
+    }
+
+    fn accept(log: &mut DeliveryLog, revision: u64) {
+        let message = Message {
+            id: revision.to_string(),
+            body: vec![],
+        };
+        log.accept(key(revision), message);
+    }
+
+    fn cursor(revision: u64) -> EventCursor {
+        EventCursor::after(GlobalRevision(revision))
+    }
+
+    #[test]
+    fn messages_after_the_checkpoint_are_kept_and_the_rest_forgotten() {
+        let mut log = DeliveryLog::default();
+        log.start_batch(cursor(0));
+        (1..=3).for_each(|revision| accept(&mut log, revision));
+        log.start_batch(cursor(1));
+        assert_eq!(log.state(&key(1)), None);
+        assert_eq!(log.state(&key(2)), Some(&DeliveryState::Accepted));
+        assert_eq!(log.state(&key(3)), Some(&DeliveryState::Accepted));
+        log.start_batch(cursor(0));
+        assert_eq!(log.state(&key(3)), None, "the checkpoint went back");
+    }
+
+    #[test]
+    fn a_message_is_at_fault_only_if_others_were_accepted_since_it_first_failed() {
+        let mut log = DeliveryLog::default();
+        accept(&mut log, 1);
+        assert_eq!(log.fail(key(2), true), None);
+        assert_eq!(log.fail(key(2), true), None);
+        accept(&mut log, 3);
+        assert_eq!(
+            log.fail(key(2), false),
+            None,
+            "the receiver was unreachable"
+        );
+        assert_eq!(log.fail(key(2), true), Some(3));
+        assert_eq!(log.fail(key(4), true), None, "others were accepted before");
+        log.suspect(&key(2), [key(5), key(1)].into_iter());
+        assert_eq!(log.state(&key(1)), Some(&DeliveryState::Accepted));
+        assert_eq!(log.fail(key(5), true), Some(1));
+    }
+}
