@@ -18,6 +18,7 @@
 //! | [`session`] | one open destination: reads events from the cluster and delivers them in order |
 //! | [`backfill`] | writes all current states at once, from one consistent copy of the state |
 //! | [`writer`] | what sessions and backfills share: the open destination, leadership checks, dead letters |
+//! | [`leader`] | status and checks from whichever node leads |
 //! | [`ledger`] | what the cluster's replicated state holds about a sink |
 //! | [`destination`] | the [`Destination`] trait and the types that pass through it |
 //! | [`tracker`] | what a sink is doing: its status and its metrics |
@@ -62,6 +63,7 @@ mod check;
 mod destination;
 mod error;
 mod handle;
+mod leader;
 mod ledger;
 mod mongo;
 mod postgres;
@@ -82,6 +84,7 @@ pub(crate) use destination::{
 };
 pub(crate) use error::{SessionError, SinkError};
 pub use handle::{Sinks, SinksError};
+pub(crate) use leader::{AskError, CHECK_MAX, FORWARDED_KEY, Hop, LeadersSinks, truncated};
 pub use lockstep_machine::DeadLetter;
 pub use runner::Leading;
 pub use status::{Phase, SinkStatus};

@@ -9,12 +9,13 @@ use tonic::{Request, Response, Status};
 
 use super::GrpcState;
 use super::answer::{self, coded, invalid, unanswered};
+use crate::api::dead_letters::DeadLetterPage;
 use crate::api::places;
-use crate::api::sinks::{
-    AskError, CHECK_MAX, DeadLetterPage, FORWARDED_KEY, Hop, KNOWN_KEY, LeadersSinks, named,
+use crate::sink::{
+    self, AskError, CHECK_MAX, FORWARDED_KEY, Hop, LeadersSinks, SinksError, truncated,
 };
-use crate::sink::{self, SinksError};
 use lockstep_proto::ErrorCode;
+use lockstep_proto::errors::KNOWN_KEY;
 
 /// Approximate bytes of dead letters in one answer: well below the default limit of clients, 4 MiB.
 const PAGE_BYTES_MAX: usize = 2 << 20;
@@ -119,7 +120,7 @@ async fn reseed(
     deadline: Duration,
 ) -> Result<v1::ReseedSinkResponse, Status> {
     use v1::reseed_sink_response::Outcome;
-    let sink = named(&request.sink).to_owned();
+    let sink = truncated(&request.sink).to_owned();
     let asked = decided(sinks.reseed(&sink, deadline).await)?;
     let outcome = Some(match asked {
         Ok(()) => Outcome::Asked(v1::SeedAsked { sink }),
@@ -136,7 +137,7 @@ async fn list_dead_letters(
     let limit = request.limit.map(u64::from);
     let DeadLetterPage { after, limit } =
         DeadLetterPage::check(limit, request.cursor.as_deref()).map_err(invalid)?;
-    let listed = sinks.dead_letters(named(&request.sink), after, limit, deadline);
+    let listed = sinks.dead_letters(truncated(&request.sink), after, limit, deadline);
     let (letters, next) = listed.await.map_err(|error| refused(&error))?;
     Ok(page(&letters, next.map(places::text), PAGE_BYTES_MAX))
 }
@@ -153,7 +154,9 @@ async fn replay(
         Some(Which::All(true)) => None,
         _ => return Err(missing_which()),
     };
-    let marked = sinks.replay(named(&request.sink), which, deadline).await;
+    let marked = sinks
+        .replay(truncated(&request.sink), which, deadline)
+        .await;
     let outcome = Some(match decided(marked)? {
         Ok(count) => Outcome::Marked(v1::DeadLettersMarked { count }),
         Err(rejected) => Outcome::Rejected(*rejected),
@@ -173,7 +176,9 @@ async fn discard(
         Some(Which::All(true)) => None,
         _ => return Err(missing_which()),
     };
-    let discarded = sinks.discard(named(&request.sink), which, deadline).await;
+    let discarded = sinks
+        .discard(truncated(&request.sink), which, deadline)
+        .await;
     let outcome = Some(match decided(discarded)? {
         Ok(count) => Outcome::Discarded(v1::DeadLettersDiscarded { count }),
         Err(rejected) => Outcome::Rejected(*rejected),

@@ -18,8 +18,8 @@ use super::described::{
 };
 use super::input::{self, Parameters, SinkPath};
 use super::problem::Problem;
+use crate::api::dead_letters::DeadLetterPage;
 use crate::api::places;
-use crate::api::sinks::DeadLetterPage;
 use crate::sink::DeadLetter;
 
 /// An event that the destination rejected permanently.

@@ -21,8 +21,8 @@ use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, Visitor
 use serde_json::error::Category;
 
 use super::problem::Problem;
-use crate::api::sinks::named;
 use crate::service::{Consistency, Freshness};
+use crate::sink::truncated;
 
 /// The query's parameters: each known, each at most once.
 #[derive(Debug)]
@@ -163,7 +163,7 @@ pub(super) fn instance(path: IdPath) -> Result<InstanceId, Problem> {
 /// The sink that a path names: cut where it is longer than any sink's name.
 pub(super) fn sink(path: SinkPath) -> Result<String, Problem> {
     let Path(sink) = path.map_err(invalid_path)?;
-    Ok(named(&sink).to_owned())
+    Ok(truncated(&sink).to_owned())
 }
 
 /// The two names of an instance's path.

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 
 use super::Local;
 use super::problem::Problem;
-use crate::api::sinks::CHECK_MAX;
+use crate::sink::CHECK_MAX;
 use lockstep_proto::ErrorCode;
 
 /// The service enforces its deadline; this is how much later the request is abandoned.

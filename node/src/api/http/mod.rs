@@ -40,11 +40,10 @@ use lockstep_proto::ErrorCode;
 use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
-use crate::api::sinks::LeadersSinks;
 use crate::api::{Watchers, count_transitions};
 use crate::config;
 use crate::service::{Freshness, Service, View};
-use crate::sink::Sinks;
+use crate::sink::{LeadersSinks, Sinks};
 use crate::telemetry::{Metrics, Report};
 
 use problem::Problem;

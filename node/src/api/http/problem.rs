@@ -12,10 +12,9 @@ use lockstep_proto::ErrorCode;
 use serde_json::{Map, Value, json};
 
 use super::described::PROBLEM;
-use crate::api::sinks::AskError;
 use crate::api::watchers::WatchRefused;
 use crate::service::{DefineError, Invalid, PictureError, ServiceError, WatchEnded};
-use crate::sink::SinksError;
+use crate::sink::{AskError, SinksError};
 use crate::telemetry::report::ReportError;
 
 /// An error with a code of the catalogue.

@@ -16,8 +16,7 @@ use super::body::rfc3339;
 use super::described::{Full, Malformed, Missing, Refused, SinkName, Unanswered};
 use super::input::{self, Parameters, SinkPath};
 use super::problem::{Problem, ProblemBody};
-use crate::api::sinks::{CHECK_MAX, Hop};
-use crate::sink::SinkStatus;
+use crate::sink::{CHECK_MAX, Hop, SinkStatus};
 
 /// A sink, as seen by the node that runs it.
 #[derive(Debug, Serialize, ToSchema)]

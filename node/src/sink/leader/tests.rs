@@ -1,4 +1,4 @@
-//! A node that does not lead, and a leader behind a real connection.
+//! A follower, and a leader behind a real connection.
 
 use super::*;
 use crate::api::Watchers;
@@ -9,7 +9,7 @@ use crate::telemetry::Metrics;
 use lockstep_machine::Limits;
 use tokio::net::TcpListener;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A leader with a service of its own; its address.
 async fn leader() -> String {
@@ -19,7 +19,7 @@ async fn leader() -> String {
         watchers: Watchers::new(1, metrics.clone()),
         metrics,
         report: Arc::default(),
-        request_timeout: PATIENCE,
+        request_timeout: TIMEOUT,
         started: Instant::now(),
         sinks: Sinks::none(),
     };
@@ -37,72 +37,72 @@ async fn leader() -> String {
     address.to_string()
 }
 
-/// A node of another name, which knows this about the leader.
+/// A node of another name, with this view of the leader.
 fn follower(leader: impl Fn() -> Leader + Send + Sync + 'static) -> LeadersSinks {
     LeadersSinks::led_by("follower".to_owned(), Sinks::none(), leader)
 }
 
-fn there(address: String) -> LeadersSinks {
-    follower(move || Leader::There(address.clone()))
+fn follower_of(address: String) -> LeadersSinks {
+    follower(move || Leader::At(address.clone()))
 }
 
 #[tokio::test]
-async fn a_node_that_does_not_lead_tells_the_leaders_account() {
-    let follower = there(leader().await);
+async fn a_follower_returns_the_leaders_status() {
+    let follower = follower_of(leader().await);
     for _ in 0..2 {
-        let listed = follower.list(Hop::First, PATIENCE).await.unwrap();
+        let listed = follower.list(Hop::First, TIMEOUT).await.unwrap();
         assert_eq!(listed.node, "node1");
     }
     let here = self::follower(|| Leader::Here);
-    let listed = here.list(Hop::Last, PATIENCE).await.unwrap();
+    let listed = here.list(Hop::Last, TIMEOUT).await.unwrap();
     assert_eq!(listed.node, "follower");
 }
 
 #[tokio::test]
 async fn a_sink_that_the_leader_does_not_know_is_unknown() {
-    let follower = there(leader().await);
+    let follower = follower_of(leader().await);
     let long = "x".repeat(100_000);
     for name in ["reports", &long, ""] {
-        let refused = follower.check(name, Hop::First, PATIENCE).await;
+        let refused = follower.check(name, Hop::First, TIMEOUT).await;
         let error = refused.unwrap_err();
         assert_eq!(error.code(), "unknown_sink", "{error}");
         assert!(error.to_string().len() < 300, "{error}");
-        let refused = follower.status(name, PATIENCE).await;
+        let refused = follower.status(name, TIMEOUT).await;
         assert_eq!(refused.unwrap_err().code(), "unknown_sink");
     }
 }
 
 #[tokio::test]
-async fn what_was_sent_on_once_goes_no_further() {
-    let follower = there(leader().await);
+async fn a_forwarded_request_is_not_forwarded_again() {
+    let follower = follower_of(leader().await);
     let began = Instant::now();
-    let refused = follower.list(Hop::Last, PATIENCE).await.unwrap_err();
+    let refused = follower.list(Hop::Last, TIMEOUT).await.unwrap_err();
     assert_eq!(refused.code(), "unavailable");
-    let refused = follower.check("reports", Hop::Last, PATIENCE).await;
+    let refused = follower.check("reports", Hop::Last, TIMEOUT).await;
     assert_eq!(refused.unwrap_err().code(), "unavailable");
-    assert!(began.elapsed() < PATIENCE / 2);
+    assert!(began.elapsed() < TIMEOUT / 2);
 }
 
 #[tokio::test]
 async fn a_node_waits_for_a_leader_and_gives_up_at_its_deadline() {
     let (address, asked) = (leader().await, Mutex::new(0));
     let follower = self::follower(move || {
-        let mut asked = asked.lock().unwrap();
+        let mut asked = asked.lock();
         *asked += 1;
         match *asked {
-            ..3 => Leader::Nobody,
-            _ => Leader::There(address.clone()),
+            ..3 => Leader::Unknown,
+            _ => Leader::At(address.clone()),
         }
     });
-    let listed = follower.list(Hop::First, PATIENCE).await.unwrap();
+    let listed = follower.list(Hop::First, TIMEOUT).await.unwrap();
     assert_eq!(listed.node, "node1");
 
     let short = Duration::from_millis(200);
-    // Nobody listens there: it stays bound until the test ends.
+    // Nothing listens there: the port stays bound until the test ends.
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let dead = socket.local_addr().unwrap().to_string();
-    for lost in [self::follower(|| Leader::Nobody), there(dead)] {
+    for lost in [self::follower(|| Leader::Unknown), follower_of(dead)] {
         let refused = lost.list(Hop::First, short).await.unwrap_err();
         assert_eq!(refused.code(), "unavailable");
         let refused = lost.check("reports", Hop::First, short).await;
@@ -111,24 +111,24 @@ async fn a_node_waits_for_a_leader_and_gives_up_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn another_leader_is_asked_where_it_is() {
+async fn a_new_leader_is_called_at_its_own_address() {
     let addresses = [leader().await, leader().await];
     let turn = Arc::new(Mutex::new(0));
     let follower = {
         let (addresses, turn) = (addresses.clone(), turn.clone());
-        self::follower(move || Leader::There(addresses[*turn.lock().unwrap()].clone()))
+        self::follower(move || Leader::At(addresses[*turn.lock()].clone()))
     };
     for (at, address) in addresses.iter().enumerate() {
-        *turn.lock().unwrap() = at;
-        follower.list(Hop::First, PATIENCE).await.unwrap();
-        let connection = follower.connection.lock().unwrap();
+        *turn.lock() = at;
+        follower.list(Hop::First, TIMEOUT).await.unwrap();
+        let connection = follower.connection.lock();
         let connected = connection.as_ref().map(|(address, _)| address);
         assert_eq!(connected, Some(address));
     }
 }
 
 #[test]
-fn the_leader_is_here_there_or_nobody() {
+fn the_leader_is_this_node_another_one_or_unknown() {
     let member = |id: u64| MemberStatus {
         id,
         name: format!("node{id}"),
@@ -153,17 +153,17 @@ fn the_leader_is_here_there_or_nobody() {
         })
     };
     assert_eq!(leader(Role::Leader, Some(1)), Leader::Here);
-    let second = Leader::There("node2:4333".to_owned());
+    let second = Leader::At("node2:4333".to_owned());
     assert_eq!(leader(Role::Follower, Some(2)), second);
-    assert_eq!(leader(Role::Candidate, None), Leader::Nobody);
+    assert_eq!(leader(Role::Candidate, None), Leader::Unknown);
     // It has stepped down and does not know of another yet.
-    assert_eq!(leader(Role::Follower, Some(1)), Leader::Nobody);
-    assert_eq!(leader(Role::Follower, Some(9)), Leader::Nobody);
+    assert_eq!(leader(Role::Follower, Some(1)), Leader::Unknown);
+    assert_eq!(leader(Role::Follower, Some(9)), Leader::Unknown);
 }
 
 #[test]
 fn a_name_is_cut_between_characters() {
-    assert_eq!(named("reports"), "reports");
-    assert_eq!(named(&"é".repeat(100)), "é".repeat(32));
-    assert_eq!(named(&format!("x{}", "é".repeat(100))).len(), 63);
+    assert_eq!(truncated("reports"), "reports");
+    assert_eq!(truncated(&"é".repeat(100)), "é".repeat(32));
+    assert_eq!(truncated(&format!("x{}", "é".repeat(100))).len(), 63);
 }

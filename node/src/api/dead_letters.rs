@@ -12,16 +12,16 @@ const LIMIT_MAX: u64 = 1000;
 
 /// A requested page.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::api) struct DeadLetterPage {
+pub(super) struct DeadLetterPage {
     /// After the dead letter of this event.
-    pub(in crate::api) after: Option<EventCursor>,
+    pub(super) after: Option<EventCursor>,
     /// Dead letters at most.
-    pub(in crate::api) limit: usize,
+    pub(super) limit: usize,
 }
 
 impl DeadLetterPage {
     /// Checks the limit, 1 to 1000, and the cursor, that of the last event of the previous page.
-    pub(in crate::api) fn check(limit: Option<u64>, cursor: Option<&str>) -> Result<Self, Invalid> {
+    pub(super) fn check(limit: Option<u64>, cursor: Option<&str>) -> Result<Self, Invalid> {
         let limit = limit.unwrap_or(LIMIT_DEFAULT);
         if !(1..=LIMIT_MAX).contains(&limit) {
             return Err(Invalid::Value {
