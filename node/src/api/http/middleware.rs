@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::CONTENT_LENGTH;
-use axum::http::{HeaderMap, Method};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH};
+use axum::http::{HeaderMap, HeaderValue, Method, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
@@ -30,7 +30,13 @@ pub(super) async fn observe(
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let response = match declared_length(request.headers()) {
         Some(length) if length > local.limits.body_bytes_max as u64 => {
-            Problem::body_too_large(local.limits.body_bytes_max).into_response()
+            let mut refused = Problem::body_too_large(local.limits.body_bytes_max).into_response();
+            // The body stays unread, so that the connection cannot carry another request.
+            if request.version() < Version::HTTP_2 {
+                let close = HeaderValue::from_static("close");
+                refused.headers_mut().insert(CONNECTION, close);
+            }
+            refused
         }
         _ => next.run(request).await,
     };
