@@ -4,14 +4,14 @@ use std::str::FromStr;
 
 use clap::Args;
 use lockstep_client::{
-    Consistency, EventCursor, Freshness, GlobalRevision, IdempotencyKey, InstanceId, InvalidName,
-    MachineName, Metadata, Revision, StateName, Version,
+    Call, Consistency, EventCursor, Freshness, GlobalRevision, IdempotencyKey, InstanceId,
+    InvalidName, MachineName, Metadata, Revision, StateName, Version,
 };
 use lockstep_machine::InstanceName;
 
 use super::failure::Failure;
 
-/// Builders of calls that take what was given on the command line, and leave out what was not.
+/// Calls that take the options that were given.
 pub(super) trait Maybe: Sized {
     /// `set`, if there is a value to set.
     fn maybe<T>(self, given: Option<T>, set: impl FnOnce(Self, T) -> Self) -> Self {
@@ -52,7 +52,7 @@ impl Subject {
     }
 }
 
-/// An instance's name within a machine that is known otherwise, or its whole id.
+/// An instance of a machine, by its name or its whole id.
 pub(super) fn within(machine: &MachineName, text: &str) -> Result<InstanceId, String> {
     let id = match text.split_once('/') {
         None => InstanceName::new(text).map(|name| InstanceId::from_parts(machine.clone(), name)),
@@ -90,11 +90,11 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
 /// What must hold for a change to happen.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Expect {
-    /// Refuse unless the instance is in this state
+    /// Reject unless the instance is in this state
     #[arg(long, value_name = "STATE")]
     pub(super) expect_state: Option<StateName>,
 
-    /// Refuse unless the instance is at this revision
+    /// Reject unless the instance is at this revision
     #[arg(long, value_name = "N", value_parser = revision)]
     pub(super) expect_revision: Option<Revision>,
 }
@@ -106,7 +106,7 @@ fn revision(text: &str) -> Result<Revision, std::num::ParseIntError> {
 /// What makes a repeat the same request.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Key {
-    /// The same key gets the first outcome again, instead of doing it twice
+    /// A repeat with the same key returns the first outcome instead of executing again
     #[arg(long = "idempotency-key", visible_alias = "key", value_name = "KEY", value_parser = key)]
     pub(super) key: Option<IdempotencyKey>,
 }
@@ -115,15 +115,53 @@ fn key(text: &str) -> Result<IdempotencyKey, InvalidName> {
     IdempotencyKey::new(text)
 }
 
+impl Key {
+    /// The call, with this key.
+    pub(super) fn on<C>(self, call: impl Into<Call<C>>) -> Call<C> {
+        call.into().maybe(self.key, Call::idempotency_key)
+    }
+}
+
+/// A part of a list, or all of it.
+#[derive(Debug, Clone, Args)]
+pub(super) struct Extent {
+    /// The most to show
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    limit: u64,
+
+    /// Show all
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+
+    /// Start where an earlier list ended: its next_cursor, with the same filters
+    #[arg(long, value_name = "CURSOR")]
+    pub(super) cursor: Option<String>,
+}
+
+/// The most items on one page.
+pub(super) const PAGE_MAX: u32 = 1000;
+
+impl Extent {
+    /// The number of items to show at most.
+    pub(super) fn wanted(&self) -> u64 {
+        if self.all { u64::MAX } else { self.limit }
+    }
+}
+
+/// The size of the next page, when so many items are left to show.
+pub(super) fn page_size(left: u64) -> u32 {
+    u32::try_from(left).unwrap_or(PAGE_MAX).min(PAGE_MAX)
+}
+
 /// A version of a machine.
 pub(super) fn version(text: &str) -> Result<Version, String> {
     match text.parse() {
-        Ok(0) | Err(_) => Err("it must be a whole number from 1 on".to_owned()),
+        Ok(0) | Err(_) => Err("it must be a whole number, at least 1".to_owned()),
         Ok(number) => Ok(Version(number)),
     }
 }
 
-/// The place of an event: `revision-position`.
+/// An event cursor: `revision-position`.
 pub(super) fn place(text: &str) -> Result<EventCursor, &'static str> {
     let read = || {
         let (revision, position) = text.split_once('-')?;
@@ -138,7 +176,7 @@ pub(super) fn place(text: &str) -> Result<EventCursor, &'static str> {
 /// How fresh a read must be.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(super) struct Fresh {
-    /// What the answering node has applied so far: works without a leader, and may be old
+    /// Read what the answering node has applied: needs no leader, and may be old
     #[arg(long)]
     pub(super) stale: bool,
 

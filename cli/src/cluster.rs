@@ -1,12 +1,12 @@
-//! `lockstep cluster`: what the cluster says of itself, in one place.
+//! `lockstep cluster`: the cluster itself.
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
 use super::Context;
 use super::failure::Failure;
-use super::{leader, members, status};
+use super::{commands, members, status};
 
-/// Show how the cluster is
+/// Show the state of the cluster
 #[derive(Debug, Args)]
 #[command(
     arg_required_else_help = true,
@@ -20,19 +20,14 @@ pub(super) struct Cluster {
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Status(status::Status),
-    Members(members::Members),
-    Leader(leader::Leader),
-}
+commands!(Command {
+    Status(status),
+    Members(members),
+    Leader(members),
+});
 
 impl Cluster {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        match self.command {
-            Command::Status(status) => status.run(context).await,
-            Command::Members(members) => members.run(context).await,
-            Command::Leader(leader) => leader.run(context).await,
-        }
+        self.command.run(context).await
     }
 }

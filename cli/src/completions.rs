@@ -1,7 +1,10 @@
 //! `lockstep completions`.
 
-use clap::Args;
+use clap::{Args, CommandFactory};
 use clap_complete::Shell;
+
+use crate::failure::Failure;
+use crate::{Arguments, Context};
 
 /// Print a script that completes this program's arguments
 #[derive(Debug, Args)]
@@ -16,9 +19,10 @@ pub(super) struct Completions {
 }
 
 impl Completions {
-    pub(super) fn run(self, mut program: clap::Command) -> String {
+    pub(super) async fn run(self, _: &Context) -> Result<String, Failure> {
+        let mut program = Arguments::command();
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut program, "lockstep", &mut script);
-        String::from_utf8_lossy(&script).into_owned()
+        Ok(String::from_utf8_lossy(&script).into_owned())
     }
 }

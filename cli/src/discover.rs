@@ -5,10 +5,10 @@ use serde_json::json;
 
 use super::Context;
 use super::failure::Failure;
-use super::output::{self, Format};
+use super::output;
 use super::target::Registry;
 
-/// Show the nodes that Consul knows and that pass their health checks
+/// Show the nodes in Consul that pass their health checks
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -33,8 +33,22 @@ impl Discover {
                 ))
             })?
             .map_err(Failure::unavailable)?;
-        Ok(match context.output {
-            Format::Table | Format::Yaml => output::table(
+        let json = || {
+            let services = found.iter().map(|entry| {
+                json!({
+                    "service_id": entry.id,
+                    "name": entry.name,
+                    "node_id": entry.node_id.map(|id| id.to_string()),
+                    "cluster_id": entry.cluster_id,
+                    "grpc_address": entry.grpc_address,
+                    "http_address": entry.http_address,
+                    "tags": entry.tags,
+                })
+            });
+            json!({ "services": services.collect::<Vec<_>>() })
+        };
+        Ok(context.show(json, || {
+            output::table(
                 ["NAME", "ID", "CLUSTER", "GRPC", "HTTP", "TAGS"],
                 found.iter().map(|entry| {
                     [
@@ -46,21 +60,7 @@ impl Discover {
                         output::list(&entry.tags),
                     ]
                 }),
-            ),
-            Format::Json => {
-                let services = found.iter().map(|entry| {
-                    json!({
-                        "service_id": entry.id,
-                        "name": entry.name,
-                        "node_id": entry.node_id.map(|id| id.to_string()),
-                        "cluster_id": entry.cluster_id,
-                        "grpc_address": entry.grpc_address,
-                        "http_address": entry.http_address,
-                        "tags": entry.tags,
-                    })
-                });
-                output::json(&json!({ "services": services.collect::<Vec<_>>() }))
-            }
-        })
+            )
+        }))
     }
 }

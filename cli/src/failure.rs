@@ -1,4 +1,4 @@
-//! How a command fails: what is said on stderr, and the exit code.
+//! How a command fails: the message on stderr, a hint, and the exit code.
 
 use std::process::ExitCode;
 
@@ -7,28 +7,27 @@ use serde_json::{Map, Value, json};
 
 use super::output::{self, Format};
 use super::paint::{FAULT, Paint};
-use super::shape;
 
-/// Why a command did not do what it was asked. Small: it is passed up through every call.
+/// Why a command failed. Boxed, because every function returns it.
 #[derive(Debug)]
-pub(super) struct Failure(Box<Told>);
+pub(super) struct Failure(Box<Report>);
 
 #[derive(Debug)]
-struct Told {
+struct Report {
     exit: Exit,
     code: String,
     message: String,
-    /// What is said below the message, a line each.
+    /// Lines below the message.
     lines: Vec<String>,
     /// What to try next.
     hint: Option<String>,
     /// Further fields for the JSON form.
     details: Map<String, Value>,
-    /// Data that was gathered all the same, for stdout.
+    /// Data for stdout that was gathered before the failure.
     partial: String,
 }
 
-/// How the program ends. The greater one wins where a command has failed in several ways.
+/// The exit code. The greatest wins where a command fails in several ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Exit {
     Refused = 1,
@@ -37,33 +36,33 @@ pub(super) enum Exit {
 }
 
 impl Failure {
-    /// The arguments make no sense together, or not here.
+    /// The arguments cannot be used together.
     pub(super) fn usage(message: impl ToString) -> Self {
         Self::new(Exit::Usage, "usage", message)
     }
 
-    /// What came in cannot be used.
+    /// The input cannot be used.
     pub(super) fn input(code: &str, message: impl ToString) -> Self {
         Self::new(Exit::Usage, code, message)
     }
 
-    /// This machine does not let the command run.
+    /// The local system prevents the command.
     pub(super) fn local(error: impl ToString) -> Self {
         Self::new(Exit::Unavailable, "local", error)
     }
 
-    /// Nobody could answer.
+    /// No node could answer.
     pub(super) fn unavailable(message: impl ToString) -> Self {
         Self::new(Exit::Unavailable, "unavailable", message)
     }
 
-    /// Some of several things were not done.
+    /// Some of several items failed.
     pub(super) fn incomplete(exit: Exit, message: impl ToString) -> Self {
         Self::new(exit, "incomplete", message)
     }
 
     pub(super) fn new(exit: Exit, code: &str, message: impl ToString) -> Self {
-        Self(Box::new(Told {
+        Self(Box::new(Report {
             exit,
             code: code.to_owned(),
             message: message.to_string(),
@@ -92,13 +91,13 @@ impl Failure {
         self
     }
 
-    /// Says more, behind what is wrong.
+    /// Adds to the message.
     pub(super) fn because(mut self, more: impl ToString) -> Self {
         self.0.message = format!("{}; {}", self.0.message, more.to_string());
         self
     }
 
-    /// Says what it is about, before what is wrong.
+    /// Puts the subject in front of the message.
     pub(super) fn about(mut self, subject: impl ToString) -> Self {
         self.0.message = format!("{}: {}", subject.to_string(), self.0.message);
         self
@@ -112,7 +111,7 @@ impl Failure {
         &self.0.code
     }
 
-    /// Says what happened and gives the exit code.
+    /// Prints the failure and returns the exit code.
     pub(super) fn report(mut self, format: Format) -> ExitCode {
         let partial = std::mem::take(&mut self.0.partial);
         if !partial.is_empty() {
@@ -123,7 +122,7 @@ impl Failure {
         ExitCode::from(self.0.exit as u8)
     }
 
-    /// Says what happened.
+    /// Prints the failure to stderr.
     pub(super) fn say(&self, format: Format) {
         if format == Format::Json {
             output::say(&json!({ "error": self.json() }).to_string());
@@ -161,19 +160,12 @@ impl From<Error> for Failure {
         let mut failure = Self::new(exit, error.code(), &error);
         match &error {
             Error::Rejected(rejected) => {
-                failure.0.details = particulars(rejected);
-                failure
-                    .0
-                    .details
-                    .insert("replayed".to_owned(), rejected.replayed.into());
+                failure.0.details = details(rejected);
                 failure.0.message = rejection_message(rejected);
                 failure.0.lines = fault_lines(rejected);
             }
             Error::OutcomeUnknown { key, .. } => {
-                failure
-                    .0
-                    .details
-                    .insert("idempotency_key".to_owned(), key.as_str().into());
+                failure = failure.with("idempotency_key", key.as_str());
             }
             _ => {}
         }
@@ -182,53 +174,18 @@ impl From<Error> for Failure {
     }
 }
 
-/// What a refusal tells beside its text; the fields of HTTP's problem document.
-fn particulars(rejected: &Rejected) -> Map<String, Value> {
-    let mut all = Map::new();
-    let mut add = |field: &str, value: Value| {
-        all.insert(field.to_owned(), value);
+/// The details of a rejection: the fields of HTTP's problem document.
+fn details(rejected: &Rejected) -> Map<String, Value> {
+    let Ok(Value::Object(mut all)) = serde_json::to_value(rejected) else {
+        return Map::new();
     };
-    add("current_state", json!(rejected.current_state));
-    add("current_revision", json!(rejected.current_revision));
-    add("allowed", json!(rejected.allowed));
-    if !rejected.known.is_empty() {
-        add("known", json!(rejected.known));
-    }
-    if let Some(newest) = rejected.newest_version {
-        add("newest_version", json!(newest));
-    }
-    if !rejected.faults.is_empty() {
-        let faults = rejected.faults.iter().map(shape::fault);
-        add("faults", faults.collect());
-    }
-    // Where the wire has names of its own, these are HTTP's.
-    for (field, value) in [
-        ("asked", rejected.asked),
-        ("max", rejected.max),
-        (
-            "version",
-            rejected.used_version.map(|version| version.0.into()),
-        ),
-        ("instances", rejected.used_by),
-        ("operation", rejected.operation.map(u64::from)),
-    ] {
-        if let Some(value) = value {
-            add(field, value.into());
-        }
-    }
-    if !rejected.operations.is_empty() {
-        add("operations", json!(rejected.operations));
-    }
-    if let Some(reason) = &rejected.reason {
-        let mut inner = particulars(reason);
-        inner.insert("code".to_owned(), reason.code.as_str().into());
-        inner.insert("detail".to_owned(), reason.message.as_str().into());
-        add("reason", inner.into());
-    }
+    all.remove("code");
+    all.remove("detail");
+    all.insert("replayed".to_owned(), rejected.replayed.into());
     all
 }
 
-/// The machine's own words, and where the instance may go from where it is, if they do not say.
+/// The state machine's message, with the allowed states if it does not name them.
 fn rejection_message(rejected: &Rejected) -> String {
     if !rejected.faults.is_empty() {
         let count = rejected.faults.len();
@@ -278,7 +235,7 @@ fn next_step(code: &str) -> Option<&'static str> {
     })
 }
 
-/// What went wrong at one endpoint, where a line already names it.
+/// The cause at one endpoint, where the line already names the endpoint.
 pub(super) fn short(error: &Error) -> String {
     match error {
         Error::Unavailable { tried, .. } if tried.len() == 1 => {
@@ -288,7 +245,7 @@ pub(super) fn short(error: &Error) -> String {
     }
 }
 
-/// Says on stderr why endpoints have no line of data.
+/// Prints to stderr why endpoints did not answer.
 pub(super) fn explain<T>(answers: &[(Address, Result<T, Error>)]) {
     for (endpoint, answer) in answers {
         if let Err(error) = answer {

@@ -7,19 +7,19 @@ use serde_json::{Value, json};
 use super::Context;
 use super::args::Fresh;
 use super::failure::Failure;
-use super::output::{self, Format};
+use super::output;
 use super::{shape, time};
 
 /// The built-in instance.
 pub(super) const INSTANCE_DEFAULT: &str = "triad/default";
 
-/// Show an instance: its state, its revision and where it may go from here
+/// Show an instance: its state, its revision and the states it may go to
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   lockstep get                     the built-in instance, triad/default
   lockstep get order/42
-  lockstep get order/42 --stale    from whichever node answers, also without a leader")]
+  lockstep get order/42 --stale    from any node, also without a leader")]
 pub(super) struct Get {
     /// The instance, machine/name
     #[arg(default_value = INSTANCE_DEFAULT)]
@@ -42,10 +42,7 @@ pub(super) async fn show(
     fresh: Fresh,
 ) -> Result<String, Failure> {
     let read = context.target.client()?.get(instance, fresh).await?;
-    Ok(match context.output {
-        Format::Json => output::json(&body(&read)),
-        _ => table(&read.found),
-    })
+    Ok(context.show(|| body(&read), || table(&read.found)))
 }
 
 fn table(found: &Instance) -> String {
@@ -72,7 +69,7 @@ fn table(found: &Instance) -> String {
     output::table(header, [row])
 }
 
-/// The fields of HTTP, and beside them the names under which `get` showed some from the start.
+/// The fields of HTTP, and the older names of some of them.
 fn body(read: &Read<Instance>) -> Value {
     let found = &read.found;
     let mut body = shape::instance(found);

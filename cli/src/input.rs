@@ -1,4 +1,4 @@
-//! What comes in from files and pipes: bounded, and with the place of every fault.
+//! Input from files and pipes: bounded, and with the line of every fault.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -95,7 +95,7 @@ impl Source {
         }
     }
 
-    /// Reads JSON lines ahead, on a thread of its own: standard input may keep it waiting.
+    /// Reads JSON lines ahead, on a thread of its own: standard input may block.
     pub(super) fn lines<T: DeserializeOwned + Send + 'static>(&self) -> Result<Lines<T>, Failure> {
         let file = self.open()?;
         let bytes = match self {
@@ -113,7 +113,7 @@ impl Source {
                     value: line.text.and_then(|text| parse(&text)),
                 });
                 let is_last = entry.is_err();
-                // Nobody waits for more when the receiver is gone.
+                // The receiver is gone when the command has ended.
                 if sender.blocking_send(entry).is_err() || is_last {
                     return;
                 }
@@ -161,7 +161,7 @@ pub(super) struct Entry<T> {
     pub(super) number: u64,
     /// How many bytes were read up to its end.
     pub(super) read_bytes: u64,
-    /// What it says, or what is wrong with it.
+    /// The value, or what is wrong with it.
     pub(super) value: Result<T, String>,
 }
 
@@ -185,7 +185,7 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     })
 }
 
-/// Reads a document of JSON or YAML; a fault is told with its line and column.
+/// Parses a document of JSON or YAML; a fault has its line and column.
 pub(super) fn decode<T: DeserializeOwned>(
     source: &Source,
     text: &str,
@@ -293,7 +293,7 @@ impl<R: BufRead> RawLines<R> {
     }
 }
 
-/// Reads to the end of the line and says how many bytes that were.
+/// Skips to the end of the line; returns the number of bytes.
 fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
     let mut skipped = 0;
     loop {
@@ -345,7 +345,7 @@ mod tests {
     }
 
     #[test]
-    fn the_language_is_told_by_extension_or_else_by_content() {
+    fn the_language_follows_the_extension_or_else_the_content() {
         for (name, text, language) in [
             ("a.json", "x", Language::Json),
             ("a.yaml", "{}", Language::Yaml),

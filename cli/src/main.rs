@@ -1,8 +1,16 @@
-//! The command line: reads the arguments, runs one command, says how it ended.
+//! `lockstep`, the command line of Lockstep.
 //!
-//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 refused by the machine,
-//! 2 usage, 3 unavailable or outcome unknown. The fields of the JSON output are listed in
-//! `cli/README.md`; fields are added to it, never renamed or removed.
+//! The program parses its arguments, runs one command against the cluster through
+//! [`lockstep_client`], prints the result and exits. A command is a struct that clap fills
+//! ([`args`] holds the arguments that several commands share) with a method `run`, which returns
+//! the text for stdout or a [`Failure`]. [`target`] finds the cluster, by address or in Consul;
+//! [`output`] prints tables and JSON; [`failure`] maps errors to a message, a hint and an exit code.
+//! Commands that print while they work (`watch`, `instance list`, everything in bulk) write to
+//! stdout themselves and return no text.
+//!
+//! Data goes to stdout, everything else to stderr. Exit codes: 0 done, 1 rejected by the machine,
+//! 2 usage, 3 unavailable or outcome unknown. `cli/README.md` lists the fields of the JSON output;
+//! fields are added to it, never renamed or removed.
 
 mod args;
 mod cluster;
@@ -12,7 +20,6 @@ mod failure;
 mod get;
 mod input;
 mod instance;
-mod leader;
 mod machine;
 mod man;
 mod members;
@@ -34,17 +41,18 @@ mod watch;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
+use serde_json::Value;
 
 use failure::Failure;
 use output::Format;
 use target::Target;
 
-/// Talks to a Lockstep cluster: replicated state machines.
+/// Command line of Lockstep, the replicated finite-state-machine service
 #[derive(Debug, Parser)]
 #[command(name = "lockstep", version = version::OWN, propagate_version = false, arg_required_else_help = true)]
 #[command(
-    after_help = "Exit codes: 0 done, 1 refused by the machine, 2 usage, 3 unavailable or outcome unknown."
+    after_help = "Exit codes: 0 done, 1 rejected by the machine, 2 usage, 3 unavailable or outcome unknown."
 )]
 struct Arguments {
     /// How to print data
@@ -58,25 +66,43 @@ struct Arguments {
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Next(next::Next),
-    Get(get::Get),
-    Send(send::Send),
-    Machine(machine::Machine),
-    Instance(instance::Instance),
-    Watch(watch::Watch),
-    Txn(txn::Txn),
-    Sink(sink::Sink),
-    Cluster(cluster::Cluster),
-    Status(status::Status),
-    Members(members::Members),
-    Leader(leader::Leader),
-    Discover(discover::Discover),
-    Version(version::Version),
-    Completions(completions::Completions),
-    Man(man::Man),
+/// An enum of commands, and how each is run.
+macro_rules! commands {
+    ($name:ident { $($variant:ident($module:ident),)* }) => {
+        #[derive(Debug, clap::Subcommand)]
+        enum $name {
+            $($variant($module::$variant),)*
+        }
+
+        impl $name {
+            async fn run(self, context: &Context) -> Result<String, Failure> {
+                match self {
+                    $($name::$variant(command) => command.run(context).await,)*
+                }
+            }
+        }
+    };
 }
+use commands;
+
+commands!(Command {
+    Next(next),
+    Get(get),
+    Send(send),
+    Machine(machine),
+    Instance(instance),
+    Watch(watch),
+    Txn(txn),
+    Sink(sink),
+    Cluster(cluster),
+    Status(status),
+    Members(members),
+    Leader(members),
+    Discover(discover),
+    Version(version),
+    Completions(completions),
+    Man(man),
+});
 
 /// What every command gets.
 struct Context {
@@ -84,7 +110,16 @@ struct Context {
     output: Format,
 }
 
-/// Runs the program's arguments.
+impl Context {
+    /// The text to print: one JSON document, or a text for people.
+    fn show(&self, json: impl FnOnce() -> Value, text: impl FnOnce() -> String) -> String {
+        match self.output {
+            Format::Json => output::json(&json()),
+            Format::Table | Format::Yaml => text(),
+        }
+    }
+}
+
 fn main() -> ExitCode {
     let arguments = match parse(std::env::args_os()) {
         Ok(arguments) => arguments,
@@ -99,8 +134,8 @@ fn main() -> ExitCode {
         output,
         command,
     } = arguments;
-    let ended = run(&Context { target, output }, command).and_then(|text| output::print(&text));
-    match ended {
+    let context = Context { target, output };
+    match run(&context, command).and_then(|text| output::print(&text)) {
         Ok(_) => ExitCode::SUCCESS,
         Err(failure) => failure.report(output),
     }
@@ -118,26 +153,7 @@ fn run(context: &Context, command: Command) -> Result<String, Failure> {
         .enable_all()
         .build()
         .map_err(Failure::local)?;
-    runtime.block_on(async {
-        match command {
-            Command::Next(next) => next.run(context).await,
-            Command::Get(get) => get.run(context).await,
-            Command::Send(send) => send.run(context).await,
-            Command::Machine(machine) => machine.run(context).await,
-            Command::Instance(instance) => instance.run(context).await,
-            Command::Watch(watch) => watch.run(context).await,
-            Command::Txn(txn) => txn.run(context).await,
-            Command::Sink(sink) => sink.run(context).await,
-            Command::Cluster(cluster) => cluster.run(context).await,
-            Command::Status(status) => status.run(context).await,
-            Command::Members(members) => members.run(context).await,
-            Command::Leader(leader) => leader.run(context).await,
-            Command::Discover(discover) => discover.run(context).await,
-            Command::Version(version) => version.run(context).await,
-            Command::Completions(completions) => Ok(completions.run(Arguments::command())),
-            Command::Man(man) => man.run(Arguments::command()),
-        }
-    })
+    runtime.block_on(command.run(context))
 }
 
 #[cfg(test)]

@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, CommandFactory};
 use clap_mangen::Man as Page;
 
 use super::failure::Failure;
+use super::{Arguments, Context};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -17,14 +18,15 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Man {
-    /// The folder to write the pages to; made if it is not there. Without it, the program's own
-    /// page goes to stdout
+    /// The folder to write the pages to, created if it does not exist. Without it, the program's
+    /// own page goes to stdout
     #[arg(value_name = "DIR")]
     folder: Option<PathBuf>,
 }
 
 impl Man {
-    pub(super) fn run(self, mut program: clap::Command) -> Result<String, Failure> {
+    pub(super) async fn run(self, _: &Context) -> Result<String, Failure> {
+        let mut program = Arguments::command();
         program.build();
         let Some(folder) = &self.folder else {
             return render(program).map(|page| String::from_utf8_lossy(&page).into_owned());
@@ -36,7 +38,7 @@ impl Man {
     }
 }
 
-/// Writes the command's page and those of its commands, and notes each file.
+/// Writes the pages of a command and its subcommands, and lists the files.
 fn write_all(folder: &Path, command: clap::Command, written: &mut String) -> Result<(), Failure> {
     for below in command
         .get_subcommands()

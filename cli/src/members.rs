@@ -1,4 +1,4 @@
-//! `lockstep members`.
+//! `lockstep members` and `lockstep leader`.
 
 use clap::Args;
 use lockstep_client::Member;
@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::failure::Failure;
-use super::output::{self, Format};
+use super::output;
 
-/// Show the members of the cluster, by the leader's account where it can be had
+/// Show the members of the cluster, as the leader sees them if it can be reached
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -20,8 +20,16 @@ impl Members {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let view = context.target.client()?.view().await?;
         let leads = |member: &Member| view.leader_id == Some(member.id);
-        Ok(match context.output {
-            Format::Table | Format::Yaml => output::table(
+        let json = || {
+            json!({
+                "cluster_id": view.cluster_id,
+                "term": view.term,
+                "leader_id": view.leader_id.map(|id| id.to_string()),
+                "members": view.members.iter().map(member_json).collect::<Vec<_>>(),
+            })
+        };
+        Ok(context.show(json, || {
+            output::table(
                 ["NODE", "ID", "VOTER", "LEADER", "GRPC", "HTTP", "MATCHED"],
                 view.members.iter().map(|member| {
                     [
@@ -34,14 +42,34 @@ impl Members {
                         output::or_dash(member.matched_index),
                     ]
                 }),
-            ),
-            Format::Json => output::json(&json!({
-                "cluster_id": view.cluster_id,
-                "term": view.term,
-                "leader_id": view.leader_id.map(|id| id.to_string()),
-                "members": view.members.iter().map(member_json).collect::<Vec<_>>(),
-            })),
-        })
+            )
+        }))
+    }
+}
+
+/// Show the leader of the cluster, waiting for an election to end
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep leader
+  lockstep leader -o json | jq -r .leader.grpc_address")]
+pub(super) struct Leader {}
+
+impl Leader {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let leader = context.target.client()?.leader().await?;
+        let member = &leader.member;
+        let json = || json!({ "term": leader.term, "leader": member_json(member) });
+        Ok(context.show(json, || {
+            let row = [
+                output::filled(&member.name),
+                member.id.to_string(),
+                leader.term.to_string(),
+                output::filled(&member.grpc_address),
+                output::filled(&member.http_address),
+            ];
+            output::table(["NODE", "ID", "TERM", "GRPC", "HTTP"], [row])
+        }))
     }
 }
 
@@ -49,7 +77,7 @@ fn yes_or_no(is: bool) -> String {
     if is { "yes" } else { "no" }.to_owned()
 }
 
-/// Ids are text: they have 63 bits, and JSON's readers keep 53.
+/// Ids are text: they have 63 bits, and JSON parsers keep 53.
 pub(super) fn member_json(member: &Member) -> Value {
     json!({
         "id": member.id.to_string(),

@@ -1,12 +1,12 @@
 //! `lockstep next`.
 
 use clap::Args;
-use lockstep_client::{InstanceId, StateName, TransitionCall};
+use lockstep_client::{InstanceId, Metadata, StateName, Trigger};
+use lockstep_machine::Transition;
 use serde_json::json;
 
-use super::args::{Expect, Key, Maybe};
+use super::args::{Expect, Key};
 use super::failure::Failure;
-use super::output::{self, Format};
 use super::{Context, get, shape};
 
 /// Move an instance to another state, and print that state
@@ -32,23 +32,25 @@ pub(super) struct Next {
 
 impl Next {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let call = TransitionCall::to(&self.instance, self.state)
-            .maybe(self.expect.expect_state, TransitionCall::expect_state)
-            .maybe(self.expect.expect_revision, TransitionCall::expect_revision)
-            .maybe(self.key.key, TransitionCall::idempotency_key);
+        let call = Transition {
+            instance: self.instance,
+            trigger: Trigger::To(self.state),
+            expect_state: self.expect.expect_state,
+            expect_revision: self.expect.expect_revision,
+            metadata: Metadata::default(),
+        };
+        let call = self.key.on(call);
         let moved = context.target.client()?.transition(call).await?;
         let made = &moved.made;
-        Ok(match context.output {
-            // The fields of HTTP, and beside them the names that `next` has had from the start.
-            Format::Json => {
-                let mut body = shape::transitioned(made);
-                body["instance"] = made.instance.to_string().into();
-                body["state"] = json!(made.to);
-                body["at_ms"] = json!(made.at);
-                body["replayed"] = moved.replayed.into();
-                output::json(&body)
-            }
-            _ => format!("{}\n", made.to),
-        })
+        // The fields of HTTP, and the older names of some of them.
+        let json = || {
+            let mut body = shape::transitioned(made);
+            body["instance"] = made.instance.to_string().into();
+            body["state"] = json!(made.to);
+            body["at_ms"] = json!(made.at.0);
+            body["replayed"] = moved.replayed.into();
+            body
+        };
+        Ok(context.show(json, || format!("{}\n", made.to)))
     }
 }

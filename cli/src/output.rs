@@ -53,12 +53,12 @@ impl fmt::Display for Format {
     }
 }
 
-/// Whether the caller goes on after what was printed.
+/// Whether stdout still has a reader.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Reader {
-    /// Somebody reads on.
+    /// It has.
     Reads,
-    /// The reader closed the pipe: it has what it wanted.
+    /// The reader closed the pipe.
     Gone,
 }
 
@@ -75,12 +75,12 @@ pub(super) fn print(text: &str) -> Result<Reader, Failure> {
     }
 }
 
-/// Writes a line to stderr; with stderr closed there is nobody left to tell.
+/// Writes a line to stderr, if it is open.
 pub(super) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Says on stderr what is no failure, in the form that failures have.
+/// Prints a note to stderr, in the form of failures.
 pub(super) fn note(format: Format, code: &str, message: &str, mut details: Value) {
     if format == Format::Json {
         details["code"] = code.into();
@@ -94,7 +94,7 @@ pub(super) fn note(format: Format, code: &str, message: &str, mut details: Value
     }
 }
 
-/// One JSON document on one line, for output that goes on.
+/// One JSON document on one line, for streams.
 pub(super) fn json_line(value: &Value) -> String {
     format!("{value}\n")
 }

@@ -1,4 +1,4 @@
-//! Colours: on a terminal only, and never with `NO_COLOR`.
+//! Colours, only on a terminal and without `NO_COLOR`.
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal};
@@ -34,7 +34,7 @@ impl Paint {
     }
 }
 
-/// See no-color.org: set to anything but nothing, it forbids.
+/// See no-color.org: any value but an empty one disables colours.
 fn is_wanted() -> bool {
     let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     !is_set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")

@@ -1,4 +1,4 @@
-//! String metadata in a document. A key given twice is refused, which a map would hide.
+//! String metadata in a document. A duplicate key is an error, which a map would hide.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! How far long work is: a bar on stderr, where that is a terminal, and nothing elsewhere.
+//! A progress bar on stderr, if that is a terminal.
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;
@@ -32,7 +32,7 @@ impl Progress {
         Self(bar)
     }
 
-    /// Shows how far it is, and says something beside it.
+    /// Shows the position, with a text beside it.
     pub(super) fn show(&self, position: u64, beside: impl FnOnce() -> String) {
         if !self.0.is_hidden() {
             self.0.set_position(position);
@@ -40,12 +40,12 @@ impl Progress {
         }
     }
 
-    /// Takes the bar away while something is said on stderr.
+    /// Hides the bar while something is printed to stderr.
     pub(super) fn aside<T>(&self, say: impl FnOnce() -> T) -> T {
         self.0.suspend(say)
     }
 
-    /// Takes the bar away while something is printed, if that goes to the same terminal.
+    /// Hides the bar while something is printed to stdout, if that is the same terminal.
     pub(super) fn beside<T>(&self, print: impl FnOnce() -> T) -> T {
         if io::stdout().is_terminal() {
             self.0.suspend(print)

@@ -1,24 +1,22 @@
 //! `lockstep send`.
 
 use clap::Args;
-use lockstep_client::{
-    Client, Consistency, EventName, InstanceId, Rejected, StateName, TransitionCall, Trigger,
-};
+use lockstep_client::{Client, Consistency, EventName, InstanceId, Rejected, StateName, Trigger};
+use lockstep_machine::Transition;
 use serde_json::json;
 
 use super::Context;
-use super::args::{Expect, Key, Maybe, Meta};
+use super::args::{Expect, Key, Meta};
 use super::failure::Failure;
-use super::output::{self, Format};
 use super::shape;
 
 const EXAMPLES: &str = "\
-Prints the state that the instance is in now, alone.
+Prints only the new state of the instance.
 
 Examples:
   lockstep send order/42 --event pay
   lockstep send order/42 --to paid --expect-state open --meta who=ann --meta why='paid in cash'
-  lockstep send order/42 --event pay --idempotency-key payment-7   # once, however often it is run";
+  lockstep send order/42 --event pay --idempotency-key payment-7   # executed once, however often it is run";
 
 /// Move an instance: to a state, or by an event
 #[derive(Debug, Args)]
@@ -65,11 +63,13 @@ impl By {
 
 impl Send {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let call = TransitionCall::by(&self.instance, self.by.trigger()?)
-            .metadata(self.meta.into_metadata()?)
-            .maybe(self.expect.expect_state, TransitionCall::expect_state)
-            .maybe(self.expect.expect_revision, TransitionCall::expect_revision)
-            .maybe(self.key.key, TransitionCall::idempotency_key);
+        let call = self.key.on(Transition {
+            instance: self.instance.clone(),
+            trigger: self.by.trigger()?,
+            expect_state: self.expect.expect_state,
+            expect_revision: self.expect.expect_revision,
+            metadata: self.meta.into_metadata()?,
+        });
         let client = context.target.client()?;
         let written = match client.transition(call).await {
             Ok(written) => written,
@@ -78,17 +78,15 @@ impl Send {
             }
             Err(error) => return Err(error.into()),
         };
-        Ok(match context.output {
-            Format::Json => {
-                let made = json!({ "transitioned": shape::transitioned(&written.made) });
-                output::json(&shape::written(made, &written))
-            }
-            _ => format!("{}\n", written.made.to),
-        })
+        let json = || {
+            let made = json!({ "transitioned": shape::transitioned(&written.made) });
+            shape::written(made, &written)
+        };
+        Ok(context.show(json, || format!("{}\n", written.made.to)))
     }
 }
 
-/// The refusal; that of an event with those that would do something, as far as they can be read.
+/// The rejection; of an unknown event, with the events that have a transition, if they can be read.
 async fn explained(client: &Client, instance: &InstanceId, rejected: Rejected) -> Failure {
     let is_unknown = rejected.code == "unknown_event";
     let current = rejected.current_state.clone();
@@ -107,7 +105,7 @@ async fn explained(client: &Client, instance: &InstanceId, rejected: Rejected) -
     }
 }
 
-/// The events that lead out of a state, in order of name; none where that cannot be read.
+/// The events that lead out of a state, in order of name; none if the definition cannot be read.
 async fn events(client: &Client, instance: &InstanceId, state: &StateName) -> Option<Vec<String>> {
     let found = client.get(instance, Consistency::Linearizable).await.ok()?;
     let version = Some(found.found.version);

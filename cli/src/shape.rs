@@ -1,8 +1,8 @@
-//! Data in JSON, with the names and forms of HTTP's `/v1`.
+//! Data in JSON, with the fields of HTTP's `/v1`.
 
 use lockstep_client::{
-    Cause, Created, Deleted, Event, EventCursor, Fault, Instance, Metadata, Migrated,
-    OperationResult, Read, Timestamp, Transitioned, Written,
+    Cause, Created, Deleted, Event, EventCursor, Instance, Metadata, Migrated, OperationResult,
+    Read, Timestamp, Transitioned, Written,
 };
 use serde_json::{Map, Value, json};
 
@@ -19,7 +19,7 @@ pub(super) fn at(at: Timestamp) -> Value {
     time::utc(at).into()
 }
 
-/// A place in the stream of events, as text.
+/// An event cursor, as text.
 pub(super) fn place(place: EventCursor) -> String {
     format!("{}-{}", place.revision, place.position)
 }
@@ -142,10 +142,6 @@ pub(super) fn result(it: &OperationResult) -> Value {
         OperationResult::Checked => json!({ "checked": true }),
         _ => json!({}),
     }
-}
-
-pub(super) fn fault(it: &Fault) -> Value {
-    json!({ "path": it.path, "code": it.code, "message": it.message })
 }
 
 /// With what every write's answer says about itself.

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::Context;
 use super::failure::{Failure, explain, short};
 use super::members::member_json;
-use super::output::{self, Format};
+use super::output;
 
 /// Show how each endpoint sees the cluster
 #[derive(Debug, Args)]
@@ -16,7 +16,7 @@ Examples:
   lockstep status
   lockstep status --hash    equal hashes mean equal states")]
 pub(super) struct Status {
-    /// Also hash the whole state: equal on every node that applied the same log
+    /// Also hash the state: equal on all nodes that applied the same log
     #[arg(long)]
     hash: bool,
 }
@@ -26,15 +26,11 @@ type Answer = (Address, Result<NodeStatus, Error>);
 impl Status {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let answers = context.target.client()?.statuses(self.hash).await?;
-        let text = match context.output {
-            Format::Table | Format::Yaml => {
-                explain(&answers);
-                table(&answers, self.hash)
-            }
-            Format::Json => {
-                output::json(&json!({ "nodes": answers.iter().map(node_json).collect::<Vec<_>>() }))
-            }
-        };
+        let json = || json!({ "nodes": answers.iter().map(node_json).collect::<Vec<_>>() });
+        let text = context.show(json, || {
+            explain(&answers);
+            table(&answers, self.hash)
+        });
         if answers.iter().all(|(_, answer)| answer.is_err()) {
             return Err(Failure::unavailable("no endpoint answered").with_partial(text));
         }

@@ -29,7 +29,7 @@ pub(super) struct Target {
     #[arg(long, value_name = "URL", global = true, env = "LOCKSTEP_CONSUL")]
     consul: Option<String>,
 
-    /// The token to show to Consul
+    /// The token for Consul
     #[arg(
         long,
         value_name = "TOKEN",
@@ -39,7 +39,7 @@ pub(super) struct Target {
     )]
     consul_token: Option<String>,
 
-    /// The service name to look for in Consul
+    /// The name of the service in Consul
     #[arg(long, value_name = "NAME", global = true, default_value = "lockstep", value_parser = service)]
     service: String,
 
@@ -61,7 +61,7 @@ fn timeout(text: &str) -> Result<Duration, String> {
     Ok(timeout)
 }
 
-/// What a service name may hold and still be found over Consul's DNS and HTTP interfaces.
+/// A service name that can be found over Consul's DNS and HTTP interfaces.
 fn service(text: &str) -> Result<String, &'static str> {
     if text.is_empty() {
         return Err("it is empty");
@@ -74,10 +74,10 @@ fn service(text: &str) -> Result<String, &'static str> {
 }
 
 impl Target {
-    /// Decides between endpoints and Consul by how each was given: what is typed beats the
-    /// environment, which beats the defaults; given in the same way, both are used.
+    /// Decides between endpoints and Consul by their source: arguments take precedence over the
+    /// environment, and that over the defaults; given in the same way, both are used.
     pub(super) fn settle(&mut self, matches: &ArgMatches) {
-        // A variable that is set to nothing, as Compose files do, is not set.
+        // An empty variable, as Compose files set it, counts as not set.
         self.consul = self.consul.take().filter(|address| !address.is_empty());
         self.consul_token = self.consul_token.take().filter(|token| !token.is_empty());
         if self.consul.is_none() {

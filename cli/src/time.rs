@@ -40,11 +40,7 @@ fn in_zone(at: Timestamp, zone: TimeZone) -> String {
 
 /// How long ago something was, in one or two units; a dash for no time.
 pub(super) fn age(at: Timestamp) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now_ms = now.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    });
-    age_at(at, now_ms)
+    age_at(at, now_ms())
 }
 
 fn age_at(at: Timestamp, now_ms: u64) -> String {
@@ -55,16 +51,19 @@ fn age_at(at: Timestamp, now_ms: u64) -> String {
     span(now_ms.saturating_sub(at.0))
 }
 
-/// How long it is until then; `due` once it is past.
+/// The time left until then; `due` once it is past.
 pub(super) fn until(at: Timestamp) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let now_ms = now.map_or(0, |since| {
-        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-    });
-    match at.0.saturating_sub(now_ms) {
+    match at.0.saturating_sub(now_ms()) {
         0 => "due".to_owned(),
         left => format!("in {}", span(left)),
     }
+}
+
+fn now_ms() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.map_or(0, |since| {
+        u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+    })
 }
 
 /// A length of time in the largest unit, with the next one where the first is small.

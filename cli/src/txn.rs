@@ -16,8 +16,8 @@ use super::output::{self, Format};
 use super::pairs::Pairs;
 use super::shape;
 
-const EXAMPLES: &str = r#"The document has one field, "operations": a list of objects with one field each, which says
-what to do. It has the shape of the body that HTTP's /v1/transactions takes:
+const EXAMPLES: &str = r#"The document has one field, "operations": a list of objects with one field each, the operation. It
+is the body of HTTP's /v1/transactions:
 
   operations:
     - check: {id: stock/7, state: free}        # or exists: true|false, or revision: N
@@ -74,7 +74,7 @@ impl Txn {
     }
 }
 
-/// A failure that says which operation was refused, and what it was to do.
+/// The failure, with the operation that was rejected.
 fn refused(error: Error, shown: &[Shown]) -> Failure {
     let place = match &error {
         Error::Rejected(rejected) => rejected.operation,
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fault_is_told_with_its_place() {
+    fn a_fault_has_its_place() {
         for (text, parts) in [
             (
                 "{\"operations\": [\n  {\"creat\": {}}]}",

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::failure::{Failure, explain, short};
-use super::output::{self, Format};
+use super::output;
 
 /// This program's version.
 pub(super) const OWN: &str = match option_env!("LOCKSTEP_VERSION") {
@@ -26,7 +26,7 @@ Examples:
 pub(super) struct Version {}
 
 impl Version {
-    /// Nodes that do not answer are no failure here: the program's own version is known.
+    /// Nodes that do not answer are no failure: the program's own version is known.
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let servers = context
             .target
@@ -37,37 +37,32 @@ impl Version {
                 output::say(&format!("lockstep: {error}"));
                 Vec::new()
             });
-        Ok(match context.output {
-            Format::Table | Format::Yaml => {
-                explain(&servers);
-                let own = vec![
-                    "lockstep".to_owned(),
-                    "-".to_owned(),
-                    OWN.to_owned(),
-                    BUILD_DATE.to_owned(),
-                ];
-                let rows = std::iter::once(own).chain(servers.iter().map(row));
-                output::table(vec!["ENDPOINT", "NODE", "VERSION", "BUILT"], rows)
-            }
-            Format::Json => output::json(&json!({
+        let json = || {
+            json!({
                 "client": { "version": OWN, "build_date": BUILD_DATE },
                 "servers": servers.iter().map(server_json).collect::<Vec<_>>(),
-            })),
-        })
+            })
+        };
+        Ok(context.show(json, || {
+            explain(&servers);
+            let own = ["lockstep", "-", OWN, BUILD_DATE].map(str::to_owned);
+            let rows = std::iter::once(own).chain(servers.iter().map(row));
+            output::table(["ENDPOINT", "NODE", "VERSION", "BUILT"], rows)
+        }))
     }
 }
 
 type Server = (Address, Result<NodeStatus, Error>);
 
-fn row((endpoint, answer): &Server) -> Vec<String> {
+fn row((endpoint, answer): &Server) -> [String; 4] {
     match answer {
-        Ok(status) => vec![
+        Ok(status) => [
             endpoint.to_string(),
             output::filled(&status.node.name),
             output::filled(&status.version),
             output::filled(&status.build_date),
         ],
-        Err(_) => vec![
+        Err(_) => [
             endpoint.to_string(),
             "-".to_owned(),
             "unreachable".to_owned(),

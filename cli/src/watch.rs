@@ -17,12 +17,12 @@ use super::{Context, shape, time};
 
 const EXAMPLES: &str = "\
 Prints one line per change, from now on or from a revision of the cluster on: in order, once, and
-without gaps, also when the node it asks is lost: it goes on at another one. -o json prints JSON
-lines. Ctrl-C ends it with exit code 0.
+without gaps. When its node is lost, it continues on another one. -o json prints JSON lines. Ctrl-C
+ends it with exit code 0.
 
-The cluster keeps a bounded number of recent changes (limits.events_max). Where a watch should begin
-before them (`compacted`) or has been too slow for them (`lagged`), it says from where on it can go on,
-and exits with 3.
+The cluster keeps a bounded number of recent changes (limits.events_max). A watch that should start
+before them (`compacted`) or was too slow for them (`lagged`) prints the revision from which it can
+continue, and exits with 3.
 
 Examples:
   lockstep watch
@@ -30,7 +30,7 @@ Examples:
   lockstep watch order/42 -o json
   lockstep watch order --prefix 2026- --from-revision 1200";
 
-/// Follow what changes: of every machine, of one, or of one instance
+/// Watch the changes of all machines, of one, or of one instance
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Watch {
@@ -38,7 +38,7 @@ pub(super) struct Watch {
     #[arg(value_name = "MACHINE[/ID]")]
     subject: Option<Subject>,
 
-    /// Only instances whose name starts like this
+    /// Only instances whose name starts with this
     #[arg(long, value_name = "TEXT")]
     prefix: Option<String>,
 
@@ -54,7 +54,7 @@ pub(super) struct Watch {
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
-    /// How long to look for a node that answers, once the one it asks is lost
+    /// How long to look for a node that answers, once the current one is lost
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
     patience: Duration,
 }
@@ -100,11 +100,11 @@ impl Watch {
                     );
                 }
                 Watched::Resumed { endpoint } => {
-                    let message = format!("going on at {endpoint}, behind the last change seen");
+                    let message = format!("continuing on {endpoint}, after the last change seen");
                     let endpoint = json!({ "endpoint": endpoint.as_str() });
                     output::note(format, "resumed", &message, endpoint);
                 }
-                _ => {}
+                Watched::Bookmark(_) => {}
             }
         }
         Ok(())
@@ -123,7 +123,7 @@ impl Watch {
             .timeout(self.patience)
     }
 
-    /// The failure, with the command that goes on from where this one ends.
+    /// The failure, with the command that continues where this one ends.
     fn explained(&self, error: Error, reached: Option<EventCursor>) -> Failure {
         let resume = match &error {
             Error::Compacted { oldest } | Error::Lagged { oldest, .. } => Some(oldest.0),
@@ -171,7 +171,7 @@ impl Watch {
     }
 }
 
-/// The first revision of which something may be missing behind a place.
+/// The first revision that may have events after a cursor.
 fn following(reached: EventCursor) -> u64 {
     let revision = reached.revision;
     match reached == EventCursor::after(revision) {
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn it_goes_on_behind_what_was_seen_in_full() {
+    fn it_continues_after_the_last_complete_revision() {
         assert_eq!(following(EventCursor::after(GlobalRevision(7))), 8);
         // Another event of that revision may follow.
         assert_eq!(following(place(7, 0)), 7);

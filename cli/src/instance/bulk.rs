@@ -1,5 +1,5 @@
-//! The same thing for each line of a file: several at once, each line's fault by its number, the
-//! rest done all the same.
+//! Executes a command for each line of a file: several at once; a line that fails is reported with
+//! its number, and the others are still executed.
 
 use std::cell::Cell;
 
@@ -13,20 +13,20 @@ use crate::progress::Progress;
 
 /// Lines named in the last message.
 const LINES_NAMED: usize = 10;
-/// It takes at least so many unanswered lines in a row to give up: one may be an election.
+/// Unanswered lines in a row before it gives up: fewer may be an election.
 const UNANSWERED_MIN: usize = 8;
 
-/// What came of one line.
+/// The outcome of one line.
 pub(super) enum Line {
-    /// It is done; this goes to stdout.
+    /// Done; this goes to stdout.
     Done(String),
-    /// There was nothing to do.
+    /// Nothing to do.
     Skipped,
-    /// It is done, but not as it was asked for.
+    /// Done, with a result that differs from the line.
     Differs(String, Failure),
 }
 
-/// How a file of lines is worked through.
+/// How a file of lines is processed.
 pub(super) struct Bulk {
     pub(super) format: Format,
     pub(super) concurrency: usize,
@@ -34,7 +34,7 @@ pub(super) struct Bulk {
     pub(super) verb: &'static str,
 }
 
-/// How many lines ended how.
+/// The outcomes so far.
 #[derive(Debug, Default)]
 struct Tally {
     done: u64,
@@ -43,18 +43,18 @@ struct Tally {
     failed: u64,
     /// The first lines that failed.
     lines: Vec<u64>,
-    /// The worst that happened.
+    /// The worst exit code.
     exit: Option<Exit>,
-    /// How many of the last lines in a row nobody answered.
+    /// How many of the last lines in a row were not answered.
     unanswered: usize,
-    /// The last line that was looked at, and how much of the input was read by then.
+    /// The last line that was executed, and how much of the input was read by then.
     last: u64,
     read_bytes: u64,
 }
 
 impl Bulk {
-    /// Reads every line and does what it says. When nobody answers for as many lines in a row as
-    /// are worked on at once, and for eight at least, it gives up, and says where.
+    /// Reads and executes every line. It gives up, and reports where, when as many lines in a row
+    /// as are executed at once, and at least eight, are not answered.
     pub(super) async fn run<T: DeserializeOwned + Send + 'static>(
         &self,
         source: &Source,
@@ -88,9 +88,9 @@ impl Bulk {
             if self.settle(&progress, &mut tally, number, outcome)? == Reader::Gone {
                 return Ok(String::new());
             }
-            // What is on its way is waited for: its outcome would be unknown.
-            let patience = self.concurrency.max(UNANSWERED_MIN);
-            stopped.set(stopped.get() || tally.unanswered >= patience);
+            // Requests in flight are waited for: their outcome would be unknown.
+            let unanswered_max = self.concurrency.max(UNANSWERED_MIN);
+            stopped.set(stopped.get() || tally.unanswered >= unanswered_max);
             progress.show(read_bytes, || self.summary(&tally));
         }
         drop(progress);

@@ -15,16 +15,16 @@ use crate::{Context, shape};
 
 const EXAMPLES: &str = r#"Prints the id of each instance that is created.
 
-In bulk, each line is a JSON object; all of its fields may be left out:
+In bulk, each line is a JSON object, all of whose fields are optional:
   {"id": "42", "metadata": {"customer": "ann"}, "version": 2}
 
-A line that fails is reported with its number, and the rest is done all the same. The exit code is
-that of the worst failure: 1 refused, 2 a line that cannot be read, 3 nobody answered. With
---skip-existing, the same file can be given again until all of it is there.
+A line that fails is reported with its number, and the others are still executed. The exit code is
+that of the worst failure: 1 rejected, 2 a line that cannot be parsed, 3 no node answered. With
+--skip-existing, the same file can be repeated until all of it exists.
 
 Examples:
   lockstep instance create order/42 --meta customer=ann
-  id=$(lockstep instance create order)         a name is made, in order of time
+  id=$(lockstep instance create order)         a name is made that sorts by time
   lockstep instance create order --from orders.jsonl
   generate | lockstep instance create order --from - -o json > created.jsonl"#;
 
@@ -61,7 +61,7 @@ struct BulkArguments {
     #[arg(long, value_name = "N", default_value_t = 32, requires = "source", value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
 
-    /// An instance that is there already is no failure
+    /// An instance that exists already is no failure
     #[arg(long, requires = "source")]
     skip_existing: bool,
 }
@@ -84,7 +84,7 @@ impl Create {
                 self.bulk.run(context, &client, machine, source).await
             }
             (Some(_), Subject::Instance(id)) => Err(Failure::usage(format!(
-                "--from goes with a machine, not with one instance: give {} instead of {id}",
+                "--from takes a machine, not one instance: use {} instead of {id}",
                 id.machine
             ))),
             (None, _) => self.one(context, &client).await,
@@ -97,13 +97,10 @@ impl Create {
             Subject::Instance(id) => CreateCall::new(id),
         }
         .metadata(self.meta.into_metadata()?)
-        .maybe(self.version, CreateCall::version)
-        .maybe(self.key.key, CreateCall::idempotency_key);
-        let written = client.create(call).await?;
-        Ok(match context.output {
-            Format::Json => output::json(&body(&written)),
-            _ => format!("{}\n", written.made.instance),
-        })
+        .maybe(self.version, CreateCall::version);
+        let written = client.create(self.key.on(call)).await?;
+        let json = || body(&written);
+        Ok(context.show(json, || format!("{}\n", written.made.instance)))
     }
 }
 
@@ -144,10 +141,7 @@ fn call(machine: &MachineName, item: Item) -> Result<CreateCall, Failure> {
         }
     };
     call = call.metadata(item.metadata.0);
-    Ok(match item.version {
-        Some(version) => call.version(Version(version)),
-        None => call,
-    })
+    Ok(call.maybe(item.version.map(Version), CreateCall::version))
 }
 
 fn body(written: &Written<Created>) -> Value {

@@ -1,12 +1,11 @@
 //! `lockstep instance delete`.
 
 use clap::Args;
-use lockstep_client::{DeleteCall, InstanceId};
+use lockstep_client::InstanceId;
 use serde_json::json;
 
-use crate::args::{Expect, Key, Maybe, Meta};
+use crate::args::{Expect, Key, Meta};
 use crate::failure::Failure;
-use crate::output::{self, Format};
 use crate::{Context, shape};
 
 /// Delete an instance, with its history
@@ -32,22 +31,20 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let call = DeleteCall::new(&self.instance)
-            .metadata(self.meta.into_metadata()?)
-            .maybe(self.expect.expect_state, DeleteCall::expect_state)
-            .maybe(self.expect.expect_revision, DeleteCall::expect_revision)
-            .maybe(self.key.key, DeleteCall::idempotency_key);
+        let call = self.key.on(lockstep_machine::Delete {
+            instance: self.instance,
+            expect_state: self.expect.expect_state,
+            expect_revision: self.expect.expect_revision,
+            metadata: self.meta.into_metadata()?,
+        });
         let written = context.target.client()?.delete(call).await?;
         let made = &written.made;
-        Ok(match context.output {
-            Format::Json => {
-                let body = json!({ "deleted": shape::deleted(made) });
-                output::json(&shape::written(body, &written))
-            }
-            _ => format!(
+        let json = || shape::written(json!({ "deleted": shape::deleted(made) }), &written);
+        Ok(context.show(json, || {
+            format!(
                 "{}: deleted in state {} at revision {}\n",
                 made.instance, made.state, made.revision
-            ),
-        })
+            )
+        }))
     }
 }

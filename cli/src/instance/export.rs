@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use lockstep_client::MachineName;
 
-use super::list::{Filter, PAGE_MAX};
+use super::list::Filter;
+use crate::args::PAGE_MAX;
 use crate::failure::Failure;
 use crate::output::{self, Reader};
 use crate::progress::Progress;
@@ -15,9 +16,8 @@ use crate::{Context, shape};
 
 const EXAMPLES: &str = "\
 Each line is an instance as `instance get -o json` shows it. Instances are read page by page in order
-of id, none older than the first page: an instance that changes meanwhile is written as it is when
-its page is read. What changed since is shown by `lockstep watch`, from the revision that is said at
-the end.
+of id, no page older than the first: an instance that changes meanwhile is written as it is when its
+page is read. `lockstep watch` shows the changes since, from the revision printed at the end.
 
 Examples:
   lockstep instance export order --out orders.jsonl
@@ -61,7 +61,7 @@ impl Export {
         out.complete()?;
         let from = began.map_or(0, |revision| revision.0.saturating_add(1));
         output::say(&format!(
-            "lockstep: {} of {} written; what changed since: lockstep watch {} --from-revision {from}",
+            "lockstep: {} of {} written; changes since: lockstep watch {} --from-revision {from}",
             output::count(written, "instance"),
             self.machine,
             self.machine,
@@ -70,7 +70,7 @@ impl Export {
     }
 }
 
-/// Where the lines go.
+/// The destination of the lines.
 enum Out {
     Stdout,
     /// Under another name until it is complete.

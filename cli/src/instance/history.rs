@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::args::Fresh;
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output;
 use crate::{Context, shape, time};
 
 /// Show what happened to an instance, as far as it is remembered
@@ -30,22 +30,23 @@ impl History {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let client = context.target.client()?;
         let read = client.history(&self.instance, self.fresh).await?;
-        if context.output == Format::Json {
-            return Ok(output::json(&body(&read)));
-        }
-        // The first change makes revision 1.
-        if let Some(oldest) = read.found.oldest_revision.filter(|oldest| oldest.0 > 1) {
-            output::say(&format!(
-                "lockstep: changes before revision {oldest} are no longer remembered"
-            ));
-        }
-        Ok(output::table(
-            [
-                "REVISION", "KIND", "FROM", "TO", "EVENT", "AT", "AGE", "METADATA",
-            ],
-            read.found.events.iter().map(row),
-        ))
+        Ok(context.show(|| body(&read), || table(&read.found)))
     }
+}
+
+fn table(found: &lockstep_client::History) -> String {
+    // The first change makes revision 1.
+    if let Some(oldest) = found.oldest_revision.filter(|oldest| oldest.0 > 1) {
+        output::say(&format!(
+            "lockstep: changes before revision {oldest} are no longer remembered"
+        ));
+    }
+    output::table(
+        [
+            "REVISION", "KIND", "FROM", "TO", "EVENT", "AT", "AGE", "METADATA",
+        ],
+        found.events.iter().map(row),
+    )
 }
 
 fn row(event: &Event) -> [String; 8] {

@@ -17,13 +17,13 @@ use crate::output::{self, Format};
 use crate::pairs::Pairs;
 use crate::{Context, shape};
 
-const EXAMPLES: &str = r#"Creates every instance of the file that is not there yet, with its metadata and pinned to its
-version. What is there is left alone.
+const EXAMPLES: &str = r#"Creates every instance of the file that does not exist yet, with its metadata and version. Existing
+instances are not changed.
 
-An instance begins in its machine's initial state: no state can be set from outside, nor a revision,
-a time or a history. So an instance that was exported in another state is created, reported, and
-makes the exit code 1. With --walk it is moved on to that state along the fewest transitions there
-are. These are real: they are in its history (marked "import"), watchers see them, timeouts start.
+An instance starts in its machine's initial state; no command sets a state, a revision, a time or a
+history directly. So an instance that was exported in another state is created, reported, and makes
+the exit code 1. With --walk it is moved to that state along the fewest transitions. These are real:
+they are in its history (marked "import"), watchers see them, timeouts start.
 
 A line has the fields that `lockstep instance export` writes; only id is needed.
 
@@ -32,7 +32,7 @@ Examples:
   lockstep instance import orders.jsonl --walk
   lockstep -e old:4333 instance export order | lockstep -e new:4333 instance import - --walk"#;
 
-/// Create the instances of an export that are not there
+/// Create the instances of an export that do not exist
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Import {
@@ -40,7 +40,7 @@ pub(super) struct Import {
     #[arg(value_name = "FILE")]
     source: Source,
 
-    /// Move each new instance on to the state it was exported in, by real transitions
+    /// Move each new instance to the state it was exported in, by real transitions
     #[arg(long)]
     walk: bool,
 
@@ -53,7 +53,7 @@ pub(super) struct Import {
     concurrency: u16,
 }
 
-/// One line of an export. What is not here would be a fault of the file, not of an import.
+/// One line of an export.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Item {
@@ -116,7 +116,7 @@ impl Import {
     }
 }
 
-/// Creates an instance; none if it is there already.
+/// Creates an instance; none if it exists already.
 async fn create(client: &Client, call: CreateCall) -> Result<Option<Written<Created>>, Failure> {
     match client.create(call).await {
         Ok(written) => Ok(Some(written)),
@@ -125,7 +125,7 @@ async fn create(client: &Client, call: CreateCall) -> Result<Option<Written<Crea
     }
 }
 
-/// Brings a new instance to the state it was exported in, or says that it is in another one.
+/// Moves a new instance to the state it was exported in, or reports that it is in another one.
 async fn finish(
     format: Format,
     walker: Option<&Walker>,

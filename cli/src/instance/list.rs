@@ -7,19 +7,16 @@ use clap::Args;
 use lockstep_client::{Client, Instance, InstancePage, ListCall, MachineName, Read, StateName};
 use serde_json::{Value, json};
 
-use crate::args::{self, Fresh, Maybe};
+use crate::args::{self, Extent, Fresh, Maybe};
 use crate::failure::Failure;
 use crate::output::{self, Format, Pages, Reader};
 use crate::{Context, shape, time};
 
-/// Instances on one page at most.
-pub(super) const PAGE_MAX: u32 = 1000;
-
 /// List a machine's instances, in order of id
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Pages are read one after another, none older than the one before. What changes meanwhile may or may
-not be in a later page.
+Pages are read one after another, none older than the one before. A change made meanwhile may or may
+not be on a later page.
 
 Examples:
   lockstep instance list order --state open --limit 20
@@ -32,17 +29,8 @@ pub(super) struct List {
     #[command(flatten)]
     filter: Filter,
 
-    /// Instances to show at most
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
-    limit: u64,
-
-    /// Show all there are
-    #[arg(long, conflicts_with = "limit")]
-    all: bool,
-
-    /// Begin where an earlier list ended: its next_cursor, with the same filters
-    #[arg(long, value_name = "CURSOR")]
-    cursor: Option<String>,
+    #[command(flatten)]
+    extent: Extent,
 
     #[command(flatten)]
     fresh: Fresh,
@@ -55,7 +43,7 @@ pub(super) struct Filter {
     #[arg(long, value_name = "STATE")]
     state: Option<StateName>,
 
-    /// Only those whose name starts like this
+    /// Only those whose name starts with this
     #[arg(long, value_name = "TEXT")]
     prefix: Option<String>,
 
@@ -76,7 +64,7 @@ impl Filter {
 impl List {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let client = context.target.client()?;
-        let wanted = if self.all { u64::MAX } else { self.limit };
+        let wanted = self.extent.wanted();
         let mut shown: Box<dyn Shown> = match context.output {
             Format::Json => Box::new(Document::default()),
             _ => Box::new(Table::new(&self.machine, self.filter.state.as_ref())),
@@ -85,7 +73,7 @@ impl List {
             .filter
             .call(&self.machine)
             .freshness(self.fresh)
-            .maybe(self.cursor, ListCall::cursor);
+            .maybe(self.extent.cursor, ListCall::cursor);
         show(&client, call, wanted, shown.as_mut()).await?;
         Ok(String::new())
     }
@@ -101,8 +89,7 @@ async fn show(
     let mut left = wanted;
     let mut next = Some(call);
     while let Some(call) = next.take() {
-        let size = u32::try_from(left).unwrap_or(PAGE_MAX).min(PAGE_MAX);
-        let call = call.limit(size);
+        let call = call.limit(args::page_size(left));
         let page = client.instances(&call).await?;
         left = left.saturating_sub(page.found.instances.len() as u64);
         next = call.following(&page).filter(|_| left > 0);
@@ -119,7 +106,7 @@ trait Shown {
     /// What to print for a page.
     fn page(&mut self, page: &Read<InstancePage>, is_last: bool) -> String;
 
-    /// Says what there is to say at the end.
+    /// Notes for stderr at the end.
     fn note(&self);
 }
 
@@ -158,7 +145,7 @@ impl Shown for Table {
         self.pages.page(page.found.instances.iter().map(row))
     }
 
-    /// People want to know how many there are; a program that reads the table does not.
+    /// The total, for people; not for a program that reads the table.
     fn note(&self) {
         let has = output::count(self.total, "instance");
         let note = format!("lockstep: {} shown; {} has {has}", self.shown, self.of);

@@ -6,15 +6,14 @@ use clap::Args;
 use lockstep_client::{InstanceId, InvalidName, MigrateCall, Migrated, StateName, Version};
 use serde_json::json;
 
-use crate::args::{self, Expect, Key, Maybe, Meta};
+use crate::args::{self, Expect, Key, Meta};
 use crate::failure::Failure;
-use crate::output::{self, Format};
 use crate::{Context, shape};
 
 /// Pin an instance to another version of its machine
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A state that is not mapped keeps its name, which the other version must know.
+A state that is not mapped keeps its name, which must exist in the other version.
 
 Examples:
   lockstep instance migrate order/42 --dry-run
@@ -32,7 +31,7 @@ pub(super) struct Migrate {
     #[arg(long = "map", value_name = "FROM=TO", value_parser = states)]
     states: Vec<(StateName, StateName)>,
 
-    /// Only say what would happen
+    /// Only show what would happen
     #[arg(long)]
     dry_run: bool,
 
@@ -59,38 +58,37 @@ impl Migrate {
         let dry_run = self.dry_run;
         let call = self.call()?;
         let written = context.target.client()?.migrate(call).await?;
-        let made = &written.made;
-        Ok(match context.output {
-            Format::Json => {
-                let mut body = json!({ "migrated": shape::migrated(made) });
-                if dry_run {
-                    body["dry_run"] = true.into();
-                }
-                output::json(&shape::written(body, &written))
+        let json = || {
+            let mut body = json!({ "migrated": shape::migrated(&written.made) });
+            if dry_run {
+                body["dry_run"] = true.into();
             }
-            _ => line(made, dry_run),
-        })
+            shape::written(body, &written)
+        };
+        Ok(context.show(json, || line(&written.made, dry_run)))
     }
 
     fn call(self) -> Result<MigrateCall, Failure> {
-        let mut call = MigrateCall::new(&self.instance).metadata(self.meta.into_metadata()?);
-        let mut mapped = BTreeMap::new();
-        for (from, to) in &self.states {
-            if let Some(earlier) = mapped.insert(from, to) {
+        let mut states = BTreeMap::new();
+        for (from, to) in self.states {
+            if let Some(earlier) = states.insert(from.clone(), to.clone()) {
                 return Err(Failure::usage(format!(
                     "--map: state {from:?} is mapped twice, to {earlier:?} and to {to:?}"
                 )));
             }
-            call = call.map_state(from, to);
         }
-        call = call
-            .maybe(self.version, MigrateCall::version)
-            .maybe(self.expect.expect_state, MigrateCall::expect_state)
-            .maybe(self.expect.expect_revision, MigrateCall::expect_revision);
-        if self.dry_run {
-            call = call.dry_run();
-        }
-        Ok(call.maybe(self.key.key, MigrateCall::idempotency_key))
+        let call = self.key.on(lockstep_machine::Migrate {
+            instance: self.instance,
+            version: self.version,
+            states,
+            expect_state: self.expect.expect_state,
+            expect_revision: self.expect.expect_revision,
+            metadata: self.meta.into_metadata()?,
+        });
+        Ok(match self.dry_run {
+            true => call.dry_run(),
+            false => call,
+        })
     }
 }
 

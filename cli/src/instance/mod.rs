@@ -1,4 +1,4 @@
-//! `lockstep instance`: what runs on the machines that users define.
+//! `lockstep instance`: the instances of machines.
 
 mod bulk;
 mod create;
@@ -11,12 +11,12 @@ mod list;
 mod migrate;
 mod walk;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
-use super::Context;
 use super::failure::Failure;
+use super::{Context, commands};
 
-/// Create instances, look at them, and carry them elsewhere
+/// Create, list, migrate, export and import instances
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
 #[command(after_help = "\
@@ -31,29 +31,19 @@ pub(super) struct Instance {
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Create(create::Create),
-    List(list::List),
-    Get(get::Get),
-    History(history::History),
-    Delete(delete::Delete),
-    Migrate(migrate::Migrate),
-    Export(export::Export),
-    Import(import::Import),
-}
+commands!(Command {
+    Create(create),
+    List(list),
+    Get(get),
+    History(history),
+    Delete(delete),
+    Migrate(migrate),
+    Export(export),
+    Import(import),
+});
 
 impl Instance {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        match self.command {
-            Command::Create(create) => create.run(context).await,
-            Command::List(list) => list.run(context).await,
-            Command::Get(get) => get.run(context).await,
-            Command::History(history) => history.run(context).await,
-            Command::Delete(delete) => delete.run(context).await,
-            Command::Migrate(migrate) => migrate.run(context).await,
-            Command::Export(export) => export.run(context).await,
-            Command::Import(import) => import.run(context).await,
-        }
+        self.command.run(context).await
     }
 }

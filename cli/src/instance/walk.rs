@@ -1,4 +1,4 @@
-//! The way from a machine's initial state to another one, along its transitions.
+//! The shortest path from a machine's initial state to another one, along its transitions.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -51,7 +51,7 @@ impl Walker {
         next: &StateName,
         goal: &StateName,
     ) -> Result<(), Failure> {
-        // Whoever watches, or reads the history, can tell this from what really happened.
+        // Distinguishes these transitions in watches and in the history.
         let mark = Metadata::new([("import", format!("walk to {goal}"))]);
         let mark = mark.map_err(Failure::local)?;
         let call = TransitionCall::to(id, next.clone())

@@ -5,8 +5,8 @@ use lockstep_client::{Client, DefineCall, Defined, Fault, Written};
 use serde_json::{Value, json};
 
 use crate::Context;
-use crate::args::{Key, Maybe};
-use crate::failure::{Exit, Failure};
+use crate::args::Key;
+use crate::failure::Failure;
 use crate::input::{Language, Source};
 use crate::output::{self, Format};
 use crate::shape;
@@ -25,11 +25,11 @@ const EXAMPLES: &str = r#"A definition names the machine, its states and the tra
     - {from: paid, to: shipped, event: ship}
 
 A file ending in .json is read as JSON, one in .yaml or .yml as YAML, any other by how it begins.
-Versions are never changed: a definition that differs from the newest version becomes the next one,
-and an equal one changes nothing. Every fault is shown at once, each with its place in the document.
+Versions never change: a definition that differs from the newest version becomes the next one, and
+an equal one changes nothing. All faults are shown at once, each with its place in the document.
 
 Examples:
-  lockstep machine apply order.yaml --dry-run    say what would happen, and what is wrong
+  lockstep machine apply order.yaml --dry-run    show what would happen, and all faults
   lockstep machine apply machines/*.yaml
   generate-definition | lockstep machine apply -"#;
 
@@ -41,7 +41,7 @@ pub(super) struct Apply {
     #[arg(value_name = "FILE", required = true)]
     files: Vec<Source>,
 
-    /// Validate only, and say what would happen
+    /// Validate only, and show what would happen
     #[arg(long)]
     dry_run: bool,
 
@@ -58,11 +58,11 @@ impl Apply {
         } = self;
         if key.key.is_some() && files.len() > 1 {
             return Err(Failure::usage(
-                "--idempotency-key goes with one file: a key stands for one request",
+                "--idempotency-key takes one file: a key stands for one request",
             ));
         }
         if files.iter().filter(|file| **file == Source::Stdin).count() > 1 {
-            return Err(Failure::usage("standard input can be read once only"));
+            return Err(Failure::usage("standard input can be read only once"));
         }
         let client = context.target.client()?;
         let mut report = Report::new(context.output, files.len());
@@ -88,14 +88,13 @@ async fn apply(
     if dry_run {
         call = call.dry_run();
     }
-    call = call.maybe(key.key, DefineCall::idempotency_key);
     client
-        .define(call)
+        .define(key.on(call))
         .await
         .map_err(|error| Failure::from(error).about(file))
 }
 
-/// What came of each file.
+/// The outcome of each file.
 struct Report {
     format: Format,
     files: usize,
@@ -149,21 +148,17 @@ impl Report {
             _ => self.text,
         };
         let failed = self.failures.len();
-        match self.failures.pop() {
-            None => Ok(text),
-            Some(failure) if self.files == 1 => Err(failure),
-            Some(last) => {
-                self.failures.push(last);
-                let exit = self.failures.iter().map(Failure::exit).max();
-                if self.format == Format::Table {
-                    self.failures
-                        .iter()
-                        .for_each(|failure| failure.say(self.format));
-                }
-                let message = format!("{failed} of {} files could not be applied", self.files);
-                Err(Failure::incomplete(exit.unwrap_or(Exit::Refused), message).with_partial(text))
-            }
+        let Some(exit) = self.failures.iter().map(Failure::exit).max() else {
+            return Ok(text);
+        };
+        if self.files == 1 {
+            return Err(self.failures.remove(0));
         }
+        if self.format == Format::Table {
+            self.failures.iter().for_each(|it| it.say(self.format));
+        }
+        let message = format!("{failed} of {} files could not be applied", self.files);
+        Err(Failure::incomplete(exit, message).with_partial(text))
     }
 }
 
@@ -184,13 +179,7 @@ fn warning_line(file: &Source, warning: &Fault) -> String {
 }
 
 fn body(written: &Written<Defined>, dry_run: bool) -> Value {
-    let made = &written.made;
-    let mut body = json!({
-        "machine": made.machine,
-        "version": made.version,
-        "created": made.created,
-        "warnings": made.warnings.iter().map(shape::fault).collect::<Vec<_>>(),
-    });
+    let mut body = json!(written.made);
     if dry_run {
         body["dry_run"] = true.into();
     }

@@ -1,19 +1,20 @@
 //! `lockstep machine delete`.
 
 use clap::Args;
-use lockstep_client::{DeleteMachineCall, MachineName, Version};
+use lockstep_client::{MachineName, Version};
+use lockstep_machine::DeleteDefinition;
 use serde_json::json;
 
 use crate::Context;
-use crate::args::{self, Key, Maybe};
+use crate::args::{self, Key};
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output;
 use crate::shape;
 
-/// Forget a machine, or one version of it, that no instance uses
+/// Delete a machine, or one version of it, that no instance uses
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Refused while an instance uses it. The numbers of its versions are never given again.
+Rejected while an instance uses it. Version numbers are never reused.
 
 Examples:
   lockstep machine delete order --version 1
@@ -33,28 +34,20 @@ pub(super) struct Delete {
 
 impl Delete {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let call = DeleteMachineCall::new(&self.machine)
-            .maybe(self.version, DeleteMachineCall::version)
-            .maybe(self.key.key, DeleteMachineCall::idempotency_key);
+        let call = self.key.on(DeleteDefinition {
+            machine: self.machine,
+            version: self.version,
+        });
         let written = context.target.client()?.delete_machine(call).await?;
         let made = &written.made;
-        Ok(match context.output {
-            Format::Json => {
-                let body = json!({ "machine": made.machine, "versions": made.versions });
-                output::json(&shape::written(body, &written))
-            }
-            _ => {
-                let noun = if made.versions.len() == 1 {
-                    "version"
-                } else {
-                    "versions"
-                };
-                format!(
-                    "{}: deleted {noun} {}\n",
-                    made.machine,
-                    output::list(&made.versions)
-                )
-            }
-        })
+        let json = || {
+            let body = json!({ "machine": made.machine, "versions": made.versions });
+            shape::written(body, &written)
+        };
+        Ok(context.show(json, || {
+            let plural = if made.versions.len() == 1 { "" } else { "s" };
+            let versions = output::list(&made.versions);
+            format!("{}: deleted version{plural} {versions}\n", made.machine)
+        }))
     }
 }

@@ -7,10 +7,9 @@ use serde_json::json;
 use crate::Context;
 use crate::args::{self, Fresh, Maybe};
 use crate::failure::Failure;
-use crate::output::{self, Format};
 use crate::shape;
 
-/// Draw a machine: as Mermaid, in Graphviz's language, or as SVG
+/// Draw a machine as Mermaid, Graphviz DOT or SVG
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -22,7 +21,7 @@ pub(super) struct Graph {
     #[arg(value_name = "NAME")]
     machine: MachineName,
 
-    /// In which language
+    /// The format
     #[arg(long, value_enum, default_value_t = Language::Mermaid)]
     format: Language,
 
@@ -42,9 +41,9 @@ pub(super) struct Graph {
 enum Language {
     /// Mermaid, which many Markdown viewers draw
     Mermaid,
-    /// Graphviz's language
+    /// DOT, for Graphviz
     Dot,
-    /// A picture that browsers show
+    /// A picture for browsers
     Svg,
 }
 
@@ -58,9 +57,8 @@ impl Graph {
         let call = match &self.instance {
             None => DrawCall::machine(&self.machine),
             Some(text) => {
-                let instance = args::within(&self.machine, text);
-                let instance =
-                    instance.map_err(|why| Failure::usage(format!("--instance: {why}")))?;
+                let instance = args::within(&self.machine, text)
+                    .map_err(|why| Failure::usage(format!("--instance: {why}")))?;
                 DrawCall::instance(&instance)
             }
         };
@@ -70,20 +68,17 @@ impl Graph {
             .freshness(self.fresh);
         let read = context.target.client()?.draw(call).await?;
         let picture = &read.found;
-        Ok(match context.output {
-            Format::Json => {
-                let body = json!({
-                    "machine": self.machine,
-                    "version": picture.version,
-                    "format": name,
-                    "picture": picture.text,
-                });
-                output::json(&shape::read(body, &read))
-            }
-            _ => match picture.text.ends_with('\n') {
-                true => picture.text.clone(),
-                false => format!("{}\n", picture.text),
-            },
-        })
+        let json = || {
+            let body = json!({
+                "machine": self.machine,
+                "version": picture.version,
+                "format": name,
+                "picture": picture.text,
+            });
+            shape::read(body, &read)
+        };
+        Ok(context.show(json, || {
+            format!("{}\n", picture.text.trim_end_matches('\n'))
+        }))
     }
 }

@@ -6,17 +6,16 @@ use clap::Args;
 use lockstep_client::MachineSummary;
 use serde_json::json;
 
-use super::show::summary_json;
 use crate::Context;
 use crate::args::Fresh;
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output;
 use crate::shape;
 
-/// States shown beside a machine, those with most instances first.
+/// States shown per machine, those with most instances first.
 const STATES_SHOWN: usize = 4;
 
-/// List the machines, with how many instances each has in which state
+/// List the machines, with the number of instances in each state
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -30,12 +29,9 @@ pub(super) struct List {
 impl List {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let read = context.target.client()?.machines(self.fresh).await?;
-        Ok(match context.output {
-            Format::Json => {
-                let machines: Vec<_> = read.found.iter().map(summary_json).collect();
-                output::json(&shape::read(json!({ "machines": machines }), &read))
-            }
-            _ => output::table(
+        let json = || shape::read(json!({ "machines": read.found }), &read);
+        Ok(context.show(json, || {
+            output::table(
                 ["MACHINE", "VERSION", "INSTANCES", "STATES", "DESCRIPTION"],
                 read.found.iter().map(|machine| {
                     [
@@ -46,8 +42,8 @@ impl List {
                         output::filled(&machine.description),
                     ]
                 }),
-            ),
-        })
+            )
+        }))
     }
 }
 

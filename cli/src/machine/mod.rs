@@ -6,12 +6,12 @@ mod graph;
 mod list;
 mod show;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 
-use super::Context;
 use super::failure::Failure;
+use super::{Context, commands};
 
-/// Define machines, and look at them
+/// Define and show machines
 #[derive(Debug, Args)]
 #[command(arg_required_else_help = true)]
 #[command(after_help = "\
@@ -24,23 +24,16 @@ pub(super) struct Machine {
     command: Command,
 }
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    Apply(apply::Apply),
-    List(list::List),
-    Show(show::Show),
-    Graph(graph::Graph),
-    Delete(delete::Delete),
-}
+commands!(Command {
+    Apply(apply),
+    List(list),
+    Show(show),
+    Graph(graph),
+    Delete(delete),
+});
 
 impl Machine {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        match self.command {
-            Command::Apply(apply) => apply.run(context).await,
-            Command::List(list) => list.run(context).await,
-            Command::Show(show) => show.run(context).await,
-            Command::Graph(graph) => graph.run(context).await,
-            Command::Delete(delete) => delete.run(context).await,
-        }
+        self.command.run(context).await
     }
 }

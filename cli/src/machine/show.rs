@@ -3,7 +3,7 @@
 use clap::Args;
 use lockstep_client::{Definition, Machine, MachineName, MachineSummary, Version};
 use lockstep_machine::{Move, MoveFrom};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use crate::Context;
 use crate::args::Fresh;
@@ -14,8 +14,8 @@ use crate::shape;
 /// Show a machine: its states, transitions and versions
 #[derive(Debug, Args)]
 #[command(after_help = "\
--o yaml prints the definition alone, ready to be changed and applied again; -o json prints all there
-is to know, with the definition as one field.
+-o yaml prints only the definition, ready to be edited and applied; -o json prints everything, with
+the definition as one field.
 
 Examples:
   lockstep machine show order
@@ -33,7 +33,7 @@ pub(super) struct Show {
     #[command(flatten)]
     fresh: Fresh,
 
-    /// How to print data; yaml is the definition alone
+    /// How to print data; yaml prints only the definition
     #[arg(long, short, default_value_t = Format::Table, value_parser = Format::parser_with_yaml())]
     output: Format,
 }
@@ -54,31 +54,14 @@ impl Show {
 }
 
 fn machine_json(machine: &Machine) -> Value {
-    let definition: Value =
-        serde_json::from_str(&lockstep_document::to_json(&machine.definition)).unwrap_or_default();
-    let versions = machine.versions.iter();
-    let versions = versions.map(|it| json!({ "version": it.version, "instances": it.instances }));
-    let mut body = summary_json(&machine.summary);
-    body["definition"] = definition;
-    body["versions"] = versions.collect();
+    let definition = lockstep_document::to_json(&machine.definition);
+    let mut body = json!(machine.summary);
+    body["definition"] = serde_json::from_str(&definition).unwrap_or_default();
+    body["versions"] = json!(machine.versions);
     body
 }
 
-pub(super) fn summary_json(it: &MachineSummary) -> Value {
-    let states = it.states.iter();
-    let states: Map<String, Value> = states
-        .map(|(state, count)| (state.to_string(), (*count).into()))
-        .collect();
-    json!({
-        "machine": it.machine,
-        "version": it.version,
-        "description": it.description,
-        "instances": it.instances,
-        "states": states,
-    })
-}
-
-/// What it is, its states, its transitions and its versions, one table below the other.
+/// The machine, its states, its transitions and its versions, one table below the other.
 fn tables(machine: &Machine) -> String {
     let Machine {
         summary,

@@ -9,13 +9,13 @@ use serde_json::{Value, json};
 use super::{explained, shown};
 use crate::Context;
 use crate::failure::{Exit, Failure};
-use crate::output::{self, Format};
+use crate::output;
 
-/// Go through a sink's far side, step by step: insert several, find one, drop them
+/// Test the destination of a sink, step by step: insert several, find one, drop them
 #[derive(Debug, Args)]
 #[command(after_help = "\
-It happens on the leader, which runs the sink, in a table, collection or request of its own: what the
-sink does meanwhile is not disturbed. Exit code 1 when a step fails; none follows that one.
+The leader, which runs the sink, does it in a table, collection or request of its own: the sink is not
+disturbed. Exit code 1 when a step fails; the steps after it are not executed.
 
 Examples:
   lockstep sink check reports
@@ -35,13 +35,13 @@ impl Check {
         let client = context.target.client()?;
         let checked = client.check_sink(&self.sink, self.patience).await;
         let check = checked.map_err(|error| explained(error, &self.sink))?;
-        let text = match context.output {
-            Format::Json => output::json(&body(&check)),
-            _ => output::table(
+        let table = || {
+            output::table(
                 ["STEP", "MS", "RESULT", "DETAIL"],
                 check.steps.iter().map(row),
-            ),
+            )
         };
+        let text = context.show(|| body(&check), table);
         match check.failed() {
             None => Ok(text),
             Some(step) => Err(self.failure(&check, step).with_partial(text)),
@@ -57,7 +57,7 @@ impl Check {
         Failure::new(Exit::Refused, "check_failed", message)
             .with("step", failed.step.as_str())
             .hint(format!(
-                "mend that at the far side or in the nodes' configuration, then `lockstep sink check {}`",
+                "fix it at the destination or in the nodes' configuration, then `lockstep sink check {}`",
                 self.sink
             ))
     }

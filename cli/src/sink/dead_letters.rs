@@ -5,20 +5,17 @@ use lockstep_client::{Client, DeadLetter, DeadLettersCall};
 use serde_json::json;
 
 use super::{explained, shown};
-use crate::args::Maybe;
+use crate::args::{self, Extent, Maybe};
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output;
 use crate::{Context, shape, time};
 
-/// Dead letters on one page at most.
-const PAGE_MAX: u32 = 1000;
-
-/// List the events that a sink's far side refused for good, and why
+/// List the events that the destination of a sink rejected for good, and why
 #[derive(Debug, Args)]
 #[command(after_help = "\
-In the order of the events; the sink goes on behind them. Mend what the reason says, then have them
-written once more with `lockstep sink replay`, or give them up with `lockstep sink discard`. One of the
-kind seeded is no event: it stands for a state that was refused when all of them were written.
+In the order of the events; the sink continues after them. Fix the cause, then write them again with
+`lockstep sink replay`, or delete them with `lockstep sink discard`. One of the kind seeded is not an
+event: it stands for a state that was rejected in a backfill.
 
 Examples:
   lockstep sink dead-letters reports
@@ -28,49 +25,39 @@ pub(super) struct DeadLetters {
     #[arg(value_name = "NAME")]
     sink: String,
 
-    /// Dead letters to show at most
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
-    limit: u64,
-
-    /// Show all there are
-    #[arg(long, conflicts_with = "limit")]
-    all: bool,
-
-    /// Begin where an earlier list ended: its next_cursor
-    #[arg(long, value_name = "CURSOR")]
-    cursor: Option<String>,
+    #[command(flatten)]
+    extent: Extent,
 }
 
 impl DeadLetters {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let Self { sink, cursor, .. } = self;
-        let wanted = if self.all { u64::MAX } else { self.limit };
-        let call = DeadLettersCall::of(&sink).maybe(cursor, DeadLettersCall::cursor);
+        let Self { sink, extent } = self;
+        let wanted = extent.wanted();
+        let call = DeadLettersCall::of(&sink).maybe(extent.cursor, DeadLettersCall::cursor);
         let client = context.target.client()?;
         let gathered = gather(&client, call, wanted).await;
         let (letters, next_cursor) = gathered.map_err(|error| explained(error, &sink))?;
-        if context.output == Format::Json {
+        let json = || {
             let letters: Vec<_> = letters.iter().map(shown::dead_letter).collect();
-            let body = json!({ "dead_letters": letters, "next_cursor": next_cursor });
-            return Ok(output::json(&body));
-        }
-        if letters.is_empty() {
-            output::say(&format!("lockstep: {sink} has no dead letters"));
-        }
-        if next_cursor.is_some() {
-            let shown = letters.len();
-            output::say(&format!("lockstep: {shown} shown; --all shows the rest"));
-        }
-        Ok(output::table(
-            [
+            json!({ "dead_letters": letters, "next_cursor": next_cursor })
+        };
+        Ok(context.show(json, || {
+            if letters.is_empty() {
+                output::say(&format!("lockstep: {sink} has no dead letters"));
+            }
+            if next_cursor.is_some() {
+                let shown = letters.len();
+                output::say(&format!("lockstep: {shown} shown; --all shows the rest"));
+            }
+            let header = [
                 "EVENT", "SUBJECT", "KIND", "ATTEMPTS", "BURIED", "TRIED", "REPLAY", "REASON",
-            ],
-            letters.iter().map(row),
-        ))
+            ];
+            output::table(header, letters.iter().map(row))
+        }))
     }
 }
 
-/// Up to `wanted` dead letters, and where a later list goes on: there are only so many.
+/// Up to `wanted` dead letters, and where the next list starts.
 async fn gather(
     client: &Client,
     call: DeadLettersCall,
@@ -80,8 +67,8 @@ async fn gather(
     let mut call = call;
     loop {
         let left = wanted.saturating_sub(letters.len() as u64);
-        let size = u32::try_from(left).unwrap_or(PAGE_MAX).min(PAGE_MAX);
-        let mut page = client.dead_letters(&call.clone().limit(size)).await?;
+        let sized = call.clone().limit(args::page_size(left));
+        let mut page = client.dead_letters(&sized).await?;
         letters.append(&mut page.dead_letters);
         let is_enough = letters.len() as u64 >= wanted;
         match call.following(&page) {

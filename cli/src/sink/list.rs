@@ -1,19 +1,19 @@
 //! `lockstep sink list`.
 
 use clap::Args;
-use lockstep_client::SinkStatus;
+use lockstep_client::{SinkList, SinkStatus};
 use serde_json::json;
 
 use super::shown;
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output;
 use crate::{Context, time};
 
-/// List the sinks, with what each is doing and how far behind it is
+/// List the sinks, with their phase and lag
 #[derive(Debug, Args)]
 #[command(after_help = "\
-LAG-EVENTS counts the cluster's events that a sink has not taken care of, LAG-SECONDS is the age of
-the oldest of them. Why one is not following is said on stderr.
+LAG-EVENTS is the number of the cluster's events after the sink's checkpoint, LAG-SECONDS the age of
+the oldest of them. The reason why a sink is not following goes to stderr.
 
 Examples:
   lockstep sink list
@@ -23,34 +23,35 @@ pub(super) struct List {}
 impl List {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let list = context.target.client()?.sinks().await?;
-        if context.output == Format::Json {
+        let json = || {
             let sinks: Vec<_> = list.sinks.iter().map(shown::sink).collect();
-            let body = json!({ "sinks": sinks, "node": list.node });
-            return Ok(output::json(&body));
-        }
-        if list.sinks.is_empty() {
-            output::say(&format!("lockstep: no sink is configured on {}", list.node));
-        }
-        for sink in &list.sinks {
-            if let Some(reason) = &sink.reason {
-                let (name, phase) = (&sink.name, sink.phase.as_str());
-                let reason = shown::one_line(reason);
-                output::say(&format!("lockstep: {name} is {phase}: {reason}"));
-            }
-        }
-        Ok(output::table(
-            [
-                "NAME",
-                "KIND",
-                "PHASE",
-                "LAG-EVENTS",
-                "LAG-SECONDS",
-                "DEAD-LETTERS",
-                "WRITTEN",
-            ],
-            list.sinks.iter().map(row),
-        ))
+            json!({ "sinks": sinks, "node": list.node })
+        };
+        Ok(context.show(json, || table(&list)))
     }
+}
+
+fn table(list: &SinkList) -> String {
+    if list.sinks.is_empty() {
+        output::say(&format!("lockstep: no sink is configured on {}", list.node));
+    }
+    for sink in &list.sinks {
+        if let Some(reason) = &sink.reason {
+            let (name, phase) = (&sink.name, sink.phase.as_str());
+            let reason = shown::one_line(reason);
+            output::say(&format!("lockstep: {name} is {phase}: {reason}"));
+        }
+    }
+    let header = [
+        "NAME",
+        "KIND",
+        "PHASE",
+        "LAG-EVENTS",
+        "LAG-SECONDS",
+        "DEAD-LETTERS",
+        "WRITTEN",
+    ];
+    output::table(header, list.sinks.iter().map(row))
 }
 
 fn row(sink: &SinkStatus) -> [String; 7] {

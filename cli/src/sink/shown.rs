@@ -1,4 +1,4 @@
-//! Sinks in JSON, with the names and forms of HTTP's `/v1`, and in words.
+//! Sinks in JSON, with the fields of HTTP's `/v1`, and advice for people.
 
 use lockstep_client::{DeadLetter, SinkPhase, SinkStatus, Timestamp};
 use serde_json::{Value, json};
@@ -46,35 +46,35 @@ pub(super) fn seconds(it: &SinkStatus) -> String {
     format!("{:.1}", it.lag.as_secs_f64())
 }
 
-/// Text that others wrote, on one line.
+/// Text from elsewhere, on one line.
 pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What to do about what a sink is doing; none where all is well.
+/// What to do about a sink; none where all is well.
 pub(super) fn advice(it: &SinkStatus) -> Option<String> {
     let name = &it.name;
-    let letters = || format!("`lockstep sink dead-letters {name}` shows what was refused, and why");
+    let letters =
+        || format!("`lockstep sink dead-letters {name}` shows what was rejected, and why");
     match it.phase {
         SinkPhase::Absent => Some(
-            "nothing, if that system is not wanted now: the sink begins by itself once its host has \
-             an address"
+            "nothing, if the destination is not needed now: the sink starts once its host has an address"
                 .to_owned(),
         ),
         SinkPhase::Retrying => Some(format!(
-            "it is tried again by itself; `lockstep sink check {name}` shows how far one gets now"
+            "the sink keeps retrying; `lockstep sink check {name}` shows which step fails"
         )),
         SinkPhase::Failing => Some(format!(
-            "mend that at the far side or in the nodes' configuration, then see `lockstep sink check \
-             {name}`; it is tried again by itself"
+            "fix it at the destination or in the nodes' configuration, then run `lockstep sink check \
+             {name}`; the sink keeps retrying"
         )),
         SinkPhase::Halted => Some(format!(
-            "{}; mend that, then `lockstep sink replay {name} --all`, or `lockstep sink discard \
-             {name} EVENT` what may be lost",
+            "{}; fix the cause, then `lockstep sink replay {name} --all`, or `lockstep sink discard \
+             {name} EVENT` for those that may be lost",
             letters()
         )),
         SinkPhase::Elsewhere => {
-            Some("ask again in a moment: who leads is changing just now".to_owned())
+            Some("try again in a moment: an election is in progress".to_owned())
         }
         _ if it.dead_letters > 0 => Some(letters()),
         _ => None,

@@ -5,10 +5,10 @@ use lockstep_client::{SinkPhase, SinkStatus, Timestamp};
 
 use super::shown;
 use crate::failure::Failure;
-use crate::output::{self, Format};
+use crate::output;
 use crate::{Context, time};
 
-/// Show all there is to know about a sink, and what to do where it is not well
+/// Show the details of a sink, and what to do if it has a problem
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -24,15 +24,17 @@ impl Status {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let list = context.target.client()?.sinks().await?;
         let sink = list.find(&self.sink)?;
-        if context.output == Format::Json {
+        let json = || {
             let mut body = shown::sink(sink);
             body["node"] = list.node.as_str().into();
-            return Ok(output::json(&body));
-        }
-        if let Some(advice) = shown::advice(sink) {
-            output::say(&format!("try: {advice}"));
-        }
-        Ok(output::table(["SINK", &sink.name], rows(sink, &list.node)))
+            body
+        };
+        Ok(context.show(json, || {
+            if let Some(advice) = shown::advice(sink) {
+                output::say(&format!("try: {advice}"));
+            }
+            output::table(["SINK", &sink.name], rows(sink, &list.node))
+        }))
     }
 }
 
@@ -52,7 +54,7 @@ fn rows(sink: &SinkStatus, node: &str) -> Vec<[String; 2]> {
     rows.extend([
         row("since", with_age(Some(sink.since))),
         row("at revision", output::or_dash(reached)),
-        row("seeded at revision", output::or_dash(sink.seeded)),
+        row("backfilled at revision", output::or_dash(sink.seeded)),
         row("lag", lag(sink)),
         row("events written", sink.events.to_string()),
         row("last written", with_age(sink.written_at)),

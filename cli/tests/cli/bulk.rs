@@ -209,7 +209,7 @@ async fn what_makes_no_sense_in_bulk_is_a_usage_error() {
     for (arguments, part) in [
         (
             &["instance", "create", "order/42", "--from", "x"][..],
-            "give order instead",
+            "use order instead",
         ),
         (
             &["instance", "create", "order", "--from", "/nowhere"],

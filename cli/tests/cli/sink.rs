@@ -76,7 +76,7 @@ async fn a_status_says_everything_and_what_to_do() {
         "follows            order",
         "node               node2",
         "at revision        1204",
-        "seeded at revision  17",
+        "backfilled at revision  17",
         "lag                3 events, 0.2 s",
         "events written     1200",
     ] {
@@ -92,7 +92,7 @@ async fn a_status_says_everything_and_what_to_do() {
         "{text}"
     );
     let said = stderr(&output);
-    assert!(said.starts_with("try: mend that"), "{said}");
+    assert!(said.starts_with("try: fix it"), "{said}");
     assert!(said.contains("`lockstep sink check mail`"), "{said}");
 }
 
@@ -183,7 +183,7 @@ async fn a_check_that_fails_exits_1_with_all_steps_and_says_what_to_do() {
         text.contains("PostgreSQL 17.2") && text.contains("failed"),
         "{text}"
     );
-    let expected = "reports: \"insert 3\" failed, as seen from node2: permission denied\ntry: mend";
+    let expected = "reports: \"insert 3\" failed, as seen from node2: permission denied\ntry: fix";
     assert!(said.contains(expected), "{said}");
 
     let output = lockstep(&[&arguments[..], &["-o", "json"]].concat()).await;
@@ -211,7 +211,7 @@ async fn a_reseed_says_what_will_happen() {
     let text = done(&lockstep(&arguments).await);
     assert_eq!(
         text,
-        "reports: the current states will be written as a whole\n"
+        "reports: the current states of all instances will be written\n"
     );
     let body = done(&lockstep(&[&arguments[..], &["-o", "json"]].concat()).await);
     assert_eq!(json(&body), object!({ "sink": "reports" }));
@@ -324,11 +324,8 @@ async fn letters_are_replayed_and_discarded_one_or_all() {
         lockstep(&[&["sink"], arguments, &["-e", &node.address]].concat()).await
     };
     for (which, line) in [
-        ("7-2", "reports: 1 dead letter will be written once more\n"),
-        (
-            "--all",
-            "reports: 3 dead letters will be written once more\n",
-        ),
+        ("7-2", "reports: 1 dead letter will be written again\n"),
+        ("--all", "reports: 3 dead letters will be written again\n"),
     ] {
         assert_eq!(done(&run(&["replay", "reports", which]).await), line);
     }

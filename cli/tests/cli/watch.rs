@@ -120,7 +120,7 @@ async fn it_goes_on_at_another_node_and_says_so_on_stderr() {
         "{said}"
     );
     assert!(
-        said.contains(&format!("going on at {}", second.address)),
+        said.contains(&format!("continuing on {}", second.address)),
         "{said}"
     );
     let asked = second.asked::<v1::WatchRequest>();

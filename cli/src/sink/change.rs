@@ -1,0 +1,110 @@
+//! `lockstep sink reseed`, `replay` and `discard`.
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Which, explained};
+use crate::Context;
+use crate::failure::Failure;
+use crate::output;
+
+/// Backfill a sink: write the current states of all instances again
+#[derive(Debug, Args)]
+#[command(after_help = "\
+For a destination that was changed or restored by hand. Instances that no longer exist are removed
+from it; its history stays, and records the gap. The backfill starts as soon as the destination is
+available: `lockstep sink status NAME` shows its progress.
+
+Example:
+  lockstep sink reseed reports")]
+pub(super) struct Reseed {
+    /// The sink
+    #[arg(value_name = "NAME")]
+    sink: String,
+}
+
+impl Reseed {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let sink = self.sink;
+        let asked = context.target.client()?.reseed_sink(&sink).await;
+        asked.map_err(|error| explained(error, &sink))?;
+        Ok(context.show(
+            || json!({ "sink": sink }),
+            || format!("{sink}: the current states of all instances will be written\n"),
+        ))
+    }
+}
+
+/// Write dead letters to the destination of a sink again
+#[derive(Debug, Args)]
+#[command(after_help = "\
+For use after the cause is fixed at the destination. A dead letter that the destination accepts
+disappears; one that it rejects again stays, with the new reason. A later state of the instance is
+never overwritten.
+
+Examples:
+  lockstep sink replay reports 1204-0
+  lockstep sink replay reports --all")]
+pub(super) struct Replay {
+    /// The sink
+    #[arg(value_name = "NAME")]
+    sink: String,
+
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Replay {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let Self { sink, which } = self;
+        let client = context.target.client()?;
+        let marked = client.replay_dead_letters(&sink, which.into()).await;
+        let marked = marked.map_err(|error| explained(error, &sink))?;
+        Ok(context.show(
+            || json!({ "sink": sink, "marked": marked }),
+            || {
+                changed(&sink, marked, |letters| {
+                    format!("{letters} will be written again")
+                })
+            },
+        ))
+    }
+}
+
+/// Delete dead letters: the destination of a sink will never have their events
+#[derive(Debug, Args)]
+#[command(after_help = "\
+It cannot be undone: `lockstep sink dead-letters NAME --all -o json` saves them. With --all, a sink that
+is no longer configured is removed completely.
+
+Examples:
+  lockstep sink discard reports 1204-0
+  lockstep sink discard reports --all")]
+pub(super) struct Discard {
+    /// The sink
+    #[arg(value_name = "NAME")]
+    sink: String,
+
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Discard {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let Self { sink, which } = self;
+        let client = context.target.client()?;
+        let discarded = client.discard_dead_letters(&sink, which.into()).await;
+        let discarded = discarded.map_err(|error| explained(error, &sink))?;
+        Ok(context.show(
+            || json!({ "sink": sink, "discarded": discarded }),
+            || changed(&sink, discarded, |letters| format!("discarded {letters}")),
+        ))
+    }
+}
+
+fn changed(sink: &str, number: u64, what: impl FnOnce(String) -> String) -> String {
+    match number {
+        0 => format!("{sink}: there are no dead letters\n"),
+        _ => format!("{sink}: {}\n", what(output::count(number, "dead letter"))),
+    }
+}
