@@ -76,7 +76,7 @@ fn body(read: &Read<Instance>) -> Value {
     body["applied_index"] = read.applied_index.into();
     body["cluster_revision"] = json!(read.revision);
     body["instance"] = found.id.to_string().into();
-    body["created_at_ms"] = json!(found.created_at);
-    body["changed_at_ms"] = json!(found.changed_at);
+    body["created_at_ms"] = json!(found.created_at.0);
+    body["changed_at_ms"] = json!(found.changed_at.0);
     body
 }

@@ -53,7 +53,7 @@ pub(super) fn instance(it: &Instance) -> Value {
 pub(super) fn event(it: &Event) -> Value {
     let (cause, late_ms) = match it.cause {
         Cause::Timeout { late_ms } => ("timeout", Some(late_ms)),
-        _ => ("request", None),
+        Cause::Request => ("request", None),
     };
     let mut object = json!({
         "revision": it.revision,
@@ -140,7 +140,6 @@ pub(super) fn result(it: &OperationResult) -> Value {
         OperationResult::Transitioned(it) => json!({ "transitioned": transitioned(it) }),
         OperationResult::Deleted(it) => json!({ "deleted": deleted(it) }),
         OperationResult::Checked => json!({ "checked": true }),
-        _ => json!({}),
     }
 }
 

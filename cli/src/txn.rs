@@ -96,7 +96,6 @@ fn result(made: &OperationResult) -> String {
         OperationResult::Transitioned(it) => format!("{} to {}", it.from, it.to),
         OperationResult::Deleted(it) => format!("deleted in {}", it.state),
         OperationResult::Checked => "holds".to_owned(),
-        _ => "-".to_owned(),
     }
 }
 

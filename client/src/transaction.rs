@@ -56,7 +56,6 @@ impl Transaction {
             Operation::Transition(it) => self.transition(it.into()),
             Operation::Delete(it) => self.delete(it.into()),
             Operation::Check(it) => self.check(&it.instance, it.expect),
-            _ => self,
         }
     }
 

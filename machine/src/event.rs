@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use imbl::Vector;
-use serde::{Deserialize, Serialize};
+use minicbor::{Decode, Encode};
 
 use crate::ids::{
     EventName, GlobalRevision, InstanceId, InstanceName, MachineName, Revision, StateName,
@@ -14,56 +14,77 @@ use crate::limits::Limits;
 use crate::metadata::Metadata;
 
 /// One change of a definition or an instance.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Event {
     /// The cluster's revision that the change belongs to.
+    #[n(0)]
     pub revision: GlobalRevision,
     /// The change's place among those of that revision, from 0.
+    #[n(1)]
     pub position: u32,
     /// What happened.
+    #[n(2)]
     pub kind: EventKind,
     /// The machine.
+    #[n(3)]
     pub machine: MachineName,
     /// The instance's name within the machine; none if it is about a definition.
+    #[n(4)]
     pub name: Option<InstanceName>,
     /// The definition's version: that of the instance after the change, or the one in question.
+    #[n(5)]
     pub version: Version,
     /// The version that the instance was pinned to before it was migrated.
+    #[n(12)]
     pub from_version: Option<Version>,
     /// The state the instance left.
+    #[n(9)]
     pub from: Option<StateName>,
     /// The state the instance entered.
+    #[n(10)]
     pub to: Option<StateName>,
     /// The event that named the transition.
+    #[n(11)]
     pub event: Option<EventName>,
     /// The instance's revision after the change; its last one if it was deleted.
+    #[n(6)]
     pub instance_revision: Revision,
     /// When, in cluster time.
+    #[n(7)]
     pub at: Timestamp,
     /// Who made it happen.
+    #[n(8)]
     pub cause: Cause,
     /// What the caller had to say about it.
+    #[n(13)]
     pub metadata: Metadata,
 }
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
 pub enum EventKind {
     /// An instance was created, in its initial state.
+    #[n(0)]
     Created,
     /// An instance moved.
+    #[n(1)]
     Transitioned,
     /// An instance was pinned to another version.
+    #[n(2)]
     Migrated,
     /// An instance was deleted.
+    #[n(3)]
     Deleted,
     /// A version of a definition was stored.
+    #[n(4)]
     Defined,
     /// A version of a definition was forgotten.
+    #[n(5)]
     DefinitionDeleted,
     /// Nothing: an instance as it was when a sink wrote the current states as a whole. Among dead
     /// letters only, where it stands for a state that was refused.
+    #[n(6)]
     Seeded,
 }
 
@@ -83,14 +104,17 @@ impl EventKind {
 }
 
 /// Who made a change happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(flat)]
 pub enum Cause {
     /// A request of a caller.
+    #[n(0)]
     Request,
     /// The timeout of the state that was left.
+    #[n(1)]
     Timeout {
         /// How long after its deadline it fired, in milliseconds of cluster time.
+        #[n(0)]
         late_ms: u64,
     },
 }
@@ -159,13 +183,13 @@ impl Event {
 }
 
 /// A place in the stream of events: right behind one of them.
-#[derive(
-    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
-)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct EventCursor {
     /// The event's revision.
+    #[n(0)]
     pub revision: GlobalRevision,
     /// Its place in that revision.
+    #[n(1)]
     pub position: u32,
 }
 

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
 use smol_str::SmolStr;
 
 /// The longest name accepted, in bytes.
@@ -118,27 +119,7 @@ macro_rules! name {
             }
         }
 
-        impl Serialize for $type {
-            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.serialize_str(self.0.as_str())
-            }
-        }
-
-        impl<'de> Deserialize<'de> for $type {
-            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-                struct Name;
-                impl serde::de::Visitor<'_> for Name {
-                    type Value = $type;
-                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                        f.write_str($kind)
-                    }
-                    fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<$type, E> {
-                        $type::new(value).map_err(E::custom)
-                    }
-                }
-                d.deserialize_str(Name)
-            }
-        }
+        crate::codec::checked_text!($type);
     };
 }
 
@@ -162,10 +143,12 @@ name!(
 );
 
 /// The identity of an instance: `machine/name`, for example `order/42`.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct InstanceId {
     /// The machine it is an instance of.
+    #[n(0)]
     pub machine: MachineName,
+    #[n(1)]
     name: InstanceName,
 }
 
@@ -228,8 +211,10 @@ impl FromStr for InstanceId {
 macro_rules! number {
     ($(#[$doc:meta])* $type:ident($inner:ty)) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        pub struct $type(pub $inner);
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
+        #[cbor(transparent)]
+        #[serde(transparent)]
+        pub struct $type(#[n(0)] pub $inner);
 
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

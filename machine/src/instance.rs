@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use minicbor::decode::Error as DecodeError;
+use minicbor::encode::{Error as EncodeError, Write};
+use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use crate::event::Event;
 use crate::ids::{Revision, StateName, Timestamp, Version};
@@ -11,38 +13,55 @@ use crate::limits::Limits;
 use crate::metadata::Metadata;
 
 /// An instance of a machine, as the cluster holds it. Its id is the key it is stored under.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Instance {
     /// The definition's version it is pinned to.
+    #[n(0)]
     pub version: Version,
     /// The state it is in.
+    #[n(1)]
     pub state: StateName,
     /// How often it has changed: transitions, timeouts and migrations.
+    #[n(2)]
     pub revision: Revision,
     /// When it was created; 0 for a built-in instance.
+    #[n(3)]
     pub created_at: Timestamp,
     /// When it last changed; equals `created_at` until it does.
+    #[n(4)]
     pub changed_at: Timestamp,
     /// When its state's timeout is due, if it has one.
+    #[n(5)]
     pub deadline: Option<Timestamp>,
     /// What it was created with.
+    #[n(6)]
     pub metadata: Metadata,
     /// What happened to it, as far as it is remembered.
+    #[n(7)]
     pub(crate) history: History,
 }
 
 impl Instance {
+    /// An instance that was just created: at revision 0, without timeout or history.
+    pub fn new(version: Version, state: StateName, at: Timestamp, metadata: Metadata) -> Self {
+        Self {
+            version,
+            state,
+            revision: Revision(0),
+            created_at: at,
+            changed_at: at,
+            deadline: None,
+            metadata,
+            history: History::default(),
+        }
+    }
+
     /// Its last changes, oldest first: transitions, timeouts and migrations.
     ///
     /// Bounded: older ones are forgotten. [`Event::instance_revision`] counts without a gap, up to
     /// the instance's revision.
     pub fn history(&self) -> impl DoubleEndedIterator<Item = &Arc<Event>> + ExactSizeIterator {
-        static NOTHING: VecDeque<Arc<Event>> = VecDeque::new();
-        self.history
-            .0
-            .as_ref()
-            .map_or(&NOTHING, |kept| &kept.events)
-            .iter()
+        self.history.events().iter()
     }
 
     /// What its history counts against [`Limits::history_bytes_max`].
@@ -67,6 +86,11 @@ struct Kept {
 }
 
 impl History {
+    fn events(&self) -> &VecDeque<Arc<Event>> {
+        static NOTHING: VecDeque<Arc<Event>> = VecDeque::new();
+        self.0.as_ref().map_or(&NOTHING, |kept| &kept.events)
+    }
+
     /// Adds a change, and forgets the oldest until the bounds hold.
     pub(crate) fn push(&mut self, event: Arc<Event>, limits: &Limits) {
         if limits.history_entries_max == 0 {
@@ -97,16 +121,30 @@ impl History {
     }
 }
 
-/// Stored as the list of its changes.
-impl Serialize for History {
-    fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        static NOTHING: VecDeque<Arc<Event>> = VecDeque::new();
-        s.collect_seq(self.0.as_ref().map_or(&NOTHING, |kept| &kept.events))
+/// Written as the list of its changes; left out if there are none.
+impl<C> Encode<C> for History {
+    fn encode<W: Write>(
+        &self,
+        e: &mut Encoder<W>,
+        ctx: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        let events = self.events();
+        e.array(events.len() as u64)?;
+        events.iter().try_for_each(|event| event.encode(e, ctx))
+    }
+
+    fn is_nil(&self) -> bool {
+        self.0.is_none()
     }
 }
 
-impl<'de> Deserialize<'de> for History {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        Vec::<Arc<Event>>::deserialize(d).map(Self::restore)
+impl<'b, C> Decode<'b, C> for History {
+    fn decode(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Self, DecodeError> {
+        let events = d.array_iter_with(ctx)?.map(|event| event.map(Arc::new));
+        Ok(Self::restore(events.collect::<Result<Vec<_>, _>>()?))
+    }
+
+    fn nil() -> Option<Self> {
+        Some(Self::default())
     }
 }

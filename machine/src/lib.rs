@@ -15,9 +15,9 @@
 // A refusal is an outcome like any other, made once per request: boxing it would cost the others.
 #![allow(clippy::result_large_err)]
 
+pub mod codec;
 mod command;
 mod definition;
-mod encoded;
 mod event;
 mod execute;
 mod ids;
@@ -27,6 +27,7 @@ mod metadata;
 mod outcome;
 mod query;
 mod rejection;
+mod request;
 mod requests;
 mod sink;
 mod snapshot;
@@ -35,9 +36,10 @@ mod state;
 mod testing;
 mod world;
 
+pub use codec::CodecError;
 pub use command::{
-    Batch, Command, Create, Delete, DeleteDefinition, Expectation, Expiration, IdempotencyKey,
-    Migrate, Operation, Origin, Precondition, Request, SessionId, Transaction, Transition, Trigger,
+    Command, Create, Delete, DeleteDefinition, Expectation, Expiration, Migrate, Operation,
+    Precondition, Transaction, Transition, Trigger,
 };
 pub use definition::{
     Definition, DefinitionFault, DefinitionInvalid, DocumentError, FaultCode, Faults, Move,
@@ -53,11 +55,15 @@ pub use instance::Instance;
 pub use limits::{Limits, Quota, Usage};
 pub use metadata::{InvalidMetadata, METADATA_BYTES_CEILING, METADATA_KEY_LEN_MAX, Metadata};
 pub use outcome::{
-    Created, Defined, DefinitionDeleted, Deleted, Expired, Migrated, OperationResult, Outcome,
-    Reply, Transitioned,
+    Created, Defined, DefinitionDeleted, Deleted, Expired, Migrated, OUTCOME_FORMAT,
+    OperationResult, Outcome, Reply, Transitioned,
 };
 pub use query::{ListQuery, Page, Totals};
 pub use rejection::Rejection;
+pub use request::{
+    BATCH_FORMAT, Batch, BatchReader, EncodedBatch, EncodedRequest, IdempotencyKey, Origin,
+    REQUEST_BYTES_MAX, REQUEST_FORMAT, Request, RequestBody, SessionId,
+};
 pub use sink::{
     DEAD_LETTER_REASON_BYTES_MAX, DeadLetter, SinkChange, SinkCheckpoint, SinkCommand, SinkRecord,
 };

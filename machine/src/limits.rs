@@ -1,6 +1,8 @@
 //! The bounds of everything that can grow, as part of the replicated state.
 
-use serde::{Deserialize, Serialize};
+use minicbor::decode::Error as DecodeError;
+use minicbor::encode::{Error as EncodeError, Write};
+use minicbor::{Decode, Decoder, Encode, Encoder};
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
@@ -10,7 +12,7 @@ const MIB: u64 = 1024 * KIB;
 /// Changed by [`Command::Configure`](crate::Command::Configure) only. What is already stored
 /// beyond a new bound stays; nothing new is accepted. The tables that forget (keys, sessions,
 /// recent events) shrink at once, an instance's history at its next change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Limits {
     /// How many callers' keys are remembered.
     pub keys_max: u64,
@@ -52,6 +54,57 @@ pub struct Limits {
     pub dead_letters_max: u64,
 }
 
+impl Limits {
+    /// The bounds in the order of their numbers in the binary form: a new one is added at the end.
+    fn numbered(&mut self) -> [&mut u64; 19] {
+        [
+            &mut self.keys_max,
+            &mut self.key_retention_ms,
+            &mut self.sessions_max,
+            &mut self.key_bytes_max,
+            &mut self.definitions_max,
+            &mut self.versions_max,
+            &mut self.states_max,
+            &mut self.transitions_max,
+            &mut self.document_bytes_max,
+            &mut self.instances_max,
+            &mut self.metadata_entries_max,
+            &mut self.metadata_bytes_max,
+            &mut self.history_entries_max,
+            &mut self.history_bytes_max,
+            &mut self.operations_max,
+            &mut self.events_max,
+            &mut self.event_bytes_max,
+            &mut self.sinks_max,
+            &mut self.dead_letters_max,
+        ]
+    }
+}
+
+impl<C> Encode<C> for Limits {
+    fn encode<W: Write>(
+        &self,
+        e: &mut Encoder<W>,
+        ctx: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        let mut limits = *self;
+        limits.numbered().encode(e, ctx)
+    }
+}
+
+/// A bound that is not there, as in what an older build wrote, has its default.
+impl<'b, C> Decode<'b, C> for Limits {
+    fn decode(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Self, DecodeError> {
+        let mut limits = Limits::default();
+        let found = d.array_iter_with::<C, Option<u64>>(ctx)?;
+        let found: Vec<_> = found.collect::<Result<_, _>>()?;
+        for (bound, found) in limits.numbered().into_iter().zip(found) {
+            *bound = found.unwrap_or(*bound);
+        }
+        Ok(limits)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -79,30 +132,41 @@ impl Default for Limits {
 }
 
 /// A bound that refuses; those that forget instead are not among them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[non_exhaustive]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(index_only)]
 pub enum Quota {
     /// [`Limits::definitions_max`].
+    #[n(0)]
     Definitions,
     /// [`Limits::versions_max`].
+    #[n(1)]
     Versions,
     /// [`Limits::states_max`].
+    #[n(2)]
     States,
     /// [`Limits::transitions_max`].
+    #[n(3)]
     Transitions,
     /// [`Limits::document_bytes_max`].
+    #[n(4)]
     DocumentBytes,
     /// [`Limits::instances_max`].
+    #[n(5)]
     Instances,
     /// [`Limits::metadata_entries_max`].
+    #[n(6)]
     MetadataEntries,
     /// [`Limits::metadata_bytes_max`].
+    #[n(7)]
     MetadataBytes,
     /// [`Limits::operations_max`].
+    #[n(8)]
     Operations,
     /// [`Limits::sinks_max`].
+    #[n(9)]
     Sinks,
     /// [`Limits::dead_letters_max`].
+    #[n(10)]
     DeadLetters,
 }
 

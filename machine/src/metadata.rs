@@ -3,7 +3,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use minicbor::decode::Error as DecodeError;
+use minicbor::encode::{Error as EncodeError, Write};
+use minicbor::{Decode, Decoder, Encode, Encoder};
 
 /// The longest key of a [`Metadata`], in bytes.
 pub const METADATA_KEY_LEN_MAX: usize = 64;
@@ -13,7 +15,7 @@ pub const METADATA_BYTES_CEILING: usize = 64 * 1024;
 /// A map from names to texts, in order of the names. Cloning is cheap: it is shared.
 ///
 /// Keys are 1 to 64 bytes, each at most once; neither keys nor values hold control characters.
-#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Metadata(Option<Arc<Vec<Entry>>>);
 
 type Entry = (Box<str>, Box<str>);
@@ -117,16 +119,37 @@ impl fmt::Debug for Metadata {
     }
 }
 
-impl<'de> Deserialize<'de> for Metadata {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let entries = Option::<Vec<Entry>>::deserialize(d)?;
-        Self::new(entries.unwrap_or_default()).map_err(serde::de::Error::custom)
+/// Written as a map; the empty one is left out where it is the last field.
+impl<C> Encode<C> for Metadata {
+    fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), EncodeError<W::Error>> {
+        e.map(self.len() as u64)?;
+        for (key, value) in self.iter() {
+            e.str(key)?.str(value)?;
+        }
+        Ok(())
+    }
+
+    fn is_nil(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl<'b, C> Decode<'b, C> for Metadata {
+    fn decode(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Self, DecodeError> {
+        let at = d.position();
+        let entries: Vec<(&str, &str)> = d.map_iter_with(ctx)?.collect::<Result<_, _>>()?;
+        Self::new(entries).map_err(|invalid| DecodeError::message(invalid).at(at))
+    }
+
+    fn nil() -> Option<Self> {
+        Some(Self::default())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec;
 
     #[test]
     fn entries_are_found_by_key_and_kept_in_order() {
@@ -138,8 +161,7 @@ mod tests {
         );
         assert_eq!((it.len(), it.bytes()), (2, 12));
         assert_eq!(Metadata::new([("a", "1"); 0]).unwrap(), Metadata::default());
-        let bytes = postcard::to_stdvec(&it).unwrap();
-        assert_eq!(postcard::from_bytes::<Metadata>(&bytes).unwrap(), it);
+        assert_eq!(codec::decode("metadata", &codec::encode(&it)), Ok(it));
     }
 
     #[test]

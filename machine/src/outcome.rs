@@ -1,12 +1,16 @@
 //! What a command came to: every end is a value, replicated like any other.
 
-use serde::{Deserialize, Serialize};
+use minicbor::{Decode, Encode};
 
+use crate::codec::Format;
 use crate::definition::DefinitionFault;
 use crate::ids::{
     EventName, GlobalRevision, InstanceId, MachineName, Revision, StateName, Timestamp, Version,
 };
 use crate::rejection::Rejection;
+
+/// The form of an [`Outcome`] that a leader sends back to the node that forwarded the request.
+pub const OUTCOME_FORMAT: Format = Format::new("outcome", 1);
 
 /// The answer to one [`Request`](crate::Request).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -20,32 +24,44 @@ pub struct Reply {
 }
 
 /// What a command came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(flat)]
 pub enum Outcome {
     /// The instance moved.
-    Transitioned(Transitioned),
+    #[n(0)]
+    Transitioned(#[n(0)] Transitioned),
     /// Nothing changed, for this reason.
-    Rejected(Rejection),
+    #[n(1)]
+    Rejected(#[n(0)] Rejection),
     /// The definition is stored.
-    Defined(Defined),
+    #[n(2)]
+    Defined(#[n(0)] Defined),
     /// The definition is forgotten.
-    DefinitionDeleted(DefinitionDeleted),
+    #[n(3)]
+    DefinitionDeleted(#[n(0)] DefinitionDeleted),
     /// The instance is created.
-    Created(Created),
+    #[n(4)]
+    Created(#[n(0)] Created),
     /// The instance is deleted.
-    Deleted(Deleted),
+    #[n(5)]
+    Deleted(#[n(0)] Deleted),
     /// The instance is pinned to another version.
-    Migrated(Migrated),
+    #[n(6)]
+    Migrated(#[n(0)] Migrated),
     /// The transaction happened as a whole: one result per operation, in the same order.
-    Committed(Vec<OperationResult>),
+    #[n(7)]
+    Committed(#[n(0)] Vec<OperationResult>),
     /// The timeouts were looked at.
-    Expired(Expired),
+    #[n(8)]
+    Expired(#[n(0)] Expired),
     /// The limits are these now.
+    #[n(9)]
     Configured,
     /// The account of a sink is as asked.
+    #[n(10)]
     SinkChanged {
         /// Dead letters that were marked or discarded; for all else, 1 if anything changed.
+        #[n(0)]
         affected: u64,
     },
 }
@@ -70,110 +86,144 @@ impl Outcome {
 }
 
 /// What one operation of a transaction that happened came to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(flat)]
 pub enum OperationResult {
     /// The instance is created.
-    Created(Created),
+    #[n(0)]
+    Created(#[n(0)] Created),
     /// The instance moved.
-    Transitioned(Transitioned),
+    #[n(1)]
+    Transitioned(#[n(0)] Transitioned),
     /// The instance is deleted.
-    Deleted(Deleted),
+    #[n(2)]
+    Deleted(#[n(0)] Deleted),
     /// The precondition held.
+    #[n(3)]
     Checked,
 }
 
 /// A transition that was made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Transitioned {
     /// The instance that moved.
+    #[n(0)]
     pub instance: InstanceId,
     /// The definition's version it is pinned to.
+    #[n(1)]
     pub version: Version,
     /// The state it left.
+    #[n(2)]
     pub from: StateName,
     /// The state it is in now.
+    #[n(3)]
     pub to: StateName,
     /// The event that named the transition, if one did.
+    #[n(4)]
     pub event: Option<EventName>,
     /// Its revision now.
+    #[n(5)]
     pub revision: Revision,
     /// When, in cluster time.
+    #[n(6)]
     pub at: Timestamp,
 }
 
 /// A definition that is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Defined {
     /// The machine.
+    #[n(0)]
     pub machine: MachineName,
     /// The version that holds the definition.
+    #[n(1)]
     pub version: Version,
     /// Whether the version is new; if not, the newest one was equal already.
+    #[n(2)]
     pub created: bool,
     /// What is odd about it, but allowed.
+    #[n(3)]
     pub warnings: Vec<DefinitionFault>,
 }
 
 /// A definition that was forgotten.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct DefinitionDeleted {
     /// The machine.
+    #[n(0)]
     pub machine: MachineName,
     /// The versions that were forgotten.
+    #[n(1)]
     pub versions: Vec<Version>,
 }
 
 /// An instance that was created.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Created {
     /// The instance.
+    #[n(0)]
     pub instance: InstanceId,
     /// The definition's version it is pinned to.
+    #[n(1)]
     pub version: Version,
     /// The state it is in: the initial one.
+    #[n(2)]
     pub state: StateName,
     /// When, in cluster time.
+    #[n(3)]
     pub at: Timestamp,
 }
 
 /// An instance that was deleted.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Deleted {
     /// The instance.
+    #[n(0)]
     pub instance: InstanceId,
     /// The state it was in.
+    #[n(1)]
     pub state: StateName,
     /// Its last revision.
+    #[n(2)]
     pub revision: Revision,
     /// When, in cluster time.
+    #[n(3)]
     pub at: Timestamp,
 }
 
 /// An instance that was pinned to another version.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct Migrated {
     /// The instance.
+    #[n(0)]
     pub instance: InstanceId,
     /// The version it was pinned to.
+    #[n(1)]
     pub from_version: Version,
     /// The version it is pinned to now.
+    #[n(2)]
     pub version: Version,
     /// The state it was in.
+    #[n(3)]
     pub from: StateName,
     /// The state it is in now.
+    #[n(4)]
     pub to: StateName,
     /// Its revision now.
+    #[n(5)]
     pub revision: Revision,
     /// When, in cluster time.
+    #[n(6)]
     pub at: Timestamp,
 }
 
 /// What came of the timeouts that a leader saw due.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Expired {
     /// How many fired; the others were no longer, or not yet, what the leader took them for.
+    #[n(0)]
     pub fired: u32,
     /// How late the latest of them was, in milliseconds of cluster time.
+    #[n(1)]
     pub late_ms_max: u64,
 }

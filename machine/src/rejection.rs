@@ -1,30 +1,36 @@
 //! Why a command changed nothing: every reason, with its stable code.
 
-use std::cell::Cell;
-
-use serde::{Deserialize, Deserializer, Serialize};
+use minicbor::decode::Error as DecodeError;
+use minicbor::{Decode, Decoder, Encode};
 
 use crate::definition::DefinitionInvalid;
 use crate::event::EventCursor;
 use crate::ids::{EventName, InstanceId, MachineName, Revision, SinkName, StateName, Version};
 use crate::limits::Quota;
 
+/// The number of [`Rejection::OperationFailed`] in the binary form.
+const OPERATION_FAILED: u32 = 19;
+
 /// Why a command changed nothing.
 ///
 /// Each has a stable [`code`](Rejection::code) and a text for people (its `Display`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[non_exhaustive]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, thiserror::Error)]
+#[cbor(flat)]
 pub enum Rejection {
     /// No machine of that name is defined.
     #[error("there is no machine {machine:?}")]
+    #[n(0)]
     UnknownMachine {
         /// The name asked for.
+        #[n(0)]
         machine: MachineName,
     },
     /// The machine has no such instance.
     #[error("there is no instance {instance:?}")]
+    #[n(1)]
     UnknownInstance {
         /// The id asked for.
+        #[n(0)]
         instance: InstanceId,
     },
     /// The machine has no such state.
@@ -32,28 +38,39 @@ pub enum Rejection {
         "machine {machine:?} has no state {state:?}; its states are {}",
         list(known)
     )]
+    #[n(2)]
     UnknownState {
         /// The machine.
+        #[n(0)]
         machine: MachineName,
         /// The state asked for.
+        #[n(1)]
         state: StateName,
         /// The states there are.
+        #[n(2)]
         known: Vec<StateName>,
         /// The state the instance is in.
+        #[n(3)]
         current: StateName,
         /// The instance's revision.
+        #[n(4)]
         revision: Revision,
     },
     /// No transition of the current state has this event.
     #[error("event {event:?} does nothing in state {current:?} of {instance}")]
+    #[n(3)]
     UnknownEvent {
         /// The instance.
+        #[n(0)]
         instance: InstanceId,
         /// The event asked for.
+        #[n(1)]
         event: EventName,
         /// The state the instance is in.
+        #[n(2)]
         current: StateName,
         /// The instance's revision.
+        #[n(3)]
         revision: Revision,
     },
     /// The definition has no transition from here to there.
@@ -61,101 +78,139 @@ pub enum Rejection {
         "{instance} cannot go from {from:?} to {to:?}; allowed from {from:?}: {}",
         list(allowed)
     )]
+    #[n(4)]
     IllegalTransition {
         /// The instance.
+        #[n(0)]
         instance: InstanceId,
         /// The state it is in.
+        #[n(1)]
         from: StateName,
         /// The state asked for.
+        #[n(2)]
         to: StateName,
         /// Where it may go from here.
+        #[n(3)]
         allowed: Vec<StateName>,
         /// The instance's revision.
+        #[n(4)]
         revision: Revision,
     },
     /// The instance is not in the state the caller expected.
     #[error("{instance} is in state {current:?} at revision {revision}, not in {expected:?}")]
+    #[n(5)]
     StateMismatch {
         /// The instance.
+        #[n(0)]
         instance: InstanceId,
         /// What the caller expected.
+        #[n(1)]
         expected: StateName,
         /// The state it is in.
+        #[n(2)]
         current: StateName,
         /// The instance's revision.
+        #[n(3)]
         revision: Revision,
     },
     /// The instance is not at the revision the caller expected.
     #[error(
         "{instance} is at revision {revision} in state {current:?}, not at revision {expected}"
     )]
+    #[n(6)]
     RevisionMismatch {
         /// The instance.
+        #[n(0)]
         instance: InstanceId,
         /// What the caller expected.
+        #[n(1)]
         expected: Revision,
         /// The state it is in.
+        #[n(2)]
         current: StateName,
         /// The instance's revision.
+        #[n(3)]
         revision: Revision,
     },
     /// The caller's key was used before, for something else.
     #[error("the idempotency key was used before, for a different request")]
+    #[n(7)]
     KeyReused,
     /// The request's number was answered before, or its session is forgotten: it must not run.
     #[error(
         "the request was given up before it was executed; nothing was changed by this copy of it"
     )]
+    #[n(8)]
     RequestExpired,
     /// The definition has faults: every one of them.
     #[error(transparent)]
-    InvalidDefinition(DefinitionInvalid),
+    #[n(9)]
+    InvalidDefinition(#[n(0)] DefinitionInvalid),
     /// The machine has no such version.
     #[error("machine {machine:?} has no version {version}; its newest is {newest}")]
+    #[n(10)]
     UnknownVersion {
         /// The machine.
+        #[n(0)]
         machine: MachineName,
         /// The version asked for.
+        #[n(1)]
         version: Version,
         /// The newest there is.
+        #[n(2)]
         newest: Version,
     },
     /// Instances still use the definition.
     #[error("{instances} instance(s) still use version {version} of machine {machine:?}")]
+    #[n(11)]
     DefinitionInUse {
         /// The machine.
+        #[n(0)]
         machine: MachineName,
         /// The first version that is used.
+        #[n(1)]
         version: Version,
         /// How many instances use it.
+        #[n(2)]
         instances: u64,
     },
     /// The machine, or the instance, is part of every cluster and cannot be changed in this way.
     #[error("{name} is built in: it cannot be redefined or deleted")]
+    #[n(12)]
     BuiltIn {
         /// What is built in.
+        #[n(0)]
         name: String,
     },
     /// There is an instance of that id already.
     #[error("{instance} exists already, in state {current:?} at revision {revision}")]
+    #[n(13)]
     InstanceExists {
         /// The instance.
+        #[n(0)]
         instance: InstanceId,
         /// The state it is in.
+        #[n(1)]
         current: StateName,
         /// Its revision.
+        #[n(2)]
         revision: Revision,
     },
     /// The instance is pinned to that version already.
     #[error("{instance} is at version {version} already")]
+    #[n(14)]
     AlreadyAtVersion {
         /// The instance.
+        #[n(0)]
         instance: InstanceId,
         /// The version.
+        #[n(1)]
         version: Version,
         /// The state it is in.
+        #[n(2)]
         current: StateName,
         /// Its revision.
+        #[n(3)]
         revision: Revision,
     },
     /// The state that the instance would be in does not exist in the version asked for.
@@ -163,84 +218,111 @@ pub enum Rejection {
         "{instance} is in state {current:?}, which would become {state:?}; version {version} has no such state: map {current:?} to one of {}",
         list(known)
     )]
+    #[n(15)]
     UnmappedState {
         /// The instance.
+        #[n(0)]
         instance: InstanceId,
         /// The version asked for.
+        #[n(1)]
         version: Version,
         /// The state it would be in.
+        #[n(2)]
         state: StateName,
         /// The states there are in that version.
+        #[n(3)]
         known: Vec<StateName>,
         /// The state it is in.
+        #[n(4)]
         current: StateName,
         /// Its revision.
+        #[n(5)]
         revision: Revision,
     },
     /// A limit of the cluster is reached.
     #[error("there would be {asked} {}; at most {max} are allowed", quota.noun())]
+    #[n(16)]
     QuotaExceeded {
         /// Which limit.
+        #[n(0)]
         quota: Quota,
         /// How many there would be.
+        #[n(1)]
         asked: u64,
         /// How many there may be.
+        #[n(2)]
         max: u64,
     },
     /// The transaction has no operations.
     #[error("the transaction has no operations")]
+    #[n(17)]
     EmptyTransaction,
     /// Two operations of the transaction would change the same instance.
     #[error(
         "operations {first} and {second} both change {instance}; one transaction changes an instance once"
     )]
+    #[n(18)]
     InstanceTwice {
         /// The instance.
+        #[n(0)]
         instance: InstanceId,
         /// The place of the first operation, from 0.
+        #[n(1)]
         first: u32,
         /// The place of the second operation, from 0.
+        #[n(2)]
         second: u32,
     },
     /// One operation of the transaction was rejected, so none of them happened.
     #[error("operation {position}: {reason}")]
+    #[n(19)]
     OperationFailed {
         /// The operation's place, from 0.
+        #[n(0)]
         position: u32,
         /// Why it was rejected; never another operation's failure.
-        #[serde(deserialize_with = "reason")]
+        #[cbor(n(1), decode_with = "decode_reason")]
         reason: Box<Rejection>,
     },
     /// A leader of a later term writes to the sink: who asked no longer leads.
     #[error("a leader of term {term} writes to sink {sink:?}")]
+    #[n(20)]
     SinkFenced {
         /// The sink.
+        #[n(0)]
         sink: SinkName,
         /// The latest term in which a leader claimed it.
+        #[n(1)]
         term: u64,
     },
     /// The sink has no dead letter for that event.
     #[error("sink {sink:?} has no dead letter {}-{}", cursor.revision, cursor.position)]
+    #[n(21)]
     UnknownDeadLetter {
         /// The sink.
+        #[n(0)]
         sink: SinkName,
         /// The event's place.
+        #[n(1)]
         cursor: EventCursor,
     },
+    /// The request's bytes are not a request.
+    #[error("the request could not be decoded; nothing was changed")]
+    #[n(22)]
+    MalformedRequest,
 }
 
-/// Reads a reason, which holds no reason of its own: bytes that say otherwise could nest without end,
-/// and the reader's stack has one.
-fn reason<'de, D: Deserializer<'de>>(d: D) -> Result<Box<Rejection>, D::Error> {
-    thread_local! {
-        static READING: Cell<bool> = const { Cell::new(false) };
+/// Reads the reason of an [`Rejection::OperationFailed`], which is never another one: bytes that say
+/// otherwise could nest without end, and overflow the stack.
+fn decode_reason<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Box<Rejection>, DecodeError> {
+    let mut ahead = d.probe();
+    ahead.array()?;
+    if ahead.u32()? == OPERATION_FAILED {
+        return Err(DecodeError::message(
+            "a failed operation within a failed operation",
+        ));
     }
-    if READING.replace(true) {
-        return Err(serde::de::Error::custom("a reason within a reason"));
-    }
-    let read = Rejection::deserialize(d);
-    READING.set(false);
-    read.map(Box::new)
+    Rejection::decode(d, ctx).map(Box::new)
 }
 
 fn list(names: &[StateName]) -> String {
@@ -280,6 +362,7 @@ impl Rejection {
             Rejection::OperationFailed { .. } => "operation_failed",
             Rejection::SinkFenced { .. } => "sink_fenced",
             Rejection::UnknownDeadLetter { .. } => "unknown_dead_letter",
+            Rejection::MalformedRequest => "malformed_request",
         }
     }
 

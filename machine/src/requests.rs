@@ -15,13 +15,14 @@
 use std::sync::Arc;
 
 use imbl::{OrdMap, Vector};
+use minicbor::{Decode, Encode};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::command::{Command, IdempotencyKey, Origin, SessionId};
-use crate::encoded;
+use crate::codec;
 use crate::ids::{GlobalRevision, Timestamp};
 use crate::limits::Limits;
 use crate::outcome::{Outcome, Reply};
+use crate::request::{IdempotencyKey, Origin, SessionId};
 
 /// A reply as the tables hold it: a node of a persistent map is copied when a snapshot shares it,
 /// and one shared outcome is cheaper to copy than its many names.
@@ -196,17 +197,29 @@ pub(crate) struct FirstUse {
 impl FirstUse {
     /// What it counts against the bound in bytes: its key, its outcome and a fixed part.
     fn bytes(&self, key: &IdempotencyKey) -> u64 {
-        64 + key.as_str().len() as u64 + encoded::len(&*self.outcome)
+        64 + key.as_str().len() as u64 + codec::encoded_len(&*self.outcome)
     }
 }
 
-/// A hash of a command that is the same in every build: xxh3 of its postcard form.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Fingerprint(pub(crate) u128);
+/// A hash over the bytes of a command, as the accepting node encoded it: every node of every build
+/// computes the same. It stays comparable when commands gain optional fields, which are not written
+/// where they are absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+pub(crate) struct Fingerprint {
+    /// How the hash is made; those of different versions are of different commands.
+    #[n(0)]
+    version: u8,
+    #[cbor(n(1), with = "minicbor::bytes")]
+    hash: [u8; 16],
+}
 
 impl Fingerprint {
-    pub(crate) fn of(command: &Command) -> Self {
-        Self(xxh3_128(&encoded::bytes(command)))
+    /// Version 1: xxh3 (128 bits), big-endian.
+    pub(crate) fn of(command: &[u8]) -> Self {
+        Self {
+            version: 1,
+            hash: xxh3_128(command).to_be_bytes(),
+        }
     }
 }
 

@@ -6,18 +6,18 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::command::{Batch, Command, IdempotencyKey, Request};
+use crate::codec::{self, CodecError};
+use crate::command::Command;
 use crate::definition::{Compiled, Definition, triad};
 use crate::event::Ring;
 use crate::execute::{BUILT_IN_INSTANCE, execute};
-use crate::ids::{
-    GlobalRevision, InstanceId, MachineName, Revision, StateName, Timestamp, Version,
-};
-use crate::instance::{History, Instance};
+use crate::ids::{GlobalRevision, InstanceId, MachineName, StateName, Timestamp, Version};
+use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::metadata::Metadata;
 use crate::outcome::{Outcome, Reply};
 use crate::rejection::Rejection;
+use crate::request::{Batch, BatchReader, DecodedBody, IdempotencyKey, Origin, RequestBody};
 use crate::requests::{Fingerprint, FirstUse, Keys, Seen, Sessions, StoredReply};
 use crate::snapshot;
 use crate::world::{Machine, Pinned, Retired, World};
@@ -58,16 +58,8 @@ impl State {
         let id = InstanceId::new(machine.as_str(), BUILT_IN_INSTANCE)
             .expect("the literal is a valid instance name");
         let version = Version(1);
-        let instance = Instance {
-            version,
-            state: triad.initial().clone(),
-            revision: Revision(0),
-            created_at: Timestamp(0),
-            changed_at: Timestamp(0),
-            deadline: None,
-            metadata: Metadata::default(),
-            history: History::default(),
-        };
+        let initial = triad.initial().clone();
+        let instance = Instance::new(version, initial, Timestamp(0), Metadata::default());
         let pinned = Pinned {
             compiled: triad,
             instances: 0,
@@ -97,26 +89,74 @@ impl State {
         }
     }
 
-    /// Applies one log entry: each request in order, each with its own reply.
+    /// Applies the payload of one log entry: each request in order, each with its own reply.
     ///
     /// A request that was applied before changes nothing and gets its first reply again, for as
-    /// long as its [`Origin`](crate::Origin) says that it is outstanding. A copy under the same
-    /// caller's key gets the first outcome again, marked as replayed, until the key is forgotten.
+    /// long as its [`Origin`] says that it is outstanding. A copy under the same caller's key gets
+    /// the first outcome again, marked as replayed, until the key is forgotten. A request whose
+    /// body is malformed is rejected like one that cannot be executed.
+    ///
+    /// # Errors
+    ///
+    /// The payload is damaged, or a newer build wrote it or one of its requests. Nothing is
+    /// changed, and nothing may be applied after it: the node must stop.
+    pub fn apply_encoded(&mut self, payload: &[u8]) -> Result<Vec<Reply>, CodecError> {
+        let reader = BatchReader::new(payload)?;
+        let stamp = reader.stamp();
+        let decode = |item: Result<(Origin, _), _>| {
+            let (origin, body) = item?;
+            match RequestBody::decode(body) {
+                Ok(decoded) => Ok((origin, Some(decoded))),
+                Err(CodecError::Malformed { .. }) => Ok((origin, None)),
+                Err(newer) => Err(newer),
+            }
+        };
+        let requests: Vec<_> = reader.map(decode).collect::<Result<_, _>>()?;
+        self.advance(stamp);
+        let apply = |(origin, decoded): &(Origin, Option<DecodedBody>)| {
+            self.apply_once(*origin, |state| match decoded {
+                Some(DecodedBody {
+                    body,
+                    command_bytes,
+                }) => state.execute_request(body.key.as_ref(), &body.command, || {
+                    Fingerprint::of(command_bytes)
+                }),
+                None => state.reply(Outcome::Rejected(Rejection::MalformedRequest)),
+            })
+        };
+        Ok(requests.iter().map(apply).collect())
+    }
+
+    /// Applies requests that were never encoded, as [`State::apply_encoded`] does.
     pub fn apply(&mut self, batch: &Batch) -> Vec<Reply> {
-        self.world.clock = self.world.clock.max(batch.stamp);
-        self.keys
-            .forget_expired(self.world.clock, self.world.limits.key_retention_ms);
-        batch
-            .requests
-            .iter()
-            .map(|request| self.apply_request(request))
+        self.advance(batch.stamp);
+        let requests = batch.requests.iter();
+        requests
+            .map(|request| {
+                self.apply_once(request.origin, |state| {
+                    state.execute_request(request.key.as_ref(), &request.command, || {
+                        Fingerprint::of(&codec::encode(&request.command))
+                    })
+                })
+            })
             .collect()
     }
 
-    fn apply_request(&mut self, request: &Request) -> Reply {
+    /// Time goes on, never back.
+    fn advance(&mut self, stamp: Timestamp) {
+        self.world.clock = self.world.clock.max(stamp);
+        self.keys
+            .forget_expired(self.world.clock, self.world.limits.key_retention_ms);
+    }
+
+    fn apply_once(
+        &mut self,
+        origin: Origin,
+        execute: impl FnOnce(&mut Self) -> StoredReply,
+    ) -> Reply {
         match self
             .sessions
-            .look_up(request.origin, self.world.limits.sessions_max)
+            .look_up(origin, self.world.limits.sessions_max)
         {
             Seen::Before(reply) => reply,
             Seen::Expired => Reply {
@@ -125,19 +165,24 @@ impl State {
                 revision: self.world.revision,
             },
             Seen::Never => {
-                let stored = match &request.key {
-                    Some(key) => self.execute_keyed(key, &request.command),
-                    None => self.execute_once(&request.command),
-                };
+                let stored = execute(self);
                 let reply = stored.to_reply();
-                self.sessions.store(request.origin, stored);
+                self.sessions.store(origin, stored);
                 reply
             }
         }
     }
 
-    fn execute_keyed(&mut self, key: &IdempotencyKey, command: &Command) -> StoredReply {
-        let fingerprint = Fingerprint::of(command);
+    fn execute_request(
+        &mut self,
+        key: Option<&IdempotencyKey>,
+        command: &Command,
+        fingerprint: impl FnOnce() -> Fingerprint,
+    ) -> StoredReply {
+        let Some(key) = key else {
+            return self.execute_once(command);
+        };
+        let fingerprint = fingerprint();
         if let Some(first) = self.keys.get(key) {
             if first.fingerprint == fingerprint {
                 return StoredReply {

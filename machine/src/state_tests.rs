@@ -1,5 +1,6 @@
 use super::*;
-use crate::command::{Origin, SessionId, Transition, Trigger};
+use crate::command::{Transition, Trigger};
+use crate::request::{Request, SessionId};
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
 

@@ -4,7 +4,7 @@ use std::fmt::Display;
 
 use bytes::Bytes;
 use lockstep_machine::{
-    Batch, Command, IdempotencyKey, Origin, Outcome, Request, SessionId, Timestamp,
+    Batch, Command, IdempotencyKey, OUTCOME_FORMAT, Origin, Outcome, Request, SessionId, Timestamp,
 };
 use prost::Message as _;
 
@@ -43,11 +43,9 @@ pub fn decode_batch(bytes: &[u8]) -> Result<Batch, Malformed> {
     })
 }
 
-/// Encodes an outcome for a forwarded reply: the state machine's own form, in postcard.
+/// Encodes an outcome for a forwarded reply: the state machine's own form.
 pub fn encode_outcome(outcome: &Outcome) -> Bytes {
-    postcard::to_stdvec(outcome)
-        .expect("postcard writes every derived type of known length to memory")
-        .into()
+    OUTCOME_FORMAT.encode(outcome).into()
 }
 
 /// Decodes an outcome of a forwarded reply.
@@ -56,14 +54,9 @@ pub fn encode_outcome(outcome: &Outcome) -> Bytes {
 ///
 /// `outcome`, if the bytes are not exactly one outcome.
 pub fn decode_outcome(bytes: &[u8]) -> Result<Outcome, Malformed> {
-    match postcard::take_from_bytes(bytes) {
-        Ok((outcome, [])) => Ok(outcome),
-        Ok((_, rest)) => Err(Malformed::new(
-            "outcome",
-            format!("{} bytes are left over", rest.len()),
-        )),
-        Err(error) => Err(Malformed::new("outcome", error)),
-    }
+    OUTCOME_FORMAT
+        .decode(bytes)
+        .map_err(|error| Malformed::new("outcome", error))
 }
 
 impl From<&Request> for raft::Request {

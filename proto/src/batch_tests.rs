@@ -152,7 +152,7 @@ fn an_outcome_survives_the_way_back_and_damage_is_told() {
         let longer = [&bytes[..], &[0]].concat();
         assert_eq!(
             decode_outcome(&longer).unwrap_err().reason,
-            "1 bytes are left over"
+            "outcome is malformed: 1 bytes are left over"
         );
     }
 }

@@ -32,7 +32,6 @@ impl From<&Command> for raft::request::Command {
             }),
             Command::Configure(it) => Self::Configure((&**it).into()),
             Command::Sink(it) => Self::Sink((&**it).into()),
-            other => unreachable!("{} is a command this build does not know", other.kind()),
         }
     }
 }
@@ -261,7 +260,6 @@ impl From<&Operation> for raft::Operation {
             Operation::Transition(it) => Wire::Transition(it.into()),
             Operation::Delete(it) => Wire::Delete(it.into()),
             Operation::Check(it) => Wire::Check(it.into()),
-            other => unreachable!("{other:?} is an operation this build does not know"),
         };
         Self {
             operation: Some(operation),
@@ -295,7 +293,6 @@ impl From<&Precondition> for raft::Precondition {
             Expectation::Missing => Wire::Missing(Missing {}),
             Expectation::InState(state) => Wire::InState(state.to_string()),
             Expectation::AtRevision(revision) => Wire::AtRevision(revision.0),
-            other => unreachable!("{other:?} is an expectation this build does not know"),
         });
         Self {
             machine,

@@ -152,6 +152,8 @@ catalogue! {
             "Two `operations` change the same instance.", "Merge them, or use two transactions.";
         OperationFailed = "operation_failed", 409, Rejected, Pointless,
             "Operation number `operation` was rejected, so none was executed; `reason` has its code.", "See the code of `reason`.";
+        MalformedRequest = "malformed_request", 422, Rejected, Pointless,
+            "The request's bytes could not be decoded where it was applied.", "Report it: only nodes encode requests.";
         SinkFenced = "sink_fenced", 409, Rejected, Pointless,
             "A leader of a later term runs the sink.", "Nothing: only nodes send this request.";
         TooManyDefinitions = "too_many_definitions", 507, Rejected, Pointless,

@@ -75,7 +75,6 @@ impl From<&SinkChange> for raft::sink::Change {
                 which: which.map(Into::into),
             }),
             SinkChange::Forget => Self::Forget(sink::Forget {}),
-            other => unreachable!("{other:?} is a change this build does not know"),
         }
     }
 }
@@ -147,7 +146,6 @@ impl From<&Event> for raft::Event {
         let late_ms = match event.cause {
             Cause::Request => None,
             Cause::Timeout { late_ms } => Some(late_ms),
-            other => unreachable!("{other:?} is a cause this build does not know"),
         };
         Self {
             cursor: Some(event.cursor().into()),
@@ -211,7 +209,6 @@ impl From<EventKind> for raft::event::Kind {
             EventKind::Defined => Self::Defined,
             EventKind::DefinitionDeleted => Self::DefinitionDeleted,
             EventKind::Seeded => Self::Seeded,
-            other => unreachable!("{other:?} is a kind this build does not know"),
         }
     }
 }

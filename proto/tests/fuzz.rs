@@ -319,9 +319,9 @@ fn a_reason_within_a_reason_without_end_is_refused() {
     let empty = encode_outcome(&Outcome::Rejected(Rejection::EmptyTransaction));
     let failed = encode_outcome(&Outcome::Rejected(failed));
     // Both begin with what says that it is a rejection, and end with the reason.
-    let reason = &empty[1..];
-    let level = &failed[1..failed.len() - reason.len()];
-    let mut nested = vec![failed[0]];
+    let reason = &empty[3..];
+    let level = &failed[3..failed.len() - reason.len()];
+    let mut nested = failed[..3].to_vec();
     for _ in 0..1_000_000 {
         nested.extend_from_slice(level);
     }

@@ -1,17 +1,17 @@
 //! What can be wrong with a definition, and where.
 
-use serde::{Deserialize, Serialize};
+use minicbor::{Decode, Encode};
 
 /// The most faults that are listed; a document with more is told how many there are.
 pub(crate) const FAULTS_MAX: usize = 100;
 
 macro_rules! codes {
-    ($($(#[$doc:meta])* $name:ident = $code:literal,)*) => {
+    ($($n:literal $(#[$doc:meta])* $name:ident = $code:literal,)*) => {
         /// What kind of fault or warning it is.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-        #[non_exhaustive]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+        #[cbor(index_only)]
         pub enum FaultCode {
-            $($(#[$doc])* $name,)*
+            $(#[n($n)] $(#[$doc])* $name,)*
         }
 
         impl FaultCode {
@@ -29,64 +29,88 @@ macro_rules! codes {
 }
 
 codes! {
+    0
     /// A required field is missing.
     Missing = "missing",
+    1
     /// A field is of another type than it must be.
     WrongType = "wrong_type",
+    2
     /// There is no field of that name.
     UnknownField = "unknown_field",
+    3
     /// A key is there twice.
     DuplicateKey = "duplicate_key",
+    4
     /// A name breaks the rules for names.
     InvalidName = "invalid_name",
+    5
     /// A text is too long, or holds control characters.
     InvalidText = "invalid_text",
+    6
     /// A duration cannot be read, or is too short or too long.
     InvalidDuration = "invalid_duration",
+    7
     /// A state is named that is not listed.
     UnknownState = "unknown_state",
+    8
     /// A state is listed twice.
     DuplicateState = "duplicate_state",
+    9
     /// There are no states.
     NoStates = "no_states",
+    10
     /// There are more states than allowed.
     TooManyStates = "too_many_states",
+    11
     /// There are more transitions than allowed.
     TooManyTransitions = "too_many_transitions",
+    12
     /// A transition starts nowhere.
     EmptyFrom = "empty_from",
+    13
     /// The same transition is there twice.
     DuplicateTransition = "duplicate_transition",
+    14
     /// An event leads from one state to two.
     ConflictingEvent = "conflicting_event",
+    15
     /// A transition leaves a final state.
     FinalHasExit = "final_has_exit",
+    16
     /// A final state has a timeout.
     FinalHasTimeout = "final_has_timeout",
+    17
     /// The faults after the first hundred are not listed.
     MoreFaults = "more_faults",
+    18
     /// Warning: no way leads to the state.
     Unreachable = "unreachable",
+    19
     /// Warning: nothing leads out of a state that is not final.
     NoWayOut = "no_way_out",
 }
 
 /// One thing wrong with a definition, or one warning about it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, thiserror::Error)]
 #[error("{path}: {message}")]
 pub struct DefinitionFault {
     /// Where in the document, for example `transitions[3].to` or `states.paid.timeout.to`.
+    #[n(0)]
     pub path: String,
     /// What kind of fault it is.
+    #[n(1)]
     pub code: FaultCode,
     /// What is wrong and what is allowed.
+    #[n(2)]
     pub message: String,
 }
 
 /// Every fault of a definition, at once.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, thiserror::Error)]
 #[error("the definition has {} fault(s): {}", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-pub struct DefinitionInvalid(pub Vec<DefinitionFault>);
+#[cbor(transparent)]
+pub struct DefinitionInvalid(#[n(0)] pub Vec<DefinitionFault>);
 
 /// A document that is not a definition.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

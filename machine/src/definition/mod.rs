@@ -8,7 +8,7 @@ mod compiled;
 mod fault;
 mod validate;
 
-use serde::{Deserialize, Serialize};
+use minicbor::{Decode, Encode};
 
 pub(crate) use compiled::{Compiled, Exits, Size};
 pub use fault::{DefinitionFault, DefinitionInvalid, DocumentError, FaultCode, Faults};
@@ -18,66 +18,85 @@ use crate::ids::{EventName, MachineName, StateName};
 use crate::metadata::Metadata;
 
 /// A machine as its author wrote it. Immutable once stored; a change makes a new version.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Definition {
     /// The machine's name.
+    #[n(0)]
     pub name: MachineName,
     /// What it is for, in the author's words; may be empty.
+    #[n(1)]
     pub description: String,
     /// The author's own marks on the definition.
+    #[n(2)]
     pub labels: Metadata,
     /// The state a new instance starts in.
+    #[n(3)]
     pub initial: StateName,
     /// Every state, in the author's order.
+    #[n(4)]
     pub states: Vec<StateDefinition>,
     /// Every transition, in the author's order.
+    #[n(5)]
     pub transitions: Vec<Move>,
 }
 
 /// One state of a definition.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct StateDefinition {
     /// Its name.
+    #[n(0)]
     pub name: StateName,
     /// What it means, in the author's words; may be empty.
+    #[n(1)]
     pub description: String,
     /// Whether it is an end: nothing leads out of it, `*` and timeouts included.
+    #[n(2)]
     pub is_final: bool,
     /// When an instance may not stay in it for ever.
+    #[n(3)]
     pub timeout: Option<Timeout>,
 }
 
 /// Where an instance goes when it stays in a state for too long.
 ///
 /// A timeout is a move of its own: no transition from the state to `to` is needed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Timeout {
     /// After how many milliseconds of cluster time.
+    #[n(0)]
     pub after_ms: u64,
     /// The state it goes to.
+    #[n(1)]
     pub to: StateName,
 }
 
 /// One transition of a definition, or several that differ in where they start.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct Move {
     /// The states it leaves.
+    #[n(0)]
     pub from: MoveFrom,
     /// The state it leads to.
+    #[n(1)]
     pub to: StateName,
     /// The event that names it, if any.
+    #[n(2)]
     pub event: Option<EventName>,
     /// What it means, in the author's words; may be empty.
+    #[n(3)]
     pub description: String,
 }
 
 /// Where a transition starts.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+#[cbor(flat)]
 pub enum MoveFrom {
     /// In every state that is not final, the one it leads to included: `*`.
+    #[n(0)]
     Any,
     /// In each of these.
-    States(Vec<StateName>),
+    #[n(1)]
+    States(#[n(0)] Vec<StateName>),
 }
 
 impl StateDefinition {
@@ -153,7 +172,7 @@ impl Definition {
 
     /// Its size as stored, in bytes: what [`Limits::document_bytes_max`](crate::Limits) bounds.
     pub fn stored_bytes(&self) -> u64 {
-        crate::encoded::len(self)
+        crate::codec::encoded_len(self)
     }
 }
 

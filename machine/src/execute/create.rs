@@ -3,7 +3,7 @@
 use crate::command::Create;
 use crate::event::{Cause, Event, EventKind};
 use crate::ids::{GlobalRevision, Revision};
-use crate::instance::{History, Instance};
+use crate::instance::Instance;
 use crate::limits::Quota;
 use crate::outcome::Created;
 use crate::rejection::Rejection;
@@ -25,16 +25,8 @@ pub(crate) fn execute(world: &mut World, command: &Create) -> Result<Created, Re
 
     let at = world.clock;
     let state = compiled.initial().clone();
-    let instance = Instance {
-        version,
-        state: state.clone(),
-        revision: Revision(0),
-        created_at: at,
-        changed_at: at,
-        deadline: world.deadline(compiled.exits(&state)),
-        metadata: command.metadata.clone(),
-        history: History::default(),
-    };
+    let mut instance = Instance::new(version, state.clone(), at, command.metadata.clone());
+    instance.deadline = world.deadline(compiled.exits(&state));
     let machine = compiled.definition().name.clone();
     let event = Event {
         revision: GlobalRevision(0),

@@ -7,12 +7,12 @@ use imbl::{OrdMap, OrdSet};
 
 use super::restore::{Fault, ensure};
 use super::{Counts, Header, Record};
-use crate::command::SessionId;
 use crate::definition::{Compiled, Definition};
 use crate::event::{Event, EventKind, Ring};
 use crate::ids::{InstanceId, InstanceName, MachineName, Version};
 use crate::instance::{History, Instance};
-use crate::requests::{Fingerprint, FirstUse, Keys, Session, Sessions, StoredReply};
+use crate::request::SessionId;
+use crate::requests::{FirstUse, Keys, Session, Sessions, StoredReply};
 use crate::sink::SinkRecord;
 use crate::state::State;
 use crate::world::{Machine, Pinned, RETIRED_MAX, Retired, World};
@@ -119,18 +119,15 @@ impl Filling {
                 stored_at,
                 revision,
                 outcome,
-            } => {
-                let fingerprint = Fingerprint(fingerprint);
-                self.key(
-                    key,
-                    FirstUse {
-                        fingerprint,
-                        outcome,
-                        stored_at,
-                        revision,
-                    },
-                )
-            }
+            } => self.key(
+                key,
+                FirstUse {
+                    fingerprint,
+                    outcome,
+                    stored_at,
+                    revision,
+                },
+            ),
             Record::Session {
                 id,
                 answered_below,

@@ -4,12 +4,11 @@
 //! its instances by name), the version numbers of deleted machines, the recent events, the sinks by
 //! name (each followed by its dead letters in order of their events), the callers' keys oldest
 //! first, the sessions by id (each followed by its replies by sequence number), and an end mark.
-//! Each record is one [`Record`] in postcard form. Equal states write equal records, which is what
+//! The first byte of the first record is the format. Equal states write equal records, which is what
 //! [`State::hash`] compares. What follows from the rest is not written but rebuilt: the timers, the
 //! index by state, the counts.
 //!
-//! [`Restore`] trusts nothing: a record must be exactly what this build would write, stand where
-//! it belongs, and agree with the others. So a restored state writes the records it was read from.
+//! [`Restore`] trusts nothing: a record must stand where it belongs and agree with the others.
 
 mod filling;
 mod requests;
@@ -19,102 +18,162 @@ mod write;
 
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use minicbor::{Decode, Encode};
 
-use crate::command::{IdempotencyKey, SessionId};
+use crate::codec::{self, Format};
 use crate::definition::Definition;
 use crate::event::{Event, EventCursor};
 use crate::ids::{GlobalRevision, InstanceName, MachineName, SinkName, Timestamp, Version};
 use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::outcome::Outcome;
+use crate::request::{IdempotencyKey, SessionId};
+use crate::requests::Fingerprint;
 use crate::sink::{DeadLetter, SinkCheckpoint};
 
 pub use restore::{Restore, RestoreError};
 pub(crate) use write::records;
 
 /// The version of the snapshot records written by this build.
-pub const SNAPSHOT_FORMAT: u32 = 3;
+pub const SNAPSHOT_FORMAT: u8 = 4;
 
-/// One record. The order of the variants, and of their fields, is the format.
-#[derive(Debug, Serialize, Deserialize)]
+/// One record.
+#[derive(Debug, Encode, Decode)]
 #[allow(clippy::large_enum_variant)] // One at a time is alive.
+#[cbor(flat)]
 enum Record {
-    /// Format first: it must be readable whatever follows.
-    Header(u32, Header),
+    #[n(0)]
+    Header(#[n(0)] Header),
+    #[n(1)]
     Machine {
+        #[n(0)]
         name: MachineName,
+        #[n(1)]
         last_version: Version,
     },
     /// Of the machine before it.
-    Definition(Version, Definition),
+    #[n(2)]
+    Definition(#[n(0)] Version, #[n(1)] Definition),
     /// Of the machine before it.
-    Instance(InstanceName, Instance),
+    #[n(3)]
+    Instance(#[n(0)] InstanceName, #[n(1)] Instance),
+    #[n(4)]
     Retired {
+        #[n(0)]
         machine: MachineName,
+        #[n(1)]
         since: GlobalRevision,
+        #[n(2)]
         last_version: Version,
     },
-    Event(Arc<Event>),
+    #[n(5)]
+    Event(#[cbor(n(0), with = "crate::codec::shared")] Arc<Event>),
+    #[n(6)]
     Sink {
+        #[n(0)]
         name: SinkName,
+        #[n(1)]
         term: u64,
+        #[n(2)]
         checkpoint: Option<SinkCheckpoint>,
+        #[n(3)]
         seeds_asked: u64,
+        #[n(4)]
         seeds_done: u64,
     },
     /// Of the sink before it.
-    DeadLetter(DeadLetter),
+    #[n(7)]
+    DeadLetter(#[n(0)] DeadLetter),
+    #[n(8)]
     Key {
+        #[n(0)]
         key: IdempotencyKey,
-        fingerprint: u128,
+        #[n(1)]
+        fingerprint: Fingerprint,
+        #[n(2)]
         stored_at: Timestamp,
+        #[n(3)]
         revision: GlobalRevision,
+        #[cbor(n(4), with = "crate::codec::shared")]
         outcome: Arc<Outcome>,
     },
+    #[n(9)]
     Session {
+        #[n(0)]
         id: SessionId,
+        #[n(1)]
         answered_below: u64,
+        #[n(2)]
         last_used: u64,
+        #[n(3)]
         replies: u64,
     },
+    #[n(10)]
     Reply {
+        #[n(0)]
         session: SessionId,
+        #[n(1)]
         sequence: u64,
+        #[n(2)]
         replayed: bool,
+        #[n(3)]
         revision: GlobalRevision,
+        #[cbor(n(4), with = "crate::codec::shared")]
         outcome: Arc<Outcome>,
     },
+    #[n(11)]
     End,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 struct Header {
+    #[n(0)]
     clock: Timestamp,
+    #[n(1)]
     revision: GlobalRevision,
+    #[n(2)]
     limits: Limits,
+    #[n(3)]
     session_uses: u64,
+    #[n(4)]
     versions_floor: Version,
+    #[n(5)]
     events_gone: EventCursor,
+    #[n(6)]
     counts: Counts,
 }
 
 /// How many records of each kind follow.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Encode, Decode)]
 struct Counts {
+    #[n(0)]
     machines: u64,
+    #[n(1)]
     definitions: u64,
+    #[n(2)]
     instances: u64,
+    #[n(3)]
     retired: u64,
+    #[n(4)]
     events: u64,
+    #[n(5)]
     sinks: u64,
+    #[n(6)]
     dead_letters: u64,
+    #[n(7)]
     keys: u64,
+    #[n(8)]
     sessions: u64,
 }
 
+/// The form of a snapshot's first record, and with it of all.
+const FORMAT: Format = Format::new("snapshot", SNAPSHOT_FORMAT);
+
 fn encode(record: &Record) -> Vec<u8> {
-    crate::encoded::bytes(record)
+    match record {
+        Record::Header(_) => FORMAT.encode(record),
+        _ => codec::encode(record),
+    }
 }
 
 #[cfg(test)]

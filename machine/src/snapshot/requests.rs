@@ -2,7 +2,7 @@
 
 use super::filling::{Filling, OUT_OF_ORDER};
 use super::restore::{Fault, ensure};
-use crate::command::{IdempotencyKey, SessionId};
+use crate::request::{IdempotencyKey, SessionId};
 use crate::requests::{FirstUse, Session, StoredReply};
 
 impl Filling {

@@ -1,18 +1,16 @@
 //! From records to a state, one record at a time.
 
 use super::filling::Filling;
-use super::{Header, Record, SNAPSHOT_FORMAT, encode};
+use super::{FORMAT, Header, Record};
+use crate::codec::{self, CodecError};
 use crate::state::State;
 
 /// A snapshot that cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
-    /// The snapshot was written in a format this build does not know.
-    #[error("snapshot format {found} is not supported; this build reads format {SNAPSHOT_FORMAT}")]
-    Format {
-        /// The format found.
-        found: u32,
-    },
+    /// Another build wrote the snapshot, in a form that this one does not know.
+    #[error(transparent)]
+    Newer(CodecError),
     /// A record does not decode or contradicts another one.
     #[error("snapshot record {record} is damaged: {reason}")]
     Record {
@@ -60,12 +58,12 @@ impl Restore {
     ///
     /// # Errors
     ///
-    /// [`RestoreError::Format`] if another build's format, [`RestoreError::Record`] with the
+    /// [`RestoreError::Newer`] if another build's format, [`RestoreError::Record`] with the
     /// record's number if it is damaged, out of place, or contradicts an earlier one.
     pub fn push(&mut self, record: &[u8]) -> Result<(), RestoreError> {
         let stage = std::mem::replace(&mut self.stage, Stage::Failed);
         self.stage = stage.push(record).map_err(|fault| match fault {
-            Fault::Format(found) => RestoreError::Format { found },
+            Fault::Newer(error) => RestoreError::Newer(error),
             Fault::Damaged(reason) => RestoreError::Record {
                 record: self.records,
                 reason,
@@ -91,13 +89,19 @@ impl Restore {
 }
 
 pub(super) enum Fault {
-    Format(u32),
+    Newer(CodecError),
     Damaged(String),
 }
 
-impl<T: Into<String>> From<T> for Fault {
-    fn from(reason: T) -> Self {
-        Fault::Damaged(reason.into())
+impl From<String> for Fault {
+    fn from(reason: String) -> Self {
+        Fault::Damaged(reason)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(reason: &str) -> Self {
+        Fault::Damaged(reason.to_owned())
     }
 }
 
@@ -106,25 +110,19 @@ pub(super) fn ensure(holds: bool, reason: &str) -> Result<(), Fault> {
     if holds { Ok(()) } else { Err(reason.into()) }
 }
 
-fn decode(bytes: &[u8]) -> Result<Record, Fault> {
-    let record: Record = postcard::from_bytes(bytes).map_err(|error| error.to_string())?;
-    // Also refuses bytes left over, and numbers written longer than they need to be.
-    ensure(
-        encode(&record) == bytes,
-        "it is not written as this build would write it",
-    )?;
-    Ok(record)
+/// A record that cannot be read is damaged, or a newer build's.
+impl From<CodecError> for Fault {
+    fn from(error: CodecError) -> Self {
+        match error {
+            CodecError::Malformed { reason, .. } => Fault::Damaged(reason),
+            newer => Fault::Newer(newer),
+        }
+    }
 }
 
 fn decode_header(bytes: &[u8]) -> Result<Header, Fault> {
-    let (tag, rest) = postcard::take_from_bytes::<u32>(bytes).map_err(|error| error.to_string())?;
-    ensure(tag == 0, "the first record must be the header")?;
-    let (format, _) = postcard::take_from_bytes::<u32>(rest).map_err(|error| error.to_string())?;
-    if format != SNAPSHOT_FORMAT {
-        return Err(Fault::Format(format));
-    }
-    match decode(bytes)? {
-        Record::Header(_, header) => Ok(header),
+    match FORMAT.decode(bytes)? {
+        Record::Header(header) => Ok(header),
         _ => Err("the first record must be the header".into()),
     }
 }
@@ -135,7 +133,7 @@ impl Stage {
             Stage::Empty => Ok(Stage::Filling(Box::new(Filling::new(decode_header(
                 record,
             )?)))),
-            Stage::Filling(mut filling) => match decode(record)? {
+            Stage::Filling(mut filling) => match codec::decode("snapshot record", record)? {
                 Record::End => Ok(Stage::Complete(Box::new(filling.complete()?))),
                 record => filling.push(record).map(|()| Stage::Filling(filling)),
             },

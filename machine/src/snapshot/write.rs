@@ -1,6 +1,6 @@
 //! From a state to its records.
 
-use super::{Counts, Header, Record, SNAPSHOT_FORMAT, encode};
+use super::{Counts, Header, Record, encode};
 use crate::ids::{MachineName, SinkName};
 use crate::requests::{FirstUse, Keys, Session, Sessions, StoredReply};
 use crate::sink::SinkRecord;
@@ -9,7 +9,7 @@ use crate::world::{Machine, World};
 
 /// Writes the records one by one; holds the state, which shares its structure, until the last.
 pub(crate) fn records(state: State) -> impl Iterator<Item = Vec<u8>> + Send + 'static {
-    let header = Record::Header(SNAPSHOT_FORMAT, Header::of(&state));
+    let header = Record::Header(Header::of(&state));
     let State {
         world,
         keys,
@@ -98,7 +98,7 @@ fn key_records(keys: Keys) -> impl Iterator<Item = Record> + Send {
         } = first;
         Some(Record::Key {
             key,
-            fingerprint: fingerprint.0,
+            fingerprint,
             stored_at,
             revision,
             outcome,

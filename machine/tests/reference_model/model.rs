@@ -104,7 +104,6 @@ impl Model {
             Command::Sink(it) => Outcome::SinkChanged {
                 affected: self.sink(it)?,
             },
-            other => unreachable!("{other:?}"),
         })
     }
 
@@ -598,7 +597,6 @@ impl Model {
                 Operation::Transition(it) => self.transition(it).map(OperationResult::Transitioned),
                 Operation::Delete(it) => self.delete(it).map(OperationResult::Deleted),
                 Operation::Check(it) => before.check(it).map(|()| OperationResult::Checked),
-                other => unreachable!("{other:?}"),
             };
             match result {
                 Ok(result) => results.push(result),
@@ -626,7 +624,6 @@ impl Model {
             Expectation::Exists => self.find(id, None, None).map(drop),
             Expectation::InState(state) => self.find(id, Some(state), None).map(drop),
             Expectation::AtRevision(revision) => self.find(id, None, Some(*revision)).map(drop),
-            other => unreachable!("{other:?}"),
         }
     }
 

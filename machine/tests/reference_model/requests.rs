@@ -20,8 +20,7 @@ pub struct KeyUse {
 
 impl KeyUse {
     fn bytes(&self) -> u64 {
-        let outcome = postcard::to_stdvec(&self.outcome).unwrap();
-        (64 + self.key.as_str().len() + outcome.len()) as u64
+        64 + self.key.as_str().len() as u64 + lockstep_machine::codec::encoded_len(&self.outcome)
     }
 }
 

@@ -47,7 +47,7 @@ impl From<&Event> for EventBody {
     fn from(it: &Event) -> Self {
         let (cause, late_ms) = match it.cause {
             Cause::Timeout { late_ms } => ("timeout", Some(late_ms)),
-            _ => ("request", None),
+            Cause::Request => ("request", None),
         };
         Self {
             revision: it.revision.0,

@@ -41,7 +41,6 @@ impl From<EventKind> for v1::EventKind {
             EventKind::DefinitionDeleted => v1::EventKind::DefinitionDeleted,
             EventKind::Seeded => v1::EventKind::Seeded,
             // One of a newer version of the state machine.
-            _ => v1::EventKind::Unspecified,
         }
     }
 }
@@ -50,7 +49,7 @@ impl From<&Event> for v1::Event {
     fn from(it: &Event) -> Self {
         let late_ms = match it.cause {
             Cause::Timeout { late_ms } => Some(late_ms),
-            _ => None,
+            Cause::Request => None,
         };
         Self {
             place: Some(it.cursor().into()),

@@ -101,7 +101,6 @@ impl From<Precondition> for v1::Precondition {
             Expectation::Missing => Some(Wire::Exists(false)),
             Expectation::InState(state) => Some(Wire::State(state.to_string())),
             Expectation::AtRevision(revision) => Some(Wire::Revision(revision.0)),
-            _ => None,
         };
         Self {
             id: it.instance.to_string(),
@@ -119,7 +118,6 @@ impl TryFrom<OperationResult> for v1::OperationResult {
             OperationResult::Transitioned(it) => Wire::Transitioned(it.into()),
             OperationResult::Deleted(it) => Wire::Deleted(it.into()),
             OperationResult::Checked => Wire::Checked(v1::Checked {}),
-            _ => return Err(UnexpectedOutcome("a new kind of operation")),
         };
         Ok(Self {
             result: Some(result),

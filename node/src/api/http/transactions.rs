@@ -180,7 +180,6 @@ fn result(result: OperationResult) -> Result<ResultBody, Problem> {
         OperationResult::Transitioned(it) => ResultBody::Transitioned(it.into()),
         OperationResult::Deleted(it) => ResultBody::Deleted(it.into()),
         OperationResult::Checked => ResultBody::Checked(true),
-        _ => return Err(unknown_outcome()),
     })
 }
 

@@ -106,7 +106,7 @@ impl<'a> HistoryRows<'a> {
     fn push(&mut self, event: &'a Event) -> Result<(), SinkError> {
         let (cause, late_ms) = match event.cause {
             Cause::Timeout { late_ms } => ("timeout", Some(bigint(late_ms)?)),
-            _ => ("request", None),
+            Cause::Request => ("request", None),
         };
         self.revision.push(bigint(event.revision.0)?);
         self.position.push(event.position.into());

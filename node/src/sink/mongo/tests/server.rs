@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::TryStreamExt;
 use lockstep_machine::{
     Cause, Event, EventCursor, EventKind, GlobalRevision, Instance, InstanceId, Metadata, Revision,
-    Timestamp, Version,
+    StateName, Timestamp, Version,
 };
 use lockstep_tests::mongo::{Mongo as Server, StandIn};
 use mongodb::Database;
@@ -174,12 +174,12 @@ pub(super) fn deleted(revision: u64, name: &str) -> Arc<Event> {
 
 /// An instance in a state, as the cluster holds it.
 pub(super) fn instance(name: &str, state: &str) -> (InstanceId, Instance) {
-    let instance = serde_json::json!({
-        "version": 1, "state": state, "revision": 3, "created_at": 1, "changed_at": 2,
-        "deadline": null, "metadata": [["by", "ann"]], "history": [],
-    });
-    let id = InstanceId::new("order", name).unwrap();
-    (id, serde_json::from_value(instance).unwrap())
+    let state = StateName::new(state).unwrap();
+    let metadata = Metadata::new([("by", "ann")]).unwrap();
+    let mut instance = Instance::new(Version(1), state, Timestamp(1), metadata);
+    instance.revision = Revision(3);
+    instance.changed_at = Timestamp(2);
+    (InstanceId::new("order", name).unwrap(), instance)
 }
 
 pub(super) fn cursor(revision: u64) -> EventCursor {

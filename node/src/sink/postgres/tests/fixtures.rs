@@ -9,7 +9,7 @@ use lockstep_machine::{
     StateName, Timestamp, Version,
 };
 use lockstep_tests::postgres as server;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio_postgres::Client;
 
 use crate::config::{PostgresSink, Secret, Sink as SinkConfig, SinkKind};
@@ -178,12 +178,11 @@ pub(super) fn deleted(revision: u64, id: &str) -> Arc<Event> {
 
 /// An instance for a backfill or a replay.
 pub(super) fn instance(id: &str, state: &str) -> (InstanceId, Instance) {
-    let instance = json!({
-        "version": 1, "state": state, "revision": 3, "created_at": BEGINNING_MS,
-        "changed_at": BEGINNING_MS + 5, "deadline": null, "metadata": [["by", "eve"]],
-        "history": [],
-    });
-    let instance = serde_json::from_value(instance).expect("the form of an instance");
+    let state = StateName::new(state).expect("a valid name");
+    let metadata = Metadata::new([("by", "eve")]).expect("valid metadata");
+    let mut instance = Instance::new(Version(1), state, Timestamp(BEGINNING_MS), metadata);
+    instance.revision = Revision(3);
+    instance.changed_at = Timestamp(BEGINNING_MS + 5);
     (id.parse().expect("an id"), instance)
 }
 

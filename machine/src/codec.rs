@@ -1,0 +1,325 @@
+//! The one binary form of everything that is logged, sent between nodes or kept in a snapshot.
+//!
+//! Values are CBOR (RFC 8949), written by minicbor's derives: a struct is an array, and a field's
+//! number (`#[n(3)]`) is its index in it; an enum is an array of the variant's number and its
+//! fields. docs/decisions/0007-codec.md has the reasons and the measurements.
+//!
+//! How a form may change:
+//!
+//! - A new field gets the next number, and is an `Option` or has a default. Older builds skip it;
+//!   newer builds read its absence. Trailing fields that are absent are not written, so a command
+//!   that does not use the new field has the same bytes, and the same fingerprint, as before.
+//! - A number is never used again for something else, and a field never changes its type.
+//! - A new variant of an enum is an [`CodecError::UnknownVariant`] to older builds: it may be
+//!   written only when every node of the cluster knows it.
+//! - Anything else is a new [`Format`] version.
+//!
+//! The golden files in `machine/tests/golden` pin every form; their test says how to add one.
+//!
+//! Decoding trusts nothing. Names, ids, metadata and keys are checked as they are read, no length
+//! in the input makes the decoder allocate more than the input can hold, no input can nest without
+//! end, and bytes that are left over are an error.
+
+use minicbor::decode::{Decoder, Error as DecodeError};
+use minicbor::encode::{Encoder, Error as EncodeError, Write};
+use minicbor::{Decode, Encode};
+
+/// Bytes that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CodecError {
+    /// The bytes are not what any build would write: they are damaged, or never were such a value.
+    #[error("{what} is malformed: {reason}")]
+    Malformed {
+        /// What was read, for example "log entry".
+        what: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A newer build wrote the bytes, in a format that this build does not know.
+    #[error(
+        "{what} has format {found}; this build reads formats up to {supported}: run the release that wrote it, or a later one"
+    )]
+    UnknownFormat {
+        /// What was read.
+        what: &'static str,
+        /// The format it has.
+        found: u8,
+        /// The newest format this build reads.
+        supported: u8,
+    },
+    /// A newer build wrote the bytes, with a kind of value that this build does not know.
+    #[error(
+        "{what} holds a kind of value that this build does not know ({reason}): run the release that wrote it, or a later one"
+    )]
+    UnknownVariant {
+        /// What was read.
+        what: &'static str,
+        /// Which kind, and where it stands.
+        reason: String,
+    },
+}
+
+impl CodecError {
+    /// A value that is damaged.
+    pub fn malformed(what: &'static str, reason: impl ToString) -> Self {
+        let reason = reason.to_string();
+        CodecError::Malformed { what, reason }
+    }
+
+    /// Whether a newer build wrote the bytes: they are sound, and this build cannot read them.
+    pub fn is_from_newer_build(&self) -> bool {
+        !matches!(self, CodecError::Malformed { .. })
+    }
+
+    fn from_decoding(what: &'static str, error: DecodeError) -> Self {
+        let reason = error.to_string();
+        if error.is_unknown_variant() {
+            CodecError::UnknownVariant { what, reason }
+        } else {
+            CodecError::Malformed { what, reason }
+        }
+    }
+}
+
+/// A top-level form: what it is, and its version, which is its first byte.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Format {
+    /// What it is, for messages: "log entry", "snapshot", ...
+    pub what: &'static str,
+    /// The version that this build writes, and the newest that it reads. The first is 1.
+    pub version: u8,
+}
+
+impl Format {
+    /// The format of `what` in a version.
+    pub const fn new(what: &'static str, version: u8) -> Self {
+        Self { what, version }
+    }
+
+    /// The bytes of a value behind the version byte.
+    pub fn encode<T: Encode<()> + ?Sized>(self, value: &T) -> Vec<u8> {
+        let mut bytes = vec![self.version];
+        encode_to(value, &mut bytes);
+        bytes
+    }
+
+    /// Reads what [`Format::encode`] wrote.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError::UnknownFormat`] if the version byte is another one, else as [`decode`].
+    pub fn decode<'b, T: Decode<'b, ()>>(self, bytes: &'b [u8]) -> Result<T, CodecError> {
+        decode(self.what, self.open(bytes)?)
+    }
+
+    /// Checks the version byte; the rest is the value.
+    ///
+    /// # Errors
+    ///
+    /// [`CodecError::UnknownFormat`] if it is another version than this build's,
+    /// [`CodecError::Malformed`] if there are no bytes.
+    pub fn open(self, bytes: &[u8]) -> Result<&[u8], CodecError> {
+        match bytes {
+            [version, rest @ ..] if *version == self.version => Ok(rest),
+            [found, ..] => Err(CodecError::UnknownFormat {
+                what: self.what,
+                found: *found,
+                supported: self.version,
+            }),
+            [] => Err(CodecError::malformed(self.what, "it is empty")),
+        }
+    }
+}
+
+/// The bytes of a value, without a version byte.
+pub fn encode<T: Encode<()> + ?Sized>(value: &T) -> Vec<u8> {
+    let mut bytes = vec![];
+    encode_to(value, &mut bytes);
+    bytes
+}
+
+/// Appends the bytes of a value.
+pub fn encode_to<T: Encode<()> + ?Sized>(value: &T, bytes: &mut Vec<u8>) {
+    minicbor::encode(value, bytes).expect("writing to memory does not fail");
+}
+
+/// How many bytes [`encode`] would make, without making them.
+pub fn encoded_len<T: Encode<()> + ?Sized>(value: &T) -> u64 {
+    struct Counter(u64);
+    impl Write for Counter {
+        type Error = std::convert::Infallible;
+        fn write_all(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
+            self.0 += bytes.len() as u64;
+            Ok(())
+        }
+    }
+    let mut counter = Counter(0);
+    minicbor::encode(value, &mut counter).expect("counting does not fail");
+    counter.0
+}
+
+/// Reads exactly one value from bytes without a version byte.
+///
+/// # Errors
+///
+/// [`CodecError::UnknownVariant`] for a kind of value that this build does not know,
+/// [`CodecError::Malformed`] for everything else, bytes left over included.
+pub fn decode<'b, T: Decode<'b, ()>>(what: &'static str, bytes: &'b [u8]) -> Result<T, CodecError> {
+    let mut decoder = Decoder::new(bytes);
+    let value = decode_next(what, &mut decoder)?;
+    finish(what, &decoder)?;
+    Ok(value)
+}
+
+/// Reads the next value, which need not be the last.
+pub(crate) fn decode_next<'b, T: Decode<'b, ()>>(
+    what: &'static str,
+    decoder: &mut Decoder<'b>,
+) -> Result<T, CodecError> {
+    decoder
+        .decode()
+        .map_err(|error| CodecError::from_decoding(what, error))
+}
+
+/// Checks that nothing is left over.
+pub(crate) fn finish(what: &'static str, decoder: &Decoder<'_>) -> Result<(), CodecError> {
+    match decoder.input().len().saturating_sub(decoder.position()) {
+        0 => Ok(()),
+        left => Err(CodecError::malformed(
+            what,
+            format!("{left} bytes are left over"),
+        )),
+    }
+}
+
+/// Values behind an [`Arc`](std::sync::Arc), which are written like the values themselves.
+pub(crate) mod shared {
+    use std::sync::Arc;
+
+    use super::{Decode, DecodeError, Decoder, Encode, EncodeError, Encoder, Write};
+
+    pub(crate) fn encode<C, T: Encode<C>, W: Write>(
+        value: &Arc<T>,
+        e: &mut Encoder<W>,
+        ctx: &mut C,
+    ) -> Result<(), EncodeError<W::Error>> {
+        T::encode(value, e, ctx)
+    }
+
+    pub(crate) fn decode<'b, C, T: Decode<'b, C>>(
+        d: &mut Decoder<'b>,
+        ctx: &mut C,
+    ) -> Result<Arc<T>, DecodeError> {
+        T::decode(d, ctx).map(Arc::new)
+    }
+}
+
+/// Derives both forms of a type that is a text with rules: they are checked when it is read.
+macro_rules! checked_text {
+    ($type:ident) => {
+        impl serde::Serialize for $type {
+            fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                s.serialize_str(self.as_str())
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $type {
+            fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+                Self::new(text).map_err(serde::de::Error::custom)
+            }
+        }
+
+        impl<C> minicbor::Encode<C> for $type {
+            fn encode<W: minicbor::encode::Write>(
+                &self,
+                e: &mut minicbor::Encoder<W>,
+                _: &mut C,
+            ) -> Result<(), minicbor::encode::Error<W::Error>> {
+                e.str(self.as_str())?.ok()
+            }
+        }
+
+        impl<'b, C> minicbor::Decode<'b, C> for $type {
+            fn decode(
+                d: &mut minicbor::Decoder<'b>,
+                _: &mut C,
+            ) -> Result<Self, minicbor::decode::Error> {
+                let at = d.position();
+                Self::new(d.str()?).map_err(|error| minicbor::decode::Error::message(error).at(at))
+            }
+        }
+    };
+}
+pub(crate) use checked_text;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, PartialEq, Encode, Decode)]
+    struct Old {
+        #[n(0)]
+        name: String,
+    }
+
+    #[derive(Debug, PartialEq, Encode, Decode)]
+    struct New {
+        #[n(0)]
+        name: String,
+        #[n(1)]
+        note: Option<String>,
+    }
+
+    const FORMAT: Format = Format::new("thing", 2);
+
+    fn named(note: Option<&str>) -> New {
+        New {
+            name: "a".to_owned(),
+            note: note.map(str::to_owned),
+        }
+    }
+
+    #[test]
+    fn a_new_optional_field_is_skipped_by_an_old_build_and_absent_to_a_new_one() {
+        let old = Old {
+            name: "a".to_owned(),
+        };
+        assert_eq!(
+            decode("thing", &encode(&named(Some("n")))),
+            Ok(Old { ..old })
+        );
+        let old = Old {
+            name: "a".to_owned(),
+        };
+        assert_eq!(decode("thing", &encode(&old)), Ok(named(None)));
+        assert_eq!(encode(&named(None)), encode(&old));
+    }
+
+    #[test]
+    fn another_version_is_an_unknown_format_and_not_damage() {
+        let bytes = FORMAT.encode(&named(None));
+        assert_eq!(FORMAT.decode(&bytes), Ok(named(None)));
+        for found in [0, 1, 3, 255] {
+            let mut bytes = bytes.clone();
+            bytes[0] = found;
+            let error = FORMAT.decode::<New>(&bytes).unwrap_err();
+            assert!(error.is_from_newer_build(), "{error}");
+            let text = format!("thing has format {found}; this build reads formats up to 2");
+            assert!(error.to_string().starts_with(&text), "{error}");
+        }
+        assert!(!FORMAT.decode::<New>(&[]).unwrap_err().is_from_newer_build());
+    }
+
+    #[test]
+    fn bytes_left_over_are_malformed_and_lengths_are_counted() {
+        let mut bytes = encode(&named(Some("n")));
+        assert_eq!(encoded_len(&named(Some("n"))), bytes.len() as u64);
+        bytes.push(0);
+        let error = decode::<New>("thing", &bytes).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "thing is malformed: 1 bytes are left over"
+        );
+    }
+}
