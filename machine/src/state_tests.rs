@@ -1,5 +1,6 @@
 use super::*;
 use crate::command::{Transition, Trigger};
+use crate::ids::Revision;
 use crate::request::{Request, SessionId};
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
