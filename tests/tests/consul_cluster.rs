@@ -433,14 +433,14 @@ async fn a_node_says_in_its_log_why_it_waits_and_when_consul_fails_and_comes_bac
     let mut agent = ConsulAgent::start()?;
     let mut cluster = Cluster::lay_out(plan(&agent, SERVICE, 3))?;
     cluster.nodes[0].start()?;
-    says(&cluster.nodes[0], 0, "1 of 3 nodes are there: node1").await?;
+    says(&cluster.nodes[0], 0, "1 of 3 nodes have answered: node1").await?;
     cluster.nodes[1].start()?;
-    says(&cluster.nodes[0], 0, "2 of 3 nodes are there: node1, node2").await?;
+    says(&cluster.nodes[0], 0, "2 of 3 nodes have answered: node1, node2").await?;
     cluster.nodes[2].start()?;
     cluster.wait_ready().await?;
 
     agent.stop();
-    says(&cluster.nodes[0], 0, "a running cluster goes on without it").await?;
+    says(&cluster.nodes[0], 0, "a running cluster does not need it").await?;
     agent.resume()?;
     says(&cluster.nodes[0], 0, "discovery answers again").await
 }
