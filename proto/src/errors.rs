@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use lockstep_machine::Rejection;
+use lockstep_machine::{Quota, Rejection};
 use tonic::Code;
 
 /// Trailer with the stable code of a status.
@@ -315,8 +315,51 @@ impl PartialEq<&str> for ErrorCode {
     }
 }
 
+/// Exhaustive, so that a new rejection does not compile without its row.
 impl From<&Rejection> for ErrorCode {
     fn from(rejection: &Rejection) -> Self {
-        Self::find(rejection.code()).unwrap_or(Self::UnknownOutcome)
+        match rejection {
+            Rejection::UnknownMachine { .. } => Self::UnknownMachine,
+            Rejection::UnknownInstance { .. } => Self::UnknownInstance,
+            Rejection::UnknownState { .. } => Self::UnknownState,
+            Rejection::UnknownEvent { .. } => Self::UnknownEvent,
+            Rejection::IllegalTransition { .. } => Self::IllegalTransition,
+            Rejection::StateMismatch { .. } => Self::StateMismatch,
+            Rejection::RevisionMismatch { .. } => Self::RevisionMismatch,
+            Rejection::KeyReused => Self::IdempotencyKeyReused,
+            Rejection::RequestExpired => Self::RequestExpired,
+            Rejection::InvalidDefinition(_) => Self::InvalidDefinition,
+            Rejection::UnknownVersion { .. } => Self::UnknownVersion,
+            Rejection::DefinitionInUse { .. } => Self::DefinitionInUse,
+            Rejection::BuiltIn { .. } => Self::BuiltIn,
+            Rejection::InstanceExists { .. } => Self::InstanceExists,
+            Rejection::AlreadyAtVersion { .. } => Self::AlreadyAtVersion,
+            Rejection::UnmappedState { .. } => Self::UnmappedState,
+            Rejection::QuotaExceeded { quota, .. } => (*quota).into(),
+            Rejection::EmptyTransaction => Self::EmptyTransaction,
+            Rejection::InstanceTwice { .. } => Self::InstanceTwice,
+            Rejection::OperationFailed { .. } => Self::OperationFailed,
+            Rejection::SinkFenced { .. } => Self::SinkFenced,
+            Rejection::UnknownDeadLetter { .. } => Self::UnknownDeadLetter,
+            Rejection::MalformedRequest => Self::MalformedRequest,
+        }
+    }
+}
+
+impl From<Quota> for ErrorCode {
+    fn from(quota: Quota) -> Self {
+        match quota {
+            Quota::Definitions => Self::TooManyDefinitions,
+            Quota::Versions => Self::TooManyVersions,
+            Quota::States => Self::TooManyStates,
+            Quota::Transitions => Self::TooManyTransitions,
+            Quota::DocumentBytes => Self::DefinitionTooLarge,
+            Quota::Instances => Self::TooManyInstances,
+            Quota::MetadataEntries => Self::TooManyMetadataEntries,
+            Quota::MetadataBytes => Self::MetadataTooLarge,
+            Quota::Operations => Self::TooManyOperations,
+            Quota::Sinks => Self::TooManySinks,
+            Quota::DeadLetters => Self::TooManyDeadLetters,
+        }
     }
 }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
+use lockstep_machine::Quota;
 use lockstep_proto::ErrorCode;
 use lockstep_proto::errors::{CATALOGUE, Entry, Grpc, Retry, Section};
 
@@ -154,5 +155,24 @@ fn every_rejection_is_a_rejection_over_grpc_and_final() {
             "{}",
             entry.name
         );
+    }
+}
+
+#[test]
+fn the_state_machine_and_the_catalogue_use_the_same_names() {
+    for quota in [
+        Quota::Definitions,
+        Quota::Versions,
+        Quota::States,
+        Quota::Transitions,
+        Quota::DocumentBytes,
+        Quota::Instances,
+        Quota::MetadataEntries,
+        Quota::MetadataBytes,
+        Quota::Operations,
+        Quota::Sinks,
+        Quota::DeadLetters,
+    ] {
+        assert_eq!(ErrorCode::from(quota).as_str(), quota.code());
     }
 }
