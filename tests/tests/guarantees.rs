@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -13,6 +14,21 @@ use reqwest::StatusCode;
 use serde_json::json;
 
 const DEADLINE: Duration = Duration::from_secs(30);
+
+/// docs/ARCHITECTURE.md draws the crates and modules from their imports, which form no cycle.
+#[test]
+fn the_architecture_diagrams_match_the_imports() -> Result<()> {
+    let check = Command::new(repository().join("scripts/architecture"))
+        .arg("--check")
+        .output()
+        .context("scripts/architecture needs python3 3.11 or newer")?;
+    ensure!(
+        check.status.success(),
+        "{}",
+        String::from_utf8_lossy(&check.stderr)
+    );
+    Ok(())
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stale_read_that_names_a_revision_sees_that_write_on_every_node() -> Result<()> {
