@@ -14,9 +14,8 @@ pub fn to_json(definition: &Definition) -> String {
 
 /// Writes a definition as a YAML document.
 pub fn to_yaml(definition: &Definition) -> String {
-    let mut text = String::new();
-    block(&document(definition), 0, &mut text);
-    text
+    serde_saphyr::to_string(&document(definition))
+        .expect("a tree with text keys always has a YAML form")
 }
 
 /// A duration as people write it: `15m`, `1h 30m`.
@@ -117,87 +116,4 @@ impl Serialize for Node {
             }
         }
     }
-}
-
-/// Writes a value in YAML's block form, from the start of a line, with a line break at its end.
-fn block(node: &Node, indent: usize, out: &mut String) {
-    let pad = "  ".repeat(indent);
-    match node {
-        Node::Map(entries) if !entries.is_empty() => {
-            for (key, node) in entries {
-                out.push_str(&format!("{pad}{}:", scalar(key)));
-                after(node, indent, out);
-            }
-        }
-        Node::List(list) if !list.is_empty() => {
-            for node in list {
-                let from = out.len();
-                block(node, indent + 1, out);
-                // The item's first line starts with the dash instead of its indentation.
-                out.replace_range(from..from + pad.len() + 2, &format!("{pad}- "));
-            }
-        }
-        node => out.push_str(&format!("{pad}{}\n", inline(node))),
-    }
-}
-
-/// Writes a value behind its key's colon.
-fn after(node: &Node, indent: usize, out: &mut String) {
-    let nested = match node {
-        Node::Map(entries) => !entries.is_empty(),
-        Node::List(list) => list.iter().any(|it| matches!(it, Node::Map(_))),
-        _ => false,
-    };
-    if nested {
-        out.push('\n');
-        block(node, indent + 1, out);
-    } else {
-        out.push_str(&format!(" {}\n", inline(node)));
-    }
-}
-
-fn inline(node: &Node) -> String {
-    match node {
-        Node::Null | Node::Number => "null".to_owned(),
-        Node::Bool(it) => it.to_string(),
-        Node::Whole(it) => it.to_string(),
-        Node::Text(it) => scalar(it),
-        Node::List(list) => format!(
-            "[{}]",
-            list.iter().map(inline).collect::<Vec<_>>().join(", ")
-        ),
-        Node::Map(entries) => {
-            let one = |(key, node): &(String, Node)| format!("{}: {}", scalar(key), inline(node));
-            format!(
-                "{{{}}}",
-                entries.iter().map(one).collect::<Vec<_>>().join(", ")
-            )
-        }
-    }
-}
-
-/// A text as YAML: plain where no reader could take it for anything else, else in double quotes.
-fn scalar(text: &str) -> String {
-    const TAKEN: &[&str] = &["true", "false", "null", "yes", "no", "on", "off", "y", "n"];
-    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-'))
-        && !TAKEN.contains(&text.to_ascii_lowercase().as_str());
-    if plain {
-        return text.to_owned();
-    }
-    let mut quoted = String::from('"');
-    for c in text.chars() {
-        match c {
-            '"' | '\\' => quoted.extend(['\\', c]),
-            '\n' => quoted.push_str("\\n"),
-            '\t' => quoted.push_str("\\t"),
-            ' '..='~' => quoted.push(c),
-            c if c.is_alphanumeric() => quoted.push(c),
-            c => quoted.push_str(&format!("\\U{:08X}", u32::from(c))),
-        }
-    }
-    quoted.push('"');
-    quoted
 }

@@ -107,19 +107,19 @@ fn what_is_written_out_reads_as_the_same() {
 fn yaml_is_written_as_people_write_it() {
     let text = crate::to_yaml(&yaml(ORDER).unwrap());
     let expected = r#"name: order
-description: "An order, from the basket to the door"
+description: An order, from the basket to the door
 labels:
   team: shop
 initial: open
 states:
   open:
     timeout:
-      after: "15m"
+      after: 15m
       to: expired
   paid:
-    description: "The money is there"
+    description: The money is there
     timeout:
-      after: "1m 30s"
+      after: 1m 30s
       to: open
   "no": {}
   expired:
@@ -127,15 +127,17 @@ states:
   done:
     final: true
 transitions:
-  - from: open
-    to: paid
-    event: pay
-  - from: [paid, "no"]
-    to: done
-  - from: "*"
-    to: expired
-    event: cancel
-    description: "The customer changed their mind"
+- from: open
+  to: paid
+  event: pay
+- from:
+  - paid
+  - "no"
+  to: done
+- from: "*"
+  to: expired
+  event: cancel
+  description: The customer changed their mind
 "#;
     assert_eq!(text, expected);
 }
