@@ -18,7 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 /// docs/ARCHITECTURE.md draws the crates and modules from their imports, which form no cycle.
 #[test]
 fn the_architecture_diagrams_match_the_imports() -> Result<()> {
-    let check = Command::new(repository().join("scripts/architecture"))
+    let check = Command::new(repository()?.join("scripts/architecture"))
         .arg("--check")
         .output()
         .context("scripts/architecture needs python3 3.11 or newer")?;
