@@ -29,6 +29,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         // Entries are shared with the log's cache: a reference count, not a copy.
         .bytes(".lockstep.raft.v1.Entry.batch")
         .bytes(".lockstep.raft.v1.SnapshotChunk.data")
+        .bytes(".lockstep.raft.v1.Request.body")
         .bytes(".lockstep.raft.v1.Reply.outcome")
         .compile_fds(peer)?;
     Ok(())

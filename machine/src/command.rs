@@ -51,6 +51,10 @@ impl Command {
     /// How many kinds of commands this build knows: their numbers in the binary form are 0 to this
     /// one, exclusive.
     pub(crate) const KINDS: u32 = 10;
+    /// The number of [`Command::Transition`].
+    pub(crate) const TRANSITION: u32 = 0;
+    /// The numbers of those that hold values of several kinds: definitions, transactions, sinks.
+    pub(crate) const NESTED_KINDS: [u32; 3] = [1, 6, 9];
 
     /// The command's name in metrics and logs.
     pub fn kind(&self) -> &'static str {

@@ -61,8 +61,8 @@ pub use outcome::{
 pub use query::{ListQuery, Page, Totals};
 pub use rejection::Rejection;
 pub use request::{
-    BATCH_FORMAT, Batch, BatchReader, EncodedBatch, EncodedRequest, IdempotencyKey, Origin,
-    REQUEST_BYTES_MAX, REQUEST_FORMAT, Request, RequestBody, SessionId,
+    BATCH_FORMAT, Batch, BatchReader, DecodedBatch, EncodedBatch, EncodedRequest, IdempotencyKey,
+    Origin, REQUEST_BYTES_MAX, REQUEST_FORMAT, Request, RequestBody, SessionId,
 };
 pub use sink::{
     DEAD_LETTER_REASON_BYTES_MAX, DeadLetter, SinkChange, SinkCheckpoint, SinkCommand, SinkRecord,

@@ -3,7 +3,7 @@
 //! The accepting node encodes command and key once, as a [`RequestBody`], and gives the request an
 //! [`Origin`]: its session and sequence number. From there on the body is opaque bytes. Forwarding
 //! to the leader, proposing, logging and replicating copy these bytes, and each node decodes them
-//! once, in [`State::apply_encoded`](crate::State::apply_encoded).
+//! once, in [`DecodedBatch::decode`].
 //!
 //! ```text
 //! body    format byte | [command, key]
@@ -26,7 +26,7 @@ use minicbor::decode::Decoder;
 use minicbor::{Decode, Encode};
 
 use crate::codec::{self, CodecError, Format};
-use crate::command::Command;
+use crate::command::{Command, Trigger};
 use crate::ids::{InvalidName, Timestamp};
 
 /// The form of a [`RequestBody`].
@@ -85,8 +85,9 @@ impl RequestBody {
         REQUEST_FORMAT.encode(self).into()
     }
 
-    /// Checks a body that another node encoded, without building its command: that it is well
-    /// formed, of a format and a kind of command that this build knows, and not too large.
+    /// Checks a body that another node encoded: that it is well formed, of a format and a kind of
+    /// command that this build knows, and not too large. Builds no command, except for the rare
+    /// ones that nest other kinds of values.
     ///
     /// # Errors
     ///
@@ -102,7 +103,7 @@ impl RequestBody {
         }
         let malformed = |error| CodecError::malformed(WHAT, error);
         let mut decoder = Decoder::new(REQUEST_FORMAT.open(bytes)?);
-        let mut ahead = decoder.probe();
+        let mut ahead = decoder.clone();
         let fields = ahead.array().map_err(malformed)?;
         let parts = ahead.array().map_err(malformed)?;
         if fields == Some(0) || parts == Some(0) {
@@ -114,7 +115,20 @@ impl RequestBody {
             return Err(CodecError::UnknownVariant { what: WHAT, reason });
         }
         decoder.skip().map_err(malformed)?;
-        codec::finish(WHAT, &decoder)
+        codec::finish(WHAT, &decoder)?;
+        // A kind of value further inside that this build does not know would stop every node of it.
+        match kind {
+            Command::TRANSITION => {
+                ahead.array().map_err(malformed)?;
+                ahead.skip().map_err(malformed)?;
+                codec::decode_next::<Trigger>(WHAT, &mut ahead).map(drop)
+            }
+            kind if Command::NESTED_KINDS.contains(&kind) => match Self::decode(bytes) {
+                Err(newer) if newer.is_from_newer_build() => Err(newer),
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
     }
 
     /// Decodes a body; the command's bytes stay at hand.
@@ -229,6 +243,45 @@ impl<'b> Iterator for BatchReader<'b> {
             self.decoder.set_position(self.decoder.input().len());
         }
         Some(item.map(|BatchItem { origin, body }| (origin, body)))
+    }
+}
+
+/// A log entry's payload, each body decoded once: what [`State::apply_decoded`](crate::State::apply_decoded)
+/// executes.
+pub struct DecodedBatch<'b> {
+    pub(crate) stamp: Timestamp,
+    /// None where a body is malformed.
+    pub(crate) requests: Vec<(Origin, Option<DecodedBody<'b>>)>,
+}
+
+impl<'b> DecodedBatch<'b> {
+    /// Decodes a payload and every body in it. A malformed body is kept as such: applying it
+    /// rejects that request alone.
+    ///
+    /// # Errors
+    ///
+    /// The payload is damaged, or a newer build wrote it or one of its bodies: this build cannot
+    /// apply it, and the node must stop.
+    pub fn decode(payload: &'b [u8]) -> Result<Self, CodecError> {
+        let reader = BatchReader::new(payload)?;
+        let stamp = reader.stamp();
+        let decode = |item: Result<(Origin, &'b [u8]), _>| {
+            let (origin, body) = item?;
+            match RequestBody::decode(body) {
+                Ok(decoded) => Ok((origin, Some(decoded))),
+                Err(CodecError::Malformed { .. }) => Ok((origin, None)),
+                Err(newer) => Err(newer),
+            }
+        };
+        let requests = reader.map(decode).collect::<Result<_, _>>()?;
+        Ok(Self { stamp, requests })
+    }
+
+    /// The requests, oldest first; without a body where it is malformed.
+    pub fn requests(&self) -> impl ExactSizeIterator<Item = (Origin, Option<&RequestBody>)> {
+        self.requests
+            .iter()
+            .map(|(origin, decoded)| (*origin, decoded.as_ref().map(|it| &it.body)))
     }
 }
 

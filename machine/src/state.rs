@@ -6,7 +6,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::codec::{self, CodecError};
+use crate::codec;
 use crate::command::Command;
 use crate::definition::{Compiled, Definition, triad};
 use crate::event::Ring;
@@ -17,7 +17,7 @@ use crate::limits::Limits;
 use crate::metadata::Metadata;
 use crate::outcome::{Outcome, Reply};
 use crate::rejection::Rejection;
-use crate::request::{Batch, BatchReader, DecodedBody, IdempotencyKey, Origin, RequestBody};
+use crate::request::{Batch, DecodedBatch, DecodedBody, IdempotencyKey, Origin};
 use crate::requests::{Fingerprint, FirstUse, Keys, Seen, Sessions, StoredReply};
 use crate::snapshot;
 use crate::world::{Machine, Pinned, Retired, World};
@@ -89,30 +89,14 @@ impl State {
         }
     }
 
-    /// Applies the payload of one log entry: each request in order, each with its own reply.
+    /// Applies one log entry: each request in order, each with its own reply.
     ///
     /// A request that was applied before changes nothing and gets its first reply again, for as
     /// long as its [`Origin`] says that it is outstanding. A copy under the same caller's key gets
     /// the first outcome again, marked as replayed, until the key is forgotten. A request whose
     /// body is malformed is rejected like one that cannot be executed.
-    ///
-    /// # Errors
-    ///
-    /// The payload is damaged, or a newer build wrote it or one of its requests. Nothing is
-    /// changed, and nothing may be applied after it: the node must stop.
-    pub fn apply_encoded(&mut self, payload: &[u8]) -> Result<Vec<Reply>, CodecError> {
-        let reader = BatchReader::new(payload)?;
-        let stamp = reader.stamp();
-        let decode = |item: Result<(Origin, _), _>| {
-            let (origin, body) = item?;
-            match RequestBody::decode(body) {
-                Ok(decoded) => Ok((origin, Some(decoded))),
-                Err(CodecError::Malformed { .. }) => Ok((origin, None)),
-                Err(newer) => Err(newer),
-            }
-        };
-        let requests: Vec<_> = reader.map(decode).collect::<Result<_, _>>()?;
-        self.advance(stamp);
+    pub fn apply_decoded(&mut self, batch: &DecodedBatch<'_>) -> Vec<Reply> {
+        self.advance(batch.stamp);
         let apply = |(origin, decoded): &(Origin, Option<DecodedBody>)| {
             self.apply_once(*origin, |state| match decoded {
                 Some(DecodedBody {
@@ -124,10 +108,10 @@ impl State {
                 None => state.reply(Outcome::Rejected(Rejection::MalformedRequest)),
             })
         };
-        Ok(requests.iter().map(apply).collect())
+        batch.requests.iter().map(apply).collect()
     }
 
-    /// Applies requests that were never encoded, as [`State::apply_encoded`] does.
+    /// Applies requests that were never encoded, as [`State::apply_decoded`] does.
     pub fn apply(&mut self, batch: &Batch) -> Vec<Reply> {
         self.advance(batch.stamp);
         let requests = batch.requests.iter();

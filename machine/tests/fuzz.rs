@@ -4,13 +4,11 @@
 //! What was found once is in `fuzz.proptest-regressions` and is tried first; PROPTEST_CASES makes it
 //! try more.
 
+mod fixtures;
+
 use std::sync::Arc;
 
-use lockstep_machine::{
-    Batch, Command, Create, EventCursor, EventName, GlobalRevision, IdempotencyKey, InstanceId,
-    Limits, Metadata, Operation, Origin, Request, Restore, SessionId, SinkChange, SinkCheckpoint,
-    SinkCommand, SinkName, State, Timestamp, Transaction, Transition, Trigger,
-};
+use lockstep_machine::*;
 use proptest::prelude::*;
 use proptest::sample::Index;
 use proptest::test_runner::FileFailurePersistence;
@@ -168,4 +166,88 @@ fn what_is_damaged_was_whole_before() {
         restored(&records).map(|it| it.hash()),
         Some(filled().hash())
     );
+}
+
+/// What is done to good bytes.
+fn damages() -> impl Strategy<Value = Vec<(Index, usize, Vec<u8>)>> {
+    let bytes = prop_oneof![
+        prop::collection::vec(any::<u8>(), 0..8),
+        // Heads of arrays, maps, texts and numbers that promise as much as they can.
+        prop::sample::select(vec![
+            vec![0x9b; 9],
+            vec![0xbb, 0xff, 0xff, 0xff, 0xff],
+            vec![0x7b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+            vec![0x9f; 11],
+            vec![0x1b; 9],
+        ]),
+    ];
+    prop::collection::vec((any::<Index>(), 0..8usize, bytes), 1..5)
+}
+
+fn damaged(bytes: &[u8], damages: &[(Index, usize, Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = bytes.to_vec();
+    for (at, length, with) in damages {
+        let at = at.index(bytes.len() + 1);
+        let end = (at + length).min(bytes.len());
+        bytes.splice(at..end, with.iter().copied());
+    }
+    bytes
+}
+
+/// What is read means the same when it is written again, and applying it does not panic.
+fn payload_holds(bytes: &[u8]) -> Result<(), TestCaseError> {
+    if let Ok(batch) = Batch::decode(bytes) {
+        prop_assert_eq!(Batch::decode(&batch.encode()), Ok(batch));
+    }
+    match DecodedBatch::decode(bytes) {
+        Ok(batch) => drop(filled().apply_decoded(&batch)),
+        Err(error) => prop_assert!(error.to_string().len() < 1000, "{error}"),
+    }
+    Ok(())
+}
+
+fn outcome_holds(bytes: &[u8]) -> Result<(), TestCaseError> {
+    if let Ok(outcome) = OUTCOME_FORMAT.decode::<Outcome>(bytes) {
+        let again = OUTCOME_FORMAT.encode(&outcome);
+        prop_assert_eq!(OUTCOME_FORMAT.decode(&again), Ok(outcome));
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn any_bytes_are_a_log_entry_or_an_outcome_or_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        payload_holds(&bytes)?;
+        outcome_holds(&bytes)?;
+        let _ = RequestBody::validate(&bytes);
+    }
+
+    #[test]
+    fn a_damaged_log_entry_is_read_or_refused(damages in damages()) {
+        payload_holds(&damaged(&fixtures::batch().encode(), &damages))?;
+    }
+
+    #[test]
+    fn a_damaged_body_is_read_or_refused(which in any::<Index>(), damages in damages()) {
+        let requests = fixtures::batch().requests;
+        let EncodedRequest { origin, body } = requests[which.index(requests.len())].encode();
+        let body = damaged(&body, &damages);
+        let mut batch = EncodedBatch::new(Timestamp(1));
+        batch.push(origin, &body);
+        let payload = batch.into_bytes();
+        // What a leader accepts never stops a node.
+        if RequestBody::validate(&body).is_ok() {
+            let stopped = DecodedBatch::decode(&payload).err();
+            prop_assert_eq!(stopped, None);
+        }
+        payload_holds(&payload)?;
+    }
+
+    #[test]
+    fn a_damaged_outcome_is_read_or_refused(which in any::<Index>(), damages in damages()) {
+        let outcomes = fixtures::outcomes();
+        outcome_holds(&damaged(&OUTCOME_FORMAT.encode(&outcomes[which.index(outcomes.len())]), &damages))?;
+    }
 }

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_machine::{
-    Batch, Command, InstanceId, OperationResult, Outcome, Rejection, Reply, State, StateName,
-    Transition, Trigger,
+    Command, DecodedBatch, InstanceId, OperationResult, Outcome, Rejection, Reply, State,
+    StateName, Transition, Trigger,
 };
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -236,18 +236,21 @@ fn current(rejection: &Rejection) -> Option<&StateName> {
 }
 
 impl Observer for Observation {
-    fn applied(&self, batch: &Batch, replies: &[Reply], state: &State, took: Duration) {
+    fn applied(&self, batch: &DecodedBatch<'_>, replies: &[Reply], state: &State, took: Duration) {
         self.metrics.apply_seconds.observe(took.as_secs_f64());
         self.metrics
             .proposals_committed_total
             .inc_by(replies.len() as u64);
-        for (request, reply) in batch.requests.iter().zip(replies) {
-            if !matches!(reply.outcome, Outcome::Rejected(_)) {
-                self.largest.request(&request.command);
+        for ((_, body), reply) in batch.requests().zip(replies) {
+            let command = body.map(|body| &body.command);
+            if let Some(command) = command
+                && !matches!(reply.outcome, Outcome::Rejected(_))
+            {
+                self.largest.request(command);
             }
             if reply.replayed {
                 self.metrics.replays_total.inc();
-            } else if let Command::Transition(transition) = &request.command {
+            } else if let Some(Command::Transition(transition)) = command {
                 self.transition(transition, reply, state);
             } else {
                 self.outcome(&reply.outcome);

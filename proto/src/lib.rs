@@ -27,16 +27,9 @@ pub mod raft {
     tonic::include_proto!("lockstep.raft.v1");
 }
 
-mod batch;
-mod command;
-mod definition;
 pub mod errors;
 mod public;
-mod sink;
-#[cfg(test)]
-mod testing;
 
-pub use batch::{decode_batch, decode_outcome, encode_batch, encode_outcome};
 pub use errors::ErrorCode;
 pub use public::{NewInstance, UnexpectedOutcome, idempotency_key, optional_name};
 
@@ -58,4 +51,12 @@ impl Malformed {
             reason: reason.to_string(),
         }
     }
+}
+
+/// Names the field that a name, or anything else with rules of its own, stood in.
+pub(crate) fn parsed<T, E: std::fmt::Display>(
+    field: &'static str,
+    read: Result<T, E>,
+) -> Result<T, Malformed> {
+    read.map_err(|invalid| Malformed::new(field, invalid))
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep_machine::{GlobalRevision, Reply, Request};
+use lockstep_machine::{EncodedRequest, GlobalRevision, OUTCOME_FORMAT, Reply};
+use lockstep_proto::Malformed;
 use lockstep_proto::raft as pb;
 use lockstep_proto::raft::peer_client::PeerClient;
-use lockstep_proto::{Malformed, decode_outcome};
 use parking_lot::Mutex;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
@@ -61,11 +61,11 @@ impl GrpcPeers {
     async fn try_propose(
         &self,
         (id, member): (NodeId, Member),
-        requests: &[Request],
+        requests: &[EncodedRequest],
         timeout: Duration,
     ) -> Result<Vec<ProposeResult>, Status> {
         let message = pb::ProposeRequest {
-            requests: requests.iter().map(pb::Request::from).collect(),
+            requests: requests.iter().map(request_out).collect(),
             timeout_ms: timeout.as_millis() as u64,
         };
         let mut request = addressed(message, &self.cluster, id)?;
@@ -101,6 +101,15 @@ fn never_sent(status: &Status) -> bool {
     false
 }
 
+fn request_out(request: &EncodedRequest) -> pb::Request {
+    pb::Request {
+        session: request.origin.session.0,
+        sequence: request.origin.sequence,
+        answered_below: request.origin.answered_below,
+        body: request.body.clone(),
+    }
+}
+
 fn result_in(result: pb::ProposeResult) -> Result<ProposeResult, Malformed> {
     use pb::propose_failure::Kind;
     use pb::propose_result::Result as In;
@@ -110,7 +119,9 @@ fn result_in(result: pb::ProposeResult) -> Result<ProposeResult, Malformed> {
             .ok_or_else(|| Malformed::new("propose.result", "it is missing"))?
         {
             In::Reply(reply) => Ok(Reply {
-                outcome: decode_outcome(&reply.outcome)?,
+                outcome: OUTCOME_FORMAT
+                    .decode(&reply.outcome)
+                    .map_err(|error| Malformed::new("reply.outcome", error))?,
                 replayed: reply.replayed,
                 revision: GlobalRevision(reply.revision),
             }),
@@ -131,7 +142,7 @@ impl Peers for GrpcPeers {
     async fn propose(
         &self,
         leader: (NodeId, Member),
-        requests: Vec<Request>,
+        requests: Vec<EncodedRequest>,
         timeout: Duration,
     ) -> Vec<ProposeResult> {
         match self.try_propose(leader, &requests, timeout).await {

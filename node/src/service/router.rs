@@ -8,8 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use lockstep_machine::{
-    Command, IdempotencyKey, InstanceId, Outcome, Rejection, Reply, Request, SessionId,
+    Command, EncodedRequest, IdempotencyKey, InstanceId, Outcome, Rejection, Reply, RequestBody,
+    SessionId,
 };
 
 use super::sequencer::{Sequencer, Ticket};
@@ -34,7 +36,7 @@ pub trait Peers: Clone + Send + Sync + 'static {
     async fn propose(
         &self,
         leader: (NodeId, Member),
-        requests: Vec<Request>,
+        requests: Vec<EncodedRequest>,
         timeout: Duration,
     ) -> Vec<ProposeResult>;
 
@@ -56,7 +58,7 @@ pub trait ForwardObserver: Send + Sync + 'static {
 /// Routes requests to the leader. Cheap to clone.
 pub struct Router<RT: Runtime, S: Storage> {
     consensus: Consensus<RT, S>,
-    forward: Batcher<Request, Reply>,
+    forward: Batcher<EncodedRequest, Reply>,
     forward_reads: Batcher<Confirm, ReadPoint>,
     sequencer: Sequencer,
     draw_session: Arc<dyn Fn() -> SessionId + Send + Sync>,
@@ -138,12 +140,13 @@ impl<RT: Runtime, S: Storage> Router<RT, S> {
         deadline: Deadline<RT>,
     ) -> Result<Reply, ServiceError> {
         let mut ticket = self.sequencer.begin().ok_or(ServiceError::Overloaded)?;
+        let body = RequestBody { command, key }.encode();
         let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
         // Whether an attempt may have reached the log.
         let mut maybe_executed = false;
         loop {
             match self
-                .attempt(&ticket, &command, &key, deadline.at_most(ATTEMPT_MAX))
+                .attempt(&ticket, &body, deadline.at_most(ATTEMPT_MAX))
                 .await
             {
                 Ok(reply) => match reply.outcome {
@@ -189,17 +192,15 @@ impl<RT: Runtime, S: Storage> Router<RT, S> {
     async fn attempt(
         &self,
         ticket: &Ticket,
-        command: &Command,
-        key: &Option<IdempotencyKey>,
+        body: &Bytes,
         deadline: Deadline<RT>,
     ) -> ProposeResult {
         let Some((leader, _)) = self.consensus.leader() else {
             return Err(ProposeError::NotLeader { leader: None });
         };
-        let request = Request {
+        let request = EncodedRequest {
             origin: ticket.origin(),
-            key: key.clone(),
-            command: command.clone(),
+            body: body.clone(),
         };
         if leader == self.consensus.node_id() {
             return deadline

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::{Either, join_all, select};
-use lockstep_machine::Request;
+use lockstep_machine::EncodedRequest;
 use openraft::AnyError;
 use openraft::OptionalSend;
 use openraft::alias::{SnapshotOf, VoteOf};
@@ -324,7 +324,7 @@ impl Peers for SimPeers {
     async fn propose(
         &self,
         leader: (NodeId, Member),
-        requests: Vec<Request>,
+        requests: Vec<EncodedRequest>,
         patience: Duration,
     ) -> Vec<ProposeResult> {
         let count = requests.len();

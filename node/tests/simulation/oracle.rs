@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use lockstep_machine::{
-    Batch, IdempotencyKey, Outcome, Reply, Request, SessionId, State, StateHash, StateName,
-    Transitioned,
+    DecodedBatch, IdempotencyKey, Origin, Outcome, Reply, RequestBody, SessionId, State, StateHash,
+    StateName, Transitioned,
 };
 
 use lockstep_raft::consensus::state_machine::SharedState;
@@ -93,16 +93,16 @@ impl Known {
         }
     }
 
-    fn applied(&mut self, node: NodeId, request: &Request, reply: &Reply) {
+    fn applied(&mut self, node: NodeId, origin: Origin, body: &RequestBody, reply: &Reply) {
         let Outcome::Transitioned(made) = &reply.outcome else {
             return;
         };
         let revision = made.revision.0;
-        let origin = (request.origin.session, request.origin.sequence);
+        let origin = (origin.session, origin.sequence);
         if !reply.replayed {
             let executed = Executed {
                 origin,
-                key: request.key.clone(),
+                key: body.key.clone(),
                 from: made.from.clone(),
                 to: made.to.clone(),
             };
@@ -116,7 +116,7 @@ impl Known {
                 return;
             }
             self.check_history(revision, &executed);
-            if let Some(key) = request.key.clone()
+            if let Some(key) = body.key.clone()
                 && let Some(first) = self.by_key.insert(key.clone(), revision)
             {
                 self.violated(format!(
@@ -308,11 +308,14 @@ impl Watcher {
 }
 
 impl Observer for Watcher {
-    fn applied(&self, batch: &Batch, replies: &[Reply], state: &State, _: Duration) {
+    fn applied(&self, batch: &DecodedBatch<'_>, replies: &[Reply], state: &State, _: Duration) {
         let index = self.state.get().map(|shared| shared.read().index());
         self.oracle.known(|known| {
-            for (request, reply) in batch.requests.iter().zip(replies) {
-                known.applied(self.node, request, reply);
+            for ((origin, body), reply) in batch.requests().zip(replies) {
+                match body {
+                    Some(body) => known.applied(self.node, origin, body, reply),
+                    None => known.violated(format!("request {origin:?} is malformed")),
+                }
             }
             let Some(index) = index.filter(|index| index % HASH_EVERY == 0) else {
                 return;

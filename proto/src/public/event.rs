@@ -9,7 +9,7 @@ use lockstep_machine::{
 
 use super::instance::entries;
 use super::optional_name;
-use crate::batch::parsed;
+use crate::parsed;
 use crate::{Malformed, v1};
 
 impl From<EventCursor> for v1::Place {

@@ -16,7 +16,7 @@ use std::str::FromStr;
 use lockstep_machine::{IdempotencyKey, InvalidName};
 
 use crate::Malformed;
-use crate::batch::parsed;
+use crate::parsed;
 
 pub use requests::NewInstance;
 pub use written::UnexpectedOutcome;

@@ -9,7 +9,7 @@ use lockstep_machine::{
 
 use super::instance::entries;
 use super::{idempotency_key, optional_name};
-use crate::batch::parsed;
+use crate::parsed;
 use crate::{Malformed, v1};
 
 /// A requested instance, with or without a name.

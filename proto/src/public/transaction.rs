@@ -6,7 +6,7 @@ use lockstep_machine::{
 };
 
 use super::{NewInstance, UnexpectedOutcome, idempotency_key};
-use crate::batch::parsed;
+use crate::parsed;
 use crate::{Malformed, v1};
 
 /// The field under which a fault of an operation is reported; its reason names the operation and the

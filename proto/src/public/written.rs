@@ -6,7 +6,7 @@ use lockstep_machine::{
 };
 
 use super::optional_name;
-use crate::batch::parsed;
+use crate::parsed;
 use crate::{Malformed, v1};
 
 /// The state machine came to something that this build does not know, or that does not answer

@@ -7,7 +7,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
-use lockstep_machine::{Command, Operation, Reply, Request, SinkChange};
+use lockstep_machine::{EncodedRequest, Reply};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
 use super::types::{NodeId, Runtime};
@@ -191,45 +191,13 @@ async fn gather<Q: Question, A>(
     Some((questions, replies))
 }
 
-impl Question for Request {
+/// What an origin takes in the log, about.
+const ORIGIN_BYTES: usize = 32;
+
+impl Question for EncodedRequest {
     fn size(&self) -> usize {
-        let key = self.key.as_ref().map_or(0, |k| k.as_str().len());
-        32 + key + command_size(&self.command)
+        ORIGIN_BYTES + self.body.len()
     }
-}
-
-/// What names, states and numbers of one operation take, about.
-const OPERATION_BYTES: usize = 256;
-
-fn command_size(command: &Command) -> usize {
-    let operation = |operation: &Operation| match operation {
-        Operation::Create(it) => it.metadata.bytes(),
-        Operation::Transition(it) => it.metadata.bytes(),
-        Operation::Delete(it) => it.metadata.bytes(),
-        _ => 0,
-    };
-    let more = match command {
-        Command::Transition(it) => it.metadata.bytes(),
-        Command::Create(it) => it.metadata.bytes(),
-        Command::Delete(it) => it.metadata.bytes(),
-        Command::Migrate(it) => it.metadata.bytes() + it.states.len() * OPERATION_BYTES,
-        Command::Define(it) => usize::try_from(it.stored_bytes()).unwrap_or(usize::MAX / 2),
-        Command::Transaction(it) => it
-            .operations
-            .iter()
-            .map(|it| OPERATION_BYTES + operation(it))
-            .sum(),
-        Command::Expire(it) => it.len() * OPERATION_BYTES,
-        Command::Sink(it) => match &it.change {
-            SinkChange::Bury { event, reason, .. } => {
-                OPERATION_BYTES + event.metadata.bytes() + reason.len()
-            }
-            SinkChange::Settle { refused, .. } => refused.as_ref().map_or(0, String::len),
-            _ => 0,
-        },
-        _ => 0,
-    };
-    OPERATION_BYTES + more
 }
 
 #[cfg(test)]

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lockstep_machine::{Batch, Reply, Request, Timestamp};
-use lockstep_proto::encode_batch;
+use lockstep_machine::{EncodedBatch, EncodedRequest, Reply, Timestamp};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError};
 use openraft::raft::linearizable_read::{Linearizer, ReadLogId};
@@ -170,7 +169,7 @@ pub struct Consensus<RT: Runtime, S: Storage> {
     pub raft: Raft<Types<RT>, StateMachine<RT, S>>,
     log: LogStore<RT, S>,
     shared: SharedState,
-    proposals: Batcher<Request, Reply>,
+    proposals: Batcher<EncodedRequest, Reply>,
     /// Set while proposals are refused for want of disk space.
     disk_full: Arc<AtomicBool>,
     reads: Batcher<Confirm, ReadPoint>,
@@ -288,7 +287,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
 
     /// Proposes a request here, if this node leads. Once it is committed and applied, its reply.
     /// May never end while a leader has no quorum: bound the wait.
-    pub async fn propose(&self, request: Request) -> ProposeResult {
+    pub async fn propose(&self, request: EncodedRequest) -> ProposeResult {
         if self.disk_full.load(Ordering::Relaxed) && self.leads() {
             return Err(ProposeError::DiskFull);
         }
@@ -479,13 +478,14 @@ async fn append<RT: Runtime, S: Storage>(
     raft: Raft<Types<RT>, StateMachine<RT, S>>,
     clock: Clock,
     observer: Arc<dyn Observer>,
-    requests: Vec<Request>,
+    requests: Vec<EncodedRequest>,
 ) -> Vec<ProposeResult> {
     let count = requests.len();
-    let payload = Payload(encode_batch(&Batch {
-        stamp: clock(),
-        requests,
-    }));
+    let mut batch = EncodedBatch::new(clock());
+    for EncodedRequest { origin, body } in &requests {
+        batch.push(*origin, body);
+    }
+    let payload = Payload(batch.into_bytes());
     observer.pending(count as i64);
     let written = raft.client_write(payload).await;
     observer.pending(-(count as i64));

@@ -5,9 +5,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt as _};
+use lockstep_machine::{
+    CodecError, EncodedRequest, GlobalRevision, OUTCOME_FORMAT, Origin, Outcome, Rejection, Reply,
+    RequestBody, SessionId,
+};
+use lockstep_proto::Malformed;
 use lockstep_proto::raft as pb;
 use lockstep_proto::raft::peer_server;
-use lockstep_proto::{Malformed, encode_outcome};
 use openraft::Snapshot;
 use openraft_rt_tokio::TokioRuntime;
 use parking_lot::Mutex;
@@ -290,9 +294,12 @@ impl peer_server::Peer for PeerServer {
         let patience = Duration::from_millis(message.timeout_ms).min(PROPOSE_PATIENCE_MAX);
         let mut proposed = Vec::with_capacity(message.requests.len());
         for request in message.requests {
-            let request = lockstep_machine::Request::try_from(request).map_err(invalid)?;
-            let proposal = self.consensus.propose(request);
             proposed.push(async move {
+                if let Err(error) = RequestBody::validate(&request.body) {
+                    let revision = self.consensus.state().read().state.revision();
+                    return refused(&error, revision);
+                }
+                let proposal = self.consensus.propose(request_in(request));
                 tokio::time::timeout(patience, proposal)
                     .await
                     .unwrap_or(Err(ProposeError::Unknown))
@@ -329,6 +336,30 @@ impl peer_server::Peer for PeerServer {
     }
 }
 
+/// What a forwarded body that this build cannot append comes to. Nothing was appended.
+fn refused(error: &CodecError, revision: GlobalRevision) -> ProposeResult {
+    if error.is_from_newer_build() {
+        // Another leader may be able to: the accepting node tries again until its deadline.
+        return Err(ProposeError::NotLeader { leader: None });
+    }
+    Ok(Reply {
+        outcome: Outcome::Rejected(Rejection::MalformedRequest),
+        replayed: false,
+        revision,
+    })
+}
+
+fn request_in(request: pb::Request) -> EncodedRequest {
+    EncodedRequest {
+        origin: Origin {
+            session: SessionId(request.session),
+            sequence: request.sequence,
+            answered_below: request.answered_below,
+        },
+        body: request.body,
+    }
+}
+
 fn result_out(result: ProposeResult) -> pb::ProposeResult {
     use pb::propose_failure::Kind;
     use pb::propose_result::Result as Out;
@@ -340,7 +371,7 @@ fn result_out(result: ProposeResult) -> pb::ProposeResult {
     };
     let result = match result {
         Ok(reply) => Out::Reply(pb::Reply {
-            outcome: encode_outcome(&reply.outcome),
+            outcome: OUTCOME_FORMAT.encode(&reply.outcome).into(),
             replayed: reply.replayed,
             revision: reply.revision.0,
         }),

@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
-use lockstep_machine::{Batch, Reply, State};
-use lockstep_proto::decode_batch;
+use lockstep_machine::{DecodedBatch, Reply, State};
 use openraft::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, Instant as _, OptionalSend};
@@ -24,7 +23,7 @@ use crate::store::{SnapshotHandle as _, Storage};
 #[allow(unused_variables)]
 pub trait Observer: Send + Sync + 'static {
     /// A batch was applied here, with these replies.
-    fn applied(&self, batch: &Batch, replies: &[Reply], state: &State, took: Duration) {}
+    fn applied(&self, batch: &DecodedBatch<'_>, replies: &[Reply], state: &State, took: Duration) {}
     /// A snapshot was built here.
     fn snapshot_built(&self, bytes: u64, took: Duration) {}
     /// A snapshot from another node was installed here.
@@ -178,12 +177,12 @@ impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<RT, S
                     Vec::new()
                 }
                 EntryPayload::Normal(Payload(bytes)) => {
-                    let batch = decode_batch(&bytes)
-                        .map_err(|e| wire::damaged_entry(entry.log_id.index, e))?;
+                    let batch = DecodedBatch::decode(&bytes)
+                        .map_err(|e| wire::unreadable_payload(entry.log_id.index, e))?;
                     let started = RT::Instant::now();
                     let replies = self.shared.write(|applied| {
                         applied.last = Some(entry.log_id);
-                        applied.state.apply(&batch)
+                        applied.state.apply_decoded(&batch)
                     });
                     let took = started.elapsed();
                     self.observer

@@ -7,6 +7,7 @@ use std::io;
 use std::marker::PhantomData;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
+use lockstep_machine::CodecError;
 use lockstep_proto::{Malformed, raft as pb};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
@@ -439,6 +440,11 @@ fn damaged(what: &'static str, place: String, reason: impl ToString) -> io::Erro
 /// A log entry that cannot be what was written.
 pub(crate) fn damaged_entry(index: u64, reason: impl ToString) -> io::Error {
     damaged(ENTRY.what, index.to_string(), reason)
+}
+
+/// A log entry whose payload the state machine cannot read.
+pub(crate) fn unreadable_payload(index: u64, error: CodecError) -> io::Error {
+    StoreError::unreadable(ENTRY.what, index.to_string(), error).into()
 }
 
 /// A log id as a slot holds it.

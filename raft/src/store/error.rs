@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use lockstep_machine::CodecError;
+
 /// Why a store operation failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -30,6 +32,14 @@ pub enum StoreError {
         found: u32,
         /// The format this build reads.
         supported: u32,
+    },
+    /// A newer build wrote it, with a kind of value that this one does not know.
+    #[error("{place}: {reason}")]
+    Newer {
+        /// Where it stands.
+        place: String,
+        /// Which kind, and what to do.
+        reason: String,
     },
     /// A system call failed.
     #[error("cannot {doing} {}: {source}", path.display())]
@@ -112,11 +122,33 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Bytes of the state machine that cannot be read.
+    pub(crate) fn unreadable(what: &'static str, place: String, error: CodecError) -> Self {
+        match error {
+            CodecError::Malformed { reason, .. } => StoreError::Damaged {
+                what,
+                place,
+                reason,
+            },
+            CodecError::UnknownFormat {
+                found, supported, ..
+            } => StoreError::Format {
+                what: format!("{what} {place}"),
+                found: found.into(),
+                supported: supported.into(),
+            },
+            newer @ CodecError::UnknownVariant { .. } => StoreError::Newer {
+                place: format!("{what} {place}"),
+                reason: newer.to_string(),
+            },
+        }
+    }
+
     /// A stable name for logs and scripts.
     pub fn code(&self) -> &'static str {
         match self {
             StoreError::Damaged { .. } => "store_damaged",
-            StoreError::Format { .. } => "store_format",
+            StoreError::Format { .. } | StoreError::Newer { .. } => "store_format",
             StoreError::Io { .. } | StoreError::Database { .. } if self.is_disk_full() => {
                 "store_disk_full"
             }
@@ -153,7 +185,9 @@ impl StoreError {
 
     pub(super) fn kind(&self) -> io::ErrorKind {
         match self {
-            StoreError::Damaged { .. } | StoreError::Format { .. } => io::ErrorKind::InvalidData,
+            StoreError::Damaged { .. } | StoreError::Format { .. } | StoreError::Newer { .. } => {
+                io::ErrorKind::InvalidData
+            }
             StoreError::Io { source, .. } => source.kind(),
             StoreError::Database {
                 source: sled::Error::Io(source),

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use bytes::Bytes;
-use lockstep_machine::{Restore, State};
+use lockstep_machine::{Restore, RestoreError, State};
 use parking_lot::Mutex;
 
 use super::{GROUP, SnapshotHandle, StoreError, files, reserve};
@@ -106,10 +106,13 @@ impl Snapshots {
 
 /// Rebuilds the state. Blocks.
 pub(super) fn restore(snapshot: &SnapshotFile) -> io::Result<State> {
-    let damaged = |error: lockstep_machine::RestoreError| StoreError::Damaged {
-        what: "snapshot",
-        place: snapshot.name(),
-        reason: error.to_string(),
+    let damaged = |error: RestoreError| match error {
+        RestoreError::Newer(error) => StoreError::unreadable("snapshot", snapshot.name(), error),
+        damaged => StoreError::Damaged {
+            what: "snapshot",
+            place: snapshot.name(),
+            reason: damaged.to_string(),
+        },
     };
     let mut reader = snapshot.reader()?;
     let mut restore = Restore::new();
