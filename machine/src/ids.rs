@@ -43,7 +43,7 @@ fn fault(value: &str) -> Option<&'static str> {
 }
 
 /// The rule that a sink's name breaks, if it breaks one: it becomes part of settings, tables and
-/// paths at the far side.
+/// paths at the destination.
 fn sink_fault(value: &str) -> Option<&'static str> {
     if value.is_empty() {
         Some("it is empty")

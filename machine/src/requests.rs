@@ -68,7 +68,7 @@ pub(crate) enum Seen {
     Never,
     /// It was executed; this was the reply.
     Before(Reply),
-    /// It was given up, or its session is forgotten: nobody can tell whether it was executed.
+    /// It was given up, or its session is forgotten: whether it was executed is unknown.
     Expired,
 }
 

@@ -1,8 +1,8 @@
-//! Sinks: what is kept account of for the systems that follow the cluster, and what can change it.
+//! Sinks: the replicated record of each, and the commands that change it.
 //!
-//! A far side that keeps no place of its own has it here; so do the events that a far side refused
-//! for good, and what operators wish. Only the leader of the latest term that claimed a sink may
-//! write to its record, so that one that no longer leads, and does not know it yet, writes nothing.
+//! A record holds the checkpoint of a destination that stores none itself, the dead letters, and the
+//! backfills and replays that operators have requested. Only the leader of the latest term that claimed
+//! a sink may change its record, so that a former leader that does not know it yet changes nothing.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -16,33 +16,33 @@ use crate::ids::{GlobalRevision, SinkName, Timestamp};
 /// The most bytes that are kept of a dead letter's reason; the rest is cut off.
 pub const DEAD_LETTER_REASON_BYTES_MAX: usize = 1024;
 
-/// How far a far side is.
+/// How far a destination is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct SinkCheckpoint {
-    /// The last event that it took care of.
+    /// The last event that it has acknowledged.
     #[n(0)]
     pub cursor: EventCursor,
-    /// The revision at which its current states were last written as a whole.
+    /// The revision of its last complete backfill.
     #[n(1)]
     pub seeded: GlobalRevision,
 }
 
-/// What is kept account of for one sink. Cloning is O(1).
+/// The record of one sink. Cloning is O(1).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SinkRecord {
     /// The latest term in which a leader claimed it.
     pub term: u64,
-    /// How far it is, if it does not keep that itself.
+    /// Its checkpoint, if the destination does not store that itself.
     pub checkpoint: Option<SinkCheckpoint>,
-    /// How often an operator wanted the current states written as a whole.
+    /// How many backfills operators have requested.
     pub seeds_asked: u64,
-    /// How many of those wishes were met.
+    /// How many of them are complete.
     pub seeds_done: u64,
     pub(crate) letters: OrdMap<EventCursor, DeadLetter>,
 }
 
 impl SinkRecord {
-    /// Whether an operator wants the current states written as a whole.
+    /// Whether a requested backfill is not complete yet.
     pub fn seed_wanted(&self) -> bool {
         self.seeds_done < self.seeds_asked
     }
@@ -57,7 +57,7 @@ impl SinkRecord {
         self.letters.get(&cursor)
     }
 
-    /// Its dead letters behind that of one event, or all: a page starts where the last one ended.
+    /// Its dead letters after that of one event, or all of them.
     pub fn letters_after(
         &self,
         cursor: Option<EventCursor>,
@@ -68,39 +68,39 @@ impl SinkRecord {
     }
 }
 
-/// An event that the far side refused for good, put aside so that those behind it can go on; or a
-/// state, as an event of the kind [`Seeded`](crate::EventKind::Seeded).
+/// An event that the destination rejected for good; or a state that it rejected during a backfill, as an
+/// event of the kind [`Seeded`](crate::EventKind::Seeded).
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct DeadLetter {
     /// The event.
     #[cbor(n(0), with = "crate::codec::shared")]
     pub event: Arc<Event>,
-    /// What the far side said, [`DEAD_LETTER_REASON_BYTES_MAX`] at most.
+    /// The last answer of the destination, at most [`DEAD_LETTER_REASON_BYTES_MAX`].
     #[n(1)]
     pub reason: String,
-    /// How often it was refused.
+    /// How often it was rejected.
     #[n(2)]
     pub attempts: u32,
-    /// When it was put aside, in cluster time.
+    /// When it became a dead letter, in cluster time.
     #[n(3)]
     pub buried_at: Timestamp,
-    /// When it was last refused, in cluster time.
+    /// When it was last rejected, in cluster time.
     #[n(4)]
     pub tried_at: Timestamp,
-    /// Whether an operator wants it written once more.
+    /// Whether an operator has requested a replay.
     #[n(5)]
     pub replay_wanted: bool,
 }
 
 impl DeadLetter {
-    /// What is kept of a reason, [`DEAD_LETTER_REASON_BYTES_MAX`] at most: whole characters.
+    /// Truncates a reason to [`DEAD_LETTER_REASON_BYTES_MAX`], between characters.
     pub fn fit(reason: &str) -> &str {
         let most = reason.len().min(DEAD_LETTER_REASON_BYTES_MAX);
         let end = (0..=most).rev().find(|at| reason.is_char_boundary(*at));
         &reason[..end.unwrap_or_default()]
     }
 
-    /// Whether it stands for a state, and not for something that happened.
+    /// Whether it stands for a backfilled state rather than an event.
     pub fn is_state(&self) -> bool {
         self.event.kind == EventKind::Seeded
     }
@@ -116,7 +116,7 @@ impl DeadLetter {
         }
     }
 
-    /// It was refused once more.
+    /// Records another rejection.
     pub(crate) fn refused_again(&mut self, reason: &str, now: Timestamp) {
         self.reason = Self::fit(reason).to_owned();
         self.attempts = self.attempts.saturating_add(1);
@@ -125,11 +125,10 @@ impl DeadLetter {
     }
 }
 
-/// Changes what is kept account of for a sink. No instance changes, so the revision stays, and
-/// there is no event.
+/// Changes the record of a sink. No instance changes: the revision stays, and there is no event.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct SinkCommand {
-    /// The sink. Its record is made when there is first something to keep.
+    /// The sink. Its record is created by the first change.
     #[n(0)]
     pub sink: SinkName,
     /// What changes.
@@ -137,9 +136,9 @@ pub struct SinkCommand {
     pub change: SinkChange,
 }
 
-/// What changes of a sink's record.
+/// A change of a sink's record.
 ///
-/// What the runner asks is refused as [`SinkFenced`](crate::Rejection::SinkFenced) if a leader of a
+/// A change by the runner is rejected as [`SinkFenced`](crate::Rejection::SinkFenced) if a leader of a
 /// later term than its own has claimed the sink; its own is the latest from then on.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(flat)]
@@ -151,7 +150,7 @@ pub enum SinkChange {
         #[n(0)]
         term: u64,
     },
-    /// The far side took care of all up to here. Changes nothing if that is ahead of the revision.
+    /// The destination has acknowledged all events up to here. No effect if that is ahead of the revision.
     #[n(1)]
     Advance {
         /// The term in which the runner's node leads.
@@ -161,8 +160,8 @@ pub enum SinkChange {
         #[n(1)]
         checkpoint: SinkCheckpoint,
     },
-    /// The far side refused an event for good, or a state, which [`Event::seeded`] stands for. Changes
-    /// nothing if there never was such an event.
+    /// The destination rejected an event, or a backfilled state ([`Event::seeded`]), for good. No effect if
+    /// there never was such an event.
     #[n(2)]
     Bury {
         /// The term in which the runner's node leads.
@@ -171,11 +170,11 @@ pub enum SinkChange {
         /// The event; if it has a letter already, that one counts another attempt.
         #[cbor(n(1), with = "crate::codec::shared")]
         event: Arc<Event>,
-        /// What the far side said.
+        /// The answer of the destination.
         #[n(2)]
         reason: String,
     },
-    /// A dead letter was written once more. Changes nothing if it was discarded meanwhile.
+    /// A dead letter was delivered again. No effect if it has been discarded.
     #[n(3)]
     Settle {
         /// The term in which the runner's node leads.
@@ -184,46 +183,45 @@ pub enum SinkChange {
         /// The event's place.
         #[n(1)]
         cursor: EventCursor,
-        /// What the far side said if it refused it again; if it took it, the letter is removed.
+        /// The answer of the destination if it rejected it again; otherwise the dead letter is removed.
         #[n(2)]
         refused: Option<String>,
     },
-    /// The current states begin to be written as a whole: those that were refused the last time are
-    /// no longer put aside.
+    /// A backfill begins: the dead letters of earlier backfills are removed.
     #[n(4)]
     Seeding {
         /// The term in which the runner's node leads.
         #[n(0)]
         term: u64,
     },
-    /// The current states are written as a whole.
+    /// A backfill is complete.
     #[n(5)]
     Seeded {
         /// The term in which the runner's node leads.
         #[n(0)]
         term: u64,
-        /// How often that was wanted when it began: a wish that came later is for another time.
+        /// How many backfills had been requested when it began; later requests need another one.
         #[n(1)]
         asked: u64,
     },
-    /// An operator wants the current states written as a whole.
+    /// An operator requests a backfill.
     #[n(6)]
     Seed,
-    /// An operator wants dead letters written once more.
+    /// An operator requests a replay of dead letters.
     #[n(7)]
     Replay {
         /// The one, or all.
         #[n(0)]
         which: Option<EventCursor>,
     },
-    /// An operator gives dead letters up.
+    /// An operator discards dead letters.
     #[n(8)]
     Discard {
         /// The one, or all.
         #[n(0)]
         which: Option<EventCursor>,
     },
-    /// An operator removed the sink for good: its record goes, and its dead letters with it.
+    /// An operator removed the sink for good: its record and its dead letters are deleted.
     #[n(9)]
     Forget,
 }

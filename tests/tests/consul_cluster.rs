@@ -435,7 +435,12 @@ async fn a_node_says_in_its_log_why_it_waits_and_when_consul_fails_and_comes_bac
     cluster.nodes[0].start()?;
     says(&cluster.nodes[0], 0, "1 of 3 nodes have answered: node1").await?;
     cluster.nodes[1].start()?;
-    says(&cluster.nodes[0], 0, "2 of 3 nodes have answered: node1, node2").await?;
+    says(
+        &cluster.nodes[0],
+        0,
+        "2 of 3 nodes have answered: node1, node2",
+    )
+    .await?;
     cluster.nodes[2].start()?;
     cluster.wait_ready().await?;
 

@@ -1,4 +1,4 @@
-//! The command [`Sink`](crate::Command::Sink): what became of events at a far side, and what
+//! The command [`Sink`](crate::Command::Sink): what became of events at a destination, and what
 //! operators want of it. It is kept beside the instances: no event, no revision.
 
 use std::sync::Arc;
