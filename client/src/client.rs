@@ -23,6 +23,9 @@ pub struct Client {
     pub(crate) timeout: Duration,
 }
 
+/// What a read found, and as of when.
+type Found<T> = Result<(T, Option<v1::ReadAt>), Malformed>;
+
 impl Client {
     /// Starts with no endpoint and a timeout of 5 s.
     pub fn builder() -> Builder {
@@ -33,7 +36,7 @@ impl Client {
     pub(crate) async fn read<M: Unary, T: Send>(
         &self,
         message: M,
-        convert: fn(M::Answer) -> Result<(T, Option<v1::ReadAt>), Malformed>,
+        convert: fn(M::Answer) -> Found<T>,
     ) -> Result<Read<T>, Error> {
         self.ask(Effect::None, message, |answer| {
             let (found, at) = convert(answer)?;

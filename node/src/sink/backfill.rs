@@ -49,7 +49,7 @@ pub(super) async fn run(
         backoff,
         done: 0,
     };
-    run.to_end().await
+    run.into_checkpoint().await
 }
 
 /// A backfill in progress.
@@ -65,7 +65,7 @@ struct BackfillRun<'w, 'a> {
 }
 
 impl BackfillRun<'_, '_> {
-    async fn to_end(mut self) -> Result<Checkpoint, SessionError> {
+    async fn into_checkpoint(mut self) -> Result<Checkpoint, SessionError> {
         let scopes = self.scopes();
         let count = |machine: &Option<MachineName>| match machine {
             None => self.state.instance_count(),

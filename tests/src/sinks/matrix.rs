@@ -91,7 +91,7 @@ pub async fn old_leaders_write_late(destination: impl Destination) -> Result<()>
 
 /// Waits until the sink of one among these nodes has written something.
 async fn another_writes(nodes: &[Api]) -> Result<()> {
-    let leader = one_leader(&nodes).await?;
+    let leader = one_leader(nodes).await?;
     wait_for("a new leader to write", WRITES_DEADLINE, async || {
         let answer = nodes[leader].get("/v1/sinks/far").await?;
         let status: Value = answer.expect(StatusCode::OK)?.json()?;
