@@ -6,7 +6,7 @@
 //! ```
 //!
 //! **Start.** The ports come first: a second node started by mistake must not touch the data folder.
-//! Then [`Parts`] opens the store, consensus and the service above them; both interfaces begin to
+//! Then `Parts` opens the store, consensus and the service above them; both interfaces begin to
 //! answer (`/readyz` fails until the node has joined a cluster and caught up); the background tasks
 //! begin.
 //!

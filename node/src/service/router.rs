@@ -1,6 +1,6 @@
 //! Routes requests to the leader, under one deadline, and executes each at most once.
 //!
-//! A request gets a number ([`Sequencer`]) before the first attempt. Every attempt carries the same
+//! A request gets a number (`Sequencer`) before the first attempt. Every attempt carries the same
 //! number, so that the state machine recognises a repeated one. When the deadline passes after an
 //! attempt that may have reached the log, the outcome is reported as unknown.
 

@@ -13,18 +13,18 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`handle`] | [`Sinks`]: starts the runners; the operations that operators call |
-//! | [`runner`] | one sink on one node: waits for leadership, then runs sessions with pauses between them |
-//! | [`session`] | one open destination: reads events from the cluster and delivers them in order |
-//! | [`backfill`] | writes all current states at once, from one consistent copy of the state |
-//! | [`writer`] | what sessions and backfills share: the open destination, leadership checks, dead letters |
-//! | [`leader`] | status and checks from whichever node leads |
-//! | [`ledger`] | what the cluster's replicated state holds about a sink |
-//! | [`destination`] | the [`Destination`] trait and the types that pass through it |
-//! | [`tracker`] | what a sink is doing: its status and its metrics |
-//! | [`postgres`], [`mongo`], [`webhook`] | the kinds of destination |
+//! | `handle` | [`Sinks`]: starts the runners; the operations that operators call |
+//! | `runner` | one sink on one node: waits for leadership, then runs sessions with pauses between them |
+//! | `session` | one open destination: reads events from the cluster and delivers them in order |
+//! | `backfill` | writes all current states at once, from one consistent copy of the state |
+//! | `writer` | what sessions and backfills share: the open destination, leadership checks, dead letters |
+//! | `leader` | status and checks from whichever node leads |
+//! | `ledger` | what the cluster's replicated state holds about a sink |
+//! | `destination` | the `Destination` trait and the types that pass through it |
+//! | `tracker` | what a sink is doing: its status and its metrics |
+//! | `postgres`, `mongo`, `webhook` | the kinds of destination |
 //!
-//! A runner opens a session; the session opens the destination with a [`Claim`] (cluster, sink, term)
+//! A runner opens a session; the session opens the destination with a `Claim` (cluster, sink, term)
 //! and learns the destination's *checkpoint*: the cursor of the last event that it has. The session
 //! then reads the events after that cursor in batches and writes each batch together with the new
 //! checkpoint. Any error ends the session; the runner pauses with exponential backoff and opens a new
