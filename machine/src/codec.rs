@@ -2,7 +2,7 @@
 //!
 //! Values are CBOR (RFC 8949), written by minicbor's derives: a struct is an array, and a field's
 //! number (`#[n(3)]`) is its index in it; an enum is an array of the variant's number and its
-//! fields. docs/decisions/0007-codec.md has the reasons and the measurements.
+//! fields. docs/decisions/0007-codec.md has the reasons.
 //!
 //! How a form may change:
 //!
