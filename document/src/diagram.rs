@@ -13,8 +13,6 @@ use layout::topo::layout::VisualGraph;
 
 use lockstep_machine::{Definition, StateName};
 
-use crate::export::duration;
-
 /// The most states an SVG shows, and the most arrows: the layout's time grows faster than both.
 const SVG_STATES_MAX: usize = 64;
 const SVG_ARROWS_MAX: usize = 256;
@@ -71,8 +69,7 @@ fn ways(definition: &Definition) -> BTreeMap<(usize, usize), Way> {
         let only_timeout = !ways.contains_key(&(from, to));
         let way = ways.entry((from, to)).or_default();
         way.only_timeout = only_timeout;
-        way.events
-            .push(format!("after {}", duration(timeout.after_ms)));
+        way.events.push(format!("after {}", timeout.after()));
     }
     ways
 }

@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
 
 use crate::definition::Definition;
 use crate::ids::{EventName, InstanceId, MachineName, Revision, StateName, Timestamp, Version};
+use crate::json;
 use crate::limits::Limits;
 use crate::metadata::Metadata;
 use crate::sink::SinkCommand;
@@ -74,28 +76,37 @@ impl Command {
 }
 
 /// Moves an instance along one transition, if its definition and the caller's expectations allow.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct Transition {
     /// The instance to move.
     #[n(0)]
+    #[serde(rename = "id")]
     pub instance: InstanceId,
     /// Where to, or by what.
     #[n(1)]
+    #[serde(flatten)]
+    #[cfg_attr(feature = "openapi", schema(value_type = TriggerFields))]
     pub trigger: Trigger,
     /// Refuse unless the instance is in this state.
     #[n(2)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_state: Option<StateName>,
     /// Refuse unless the instance is at this revision.
     #[n(3)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_revision: Option<Revision>,
     /// Who and why: kept in the instance's history and in the event.
     #[n(4)]
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
 }
 
 /// What names the transition to take.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
 #[cbor(flat)]
+#[serde(into = "TriggerFields", try_from = "TriggerFields")]
 pub enum Trigger {
     /// The state to go to.
     #[n(0)]
@@ -103,6 +114,41 @@ pub enum Trigger {
     /// The event that happened.
     #[n(1)]
     Event(#[n(0)] EventName),
+}
+
+/// The fields of a [`Trigger`] in JSON: exactly one of them.
+#[derive(Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+struct TriggerFields {
+    /// The state to go to; or give `event`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<StateName>,
+    /// The event that happened; or give `to`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<EventName>,
+}
+
+impl From<Trigger> for TriggerFields {
+    fn from(it: Trigger) -> Self {
+        let (to, event) = match it {
+            Trigger::To(to) => (Some(to), None),
+            Trigger::Event(event) => (None, Some(event)),
+        };
+        Self { to, event }
+    }
+}
+
+impl TryFrom<TriggerFields> for Trigger {
+    type Error = &'static str;
+
+    fn try_from(it: TriggerFields) -> Result<Self, Self::Error> {
+        match (it.to, it.event) {
+            (Some(to), None) => Ok(Trigger::To(to)),
+            (None, Some(event)) => Ok(Trigger::Event(event)),
+            (Some(_), Some(_)) => Err("give either \"to\" or \"event\", not both"),
+            (None, None) => Err("one of \"to\" and \"event\" is missing"),
+        }
+    }
 }
 
 /// Forgets a definition that no instance uses. Its version numbers are never given again.
@@ -117,83 +163,114 @@ pub struct DeleteDefinition {
 }
 
 /// Creates an instance in its definition's initial state, at revision 0.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct Create {
     /// Its id. The machine draws no random numbers: who wants one generated does it before.
     #[n(0)]
+    #[serde(rename = "id")]
     pub instance: InstanceId,
     /// The version to pin it to, or the newest.
     #[n(1)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
     /// Kept with the instance, where a list can ask for it, and in the event.
     #[n(2)]
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
 }
 
 /// Deletes an instance, with its history.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct Delete {
     /// The instance to delete.
     #[n(0)]
+    #[serde(rename = "id")]
     pub instance: InstanceId,
     /// Refuse unless the instance is in this state.
     #[n(1)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_state: Option<StateName>,
     /// Refuse unless the instance is at this revision.
     #[n(2)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_revision: Option<Revision>,
     /// Who and why: kept in the event.
     #[n(3)]
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
 }
 
 /// Pins an instance to another version of its definition.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct Migrate {
     /// The instance to migrate.
     #[n(0)]
+    #[serde(rename = "id")]
     pub instance: InstanceId,
     /// The version to pin it to, or the newest.
     #[n(1)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
     /// Where instances in a state of the old version go, by that state's name. A state that is not
     /// mentioned keeps its name.
     #[n(2)]
+    #[serde(
+        default,
+        deserialize_with = "json::mapping",
+        skip_serializing_if = "BTreeMap::is_empty"
+    )]
     pub states: BTreeMap<StateName, StateName>,
     /// Refuse unless the instance is in this state.
     #[n(3)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_state: Option<StateName>,
     /// Refuse unless the instance is at this revision.
     #[n(4)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_revision: Option<Revision>,
     /// Who and why: kept in the instance's history and in the event.
     #[n(5)]
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
 }
 
 /// Several operations that happen together or not at all, in one revision.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct Transaction {
     /// The operations. Each instance may be changed by one of them only.
     #[n(0)]
     pub operations: Vec<Operation>,
 }
 
-/// One operation of a transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+/// One operation of a transaction; in JSON an object with one field.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cbor(flat)]
+#[serde(rename_all = "snake_case")]
 pub enum Operation {
     /// Create an instance.
     #[n(0)]
+    #[serde(deserialize_with = "json::object")]
     Create(#[n(0)] Create),
     /// Move an instance along one transition.
     #[n(1)]
+    #[serde(deserialize_with = "json::object")]
     Transition(#[n(0)] Transition),
     /// Delete an instance.
     #[n(2)]
+    #[serde(deserialize_with = "json::object")]
     Delete(#[n(0)] Delete),
     /// Change nothing, but let the transaction fail unless something holds before it.
     #[n(3)]
+    #[serde(deserialize_with = "json::object")]
     Check(#[n(0)] Precondition),
 }
 
@@ -210,19 +287,25 @@ impl Operation {
 }
 
 /// Something that must hold before a transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct Precondition {
     /// The instance it is about.
     #[n(0)]
+    #[serde(rename = "id")]
     pub instance: InstanceId,
     /// What must hold.
     #[n(1)]
+    #[serde(flatten)]
+    #[cfg_attr(feature = "openapi", schema(value_type = ExpectationFields))]
     pub expect: Expectation,
 }
 
 /// What must hold for an instance.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
 #[cbor(flat)]
+#[serde(into = "ExpectationFields", try_from = "ExpectationFields")]
 pub enum Expectation {
     /// It exists.
     #[n(0)]
@@ -236,6 +319,48 @@ pub enum Expectation {
     /// It exists and is at this revision.
     #[n(3)]
     AtRevision(#[n(0)] Revision),
+}
+
+/// The fields of an [`Expectation`] in JSON: exactly one of them.
+#[derive(Default, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+struct ExpectationFields {
+    /// Whether it exists.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exists: Option<bool>,
+    /// The state it is in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<StateName>,
+    /// The revision it is at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revision: Option<Revision>,
+}
+
+impl From<Expectation> for ExpectationFields {
+    fn from(it: Expectation) -> Self {
+        let mut fields = Self::default();
+        match it {
+            Expectation::Exists => fields.exists = Some(true),
+            Expectation::Missing => fields.exists = Some(false),
+            Expectation::InState(state) => fields.state = Some(state),
+            Expectation::AtRevision(revision) => fields.revision = Some(revision),
+        }
+        fields
+    }
+}
+
+impl TryFrom<ExpectationFields> for Expectation {
+    type Error = &'static str;
+
+    fn try_from(it: ExpectationFields) -> Result<Self, Self::Error> {
+        match (it.exists, it.state, it.revision) {
+            (Some(true), None, None) => Ok(Expectation::Exists),
+            (Some(false), None, None) => Ok(Expectation::Missing),
+            (None, Some(state), None) => Ok(Expectation::InState(state)),
+            (None, None, Some(revision)) => Ok(Expectation::AtRevision(revision)),
+            _ => Err("a check has exactly one of \"exists\", \"state\" and \"revision\""),
+        }
+    }
 }
 
 /// A timeout that a leader saw due.

@@ -1,9 +1,12 @@
 //! What changed: one event per change, in the order in which the changes happened.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use imbl::Vector;
 use minicbor::{Decode, Encode};
+use serde::{Serialize, Serializer};
 
 use crate::ids::{
     EventName, GlobalRevision, InstanceId, InstanceName, MachineName, Revision, StateName,
@@ -61,8 +64,10 @@ pub struct Event {
 }
 
 /// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cbor(index_only)]
+#[serde(rename_all = "snake_case")]
 pub enum EventKind {
     /// An instance was created, in its initial state.
     #[n(0)]
@@ -104,8 +109,10 @@ impl EventKind {
 }
 
 /// Who made a change happen.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cbor(flat)]
+#[serde(tag = "cause", rename_all = "snake_case")]
 pub enum Cause {
     /// A request of a caller.
     #[n(0)]
@@ -117,6 +124,74 @@ pub enum Cause {
         #[n(0)]
         late_ms: u64,
     },
+}
+
+/// An [`Event`] in JSON: `id` is the whole id, and a timeout's `late_ms` is a field of its own.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+struct Flat<'a> {
+    /// The cluster's revision that the change belongs to.
+    revision: GlobalRevision,
+    /// Its place among the changes of that revision.
+    position: u32,
+    kind: EventKind,
+    machine: &'a MachineName,
+    /// Absent if it is about a definition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<InstanceId>,
+    version: Version,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from_version: Option<Version>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    from: Option<&'a StateName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    to: Option<&'a StateName>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<&'a EventName>,
+    /// The instance's revision after the change.
+    instance_revision: Revision,
+    /// In cluster time.
+    at: Timestamp,
+    #[serde(flatten)]
+    cause: Cause,
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    metadata: &'a Metadata,
+}
+
+impl Serialize for Event {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        let flat = Flat {
+            revision: self.revision,
+            position: self.position,
+            kind: self.kind,
+            machine: &self.machine,
+            id: self.instance(),
+            version: self.version,
+            from_version: self.from_version,
+            from: self.from.as_ref(),
+            to: self.to.as_ref(),
+            event: self.event.as_ref(),
+            instance_revision: self.instance_revision,
+            at: self.at,
+            cause: self.cause,
+            metadata: &self.metadata,
+        };
+        flat.serialize(s)
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::PartialSchema for Event {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        Flat::schema()
+    }
+}
+
+#[cfg(feature = "openapi")]
+impl utoipa::ToSchema for Event {
+    fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
+        Flat::schemas(schemas);
+    }
 }
 
 /// Places from here on are those of states that were written as a whole: far behind all changes
@@ -202,6 +277,42 @@ impl EventCursor {
         }
     }
 }
+
+/// `revision-position`.
+impl fmt::Display for EventCursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.revision, self.position)
+    }
+}
+
+/// The text is not an event cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an event cursor has the form revision-position, two whole numbers")]
+pub struct InvalidCursor;
+
+impl FromStr for EventCursor {
+    type Err = InvalidCursor;
+
+    fn from_str(text: &str) -> Result<Self, InvalidCursor> {
+        // `parse` would accept a sign.
+        if !text.bytes().all(|it| it.is_ascii_digit() || it == b'-') {
+            return Err(InvalidCursor);
+        }
+        let (revision, position) = text.split_once('-').ok_or(InvalidCursor)?;
+        Ok(Self {
+            revision: GlobalRevision(revision.parse().map_err(|_| InvalidCursor)?),
+            position: position.parse().map_err(|_| InvalidCursor)?,
+        })
+    }
+}
+
+impl Serialize for EventCursor {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+crate::schema::text!(EventCursor, r"^[0-9]{1,19}-[0-9]{1,9}$", 3, 29);
 
 /// The events asked for are no longer kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -346,5 +457,49 @@ impl EventFilter {
                 .state
                 .as_ref()
                 .is_none_or(|it| event.to.as_ref() == Some(it))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{id, meta, name};
+    use serde_json::json;
+
+    #[test]
+    fn a_cursor_survives_being_text_and_nothing_else_is_one() {
+        for cursor in [
+            EventCursor::default(),
+            EventCursor::after(GlobalRevision(u64::MAX)),
+        ] {
+            assert_eq!(cursor.to_string().parse(), Ok(cursor));
+        }
+        for bad in ["", "9", "-1", "9-", "9-4294967296", "a-b", "9-1-1", "+9-1"] {
+            assert_eq!(bad.parse::<EventCursor>(), Err(InvalidCursor), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn as_json_an_event_is_flat_and_leaves_out_what_it_has_not() {
+        let instance = Instance::new(
+            Version(2),
+            name("open"),
+            Timestamp(1),
+            meta(&[("by", "ann")]),
+        );
+        let at = (GlobalRevision(7), Timestamp(1000));
+        let seeded = Event::seeded(at, 0, &id("order/1"), &instance);
+        let event = Event {
+            cause: Cause::Timeout { late_ms: 3 },
+            from: Some(name("new")),
+            ..seeded
+        };
+        let expected = json!({
+            "revision": 7, "position": 500_000_000, "kind": "seeded", "machine": "order",
+            "id": "order/1", "version": 2, "from": "new", "to": "open", "instance_revision": 0,
+            "at": "1970-01-01T00:00:01.000Z", "cause": "timeout", "late_ms": 3,
+            "metadata": {"by": "ann"},
+        });
+        assert_eq!(serde_json::to_value(&event).unwrap(), expected);
     }
 }

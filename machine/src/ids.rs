@@ -4,7 +4,8 @@ use std::fmt;
 use std::str::FromStr;
 
 use minicbor::{Decode, Encode};
-use serde::{Deserialize, Serialize};
+use serde::de::{self, Deserialize, Deserializer};
+use serde::ser::{Serialize, Serializer};
 use smol_str::SmolStr;
 
 /// The longest name accepted, in bytes.
@@ -67,10 +68,10 @@ macro_rules! name {
             $(#[$doc])*
             ///
             /// 1 to 64 bytes: ASCII letters, digits, `-`, `_`, `.`, starting with a letter or a digit.
-            $type, $kind, fault
+            $type, $kind, fault, r"^[A-Za-z0-9][A-Za-z0-9._-]*$", NAME_LEN_MAX
         );
     };
-    ($(#[$doc:meta])* $type:ident, $kind:literal, $fault:ident) => {
+    ($(#[$doc:meta])* $type:ident, $kind:literal, $fault:ident, $pattern:literal, $len:ident) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $type(SmolStr);
@@ -120,6 +121,7 @@ macro_rules! name {
         }
 
         crate::codec::checked_text!($type);
+        crate::schema::text!($type, $pattern, 1, $len);
     };
 }
 
@@ -139,7 +141,7 @@ name!(
     /// The name of a sink: another system that follows the cluster.
     ///
     /// 1 to 32 bytes: small ASCII letters and digits, starting with a letter.
-    SinkName, "sink name", sink_fault
+    SinkName, "sink name", sink_fault, r"^[a-z][a-z0-9]*$", SINK_NAME_LEN_MAX
 );
 
 /// The identity of an instance: `machine/name`, for example `order/42`.
@@ -194,6 +196,26 @@ impl fmt::Debug for InstanceId {
     }
 }
 
+impl Serialize for InstanceId {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for InstanceId {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+crate::schema::text!(
+    InstanceId,
+    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+    3,
+    2 * NAME_LEN_MAX + 1
+);
+
 impl FromStr for InstanceId {
     type Err = InvalidName;
     fn from_str(value: &str) -> Result<Self, InvalidName> {
@@ -211,9 +233,8 @@ impl FromStr for InstanceId {
 macro_rules! number {
     ($(#[$doc:meta])* $type:ident($inner:ty)) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode, Serialize, Deserialize)]
+        #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
         #[cbor(transparent)]
-        #[serde(transparent)]
         pub struct $type(#[n(0)] pub $inner);
 
         impl fmt::Display for $type {
@@ -222,23 +243,42 @@ macro_rules! number {
             }
         }
     };
+    // With the JSON form of a number that is at least `min`.
+    ($(#[$doc:meta])* $type:ident($inner:ident), $min:literal) => {
+        number!($(#[$doc])* $type($inner));
+
+        impl Serialize for $type {
+            fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+                self.0.serialize(s)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $type {
+            fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+                crate::json::whole(d).map(Self)
+            }
+        }
+
+        crate::schema::number!($type, $min, $inner::MAX as usize);
+    };
 }
 
 number!(
     /// How often an instance has changed since it was created; a new instance is at 0.
-    Revision(u64)
+    Revision(u64), 0
 );
 number!(
     /// How many commands have changed a definition or an instance: one counter for the cluster.
     ///
     /// All changes of one command share one; what a read sees is everything up to one.
-    GlobalRevision(u64)
+    GlobalRevision(u64), 0
 );
 number!(
     /// The version of a definition; the first is 1.
-    Version(u32)
+    Version(u32), 1
 );
 number!(
     /// Cluster time in milliseconds since the Unix epoch: the leader's clock, never going back.
     Timestamp(u64)
 );
+crate::schema::text!(Timestamp, date_time);

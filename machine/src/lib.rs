@@ -22,6 +22,7 @@ mod event;
 mod execute;
 mod ids;
 mod instance;
+mod json;
 mod limits;
 mod metadata;
 mod outcome;
@@ -29,6 +30,8 @@ mod query;
 mod rejection;
 mod request;
 mod requests;
+#[macro_use]
+mod schema;
 mod sink;
 mod snapshot;
 mod state;
@@ -46,7 +49,7 @@ pub use definition::{
     MoveFrom, StateDefinition, TIMEOUT_MS_MAX, TIMEOUT_MS_MIN, TIMEOUT_RANGE, Timeout, check_text,
     triad,
 };
-pub use event::{Cause, Compacted, Event, EventCursor, EventFilter, EventKind};
+pub use event::{Cause, Compacted, Event, EventCursor, EventFilter, EventKind, InvalidCursor};
 pub use ids::{
     EventName, GlobalRevision, InstanceId, InstanceName, InvalidName, MachineName, NAME_LEN_MAX,
     Revision, SINK_NAME_LEN_MAX, SinkName, StateName, Timestamp, Version,
@@ -58,7 +61,7 @@ pub use outcome::{
     Created, Defined, DefinitionDeleted, Deleted, Expired, Migrated, OUTCOME_FORMAT,
     OperationResult, Outcome, Reply, Transitioned,
 };
-pub use query::{ListQuery, Page, Totals};
+pub use query::{InstanceView, ListQuery, Page, Totals};
 pub use rejection::Rejection;
 pub use request::{
     BATCH_FORMAT, Batch, BatchReader, DecodedBatch, EncodedBatch, EncodedRequest, IdempotencyKey,

@@ -6,6 +6,10 @@ use std::sync::Arc;
 use minicbor::decode::Error as DecodeError;
 use minicbor::encode::{Error as EncodeError, Write};
 use minicbor::{Decode, Decoder, Encode, Encoder};
+use serde::de::{self, Deserialize, Deserializer};
+use serde::ser::{Serialize, Serializer};
+
+use crate::json::Entries;
 
 /// The longest key of a [`Metadata`], in bytes.
 pub const METADATA_KEY_LEN_MAX: usize = 64;
@@ -119,6 +123,30 @@ impl fmt::Debug for Metadata {
     }
 }
 
+impl Serialize for Metadata {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        s.collect_map(self.iter())
+    }
+}
+
+/// From an object of texts; `null` is the empty one.
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        let entries = Entries::<String, String>::deserialize(d)?;
+        Self::new(entries.0).map_err(de::Error::custom)
+    }
+}
+
+crate::schema::schema!(
+    Metadata,
+    object(
+        pattern(r"^[^\u0000-\u001f\u007f-\u009f]+$", 1, METADATA_KEY_LEN_MAX),
+        text()
+            .pattern(Some(r"^[^\u0000-\u001f\u007f-\u009f]*$"))
+            .build()
+    )
+);
+
 /// Written as a map; the empty one is left out where it is the last field.
 impl<C> Encode<C> for Metadata {
     fn encode<W: Write>(&self, e: &mut Encoder<W>, _: &mut C) -> Result<(), EncodeError<W::Error>> {
@@ -162,6 +190,26 @@ mod tests {
         assert_eq!((it.len(), it.bytes()), (2, 12));
         assert_eq!(Metadata::new([("a", "1"); 0]).unwrap(), Metadata::default());
         assert_eq!(codec::decode("metadata", &codec::encode(&it)), Ok(it));
+    }
+
+    #[test]
+    fn as_json_it_is_an_object_whose_keys_are_given_once() {
+        let read = serde_json::from_str::<Metadata>;
+        let it = read(r#"{"why":"late","by":"ann"}"#).unwrap();
+        assert_eq!(it.get("by"), Some("ann"));
+        assert_eq!(
+            serde_json::to_string(&it).unwrap(),
+            r#"{"by":"ann","why":"late"}"#
+        );
+        assert_eq!(read("null").unwrap(), Metadata::default());
+        for (text, words) in [
+            (r#"{"by":"a","by":"b"}"#, "given twice"),
+            (r#"{"by":1}"#, "string"),
+            ("[]", "object"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! What a command came to: every end is a value, replicated like any other.
 
 use minicbor::{Decode, Encode};
+use serde::{Serialize, Serializer};
 
 use crate::codec::Format;
 use crate::definition::DefinitionFault;
@@ -85,9 +86,11 @@ impl Outcome {
     }
 }
 
-/// What one operation of a transaction that happened came to.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+/// What one operation of a transaction that happened came to; in JSON an object with one field.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cbor(flat)]
+#[serde(rename_all = "snake_case")]
 pub enum OperationResult {
     /// The instance is created.
     #[n(0)]
@@ -98,16 +101,23 @@ pub enum OperationResult {
     /// The instance is deleted.
     #[n(2)]
     Deleted(#[n(0)] Deleted),
-    /// The precondition held.
+    /// The precondition held; in JSON `true`.
     #[n(3)]
+    #[serde(serialize_with = "held")]
     Checked,
 }
 
+fn held<S: Serializer>(s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_bool(true)
+}
+
 /// A transition that was made.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Transitioned {
     /// The instance that moved.
     #[n(0)]
+    #[serde(rename = "id")]
     pub instance: InstanceId,
     /// The definition's version it is pinned to.
     #[n(1)]
@@ -130,7 +140,8 @@ pub struct Transitioned {
 }
 
 /// A definition that is stored.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Defined {
     /// The machine.
     #[n(0)]
@@ -147,7 +158,8 @@ pub struct Defined {
 }
 
 /// A definition that was forgotten.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DefinitionDeleted {
     /// The machine.
     #[n(0)]
@@ -158,10 +170,12 @@ pub struct DefinitionDeleted {
 }
 
 /// An instance that was created.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Created {
     /// The instance.
     #[n(0)]
+    #[serde(rename = "id")]
     pub instance: InstanceId,
     /// The definition's version it is pinned to.
     #[n(1)]
@@ -175,10 +189,12 @@ pub struct Created {
 }
 
 /// An instance that was deleted.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Deleted {
     /// The instance.
     #[n(0)]
+    #[serde(rename = "id")]
     pub instance: InstanceId,
     /// The state it was in.
     #[n(1)]
@@ -192,10 +208,12 @@ pub struct Deleted {
 }
 
 /// An instance that was pinned to another version.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct Migrated {
     /// The instance.
     #[n(0)]
+    #[serde(rename = "id")]
     pub instance: InstanceId,
     /// The version it was pinned to.
     #[n(1)]

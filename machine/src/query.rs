@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::command::Expiration;
 use crate::definition::{Definition, Size};
 use crate::event::{Compacted, Event, EventCursor};
 use crate::ids::{
-    GlobalRevision, InstanceId, InstanceName, MachineName, SinkName, StateName, Timestamp, Version,
+    GlobalRevision, InstanceId, InstanceName, MachineName, Revision, SinkName, StateName,
+    Timestamp, Version,
 };
 use crate::instance::Instance;
 use crate::limits::Usage;
+use crate::metadata::Metadata;
 use crate::sink::SinkRecord;
 use crate::state::State;
 use crate::world::Machine;
@@ -33,6 +37,33 @@ pub struct ListQuery {
     pub limit: usize,
     /// How many to look at, at most: a rare label must not cost a walk through all there are.
     pub scan_max: usize,
+}
+
+/// An instance as it is shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[cfg_attr(feature = "openapi", schema(as = Instance))]
+pub struct InstanceView {
+    /// Its id: `machine/name`.
+    pub id: InstanceId,
+    /// The definition's version it is pinned to.
+    pub version: Version,
+    /// The state it is in.
+    pub state: StateName,
+    /// The number of its changes: transitions, timeouts and migrations.
+    pub revision: Revision,
+    /// When it was created, in cluster time; 0 for a built-in instance, in JSON null.
+    pub created_at: Timestamp,
+    /// When it last changed; equals `created_at` until it does.
+    pub changed_at: Timestamp,
+    /// The states it may move to.
+    pub allowed: Vec<StateName>,
+    /// When its state's timeout is due, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub deadline: Option<Timestamp>,
+    /// What it was created with.
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    pub metadata: Metadata,
 }
 
 /// One page of a list, in order of id.
@@ -57,6 +88,21 @@ pub struct Totals {
 }
 
 impl State {
+    /// An instance of this state as it is shown.
+    pub fn view(&self, id: &InstanceId, instance: &Instance) -> InstanceView {
+        InstanceView {
+            id: id.clone(),
+            version: instance.version,
+            state: instance.state.clone(),
+            revision: instance.revision,
+            created_at: instance.created_at,
+            changed_at: instance.changed_at,
+            allowed: self.allowed(id),
+            deadline: instance.deadline,
+            metadata: instance.metadata.clone(),
+        }
+    }
+
     /// The names of all machines, in order, with their newest version.
     pub fn machines(&self) -> impl Iterator<Item = (&MachineName, Version, &Definition)> {
         self.world.machines.iter().filter_map(|(name, machine)| {

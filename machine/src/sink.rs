@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use minicbor::{Decode, Encode};
+use serde::{Serialize, Serializer};
 
 use crate::event::{Event, EventCursor, EventKind};
 use crate::ids::{GlobalRevision, SinkName, Timestamp};
@@ -70,10 +71,13 @@ impl SinkRecord {
 
 /// An event that the destination rejected for good; or a state that it rejected during a backfill, as an
 /// event of the kind [`Seeded`](crate::EventKind::Seeded).
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DeadLetter {
     /// The event.
     #[cbor(n(0), with = "crate::codec::shared")]
+    #[serde(flatten, serialize_with = "placed")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Placed))]
     pub event: Arc<Event>,
     /// The last answer of the destination, at most [`DEAD_LETTER_REASON_BYTES_MAX`].
     #[n(1)]
@@ -90,6 +94,20 @@ pub struct DeadLetter {
     /// Whether an operator has requested a replay.
     #[n(5)]
     pub replay_wanted: bool,
+}
+
+/// The event in JSON, and its cursor, which identifies the dead letter.
+#[derive(Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+struct Placed<'a> {
+    /// The event's cursor, which identifies the dead letter.
+    place: EventCursor,
+    event: &'a Event,
+}
+
+fn placed<S: Serializer>(event: &Event, s: S) -> Result<S::Ok, S::Error> {
+    let place = event.cursor();
+    Placed { place, event }.serialize(s)
 }
 
 impl DeadLetter {

@@ -15,8 +15,8 @@ pub(crate) struct Driver {
 pub(crate) const ORDER: &str = r#"{
   "name": "order", "initial": "open",
   "states": {
-    "open": {"timeout": {"after": 1000, "to": "expired"}},
-    "paid": {}, "sent": {"timeout": {"after": 500, "to": "sent"}},
+    "open": {"timeout": {"after": "1s", "to": "expired"}},
+    "paid": {}, "sent": {"timeout": {"after": "500ms", "to": "sent"}},
     "expired": {"final": true}, "done": {"final": true}
   },
   "transitions": [
@@ -27,46 +27,7 @@ pub(crate) const ORDER: &str = r#"{
   ]}"#;
 
 pub(crate) fn definition(text: &str) -> Arc<Definition> {
-    let it: serde_json::Value = serde_json::from_str(text).unwrap();
-    let name = |it: &serde_json::Value| StateName::new(it.as_str().unwrap()).unwrap();
-    let state = |(key, it): (&String, &serde_json::Value)| StateDefinition {
-        is_final: it["final"] == true,
-        timeout: it.get("timeout").map(|timeout| Timeout {
-            after_ms: timeout["after"].as_u64().unwrap(),
-            to: name(&timeout["to"]),
-        }),
-        ..StateDefinition::new(StateName::new(key).unwrap())
-    };
-    let transition = |it: &serde_json::Value| Move {
-        from: match &it["from"] {
-            from if from == "*" => MoveFrom::Any,
-            serde_json::Value::Array(from) => MoveFrom::States(from.iter().map(name).collect()),
-            from => MoveFrom::States(vec![name(from)]),
-        },
-        to: name(&it["to"]),
-        event: it
-            .get("event")
-            .map(|it| EventName::new(it.as_str().unwrap()).unwrap()),
-        description: String::new(),
-    };
-    Arc::new(Definition {
-        name: MachineName::new(it["name"].as_str().unwrap()).unwrap(),
-        description: String::new(),
-        labels: Metadata::default(),
-        initial: name(&it["initial"]),
-        states: it["states"]
-            .as_object()
-            .unwrap()
-            .iter()
-            .map(state)
-            .collect(),
-        transitions: it["transitions"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .map(transition)
-            .collect(),
-    })
+    serde_json::from_str(text).map(Arc::new).unwrap()
 }
 
 pub(crate) fn id(text: &str) -> InstanceId {

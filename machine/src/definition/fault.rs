@@ -1,6 +1,7 @@
 //! What can be wrong with a definition, and where.
 
 use minicbor::{Decode, Encode};
+use serde::Serialize;
 
 /// The most faults that are listed; a document with more is told how many there are.
 pub(crate) const FAULTS_MAX: usize = 100;
@@ -8,10 +9,11 @@ pub(crate) const FAULTS_MAX: usize = 100;
 macro_rules! codes {
     ($($n:literal $(#[$doc:meta])* $name:ident = $code:literal,)*) => {
         /// What kind of fault or warning it is.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, Serialize)]
+        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         #[cbor(index_only)]
         pub enum FaultCode {
-            $(#[n($n)] $(#[$doc])* $name,)*
+            $(#[n($n)] #[serde(rename = $code)] $(#[$doc])* $name,)*
         }
 
         impl FaultCode {
@@ -92,7 +94,8 @@ codes! {
 }
 
 /// One thing wrong with a definition, or one warning about it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, thiserror::Error)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[error("{path}: {message}")]
 pub struct DefinitionFault {
     /// Where in the document, for example `transitions[3].to` or `states.paid.timeout.to`.

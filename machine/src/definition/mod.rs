@@ -9,61 +9,82 @@ mod fault;
 mod validate;
 
 use minicbor::{Decode, Encode};
+use serde::de::{self, Deserializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 pub(crate) use compiled::{Compiled, Exits, Size};
 pub use fault::{DefinitionFault, DefinitionInvalid, DocumentError, FaultCode, Faults};
 pub use validate::{TIMEOUT_MS_MAX, TIMEOUT_MS_MIN, TIMEOUT_RANGE, check_text};
 
 use crate::ids::{EventName, MachineName, StateName};
+use crate::json::{self, Entries};
 use crate::metadata::Metadata;
 
 /// A machine as its author wrote it. Immutable once stored; a change makes a new version.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct Definition {
     /// The machine's name.
     #[n(0)]
     pub name: MachineName,
     /// What it is for, in the author's words; may be empty.
     #[n(1)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// The author's own marks on the definition.
     #[n(2)]
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     pub labels: Metadata,
     /// The state a new instance starts in.
     #[n(3)]
     pub initial: StateName,
-    /// Every state, in the author's order.
+    /// Every state, in the author's order; in JSON an object of states by name.
     #[n(4)]
+    #[serde(with = "by_name")]
+    #[cfg_attr(feature = "openapi", schema(value_type = std::collections::BTreeMap<String, StateDefinition>))]
     pub states: Vec<StateDefinition>,
     /// Every transition, in the author's order.
     #[n(5)]
+    #[serde(default)]
     pub transitions: Vec<Move>,
 }
 
 /// One state of a definition.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct StateDefinition {
-    /// Its name.
+    /// Its name; in JSON the key.
     #[n(0)]
+    #[serde(skip, default = "unnamed")]
     pub name: StateName,
     /// What it means, in the author's words; may be empty.
     #[n(1)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
     /// Whether it is an end: nothing leads out of it, `*` and timeouts included.
     #[n(2)]
+    #[serde(rename = "final", default, skip_serializing_if = "std::ops::Not::not")]
     pub is_final: bool,
     /// When an instance may not stay in it for ever.
     #[n(3)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(nullable = false))]
     pub timeout: Option<Timeout>,
 }
 
 /// Where an instance goes when it stays in a state for too long.
 ///
 /// A timeout is a move of its own: no transition from the state to `to` is needed.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct Timeout {
-    /// After how many milliseconds of cluster time.
+    /// After how many milliseconds of cluster time; in JSON a duration: `15m`, `1h 30m`.
     #[n(0)]
+    #[serde(rename = "after", with = "json::duration")]
+    #[cfg_attr(feature = "openapi", schema(value_type = json::duration::After))]
     pub after_ms: u64,
     /// The state it goes to.
     #[n(1)]
@@ -71,7 +92,9 @@ pub struct Timeout {
 }
 
 /// One transition of a definition, or several that differ in where they start.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
+#[serde(deny_unknown_fields)]
 pub struct Move {
     /// The states it leaves.
     #[n(0)]
@@ -81,13 +104,15 @@ pub struct Move {
     pub to: StateName,
     /// The event that names it, if any.
     #[n(2)]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub event: Option<EventName>,
     /// What it means, in the author's words; may be empty.
     #[n(3)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
 }
 
-/// Where a transition starts.
+/// Where a transition starts; in JSON `"*"`, a state or a list of states.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(flat)]
 pub enum MoveFrom {
@@ -99,6 +124,61 @@ pub enum MoveFrom {
     States(#[n(0)] Vec<StateName>),
 }
 
+impl Serialize for MoveFrom {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        match self {
+            MoveFrom::Any => s.serialize_str("*"),
+            MoveFrom::States(states) => match states.as_slice() {
+                [state] => state.serialize(s),
+                states => states.serialize(s),
+            },
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for MoveFrom {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum From {
+            One(String),
+            Several(Vec<StateName>),
+        }
+        Ok(match From::deserialize(d)? {
+            From::One(any) if any == "*" => MoveFrom::Any,
+            From::One(state) => MoveFrom::States(vec![state.parse().map_err(de::Error::custom)?]),
+            From::Several(states) => MoveFrom::States(states),
+        })
+    }
+}
+
+crate::schema::schema!(MoveFrom, move_from());
+
+/// The states of a definition as an object.
+mod by_name {
+    use super::*;
+
+    pub(super) fn serialize<S: Serializer>(
+        states: &[StateDefinition],
+        s: S,
+    ) -> Result<S::Ok, S::Error> {
+        s.collect_map(states.iter().map(|state| (&state.name, state)))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        d: D,
+    ) -> Result<Vec<StateDefinition>, D::Error> {
+        let states = Entries::<StateName, StateDefinition>::deserialize(d)?;
+        let named = |(name, state)| StateDefinition { name, ..state };
+        Ok(states.0.into_iter().map(named).collect())
+    }
+}
+
+/// Stands for the name of a state until its key is known.
+fn unnamed() -> StateName {
+    StateName::new("unnamed").expect("the literal is a valid state name")
+}
+
 impl StateDefinition {
     /// A plain state: not final, no timeout, no description.
     pub fn new(name: StateName) -> Self {
@@ -108,6 +188,13 @@ impl StateDefinition {
             is_final: false,
             timeout: None,
         }
+    }
+}
+
+impl Timeout {
+    /// After how long, as people write it: `15m`, `1h 30m`.
+    pub fn after(&self) -> String {
+        json::duration::text(self.after_ms)
     }
 }
 

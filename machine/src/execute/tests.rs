@@ -307,11 +307,11 @@ fn migrating_keeps_the_deadline_of_the_same_timeout_and_starts_another_anew() {
     driver.run(define(&next_order("settle")));
     driver.run(Command::Migrate(migrate("order/1", &[])));
     assert_eq!(driver.state.next_deadline(), Some(Timestamp(2000)));
-    driver.run(define(&ORDER.replace("1000", "300")));
+    driver.run(define(&ORDER.replace("1s", "300ms")));
     driver.run(Command::Migrate(migrate("order/1", &[])));
     assert_eq!(driver.state.next_deadline(), Some(Timestamp(1700)));
     driver.run(define(&ORDER.replace(
-        "\"timeout\": {\"after\": 1000, \"to\": \"expired\"}",
+        "\"timeout\": {\"after\": \"1s\", \"to\": \"expired\"}",
         "",
     )));
     driver.run(Command::Migrate(migrate("order/1", &[])));

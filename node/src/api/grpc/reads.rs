@@ -106,7 +106,7 @@ pub(super) async fn get_instance(
     let view = view(state, request.freshness, deadline).await?;
     let instance = view.instance(&id).map_err(|unknown| absent(&unknown))?;
     Ok(v1::GetInstanceResponse {
-        instance: Some(v1::Instance::of(&view.state, &id, instance)),
+        instance: Some(view.state.view(&id, instance).into()),
         read_at: read_at(&view),
     })
 }
@@ -151,7 +151,7 @@ fn page(
     let mut bytes = 0;
     let count = listed.instances.len();
     for (at, (id, instance)) in listed.instances.iter().enumerate() {
-        let shown = v1::Instance::of(&view.state, id, instance);
+        let shown: v1::Instance = view.state.view(id, instance).into();
         bytes += shown.encoded_len();
         page.instances.push(shown);
         if bytes >= bytes_max && at + 1 < count {

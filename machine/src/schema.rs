@@ -1,0 +1,76 @@
+//! OpenAPI schemas of the types whose JSON form is not derived. Without the feature `openapi`, nothing.
+
+#[cfg(feature = "openapi")]
+pub(crate) mod of {
+    pub(crate) use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+    pub(crate) use utoipa::openapi::{RefOr, Schema};
+    pub(crate) use utoipa::{PartialSchema, ToSchema};
+
+    pub(crate) fn text() -> ObjectBuilder {
+        ObjectBuilder::new().schema_type(Type::String)
+    }
+
+    pub(crate) fn pattern(pattern: &str, min: usize, max: usize) -> ObjectBuilder {
+        text()
+            .pattern(Some(pattern))
+            .min_length(Some(min))
+            .max_length(Some(max))
+    }
+
+    pub(crate) fn number(min: usize, max: usize) -> ObjectBuilder {
+        ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .minimum(Some(min))
+            .maximum(Some(max))
+    }
+
+    /// Where a transition starts.
+    pub(crate) fn move_from() -> utoipa::openapi::schema::OneOfBuilder {
+        use utoipa::openapi::schema::{ArrayBuilder, OneOfBuilder};
+        let several = ArrayBuilder::new().items(text());
+        OneOfBuilder::new().item(text()).item(several)
+    }
+
+    pub(crate) fn object(key: ObjectBuilder, value: impl Into<Schema>) -> ObjectBuilder {
+        ObjectBuilder::new()
+            .property_names(Some(key.build()))
+            .additional_properties(Some(value.into()))
+    }
+}
+
+/// The schema of a type that is built by the expression.
+macro_rules! schema {
+    ($type:ident, $schema:expr) => {
+        #[cfg(feature = "openapi")]
+        impl crate::schema::of::PartialSchema for $type {
+            fn schema() -> crate::schema::of::RefOr<crate::schema::of::Schema> {
+                #[allow(unused_imports)]
+                use crate::schema::of::*;
+                RefOr::T($schema.build().into())
+            }
+        }
+
+        #[cfg(feature = "openapi")]
+        impl crate::schema::of::ToSchema for $type {}
+    };
+}
+
+macro_rules! text {
+    ($type:ident, date_time) => {
+        crate::schema::schema!(
+            $type,
+            text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+        );
+    };
+    ($type:ident, $pattern:expr, $min:expr, $max:expr) => {
+        crate::schema::schema!($type, pattern($pattern, $min, $max));
+    };
+}
+
+macro_rules! number {
+    ($type:ident, $min:expr, $max:expr) => {
+        crate::schema::schema!($type, number($min, $max));
+    };
+}
+
+pub(crate) use {number, schema, text};
