@@ -69,9 +69,10 @@ impl Parts {
             observation.clone(),
         )
         .await?;
+        let peers = GrpcPeers::new(local.tag());
         let router = Router::new(
             consensus.clone(),
-            GrpcPeers::new(local.tag()),
+            peers.clone(),
             batch_limits(&config),
             Arc::new(|| SessionId(rand::random())),
             observation.clone(),
@@ -79,7 +80,7 @@ impl Parts {
         let service = Service::new(router.clone(), local.tag(), member_status(&local));
         let service = Arc::new(service);
         let parts = Self {
-            sinks: Sinks::new(&config.sinks, service.clone(), &metrics),
+            sinks: Sinks::new(&config.sinks, service.clone(), peers, &metrics),
             watchers: Watchers::new(config.watchers_max, metrics.clone()),
             config: Arc::new(config),
             started: Instant::now(),

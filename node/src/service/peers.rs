@@ -18,44 +18,48 @@ use lockstep_raft::consensus::network::{ClusterTag, MESSAGE_BYTES_MAX, addressed
 use lockstep_raft::consensus::{Member, NodeId, ProposeError, ProposeResult, ReadPoint};
 
 /// By node id: the address that a connection was made for, and the connection.
-type Clients = HashMap<NodeId, (String, PeerClient<Channel>)>;
+type Channels = HashMap<NodeId, (String, Channel)>;
 
 /// Connections to the other nodes, one each, kept while the node is a member.
 #[derive(Clone)]
 pub struct GrpcPeers {
     cluster: ClusterTag,
-    clients: Arc<Mutex<Clients>>,
+    channels: Arc<Mutex<Channels>>,
 }
 
 /// More members than any cluster has: the table is cleared when it would grow past this.
-const CLIENTS_MAX: usize = 64;
+const CHANNELS_MAX: usize = 64;
 
 impl GrpcPeers {
     /// Peers of the cluster that `cluster` names.
     pub fn new(cluster: ClusterTag) -> Self {
         Self {
             cluster,
-            clients: Arc::default(),
+            channels: Arc::default(),
         }
     }
 
-    fn client(&self, id: NodeId, member: &Member) -> Result<PeerClient<Channel>, Status> {
-        let mut clients = self.clients.lock();
-        if let Some((address, client)) = clients.get(&id)
-            && *address == member.grpc_address
+    /// The connection to a node, made when it is first used or when its address has changed.
+    pub fn channel(&self, id: NodeId, grpc_address: &str) -> Result<Channel, Status> {
+        let mut channels = self.channels.lock();
+        if let Some((address, channel)) = channels.get(&id)
+            && address == grpc_address
         {
-            return Ok(client.clone());
+            return Ok(channel.clone());
         }
-        let channel =
-            channel(&member.grpc_address).map_err(|e| Status::unavailable(e.to_string()))?;
-        let client = PeerClient::new(channel)
+        let channel = channel(grpc_address).map_err(|e| Status::unavailable(e.to_string()))?;
+        if channels.len() >= CHANNELS_MAX {
+            channels.clear();
+        }
+        channels.insert(id, (grpc_address.to_owned(), channel.clone()));
+        Ok(channel)
+    }
+
+    fn client(&self, id: NodeId, member: &Member) -> Result<PeerClient<Channel>, Status> {
+        let channel = self.channel(id, &member.grpc_address)?;
+        Ok(PeerClient::new(channel)
             .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX);
-        if clients.len() >= CLIENTS_MAX {
-            clients.clear();
-        }
-        clients.insert(id, (member.grpc_address.clone(), client.clone()));
-        Ok(client)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX))
     }
 
     async fn try_propose(
@@ -185,5 +189,20 @@ impl Peers for GrpcPeers {
             Ok(log_id) => Ok(ReadPoint::new(id, log_id.term, log_id.index)),
             Err(_) => Err(ProposeError::NotLeader { leader: None }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_node_whose_address_changed_gets_a_new_connection() {
+        let peers = GrpcPeers::new(ClusterTag::default());
+        for address in ["127.0.0.1:1", "127.0.0.1:1", "127.0.0.1:2"] {
+            peers.channel(2, address).unwrap();
+            assert_eq!(peers.channels.lock()[&2].0, address);
+        }
+        peers.channel(2, "no address").unwrap_err();
     }
 }

@@ -7,55 +7,57 @@
 
 use std::sync::Arc;
 
-use lockstep_machine::{
-    Event, EventCursor, GlobalRevision, Instance, InstanceId, ListQuery, MachineName, State,
-};
+use lockstep_machine::{Event, EventCursor, GlobalRevision, ListQuery, MachineName, State};
+use lockstep_raft::Backoff;
 
-use super::backoff::Backoff;
-use super::writer::Writer;
-use super::{Backfill, BackfillReason, Checkpoint, Phase, SessionError, SinkError};
+use super::runner::{pause, pauses};
+use super::session::Session;
+use super::{Backfill, BackfillReason, Current, Phase, SessionError, SinkError};
 
 /// At most one in this many of the kept events is left out of a history that has a gap anyway.
 const LEFT_OUT_MAX: u64 = 4;
 
-/// Writes all current states. The destination's checkpoint afterwards.
-///
-/// `keeps_checkpoint` says whether the destination stores its checkpoint itself.
-pub(super) async fn run(
-    writer: &mut Writer<'_>,
-    keeps_checkpoint: bool,
-    reason: BackfillReason,
-    previous: Option<EventCursor>,
-) -> Result<Checkpoint, SessionError> {
-    writer.confirm_leadership().await?;
-    let state = writer.state();
-    let revision = state.revision();
-    let backfill = Backfill {
-        revision,
-        at: state.now(),
-        previous,
-        resume_at: EventCursor::after(revision),
-        reason,
-    };
-    log_start(writer.tracker.name(), &backfill);
-    writer.tracker.backfill_started(reason);
-    writer.ledger.backfill_started().await?;
-    let backoff = Backoff::new(writer.config.retry_max);
-    let run = BackfillRun {
-        writer,
-        keeps_checkpoint,
-        backfill,
-        state,
-        backoff,
-        done: 0,
-    };
-    run.into_checkpoint().await
+impl Session<'_> {
+    /// Writes all current states, and continues after them.
+    pub(super) async fn backfill(
+        &mut self,
+        reason: BackfillReason,
+        previous: Option<EventCursor>,
+    ) -> Result<(), SessionError> {
+        self.confirm_leadership().await?;
+        let state = self.service.peek(State::clone);
+        let revision = state.revision();
+        let backfill = Backfill {
+            revision,
+            at: state.now(),
+            previous,
+            resume_at: EventCursor::after(revision),
+            reason,
+        };
+        log_start(self.sink.tracker.name(), &backfill);
+        self.sink.tracker.backfill_started(reason);
+        self.ledger.backfill_started().await?;
+        let mut run = BackfillRun {
+            backoff: pauses(&self.sink.config),
+            session: self,
+            backfill,
+            state,
+            done: 0,
+        };
+        run.write_all().await?;
+        run.finish().await?;
+        let checkpoint = run.backfill.checkpoint();
+        self.start_at(checkpoint);
+        if !self.keeps_checkpoint {
+            self.ledger.advance(checkpoint).await?;
+        }
+        Ok(())
+    }
 }
 
 /// A backfill in progress.
-struct BackfillRun<'w, 'a> {
-    writer: &'w mut Writer<'a>,
-    keeps_checkpoint: bool,
+struct BackfillRun<'s, 'a> {
+    session: &'s mut Session<'a>,
     backfill: Backfill,
     /// The states that are written.
     state: State,
@@ -65,14 +67,15 @@ struct BackfillRun<'w, 'a> {
 }
 
 impl BackfillRun<'_, '_> {
-    async fn into_checkpoint(mut self) -> Result<Checkpoint, SessionError> {
+    async fn write_all(&mut self) -> Result<(), SessionError> {
         let scopes = self.scopes();
         let count = |machine: &Option<MachineName>| match machine {
             None => self.state.instance_count(),
             Some(machine) => (self.state.totals(machine)).map_or(0, |totals| totals.instances),
         };
         let total = scopes.iter().map(|(machine, _)| count(machine)).sum();
-        let page_max = self.writer.config.batch_events_max;
+        let page_max = self.session.sink.config.batch_events_max;
+        let revision = self.backfill.revision;
         for (machine, prefix) in scopes {
             let mut query = ListQuery {
                 machine,
@@ -82,22 +85,23 @@ impl BackfillRun<'_, '_> {
                 ..ListQuery::default()
             };
             loop {
-                let done = self.done;
-                self.writer
-                    .tracker
-                    .doing(Phase::Backfilling { done, total });
+                self.session.sink.tracker.backfilling(self.done, total);
                 let page = self.state.list(&query);
-                self.write(&page.instances).await?;
+                let states = page.instances.iter();
+                let states: Vec<Current> = states
+                    .map(|(id, instance)| Current::of(id, instance, revision))
+                    .collect();
+                self.write(&states).await?;
                 let Some(next) = page.next else { break };
                 query.after = Some(next);
             }
         }
-        self.finish().await
+        Ok(())
     }
 
     /// Machines and name prefixes to write; everything if the sink follows everything.
     fn scopes(&self) -> Vec<(Option<MachineName>, String)> {
-        let follows = &self.writer.config.follows;
+        let follows = &self.session.sink.config.follows;
         if follows.is_empty() {
             return vec![(None, String::new())];
         }
@@ -109,21 +113,23 @@ impl BackfillRun<'_, '_> {
     }
 
     /// Writes a page. If it is rejected, halves it until the rejected states are found.
-    async fn write(&mut self, page: &[(InstanceId, Instance)]) -> Result<(), SessionError> {
+    async fn write(&mut self, page: &[Current]) -> Result<(), SessionError> {
         let mut parts = vec![page];
         while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
-            self.writer.confirm_leadership().await?;
-            let destination = &mut self.writer.destination;
+            self.session.confirm_leadership().await?;
+            let destination = &mut self.session.destination;
             match (destination.backfill_page(&self.backfill, part).await, part) {
                 (Ok(()), _) => {
                     self.backoff.reset();
                     self.done += part.len() as u64;
                 }
-                (Err(SinkError::Rejected { reason, .. }), [(id, instance)]) => {
+                (Err(SinkError::Rejected { reason, .. }), [rejected]) => {
                     let number = u32::try_from(self.done).unwrap_or(u32::MAX);
                     let at = (self.backfill.revision, self.backfill.at);
-                    let event = Arc::new(Event::seeded(at, number, id, instance));
-                    self.writer.add_dead_letter(event, reason).await?;
+                    if let Some(instance) = self.state.instance(&rejected.id) {
+                        let event = Arc::new(Event::seeded(at, number, &rejected.id, instance));
+                        self.session.add_dead_letter(event, &reason).await?;
+                    }
                     self.done += 1;
                 }
                 (Err(SinkError::Rejected { .. }), _) => {
@@ -151,13 +157,17 @@ impl BackfillRun<'_, '_> {
             };
             let resume_at = self.backfill.resume_at;
             let resumable = |state: &State| state.events_after(resume_at, 1).is_ok();
-            if self.keeps_checkpoint || !self.writer.service.peek(resumable) {
+            if self.session.keeps_checkpoint || !self.session.service.peek(resumable) {
                 return Err(outage.into());
             }
             let (kind, reason) = (outage.kind(), outage.to_string());
-            self.writer.tracker.failed(Phase::Retrying, kind, reason);
-            tokio::time::sleep(self.backoff.next_after(retry_after)).await;
-            match self.writer.open().await {
+            self.session
+                .sink
+                .tracker
+                .failed(Phase::Retrying, kind, reason);
+            let max = self.session.sink.config.retry_max;
+            tokio::time::sleep(pause(&mut self.backoff, max, retry_after)).await;
+            match self.session.open_destination().await {
                 Ok(_) => return Ok(()),
                 Err(SessionError::Destination(error)) => outage = error,
                 Err(other) => return Err(other),
@@ -165,23 +175,23 @@ impl BackfillRun<'_, '_> {
         }
     }
 
-    async fn finish(mut self) -> Result<Checkpoint, SessionError> {
+    async fn finish(&mut self) -> Result<(), SessionError> {
         // A destination without a history resumes after the backfill: it would otherwise receive past
         // events after the present states.
-        if self.keeps_checkpoint {
-            let now = self.writer.state();
+        if self.session.keeps_checkpoint {
+            let now = self.session.service.peek(State::clone);
             self.backfill.resume_at = resume_at(&self.state, &now, &self.backfill);
         }
-        self.writer.confirm_leadership().await?;
-        let destination = &mut self.writer.destination;
+        self.session.confirm_leadership().await?;
+        let destination = &mut self.session.destination;
         destination.finish_backfill(&self.backfill).await?;
         tracing::info!(
-            sink = self.writer.tracker.name(),
+            sink = self.session.sink.tracker.name(),
             revision = self.backfill.revision.0,
             instances = self.done,
             "backfill finished"
         );
-        Ok(self.backfill.checkpoint())
+        Ok(())
     }
 }
 

@@ -1,30 +1,39 @@
-//! Reduces a batch of events to one change per instance.
+//! The current state of an instance, as every destination gets it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lockstep_machine::{
-    Event, EventKind, GlobalRevision, Instance, InstanceId, Metadata, Revision, StateName,
-    Timestamp, Version,
+    Event, EventKind, GlobalRevision, Instance, InstanceId, MachineName, Metadata, Revision, State,
+    StateName, Timestamp, Version,
 };
+use serde::Serialize;
 
-/// What a batch does to an instance.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// What became of an instance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(untagged)]
 pub(crate) enum Change {
     /// It is in a state.
     Is(Current),
     /// It was deleted.
     Deleted {
+        /// Its id.
+        id: InstanceId,
         /// The cluster's revision of the deletion.
         revision: GlobalRevision,
     },
 }
 
-/// An instance as of a revision of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An instance as of a revision of the cluster. Its JSON has the field names of an event, so that whoever
+/// has both keeps the later one by `revision`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Current {
     /// The cluster's revision: a destination replaces it only by a later one.
     pub(crate) revision: GlobalRevision,
+    /// Its machine.
+    pub(crate) machine: MachineName,
+    /// Its id.
+    pub(crate) id: InstanceId,
     /// The version of the definition that it is pinned to.
     pub(crate) version: Version,
     /// Its state.
@@ -33,58 +42,106 @@ pub(crate) struct Current {
     pub(crate) instance_revision: Revision,
     /// When it last changed.
     pub(crate) changed_at: Timestamp,
-    /// When and with which metadata it was created. `None` if the batch does not contain that; the
-    /// destination then keeps what it has.
-    pub(crate) created: Option<(Timestamp, Metadata)>,
+    /// What only its creation, or the cluster's state, tells. `None` if it is known from later events
+    /// only; a destination then keeps what it has.
+    #[serde(flatten)]
+    pub(crate) details: Option<Details>,
+}
+
+/// What events after the creation do not repeat.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(crate) struct Details {
+    /// When it was created.
+    pub(crate) created_at: Timestamp,
+    /// When its state's timeout is due, if it has one; unknown from an event.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) deadline: Option<Timestamp>,
+    /// What it was created with.
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    pub(crate) metadata: Metadata,
 }
 
 impl Current {
     /// An instance as of a revision.
-    pub(crate) fn of(instance: &Instance, revision: GlobalRevision) -> Self {
+    pub(crate) fn of(id: &InstanceId, instance: &Instance, revision: GlobalRevision) -> Self {
         Self {
             revision,
+            machine: id.machine.clone(),
+            id: id.clone(),
             version: instance.version,
             state: instance.state.clone(),
             instance_revision: instance.revision,
             changed_at: instance.changed_at,
-            created: Some((instance.created_at, instance.metadata.clone())),
+            details: Some(Details {
+                created_at: instance.created_at,
+                deadline: instance.deadline,
+                metadata: instance.metadata.clone(),
+            }),
+        }
+    }
+}
+
+impl Change {
+    /// The instance's id.
+    pub(crate) fn id(&self) -> &InstanceId {
+        match self {
+            Change::Is(Current { id, .. }) | Change::Deleted { id, .. } => id,
+        }
+    }
+
+    /// The cluster's revision.
+    pub(crate) fn revision(&self) -> GlobalRevision {
+        match self {
+            Change::Is(Current { revision, .. }) | Change::Deleted { revision, .. } => *revision,
+        }
+    }
+
+    /// What an instance is now.
+    pub(super) fn now(state: &State, id: InstanceId) -> Self {
+        let revision = state.revision();
+        match state.instance(&id) {
+            Some(instance) => Self::Is(Current::of(&id, instance, revision)),
+            None => Self::Deleted { id, revision },
         }
     }
 }
 
 /// The last change of each instance among `events`, which are in order. Events up to the revision of
 /// the last backfill, `seeded`, are left out: the states already contain them.
-pub(crate) fn changes(
-    events: &[Arc<Event>],
-    seeded: GlobalRevision,
-) -> BTreeMap<InstanceId, Change> {
-    let mut changes = BTreeMap::new();
+pub(crate) fn changes(events: &[Arc<Event>], seeded: GlobalRevision) -> Vec<Change> {
+    let mut changes: BTreeMap<InstanceId, Change> = BTreeMap::new();
     for event in events.iter().filter(|event| event.revision > seeded) {
         let Some(id) = event.instance() else {
             continue;
         };
+        let revision = event.revision;
         if event.kind == EventKind::Deleted {
-            let revision = event.revision;
-            changes.insert(id, Change::Deleted { revision });
+            changes.insert(id.clone(), Change::Deleted { id, revision });
             continue;
         }
         let Some(state) = event.to.clone() else {
             continue;
         };
-        let created = match changes.remove(&id) {
-            _ if event.kind == EventKind::Created => Some((event.at, event.metadata.clone())),
-            Some(Change::Is(before)) => before.created,
+        let details = match changes.remove(&id) {
+            _ if event.kind == EventKind::Created => Some(Details {
+                created_at: event.at,
+                deadline: None,
+                metadata: event.metadata.clone(),
+            }),
+            Some(Change::Is(before)) => before.details,
             Some(Change::Deleted { .. }) | None => None,
         };
         let current = Current {
-            revision: event.revision,
+            revision,
+            machine: id.machine.clone(),
+            id: id.clone(),
             version: event.version,
             state,
             instance_revision: event.instance_revision,
             changed_at: event.at,
-            created,
+            details,
         };
         changes.insert(id, Change::Is(current));
     }
-    changes
+    changes.into_values().collect()
 }

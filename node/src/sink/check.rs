@@ -1,43 +1,58 @@
 //! `lockstep sink check`: the steps of a test of a destination.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::SinkError;
+use lockstep_proto::v1::check_step::Result as Outcome;
 
-/// One step of a test of a destination.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CheckStep {
-    /// What was done: `connect`, `insert 3`, `find one`, `drop`.
-    pub step: String,
-    /// How long it took.
-    pub took: Duration,
-    /// What was seen, or what failed. Nothing follows a step that failed.
-    pub result: Result<String, String>,
+use super::{CHECK_MAX, CheckStep, Destination, SinkError};
+
+/// Tests a destination. Nothing follows a step that failed.
+pub(super) async fn check(destination: &mut dyn Destination) -> Vec<CheckStep> {
+    let mut steps = CheckSteps::default();
+    let began = Instant::now();
+    let checked = tokio::time::timeout(CHECK_MAX, destination.check(&mut steps)).await;
+    if checked.is_err() {
+        let late = format!("not finished within {} s", CHECK_MAX.as_secs());
+        steps.0 = vec![step("check".to_owned(), began, Outcome::Failed(late))];
+    }
+    steps.0
+}
+
+/// Whether every step succeeded.
+pub(super) fn passed(steps: &[CheckStep]) -> bool {
+    let seen = |step: &CheckStep| matches!(step.result, Some(Outcome::Seen(_)));
+    steps.iter().all(seen)
 }
 
 /// The steps taken so far.
 #[derive(Default)]
-pub(crate) struct CheckSteps(pub(crate) Vec<CheckStep>);
+pub(crate) struct CheckSteps(Vec<CheckStep>);
 
 impl CheckSteps {
     /// Takes a step and records it with what `seen` says of its value. `None` if it failed.
     pub(crate) async fn take<T>(
         &mut self,
-        step: impl Into<String>,
+        name: impl Into<String>,
         work: impl Future<Output = Result<T, SinkError>>,
         seen: impl FnOnce(&T) -> String,
     ) -> Option<T> {
         let began = Instant::now();
         let done = work.await;
-        self.0.push(CheckStep {
-            step: step.into(),
-            took: began.elapsed(),
-            result: match &done {
-                Ok(value) => Ok(seen(value)),
-                Err(error) => Err(error.to_string()),
-            },
-        });
+        let outcome = match &done {
+            Ok(value) => Outcome::Seen(seen(value)),
+            Err(error) => Outcome::Failed(error.to_string()),
+        };
+        self.0.push(step(name.into(), began, outcome));
         done.ok()
+    }
+}
+
+fn step(step: String, began: Instant, outcome: Outcome) -> CheckStep {
+    let took = began.elapsed();
+    CheckStep {
+        step,
+        took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        result: Some(outcome),
     }
 }

@@ -1,13 +1,12 @@
 //! The interface of a destination.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 pub(crate) use lockstep_machine::SinkCheckpoint as Checkpoint;
-use lockstep_machine::{Event, EventCursor, GlobalRevision, Instance, InstanceId, Timestamp};
+use lockstep_machine::{Event, EventCursor, GlobalRevision, Timestamp};
 
-use super::{CheckStep, SinkError, mongo, postgres, webhook};
+use super::{Change, CheckSteps, Current, SinkError, changes, mongo, postgres, webhook};
 use crate::config::{self, SinkKind};
 
 /// Who writes. In a database, a claim of a later term ends all earlier ones.
@@ -19,6 +18,27 @@ pub(crate) struct Claim {
     pub(crate) sink: String,
     /// The term in which this node leads.
     pub(crate) term: u64,
+}
+
+impl Claim {
+    /// Fails if `owner`, which has claimed `what` in a database, is another sink or of a later term.
+    pub(crate) fn follows(&self, owner: &Claim, what: &str) -> Result<(), SinkError> {
+        if (&owner.cluster, &owner.sink) == (&self.cluster, &self.sink) {
+            return match owner.term > self.term {
+                true => Err(SinkError::Fenced { term: owner.term }),
+                false => Ok(()),
+            };
+        }
+        let cluster = match owner.cluster == self.cluster {
+            true => "this cluster".to_owned(),
+            false => format!("cluster {}", owner.cluster),
+        };
+        Err(SinkError::misconfigured(format!(
+            "{what} belong to sink {} of {cluster}: configure others for sink {}, or drop these if \
+             they are no longer in use",
+            owner.sink, self.sink
+        )))
+    }
 }
 
 /// What a destination reports about its checkpoint.
@@ -41,6 +61,21 @@ pub(crate) struct Batch<'a> {
     pub(crate) to: EventCursor,
     /// The events that the sink follows; empty if only the checkpoint advances.
     pub(crate) events: &'a [Arc<Event>],
+}
+
+impl Batch<'_> {
+    /// The checkpoint after the write.
+    pub(crate) fn checkpoint(&self) -> Checkpoint {
+        Checkpoint {
+            cursor: self.to,
+            seeded: self.from.seeded,
+        }
+    }
+
+    /// What becomes of each instance.
+    pub(crate) fn changes(&self) -> Vec<Change> {
+        changes(self.events, self.from.seeded)
+    }
 }
 
 /// All current states, as of one revision.
@@ -110,27 +145,21 @@ pub(crate) trait Destination: Send {
     async fn backfill_page(
         &mut self,
         backfill: &Backfill,
-        page: &[(InstanceId, Instance)],
+        page: &[Current],
     ) -> Result<(), SinkError>;
 
     /// Ends a backfill: removes the states that were not part of it, records the gap in the history, and
     /// stores [`Backfill::checkpoint`].
     async fn finish_backfill(&mut self, backfill: &Backfill) -> Result<(), SinkError>;
 
-    /// Writes the event of a dead letter, and its instance as of `revision`: `None` if it does not exist
-    /// any more, or if the event is not about an instance. An event of the kind
-    /// [`Seeded`](lockstep_machine::EventKind::Seeded) stands for a rejected state and is not part of the
-    /// history.
-    async fn replay(
-        &mut self,
-        event: &Event,
-        current: Option<&Instance>,
-        revision: GlobalRevision,
-    ) -> Result<(), SinkError>;
+    /// Writes the event of a dead letter, and what its instance is now; `None` if the event is not about
+    /// an instance. An event of the kind [`Seeded`](lockstep_machine::EventKind::Seeded) stands for a
+    /// rejected state and is not part of the history.
+    async fn replay(&mut self, event: &Event, now: Option<Change>) -> Result<(), SinkError>;
 
     /// Tests the destination on a connection and in a table of its own: writes several rows, reads one,
-    /// drops the table. Takes no claim.
-    async fn check(&mut self) -> Vec<CheckStep>;
+    /// drops the table. Takes no claim. `None` if a step failed.
+    async fn check(&mut self, steps: &mut CheckSteps) -> Option<()>;
 }
 
 /// The configured destination, not connected yet.
@@ -139,22 +168,5 @@ pub(super) fn make(sink: &config::Sink) -> Box<dyn Destination> {
         SinkKind::Postgres(postgres) => Box::new(postgres::Postgres::new(sink, postgres)),
         SinkKind::Mongo(mongo) => Box::new(mongo::Mongo::new(sink, mongo)),
         SinkKind::Webhook(webhook) => Box::new(webhook::Webhook::new(sink, webhook)),
-    }
-}
-
-/// Reads passwords, signing secrets and certificate files off the async runtime. Destinations read them
-/// each time they connect, so that they can be rotated while the node runs.
-pub(crate) async fn read_files<T: Send + 'static>(
-    timeout: Duration,
-    read: impl FnOnce() -> Result<T, SinkError> + Send + 'static,
-) -> Result<T, SinkError> {
-    match tokio::time::timeout(timeout, tokio::task::spawn_blocking(read)).await {
-        Ok(Ok(read)) => read,
-        Ok(Err(error)) => Err(SinkError::unavailable(format!(
-            "reading its password and certificate files failed: {error}"
-        ))),
-        Err(_) => Err(SinkError::unavailable(format!(
-            "its password and certificate files could not be read within {timeout:?}"
-        ))),
     }
 }

@@ -69,6 +69,18 @@ impl SinkError {
         }
     }
 
+    /// The pause that the destination requests.
+    pub(crate) fn retry_after(&self) -> Option<Duration> {
+        match self {
+            SinkError::Unavailable { retry_after, .. } => *retry_after,
+            SinkError::Absent { .. }
+            | SinkError::Misconfigured { .. }
+            | SinkError::Rejected { .. }
+            | SinkError::Fenced { .. }
+            | SinkError::Moved => None,
+        }
+    }
+
     /// The `kind` label in metrics.
     pub(super) fn kind(&self) -> &'static str {
         match self {

@@ -5,26 +5,27 @@ use std::time::Duration;
 
 use lockstep_machine::{DeadLetter, EventCursor, Rejection, SinkChange, SinkName, State};
 use lockstep_proto::ErrorCode;
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
 use super::destination::make;
 use super::runner::{ConfiguredSink, Leading, Runner};
-use super::status::SinkStatus;
 use super::tracker::StatusTracker;
-use super::{CheckStep, ledger};
+use super::{CheckStep, SinkStatus, check, ledger};
 use crate::config;
+use crate::service::peers::GrpcPeers;
 use crate::service::{Consistency, Freshness, Service, ServiceError};
 use crate::telemetry::Metrics;
 
 /// How often the gauges are updated.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
-/// Limit for all steps of a check.
-const CHECK_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The sinks that are configured on this node. Cheap to clone.
 #[derive(Clone)]
 pub struct Sinks {
-    service: Arc<Service>,
+    pub(super) service: Arc<Service>,
+    /// The connections to the other nodes.
+    pub(super) peers: GrpcPeers,
     /// In order of name.
     sinks: Arc<[Arc<ConfiguredSink>]>,
 }
@@ -51,6 +52,15 @@ pub enum SinksError {
     /// The cluster did not answer.
     #[error(transparent)]
     Service(#[from] ServiceError),
+    /// A check took too long.
+    #[error(
+        "the check did not finish within {} ms: the destination is very slow or does not answer",
+        waited.as_millis()
+    )]
+    CheckTimeout {
+        /// How long the call waited.
+        waited: Duration,
+    },
     /// The state machine rejected the command.
     #[error("{0}")]
     Rejected(Box<Rejection>),
@@ -63,6 +73,7 @@ impl SinksError {
             SinksError::Unknown { .. } => ErrorCode::UnknownSink,
             SinksError::UnknownDeadLetter { .. } => ErrorCode::UnknownDeadLetter,
             SinksError::Service(error) => error.code(),
+            SinksError::CheckTimeout { .. } => ErrorCode::SinkCheckTimeout,
             SinksError::Rejected(rejection) => (&**rejection).into(),
         }
     }
@@ -76,20 +87,26 @@ fn list(names: &[String]) -> String {
 }
 
 impl Sinks {
-    /// The sinks of a node. They do nothing until [`run`](Self::run).
-    pub fn new(configs: &[config::Sink], service: Arc<Service>, metrics: &Arc<Metrics>) -> Self {
+    /// The sinks of a node. They do nothing until [`run`](Self::run). `peers` lead to the leader.
+    pub fn new(
+        configs: &[config::Sink],
+        service: Arc<Service>,
+        peers: GrpcPeers,
+        metrics: &Arc<Metrics>,
+    ) -> Self {
         let sink = |config: &config::Sink| {
-            // The configuration applies the state machine's rule for names.
-            let name = SinkName::new(&config.name).ok()?;
-            Some(Arc::new(ConfiguredSink {
+            Arc::new(ConfiguredSink {
                 config: config.clone(),
-                name,
-                tracker: Arc::new(StatusTracker::new(config, metrics.clone())),
-                wake: Arc::default(),
-            }))
+                tracker: StatusTracker::new(config, metrics.clone()),
+                wake: Notify::new(),
+            })
         };
-        let sinks = configs.iter().filter_map(sink).collect();
-        Self { service, sinks }
+        let sinks = configs.iter().map(sink).collect();
+        Self {
+            service,
+            peers,
+            sinks,
+        }
     }
 
     /// No sinks, beside a cluster of one.
@@ -97,6 +114,7 @@ impl Sinks {
     pub(crate) fn none() -> Self {
         Self {
             service: Arc::new(Service::lone(lockstep_machine::Limits::default())),
+            peers: GrpcPeers::new(Arc::default()),
             sinks: Arc::default(),
         }
     }
@@ -105,7 +123,11 @@ impl Sinks {
     pub async fn run(self, leading: Leading) {
         let mut runners = JoinSet::new();
         for sink in self.sinks.iter() {
-            let runner = Runner::new(sink.clone(), make(&sink.config), self.service.clone());
+            let runner = Runner {
+                sink: sink.clone(),
+                destination: make(&sink.config),
+                service: self.service.clone(),
+            };
             runners.spawn(runner.run(leading.clone()));
         }
         loop {
@@ -129,17 +151,8 @@ impl Sinks {
     /// Tests a destination from this node, on a connection of its own.
     pub async fn check(&self, name: &str) -> Result<Vec<CheckStep>, SinksError> {
         let sink = self.configured(name)?;
-        let mut destination = make(&sink.config);
-        let began = tokio::time::Instant::now();
-        let steps = match tokio::time::timeout(CHECK_TIMEOUT, destination.check()).await {
-            Ok(steps) => steps,
-            Err(_) => vec![CheckStep {
-                step: "check".to_owned(),
-                took: began.elapsed(),
-                result: Err(format!("not finished within {} s", CHECK_TIMEOUT.as_secs())),
-            }],
-        };
-        if steps.iter().all(|step| step.result.is_ok()) {
+        let steps = check::check(make(&sink.config).as_mut()).await;
+        if check::passed(&steps) {
             sink.wake.notify_one();
         }
         Ok(steps)
@@ -231,7 +244,7 @@ impl Sinks {
     /// The name of a sink that is configured, or that was and still has a record in the cluster.
     fn configured_or_recorded(&self, name: &str) -> Result<SinkName, SinksError> {
         let unknown = match self.configured(name) {
-            Ok(sink) => return Ok(sink.name.clone()),
+            Ok(sink) => return Ok(sink.config.name.clone()),
             Err(unknown) => unknown,
         };
         let recorded = self.service.peek(|state| state.sink(name).is_some());
@@ -239,10 +252,10 @@ impl Sinks {
     }
 
     fn configured(&self, name: &str) -> Result<&ConfiguredSink, SinksError> {
-        let found = self.sinks.iter().find(|sink| sink.config.name == name);
+        let found = (self.sinks.iter()).find(|sink| sink.config.name.as_str() == name);
         found.map(AsRef::as_ref).ok_or_else(|| SinksError::Unknown {
             name: name.to_owned(),
-            known: (self.sinks.iter().map(|sink| sink.config.name.clone())).collect(),
+            known: (self.sinks.iter().map(|sink| sink.config.name.to_string())).collect(),
         })
     }
 }

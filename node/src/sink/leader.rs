@@ -2,19 +2,20 @@
 //! Operations that go through the log need none of this.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lockstep_proto::errors::{CODE_KEY, KNOWN_KEY};
+use lockstep_proto::v1;
 use lockstep_proto::v1::sinks_client::SinksClient;
-use lockstep_proto::{ErrorCode, v1};
-use lockstep_raft::consensus::network::channel;
-use parking_lot::Mutex;
+use lockstep_raft::Deadline;
+use lockstep_raft::consensus::NodeId;
+use openraft_rt_tokio::TokioRuntime;
 use tokio::sync::Semaphore;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-use super::{Sinks, SinksError};
-use crate::service::{self, Role, Service, ServiceError};
+use super::{SinkStatus, Sinks, SinksError};
+use crate::service::{self, Role, ServiceError};
 
 /// Limit for a check.
 pub(crate) const CHECK_MAX: Duration = Duration::from_secs(60);
@@ -30,33 +31,6 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// No sink's name is longer; an error quotes no more of a requested name.
 const NAME_BYTES_MAX: usize = 64;
 
-/// Why the leader's sinks gave no answer.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum AskError {
-    /// The sinks, or the way to the leader.
-    #[error(transparent)]
-    Sinks(#[from] SinksError),
-    /// The check took too long.
-    #[error(
-        "the check did not finish within {} ms: the destination is very slow or does not answer",
-        waited.as_millis()
-    )]
-    Unfinished {
-        /// How long the call waited.
-        waited: Duration,
-    },
-}
-
-impl AskError {
-    /// The stable code.
-    pub(crate) fn code(&self) -> ErrorCode {
-        match self {
-            AskError::Sinks(error) => error.code(),
-            AskError::Unfinished { .. } => ErrorCode::SinkCheckTimeout,
-        }
-    }
-}
-
 /// Who sent a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hop {
@@ -71,8 +45,8 @@ pub(crate) enum Hop {
 enum Leader {
     /// On this node.
     Here,
-    /// At this gRPC address.
-    At(String),
+    /// On this node, at this gRPC address.
+    At(NodeId, String),
     /// No leader is known.
     Unknown,
 }
@@ -84,7 +58,9 @@ impl Leader {
         }
         let id = status.leader_id.filter(|id| *id != status.node.id);
         let member = status.members.iter().find(|it| Some(it.id) == id);
-        member.map_or(Leader::Unknown, |it| Leader::At(it.grpc_address.clone()))
+        member.map_or(Leader::Unknown, |it| {
+            Leader::At(it.id, it.grpc_address.clone())
+        })
     }
 }
 
@@ -94,17 +70,15 @@ pub(crate) struct LeadersSinks {
     node: Arc<str>,
     here: Sinks,
     leader: Arc<dyn Fn() -> Leader + Send + Sync>,
-    /// The connection to the last leader, and its address.
-    connection: Arc<Mutex<Option<(String, Channel)>>>,
     /// One permit per running check.
     checks: Arc<Semaphore>,
 }
 
 impl LeadersSinks {
-    pub(crate) fn new(service: Arc<Service>, here: Sinks) -> Self {
+    pub(crate) fn new(here: Sinks) -> Self {
+        let service = here.service.clone();
         let node = service.status().node.name;
-        let leader = move || Leader::of(&service.status());
-        Self::led_by(node, here, leader)
+        Self::led_by(node, here, move || Leader::of(&service.status()))
     }
 
     fn led_by(
@@ -116,7 +90,6 @@ impl LeadersSinks {
             node: node.into(),
             here,
             leader: Arc::new(leader),
-            connection: Arc::default(),
             checks: Arc::new(Semaphore::new(CHECKS_MAX)),
         }
     }
@@ -126,13 +99,12 @@ impl LeadersSinks {
         &self,
         hop: Hop,
         timeout: Duration,
-    ) -> Result<v1::ListSinksResponse, AskError> {
+    ) -> Result<v1::ListSinksResponse, SinksError> {
         let call = Call::begin(timeout);
         loop {
             let Some(mut leader) = self.find(hop, &call).await? else {
-                let sinks = self.here.list();
                 return Ok(v1::ListSinksResponse {
-                    sinks: sinks.iter().map(v1::SinkStatus::from).collect(),
+                    sinks: self.here.list(),
                     node: self.node.to_string(),
                 });
             };
@@ -149,14 +121,14 @@ impl LeadersSinks {
         &self,
         sink: &str,
         timeout: Duration,
-    ) -> Result<(v1::SinkStatus, String), AskError> {
+    ) -> Result<(SinkStatus, String), SinksError> {
         let v1::ListSinksResponse { mut sinks, node } = self.list(Hop::First, timeout).await?;
         match sinks.iter().position(|it| it.name == sink) {
             Some(at) => Ok((sinks.swap_remove(at), node)),
-            None => Err(AskError::Sinks(SinksError::Unknown {
+            None => Err(SinksError::Unknown {
                 name: truncated(sink).to_owned(),
                 known: sinks.into_iter().map(|it| it.name).collect(),
-            })),
+            }),
         }
     }
 
@@ -166,7 +138,7 @@ impl LeadersSinks {
         sink: &str,
         hop: Hop,
         timeout: Duration,
-    ) -> Result<v1::CheckSinkResponse, AskError> {
+    ) -> Result<v1::CheckSinkResponse, SinksError> {
         let sink = truncated(sink);
         let call = Call::begin(timeout.min(CHECK_MAX));
         loop {
@@ -176,62 +148,59 @@ impl LeadersSinks {
             let message = v1::CheckSinkRequest {
                 sink: sink.to_owned(),
             };
-            let answer = leader.check_sink(call.request(message, call.left())).await;
+            let answer = leader
+                .check_sink(call.request(message, call.0.left()))
+                .await;
             if let Some(answer) = call.interpret(answer, sink).await? {
                 return Ok(answer);
             }
         }
     }
 
-    async fn check_here(&self, sink: &str, call: &Call) -> Result<v1::CheckSinkResponse, AskError> {
-        let permit = tokio::time::timeout(call.left(), self.checks.clone().acquire_owned());
-        let permit = permit.await.map_err(|_| call.check_timeout())?;
+    async fn check_here(
+        &self,
+        sink: &str,
+        call: &Call,
+    ) -> Result<v1::CheckSinkResponse, SinksError> {
+        let permit = call.0.bound(self.checks.clone().acquire_owned()).await;
+        let permit = permit.ok_or_else(|| call.check_timeout())?;
         let (here, sink) = (self.here.clone(), sink.to_owned());
         // A task, so that it finishes even if the caller gives up: it drops the table that it creates.
         let checking = tokio::spawn(async move {
             let _permit = permit;
             here.check(&sink).await
         });
-        let checked = tokio::time::timeout(call.left(), checking).await;
-        let checked = checked.map_err(|_| call.check_timeout())?;
+        let checked = call.0.bound(checking).await;
+        let checked = checked.ok_or_else(|| call.check_timeout())?;
         // Tasks are only cancelled when the node stops.
         let steps = checked.map_err(|_| call.unavailable())??;
         Ok(v1::CheckSinkResponse {
-            steps: steps.into_iter().map(v1::CheckStep::from).collect(),
+            steps,
             node: self.node.to_string(),
         })
     }
 
     /// A client of the leader, once there is one; `None` if this node leads.
-    async fn find(&self, hop: Hop, call: &Call) -> Result<Option<SinksClient<Channel>>, AskError> {
+    async fn find(
+        &self,
+        hop: Hop,
+        call: &Call,
+    ) -> Result<Option<SinksClient<Channel>>, SinksError> {
         loop {
             match (self.leader)() {
                 Leader::Here => return Ok(None),
                 // The node that forwarded the request looks for the leader again.
-                Leader::At(_) | Leader::Unknown if hop == Hop::Last => {
+                Leader::At(..) | Leader::Unknown if hop == Hop::Last => {
                     return Err(call.unavailable());
                 }
-                Leader::At(address) => {
-                    if let Some(channel) = self.connect(address) {
+                Leader::At(id, address) => {
+                    if let Ok(channel) = self.here.peers.channel(id, &address) {
                         return Ok(Some(SinksClient::new(channel)));
                     }
                 }
                 Leader::Unknown => {}
             }
             call.pause().await?;
-        }
-    }
-
-    /// The connection to an address, created on first use; `None` if the address is invalid.
-    fn connect(&self, address: String) -> Option<Channel> {
-        let mut connection = self.connection.lock();
-        match &*connection {
-            Some((known, channel)) if *known == address => Some(channel.clone()),
-            _ => {
-                let channel = channel(&address).ok()?;
-                *connection = Some((address, channel.clone()));
-                Some(channel)
-            }
         }
     }
 }
@@ -246,25 +215,17 @@ pub(crate) fn truncated(name: &str) -> &str {
 }
 
 /// One call with one deadline, however many attempts it takes.
-struct Call {
-    began: Instant,
-    timeout: Duration,
-}
+struct Call(Deadline<TokioRuntime>);
 
 impl Call {
     fn begin(timeout: Duration) -> Self {
-        let began = Instant::now();
-        Self { began, timeout }
-    }
-
-    fn left(&self) -> Duration {
-        self.timeout.saturating_sub(self.began.elapsed())
+        Self(Deadline::after(timeout))
     }
 
     /// A request to the leader, with the time that is left.
     fn request<M>(&self, message: M, attempt_max: Duration) -> Request<M> {
         let mut request = Request::new(message);
-        request.set_timeout(self.left().min(attempt_max));
+        request.set_timeout(self.0.left().min(attempt_max));
         let yes = tonic::metadata::MetadataValue::from_static("1");
         request.metadata_mut().insert(FORWARDED_KEY, yes);
         request
@@ -275,7 +236,7 @@ impl Call {
         &self,
         answer: Result<tonic::Response<A>, Status>,
         sink: &str,
-    ) -> Result<Option<A>, AskError> {
+    ) -> Result<Option<A>, SinksError> {
         let status = match answer {
             Ok(answer) => return Ok(Some(answer.into_inner())),
             Err(status) => status,
@@ -285,10 +246,10 @@ impl Call {
             Some("unknown_sink") => {
                 let known = metadata(KNOWN_KEY).unwrap_or_default().split(',');
                 let known = known.filter(|name| !name.is_empty()).map(str::to_owned);
-                Err(AskError::Sinks(SinksError::Unknown {
+                Err(SinksError::Unknown {
                     name: sink.to_owned(),
                     known: known.collect(),
-                }))
+                })
             }
             Some("sink_check_timeout") => Err(self.check_timeout()),
             _ => {
@@ -299,22 +260,21 @@ impl Call {
     }
 
     /// Pauses, unless the deadline has passed by then.
-    async fn pause(&self) -> Result<(), AskError> {
-        if self.left() <= PAUSE {
-            return Err(self.unavailable());
+    async fn pause(&self) -> Result<(), SinksError> {
+        match self.0.sleep(PAUSE).await {
+            true => Ok(()),
+            false => Err(self.unavailable()),
         }
-        tokio::time::sleep(PAUSE).await;
-        Ok(())
     }
 
-    fn unavailable(&self) -> AskError {
-        let waited = self.began.elapsed();
-        AskError::Sinks(SinksError::Service(ServiceError::Unavailable { waited }))
+    fn unavailable(&self) -> SinksError {
+        let waited = self.0.waited();
+        SinksError::Service(ServiceError::Unavailable { waited })
     }
 
-    fn check_timeout(&self) -> AskError {
-        let waited = self.began.elapsed();
-        AskError::Unfinished { waited }
+    fn check_timeout(&self) -> SinksError {
+        let waited = self.0.waited();
+        SinksError::CheckTimeout { waited }
     }
 }
 

@@ -16,21 +16,13 @@ use crate::service::{Service, ServiceError};
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// One sink's record, as the leader of a term writes it.
-pub(super) struct Ledger {
-    service: Arc<Service>,
-    sink: SinkName,
-    term: u64,
+pub(super) struct Ledger<'a> {
+    pub(super) service: &'a Service,
+    pub(super) sink: &'a SinkName,
+    pub(super) term: u64,
 }
 
-impl Ledger {
-    pub(super) fn new(service: Arc<Service>, sink: SinkName, term: u64) -> Self {
-        Self {
-            service,
-            sink,
-            term,
-        }
-    }
-
+impl Ledger<'_> {
     fn record<T>(&self, read: impl FnOnce(&SinkRecord) -> Option<T>) -> Option<T> {
         self.service
             .peek(|state| read(state.sink(self.sink.as_str())?))
@@ -38,8 +30,7 @@ impl Ledger {
 
     /// Fences the leaders of earlier terms off this record.
     pub(super) async fn claim(&self) -> Result<(), SessionError> {
-        let term = self.term;
-        self.change(SinkChange::Claim { term }).await
+        self.change(SinkChange::Claim { term: self.term }).await
     }
 
     /// The checkpoint, if one was ever stored.
@@ -60,11 +51,8 @@ impl Ledger {
 
     /// A backfill starts: it writes the states again that became dead letters last time.
     pub(super) async fn backfill_started(&self) -> Result<(), SessionError> {
-        let rejected_states =
-            self.record(|record| record.letters().any(DeadLetter::is_state).then_some(()));
-        let term = self.term;
-        match rejected_states {
-            Some(()) => self.change(SinkChange::Seeding { term }).await,
+        match self.record(|record| record.letters().find(|letter| letter.is_state()).map(drop)) {
+            Some(()) => self.change(SinkChange::Seeding { term: self.term }).await,
             None => Ok(()),
         }
     }
@@ -76,13 +64,15 @@ impl Ledger {
     }
 
     /// Adds a dead letter.
-    pub(super) async fn bury(&self, event: Arc<Event>, reason: String) -> Result<(), SessionError> {
-        let change = SinkChange::Bury {
-            term: self.term,
+    pub(super) async fn bury(&self, event: Arc<Event>, reason: &str) -> Result<(), SessionError> {
+        let term = self.term;
+        let reason = fit(reason);
+        self.change(SinkChange::Bury {
+            term,
             event,
-            reason: fit(&reason),
-        };
-        self.change(change).await
+            reason,
+        })
+        .await
     }
 
     /// The event of the oldest dead letter that an operator wants replayed.
@@ -99,16 +89,18 @@ impl Ledger {
         cursor: EventCursor,
         rejected: Option<String>,
     ) -> Result<(), SessionError> {
-        let change = SinkChange::Settle {
-            term: self.term,
+        let term = self.term;
+        let refused = rejected.as_deref().map(fit);
+        self.change(SinkChange::Settle {
+            term,
             cursor,
-            refused: rejected.as_deref().map(fit),
-        };
-        self.change(change).await
+            refused,
+        })
+        .await
     }
 
     async fn change(&self, change: SinkChange) -> Result<(), SessionError> {
-        match execute(&self.service, self.sink.clone(), change, TIMEOUT).await {
+        match execute(self.service, self.sink.clone(), change, TIMEOUT).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(Rejection::SinkFenced { term, .. })) => Err(SinkError::Fenced { term }.into()),
             Ok(Err(rejection @ Rejection::QuotaExceeded { .. })) => {

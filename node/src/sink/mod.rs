@@ -11,17 +11,29 @@
 //!
 //! # How the parts work together
 //!
+//! ```text
+//! Sinks ── a Runner per sink ── while this node leads: a Session after another
+//!                                 │ open(Claim): the destination's checkpoint
+//!                                 │ events after it are compacted? ── a backfill of all current states
+//!                                 ▼
+//!             the cluster's events ──> Batch ──> Destination: postgres, mongo or webhook
+//!                                 │ rejected for good
+//!                                 ▼
+//!                               Ledger ──> a command in the log: the event is a dead letter
+//! ```
+//!
 //! | module | holds |
 //! |---|---|
 //! | `handle` | [`Sinks`]: starts the runners; the operations that operators call |
 //! | `runner` | one sink on one node: waits for leadership, then runs sessions with pauses between them |
 //! | `session` | one open destination: reads events from the cluster and delivers them in order |
-//! | `backfill` | writes all current states at once, from one consistent copy of the state |
-//! | `writer` | what sessions and backfills share: the open destination, leadership checks, dead letters |
-//! | `leader` | status and checks from whichever node leads |
+//! | `backfill` | the part of a session that writes all current states, from one consistent copy |
 //! | `ledger` | what the cluster's replicated state holds about a sink |
-//! | `destination` | the `Destination` trait and the types that pass through it |
 //! | `tracker` | what a sink is doing: its status and its metrics |
+//! | `leader` | status and checks from whichever node leads |
+//! | `destination` | the [`Destination`] trait and the types that pass through it |
+//! | `changes` | the current state of an instance, in the form that every destination gets |
+//! | `connect` | what destinations need to connect: files, time limits, host names |
 //! | `postgres`, `mongo`, `webhook` | the kinds of destination |
 //!
 //! A runner opens a session; the session opens the destination with a `Claim` (cluster, sink, term)
@@ -35,6 +47,10 @@
 //! continues from there. An event that the destination rejects permanently becomes a *dead letter*: it
 //! is stored in the cluster's replicated state, where an operator can list, replay or discard it, and
 //! delivery goes on with the next event.
+//!
+//! An event and the current state of an instance each have one JSON form, derived from the types of
+//! `lockstep-machine`. A webhook sends it, PostgreSQL takes it as the parameter of a statement, and
+//! MongoDB stores it, with dates and keys as that database needs them.
 //!
 //! # Guarantees
 //!
@@ -57,9 +73,9 @@
 //! - A destination that is permanently slower than the cluster's writes is backfilled again and again.
 
 mod backfill;
-mod backoff;
 mod changes;
 mod check;
+mod connect;
 mod destination;
 mod error;
 mod handle;
@@ -69,22 +85,20 @@ mod mongo;
 mod postgres;
 mod runner;
 mod session;
-mod status;
 #[cfg(test)]
 mod tests;
 mod tracker;
 mod webhook;
-mod writer;
 
 pub(crate) use changes::{Change, Current, changes};
-pub use check::CheckStep;
 pub(crate) use check::CheckSteps;
 pub(crate) use destination::{
-    Backfill, BackfillReason, Batch, Checkpoint, Claim, Destination, StoredCheckpoint, read_files,
+    Backfill, BackfillReason, Batch, Checkpoint, Claim, Destination, StoredCheckpoint,
 };
 pub(crate) use error::{SessionError, SinkError};
 pub use handle::{Sinks, SinksError};
-pub(crate) use leader::{AskError, CHECK_MAX, FORWARDED_KEY, Hop, LeadersSinks, truncated};
+pub(crate) use leader::{CHECK_MAX, FORWARDED_KEY, Hop, LeadersSinks, truncated};
 pub use lockstep_machine::DeadLetter;
+pub use lockstep_proto::v1::{CheckStep, SinkPhase as Phase, SinkStatus};
 pub use runner::Leading;
-pub use status::{Phase, SinkStatus};
+pub(crate) use tracker::phase_name;

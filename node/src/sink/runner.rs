@@ -5,15 +5,12 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_machine::SinkName;
+use lockstep_raft::Backoff;
 use tokio::sync::{Notify, watch};
 
-use super::backoff::Backoff;
-use super::ledger::Ledger;
-use super::session::DeliverySession;
+use super::session::Session;
 use super::tracker::StatusTracker;
-use super::writer::Writer;
-use super::{Claim, Destination, Phase, SessionError, SinkError};
+use super::{Destination, Phase, SessionError, SinkError};
 use crate::config;
 use crate::service::Service;
 
@@ -22,36 +19,25 @@ pub type Leading = watch::Receiver<Option<u64>>;
 
 /// How often the host name of an absent optional sink is looked up.
 const ABSENT_PAUSE: Duration = Duration::from_secs(2);
+/// The first pause between two sessions at most.
+const PAUSE_MIN: Duration = Duration::from_millis(200);
 
 /// A sink that is configured on this node.
 pub(super) struct ConfiguredSink {
     pub(super) config: config::Sink,
-    pub(super) name: SinkName,
-    pub(super) tracker: Arc<StatusTracker>,
+    pub(super) tracker: StatusTracker,
     /// Ends a pause between two sessions.
-    pub(super) wake: Arc<Notify>,
+    pub(super) wake: Notify,
 }
 
 /// Runs one sink.
 pub(super) struct Runner {
-    sink: Arc<ConfiguredSink>,
-    destination: Box<dyn Destination>,
-    service: Arc<Service>,
+    pub(super) sink: Arc<ConfiguredSink>,
+    pub(super) destination: Box<dyn Destination>,
+    pub(super) service: Arc<Service>,
 }
 
 impl Runner {
-    pub(super) fn new(
-        sink: Arc<ConfiguredSink>,
-        destination: Box<dyn Destination>,
-        service: Arc<Service>,
-    ) -> Self {
-        Self {
-            sink,
-            destination,
-            service,
-        }
-    }
-
     /// Runs until dropped, or until the sender of `leading` is gone.
     pub(super) async fn run(mut self, mut leading: Leading) {
         loop {
@@ -75,7 +61,7 @@ impl Runner {
 
     /// Sessions, one after the other, until dropped.
     async fn lead(&mut self, term: u64) -> Infallible {
-        let mut backoff = Backoff::new(self.sink.config.retry_max);
+        let mut backoff = pauses(&self.sink.config);
         loop {
             let error = self.session(term, &mut backoff).await;
             let pause = self.report(&error, &mut backoff);
@@ -85,21 +71,9 @@ impl Runner {
 
     /// One session, until something fails.
     async fn session(&mut self, term: u64, backoff: &mut Backoff) -> SessionError {
-        let claim = Claim {
-            cluster: self.service.status().cluster_id,
-            sink: self.sink.config.name.clone(),
-            term,
-        };
-        let ledger = Ledger::new(self.service.clone(), self.sink.name.clone(), term);
-        let writer = Writer::new(
-            self.destination.as_mut(),
-            &self.sink.config,
-            &self.service,
-            &ledger,
-            &self.sink.tracker,
-            &claim,
-        );
-        let mut session = match DeliverySession::open(writer).await {
+        let destination = self.destination.as_mut();
+        let opening = Session::open(destination, &self.sink, &self.service, term);
+        let mut session = match opening.await {
             Ok(session) => session,
             Err(error) => return error,
         };
@@ -127,12 +101,48 @@ impl Runner {
             }
         };
         self.sink.tracker.failed(phase, kind, error.to_string());
-        match error {
-            SessionError::Destination(SinkError::Unavailable { retry_after, .. }) => {
-                backoff.next_after(*retry_after)
-            }
-            _ if phase == Phase::Absent => ABSENT_PAUSE,
-            _ => backoff.next(),
-        }
+        let retry_after = match error {
+            _ if phase == Phase::Absent => return ABSENT_PAUSE,
+            SessionError::Destination(error) => error.retry_after(),
+            SessionError::Cluster(_) | SessionError::DeadLettersFull(_) => None,
+        };
+        pause(backoff, self.sink.config.retry_max, retry_after)
+    }
+}
+
+/// The pauses between attempts of a sink.
+pub(super) fn pauses(sink: &config::Sink) -> Backoff {
+    Backoff::new(PAUSE_MIN, sink.retry_max)
+}
+
+/// The next pause, drawn at random from its upper half, so that several sinks do not retry a recovering
+/// destination all at once; or the longer one that the destination requests, up to `max`.
+pub(super) fn pause(backoff: &mut Backoff, max: Duration, requested: Option<Duration>) -> Duration {
+    let pause = backoff.pause().mul_f64(rand::random_range(0.5..=1.0));
+    requested.map_or(pause, |requested| requested.min(max).max(pause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_may_request_a_longer_pause_up_to_the_bound() {
+        let max = Duration::from_secs(3);
+        let mut backoff = Backoff::new(PAUSE_MIN, max);
+        assert!(pause(&mut backoff, max, None) <= PAUSE_MIN);
+        let requested = Duration::from_secs(2);
+        assert_eq!(pause(&mut backoff, max, Some(requested)), requested);
+        assert_eq!(pause(&mut backoff, max, Some(10 * max)), max);
+    }
+
+    #[test]
+    fn two_sinks_do_not_pause_equally_long() {
+        let max = Duration::from_secs(30);
+        let pauses = || -> Vec<_> {
+            let mut backoff = Backoff::new(PAUSE_MIN, max);
+            (0..8).map(|_| pause(&mut backoff, max, None)).collect()
+        };
+        assert_ne!(pauses(), pauses());
     }
 }

@@ -10,11 +10,14 @@ use std::time::{Duration, Instant};
 use lockstep_machine::{Event, EventCursor, EventFilter};
 use tokio::sync::watch;
 
-use super::writer::Writer;
+use super::ledger::Ledger;
+use super::runner::ConfiguredSink;
 use super::{
-    BackfillReason, Batch, Checkpoint, Phase, SessionError, SinkError, StoredCheckpoint, backfill,
+    BackfillReason, Batch, Change, Checkpoint, Claim, Destination, Phase, SessionError, SinkError,
+    StoredCheckpoint,
 };
 use crate::config::{self, Follow, Start};
+use crate::service::Service;
 
 /// How long an idle session waits before it looks again.
 const POLL_EVERY: Duration = Duration::from_millis(500);
@@ -26,13 +29,24 @@ const ADVANCE_EVERY: Duration = Duration::from_secs(10);
 const REPLAY_EVERY: Duration = Duration::from_millis(200);
 /// Events read for one batch at most, whether the sink follows them or not.
 const SCAN_EVENTS_MAX: usize = 16 * 1024;
+/// Limit for confirming that this node leads.
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a confirmation is valid: the longest that a deposed leader goes on writing where nothing
+/// else fences it.
+const CONFIRM_EVERY: Duration = Duration::from_millis(500);
 
-/// Delivers events to an open destination.
-pub(super) struct DeliverySession<'a> {
-    writer: Writer<'a>,
+/// Delivers events to an open destination, while this node leads.
+pub(super) struct Session<'a> {
+    pub(super) destination: &'a mut dyn Destination,
+    pub(super) sink: &'a ConfiguredSink,
+    pub(super) service: &'a Service,
+    pub(super) ledger: Ledger<'a>,
+    claim: Claim,
+    /// When this node's leadership was last confirmed.
+    confirmed: Option<Instant>,
     filters: Vec<EventFilter>,
     /// Whether the destination stores its checkpoint itself.
-    keeps_checkpoint: bool,
+    pub(super) keeps_checkpoint: bool,
     /// The destination's checkpoint.
     checkpoint: Checkpoint,
     /// How far events were read: at or after the checkpoint.
@@ -47,23 +61,41 @@ pub(super) struct DeliverySession<'a> {
     changes: watch::Receiver<u64>,
 }
 
-impl<'a> DeliverySession<'a> {
-    /// Opens the destination and finds its checkpoint.
-    pub(super) async fn open(mut writer: Writer<'a>) -> Result<Self, SessionError> {
-        let changes = writer.service.changes();
-        let stored = writer.open().await?;
+impl<'a> Session<'a> {
+    /// Opens the destination as the leader of a term, and finds its checkpoint.
+    pub(super) async fn open(
+        destination: &'a mut dyn Destination,
+        sink: &'a ConfiguredSink,
+        service: &'a Service,
+        term: u64,
+    ) -> Result<Self, SessionError> {
         let mut session = Self {
-            filters: writer.config.follows.iter().map(Follow::filter).collect(),
-            keeps_checkpoint: stored != StoredCheckpoint::Unsupported,
+            destination,
+            sink,
+            service,
+            ledger: Ledger {
+                service,
+                sink: &sink.config.name,
+                term,
+            },
+            claim: Claim {
+                cluster: service.status().cluster_id,
+                sink: sink.config.name.to_string(),
+                term,
+            },
+            confirmed: None,
+            filters: sink.config.follows.iter().map(Follow::filter).collect(),
+            keeps_checkpoint: true,
             checkpoint: Checkpoint::default(),
             read_to: EventCursor::default(),
             saved: (Checkpoint::default(), Instant::now()),
             advanced: Instant::now(),
             replayed: None,
-            batch_max: writer.config.batch_events_max,
-            changes,
-            writer,
+            batch_max: sink.config.batch_events_max,
+            changes: service.changes(),
         };
+        let stored = session.open_destination().await?;
+        session.keeps_checkpoint = stored != StoredCheckpoint::Unsupported;
         match stored {
             StoredCheckpoint::At(checkpoint) => session.start_at(checkpoint),
             StoredCheckpoint::Empty => session.backfill(BackfillReason::First, None).await?,
@@ -73,40 +105,60 @@ impl<'a> DeliverySession<'a> {
         Ok(session)
     }
 
-    fn start_at(&mut self, checkpoint: Checkpoint) {
+    /// Opens the destination, again after an error. What it reports about its checkpoint.
+    pub(super) async fn open_destination(&mut self) -> Result<StoredCheckpoint, SessionError> {
+        self.confirm_leadership().await?;
+        Ok(self.destination.open(&self.claim).await?)
+    }
+
+    /// Confirms that this node still leads, unless that was confirmed a moment ago.
+    pub(super) async fn confirm_leadership(&mut self) -> Result<(), SessionError> {
+        if (self.confirmed).is_some_and(|at| at.elapsed() < CONFIRM_EVERY) {
+            return Ok(());
+        }
+        // Taken before the call: the answer was true at some time after it.
+        let began = Instant::now();
+        let confirmed = self.service.confirm(CONFIRM_TIMEOUT).await;
+        confirmed.map_err(|e| SessionError::Cluster(e.to_string()))?;
+        self.confirmed = Some(began);
+        Ok(())
+    }
+
+    /// Continues after a checkpoint of the destination.
+    pub(super) fn start_at(&mut self, checkpoint: Checkpoint) {
         self.checkpoint = checkpoint;
         self.read_to = checkpoint.cursor;
         self.saved = (checkpoint, Instant::now());
-        self.writer.tracker.checkpoint(checkpoint);
+        self.sink.tracker.checkpoint(checkpoint);
     }
 
     /// Starts at the checkpoint that the cluster stores for a destination that stores none.
     async fn start_from_ledger(&mut self) -> Result<(), SessionError> {
-        self.writer.ledger.claim().await?;
-        if let Some(checkpoint) = self.writer.ledger.checkpoint() {
+        self.ledger.claim().await?;
+        if let Some(checkpoint) = self.ledger.checkpoint() {
             self.start_at(checkpoint);
             return Ok(());
         }
-        let start = match &self.writer.config.kind {
+        let start = match &self.sink.config.kind {
             config::SinkKind::Webhook(webhook) => webhook.start,
             config::SinkKind::Postgres(_) | config::SinkKind::Mongo(_) => Start::Everything,
         };
         if start == Start::Everything {
             return self.backfill(BackfillReason::First, None).await;
         }
-        let revision = self.writer.service.peek(|state| state.revision());
+        let revision = self.service.peek(|state| state.revision());
         let checkpoint = Checkpoint {
             cursor: EventCursor::after(revision),
             seeded: revision,
         };
-        self.writer.ledger.advance(checkpoint).await?;
+        self.ledger.advance(checkpoint).await?;
         self.start_at(checkpoint);
         Ok(())
     }
 
     /// A destination that is ahead of the cluster has followed another history.
     fn check_not_ahead(&self) -> Result<(), SessionError> {
-        let reached = self.writer.service.peek(|state| state.revision());
+        let reached = self.service.peek(|state| state.revision());
         let stored = self.checkpoint.cursor.revision.max(self.checkpoint.seeded);
         if stored <= reached {
             return Ok(());
@@ -126,19 +178,19 @@ impl<'a> DeliverySession<'a> {
             // Marked as seen before the state is read: a change during that wakes the wait below.
             self.changes.borrow_and_update();
             // Dead letters first: a backfill may need the room that they take.
-            let requested = self.writer.ledger.backfill_requested();
+            let requested = self.ledger.backfill_requested();
             if requested.is_some() || self.replayed.is_none_or(|at| at.elapsed() >= REPLAY_EVERY) {
-                self.writer.replay_dead_letters().await?;
+                self.replay_dead_letters().await?;
                 self.replayed = Some(Instant::now());
             }
             if let Some(requested) = requested {
                 let previous = Some(self.checkpoint.cursor);
                 self.backfill(BackfillReason::Requested, previous).await?;
-                self.writer.ledger.backfill_finished(requested).await?;
+                self.ledger.backfill_finished(requested).await?;
             }
             let more = self.step().await?;
             delivered();
-            self.writer.tracker.doing(Phase::Following);
+            self.sink.tracker.doing(Phase::Following);
             if !more {
                 self.save_checkpoint(SAVE_EVERY).await?;
                 let changed = self.changes.changed();
@@ -156,13 +208,13 @@ impl<'a> DeliverySession<'a> {
         };
         let overdue = self.advanced.elapsed() >= ADVANCE_EVERY;
         if !next.events.is_empty() || (overdue && next.to > self.checkpoint.cursor) {
-            self.writer.confirm_leadership().await?;
+            self.confirm_leadership().await?;
             self.deliver(next.events, next.to).await?;
             self.advanced = Instant::now();
             self.save_checkpoint(SAVE_EVERY).await?;
         }
         self.read_to = next.to;
-        self.writer.tracker.checkpoint(Checkpoint {
+        self.sink.tracker.checkpoint(Checkpoint {
             cursor: self.read_to,
             ..self.checkpoint
         });
@@ -181,7 +233,7 @@ impl<'a> DeliverySession<'a> {
         let mut scanned = 0;
         while next.more && next.events.len() < self.batch_max && scanned < SCAN_EVENTS_MAX {
             let room = self.batch_max - next.events.len();
-            let (chunk, newest) = self.writer.service.peek(|state| {
+            let (chunk, newest) = self.service.peek(|state| {
                 let chunk = state.events_after(next.to, room).ok()?;
                 Some((chunk, state.revision()))
             })?;
@@ -220,14 +272,10 @@ impl<'a> DeliverySession<'a> {
                 // It rejected nothing but a checkpoint.
                 (_, 0) => return Err(SinkError::misconfigured(reason).into()),
                 (Some(at), _) => {
-                    self.writer
-                        .add_dead_letter(events.remove(at), reason)
-                        .await?
+                    self.add_dead_letter(events.remove(at), &reason).await?;
                 }
                 (None, 1) => {
-                    self.writer
-                        .add_dead_letter(events.remove(0), reason)
-                        .await?
+                    self.add_dead_letter(events.remove(0), &reason).await?;
                 }
                 (None, many) => {
                     let rest = events.split_off(many / 2);
@@ -246,12 +294,10 @@ impl<'a> DeliverySession<'a> {
         let began = Instant::now();
         let from = self.checkpoint;
         let batch = Batch { from, to, events };
-        self.writer.destination.write(&batch).await?;
+        self.destination.write(&batch).await?;
         let took = began.elapsed();
-        self.checkpoint.cursor = to;
-        self.writer
-            .tracker
-            .wrote(events.len(), took, self.checkpoint);
+        self.checkpoint = batch.checkpoint();
+        self.sink.tracker.wrote(events.len(), took, self.checkpoint);
         if !self.keeps_checkpoint {
             self.batch_max = self.next_batch_max(events.len(), took);
         }
@@ -265,7 +311,7 @@ impl<'a> DeliverySession<'a> {
             return (written / 2).max(1);
         }
         if written == self.batch_max && took < SAVE_EVERY / 2 {
-            return (self.batch_max * 2).min(self.writer.config.batch_events_max);
+            return (self.batch_max * 2).min(self.sink.config.batch_events_max);
         }
         self.batch_max
     }
@@ -277,22 +323,44 @@ impl<'a> DeliverySession<'a> {
         if self.keeps_checkpoint || saved == self.checkpoint || at.elapsed() < interval {
             return Ok(());
         }
-        self.writer.ledger.advance(self.checkpoint).await?;
+        self.ledger.advance(self.checkpoint).await?;
         self.saved = (self.checkpoint, Instant::now());
         Ok(())
     }
 
-    /// Writes all current states, and continues after them.
-    async fn backfill(
+    /// Stores an event or a state that the destination rejected permanently.
+    pub(super) async fn add_dead_letter(
         &mut self,
-        reason: BackfillReason,
-        previous: Option<EventCursor>,
+        event: Arc<Event>,
+        reason: &str,
     ) -> Result<(), SessionError> {
-        let run = backfill::run(&mut self.writer, self.keeps_checkpoint, reason, previous);
-        let checkpoint = run.await?;
-        self.start_at(checkpoint);
-        if !self.keeps_checkpoint {
-            self.writer.ledger.advance(checkpoint).await?;
+        self.ledger.bury(event.clone(), reason).await?;
+        self.sink.tracker.rejected();
+        tracing::warn!(
+            sink = self.sink.tracker.name(),
+            revision = event.revision.0,
+            position = event.position,
+            machine = %event.machine,
+            instance = event.name.as_ref().map(tracing::field::display),
+            kind = event.kind.name(),
+            reason,
+            "the destination rejected an event or a state; it is now a dead letter"
+        );
+        Ok(())
+    }
+
+    /// Writes the dead letters again that an operator wants replayed.
+    async fn replay_dead_letters(&mut self) -> Result<(), SessionError> {
+        while let Some(event) = self.ledger.replay_requested() {
+            self.confirm_leadership().await?;
+            let id = event.instance();
+            let now = id.map(|id| self.service.peek(|state| Change::now(state, id)));
+            let rejected = match self.destination.replay(&event, now).await {
+                Ok(()) => None,
+                Err(SinkError::Rejected { reason, .. }) => Some(reason),
+                Err(other) => return Err(other.into()),
+            };
+            self.ledger.settle(event.cursor(), rejected).await?;
         }
         Ok(())
     }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_machine::{State, Timestamp};
+use lockstep_machine::{EventCursor, State};
+use lockstep_proto::v1::SeedProgress;
 use parking_lot::Mutex;
 
-use super::status::{Phase, SinkStatus};
-use super::{BackfillReason, Checkpoint};
+use super::{BackfillReason, Checkpoint, Phase, SinkStatus};
 use crate::clock::wall_clock;
 use crate::config;
 use crate::telemetry::Metrics;
@@ -15,59 +15,26 @@ use crate::telemetry::Metrics;
 /// One sink's progress.
 pub(super) struct StatusTracker {
     name: String,
-    kind: &'static str,
-    address: String,
-    follows: Vec<String>,
     metrics: Arc<Metrics>,
-    progress: Mutex<Progress>,
-}
-
-struct Progress {
-    phase: Phase,
-    reason: Option<String>,
-    since: Timestamp,
-    checkpoint: Option<Checkpoint>,
-    events: u64,
-    errors: u64,
-    written_at: Option<Timestamp>,
-}
-
-impl Progress {
-    fn new() -> Self {
-        Self {
-            phase: Phase::Elsewhere,
-            reason: None,
-            since: wall_clock(),
-            checkpoint: None,
-            events: 0,
-            errors: 0,
-            written_at: None,
-        }
-    }
-
-    /// Changes the phase. The one before, if it was another one or had another reason.
-    fn enter(&mut self, phase: Phase, reason: Option<String>) -> Option<Phase> {
-        let same = std::mem::discriminant(&self.phase) == std::mem::discriminant(&phase);
-        let before = std::mem::replace(&mut self.phase, phase);
-        if !same {
-            self.since = wall_clock();
-        }
-        let same = same && self.reason == reason;
-        self.reason = reason;
-        (!same).then_some(before)
-    }
+    /// All of the status but what depends on the state of the cluster.
+    status: Mutex<SinkStatus>,
 }
 
 impl StatusTracker {
     /// A sink that does not run on this node.
     pub(super) fn new(sink: &config::Sink, metrics: Arc<Metrics>) -> Self {
         Self {
-            name: sink.name.clone(),
-            kind: sink.kind.name(),
-            address: sink.address(),
-            follows: sink.follows.iter().map(ToString::to_string).collect(),
+            name: sink.name.to_string(),
             metrics,
-            progress: Mutex::new(Progress::new()),
+            status: Mutex::new(SinkStatus {
+                name: sink.name.to_string(),
+                kind: sink.kind.name().to_owned(),
+                address: sink.address(),
+                follows: sink.follows.iter().map(ToString::to_string).collect(),
+                phase: Phase::Elsewhere.into(),
+                since_ms: wall_clock().0,
+                ..SinkStatus::default()
+            }),
         }
     }
 
@@ -77,19 +44,24 @@ impl StatusTracker {
 
     /// The sink entered a phase without an error.
     pub(super) fn doing(&self, phase: Phase) {
-        let before = self.progress.lock().enter(phase, None);
+        let before = self.enter(phase, None);
         if phase == Phase::Following && before.is_some_and(has_error) {
             tracing::info!(sink = self.name, "the sink follows again");
         }
     }
 
+    /// A backfill has written some of the instances.
+    pub(super) fn backfilling(&self, done: u64, total: u64) {
+        self.doing(Phase::Seeding);
+        self.status.lock().seeding = Some(SeedProgress { done, total });
+    }
+
     /// The sink cannot go on.
     pub(super) fn failed(&self, phase: Phase, kind: &'static str, reason: String) {
         if phase != Phase::Absent {
-            self.progress.lock().errors += 1;
             self.count_error(kind);
         }
-        let before = self.progress.lock().enter(phase, Some(reason.clone()));
+        let before = self.enter(phase, Some(reason.clone()));
         // Logged once per reason, so that a long outage does not fill the log.
         if before.is_none_or(|before| before == phase && phase == Phase::Retrying) {
             return;
@@ -97,12 +69,27 @@ impl StatusTracker {
         if phase == Phase::Absent {
             tracing::info!(sink = self.name, reason, "the sink waits for its host");
         } else {
-            let phase = phase.name();
+            let phase = phase_name(phase);
             tracing::warn!(sink = self.name, phase, reason, "the sink does not follow");
         }
     }
 
+    /// Enters a phase. The one before, if it was another one or had another reason.
+    fn enter(&self, phase: Phase, reason: Option<String>) -> Option<Phase> {
+        let mut status = self.status.lock();
+        let before = status.phase();
+        if before != phase {
+            status.since_ms = wall_clock().0;
+        }
+        let same = before == phase && status.reason == reason;
+        status.set_phase(phase);
+        status.reason = reason;
+        status.seeding = None;
+        (!same).then_some(before)
+    }
+
     fn count_error(&self, kind: &'static str) {
+        self.status.lock().errors += 1;
         let labels = [self.name.as_str(), kind];
         let errors = &self.metrics.sink_errors_total;
         errors.with_label_values(&labels).inc();
@@ -110,14 +97,28 @@ impl StatusTracker {
 
     /// The sink starts on this node.
     pub(super) fn start(&self) {
-        *self.progress.lock() = Progress::new();
-        self.doing(Phase::Opening);
+        self.restart(Phase::Opening);
     }
 
     /// Another node runs the sink from now on.
     pub(super) fn stop(&self) {
-        *self.progress.lock() = Progress::new();
+        self.restart(Phase::Elsewhere);
         self.remove_gauges();
+    }
+
+    /// Forgets all that happened so far.
+    fn restart(&self, phase: Phase) {
+        let mut status = self.status.lock();
+        let before = std::mem::take(&mut *status);
+        *status = SinkStatus {
+            name: before.name,
+            kind: before.kind,
+            address: before.address,
+            follows: before.follows,
+            phase: phase.into(),
+            since_ms: wall_clock().0,
+            ..SinkStatus::default()
+        };
     }
 
     /// Only the leader reports what only the leader knows.
@@ -135,17 +136,19 @@ impl StatusTracker {
 
     /// The destination is at this checkpoint.
     pub(super) fn checkpoint(&self, checkpoint: Checkpoint) {
-        self.progress.lock().checkpoint = Some(checkpoint);
+        let mut status = self.status.lock();
+        status.cursor = Some(checkpoint.cursor.into());
+        status.seeded_revision = Some(checkpoint.seeded.0);
     }
 
     /// A batch was written.
     pub(super) fn wrote(&self, events: usize, took: Duration, checkpoint: Checkpoint) {
+        self.checkpoint(checkpoint);
         let events = events as u64;
-        let mut progress = self.progress.lock();
-        progress.checkpoint = Some(checkpoint);
-        progress.events += events;
-        progress.written_at = Some(wall_clock());
-        drop(progress);
+        let mut status = self.status.lock();
+        status.events += events;
+        status.written_at_ms = Some(wall_clock().0);
+        drop(status);
         let label = [self.name.as_str()];
         let metrics = &self.metrics;
         let total = metrics.sink_events_total.with_label_values(&label);
@@ -156,7 +159,6 @@ impl StatusTracker {
 
     /// The destination rejected an event or a state.
     pub(super) fn rejected(&self) {
-        self.progress.lock().errors += 1;
         self.count_error("refused");
     }
 
@@ -170,7 +172,7 @@ impl StatusTracker {
     /// Updates the gauges that change with time.
     pub(super) fn measure(&self, state: &State) {
         let status = self.status(state);
-        if status.phase == Phase::Elsewhere {
+        if status.phase() == Phase::Elsewhere {
             // It may have stopped during the last measurement.
             return self.remove_gauges();
         }
@@ -179,52 +181,43 @@ impl StatusTracker {
             gauge.with_label_values(&[self.name.as_str()]).set(value);
         };
         let metrics = &self.metrics;
-        let active = u64::from(status.phase == Phase::Following);
+        let active = u64::from(status.phase() == Phase::Following);
         set(&metrics.sink_active, active);
         set(&metrics.sink_lag_events, status.lag_events);
-        set(&metrics.sink_lag_seconds, status.lag.as_secs());
+        set(&metrics.sink_lag_seconds, status.lag_ms / 1000);
         set(&metrics.sink_dead_letters, status.dead_letters);
     }
 
     /// The sink's status, as of a state of the cluster.
     pub(super) fn status(&self, state: &State) -> SinkStatus {
-        let dead_letters = state
-            .sink(&self.name)
-            .map_or(0, |record| record.letters().len() as u64);
-        let progress = self.progress.lock();
-        let cursor = progress.checkpoint.map(|it| it.cursor);
-        // Without a checkpoint, every event is still to be delivered.
-        let delivered = cursor.unwrap_or_default();
-        let (mut lag_events, mut lag) = (0, Duration::ZERO);
-        if progress.phase != Phase::Elsewhere {
-            lag_events = state.events_behind(delivered);
+        let mut status = self.status.lock().clone();
+        let record = state.sink(&self.name);
+        status.dead_letters = record.map_or(0, |record| record.letters().len() as u64);
+        if status.phase() != Phase::Elsewhere {
+            // Without a checkpoint, every event is still to be delivered.
+            let delivered = status.cursor.map(EventCursor::from).unwrap_or_default();
+            status.lag_events = state.events_behind(delivered);
             if let Some(oldest) = state.oldest_behind(delivered) {
-                lag = Duration::from_millis(wall_clock().0.saturating_sub(oldest.at.0));
+                status.lag_ms = wall_clock().0.saturating_sub(oldest.at.0);
             }
         }
-        SinkStatus {
-            name: self.name.clone(),
-            kind: self.kind,
-            address: self.address.clone(),
-            follows: self.follows.clone(),
-            phase: progress.phase,
-            reason: progress.reason.clone(),
-            since: progress.since,
-            cursor,
-            seeded: progress.checkpoint.map(|it| it.seeded),
-            lag_events,
-            lag,
-            events: progress.events,
-            errors: progress.errors,
-            dead_letters,
-            written_at: progress.written_at,
-        }
+        status
     }
 }
 
 fn has_error(phase: Phase) -> bool {
     match phase {
         Phase::Absent | Phase::Retrying | Phase::Failing | Phase::Halted => true,
-        Phase::Elsewhere | Phase::Opening | Phase::Following | Phase::Backfilling { .. } => false,
+        Phase::Unspecified
+        | Phase::Elsewhere
+        | Phase::Opening
+        | Phase::Following
+        | Phase::Seeding => false,
     }
+}
+
+/// A phase's name in JSON and in the log; `unspecified` for one that this build does not know.
+pub(crate) fn phase_name(phase: Phase) -> String {
+    let name = phase.as_str_name();
+    name.trim_start_matches("SINK_PHASE_").to_lowercase()
 }

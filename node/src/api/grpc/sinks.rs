@@ -11,9 +11,7 @@ use super::GrpcState;
 use super::answer::{self, coded, invalid, unanswered};
 use crate::api::dead_letters::DeadLetterPage;
 use crate::api::places;
-use crate::sink::{
-    self, AskError, CHECK_MAX, FORWARDED_KEY, Hop, LeadersSinks, SinksError, truncated,
-};
+use crate::sink::{self, CHECK_MAX, FORWARDED_KEY, Hop, LeadersSinks, SinksError, truncated};
 use lockstep_proto::ErrorCode;
 use lockstep_proto::errors::KNOWN_KEY;
 
@@ -28,7 +26,7 @@ pub(super) struct Sinks {
 
 impl Sinks {
     pub(super) fn new(state: GrpcState) -> Self {
-        let leaders = LeadersSinks::new(state.service.clone(), state.sinks.clone());
+        let leaders = LeadersSinks::new(state.sinks.clone());
         Self { state, leaders }
     }
 }
@@ -54,7 +52,7 @@ impl v1::sinks_server::Sinks for Sinks {
         let (hop, deadline) = (hop(&request), self.state.deadline(&request));
         let call = async {
             let listed = self.leaders.list(hop, deadline).await;
-            listed.map_err(|error| unasked(&error))
+            listed.map_err(|error| refused(&error))
         };
         self.state
             .observe("lockstep.v1.Sinks/ListSinks", call)
@@ -70,7 +68,7 @@ impl v1::sinks_server::Sinks for Sinks {
         let request = request.into_inner();
         let call = async {
             let checked = self.leaders.check(&request.sink, hop, deadline).await;
-            checked.map_err(|error| unasked(&error))
+            checked.map_err(|error| refused(&error))
         };
         self.state
             .observe("lockstep.v1.Sinks/CheckSink", call)
@@ -253,17 +251,9 @@ fn refused(error: &SinksError) -> Status {
         }
         SinksError::Service(error) => unanswered(error),
         // On a read: it does not exist.
-        SinksError::UnknownDeadLetter { .. } | SinksError::Rejected(_) => {
-            coded(error.code(), error)
-        }
-    }
-}
-
-/// The leader's sinks gave no answer.
-fn unasked(error: &AskError) -> Status {
-    match error {
-        AskError::Sinks(error) => refused(error),
-        AskError::Unfinished { .. } => coded(ErrorCode::SinkCheckTimeout, error),
+        SinksError::UnknownDeadLetter { .. }
+        | SinksError::Rejected(_)
+        | SinksError::CheckTimeout { .. } => coded(error.code(), error),
     }
 }
 

@@ -167,7 +167,7 @@ pub fn router(state: HttpState) -> Router {
         watchers,
     });
     let edge = Arc::new(Edge {
-        leaders: LeadersSinks::new(service.clone(), sinks.clone()),
+        leaders: LeadersSinks::new(sinks.clone()),
         service,
         local: local.clone(),
         sinks,

@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::described::PROBLEM;
 use crate::api::watchers::WatchRefused;
 use crate::service::{DefineError, Invalid, PictureError, ServiceError, WatchEnded};
-use crate::sink::{AskError, SinksError};
+use crate::sink::SinksError;
 use crate::telemetry::report::ReportError;
 
 /// An error with a code of the catalogue.
@@ -240,18 +240,9 @@ impl From<SinksError> for Problem {
         let problem = Problem::new(error.code(), &error);
         match error {
             SinksError::Unknown { known, .. } => problem.with("known", json!(known)),
-            SinksError::UnknownDeadLetter { .. } => problem,
+            SinksError::UnknownDeadLetter { .. } | SinksError::CheckTimeout { .. } => problem,
             SinksError::Service(error) => error.into(),
             SinksError::Rejected(rejection) => rejection.into(),
-        }
-    }
-}
-
-impl From<AskError> for Problem {
-    fn from(error: AskError) -> Self {
-        match error {
-            AskError::Sinks(error) => error.into(),
-            AskError::Unfinished { .. } => Problem::new(error.code(), &error),
         }
     }
 }
@@ -378,7 +369,7 @@ mod tests {
         assert_eq!(found, (404, "unknown_sink"));
         assert_eq!(problem.member("known"), &json!(["reports"]));
         let waited = Duration::from_secs(60);
-        let problem = Problem::from(AskError::Unfinished { waited });
+        let problem = Problem::from(SinksError::CheckTimeout { waited });
         let found = (problem.status.as_u16(), problem.code);
         assert_eq!(found, (504, "sink_check_timeout"));
     }

@@ -16,7 +16,7 @@ use super::body::rfc3339;
 use super::described::{Full, Malformed, Missing, Refused, SinkName, Unanswered};
 use super::input::{self, Parameters, SinkPath};
 use super::problem::{Problem, ProblemBody};
-use crate::sink::{CHECK_MAX, Hop, SinkStatus};
+use crate::sink::{CHECK_MAX, Hop, SinkStatus, phase_name};
 
 /// A sink, as seen by the node that runs it.
 #[derive(Debug, Serialize, ToSchema)]
@@ -116,12 +116,12 @@ pub(super) struct ReseedBody {
 #[derive(Debug, Serialize)]
 pub(super) struct PhaseBody {
     name: String,
-    phase: &'static str,
+    phase: String,
 }
 
 impl From<SinkStatus> for PhaseBody {
     fn from(it: SinkStatus) -> Self {
-        let phase = it.phase.name();
+        let phase = phase_name(it.phase());
         Self {
             name: it.name,
             phase,
@@ -216,9 +216,9 @@ pub(super) async fn reseed(
     Ok((StatusCode::ACCEPTED, Json(ReseedBody { sink })))
 }
 
-impl From<v1::SinkStatus> for SinkBody {
-    fn from(it: v1::SinkStatus) -> Self {
-        let phase = phase(it.phase());
+impl From<SinkStatus> for SinkBody {
+    fn from(it: SinkStatus) -> Self {
+        let phase = phase_name(it.phase());
         Self {
             name: it.name,
             kind: it.kind,
@@ -241,12 +241,6 @@ impl From<v1::SinkStatus> for SinkBody {
             written_at: it.written_at_ms.map(Timestamp).and_then(rfc3339),
         }
     }
-}
-
-/// A phase's name; `unspecified` for one that this node does not know.
-fn phase(phase: v1::SinkPhase) -> String {
-    let name = phase.as_str_name();
-    name.trim_start_matches("SINK_PHASE_").to_lowercase()
 }
 
 impl From<v1::CheckSinkResponse> for CheckBody {
@@ -283,8 +277,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn status(phase: v1::SinkPhase) -> v1::SinkStatus {
-        v1::SinkStatus {
+    fn status(phase: v1::SinkPhase) -> SinkStatus {
+        SinkStatus {
             name: "reports".to_owned(),
             kind: "postgres".to_owned(),
             address: "postgres://lockstep@db:5432/reports".to_owned(),
@@ -316,7 +310,7 @@ mod tests {
 
     #[test]
     fn a_backfill_shows_its_progress() {
-        let body = SinkBody::from(v1::SinkStatus {
+        let body = SinkBody::from(SinkStatus {
             seeding: Some(v1::SeedProgress { done: 3, total: 9 }),
             cursor: Some(v1::Place {
                 revision: 7,
@@ -330,7 +324,7 @@ mod tests {
             (&body["phase"], &body["revision"]),
             (&json!("seeding"), &json!(7))
         );
-        let newer = v1::SinkStatus {
+        let newer = SinkStatus {
             phase: 99,
             ..status(v1::SinkPhase::Opening)
         };

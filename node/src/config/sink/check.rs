@@ -12,6 +12,8 @@ use crate::config::values::Values;
 
 /// The cluster keeps records of at most this many.
 const SINKS_MAX: usize = 64;
+/// A table that sinks of PostgreSQL keep for themselves, beside those of every database.
+const MIGRATIONS: &str = "migrations";
 
 /// Checks every sink, then all of them together. Returns those that are valid.
 pub(in crate::config) fn check(values: &mut Values) -> Vec<Sink> {
@@ -88,7 +90,7 @@ impl Check<'_> {
                 None
             }
             _ => {
-                self.database(&mut tree);
+                self.database(&kind, &mut tree);
                 self.get("schema").or(self.get("database"))
             }
         };
@@ -147,7 +149,15 @@ impl Check<'_> {
         }
     }
 
-    fn database(&mut self, tree: &mut Json) {
+    fn database(&mut self, kind: &str, tree: &mut Json) {
+        for key in ["history", "instances"] {
+            if kind == "postgres" && self.get(key).as_deref() == Some(MIGRATIONS) {
+                let cited = self.cite(key);
+                self.values.conflict(format!(
+                    "{cited} is {MIGRATIONS}, a table that the sink keeps for itself: choose another name"
+                ));
+            }
+        }
         let history = self.get("history").unwrap_or_default();
         if self.get("instances").as_ref() == Some(&history) && self.good(&["history", "instances"])
         {

@@ -9,7 +9,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lockstep_machine::{EventFilter, MachineName};
+use lockstep_machine::{EventFilter, MachineName, SinkName};
 use serde::Deserialize;
 
 pub use address::is_local;
@@ -19,8 +19,8 @@ pub(super) use check::check;
 /// One sink: a destination that follows the cluster's events.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Sink {
-    /// Its name, a valid `SinkName`.
-    pub name: String,
+    /// Its name.
+    pub name: SinkName,
     /// What it follows; everything if empty.
     #[serde(rename = "machines")]
     pub follows: Vec<Follow>,

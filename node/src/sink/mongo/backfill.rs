@@ -6,9 +6,9 @@ use lockstep_machine::EventCursor;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
 use super::super::{Backfill, SinkError};
-use super::claim::ClaimedCollections;
+use super::claim::Claimed;
 use super::connection::Connection;
-use super::documents::{event_id, living_fields, number};
+use super::documents::{date, living_fields, number};
 use super::write::Stored;
 
 /// The collection that records backfills.
@@ -18,24 +18,18 @@ const SEEDS: &str = "seeds";
 const PAGE: u16 = 1000;
 
 /// Ends a backfill.
-pub(super) async fn finish(
-    connection: &Connection,
-    claimed: &mut ClaimedCollections,
-    backfill: &Backfill,
-) -> Result<(), SinkError> {
+pub(super) async fn finish(claimed: &mut Claimed, backfill: &Backfill) -> Result<(), SinkError> {
     let mut after = String::new();
     loop {
-        claimed.verify(connection, None).await?;
-        match remove_older(connection, backfill, &after).await? {
+        claimed.verify(None).await?;
+        match remove_older(&claimed.connection, backfill, &after).await? {
             Some(last) => after = last,
             None => break,
         }
     }
     // Before the checkpoint advances: a gap that is recorded twice is still one.
-    record_gap(connection, claimed, backfill).await?;
-    claimed
-        .set_checkpoint(connection, backfill.checkpoint())
-        .await
+    record_gap(claimed, backfill).await?;
+    claimed.set_checkpoint(backfill.checkpoint()).await
 }
 
 /// Makes tombstones of the older ones among the next instances after an id. The last id looked at, or
@@ -74,12 +68,9 @@ async fn remove_older(
 
 /// Records which events are missing, under the cursor where the history ends: a backfill that is
 /// repeated from there replaces the record of the unfinished one.
-async fn record_gap(
-    connection: &Connection,
-    claimed: &ClaimedCollections,
-    backfill: &Backfill,
-) -> Result<(), SinkError> {
-    let previous = (backfill.previous).map_or_else(|| "nothing".to_owned(), event_id);
+async fn record_gap(claimed: &Claimed, backfill: &Backfill) -> Result<(), SinkError> {
+    let previous = (backfill.previous).map_or("nothing".to_owned(), |it| it.to_string());
+    let connection = &claimed.connection;
     let claim = claimed.owner();
     let id = format!("{}/{previous}", connection.instances);
     let previous = backfill.previous.map(cursor_document);
@@ -90,7 +81,7 @@ async fn record_gap(
         "term": number(claim.term),
         "reason": backfill.reason.name(),
         "revision": number(backfill.revision.0),
-        "at": DateTime::from_millis(number(backfill.at.0)),
+        "at": date(backfill.at),
         "was": previous.map_or(Bson::Null, Bson::Document),
         "then": cursor_document(backfill.resume_at),
     };

@@ -3,18 +3,20 @@
 use mongodb::Collection;
 use mongodb::bson::{Document, doc};
 
-use super::super::{CheckStep, CheckSteps, SinkError};
+use super::super::{CheckSteps, SinkError};
 use super::connection::Connection;
-use super::options::MongoSettings;
+use crate::config::{MongoSink, Sink};
 
 /// Takes the steps until one fails. The collection is dropped in any case.
-pub(super) async fn check(settings: &MongoSettings) -> Vec<CheckStep> {
-    let mut steps = CheckSteps::default();
-    let connected = |_: &Connection| format!("database {}", settings.database);
-    let connecting = connect(settings);
-    let Some(connection) = steps.take("connect", connecting, connected).await else {
-        return steps.0;
+pub(super) async fn check(sink: &Sink, mongo: &MongoSink, steps: &mut CheckSteps) -> Option<()> {
+    let connected = |_: &Connection| format!("database {}", mongo.database);
+    let connecting = async {
+        let connection = Connection::open(sink, mongo).await?;
+        let ping = connection.database.run_command(doc! { "ping": 1 });
+        connection.exchange("connecting", ping).await?;
+        Ok(connection)
     };
+    let connection = steps.take("connect", connecting, connected).await?;
     let name = format!("lockstep_check_{:016x}", rand::random::<u64>());
     let scratch = connection.collection::<Document>(&name);
     let inserted = |(): &()| format!("into {name}");
@@ -25,21 +27,13 @@ pub(super) async fn check(settings: &MongoSettings) -> Vec<CheckStep> {
         passed = (steps.take("find one", finding, ToString::to_string).await).is_some();
     }
     let dropping = connection.exchange("dropping", scratch.drop());
-    if passed {
-        let dropped = |(): &()| format!("dropped {name}");
-        steps.take("drop", dropping, dropped).await;
-    } else {
+    if !passed {
         // The step that failed is reported already.
         let _ = dropping.await;
+        return None;
     }
-    steps.0
-}
-
-async fn connect(settings: &MongoSettings) -> Result<Connection, SinkError> {
-    let connection = Connection::open(settings).await?;
-    let ping = connection.database.run_command(doc! { "ping": 1 });
-    connection.exchange("connecting", ping).await?;
-    Ok(connection)
+    let dropped = |(): &()| format!("dropped {name}");
+    steps.take("drop", dropping, dropped).await
 }
 
 async fn insert(connection: &Connection, scratch: &Collection<Document>) -> Result<(), SinkError> {

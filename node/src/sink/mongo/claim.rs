@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::{Checkpoint, Claim, SinkError, StoredCheckpoint};
 use super::connection::Connection;
-use super::documents::{number, unsigned};
+use super::documents::number;
 use super::errors;
 
 /// The collection of these documents.
@@ -20,7 +20,8 @@ const SINKS: &str = "sinks";
 const CLAIM_ATTEMPTS: usize = 5;
 
 /// Collections that this node has claimed.
-pub(super) struct ClaimedCollections {
+pub(super) struct Claimed {
+    pub(super) connection: Connection,
     records: Collection<Record>,
     id: String,
     claim: Claim,
@@ -35,32 +36,30 @@ struct Record {
     cluster: String,
     sink: String,
     history: String,
-    term: i64,
+    term: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    revision: Option<i64>,
+    revision: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    position: Option<i64>,
+    position: Option<u32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    seeded: Option<i64>,
+    seeded: Option<u64>,
 }
 
-impl ClaimedCollections {
+impl Claimed {
     /// Claims the collections for a term. Fails if they belong to another sink or a later term.
-    pub(super) async fn claim(connection: &Connection, claim: &Claim) -> Result<Self, SinkError> {
+    pub(super) async fn claim(connection: Connection, claim: &Claim) -> Result<Self, SinkError> {
         let mut claimed = Self {
             records: connection.collection(SINKS),
             id: connection.instances.clone(),
+            connection,
             claim: claim.clone(),
             checkpoint: StoredCheckpoint::Empty,
         };
-        claimed.check_history_unshared(connection).await?;
+        claimed.check_history_unshared().await?;
         for _ in 0..CLAIM_ATTEMPTS {
-            let record = match claimed.find(connection).await? {
-                None => claimed.create(connection).await?,
-                Some(record) => {
-                    claimed.check_owner(&record)?;
-                    claimed.raise_term(connection, &record).await?
-                }
+            let record = match claimed.find().await? {
+                None => claimed.create().await?,
+                Some(record) => claimed.raise_term(&record).await?,
             };
             if let Some(record) = record {
                 claimed.checkpoint = record.checkpoint();
@@ -86,41 +85,32 @@ impl ClaimedCollections {
     ///
     /// Writes are guarded anyway; this bounds how long a deposed leader goes on writing, and stops
     /// writes after the database was restored.
-    pub(super) async fn verify(
-        &self,
-        connection: &Connection,
-        from: Option<Checkpoint>,
-    ) -> Result<(), SinkError> {
+    pub(super) async fn verify(&self, from: Option<Checkpoint>) -> Result<(), SinkError> {
         if from.is_some_and(|from| !self.is_at(from)) {
             return Err(SinkError::Moved);
         }
-        self.check_unchanged(self.find(connection).await?.as_ref())
+        self.check_unchanged().await
     }
 
     /// Advances the checkpoint, if the claim still holds and the checkpoint is `from`.
     pub(super) async fn advance(
         &mut self,
-        connection: &Connection,
         from: Checkpoint,
         to: Checkpoint,
     ) -> Result<(), SinkError> {
         if !self.is_at(from) {
             return Err(SinkError::Moved);
         }
-        self.set_checkpoint(connection, to).await
+        self.set_checkpoint(to).await
     }
 
     /// Stores a checkpoint, if the claim still holds and the checkpoint is unchanged.
-    pub(super) async fn set_checkpoint(
-        &mut self,
-        connection: &Connection,
-        to: Checkpoint,
-    ) -> Result<(), SinkError> {
+    pub(super) async fn set_checkpoint(&mut self, to: Checkpoint) -> Result<(), SinkError> {
         let update = doc! { "$set": fields(to) };
         let updating = self.records.update_one(self.filter(), update);
-        let updated = connection.exchange("storing the checkpoint", updating);
+        let updated = self.connection.exchange("storing the checkpoint", updating);
         if updated.await?.matched_count == 0 {
-            self.check_unchanged(self.find(connection).await?.as_ref())?;
+            self.check_unchanged().await?;
             return Err(SinkError::Moved);
         }
         self.checkpoint = StoredCheckpoint::At(to);
@@ -153,36 +143,42 @@ impl ClaimedCollections {
         doc! { "_id": &self.id, "cluster": &self.claim.cluster, "sink": &self.claim.sink }
     }
 
-    async fn find(&self, connection: &Connection) -> Result<Option<Record>, SinkError> {
+    async fn find(&self) -> Result<Option<Record>, SinkError> {
         let finding = self.records.find_one(doc! { "_id": &self.id });
-        connection.exchange("reading the checkpoint", finding).await
+        let found = self.connection.exchange("reading the checkpoint", finding);
+        found.await
     }
 
     /// Two sinks may share a database, but no collection.
-    async fn check_history_unshared(&self, connection: &Connection) -> Result<(), SinkError> {
-        let other = doc! { "_id": { "$ne": &self.id }, "history": &connection.history };
+    async fn check_history_unshared(&self) -> Result<(), SinkError> {
+        let history = &self.connection.history;
+        let other = doc! { "_id": { "$ne": &self.id }, "history": history };
         let finding = self.records.find_one(other);
-        let found = connection.exchange("looking for other sinks", finding);
+        let found = self.connection.exchange("looking for other sinks", finding);
         match found.await? {
             None => Ok(()),
-            Some(record) => Err(owned_by_another(&connection.history, &record)),
+            Some(other) => Err(SinkError::misconfigured(format!(
+                "the collection {history} belongs to sink {} of cluster {}: configure another \
+                 collection or another database",
+                other.sink, other.cluster
+            ))),
         }
     }
 
     /// Creates the document; `None` if another node did so first.
-    async fn create(&self, connection: &Connection) -> Result<Option<Record>, SinkError> {
+    async fn create(&self) -> Result<Option<Record>, SinkError> {
         let record = Record {
             id: self.id.clone(),
             cluster: self.claim.cluster.clone(),
             sink: self.claim.sink.clone(),
-            history: connection.history.clone(),
-            term: number(self.claim.term),
+            history: self.connection.history.clone(),
+            term: self.claim.term,
             revision: None,
             position: None,
             seeded: None,
         };
         let inserting = self.records.insert_one(&record);
-        match connection.attempt("claiming", inserting).await? {
+        match self.connection.attempt("claiming", inserting).await? {
             Ok(_) => Ok(Some(record)),
             Err(error) if errors::is_duplicate(&error) => Ok(None),
             Err(error) => Err(errors::classify("claiming", &error)),
@@ -192,16 +188,14 @@ impl ClaimedCollections {
     /// Raises the document's term; `None` if another node raised it further. The checkpoint that this
     /// returns is acknowledged under the write concern, so that no failover of the servers rolls it back.
     /// If another collection of history is configured than before, the checkpoint is removed.
-    async fn raise_term(
-        &self,
-        connection: &Connection,
-        known: &Record,
-    ) -> Result<Option<Record>, SinkError> {
+    async fn raise_term(&self, known: &Record) -> Result<Option<Record>, SinkError> {
+        self.check_owner(known)?;
+        let history = &self.connection.history;
         let term = number(self.claim.term);
         let mut filter = self.owned();
         filter.insert("term", doc! { "$lte": term });
-        let mut update = doc! { "$set": { "term": term, "history": &connection.history } };
-        if known.history != connection.history {
+        let mut update = doc! { "$set": { "term": term, "history": history } };
+        if known.history != *history {
             let checkpoint = doc! { "revision": "", "position": "", "seeded": "" };
             update.insert("$unset", checkpoint);
         }
@@ -209,28 +203,26 @@ impl ClaimedCollections {
             .records
             .find_one_and_update(filter, update)
             .return_document(ReturnDocument::After);
-        connection.exchange("claiming", raising).await
+        self.connection.exchange("claiming", raising).await
     }
 
-    /// Whether the document is as it was last read or written; why not, otherwise.
-    fn check_unchanged(&self, record: Option<&Record>) -> Result<(), SinkError> {
-        let record = record.ok_or(SinkError::Moved)?;
-        self.check_owner(record)?;
-        if record.term == number(self.claim.term) && record.checkpoint() == self.checkpoint {
-            Ok(())
-        } else {
-            Err(SinkError::Moved)
+    /// Checks that the document is as it was last read or written.
+    async fn check_unchanged(&self) -> Result<(), SinkError> {
+        let record = self.find().await?.ok_or(SinkError::Moved)?;
+        self.check_owner(&record)?;
+        match record.term == self.claim.term && record.checkpoint() == self.checkpoint {
+            true => Ok(()),
+            false => Err(SinkError::Moved),
         }
     }
 
     fn check_owner(&self, record: &Record) -> Result<(), SinkError> {
-        if record.cluster != self.claim.cluster || record.sink != self.claim.sink {
-            return Err(owned_by_another(&self.id, record));
-        }
-        match unsigned(record.term) {
-            term if term > self.claim.term => Err(SinkError::Fenced { term }),
-            _ => Ok(()),
-        }
+        let owner = Claim {
+            cluster: record.cluster.clone(),
+            sink: record.sink.clone(),
+            term: record.term,
+        };
+        self.claim.follows(&owner, "the collections")
     }
 }
 
@@ -241,10 +233,10 @@ impl Record {
         };
         StoredCheckpoint::At(Checkpoint {
             cursor: EventCursor {
-                revision: GlobalRevision(unsigned(revision)),
-                position: u32::try_from(position).unwrap_or(u32::MAX),
+                revision: GlobalRevision(revision),
+                position,
             },
-            seeded: GlobalRevision(unsigned(self.seeded.unwrap_or_default())),
+            seeded: GlobalRevision(self.seeded.unwrap_or_default()),
         })
     }
 }
@@ -255,12 +247,4 @@ fn fields(checkpoint: Checkpoint) -> Document {
         "position": i64::from(checkpoint.cursor.position),
         "seeded": number(checkpoint.seeded.0),
     }
-}
-
-fn owned_by_another(collection: &str, owner: &Record) -> SinkError {
-    SinkError::misconfigured(format!(
-        "the collection {collection} belongs to the sink {} of the cluster {}: configure other \
-         collections or another database",
-        owner.sink, owner.cluster
-    ))
 }

@@ -10,7 +10,8 @@ use tokio::time::timeout;
 
 use super::super::SinkError;
 use super::errors;
-use super::options::MongoSettings;
+use super::options::client_options;
+use crate::config::{MongoSink, Sink};
 
 /// How long a tombstone is kept: far longer than any write can be in flight.
 const TOMBSTONES_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -31,8 +32,8 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Creates a client. It connects with the first exchange.
-    pub(super) async fn open(settings: &MongoSettings) -> Result<Self, SinkError> {
-        let options = settings.client_options().await?;
+    pub(super) async fn open(sink: &Sink, mongo: &MongoSink) -> Result<Self, SinkError> {
+        let options = client_options(sink, mongo).await?;
         let write_concern =
             serialize_to_raw_document_buf(&options.write_concern).map_err(|error| {
                 SinkError::misconfigured(format!("encoding the write concern: {error}"))
@@ -40,11 +41,11 @@ impl Connection {
         let client = Client::with_options(options)
             .map_err(|error| errors::classify("creating a client", &error))?;
         Ok(Self {
-            database: client.database(&settings.database),
-            history: settings.history.clone(),
-            instances: settings.instances.clone(),
+            database: client.database(&mongo.database),
+            history: mongo.history.clone(),
+            instances: mongo.instances.clone(),
             write_concern,
-            timeout: settings.timeout,
+            timeout: sink.timeout,
         })
     }
 
@@ -77,23 +78,20 @@ impl Connection {
 
     /// Creates the indexes that are missing.
     pub(super) async fn create_indexes(&self) -> Result<(), SinkError> {
+        let index = |keys, options| IndexModel::builder().keys(keys).options(options).build();
+        let plain = IndexOptions::default();
         let unique = IndexOptions::builder().unique(true).build();
         let passing = IndexOptions::builder()
             .expire_after(TOMBSTONES_KEPT)
             .build();
+        let by_instance = doc! { "machine": 1, "instance": 1, "revision": 1 };
         let history = [
-            IndexModel::builder()
-                .keys(doc! { "revision": 1, "position": 1 })
-                .options(unique)
-                .build(),
-            index(doc! { "machine": 1, "instance": 1, "revision": 1 }),
+            index(doc! { "revision": 1, "position": 1 }, unique),
+            index(by_instance, plain.clone()),
         ];
         let instances = [
-            index(doc! { "machine": 1, "state": 1 }),
-            IndexModel::builder()
-                .keys(doc! { "deleted_at": 1 })
-                .options(passing)
-                .build(),
+            index(doc! { "machine": 1, "state": 1 }, plain),
+            index(doc! { "deleted_at": 1 }, passing),
         ];
         for (name, indexes) in [(&self.history, history), (&self.instances, instances)] {
             let collection = self.collection::<RawDocumentBuf>(name);
@@ -103,8 +101,4 @@ impl Connection {
         }
         Ok(())
     }
-}
-
-fn index(keys: mongodb::bson::Document) -> IndexModel {
-    IndexModel::builder().keys(keys).build()
 }

@@ -34,41 +34,36 @@ mod write;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lockstep_machine::{Event, EventCursor, EventKind, GlobalRevision, Instance, InstanceId};
+use lockstep_machine::{Event, EventCursor, EventKind, InstanceId};
 
 use super::{
-    Backfill, Batch, Change, CheckStep, Checkpoint, Claim, Current, Destination, SinkError,
-    StoredCheckpoint,
+    Backfill, Batch, Change, CheckSteps, Claim, Current, Destination, SinkError, StoredCheckpoint,
 };
-use claim::ClaimedCollections;
+use crate::config::{self, MongoSink};
+use claim::Claimed;
 use connection::Connection;
 use documents::Statement;
-use options::MongoSettings;
 
 /// A MongoDB database that follows the cluster.
 pub(crate) struct Mongo {
-    settings: MongoSettings,
-    open: Option<Open>,
-}
-
-/// Connected and claimed.
-struct Open {
-    connection: Connection,
-    claimed: ClaimedCollections,
+    sink: config::Sink,
+    mongo: MongoSink,
+    claimed: Option<Claimed>,
 }
 
 impl Mongo {
     /// As configured, not connected yet.
-    pub(crate) fn new(config: &crate::config::Sink, mongo: &crate::config::MongoSink) -> Self {
+    pub(crate) fn new(sink: &config::Sink, mongo: &MongoSink) -> Self {
         Self {
-            settings: MongoSettings::new(config, mongo),
-            open: None,
+            sink: sink.clone(),
+            mongo: mongo.clone(),
+            claimed: None,
         }
     }
 
-    fn opened(&mut self) -> Result<&mut Open, SinkError> {
-        let open = self.open.as_mut();
-        open.ok_or_else(|| SinkError::unavailable("not connected"))
+    fn claimed(&mut self) -> Result<&mut Claimed, SinkError> {
+        let claimed = self.claimed.as_mut();
+        claimed.ok_or_else(|| SinkError::unavailable("not connected"))
     }
 }
 
@@ -77,91 +72,55 @@ impl Destination for Mongo {
     async fn open(&mut self, claim: &Claim) -> Result<StoredCheckpoint, SinkError> {
         // A new client after each error: the old one's view of the servers and its password may be
         // out of date.
-        self.open = None;
-        let connection = Connection::open(&self.settings).await?;
-        let claimed = ClaimedCollections::claim(&connection, claim).await?;
-        connection.create_indexes().await?;
+        self.claimed = None;
+        let connection = Connection::open(&self.sink, &self.mongo).await?;
+        let claimed = Claimed::claim(connection, claim).await?;
+        claimed.connection.create_indexes().await?;
         let checkpoint = claimed.checkpoint();
-        self.open = Some(Open {
-            connection,
-            claimed,
-        });
+        self.claimed = Some(claimed);
         Ok(checkpoint)
     }
 
     async fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        let Open {
-            connection,
-            claimed,
-        } = self.opened()?;
+        let claimed = self.claimed()?;
         if !batch.events.is_empty() {
-            claimed.verify(connection, Some(batch.from)).await?;
-            connection.insert_history(batch.events).await?;
-            let changes = super::changes(batch.events, batch.from.seeded);
-            let statements = changes.iter().map(|(id, change)| {
-                let statement = Statement::of(id, change);
-                statement.caused_by(last(batch.events, id))
+            claimed.verify(Some(batch.from)).await?;
+            claimed.connection.insert_history(batch.events).await?;
+            let changes = batch.changes();
+            let statements = changes.iter().map(|change| {
+                let cause = last(batch.events, change.id());
+                Statement::new(change, false, cause)
             });
-            connection.put_instances(statements.collect()).await?;
+            claimed.connection.put_instances(statements).await?;
         }
-        let to = Checkpoint {
-            cursor: batch.to,
-            seeded: batch.from.seeded,
-        };
-        claimed.advance(connection, batch.from, to).await
+        claimed.advance(batch.from, batch.checkpoint()).await
     }
 
-    async fn backfill_page(
-        &mut self,
-        backfill: &Backfill,
-        page: &[(InstanceId, Instance)],
-    ) -> Result<(), SinkError> {
-        let Open {
-            connection,
-            claimed,
-        } = self.opened()?;
-        claimed.verify(connection, None).await?;
-        let statements = page.iter().map(|(id, instance)| {
-            Statement::backfilled(id, &Current::of(instance, backfill.revision))
-        });
-        connection.put_instances(statements.collect()).await
+    async fn backfill_page(&mut self, _: &Backfill, page: &[Current]) -> Result<(), SinkError> {
+        let claimed = self.claimed()?;
+        claimed.verify(None).await?;
+        let states = page.iter().cloned().map(Change::Is);
+        let statements = states.map(|state| Statement::new(&state, true, None));
+        claimed.connection.put_instances(statements).await
     }
 
     async fn finish_backfill(&mut self, backfill: &Backfill) -> Result<(), SinkError> {
-        let Open {
-            connection,
-            claimed,
-        } = self.opened()?;
-        backfill::finish(connection, claimed, backfill).await
+        backfill::finish(self.claimed()?, backfill).await
     }
 
-    async fn replay(
-        &mut self,
-        event: &Event,
-        current: Option<&Instance>,
-        revision: GlobalRevision,
-    ) -> Result<(), SinkError> {
-        let Open {
-            connection,
-            claimed,
-        } = self.opened()?;
-        claimed.verify(connection, None).await?;
+    async fn replay(&mut self, event: &Event, now: Option<Change>) -> Result<(), SinkError> {
+        let claimed = self.claimed()?;
+        claimed.verify(None).await?;
         if event.kind != EventKind::Seeded {
-            connection.insert_history(&[event]).await?;
+            claimed.connection.insert_history(&[event]).await?;
         }
-        let Some(id) = event.instance() else {
-            return Ok(());
-        };
-        let statement = match current {
-            Some(instance) => Statement::backfilled(&id, &Current::of(instance, revision)),
-            None => Statement::of(&id, &Change::Deleted { revision }),
-        };
-        let statement = statement.caused_by(Some(event.cursor()));
-        connection.put_instances(vec![statement]).await
+        let cause = Some(event.cursor());
+        let statements = now.iter().map(|now| Statement::new(now, true, cause));
+        claimed.connection.put_instances(statements).await
     }
 
-    async fn check(&mut self) -> Vec<CheckStep> {
-        check::check(&self.settings).await
+    async fn check(&mut self, steps: &mut CheckSteps) -> Option<()> {
+        check::check(&self.sink, &self.mongo, steps).await
     }
 }
 

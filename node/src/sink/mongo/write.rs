@@ -16,7 +16,7 @@ use serde::Deserialize;
 
 use super::super::SinkError;
 use super::connection::Connection;
-use super::documents::{Statement, event_id, history};
+use super::documents::{Statement, history};
 use super::errors::{self, DocumentError};
 
 /// Documents written in one exchange; servers accept 100,000.
@@ -57,12 +57,9 @@ impl Connection {
         &self,
         events: &[E],
     ) -> Result<(), SinkError> {
-        let mut documents = vec![];
-        for event in events {
-            let cursor = Some(event.borrow().cursor());
-            documents.push(raw(&history(event.borrow()), cursor)?);
-        }
-        for range in parts(&documents) {
+        let documents = events.iter().map(|event| history(event.borrow()));
+        let documents = documents.collect::<Result<Vec<_>, _>>()?;
+        for range in parts(documents.iter()) {
             let events = &events[range.clone()];
             self.insert_part(events, &documents[range]).await?;
         }
@@ -96,7 +93,7 @@ impl Connection {
                 concern.message
             )));
         }
-        let id = |error: &DocumentError| cursor(error.index).map(event_id);
+        let id = |error: &DocumentError| cursor(error.index).map(|it| it.to_string());
         let stored = self
             .stored(&self.history, duplicates.iter().filter_map(id).collect())
             .await?;
@@ -108,39 +105,32 @@ impl Connection {
     }
 
     /// Writes those instances that are not stored in a newer revision.
-    pub(super) async fn put_instances(&self, statements: Vec<Statement>) -> Result<(), SinkError> {
-        let mut updates = vec![];
-        for statement in &statements {
-            updates.push(raw(&statement.update, statement.event)?);
-        }
-        for range in parts(&updates) {
-            let all: Vec<_> = statements[range.clone()]
-                .iter()
-                .zip(&updates[range])
-                .collect();
-            self.put_part(all).await?;
+    pub(super) async fn put_instances(
+        &self,
+        statements: impl Iterator<Item = Result<Statement, SinkError>>,
+    ) -> Result<(), SinkError> {
+        let statements = statements.collect::<Result<Vec<_>, _>>()?;
+        for range in parts(statements.iter().map(|it| &it.update)) {
+            self.put_part(statements[range].iter().collect()).await?;
         }
         Ok(())
     }
 
-    async fn put_part(
-        &self,
-        mut left: Vec<(&Statement, &RawDocumentBuf)>,
-    ) -> Result<(), SinkError> {
+    async fn put_part(&self, mut left: Vec<&Statement>) -> Result<(), SinkError> {
         const OPERATION: &str = "writing instances";
         let mut rejected = Ok(());
         for _ in 0..PUT_ATTEMPTS {
             let found = self
-                .update(OPERATION, left.iter().map(|(_, update)| *update))
+                .update(OPERATION, left.iter().map(|it| &it.update))
                 .await?;
-            let event = |index: usize| left.get(index)?.0.event;
+            let event = |index: usize| left.get(index)?.event;
             let duplicates = errors::only_duplicates(OPERATION, found, event)?;
-            let id = |error: &DocumentError| Some(left.get(error.index)?.0.id.clone());
+            let id = |error: &DocumentError| Some(left.get(error.index)?.id.clone());
             let stored = self
                 .stored(&self.instances, duplicates.iter().filter_map(id).collect())
                 .await?;
             let older = |error: &&DocumentError| {
-                left.get(error.index).is_none_or(|(statement, _)| {
+                left.get(error.index).is_none_or(|statement| {
                     let stored = stored.get(&statement.id);
                     stored.is_none_or(|revision| !statement.yields_to(*revision))
                 })
@@ -182,7 +172,7 @@ impl Connection {
             Some(concern) if answer.write_errors.is_empty() => Err(SinkError::unavailable(
                 format!("{operation}: {}", concern.errmsg),
             )),
-            _ => Ok(answer.write_errors),
+            Some(_) | None => Ok(answer.write_errors),
         }
     }
 
@@ -212,19 +202,11 @@ impl Connection {
     }
 }
 
-fn raw(
-    document: &mongodb::bson::Document,
-    event: Option<lockstep_machine::EventCursor>,
-) -> Result<RawDocumentBuf, SinkError> {
-    RawDocumentBuf::try_from(document)
-        .map_err(|error| SinkError::rejected(event, format!("encoding it as a document: {error}")))
-}
-
 /// Splits documents into exchanges.
-fn parts(documents: &[RawDocumentBuf]) -> Vec<Range<usize>> {
+fn parts<'a>(documents: impl Iterator<Item = &'a RawDocumentBuf>) -> Vec<Range<usize>> {
     let mut parts: Vec<Range<usize>> = vec![];
     let mut bytes = 0;
-    for (at, document) in documents.iter().enumerate() {
+    for (at, document) in documents.enumerate() {
         let length = document.as_bytes().len();
         match parts.last_mut() {
             Some(part) if part.len() < WRITE_DOCUMENTS_MAX && bytes + length <= WRITE_BYTES_MAX => {
@@ -247,9 +229,10 @@ mod tests {
     #[test]
     fn an_exchange_is_bounded_in_documents_and_in_bytes() {
         let sized = |bytes: usize, count: usize| vec![rawdoc! { "x": "x".repeat(bytes) }; count];
-        assert!(parts(&[]).is_empty());
-        assert_eq!(parts(&sized(1, 2500)), [0..1000, 1000..2000, 2000..2500]);
-        assert_eq!(parts(&sized(3 << 20, 5)), [0..2, 2..4, 4..5]);
-        assert_eq!(parts(&sized(9 << 20, 2)), [0..1, 1..2]);
+        let parts = |documents: Vec<_>| parts(documents.iter());
+        assert!(parts(vec![]).is_empty());
+        assert_eq!(parts(sized(1, 2500)), [0..1000, 1000..2000, 2000..2500]);
+        assert_eq!(parts(sized(3 << 20, 5)), [0..2, 2..4, 4..5]);
+        assert_eq!(parts(sized(9 << 20, 2)), [0..1, 1..2]);
     }
 }

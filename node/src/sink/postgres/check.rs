@@ -1,55 +1,52 @@
 //! Tests the database with a table of its own.
 
-use tokio_postgres::Error;
+use std::time::Duration;
 
-use super::connect::{Connection, PostgresSettings, connect};
+use super::Postgres;
+use super::connect::{Connection, connect};
 use super::errors::{Operation, classify};
 use super::schema::Names;
-use super::within;
-use crate::sink::{CheckStep, CheckSteps, SinkError};
+use crate::sink::connect::within;
+use crate::sink::{CheckSteps, SinkError};
 
 /// What the scratch tables are called, before a random number.
 const SCRATCH: &str = "check_";
 
 /// Takes the steps until one fails. A table that was created is dropped in any case.
-pub(super) async fn check(
-    settings: &PostgresSettings,
-    names: &Result<Names, String>,
-) -> Vec<CheckStep> {
-    let mut steps = CheckSteps::default();
-    let connecting = async {
-        let names = names.as_ref().map_err(SinkError::misconfigured)?;
-        Ok((names, connect(settings).await?))
-    };
-    let connected = |_: &_| "connected".to_owned();
-    let Some((names, connection)) = steps.take("connect", connecting, connected).await else {
-        return steps.0;
-    };
+pub(super) async fn check(destination: &Postgres, steps: &mut CheckSteps) -> Option<()> {
+    let connecting = connect(&destination.sink, &destination.postgres);
+    let connected = |_: &Connection| "connected".to_owned();
+    let connection = steps.take("connect", connecting, connected).await?;
+    let names = &destination.names;
     let table = names.table(&format!("{SCRATCH}{:016x}", rand::random::<u64>()));
-    let passed = use_table(&mut steps, settings, &connection, names, &table).await;
+    let passed = use_table(steps, destination, &connection, &table).await;
     if passed.is_none() {
-        clean_up(settings, connection, &table).await;
+        clean_up(destination, connection, &table).await;
     }
-    steps.0
+    passed
 }
 
 /// The steps with a table. `None` if one failed.
 async fn use_table(
     steps: &mut CheckSteps,
-    settings: &PostgresSettings,
+    destination: &Postgres,
     connection: &Connection,
-    names: &Names,
     table: &str,
 ) -> Option<()> {
-    let run = |sql| within(settings.timeout, run(connection, sql));
+    let timeout = destination.sink.timeout;
+    let run = |sql| run(connection, timeout, sql);
     let created = |(): &()| format!("created {table}");
-    let creating = run(create(names, table));
+    let creating = run(create(&destination.names, table));
     steps.take("create a table", creating, created).await?;
     let sql = format!("INSERT INTO {table} VALUES (1, 'one'), (2, 'two'), (3, 'three')");
     let inserted = |(): &()| "3 rows".to_owned();
     steps.take("insert 3", run(sql), inserted).await?;
     let sql = format!("SELECT name FROM {table} WHERE number = 2");
-    let finding = within(settings.timeout, find(connection, sql));
+    let finding = within(timeout, async {
+        let row = connection.client.query_one(&sql, &[]).await;
+        let name = row.and_then(|row| row.try_get(0));
+        name.map_err(|error| classify(Operation::Opening, &error))
+    });
     let found = |name: &String| format!("found {name}");
     steps.take("find one", finding, found).await?;
     let dropping = run(format!("DROP TABLE {table}"));
@@ -70,32 +67,26 @@ fn create(names: &Names, table: &str) -> String {
     )
 }
 
-async fn run(connection: &Connection, sql: String) -> Result<(), SinkError> {
-    let ran = connection.client().batch_execute(&sql).await;
-    ran.map_err(failed)
-}
-
-async fn find(connection: &Connection, sql: String) -> Result<String, SinkError> {
-    let row = connection.client().query_one(&sql, &[]).await;
-    row.and_then(|row| row.try_get(0)).map_err(failed)
-}
-
-fn failed(error: Error) -> SinkError {
-    classify(Operation::Opening, &error)
+async fn run(connection: &Connection, timeout: Duration, sql: String) -> Result<(), SinkError> {
+    within(timeout, async {
+        let ran = connection.client.batch_execute(&sql).await;
+        ran.map_err(|error| classify(Operation::Opening, &error))
+    })
+    .await
 }
 
 /// Drops the table if it exists, on a new connection if the old one fails. The step that failed is
 /// reported already.
-async fn clean_up(settings: &PostgresSettings, connection: Connection, table: &str) {
+async fn clean_up(destination: &Postgres, connection: Connection, table: &str) {
     let sql = format!("DROP TABLE IF EXISTS {table}");
-    let dropped = within(settings.timeout, run(&connection, sql.clone())).await;
-    if dropped.is_ok() {
+    let timeout = destination.sink.timeout;
+    if run(&connection, timeout, sql.clone()).await.is_ok() {
         return;
     }
     drop(connection);
     let again = async {
-        let connection = connect(settings).await?;
-        within(settings.timeout, run(&connection, sql)).await
+        let connection = connect(&destination.sink, &destination.postgres).await?;
+        run(&connection, timeout, sql).await
     };
     if let Err(error) = again.await {
         tracing::warn!(table, %error, "a scratch table could not be dropped");

@@ -1,6 +1,5 @@
 //! A connection: address, user, TLS, keepalive.
 
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use native_tls::{Certificate, TlsConnector};
@@ -10,50 +9,19 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{Client, Config, Error};
 
 use super::errors::{Operation, classify};
-use super::{APPLICATION, within};
-use crate::config::PostgresSink;
-use crate::sink::{SinkError, read_files};
+use crate::config::{self, PostgresSink};
+use crate::sink::SinkError;
+use crate::sink::connect::{authorities, look_up, read_files, within};
 
+/// The application name that the server shows for this connection.
+const APPLICATION: &str = "lockstep";
 /// Keepalive probes that a silent server may miss.
 const PROBES: u32 = 3;
 
-/// The configuration of a PostgreSQL sink.
-#[derive(Clone)]
-pub(super) struct PostgresSettings {
-    /// The sink's name, for messages.
-    sink: String,
-    postgres: PostgresSink,
-    ca_file: Option<PathBuf>,
-    /// Limit for one exchange.
-    pub(super) timeout: Duration,
-}
-
-impl PostgresSettings {
-    pub(super) fn new(config: &crate::config::Sink, postgres: &PostgresSink) -> Self {
-        Self {
-            sink: config.name.clone(),
-            postgres: postgres.clone(),
-            ca_file: config.ca_file.clone(),
-            timeout: config.timeout,
-        }
-    }
-}
-
 /// A live connection. Its task ends when it is dropped, whatever the server does.
 pub(super) struct Connection {
-    client: Client,
+    pub(super) client: Client,
     task: JoinHandle<()>,
-}
-
-impl Connection {
-    pub(super) fn client(&self) -> &Client {
-        &self.client
-    }
-
-    /// Whether it is open, as far as this side knows.
-    pub(super) fn is_alive(&self) -> bool {
-        !self.client.is_closed()
-    }
 }
 
 impl Drop for Connection {
@@ -64,13 +32,27 @@ impl Drop for Connection {
 }
 
 /// Connects, and applies the server settings.
-pub(super) async fn connect(settings: &PostgresSettings) -> Result<Connection, SinkError> {
-    within(settings.timeout, connect_untimed(settings)).await
+pub(super) async fn connect(
+    sink: &config::Sink,
+    postgres: &PostgresSink,
+) -> Result<Connection, SinkError> {
+    within(sink.timeout, connect_untimed(sink, postgres)).await
 }
 
-async fn connect_untimed(settings: &PostgresSettings) -> Result<Connection, SinkError> {
-    let (config, tls) = read(settings).await?;
-    look_up(&config).await?;
+async fn connect_untimed(
+    sink: &config::Sink,
+    postgres: &PostgresSink,
+) -> Result<Connection, SinkError> {
+    let read = {
+        let (sink, postgres) = (sink.clone(), postgres.clone());
+        move || {
+            let config = driver_config(&sink, &postgres)?;
+            let tls = tls(&sink, config.get_ssl_mode())?;
+            Ok((config, MakeTlsConnector::new(tls)))
+        }
+    };
+    let (config, tls) = read_files(sink.timeout, read).await?;
+    resolve(&config).await?;
     let hosts = hosts(&config);
     let failed = |error: Error| match classify(Operation::Connecting, &error) {
         SinkError::Unavailable { reason, .. } => {
@@ -87,38 +69,28 @@ async fn connect_untimed(settings: &PostgresSettings) -> Result<Connection, Sink
         let _ = driver.await;
     });
     let connection = Connection { client, task };
-    let settings = server_settings(settings.timeout);
+    let settings = server_settings(sink.timeout);
     let applied = connection.client.batch_execute(&settings).await;
     applied.map_err(failed)?;
     Ok(connection)
 }
 
-async fn read(settings: &PostgresSettings) -> Result<(Config, MakeTlsConnector), SinkError> {
-    let (timeout, settings) = (settings.timeout, settings.clone());
-    let read = move || {
-        let config = config(&settings)?;
-        let tls = tls(settings.ca_file.as_deref(), config.get_ssl_mode())?;
-        Ok((config, MakeTlsConnector::new(tls)))
-    };
-    read_files(timeout, read).await
-}
-
-fn config(settings: &PostgresSettings) -> Result<Config, SinkError> {
+fn driver_config(sink: &config::Sink, postgres: &PostgresSink) -> Result<Config, SinkError> {
     // The parser's message may quote a part of the password.
-    let mut config = settings.postgres.parsed().map_err(|_| {
+    let mut config = postgres.parsed().map_err(|_| {
         SinkError::misconfigured(format!(
             "the address of sink {} is not a PostgreSQL address: \
              postgres://user@host:port/database?sslmode=...",
-            settings.sink
+            sink.name
         ))
     })?;
-    if let Some(password) = &settings.postgres.password {
+    if let Some(password) = &postgres.password {
         config.password(password.read().map_err(SinkError::misconfigured)?);
     }
     if config.get_application_name().is_none() {
         config.application_name(APPLICATION);
     }
-    let timeout = settings.timeout;
+    let timeout = sink.timeout;
     let hosts = config.get_hosts().len().max(1);
     // A host that does not answer must leave time for the others.
     let each = timeout / u32::try_from(hosts + 1).unwrap_or(u32::MAX);
@@ -138,19 +110,11 @@ fn config(settings: &PostgresSettings) -> Result<Config, SinkError> {
 
 /// `sslmode=require` verifies the server's certificate. `prefer`, which an attacker can downgrade to no TLS
 /// at all, does so only if a certificate authority is configured.
-fn tls(ca_file: Option<&Path>, mode: SslMode) -> Result<TlsConnector, SinkError> {
+fn tls(sink: &config::Sink, mode: SslMode) -> Result<TlsConnector, SinkError> {
     let mut builder = TlsConnector::builder();
-    match ca_file {
-        Some(path) => {
-            let named =
-                |reason: String| SinkError::misconfigured(format!("{}: {reason}", path.display()));
-            let text = std::fs::read(path).map_err(|e| named(e.to_string()))?;
-            let authorities =
-                Certificate::stack_from_pem(&text).map_err(|e| named(e.to_string()))?;
-            if authorities.is_empty() {
-                return Err(named("contains no certificate in PEM".to_owned()));
-            }
-            for authority in authorities {
+    match &sink.ca_file {
+        Some(file) => {
+            for authority in authorities(file, Certificate::stack_from_pem)? {
                 builder.add_root_certificate(authority);
             }
         }
@@ -164,23 +128,17 @@ fn tls(ca_file: Option<&Path>, mode: SslMode) -> Result<TlsConnector, SinkError>
         .map_err(|e| SinkError::misconfigured(format!("setting up TLS: {e}")))
 }
 
-/// Checks that at least one of the hosts has an address: a service that was never started has none.
-async fn look_up(config: &Config) -> Result<(), SinkError> {
-    let mut unknown = None;
-    for host in config.get_hosts() {
-        let Host::Tcp(host) = host else {
-            return Ok(());
-        };
-        let found = tokio::net::lookup_host((host.as_str(), 0)).await;
-        if found.is_ok_and(|mut addresses| addresses.next().is_some()) {
-            return Ok(());
-        }
-        unknown = Some(host.clone());
-    }
-    match unknown {
+/// Checks that at least one of the hosts has an address.
+async fn resolve(config: &Config) -> Result<(), SinkError> {
+    let name = |host| match host {
+        &Host::Tcp(ref name) => Some(name.as_str()),
+        Host::Unix(_) => None,
+    };
+    let names: Option<Vec<&str>> = config.get_hosts().iter().map(name).collect();
+    match names {
         // With `hostaddr` the names are for certificates only.
-        Some(host) if config.get_hostaddrs().is_empty() => Err(SinkError::Absent { host }),
-        _ => Ok(()),
+        Some(names) if config.get_hostaddrs().is_empty() => look_up(names).await,
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -216,29 +174,19 @@ fn server_settings(timeout: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::Secret;
 
-    fn settings(address: &str) -> PostgresSettings {
-        PostgresSettings {
-            sink: "reports".to_owned(),
-            postgres: PostgresSink {
-                address: address.to_owned(),
-                password: Some(Secret::Text("hidden".to_owned())),
-                schema: "lockstep".to_owned(),
-                history: "history".to_owned(),
-                instances: "instances".to_owned(),
-            },
-            ca_file: None,
-            timeout: Duration::from_secs(9),
-        }
+    /// As configured with an address.
+    fn config(address: &str) -> Result<Config, SinkError> {
+        let (sink, postgres) = super::super::tests::config(address, "hidden");
+        driver_config(&sink, &postgres)
     }
 
     #[test]
     fn an_address_is_shown_without_user_and_password() {
         let address = "postgres://ann:secret@one:1,two/books?sslmode=verify-full";
         // One port for all or one for each: the second host has none of its own.
-        assert!(config(&settings(address)).is_ok());
-        let config = config(&settings("postgres://ann:secret@one:1,two:2/books")).unwrap();
+        assert!(config(address).is_ok());
+        let config = config("postgres://ann:secret@one:1,two:2/books").unwrap();
         assert_eq!(hosts(&config), "one:1,two:2");
         assert_eq!(config.get_password(), Some(&b"hidden"[..]));
         assert_eq!(
@@ -250,7 +198,7 @@ mod tests {
     #[test]
     fn an_address_that_cannot_be_read_is_not_quoted() {
         // With an `@` in the password that should have been written as %40.
-        let refused = config(&settings("postgres://ann:p@se?cret@host/books")).unwrap_err();
+        let refused = config("postgres://ann:p@se?cret@host/books").unwrap_err();
         let SinkError::Misconfigured { reason } = refused else {
             panic!("{refused:?}");
         };
@@ -262,7 +210,7 @@ mod tests {
     fn the_stricter_modes_of_tls_require_it() {
         for mode in ["require", "verify-ca", "verify-full"] {
             let address = format!("postgres://ann@host/books?sslmode={mode}");
-            let config = config(&settings(&address)).unwrap();
+            let config = config(&address).unwrap();
             assert_eq!(config.get_ssl_mode(), SslMode::Require, "{mode}");
         }
     }

@@ -1,12 +1,12 @@
 //! What an error of the server or of the connection means for the sink.
 
-use std::error::Error as StdError;
 use std::io;
 
 use tokio_postgres::Error;
 use tokio_postgres::error::DbError;
 
 use crate::sink::SinkError;
+use crate::sink::connect::causes;
 
 /// The operation that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,10 @@ pub(super) fn classify(operation: Operation, error: &Error) -> SinkError {
     }
     let reason = chain(error);
     // TLS, authentication, or another protocol: a retry does not help.
-    if operation == Operation::Connecting && !error.is_closed() && !is_io(error) {
+    if operation == Operation::Connecting
+        && !error.is_closed()
+        && !causes(error).any(|it| it.is::<io::Error>())
+    {
         return SinkError::misconfigured(reason);
     }
     SinkError::unavailable(reason)
@@ -80,29 +83,15 @@ fn sentence(said: &DbError) -> String {
 
 /// An error with its causes. tokio-postgres keeps passwords out of them.
 fn chain(error: &Error) -> String {
-    let mut chain = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let said = error.to_string();
+    let mut chain = String::new();
+    for said in causes(error).map(ToString::to_string) {
         // Some errors repeat the text of their cause.
         if !chain.ends_with(&said) {
-            chain.push_str(": ");
-            chain.push_str(&said);
+            let separator = if chain.is_empty() { "" } else { ": " };
+            chain = format!("{chain}{separator}{said}");
         }
-        cause = error.source();
     }
     chain
-}
-
-fn is_io(error: &Error) -> bool {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if error.is::<io::Error>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
 }
 
 #[cfg(test)]

@@ -14,156 +14,97 @@
 //! |---|---|
 //! | `connect` | a connection: address, password, TLS, server settings |
 //! | `schema` | the tables, their migrations, their owner |
-//! | `statements` | the SQL of every write |
-//! | `rows` | events and states as the arrays that these statements take |
-//! | `writer` | a claimed connection, and the writes through it |
+//! | `statements` | the SQL of every write; events and states are its parameters in their JSON form |
+//! | `claimed` | a connection with a claim, and the statements through it |
 //! | `errors` | what an error of the server means for the sink |
 //! | `check` | the steps of `lockstep sink check` |
 
 mod check;
+mod claimed;
 mod connect;
 mod errors;
-mod rows;
 mod schema;
 mod statements;
 #[cfg(test)]
 mod tests;
-mod writer;
-
-use std::future::Future;
-use std::time::Duration;
 
 use async_trait::async_trait;
-use lockstep_machine::{Event, GlobalRevision, Instance, InstanceId};
+use lockstep_machine::{Event, EventKind};
 
-use super::{Backfill, Batch, CheckStep, Claim, Destination, SinkError, StoredCheckpoint};
-use connect::PostgresSettings;
+use super::connect::within;
+use super::{
+    Backfill, Batch, Change, CheckSteps, Claim, Current, Destination, SinkError, StoredCheckpoint,
+};
+use crate::config::{self, PostgresSink};
+use claimed::Claimed;
 use schema::Names;
-use writer::PostgresWriter;
-
-/// The application name that the server shows for this connection.
-const APPLICATION: &str = "lockstep";
 
 /// A PostgreSQL database that follows the cluster.
 pub(crate) struct Postgres {
-    settings: PostgresSettings,
-    /// The names of the tables, or why they cannot be used.
-    names: Result<Names, String>,
-    writer: Option<PostgresWriter>,
+    sink: config::Sink,
+    postgres: PostgresSink,
+    names: Names,
+    claimed: Option<Claimed>,
 }
 
 impl Postgres {
     /// As configured, not connected yet.
-    pub(crate) fn new(
-        config: &crate::config::Sink,
-        postgres: &crate::config::PostgresSink,
-    ) -> Self {
+    pub(crate) fn new(sink: &config::Sink, postgres: &PostgresSink) -> Self {
         Self {
-            settings: PostgresSettings::new(config, postgres),
-            names: Names::new(&postgres.schema, &postgres.history, &postgres.instances),
-            writer: None,
+            sink: sink.clone(),
+            postgres: postgres.clone(),
+            names: Names::new(postgres),
+            claimed: None,
         }
     }
 
-    fn names(&self) -> Result<&Names, SinkError> {
-        self.names.as_ref().map_err(SinkError::misconfigured)
-    }
-
-    /// Takes the writer out: a write that is cancelled or fails does not put it back.
-    fn take_writer(&mut self) -> Result<PostgresWriter, SinkError> {
-        let writer = self.writer.take();
-        writer.ok_or_else(|| SinkError::unavailable("not connected"))
-    }
-
-    /// Puts the writer back if it is still usable after a write with this result.
-    fn keep(
-        &mut self,
-        writer: PostgresWriter,
-        written: Result<(), SinkError>,
-    ) -> Result<(), SinkError> {
-        if matches!(written, Ok(()) | Err(SinkError::Rejected { .. })) {
-            self.writer = Some(writer);
-        }
-        written
+    fn claimed(&self) -> Result<&Claimed, SinkError> {
+        let claimed = self.claimed.as_ref();
+        claimed.ok_or_else(|| SinkError::unavailable("not connected"))
     }
 }
 
 #[async_trait]
 impl Destination for Postgres {
     async fn open(&mut self, claim: &Claim) -> Result<StoredCheckpoint, SinkError> {
-        let timeout = self.settings.timeout;
-        let alive = self.writer.take().and_then(PostgresWriter::into_connection);
-        let names = self.names()?;
-        let connection = match alive {
-            Some(connection) => connection,
-            None => connect::connect(&self.settings).await?,
-        };
-        within(timeout, schema::prepare(&connection, names, claim)).await?;
-        let claiming = PostgresWriter::claim(connection, names, claim);
-        let (writer, checkpoint) = within(timeout, claiming).await?;
-        self.writer = Some(writer);
+        // A new connection each time: a statement may still run on the old one.
+        self.claimed = None;
+        let timeout = self.sink.timeout;
+        let connection = connect::connect(&self.sink, &self.postgres).await?;
+        within(timeout, schema::prepare(&connection, &self.names, claim)).await?;
+        let claiming = Claimed::claim(connection, &self.names, claim, timeout);
+        let (claimed, checkpoint) = within(timeout, claiming).await?;
+        self.claimed = Some(claimed);
         Ok(checkpoint)
     }
 
     async fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
-        let writer = self.take_writer()?;
-        let written = within(self.settings.timeout, writer.write(batch)).await;
-        self.keep(writer, written)
+        let events: Vec<&Event> = batch.events.iter().map(AsRef::as_ref).collect();
+        let (from, to) = (Some(batch.from), Some(batch.to));
+        let claimed = self.claimed()?;
+        let changes = batch.changes();
+        claimed.write(from, to, false, &events, &changes).await
     }
 
-    async fn backfill_page(
-        &mut self,
-        backfill: &Backfill,
-        page: &[(InstanceId, Instance)],
-    ) -> Result<(), SinkError> {
-        let writer = self.take_writer()?;
-        let write = writer.backfill_page(backfill, page);
-        let written = within(self.settings.timeout, write).await;
-        self.keep(writer, written)
+    async fn backfill_page(&mut self, _: &Backfill, page: &[Current]) -> Result<(), SinkError> {
+        self.claimed()?.write(None, None, true, &[], page).await
     }
 
     async fn finish_backfill(&mut self, backfill: &Backfill) -> Result<(), SinkError> {
-        let writer = self.take_writer()?;
-        let written = finish_backfill(&writer, backfill, self.settings.timeout).await;
-        self.keep(writer, written)
+        let claimed = self.claimed()?;
+        // Some in each exchange.
+        while claimed.remove_older(backfill).await? {}
+        claimed.finish_backfill(backfill).await
     }
 
-    async fn replay(
-        &mut self,
-        event: &Event,
-        current: Option<&Instance>,
-        revision: GlobalRevision,
-    ) -> Result<(), SinkError> {
-        let writer = self.take_writer()?;
-        let replay = writer.replay(event, current, revision);
-        let written = within(self.settings.timeout, replay).await;
-        self.keep(writer, written)
+    async fn replay(&mut self, event: &Event, now: Option<Change>) -> Result<(), SinkError> {
+        let event = Some(event).filter(|event| event.kind != EventKind::Seeded);
+        let (events, changes) = (event.as_slice(), now.as_slice());
+        let claimed = self.claimed()?;
+        claimed.write(None, None, false, events, changes).await
     }
 
-    async fn check(&mut self) -> Vec<CheckStep> {
-        check::check(&self.settings, &self.names).await
-    }
-}
-
-/// Removes the states that the backfill did not contain, some in each exchange, and ends it.
-async fn finish_backfill(
-    writer: &PostgresWriter,
-    backfill: &Backfill,
-    timeout: Duration,
-) -> Result<(), SinkError> {
-    while within(timeout, writer.remove_older(backfill)).await? {}
-    within(timeout, writer.finish_backfill(backfill)).await
-}
-
-/// One exchange with the server, within the timeout.
-async fn within<T>(
-    timeout: Duration,
-    exchange: impl Future<Output = Result<T, SinkError>> + Send,
-) -> Result<T, SinkError> {
-    match tokio::time::timeout(timeout, exchange).await {
-        Ok(ended) => ended,
-        Err(_) => Err(SinkError::unavailable(format!(
-            "no answer within {timeout:?}"
-        ))),
+    async fn check(&mut self, steps: &mut CheckSteps) -> Option<()> {
+        check::check(self, steps).await
     }
 }

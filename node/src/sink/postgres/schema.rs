@@ -1,21 +1,14 @@
 //! The tables: their names, their migrations, their owner.
 
-use std::fmt::Write;
-
 use tokio_postgres::{Client, Error};
 
 use super::connect::Connection;
 use super::errors::{Operation, classify};
+use crate::config::PostgresSink;
 use crate::sink::{Claim, SinkError};
 
 /// In order; each can be run again.
 const MIGRATIONS: [&str; 1] = [include_str!("migrations/1.sql")];
-
-/// The longest name that PostgreSQL does not truncate, in bytes.
-const NAME_LEN_MAX: usize = 63;
-
-/// The names of tables that cannot be configured.
-const OWN: [&str; 3] = ["migrations", "seeds", "sinks"];
 
 /// The names in SQL: quoted, and with their schema where they have one.
 #[derive(Debug, Clone)]
@@ -31,29 +24,15 @@ pub(super) struct Names {
 }
 
 impl Names {
-    /// Checks the configured names.
-    ///
-    /// # Errors
-    ///
-    /// A reason, if one of them cannot be used.
-    pub(super) fn new(schema: &str, history: &str, instances: &str) -> Result<Self, String> {
-        for name in [schema, history, instances] {
-            check(name)?;
-        }
-        for name in [history, instances] {
-            if OWN.contains(&name) {
-                return Err(format!(
-                    "the table name {name} is reserved for the sink's own use; configure another one"
-                ));
-            }
-        }
-        if history == instances {
-            return Err(format!(
-                "history and instances are both the table {history}; configure two different tables"
-            ));
-        }
+    pub(super) fn new(config: &PostgresSink) -> Self {
+        let PostgresSink {
+            schema,
+            history,
+            instances,
+            ..
+        } = config;
         let table = |name: &str| format!("\"{schema}\".\"{name}\"");
-        Ok(Self {
+        Self {
             schema: format!("\"{schema}\""),
             migrations: table("migrations"),
             seeds: table("seeds"),
@@ -62,7 +41,7 @@ impl Names {
             instances: table(instances),
             history_by_instance: format!("\"{history}_by_instance\""),
             instances_by_state: format!("\"{instances}_by_state\""),
-        })
+        }
     }
 
     /// A table in the schema, quoted.
@@ -105,32 +84,19 @@ impl Names {
     }
 }
 
-/// Only names that need no quotes, so that users' queries need none either.
-fn check(name: &str) -> Result<(), String> {
-    let begins = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
-    let goes_on = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
-    if begins && name.chars().all(goes_on) && name.len() <= NAME_LEN_MAX {
-        return Ok(());
-    }
-    Err(format!(
-        "{name:?} is not a valid table or schema name: use small letters, digits and '_', \
-         no digit first, at most {NAME_LEN_MAX} characters"
-    ))
-}
-
 /// Creates what is missing, unless the tables belong to another sink.
 pub(super) async fn prepare(
     connection: &Connection,
     names: &Names,
     claim: &Claim,
 ) -> Result<(), SinkError> {
-    let client = connection.client();
+    let client = &connection.client;
     let failed = |error: Error| classify(Operation::Opening, &error);
     let missing = missing(client, names).await.map_err(failed)?;
     if !missing.contains(&names.sinks)
         && let Some(owner) = owner(client, names).await.map_err(failed)?
     {
-        owner.must_be(claim)?;
+        claim.follows(&owner, "the tables")?;
     }
     let version = match missing.is_empty() {
         true => version(client, names).await.map_err(failed)?,
@@ -164,76 +130,36 @@ async fn version(client: &Client, names: &Names) -> Result<usize, Error> {
     Ok(usize::try_from(version).unwrap_or(0))
 }
 
-/// The sink that owns the tables.
-pub(super) struct Owner {
-    cluster: String,
-    sink: String,
-    /// The term of the last claim.
-    pub(super) term: u64,
-}
-
-/// `None` if no sink has claimed the tables yet.
-pub(super) async fn owner(client: &Client, names: &Names) -> Result<Option<Owner>, Error> {
+/// The last claim of the tables; `None` if no sink has claimed them yet.
+pub(super) async fn owner(client: &Client, names: &Names) -> Result<Option<Claim>, Error> {
     let sql = names.fill("SELECT cluster, sink, term FROM {sinks}");
     let Some(row) = client.query_opt(&sql, &[]).await? else {
         return Ok(None);
     };
-    Ok(Some(Owner {
+    Ok(Some(Claim {
         cluster: row.try_get(0)?,
         sink: row.try_get(1)?,
         term: u64::try_from(row.try_get::<_, i64>(2)?).unwrap_or(0),
     }))
 }
 
-impl Owner {
-    /// Fails unless the claim is the owner's.
-    pub(super) fn must_be(&self, claim: &Claim) -> Result<(), SinkError> {
-        let mut other = String::new();
-        if self.cluster != claim.cluster {
-            // Writing into a String does not fail.
-            let _ = write!(other, "sink {} of cluster {}", self.sink, self.cluster);
-        } else if self.sink != claim.sink {
-            let _ = write!(other, "sink {} of this cluster", self.sink);
-        } else {
-            return Ok(());
-        }
-        Err(SinkError::misconfigured(format!(
-            "the tables belong to {other}: configure another schema for sink {}, \
-             or drop these tables if they are no longer in use",
-            claim.sink
-        )))
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::statements;
     use super::*;
 
     #[test]
-    fn names_that_need_quotes_or_are_reserved_are_rejected() {
-        assert!(Names::new("lockstep", "history", "instances").is_ok());
-        assert!(Names::new("_1", "a", "b").is_ok());
-        let long = "x".repeat(NAME_LEN_MAX + 1);
-        let cases = [
-            ("", "history", "instances", "\"\""),
-            ("Lockstep", "history", "instances", "Lockstep"),
-            ("lockstep", "1st", "instances", "1st"),
-            ("lockstep", "history", "a\"b", "small letters"),
-            ("lockstep", &long, "instances", "63"),
-            ("lockstep", "sinks", "instances", "sinks"),
-            ("lockstep", "same", "same", "both"),
+    fn every_name_in_the_sql_is_known() {
+        let (_, config) = super::super::tests::config("", "");
+        let names = Names::new(&config);
+        let statements = [
+            statements::CLAIM,
+            statements::WRITE,
+            statements::REMOVE_OLDER,
+            statements::FINISH_BACKFILL,
         ];
-        for (schema, history, instances, reason) in cases {
-            let refused = Names::new(schema, history, instances).unwrap_err();
-            assert!(refused.contains(reason), "{refused}");
-        }
-    }
-
-    #[test]
-    fn every_name_in_the_migrations_is_known() {
-        let names = Names::new("one", "two", "three").unwrap();
-        for migration in MIGRATIONS {
-            let filled = names.fill(migration);
+        for sql in MIGRATIONS.iter().chain(&statements) {
+            let filled = names.fill(sql).replace("'{}'", "");
             assert!(!filled.contains(['{', '}']), "{filled}");
         }
     }

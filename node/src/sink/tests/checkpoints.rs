@@ -23,7 +23,7 @@ async fn the_cluster_stores_the_checkpoint_of_a_destination_that_stores_none() {
             .service
             .peek(|state| state.sink("shelf")?.checkpoint)
     };
-    let last = harness.status().cursor;
+    let last = harness.status().cursor.map(EventCursor::from);
     harness
         .until("the checkpoint is not stored", |_| {
             kept(&harness).map(|it| it.cursor) == last
@@ -70,7 +70,9 @@ async fn a_destination_that_is_ahead_of_the_cluster_is_not_written() {
     harness.destination.lock().checkpoint = Some(ahead);
     harness.lead(1);
     harness
-        .until_status("no fault is shown", |status| status.phase == Phase::Failing)
+        .until_status("no fault is shown", |status| {
+            status.phase() == Phase::Failing
+        })
         .await;
     harness.create("a").await;
     assert_eq!(harness.destination.lock().checkpoint, Some(ahead));

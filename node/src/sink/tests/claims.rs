@@ -11,7 +11,7 @@ async fn only_the_leader_writes_and_the_next_one_continues() {
     harness.caught_up().await;
     harness.lead.send_replace(None);
     harness
-        .until_status("still running", |status| status.phase == Phase::Elsewhere)
+        .until_status("still running", |status| status.phase() == Phase::Elsewhere)
         .await;
     let before = harness.written();
     harness.create_all("b", 5).await;

@@ -2,7 +2,10 @@
 
 use lockstep_machine::{EventKind, InstanceId, Limits, SinkChange};
 
+use std::sync::Arc;
+
 use super::harness::{Harness, TIMEOUT};
+use crate::service::peers::GrpcPeers;
 use crate::sink::{Phase, Sinks, SinksError};
 use crate::telemetry::Metrics;
 
@@ -99,7 +102,7 @@ async fn with_no_room_for_another_dead_letter_the_sink_halts_and_loses_nothing()
     harness.destination.lock().rejected_ids = (0..4).map(|n| format!("triad/a{n}")).collect();
     harness.create_all("a", 6).await;
     harness
-        .until_status("does not halt", |status| status.phase == Phase::Halted)
+        .until_status("does not halt", |status| status.phase() == Phase::Halted)
         .await;
     assert_eq!(harness.dead_letters().len(), 2);
     harness.destination.lock().rejected_ids.clear();
@@ -128,7 +131,12 @@ async fn dead_letters_of_a_removed_sink_can_be_listed_and_discarded() {
         .await;
     harness.stop();
     let metrics = Metrics::new().unwrap();
-    let sinks = Sinks::new(&[], harness.service.clone(), &metrics);
+    let sinks = Sinks::new(
+        &[],
+        harness.service.clone(),
+        GrpcPeers::new(Arc::default()),
+        &metrics,
+    );
     let (letters, next) = sinks
         .dead_letters("shelf", None, 10, TIMEOUT)
         .await

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use async_trait::async_trait;
-use lockstep_machine::{Event, EventCursor, EventKind, GlobalRevision, Instance, InstanceId};
+use lockstep_machine::{Event, EventCursor, EventKind, GlobalRevision};
 use tokio::sync::Semaphore;
 
 use crate::sink::{
-    Backfill, Batch, Change, CheckStep, Checkpoint, Claim, Destination, SinkError,
-    StoredCheckpoint, changes,
+    Backfill, Batch, Change, CheckSteps, Checkpoint, Claim, Current, Destination, SinkError,
+    StoredCheckpoint,
 };
 
 /// The content of the destination.
@@ -60,6 +60,11 @@ impl MemoryState {
         id.is_some_and(|id| self.rejected_ids.contains(&id))
     }
 
+    fn put(&mut self, current: &Current) {
+        let state = (current.revision, current.state.to_string());
+        self.states.insert(current.id.to_string(), state);
+    }
+
     fn keep(&mut self, event: &Event) {
         let text = match (event.instance(), &event.to) {
             (Some(id), Some(to)) => format!("{id} {to}"),
@@ -108,27 +113,17 @@ impl Destination for MemoryDestination {
             assert!(event.cursor() > batch.from.cursor && event.cursor() <= batch.to);
             state.keep(event);
         }
-        for (id, change) in changes(batch.events, batch.from.seeded) {
+        for change in batch.changes() {
             match change {
-                Change::Is(is) => {
-                    let new = (is.revision, is.state.to_string());
-                    state.states.insert(id.to_string(), new);
-                }
-                Change::Deleted { .. } => drop(state.states.remove(&id.to_string())),
+                Change::Is(current) => state.put(&current),
+                Change::Deleted { id, .. } => drop(state.states.remove(&id.to_string())),
             }
         }
-        state.checkpoint = Some(Checkpoint {
-            cursor: batch.to,
-            ..batch.from
-        });
+        state.checkpoint = Some(batch.checkpoint());
         Ok(())
     }
 
-    async fn backfill_page(
-        &mut self,
-        backfill: &Backfill,
-        page: &[(InstanceId, Instance)],
-    ) -> Result<(), SinkError> {
+    async fn backfill_page(&mut self, _: &Backfill, page: &[Current]) -> Result<(), SinkError> {
         let gate = self.lock().gate.clone();
         if let Some(gate) = gate {
             drop(gate.acquire().await);
@@ -141,14 +136,13 @@ impl Destination for MemoryDestination {
         }
         if page
             .iter()
-            .any(|(id, _)| state.rejected_ids.contains(&id.to_string()))
+            .any(|it| state.rejected_ids.contains(&it.id.to_string()))
         {
             return Err(rejected());
         }
-        for (id, instance) in page {
-            let new = (backfill.revision, instance.state.to_string());
-            state.states.insert(id.to_string(), new);
-            state.received.push(id.to_string());
+        for current in page {
+            state.put(current);
+            state.received.push(current.id.to_string());
         }
         Ok(())
     }
@@ -160,19 +154,11 @@ impl Destination for MemoryDestination {
             .states
             .retain(|_, (revision, _)| *revision >= backfill.revision);
         state.backfills.push(*backfill);
-        state.checkpoint = Some(Checkpoint {
-            cursor: backfill.resume_at,
-            seeded: backfill.revision,
-        });
+        state.checkpoint = Some(backfill.checkpoint());
         Ok(())
     }
 
-    async fn replay(
-        &mut self,
-        event: &Event,
-        current: Option<&Instance>,
-        revision: GlobalRevision,
-    ) -> Result<(), SinkError> {
+    async fn replay(&mut self, event: &Event, now: Option<Change>) -> Result<(), SinkError> {
         let mut state = self.lock();
         if state.rejects(event) {
             return Err(rejected());
@@ -180,14 +166,13 @@ impl Destination for MemoryDestination {
         if event.kind != EventKind::Seeded {
             state.keep(event);
         }
-        if let (Some(id), Some(is)) = (event.instance(), current) {
-            let new = (revision, is.state.to_string());
-            state.states.insert(id.to_string(), new);
+        if let Some(Change::Is(current)) = now {
+            state.put(&current);
         }
         Ok(())
     }
 
-    async fn check(&mut self) -> Vec<CheckStep> {
-        vec![]
+    async fn check(&mut self, _: &mut CheckSteps) -> Option<()> {
+        Some(())
     }
 }

@@ -49,7 +49,7 @@ async fn a_misconfiguration_is_shown_with_its_reason() {
     harness.lead(1);
     harness
         .until_status("no fault is shown", |status| {
-            status.phase == Phase::Failing && status.reason.as_ref() == Some(&reason)
+            status.phase() == Phase::Failing && status.reason.as_ref() == Some(&reason)
         })
         .await;
     harness.destination.lock().failing.clear();
@@ -60,14 +60,14 @@ async fn a_misconfiguration_is_shown_with_its_reason() {
 #[tokio::test]
 async fn an_optional_sink_waits_for_its_host_without_errors() {
     let mut harness = Harness::new();
-    harness.config.optional = true;
+    harness.config().optional = true;
     let host = "db".to_owned();
     harness.destination.lock().failing = vec![SinkError::Absent { host }];
     harness.lead(1);
     harness
-        .until_status("not absent", |status| status.phase == Phase::Absent)
+        .until_status("not absent", |status| status.phase() == Phase::Absent)
         .await;
     assert_eq!(harness.status().errors, 0);
-    harness.wake.notify_one();
+    harness.sink.wake.notify_one();
     harness.caught_up().await;
 }

@@ -26,9 +26,7 @@ pub(super) struct Harness {
     pub(super) service: Arc<Service>,
     pub(super) destination: MemoryDestination,
     pub(super) lead: watch::Sender<Option<u64>>,
-    tracker: Arc<StatusTracker>,
-    pub(super) wake: Arc<Notify>,
-    pub(super) config: config::Sink,
+    pub(super) sink: Arc<ConfiguredSink>,
     running: Option<JoinHandle<()>>,
 }
 
@@ -46,7 +44,7 @@ impl Harness {
 
     pub(super) fn with(limits: Limits, follows: Vec<Follow>) -> Self {
         let config = config::Sink {
-            name: "shelf".to_owned(),
+            name: SinkName::new("shelf").unwrap(),
             follows,
             batch_events_max: 4,
             timeout: TIMEOUT,
@@ -69,25 +67,29 @@ impl Harness {
             service: Arc::new(Service::lone(limits)),
             destination,
             lead: watch::channel(None).0,
-            tracker: Arc::new(StatusTracker::new(&config, Metrics::new().unwrap())),
-            wake: Arc::default(),
-            config,
+            sink: Arc::new(ConfiguredSink {
+                tracker: StatusTracker::new(&config, Metrics::new().unwrap()),
+                config,
+                wake: Notify::new(),
+            }),
             running: None,
         }
+    }
+
+    /// The sink's configuration, before it runs.
+    pub(super) fn config(&mut self) -> &mut config::Sink {
+        &mut Arc::get_mut(&mut self.sink).unwrap().config
     }
 
     /// Runs the sink on the leader of a term.
     pub(super) fn lead(&mut self, term: u64) {
         self.lead.send_replace(Some(term));
         if self.running.is_none() {
-            let sink = Arc::new(ConfiguredSink {
-                config: self.config.clone(),
-                name: SinkName::new("shelf").unwrap(),
-                tracker: self.tracker.clone(),
-                wake: self.wake.clone(),
-            });
-            let destination = Box::new(self.destination.clone());
-            let runner = Runner::new(sink, destination, self.service.clone());
+            let runner = Runner {
+                sink: self.sink.clone(),
+                destination: Box::new(self.destination.clone()),
+                service: self.service.clone(),
+            };
             self.running = Some(tokio::spawn(runner.run(self.lead.subscribe())));
         }
     }
@@ -168,13 +170,13 @@ impl Harness {
     /// All events are delivered.
     pub(super) async fn caught_up(&self) {
         self.until_status("not caught up", |status| {
-            status.phase == Phase::Following && status.lag_events == 0
+            status.phase() == Phase::Following && status.lag_events == 0
         })
         .await;
     }
 
     pub(super) fn status(&self) -> SinkStatus {
-        self.service.peek(|state| self.tracker.status(state))
+        self.service.peek(|state| self.sink.tracker.status(state))
     }
 
     pub(super) fn dead_letters(&self) -> Vec<DeadLetter> {

@@ -8,31 +8,23 @@ use super::answer::DeliveryError;
 use super::endpoint::Endpoint;
 use super::message::Message;
 use crate::config::{self, WebhookSink};
-use crate::sink::{CheckStep, CheckSteps, SinkError};
+use crate::sink::{CheckSteps, SinkError};
 
 /// Messages sent first.
 const MESSAGES: u32 = 3;
 
 /// Sends messages of a type that carries no event, and one of them twice: a receiver must accept
 /// repetitions, since a message whose answer was lost is sent again.
-pub(super) async fn check(sink: &config::Sink, webhook: &WebhookSink) -> Vec<CheckStep> {
-    let mut steps = CheckSteps::default();
-    // The last step only reports, so whether it was reached does not matter.
-    let _ = take_steps(&mut steps, sink, webhook).await;
-    steps.0
-}
-
-/// `None` if a step failed.
-async fn take_steps(
-    steps: &mut CheckSteps,
+pub(super) async fn check(
     sink: &config::Sink,
     webhook: &WebhookSink,
+    steps: &mut CheckSteps,
 ) -> Option<()> {
     let opening = Endpoint::open(sink, webhook, None);
     let opened = |_: &Endpoint| "it has an address".to_owned();
     let round = Round {
         endpoint: steps.take("connect", opening, opened).await?,
-        sink: &sink.name,
+        sink: sink.name.as_str(),
         id: format!("check_{:032x}", rand::random::<u128>()),
         at: SystemTime::now(),
     };

@@ -1,7 +1,5 @@
 //! An HTTP client for one receiver, which signs what it sends.
 
-use std::error::Error;
-use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use humantime::format_duration;
@@ -15,7 +13,8 @@ use super::address::{Resolver, Unusable};
 use super::answer::{DeliveryError, classify, quote, retry_after};
 use super::message::Message;
 use crate::config::{self, WebhookSink};
-use crate::sink::{SinkError, read_files};
+use crate::sink::SinkError;
+use crate::sink::connect::{authorities, causes, read_files};
 
 /// Header: the term of the leader that sends.
 const TERM: HeaderName = HeaderName::from_static("lockstep-term");
@@ -57,7 +56,11 @@ impl Endpoint {
             let timeout = format_duration(sink.timeout);
             SinkError::unavailable(format!("the host name did not resolve within {timeout}"))
         })??;
-        let (client, signers) = prepare(sink.clone(), webhook.clone(), resolver).await?;
+        let prepare = {
+            let (sink, webhook) = (sink.clone(), webhook.clone());
+            move || prepare(&sink, &webhook, resolver)
+        };
+        let (client, signers) = read_files(sink.timeout, prepare).await?;
         Ok(Self {
             client,
             url,
@@ -132,33 +135,32 @@ impl Endpoint {
 
 /// The client and the signers. Blocking: a client also reads all certificate authorities that the system
 /// trusts.
-async fn prepare(
-    sink: config::Sink,
-    webhook: WebhookSink,
+fn prepare(
+    sink: &config::Sink,
+    webhook: &WebhookSink,
     resolver: Resolver,
 ) -> Result<(Client, Vec<Signer>), SinkError> {
-    let timeout = sink.timeout;
-    let prepare = move || -> Result<_, String> {
-        let signers = signers(&webhook.secret.read()?)?;
-        let ca_file = sink.ca_file.as_deref();
-        let authorities = ca_file.map_or(Ok(vec![]), authorities)?;
-        let client = Client::builder()
-            .user_agent(USER_AGENT)
-            .dns_resolver(resolver)
-            .no_proxy()
-            .redirect(redirect::Policy::none())
-            .retry(retry::never())
-            .referer(false)
-            .connect_timeout(sink.timeout)
-            .timeout(sink.timeout)
-            .pool_max_idle_per_host(webhook.concurrency_max.max(1))
-            .tcp_nodelay(true)
-            .tls_certs_merge(authorities)
-            .build()
-            .map_err(|e| format!("creating an HTTP client: {}", root(&e)))?;
-        Ok((client, signers))
+    let secrets = webhook.secret.read();
+    let signers = secrets.and_then(|secrets| signers(&secrets));
+    let authorities = match &sink.ca_file {
+        Some(file) => authorities(file, Certificate::from_pem_bundle)?,
+        None => vec![],
     };
-    read_files(timeout, move || prepare().map_err(SinkError::misconfigured)).await
+    let client = Client::builder()
+        .user_agent(USER_AGENT)
+        .dns_resolver(resolver)
+        .no_proxy()
+        .redirect(redirect::Policy::none())
+        .retry(retry::never())
+        .referer(false)
+        .connect_timeout(sink.timeout)
+        .timeout(sink.timeout)
+        .pool_max_idle_per_host(webhook.concurrency_max.max(1))
+        .tcp_nodelay(true)
+        .tls_certs_merge(authorities)
+        .build()
+        .map_err(|e| SinkError::misconfigured(format!("creating an HTTP client: {}", root(&e))))?;
+    Ok((client, signers.map_err(SinkError::misconfigured)?))
 }
 
 /// One signer per secret. Errors name a secret by its number, never by its text.
@@ -184,14 +186,6 @@ fn signers(secrets: &str) -> Result<Vec<Signer>, String> {
     }
 }
 
-fn authorities(path: &Path) -> Result<Vec<Certificate>, String> {
-    let pem = std::fs::read(path).map_err(|e| format!("{} cannot be read: {e}", path.display()))?;
-    match Certificate::from_pem_bundle(&pem) {
-        Ok(authorities) if !authorities.is_empty() => Ok(authorities),
-        _ => Err(format!("{} contains no certificate in PEM", path.display())),
-    }
-}
-
 /// The beginning of an answer, and whether reading it failed.
 async fn read_answer(mut answer: Response) -> (Vec<u8>, Result<(), reqwest::Error>) {
     let (mut kept, mut read) = (vec![], 0);
@@ -206,11 +200,6 @@ async fn read_answer(mut answer: Response) -> (Vec<u8>, Result<(), reqwest::Erro
         kept.extend_from_slice(&part[..part.len().min(room)]);
     }
     (kept, Ok(()))
-}
-
-/// An error and its causes, outermost first.
-fn causes<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |it| (*it).source())
 }
 
 /// The innermost cause. Only the outermost of a client's errors contains the URL.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use parking_lot::Mutex;
@@ -166,7 +165,7 @@ fn rejected(key: MessageKey, reason: String) -> Stop {
 
 /// The worst error, and the first of equals; with the longest pause that any of them requests.
 fn worst(stops: Vec<Stop>) -> Option<Stop> {
-    let requested = stops.iter().filter_map(|it| retry_after(&it.error)).max();
+    let requested = stops.iter().filter_map(|it| it.error.retry_after()).max();
     let mut worst = stops
         .into_iter()
         .max_by(|a, b| (rank(&a.error), &b.key).cmp(&(rank(&b.error), &a.key)))?;
@@ -174,13 +173,6 @@ fn worst(stops: Vec<Stop>) -> Option<Stop> {
         *retry_after = requested;
     }
     Some(worst)
-}
-
-fn retry_after(error: &SinkError) -> Option<Duration> {
-    match error {
-        SinkError::Unavailable { retry_after, .. } => *retry_after,
-        _ => None,
-    }
 }
 
 fn rank(error: &SinkError) -> u8 {
@@ -195,6 +187,8 @@ fn rank(error: &SinkError) -> u8 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use lockstep_machine::{EventCursor, GlobalRevision};
 
     use super::*;

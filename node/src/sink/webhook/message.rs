@@ -1,16 +1,13 @@
 //! Messages: one per event, or per state of a backfill, in JSON.
 //!
-//! An event has the JSON form of `/v1/watch`, and the cluster's id.
+//! An event has the JSON form of `/v1/watch`, and the cluster's id. A state has the field names of an event.
 
-use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use lockstep_machine::{
-    Event, EventCursor, GlobalRevision, Instance, InstanceId, InstanceName, MachineName,
-};
+use lockstep_machine::{Event, EventCursor, GlobalRevision, InstanceId, InstanceName, MachineName};
 use serde::Serialize;
 
-use crate::service::json::{EventBody, pairs, rfc3339};
+use crate::sink::Current;
 
 /// An item to deliver.
 #[derive(Clone, Copy)]
@@ -18,14 +15,7 @@ pub(super) enum Item<'a> {
     /// An event.
     Event(&'a Event),
     /// A state of a backfill.
-    State {
-        /// The backfill's revision.
-        revision: GlobalRevision,
-        /// The instance's id.
-        id: &'a InstanceId,
-        /// The instance.
-        instance: &'a Instance,
-    },
+    State(&'a Current),
 }
 
 /// Identifies a message among all of the cluster.
@@ -42,7 +32,7 @@ impl<'a> Item<'a> {
     pub(super) fn key(&self) -> MessageKey {
         match self {
             Item::Event(event) => MessageKey::Event(event.cursor()),
-            Item::State { revision, id, .. } => MessageKey::State(*revision, (*id).clone()),
+            Item::State(state) => MessageKey::State(state.revision, state.id.clone()),
         }
     }
 
@@ -51,7 +41,7 @@ impl<'a> Item<'a> {
     pub(super) fn subject(&self) -> (&'a MachineName, Option<&'a InstanceName>) {
         match self {
             Item::Event(event) => (&event.machine, event.name.as_ref()),
-            Item::State { id, .. } => (&id.machine, Some(id.instance_name())),
+            Item::State(state) => (&state.id.machine, Some(state.id.instance_name())),
         }
     }
 
@@ -59,11 +49,7 @@ impl<'a> Item<'a> {
     pub(super) fn message(&self, cluster: &str) -> Message {
         match self {
             Item::Event(event) => Message::of_event(event, cluster),
-            Item::State {
-                revision,
-                id,
-                instance,
-            } => Message::of_state(*revision, id, instance, cluster),
+            Item::State(state) => Message::of_state(state, cluster),
         }
     }
 }
@@ -85,17 +71,16 @@ impl Message {
         } else {
             "machine"
         };
-        let body = Body {
-            kind: &format!("{subject}.{}", event.kind.name()),
-            timestamp: rfc3339(event.at),
-            data: EventData {
-                cluster,
-                event: event.into(),
-            },
-        };
         Self {
-            id: format!("{cluster}.{}-{}", event.revision.0, event.position),
-            body: body.json(),
+            id: format!("{cluster}.{}", event.cursor()),
+            body: body(
+                &format!("{subject}.{}", event.kind.name()),
+                event.at.rfc3339(),
+                InCluster {
+                    cluster,
+                    data: event,
+                },
+            ),
         }
     }
 
@@ -104,47 +89,39 @@ impl Message {
     ///
     /// It carries the revision of its backfill: with a later one, a receiver would take it for another
     /// backfill.
-    pub(super) fn of_rejected_state(
-        event: &Event,
-        current: Option<&Instance>,
-        cluster: &str,
-    ) -> Option<Self> {
-        let id = event.instance()?;
-        let same =
-            |it: &&Instance| it.revision == event.instance_revision && it.changed_at <= event.at;
-        let instance = current.filter(same)?;
-        Some(Self::of_state(event.revision, &id, instance, cluster))
+    pub(super) fn of_rejected_state(event: &Event, now: &Current, cluster: &str) -> Option<Self> {
+        let revision = event.revision;
+        let same = now.instance_revision == event.instance_revision && now.changed_at <= event.at;
+        let state = Current {
+            revision,
+            ..now.clone()
+        };
+        same.then(|| Self::of_state(&state, cluster))
     }
 
     /// A state of a backfill. Its timestamp is that of the instance's last change, so that all messages of one
     /// revision and instance are equal.
-    fn of_state(
-        revision: GlobalRevision,
-        id: &InstanceId,
-        instance: &Instance,
-        cluster: &str,
-    ) -> Self {
-        let body = Body {
-            kind: "instance.seeded",
-            timestamp: rfc3339(instance.changed_at),
-            data: StateData::new(revision, id, instance, cluster),
-        };
+    fn of_state(state: &Current, cluster: &str) -> Self {
         // The signature covers `id.timestamp.body`: a dot in a user's name could be mistaken for a separator.
-        let name = id.to_string().replace('.', "%2E");
+        let name = state.id.to_string().replace('.', "%2E");
         Self {
-            id: format!("{cluster}.{}-seed.{name}", revision.0),
-            body: body.json(),
+            id: format!("{cluster}.{}-seed.{name}", state.revision),
+            body: body(
+                "instance.seeded",
+                state.changed_at.rfc3339(),
+                InCluster {
+                    cluster,
+                    data: state,
+                },
+            ),
         }
     }
 
     /// A message without an event, for checks.
     pub(super) fn of_check(id: String, sink: &str, number: u32, at: SystemTime) -> Self {
-        let body = Body {
-            kind: "lockstep.check",
-            timestamp: Some(humantime::format_rfc3339_millis(at).to_string()),
-            data: CheckData { sink, number },
-        };
-        let body = body.json();
+        let timestamp = humantime::format_rfc3339_millis(at).to_string();
+        let data = CheckData { sink, number };
+        let body = body("lockstep.check", Some(timestamp), data);
         Self { id, body }
     }
 }
@@ -159,58 +136,21 @@ struct Body<'a, T> {
     data: T,
 }
 
-impl<T: Serialize> Body<'_, T> {
-    fn json(&self) -> Vec<u8> {
-        serde_json::to_vec(self).expect("numbers, strings and maps of strings are valid JSON")
-    }
+fn body(kind: &str, timestamp: Option<String>, data: impl Serialize) -> Vec<u8> {
+    let body = Body {
+        kind,
+        timestamp,
+        data,
+    };
+    serde_json::to_vec(&body).expect("numbers, strings and maps of strings are valid JSON")
 }
 
+/// An event or a state, and the cluster's id.
 #[derive(Serialize)]
-struct EventData<'a> {
+struct InCluster<'a, T> {
     cluster: &'a str,
     #[serde(flatten)]
-    event: EventBody,
-}
-
-/// The field names of an event, so that a receiver can keep the later of the two by `revision`.
-#[derive(Serialize)]
-struct StateData<'a> {
-    cluster: &'a str,
-    revision: u64,
-    machine: &'a str,
-    id: String,
-    version: u32,
-    state: &'a str,
-    instance_revision: u64,
-    created_at: Option<String>,
-    changed_at: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    deadline: Option<String>,
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    metadata: BTreeMap<String, String>,
-}
-
-impl<'a> StateData<'a> {
-    fn new(
-        revision: GlobalRevision,
-        id: &'a InstanceId,
-        instance: &'a Instance,
-        cluster: &'a str,
-    ) -> Self {
-        Self {
-            cluster,
-            revision: revision.0,
-            machine: id.machine.as_str(),
-            id: id.to_string(),
-            version: instance.version.0,
-            state: instance.state.as_str(),
-            instance_revision: instance.revision.0,
-            created_at: rfc3339(instance.created_at),
-            changed_at: rfc3339(instance.changed_at),
-            deadline: instance.deadline.and_then(rfc3339),
-            metadata: pairs(&instance.metadata),
-        }
-    }
+    data: &'a T,
 }
 
 #[derive(Serialize)]

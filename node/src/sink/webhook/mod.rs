@@ -18,10 +18,12 @@ mod message;
 mod tests;
 
 use async_trait::async_trait;
-use lockstep_machine::{Event, EventKind, GlobalRevision, Instance, InstanceId};
+use lockstep_machine::{Event, EventKind};
 use parking_lot::Mutex;
 
-use super::{Backfill, Batch, CheckStep, Claim, Destination, SinkError, StoredCheckpoint};
+use super::{
+    Backfill, Batch, Change, CheckSteps, Claim, Current, Destination, SinkError, StoredCheckpoint,
+};
 use crate::config::{self, WebhookSink};
 use answer::DeliveryError;
 use delivery_log::DeliveryLog;
@@ -94,16 +96,10 @@ impl Destination for Webhook {
     async fn backfill_page(
         &mut self,
         backfill: &Backfill,
-        page: &[(InstanceId, Instance)],
+        page: &[Current],
     ) -> Result<(), SinkError> {
-        let revision = backfill.revision;
-        self.log.get_mut().start_backfill(revision);
-        let state = |(id, instance)| Item::State {
-            revision,
-            id,
-            instance,
-        };
-        let items: Vec<_> = page.iter().map(|(id, it)| state((id, it))).collect();
+        self.log.get_mut().start_backfill(backfill.revision);
+        let items: Vec<_> = page.iter().map(Item::State).collect();
         let keys: Vec<_> = items.iter().map(Item::key).collect();
         self.deliver(items).await?;
         self.log.get_mut().forget(&keys);
@@ -115,16 +111,22 @@ impl Destination for Webhook {
         Ok(())
     }
 
-    async fn replay(
-        &mut self,
-        event: &Event,
-        current: Option<&Instance>,
-        _: GlobalRevision,
-    ) -> Result<(), SinkError> {
+    async fn replay(&mut self, event: &Event, now: Option<Change>) -> Result<(), SinkError> {
         let (endpoint, cluster) = self.opened()?;
-        let message = match event.kind {
-            EventKind::Seeded => Message::of_rejected_state(event, current, cluster),
-            _ => Some(Message::of_event(event, cluster)),
+        let message = match (event.kind, now) {
+            (EventKind::Seeded, Some(Change::Is(now))) => {
+                Message::of_rejected_state(event, &now, cluster)
+            }
+            (EventKind::Seeded, Some(Change::Deleted { .. }) | None) => None,
+            (
+                EventKind::Created
+                | EventKind::Transitioned
+                | EventKind::Migrated
+                | EventKind::Deleted
+                | EventKind::Defined
+                | EventKind::DefinitionDeleted,
+                _,
+            ) => Some(Message::of_event(event, cluster)),
         };
         let Some(message) = message else {
             return Ok(());
@@ -139,7 +141,7 @@ impl Destination for Webhook {
         })
     }
 
-    async fn check(&mut self) -> Vec<CheckStep> {
-        check::check(&self.sink, &self.webhook).await
+    async fn check(&mut self, steps: &mut CheckSteps) -> Option<()> {
+        check::check(&self.sink, &self.webhook, steps).await
     }
 }

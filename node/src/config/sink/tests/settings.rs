@@ -14,7 +14,7 @@ fn a_sink_needs_a_kind_and_an_address_and_has_defaults() {
     let [sink] = sinks.as_slice() else {
         panic!("{sinks:?}")
     };
-    assert_eq!(sink.name, "audit");
+    assert_eq!(sink.name.as_str(), "audit");
     assert_eq!(sink.follows, []);
     assert_eq!(sink.batch_events_max, 500);
     assert_eq!(sink.timeout, Duration::from_secs(10));
@@ -175,6 +175,18 @@ fn a_key_of_another_kind_names_the_kinds_that_have_it() {
         text.contains("is only for sinks of kind postgres or mongo"),
         "{text}"
     );
+}
+
+#[test]
+fn a_table_that_postgres_sinks_keep_for_themselves_is_reserved_there_only() {
+    let named = |kind, scheme| {
+        format!(
+            "[sink.a]\nkind = \"{kind}\"\naddress = \"{scheme}://h/d\"\nhistory = \"migrations\""
+        )
+    };
+    let text = file_fault(&named("postgres", "postgres"));
+    assert!(text.contains("keeps for itself"), "{text}");
+    sinks(&named("mongo", "mongodb"));
 }
 
 #[test]

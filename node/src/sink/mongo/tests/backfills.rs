@@ -1,8 +1,10 @@
 //! Backfills.
 
 use super::super::super::{Checkpoint, Destination, SinkError, StoredCheckpoint};
+use super::super::Statement;
 use super::server::{
-    TestServer, backfill, claim, created, deleted, event, instance, moved, seeded_at, shown, write,
+    TestServer, backfill, claim, created, current, deleted, event, instance, moved, now, seeded_at,
+    shown, write,
 };
 use lockstep_machine::{Event, EventCursor, EventKind, GlobalRevision};
 use mongodb::IndexModel;
@@ -21,7 +23,10 @@ async fn a_backfill_replaces_stored_states_and_removes_the_rest() {
         .unwrap();
 
     let begun = backfill(2000, Some(1500));
-    let pages = [[instance("i0001", "paid")], [instance("new", "sent")]];
+    let pages = [
+        [current("i0001", "paid", 2000)],
+        [current("new", "sent", 2000)],
+    ];
     for page in &pages {
         sink.backfill_page(&begun, page).await.unwrap();
     }
@@ -52,7 +57,7 @@ async fn a_rejected_state_is_replayed_later_and_is_not_an_event() {
         .await
         .unwrap();
     let begun = backfill(3, Some(2));
-    sink.backfill_page(&begun, &[instance("a", "paid")])
+    sink.backfill_page(&begun, &[current("a", "paid", 3)])
         .await
         .unwrap();
     sink.finish_backfill(&begun).await.unwrap();
@@ -61,7 +66,7 @@ async fn a_rejected_state_is_replayed_later_and_is_not_an_event() {
     let (id, left_out) = instance("b", "sent");
     let dead_letter = Event::seeded((begun.revision, begun.at), 1, &id, &left_out);
     // At the backfill's own revision: there was no change since.
-    sink.replay(&dead_letter, Some(&left_out), begun.revision)
+    sink.replay(&dead_letter, now("b", "sent", 3))
         .await
         .unwrap();
     let both = shown([("a", "paid", 3), ("b", "sent", 3)]);
@@ -88,24 +93,21 @@ async fn a_state_that_a_unique_index_keeps_out_is_rejected_despite_a_tombstone_o
     instances.insert_one(in_the_way).await.unwrap();
 
     let begun = backfill(2, Some(1));
-    let page = [instance("a", "paid")];
+    let page = [current("a", "paid", 2)];
     let is_refused = |ended| matches!(ended, Err(SinkError::Rejected { .. }));
     assert!(is_refused(sink.backfill_page(&begun, &page).await));
     sink.finish_backfill(&begun).await.unwrap();
     // Its tombstone has the same revision by now.
-    let dead_letter = Event::seeded((begun.revision, begun.at), 0, &page[0].0, &page[0].1);
-    let current = Some(&page[0].1);
-    assert!(is_refused(
-        sink.replay(&dead_letter, current, begun.revision).await
-    ));
+    let (id, left_out) = instance("a", "paid");
+    let dead_letter = Event::seeded((begun.revision, begun.at), 0, &id, &left_out);
+    let current = now("a", "paid", 2);
+    assert!(is_refused(sink.replay(&dead_letter, current.clone()).await));
     assert!(is_refused(sink.backfill_page(&begun, &page).await));
     instances
         .delete_one(doc! { "_id": "in the way" })
         .await
         .unwrap();
-    sink.replay(&dead_letter, current, begun.revision)
-        .await
-        .unwrap();
+    sink.replay(&dead_letter, current).await.unwrap();
     assert_eq!(test.instances().await, shown([("a", "paid", 2)]));
     test.server.leave().await.unwrap();
 }
@@ -116,7 +118,7 @@ async fn events_up_to_a_backfill_are_written_to_the_history_only() {
     let (mut sink, _) = test.opened(1).await;
     let mut begun = backfill(10, None);
     begun.resume_at = EventCursor::default();
-    sink.backfill_page(&begun, &[instance("a", "paid")])
+    sink.backfill_page(&begun, &[current("a", "paid", 10)])
         .await
         .unwrap();
     sink.finish_backfill(&begun).await.unwrap();
@@ -149,9 +151,12 @@ async fn a_late_page_of_an_earlier_backfill_changes_no_instance() {
     let (old, _) = test.opened(1).await;
     let (mut new, _) = test.opened(2).await;
     let later = backfill(20, None);
-    new.backfill_page(&later, &[instance("a", "paid"), instance("c", "paid")])
-        .await
-        .unwrap();
+    new.backfill_page(
+        &later,
+        &[current("a", "paid", 20), current("c", "paid", 20)],
+    )
+    .await
+    .unwrap();
     new.finish_backfill(&later).await.unwrap();
     let checkpoint = Checkpoint {
         cursor: later.resume_at,
@@ -162,13 +167,13 @@ async fn a_late_page_of_an_earlier_backfill_changes_no_instance() {
         .await
         .unwrap();
 
-    let open = old.open.unwrap();
+    let claimed = old.claimed.unwrap();
     let late = ["a", "c"].map(|name| {
-        let (id, instance) = instance(name, "new");
-        let current = super::super::Current::of(&instance, GlobalRevision(10));
-        super::super::Statement::backfilled(&id, &current)
+        let late = now(name, "new", 10).unwrap();
+        Statement::new(&late, true, None)
     });
-    open.connection.put_instances(late.into()).await.unwrap();
+    let put = claimed.connection.put_instances(late.into_iter());
+    put.await.unwrap();
     assert_eq!(test.instances().await, shown([("a", "sent", 21)]));
     test.server.leave().await.unwrap();
 }

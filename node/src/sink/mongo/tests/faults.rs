@@ -1,7 +1,9 @@
 //! Failures.
 
+use lockstep_proto::v1::check_step::Result as Outcome;
 use mongodb::bson::{Document, doc};
 
+use super::super::super::check::{check, passed};
 use super::super::super::{Checkpoint, Destination, SinkError, StoredCheckpoint};
 use super::scripted::Scripted;
 use super::server::{TestServer, at, claim, created, cursor, moved, shown, sink, write};
@@ -82,10 +84,10 @@ async fn a_restored_server_is_noticed_and_caught_up() {
 #[tokio::test]
 async fn a_check_reports_each_step_and_leaves_nothing() {
     let test = TestServer::start().await;
-    let steps = test.sink().check().await;
+    let steps = check(&mut test.sink()).await;
     let names: Vec<_> = steps.iter().map(|step| step.step.as_str()).collect();
     assert_eq!(names, ["connect", "insert 3", "find one", "drop"]);
-    assert!(steps.iter().all(|step| step.result.is_ok()), "{steps:?}");
+    assert!(passed(&steps), "{steps:?}");
     let left = test.database.list_collection_names().await.unwrap();
     assert_eq!(left, Vec::<String>::new());
     test.server.leave().await.unwrap();
@@ -97,10 +99,14 @@ async fn a_check_ends_with_the_step_that_fails() {
         "insert" => refusal(13, "not authorized"),
         _ => doc! { "ok": 1 },
     });
-    let steps = sink(&server.await.address(), "x", None).check().await;
+    let server = server.await;
+    let mut sink = sink(&server.address(), "x", None);
+    let steps = check(&mut sink).await;
     let names: Vec<_> = steps.iter().map(|step| step.step.as_str()).collect();
     assert_eq!(names, ["connect", "insert 3"]);
-    let reason = steps[1].result.as_ref().unwrap_err();
+    let Some(Outcome::Failed(reason)) = &steps[1].result else {
+        panic!("{steps:?}");
+    };
     assert!(reason.contains("not authorized"), "{reason}");
 }
 

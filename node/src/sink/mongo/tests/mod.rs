@@ -6,3 +6,5 @@ mod faults;
 mod scripted;
 mod server;
 mod writes;
+
+pub(super) use server::config;

@@ -15,7 +15,8 @@ use mongodb::bson::{Document, doc};
 use serde::Deserialize;
 
 use super::super::super::{
-    Backfill, BackfillReason, Batch, Checkpoint, Claim, Destination, SinkError, StoredCheckpoint,
+    Backfill, BackfillReason, Batch, Change, Checkpoint, Claim, Current, Destination, SinkError,
+    StoredCheckpoint,
 };
 use super::super::Mongo;
 use crate::config;
@@ -110,6 +111,15 @@ impl TestServer {
 
 /// A sink that writes to an address.
 pub(super) fn sink(address: &str, database: &str, password: Option<&str>) -> Mongo {
+    let (config, mongo) = config(address, database, password);
+    Mongo::new(&config, &mongo)
+}
+
+pub(crate) fn config(
+    address: &str,
+    database: &str,
+    password: Option<&str>,
+) -> (config::Sink, config::MongoSink) {
     let mongo = config::MongoSink {
         address: address.to_owned(),
         password: password.map(|text| config::Secret::Text(text.to_owned())),
@@ -118,7 +128,7 @@ pub(super) fn sink(address: &str, database: &str, password: Option<&str>) -> Mon
         instances: "instances".to_owned(),
     };
     let config = config::Sink {
-        name: "reports".to_owned(),
+        name: "reports".parse().unwrap(),
         follows: vec![],
         batch_events_max: 1000,
         timeout: Duration::from_secs(3),
@@ -127,7 +137,7 @@ pub(super) fn sink(address: &str, database: &str, password: Option<&str>) -> Mon
         ca_file: None,
         kind: config::SinkKind::Mongo(mongo.clone()),
     };
-    Mongo::new(&config, &mongo)
+    (config, mongo)
 }
 
 pub(super) fn claim(term: u64) -> Claim {
@@ -180,6 +190,17 @@ pub(super) fn instance(name: &str, state: &str) -> (InstanceId, Instance) {
     instance.revision = Revision(3);
     instance.changed_at = Timestamp(2);
     (InstanceId::new("order", name).unwrap(), instance)
+}
+
+/// The same as of a revision.
+pub(super) fn current(name: &str, state: &str, revision: u64) -> Current {
+    let (id, instance) = instance(name, state);
+    Current::of(&id, &instance, GlobalRevision(revision))
+}
+
+/// What an instance is at a revision.
+pub(super) fn now(name: &str, state: &str, revision: u64) -> Option<Change> {
+    Some(Change::Is(current(name, state, revision)))
 }
 
 pub(super) fn cursor(revision: u64) -> EventCursor {

@@ -9,9 +9,10 @@ use mongodb::IndexModel;
 use mongodb::bson::{Document, doc};
 use mongodb::options::IndexOptions;
 
-use super::super::super::{Checkpoint, Destination, SinkError, StoredCheckpoint};
+use super::super::super::{Change, Checkpoint, Destination, SinkError, StoredCheckpoint};
+use super::super::Statement;
 use super::server::{
-    TestServer, at, claim, created, cursor, deleted, event, instance, moved, shown, write,
+    TestServer, at, claim, created, cursor, deleted, event, moved, now, shown, write,
 };
 
 #[tokio::test]
@@ -159,13 +160,11 @@ async fn a_late_write_of_an_earlier_term_changes_no_instance() {
         .unwrap();
 
     // It checked its claim before the other one was taken, and its write arrives only now.
-    let open = old.open.unwrap();
+    let connection = old.claimed.unwrap().connection;
     let late = super::super::super::changes(&events[..2], GlobalRevision(0));
-    let late = late
-        .iter()
-        .map(|(id, change)| super::super::Statement::of(id, change));
-    open.connection.put_instances(late.collect()).await.unwrap();
-    open.connection.insert_history(&events[..2]).await.unwrap();
+    let late = late.iter().map(|it| Statement::new(it, false, None));
+    connection.put_instances(late).await.unwrap();
+    connection.insert_history(&events[..2]).await.unwrap();
     assert_eq!(test.instances().await, shown([("a", "paid", 3)]));
     assert_eq!(test.places().await.len(), 4);
     test.server.leave().await.unwrap();
@@ -231,20 +230,17 @@ async fn a_replayed_event_is_written_with_the_current_state() {
     let from = write(&mut sink, Checkpoint::default(), &events)
         .await
         .unwrap();
-    let (_, now) = instance("c", "sent");
-    let revision = GlobalRevision(9);
-    let dead_letter = moved(5, "c", "paid");
-    sink.replay(&dead_letter, Some(&now), revision)
-        .await
-        .unwrap();
-    sink.replay(&deleted(6, "b"), None, revision).await.unwrap();
-    sink.replay(
-        &moved(4, "a", "lost"),
-        Some(&instance("a", "paid").1),
-        revision,
-    )
-    .await
-    .unwrap();
+    let removed = Change::Deleted {
+        id: "order/b".parse().unwrap(),
+        revision: GlobalRevision(9),
+    };
+    for (dead_letter, now) in [
+        (moved(5, "c", "paid"), now("c", "sent", 9)),
+        (deleted(6, "b"), Some(removed)),
+        (moved(4, "a", "lost"), now("a", "paid", 9)),
+    ] {
+        sink.replay(&dead_letter, now).await.unwrap();
+    }
     assert_eq!(
         test.places().await,
         ["1-0", "2-0", "4-0", "5-0", "6-0", "9-0"]

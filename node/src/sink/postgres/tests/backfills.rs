@@ -5,7 +5,7 @@ use lockstep_machine::{Event, Timestamp};
 use serde_json::json;
 
 use super::fixtures::*;
-use crate::sink::{Destination, SinkError, StoredCheckpoint};
+use crate::sink::{Current, Destination, SinkError, StoredCheckpoint};
 
 #[tokio::test]
 async fn a_backfill_replaces_stored_states_and_removes_the_rest() -> Result<()> {
@@ -19,11 +19,12 @@ async fn a_backfill_replaces_stored_states_and_removes_the_rest() -> Result<()> 
     let compacted = backfill(50, Some(at(2, 0)), 45);
     let (built_in, mut first) = instance("machine/first", "second");
     first.created_at = Timestamp(0);
-    fixture
-        .sink
-        .backfill_page(&compacted, &[(built_in, first)])
-        .await?;
-    let page = [instance("order/2", "paid"), instance("order/3", "open")];
+    let first = Current::of(&built_in, &first, compacted.revision);
+    fixture.sink.backfill_page(&compacted, &[first]).await?;
+    let page = [
+        current("order/2", "paid", 50),
+        current("order/3", "open", 50),
+    ];
     fixture.sink.backfill_page(&compacted, &page).await?;
     // As after a lost answer.
     fixture.sink.backfill_page(&compacted, &page).await?;
@@ -65,7 +66,7 @@ async fn a_backfill_undoes_manual_changes_of_any_revision() -> Result<()> {
     let asked = backfill(50, Some(at(1, 0)), 50);
     fixture
         .sink
-        .backfill_page(&asked, &[instance("order/1", "open")])
+        .backfill_page(&asked, &[current("order/1", "open", 50)])
         .await?;
     fixture.sink.finish_backfill(&asked).await?;
     let expected = [("order/1".to_owned(), "open".to_owned())];
@@ -79,7 +80,10 @@ async fn a_rejected_state_is_replayed_later_and_is_not_an_event() -> Result<()> 
     let positive = "ALTER TABLE lockstep.instances ADD CONSTRAINT c CHECK (state <> 'paid')";
     fixture.client.batch_execute(positive).await?;
     let begun = backfill(50, None, 50);
-    let page = [instance("order/1", "open"), instance("order/2", "paid")];
+    let page = [
+        current("order/1", "open", 50),
+        current("order/2", "paid", 50),
+    ];
     let refused = fixture.sink.backfill_page(&begun, &page).await;
     assert!(
         matches!(refused, Err(SinkError::Rejected { event: None, .. })),
@@ -91,11 +95,11 @@ async fn a_rejected_state_is_replayed_later_and_is_not_an_event() -> Result<()> 
         .client
         .batch_execute("ALTER TABLE lockstep.instances DROP CONSTRAINT c")
         .await?;
-    let (id, refused) = &page[1];
-    let dead_letter = Event::seeded((begun.revision, begun.at), 1, id, refused);
+    let (id, refused) = instance("order/2", "paid");
+    let dead_letter = Event::seeded((begun.revision, begun.at), 1, &id, &refused);
     fixture
         .sink
-        .replay(&dead_letter, Some(refused), begun.revision)
+        .replay(&dead_letter, now("order/2", "paid", 50))
         .await?;
     let expected = [("order/1", "open"), ("order/2", "paid")];
     let expected = expected.map(|(id, state)| (id.to_owned(), state.to_owned()));
@@ -150,7 +154,7 @@ async fn events_up_to_a_backfill_change_no_state() -> Result<()> {
     let first = backfill(10, None, 5);
     fixture
         .sink
-        .backfill_page(&first, &[instance("order/1", "paid")])
+        .backfill_page(&first, &[current("order/1", "paid", 10)])
         .await?;
     fixture.sink.finish_backfill(&first).await?;
     let events = [

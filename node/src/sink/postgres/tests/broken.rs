@@ -6,8 +6,10 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::fixtures::*;
+use crate::sink::check::{check, passed};
 use crate::sink::postgres::Postgres;
 use crate::sink::{CheckStep, Destination, SinkError, StoredCheckpoint};
+use lockstep_proto::v1::check_step::Result as Outcome;
 
 fn unavailable<T: std::fmt::Debug>(ended: Result<T, SinkError>) -> String {
     match ended {
@@ -138,17 +140,18 @@ async fn dropped_tables_are_created_again() -> Result<()> {
 fn steps(steps: &[CheckStep]) -> Vec<(&str, bool)> {
     let steps = steps.iter();
     steps
-        .map(|it| (it.step.as_str(), it.result.is_ok()))
+        .map(|it| (it.step.as_str(), passed(std::slice::from_ref(it))))
         .collect()
 }
 
 #[tokio::test]
 async fn a_check_leaves_nothing_behind() -> Result<()> {
     let mut fixture = Fixture::backfilled().await?;
-    let seen = fixture.sink.check().await;
+    let seen = check(&mut fixture.sink).await;
     let names = ["connect", "create a table", "insert 3", "find one", "drop"];
     assert_eq!(steps(&seen), names.map(|name| (name, true)), "{seen:?}");
-    assert_eq!(seen[3].result, Ok("found two".to_owned()));
+    let found = Outcome::Seen("found two".to_owned());
+    assert_eq!(seen[3].result, Some(found));
     let left = "SELECT count(*) AS tables FROM pg_tables WHERE tablename LIKE 'check%'";
     assert_eq!(fixture.rows(left).await?, [json!({"tables": 0})]);
     // It takes no claim and blocks no writer.
@@ -178,20 +181,22 @@ async fn a_check_ends_with_the_step_that_failed_and_drops_its_table() -> Result<
          EXECUTE FUNCTION public.guard()";
     let administrator = fixture.server.administrator().await?;
     administrator.batch_execute(refuse).await?;
-    let seen = fixture.sink.check().await;
+    let seen = check(&mut fixture.sink).await;
     let expected = [
         ("connect", true),
         ("create a table", true),
         ("insert 3", false),
     ];
     assert_eq!(steps(&seen), expected, "{seen:?}");
-    let reason = seen[2].result.clone().unwrap_err();
+    let Some(Outcome::Failed(reason)) = &seen[2].result else {
+        panic!("{seen:?}");
+    };
     assert!(reason.contains("no rows today"), "{reason}");
     let left = "SELECT count(*) AS tables FROM pg_tables WHERE tablename LIKE 'check%'";
     assert_eq!(fixture.rows(left).await?, [json!({"tables": 0})]);
 
     fixture.server.stop().await?;
-    let seen = fixture.sink.check().await;
+    let seen = check(&mut fixture.sink).await;
     assert_eq!(steps(&seen), [("connect", false)], "{seen:?}");
     Ok(())
 }

@@ -42,14 +42,11 @@ async fn a_leader_of_an_older_term_changes_nothing() -> Result<()> {
         old.open(&claim(6 + 2 * call)).await?;
         let term = 7 + 2 * call;
         next.open(&claim(term)).await?;
-        let page = [instance("order/1", "paid")];
+        let page = [current("order/1", "paid", 9)];
         let ended = match call {
             0 => old.backfill_page(&backfill(9, None, 9), &page).await,
             1 => old.finish_backfill(&backfill(9, None, 9)).await,
-            _ => {
-                let current = Some(&page[0].1);
-                old.replay(&events[0], current, events[0].revision).await
-            }
+            _ => old.replay(&events[0], now("order/1", "paid", 1)).await,
         };
         assert_eq!(ended, Err(SinkError::Fenced { term }), "call {call}");
     }
@@ -64,7 +61,7 @@ async fn a_statement_of_an_earlier_connection_of_the_same_leader_changes_nothing
     let mut fixture = Fixture::backfilled().await?;
     let mut again = sink(&fixture.server.address());
     again.open(&claim(1)).await?;
-    let page = [instance("order/1", "paid")];
+    let page = [current("order/1", "paid", 9)];
     let late = fixture
         .sink
         .backfill_page(&backfill(9, None, 9), &page)

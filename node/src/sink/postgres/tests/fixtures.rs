@@ -15,7 +15,8 @@ use tokio_postgres::Client;
 use crate::config::{PostgresSink, Secret, Sink as SinkConfig, SinkKind};
 use crate::sink::postgres::Postgres;
 use crate::sink::{
-    Backfill, BackfillReason, Batch, Checkpoint, Claim, Destination, SinkError, StoredCheckpoint,
+    Backfill, BackfillReason, Batch, Change, Checkpoint, Claim, Current, Destination, SinkError,
+    StoredCheckpoint,
 };
 
 /// Cluster time at revision 0.
@@ -76,7 +77,7 @@ pub(super) fn sink(address: &str) -> Postgres {
     Postgres::new(&config, &postgres)
 }
 
-pub(super) fn config(address: &str, password: &str) -> (SinkConfig, PostgresSink) {
+pub(crate) fn config(address: &str, password: &str) -> (SinkConfig, PostgresSink) {
     let postgres = PostgresSink {
         address: address.to_owned(),
         password: Some(Secret::Text(password.to_owned())),
@@ -85,7 +86,7 @@ pub(super) fn config(address: &str, password: &str) -> (SinkConfig, PostgresSink
         instances: "instances".to_owned(),
     };
     let config = SinkConfig {
-        name: "reports".to_owned(),
+        name: "reports".parse().expect("a sink's name"),
         follows: vec![],
         batch_events_max: 500,
         timeout: Duration::from_secs(10),
@@ -176,7 +177,7 @@ pub(super) fn deleted(revision: u64, id: &str) -> Arc<Event> {
     Arc::new(event(revision, id, EventKind::Deleted, None))
 }
 
-/// An instance for a backfill or a replay.
+/// An instance as the cluster holds it.
 pub(super) fn instance(id: &str, state: &str) -> (InstanceId, Instance) {
     let state = StateName::new(state).expect("a valid name");
     let metadata = Metadata::new([("by", "eve")]).expect("valid metadata");
@@ -184,6 +185,25 @@ pub(super) fn instance(id: &str, state: &str) -> (InstanceId, Instance) {
     instance.revision = Revision(3);
     instance.changed_at = Timestamp(BEGINNING_MS + 5);
     (id.parse().expect("an id"), instance)
+}
+
+/// The same as of a revision.
+pub(super) fn current(id: &str, state: &str, revision: u64) -> Current {
+    let (id, instance) = instance(id, state);
+    Current::of(&id, &instance, GlobalRevision(revision))
+}
+
+/// What an instance is at a revision.
+pub(super) fn now(id: &str, state: &str, revision: u64) -> Option<Change> {
+    Some(Change::Is(current(id, state, revision)))
+}
+
+/// An instance that does not exist at a revision.
+pub(super) fn gone(id: &str, revision: u64) -> Option<Change> {
+    Some(Change::Deleted {
+        id: id.parse().expect("an id"),
+        revision: GlobalRevision(revision),
+    })
 }
 
 pub(super) fn state(name: &str) -> StateName {

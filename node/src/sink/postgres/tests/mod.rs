@@ -6,3 +6,5 @@ mod claims;
 mod fixtures;
 mod tls;
 mod writes;
+
+pub(super) use fixtures::config;

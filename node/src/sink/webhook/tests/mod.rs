@@ -16,7 +16,8 @@ use lockstep_tests::receiver::Receiver;
 use super::Webhook;
 use crate::config::{self, Secret, SinkKind, Start, WebhookSink};
 use crate::sink::{
-    Backfill, BackfillReason, Batch, Checkpoint, Claim, Destination, SinkError, StoredCheckpoint,
+    Backfill, BackfillReason, Batch, Checkpoint, Claim, Current, Destination, SinkError,
+    StoredCheckpoint,
 };
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDAAAA";
@@ -34,7 +35,7 @@ fn configured(address: &str) -> (config::Sink, WebhookSink) {
         start: Start::Everything,
     };
     let sink = config::Sink {
-        name: "hook".to_owned(),
+        name: "hook".parse().unwrap(),
         follows: vec![],
         batch_events_max: 1000,
         timeout: PATIENT,
@@ -183,10 +184,17 @@ fn backfill() -> Backfill {
     }
 }
 
-/// The built-in instance, under several names.
-fn instances(names: &[&str]) -> Vec<(InstanceId, Instance)> {
+/// The built-in instance.
+fn built_in() -> Instance {
     let state = State::new(Limits::default());
-    let built_in = state.instance(&"triad/default".parse().unwrap()).unwrap();
-    let named = |name: &&str| (name.parse().unwrap(), built_in.clone());
+    let built_in = state.instance(&"triad/default".parse().unwrap());
+    built_in.unwrap().clone()
+}
+
+/// The same under several names, as of the backfill.
+fn instances(names: &[&str]) -> Vec<Current> {
+    let built_in = built_in();
+    let revision = backfill().revision;
+    let named = |name: &&str| Current::of(&name.parse().unwrap(), &built_in, revision);
     names.iter().map(named).collect()
 }
