@@ -1,14 +1,49 @@
 //! One node's part in a replicated log.
 //!
-//! [`store`] keeps the log, the vote, the snapshots and the node's identity on disk. [`consensus`]
-//! agrees with the other nodes on what the log holds, and applies it to the state machine. Neither
-//! knows HTTP, gRPC services for clients, or configuration files.
+//! A cluster is a few nodes that hold the same log. Clients' requests become log entries; an entry is
+//! committed once a quorum of the voters has flushed it; every node applies the committed entries, in
+//! the order of the log, to its copy of the state machine. Because applying is deterministic, all copies
+//! pass through the same states. This is Raft (Ongaro and Ousterhout, 2014), as implemented by openraft.
 //!
-//! `consensus` takes the disk, the network, the clock and the runtime as parameters. The
-//! deterministic simulation (`node/tests/simulation.rs`) passes simulated ones and runs the code
-//! that ships.
+//! Two modules do the work:
+//!
+//! - [`store`] is the disk: the log and the vote in sled, the snapshots in files, the node's identity.
+//!   It knows bytes and log indexes, and nothing of Raft's rules.
+//! - [`consensus`] is the protocol: it elects a leader, replicates the log, applies what is committed,
+//!   and confirms reads. It knows no disk: it writes through the trait [`store::Storage`].
+//!
+//! [`Deadline`] and [`Backoff`] measure time on the clock of the runtime they are given.
+//!
+//! ```text
+//! request ──> Consensus::propose ──> openraft ──┬──> LogStore ──> Storage (sled, one writing thread)
+//!                                               ├──> GrpcNetwork ──> the peers' PeerServer
+//! reply <── StateMachine::apply <── committed ──┘
+//! ```
+//!
+//! What holds:
+//!
+//! - A reply to a request means that its entry is flushed on a quorum: it survives the loss of power on
+//!   every node, and the loss of any minority of the disks.
+//! - At most one node leads in a term, and committed entries are never replaced.
+//! - A read after [`Consensus::read_point`](consensus::Consensus::read_point) sees every write that was
+//!   acknowledged before it began.
+//! - Damage on disk is an error with its position, and an unknown format is an error with both
+//!   versions. Nothing is repaired, dropped or guessed.
+//!
+//! What does not:
+//!
+//! - A request without a reply may or may not have been executed
+//!   ([`ProposeError::Unknown`](consensus::ProposeError::Unknown)). Repeating it under the same session
+//!   and sequence number is safe; that is the state machine's doing, not this crate's.
+//! - Nothing here finds peers, decides who is a member, or forwards a request to the leader.
+//! - Peers are trusted: Raft tolerates nodes that stop, not nodes that lie.
+//!
+//! The disk, the network, the clock and the runtime are parameters, so that the deterministic simulation
+//! (`node/tests/simulation.rs`) passes simulated ones and runs the code that ships.
 
 pub mod consensus;
+#[cfg(test)]
+mod golden;
 pub mod store;
 mod time;
 

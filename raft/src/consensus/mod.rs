@@ -1,14 +1,52 @@
 //! Consensus: openraft behind our own names. Its types appear nowhere else.
 //!
-//! Generic over the runtime, the disk ([`Storage`](crate::store::Storage)) and the network, so
-//! that the deterministic simulation runs the code that ships. Nothing here reads a clock, sleeps
-//! or spawns but through the runtime it is given.
+//! [`Consensus`] is one node's part. It joins these pieces, each over the runtime, the disk
+//! ([`Storage`](crate::store::Storage)) and the network that it is given:
 //!
-//! The pinned alpha has known defects; each is fenced off where it could bite:
-//! - [`settings`](node::Settings::raft_config): leader restore off, log kept for laggards,
-//!   snapshot time-out of a minute, pre-vote on;
+//! - [`batcher`] groups requests: while a few groups are in flight, the next requests gather and become
+//!   one log entry. Reads that wait at the same time share one confirmation by a quorum.
+//! - [`log`] is the log as openraft wants it. Recent entries stay in memory, so that replication and
+//!   applying rarely read the disk; an entry leaves memory only after it is durable.
+//! - [`state_machine`] applies committed entries to [`lockstep_machine::State`], and builds and installs
+//!   snapshots. Readers share the state through [`SharedState`].
+//! - [`network`] sends to peers over gRPC and [`server`] answers them. Every call names the cluster, the
+//!   target node, the protocol version and the Raft group; a mismatch is refused.
+//! - `wire` converts between openraft's types and the protobuf messages that are stored and sent, so
+//!   that a new openraft changes no format.
+//!
+//! # A write
+//!
+//! `Consensus::propose` queues a request on the leader. The batcher stamps a group with the leader's
+//! clock and hands it to openraft as one entry of opaque bytes. openraft appends it to the log and sends
+//! it to the followers at the same time. When a quorum has flushed it, it is committed; each node decodes
+//! and applies it, and on the leader each request gets its reply.
+//!
+//! # A read
+//!
+//! `Consensus::read_point` asks a quorum whether this node still leads, and returns the log index that
+//! the read must have applied (the Raft dissertation's ReadIndex, section 6.4). There are no lease reads:
+//! no clock is trusted for correctness.
+//!
+//! # What holds
+//!
+//! - A reply follows only from a committed and applied entry. All errors but
+//!   [`ProposeError::Unknown`] mean that nothing was appended.
+//! - The vote and the log are durable before any peer or client learns of them.
+//! - Nothing here reads a clock, sleeps or spawns except through the runtime.
+//!
+//! # What does not
+//!
+//! - `propose` may wait without end while there is no quorum: the caller bounds the wait.
+//! - Requests are not forwarded, and not retried after a change of leader; the router in `node` does both.
+//!
+//! # Known defects of the pinned alpha
+//!
+//! Each is prevented where it could occur:
+//!
+//! - [`Settings::raft_config`]: leader restore off, log kept for followers that lag, snapshot timeout of
+//!   a minute, pre-vote on;
 //! - [`network`]: no snapshot is sent under a leadership older than what it holds;
-//! - [`log`]: reads capped by bytes.
+//! - [`log`]: reads are limited in bytes.
 
 pub mod batcher;
 pub mod log;
@@ -17,7 +55,7 @@ pub mod node;
 pub mod server;
 pub mod state_machine;
 pub mod types;
-mod wire;
+pub(crate) mod wire;
 
 pub use batcher::{BatchLimits, ProposeError, ProposeResult};
 pub use node::{Consensus, ConsensusError, ReadPoint, Role, Settings, Standing};

@@ -55,7 +55,7 @@ pub const MESSAGE_BYTES_MAX: usize = 32 << 20;
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// A stream with something outstanding is given up after this; well above a slow fsync.
-const STREAM_PATIENCE_MIN: Duration = Duration::from_millis(300);
+const STREAM_TIMEOUT_MIN: Duration = Duration::from_millis(300);
 /// After a stream could not be opened.
 const REOPEN_PAUSE: Duration = Duration::from_millis(50);
 const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
@@ -215,7 +215,7 @@ impl RaftNetworkV2<C> for Peer {
             return stream_append_sequential(self, input, option);
         }
         Box::pin(async move {
-            let patience = option.soft_ttl().max(STREAM_PATIENCE_MIN);
+            let timeout = option.soft_ttl().max(STREAM_TIMEOUT_MIN);
             let sent = Arc::new(AtomicU64::new(0));
             let count = sent.clone();
             // Pulled by the transport: back-pressure reaches the log's reader.
@@ -225,7 +225,7 @@ impl RaftNetworkV2<C> for Peer {
             });
             let request = addressed(output, &self.cluster, self.target).map_err(rpc_error)?;
             let mut client = self.client()?;
-            let opening = tokio::time::timeout(patience, client.stream_append(request)).await;
+            let opening = tokio::time::timeout(timeout, client.stream_append(request)).await;
             let replies = match opening {
                 Ok(Ok(opened)) => opened.into_inner(),
                 Ok(Err(status)) => {
@@ -240,7 +240,7 @@ impl RaftNetworkV2<C> for Peer {
                     )));
                 }
             };
-            Ok(in_order(replies, sent, patience).boxed())
+            Ok(in_order(replies, sent, timeout).boxed())
         })
     }
 
@@ -335,13 +335,13 @@ fn unreachable(status: Status) -> StreamingError<C> {
 fn in_order(
     replies: tonic::Streaming<pb::AppendResponse>,
     sent: Arc<AtomicU64>,
-    patience: Duration,
+    timeout: Duration,
 ) -> impl Stream<Item = Result<StreamAppendResult<C>, RPCError<C>>> + Send {
     stream::unfold(Some((replies, 0_u64, sent)), move |state| async move {
         let (mut replies, received, sent) = state?;
         loop {
             let waiting = sent.load(Ordering::Relaxed) > received;
-            match tokio::time::timeout(patience, replies.next()).await {
+            match tokio::time::timeout(timeout, replies.next()).await {
                 Ok(Some(Ok(reply))) => {
                     return Some(match wire::stream_reply_in(reply) {
                         Ok(result) => {

@@ -28,7 +28,7 @@ use super::wire;
 use crate::store::{DiskStore, GROUP};
 
 /// The longest that a forwarded request may wait here.
-const PROPOSE_PATIENCE_MAX: Duration = Duration::from_secs(60);
+const PROPOSE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
 /// Who this node is, and what it does when a cluster claims it.
 #[async_trait]
@@ -291,7 +291,7 @@ impl peer_server::Peer for PeerServer {
     ) -> Result<Response<pb::ProposeResponse>, Status> {
         self.admit(&request).await?;
         let message = request.into_inner();
-        let patience = Duration::from_millis(message.timeout_ms).min(PROPOSE_PATIENCE_MAX);
+        let timeout = Duration::from_millis(message.timeout_ms).min(PROPOSE_TIMEOUT_MAX);
         let mut proposed = Vec::with_capacity(message.requests.len());
         for request in message.requests {
             proposed.push(async move {
@@ -300,7 +300,7 @@ impl peer_server::Peer for PeerServer {
                     return refused(&error, revision);
                 }
                 let proposal = self.consensus.propose(request_in(request));
-                tokio::time::timeout(patience, proposal)
+                tokio::time::timeout(timeout, proposal)
                     .await
                     .unwrap_or(Err(ProposeError::Unknown))
             });

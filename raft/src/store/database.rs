@@ -13,7 +13,7 @@ const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
 /// Between two attempts to open.
 const LOCK_WAIT_STEP: Duration = Duration::from_millis(50);
 
-/// How often sled writes back what nobody flushed. Never `None`: sled would stop cleaning up.
+/// How often sled writes back what was not flushed. Never `None`: sled would stop cleaning up.
 const FLUSH_EVERY_MS: u64 = 500;
 
 /// sled, with its two trees.

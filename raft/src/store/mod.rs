@@ -1,11 +1,53 @@
 //! What a node keeps on disk: the log, the vote, the snapshots, its identity.
 //!
-//! [`Storage`] is the disk as consensus sees it; [`DiskStore`] is the real one, over sled. The
-//! simulation brings one of its own that forgets what was not flushed.
+//! [`Storage`] is the disk as consensus sees it. [`DiskStore`] is the real one; the simulation has one
+//! in memory that forgets what was not flushed.
 //!
-//! The promise: an operation whose completion was called with `Ok` survives a power loss, and
-//! operations reach the disk in the order they were asked for. What is found damaged is reported
-//! with its place, and nothing is silently dropped.
+//! # Files
+//!
+//! ```text
+//! <data folder>/identity.json   node id, cluster id, bootstrap plan          IdentityFile
+//! <data folder>/lock            held while a process works in the folder     IdentityFile
+//! <data folder>/log/            sled: tree "log" (entries), tree "meta" (slots)
+//! <data folder>/snapshots/      one file for each snapshot; a slot names the current one
+//! <data folder>/reserve         space that is given up when the disk is full
+//! ```
+//!
+//! # Writing
+//!
+//! Every writing call puts an operation into one queue and returns. A single thread takes all that has
+//! queued, inserts it into sled in order, flushes once, and calls the completions in order. So one flush
+//! serves many operations, and no caller on the async runtime waits for a disk.
+//!
+//! A log entry larger than sled's pages is split into parts, each with a checksum; part 0 is written
+//! last and removed first. sled keeps a prefix of what was written, in order, so a crash leaves at most
+//! one incomplete entry, at the end of the log. It was never acknowledged; opening removes it.
+//!
+//! A snapshot is written to a temporary file, flushed, read back and checked, renamed, and then named in
+//! the slot. The previous snapshot is removed after that, and entries that a snapshot covers are purged
+//! only once the snapshot is durable.
+//!
+//! # What holds
+//!
+//! - An operation whose completion was called with `Ok` survives a power loss. The exception is
+//!   [`Slot::Committed`], which saves work after a restart and is not needed for safety.
+//! - Operations reach the disk in call order. After a crash the disk holds a prefix of them.
+//! - A failure is final: what a disk holds after a failed flush is unknown, so every later operation
+//!   fails too, until the process is started again. On a full disk the reserve is freed first, so that
+//!   the restart succeeds.
+//! - Opening reads and checks every byte. Damage is reported with its position, an unknown format with
+//!   both versions, and neither is modified.
+//!
+//! # What does not
+//!
+//! - Damage is detected, not repaired: replace the node, or restore its folder from a copy.
+//! - There is no encryption, and checksums are CRC-32: they find accidents, not intent.
+//! - One process works in a data folder at a time; the lock is advisory.
+//!
+//! # Changing a format
+//!
+//! The golden files in `tests/golden` hold every form as it was written once; their test says how to
+//! change one.
 
 mod codec;
 mod database;
@@ -13,6 +55,8 @@ mod disk;
 mod durability;
 mod error;
 mod files;
+#[cfg(test)]
+pub(crate) mod golden;
 mod identity;
 mod log;
 mod reserve;

@@ -73,7 +73,7 @@ impl SnapshotFile {
     }
 
     /// Opens the file at `path` and checks every byte of it.
-    pub(super) fn open(path: PathBuf) -> Result<SnapshotFile, StoreError> {
+    pub(in crate::store) fn open(path: PathBuf) -> Result<SnapshotFile, StoreError> {
         let file = File::open(&path).map_err(StoreError::io("open", &path))?;
         let length = file
             .metadata()

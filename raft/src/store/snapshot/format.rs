@@ -19,7 +19,7 @@ use bytes::Bytes;
 use super::super::{GROUP, StoreError};
 
 const MAGIC: [u8; 8] = *b"LOCKSNAP";
-const FORMAT: u32 = 2;
+pub(in crate::store) const FORMAT: u32 = 2;
 const END: u32 = u32::MAX;
 
 /// Bounds what a damaged length can make a reader allocate.

@@ -4,7 +4,7 @@
 //! a crash leaves at worst a file that no slot names; opening the store removes it.
 
 mod file;
-mod format;
+pub(super) mod format;
 mod receiver;
 
 use std::fs;
@@ -140,7 +140,7 @@ pub(super) async fn in_background<T: Send + 'static>(
     let thread = thread::Builder::new().name("snapshot".into());
     thread.spawn(move || {
         yield_to_others();
-        // Nobody waits any more when the node is stopping.
+        // There is no receiver any more when the node is stopping.
         drop(answer.send(work()));
     })?;
     answered
