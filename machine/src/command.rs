@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 use crate::definition::Definition;
 use crate::ids::{EventName, InstanceId, MachineName, Revision, StateName, Timestamp, Version};
 use crate::json;
-use crate::limits::Limits;
 use crate::metadata::Metadata;
+use crate::settings::Setting;
 use crate::sink::SinkCommand;
 
 /// What the state machine can be asked to do.
@@ -41,9 +41,9 @@ pub enum Command {
     /// Fire timeouts that are due: proposed by the leader, checked again when applied.
     #[n(7)]
     Expire(#[n(0)] Vec<Expiration>),
-    /// Replace the limits: proposed by the leader when its configured ones differ.
+    /// Change the cluster settings that are named.
     #[n(8)]
-    Configure(#[n(0)] Box<Limits>),
+    UpdateSettings(#[n(0)] BTreeMap<Setting, u64>),
     /// Keep account of a sink: proposed by the leader, which runs it, and for operators.
     #[n(9)]
     Sink(#[n(0)] Box<SinkCommand>),
@@ -55,8 +55,9 @@ impl Command {
     pub(crate) const KINDS: u32 = 10;
     /// The number of [`Command::Transition`].
     pub(crate) const TRANSITION: u32 = 0;
-    /// The numbers of those that hold values of several kinds: definitions, transactions, sinks.
-    pub(crate) const NESTED_KINDS: [u32; 3] = [1, 6, 9];
+    /// The numbers of those that hold values of several kinds: definitions, transactions, settings,
+    /// sinks.
+    pub(crate) const NESTED_KINDS: [u32; 4] = [1, 6, 8, 9];
 
     /// The command's name in metrics and logs.
     pub fn kind(&self) -> &'static str {
@@ -69,7 +70,7 @@ impl Command {
             Command::Migrate(_) => "migrate",
             Command::Transaction(_) => "transaction",
             Command::Expire(_) => "expire",
-            Command::Configure(_) => "configure",
+            Command::UpdateSettings(_) => "update_settings",
             Command::Sink(_) => "sink",
         }
     }

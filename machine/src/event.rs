@@ -13,7 +13,7 @@ use crate::ids::{
     Timestamp, Version,
 };
 use crate::instance::Instance;
-use crate::limits::Limits;
+use crate::settings::Limits;
 use crate::metadata::Metadata;
 
 /// One change of a definition or an instance.

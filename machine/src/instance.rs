@@ -9,7 +9,7 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use crate::event::Event;
 use crate::ids::{Revision, StateName, Timestamp, Version};
-use crate::limits::Limits;
+use crate::settings::Limits;
 use crate::metadata::Metadata;
 
 /// An instance of a machine, as the cluster holds it. Its id is the key it is stored under.

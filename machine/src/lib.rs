@@ -32,6 +32,7 @@ mod request;
 mod requests;
 #[macro_use]
 mod schema;
+mod settings;
 mod sink;
 mod snapshot;
 mod state;
@@ -55,7 +56,7 @@ pub use ids::{
     Revision, SINK_NAME_LEN_MAX, SinkName, StateName, Timestamp, Version,
 };
 pub use instance::Instance;
-pub use limits::{Limits, Quota, Usage};
+pub use limits::Quota;
 pub use metadata::{InvalidMetadata, METADATA_BYTES_CEILING, METADATA_KEY_LEN_MAX, Metadata};
 pub use outcome::{
     Created, Defined, DefinitionDeleted, Deleted, Expired, Migrated, OUTCOME_FORMAT,
@@ -67,6 +68,7 @@ pub use request::{
     BATCH_FORMAT, Batch, BatchReader, DecodedBatch, EncodedBatch, EncodedRequest, IdempotencyKey,
     Origin, REQUEST_BYTES_MAX, REQUEST_FORMAT, Request, RequestBody, SessionId,
 };
+pub use settings::{Limits, Setting, SettingInfo, Unit};
 pub use sink::{
     DEAD_LETTER_REASON_BYTES_MAX, DeadLetter, SinkChange, SinkCheckpoint, SinkCommand, SinkRecord,
 };

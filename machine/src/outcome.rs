@@ -9,6 +9,7 @@ use crate::ids::{
     EventName, GlobalRevision, InstanceId, MachineName, Revision, StateName, Timestamp, Version,
 };
 use crate::rejection::Rejection;
+use crate::settings::Limits;
 
 /// The form of an [`Outcome`] that a leader sends back to the node that forwarded the request.
 pub const OUTCOME_FORMAT: Format = Format::new("outcome", 1);
@@ -55,9 +56,9 @@ pub enum Outcome {
     /// The timeouts were looked at.
     #[n(8)]
     Expired(#[n(0)] Expired),
-    /// The limits are these now.
+    /// The cluster settings are these now.
     #[n(9)]
-    Configured,
+    SettingsUpdated(#[n(0)] Box<Limits>),
     /// The account of a sink is as asked.
     #[n(10)]
     SinkChanged {
@@ -80,7 +81,7 @@ impl Outcome {
             Outcome::Migrated(_) => "migrated",
             Outcome::Committed(_) => "committed",
             Outcome::Expired(_) => "expired",
-            Outcome::Configured => "configured",
+            Outcome::SettingsUpdated(_) => "settings_updated",
             Outcome::SinkChanged { .. } => "sink_changed",
         }
     }

@@ -14,8 +14,8 @@ use crate::ids::{
     Timestamp, Version,
 };
 use crate::instance::Instance;
-use crate::limits::Usage;
 use crate::metadata::Metadata;
+use crate::settings::Setting;
 use crate::sink::SinkRecord;
 use crate::state::State;
 use crate::world::Machine;
@@ -263,52 +263,31 @@ impl State {
     ///
     /// Not among them are the bounds on one request and on one instance's history: nothing stored
     /// adds up to them.
-    pub fn usage(&self) -> Vec<Usage> {
-        let limits = &self.world.limits;
-        let machines = || self.world.machines.values();
+    pub fn usage(&self) -> Vec<(Setting, u64)> {
+        let world = &self.world;
+        let machines = || world.machines.values();
         let versions = machines().map(|it| it.versions.len() as u64).max();
         let definitions = machines().flat_map(|it| it.versions.values());
         let largest = definitions
             .map(|it| it.compiled.size())
             .fold(Size::default(), Size::max);
-        let ring = &self.world.ring;
-        let sessions = self.sessions.table().len() as u64;
-        let sinks = &self.world.sinks;
-        let letters = sinks.values().map(|it| it.letters().len() as u64).max();
-        [
-            (
-                "definitions",
-                self.world.machines.len() as u64,
-                limits.definitions_max,
-            ),
-            (
-                "versions",
-                versions.unwrap_or_default(),
-                limits.versions_max,
-            ),
-            ("states", largest.states, limits.states_max),
-            ("transitions", largest.transitions, limits.transitions_max),
-            ("document_bytes", largest.bytes, limits.document_bytes_max),
-            ("instances", self.world.instances, limits.instances_max),
-            ("events", ring.events().len() as u64, limits.events_max),
-            ("event_bytes", ring.bytes(), limits.event_bytes_max),
-            ("keys", self.keys.len() as u64, limits.keys_max),
-            ("key_bytes", self.keys.bytes(), limits.key_bytes_max),
-            (
-                "key_retention_ms",
-                self.keys.oldest_age_ms(self.world.clock),
-                limits.key_retention_ms,
-            ),
-            ("sessions", sessions, limits.sessions_max),
-            ("sinks", sinks.len() as u64, limits.sinks_max),
-            (
-                "dead_letters",
-                letters.unwrap_or_default(),
-                limits.dead_letters_max,
-            ),
+        let letters = world.sinks.values().map(|it| it.letters().len() as u64);
+        vec![
+            (Setting::DefinitionsMax, world.machines.len() as u64),
+            (Setting::VersionsMax, versions.unwrap_or_default()),
+            (Setting::StatesMax, largest.states),
+            (Setting::TransitionsMax, largest.transitions),
+            (Setting::DocumentBytesMax, largest.bytes),
+            (Setting::InstancesMax, world.instances),
+            (Setting::EventsMax, world.ring.events().len() as u64),
+            (Setting::EventBytesMax, world.ring.bytes()),
+            (Setting::KeysMax, self.keys.len() as u64),
+            (Setting::KeyBytesMax, self.keys.bytes()),
+            (Setting::KeyRetentionMs, self.keys.oldest_age_ms(world.clock)),
+            (Setting::SessionsMax, self.sessions.table().len() as u64),
+            (Setting::SinksMax, world.sinks.len() as u64),
+            (Setting::DeadLettersMax, letters.max().unwrap_or_default()),
         ]
-        .map(|(name, used, limit)| Usage { name, used, limit })
-        .into()
     }
 }
 

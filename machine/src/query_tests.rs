@@ -226,10 +226,10 @@ fn history_is_bounded_and_says_how_far_back_it_goes() {
         instance.history().next().unwrap().metadata.get("by"),
         Some("ann")
     );
-    driver.run(Command::Configure(Box::new(Limits {
+    driver.run(configure(Limits {
         history_bytes_max: 200,
         ..Limits::default()
-    })));
+    }));
     driver.run(Command::Transition(to("triad/default", "first")));
     assert_eq!(revisions(&driver).0, Some(4), "bounded in bytes too");
 }

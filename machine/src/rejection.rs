@@ -7,6 +7,7 @@ use crate::definition::DefinitionInvalid;
 use crate::event::EventCursor;
 use crate::ids::{EventName, InstanceId, MachineName, Revision, SinkName, StateName, Version};
 use crate::limits::Quota;
+use crate::settings::Setting;
 
 /// The number of [`Rejection::OperationFailed`] in the binary form.
 const OPERATION_FAILED: u32 = 19;
@@ -310,6 +311,28 @@ pub enum Rejection {
     #[error("the request could not be decoded; nothing was changed")]
     #[n(22)]
     MalformedRequest,
+    /// There is no such cluster setting.
+    #[error("there is no setting {name:?}; the nearest is {nearest}")]
+    #[n(23)]
+    UnknownSetting {
+        /// The name asked for.
+        #[n(0)]
+        name: String,
+        /// The one whose name is most like it.
+        #[n(1)]
+        nearest: Setting,
+    },
+    /// The setting cannot have this value.
+    #[error("{setting} cannot be {value}; {} to {} is allowed", setting.info().range.start(), setting.info().range.end())]
+    #[n(24)]
+    InvalidSetting {
+        /// The setting.
+        #[n(0)]
+        setting: Setting,
+        /// The value asked for.
+        #[n(1)]
+        value: u64,
+    },
 }
 
 /// Reads the reason of an [`Rejection::OperationFailed`], which is never another one: bytes that say
@@ -363,6 +386,8 @@ impl Rejection {
             Rejection::SinkFenced { .. } => "sink_fenced",
             Rejection::UnknownDeadLetter { .. } => "unknown_dead_letter",
             Rejection::MalformedRequest => "malformed_request",
+            Rejection::UnknownSetting { .. } => "unknown_setting",
+            Rejection::InvalidSetting { .. } => "invalid_setting",
         }
     }
 

@@ -20,7 +20,7 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::codec;
 use crate::ids::{GlobalRevision, Timestamp};
-use crate::limits::Limits;
+use crate::settings::Limits;
 use crate::outcome::{Outcome, Reply};
 use crate::request::{IdempotencyKey, Origin, SessionId};
 

@@ -13,7 +13,7 @@ use crate::event::Ring;
 use crate::execute::{BUILT_IN_INSTANCE, execute};
 use crate::ids::{GlobalRevision, InstanceId, MachineName, StateName, Timestamp, Version};
 use crate::instance::Instance;
-use crate::limits::Limits;
+use crate::settings::Limits;
 use crate::metadata::Metadata;
 use crate::outcome::{Outcome, Reply};
 use crate::rejection::Rejection;
@@ -190,7 +190,7 @@ impl State {
 
     fn execute_once(&mut self, command: &Command) -> StoredReply {
         let outcome = execute(&mut self.world, command);
-        if let Outcome::Configured = outcome {
+        if let Outcome::SettingsUpdated(_) = outcome {
             self.keys.shrink(&self.world.limits);
             self.sessions.shrink(self.world.limits.sessions_max);
         }
@@ -215,7 +215,7 @@ impl State {
         self.world.clock
     }
 
-    /// The bounds this state keeps.
+    /// The cluster settings.
     pub fn limits(&self) -> Limits {
         self.world.limits
     }

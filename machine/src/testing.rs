@@ -26,6 +26,17 @@ pub(crate) const ORDER: &str = r#"{
     {"from": "*", "to": "expired", "event": "cancel"}
   ]}"#;
 
+/// Changes the settings to these.
+pub(crate) fn configure(limits: Limits) -> Command {
+    Command::UpdateSettings(Setting::ALL.map(|it| (it, limits.get(it))).into())
+}
+
+/// How much of a setting is used.
+pub(crate) fn used(state: &State, setting: Setting) -> u64 {
+    let usage = state.usage();
+    usage.iter().find(|it| it.0 == setting).unwrap().1
+}
+
 pub(crate) fn definition(text: &str) -> Arc<Definition> {
     serde_json::from_str(text).map(Arc::new).unwrap()
 }

@@ -15,7 +15,8 @@ use crate::ids::{
     StateName, Timestamp, Version,
 };
 use crate::instance::Instance;
-use crate::limits::{Limits, Quota};
+use crate::limits::Quota;
+use crate::settings::Limits;
 use crate::metadata::Metadata;
 use crate::rejection::Rejection;
 use crate::sink::SinkRecord;

@@ -184,7 +184,12 @@ fn a_command_or_format_of_a_newer_build_stops_the_whole_entry() {
     newer_kind[3] = 23;
     let mut newer_format = good;
     newer_format[0] += 1;
-    for body in [newer_kind, newer_format] {
+    let command = Command::UpdateSettings([(Setting::KeysMax, 7)].into());
+    let mut newer_setting = RequestBody { command, key: None }.encode().to_vec();
+    // The map of one entry ends the command: the setting's number is behind its head.
+    let map = newer_setting.iter().rposition(|it| *it == 0xa1).unwrap();
+    newer_setting[map + 1] = 23;
+    for body in [newer_kind, newer_format, newer_setting] {
         assert!(
             RequestBody::validate(&body)
                 .unwrap_err()

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Definition, DefinitionInvalid, StateDefinition, Timeout};
 use crate::ids::{EventName, StateName};
-use crate::limits::Limits;
+use crate::settings::Limits;
 
 /// A valid definition, indexed for lookup.
 #[derive(Debug)]

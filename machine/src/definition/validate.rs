@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::fault::{DefinitionFault, DefinitionInvalid, FaultCode, Faults};
 use super::{Definition, Move, MoveFrom};
 use crate::ids::StateName;
-use crate::limits::Limits;
+use crate::settings::Limits;
 
 /// The longest description accepted, in bytes.
 pub(crate) const DESCRIPTION_LEN_MAX: usize = 1024;

@@ -4,13 +4,13 @@
 //! The order of the checks is part of the contract: the same request gets the same reason on every
 //! node and in every build.
 
-mod configure;
 mod create;
 mod define;
 mod delete;
 mod delete_definition;
 mod expire;
 mod migrate;
+mod settings;
 mod sink;
 mod transaction;
 mod transition;
@@ -41,7 +41,7 @@ fn dispatch(world: &mut World, command: &Command) -> Result<Outcome, Rejection> 
         Command::Migrate(it) => Outcome::Migrated(migrate::execute(world, it)?),
         Command::Transaction(it) => Outcome::Committed(transaction::execute(world, it)?),
         Command::Expire(it) => Outcome::Expired(expire::execute(world, it)),
-        Command::Configure(it) => configure::execute(world, it),
+        Command::UpdateSettings(it) => Outcome::SettingsUpdated(settings::execute(world, it)?),
         Command::Sink(it) => Outcome::SinkChanged {
             affected: sink::execute(world, it)?,
         },

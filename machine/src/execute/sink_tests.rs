@@ -182,7 +182,7 @@ fn an_event_that_is_no_longer_kept_can_still_be_buried() {
         ..Limits::default()
     };
     let (mut driver, events) = moved(Limits::default());
-    driver.run(Command::Configure(Box::new(limits)));
+    driver.run(configure(limits));
     let cursor = EventCursor::default();
     assert!(driver.state.events_after(cursor, 9).is_err());
     let change = bury(1, &events[0], "no");
@@ -383,18 +383,17 @@ fn smaller_limits_leave_what_is_stored() {
         dead_letters_max: 1,
         ..Limits::default()
     };
-    driver.run(Command::Configure(Box::new(limits)));
+    driver.run(configure(limits));
     assert_eq!(driver.state.sinks().count(), 2);
     assert_eq!(driver.letters(), [(2, 1, false), (3, 1, false)]);
     let full = bury(1, &events[2], "no");
     assert_eq!(driver.refused(full), "too_many_dead_letters");
     assert_eq!(driver.sink(settle(1, &events[0], Some("no"))), 1);
-    let used = |name| {
-        let all = driver.state.usage();
-        let usage = all.iter().find(|it| it.name == name).unwrap();
-        (usage.used, usage.limit)
-    };
-    assert_eq!((used("sinks"), used("dead_letters")), ((2, 1), (2, 1)));
+    let used = |setting| used(&driver.state, setting);
+    assert_eq!(
+        (used(Setting::SinksMax), used(Setting::DeadLettersMax)),
+        (2, 2)
+    );
 }
 
 #[test]

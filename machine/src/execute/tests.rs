@@ -456,7 +456,7 @@ fn every_quota_has_its_code() {
     let mut driver = order();
     let with = |limits: Limits, command: Command| {
         let mut driver = driver.clone();
-        driver.run(Command::Configure(Box::new(limits)));
+        driver.state.world.limits = limits;
         driver.kind(command)
     };
     let default = Limits::default();
@@ -568,8 +568,8 @@ fn lower_limits_make_the_tables_smaller_at_once() {
     };
     let before = driver.state.revision();
     assert_eq!(
-        driver.run(Command::Configure(Box::new(limits))),
-        Outcome::Configured
+        driver.run(configure(limits)),
+        Outcome::SettingsUpdated(Box::new(limits))
     );
     assert_eq!(driver.state.revision(), before);
     assert_eq!(driver.state.limits(), limits);
@@ -579,15 +579,12 @@ fn lower_limits_make_the_tables_smaller_at_once() {
         key_bytes_max: 250,
         ..limits
     };
-    driver.run(Command::Configure(Box::new(limits)));
-    let usage = driver.state.usage();
-    let of = |name| usage.iter().find(|it| it.name == name).unwrap().used;
-    assert!(
-        of("key_bytes") <= 250 && of("keys") > 0 && of("keys") < 4,
-        "{usage:?}"
-    );
+    driver.run(configure(limits));
+    let of = |setting| used(&driver.state, setting);
+    assert!(of(Setting::KeyBytesMax) <= 250);
+    assert!((1..4).contains(&of(Setting::KeysMax)));
     assert_eq!(
-        (of("events"), of("instances"), of("definitions")),
+        (of(Setting::EventsMax), of(Setting::InstancesMax), of(Setting::DefinitionsMax)),
         (3, 11, 2)
     );
 }

@@ -25,7 +25,7 @@ use crate::definition::Definition;
 use crate::event::{Event, EventCursor};
 use crate::ids::{GlobalRevision, InstanceName, MachineName, SinkName, Timestamp, Version};
 use crate::instance::Instance;
-use crate::limits::Limits;
+use crate::settings::Limits;
 use crate::outcome::Outcome;
 use crate::request::{IdempotencyKey, SessionId};
 use crate::requests::Fingerprint;

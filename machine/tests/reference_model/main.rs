@@ -269,7 +269,7 @@ fn assert_enough_seen(seen: &BTreeMap<String, usize>, seed: u64) {
         "fired",
         "defined",
         "definition_deleted",
-        "configured",
+        "settings_updated",
         "sink_changed",
         "sink_fenced",
         "unknown_dead_letter",

@@ -96,10 +96,13 @@ impl Model {
             Command::Migrate(it) => Outcome::Migrated(self.migrate(it)?),
             Command::Transaction(it) => Outcome::Committed(self.transaction(&it.operations)?),
             Command::Expire(it) => Outcome::Expired(self.expire(it)),
-            Command::Configure(it) => {
-                self.limits = **it;
+            Command::UpdateSettings(it) => {
+                let mut limits = self.limits;
+                it.iter()
+                    .try_for_each(|(&setting, &value)| limits.set(setting, value))?;
+                self.limits = limits;
                 self.trim_events();
-                Outcome::Configured
+                Outcome::SettingsUpdated(Box::new(limits))
             }
             Command::Sink(it) => Outcome::SinkChanged {
                 affected: self.sink(it)?,

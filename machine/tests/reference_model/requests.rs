@@ -141,7 +141,7 @@ impl Requests {
 
     fn execute(&mut self, command: &Command) -> Reply {
         let outcome = self.model.command(command);
-        if outcome == Outcome::Configured {
+        if let Outcome::SettingsUpdated(_) = outcome {
             self.forget_keys();
             while self.clients.len() as u64 > self.model.limits.sessions_max {
                 self.clients.remove(0);

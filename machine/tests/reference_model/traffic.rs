@@ -203,7 +203,9 @@ impl Traffic {
                 } else {
                     OTHER_LIMITS
                 };
-                Command::Configure(Box::new(limits))
+                let named = Setting::ALL.into_iter().filter(|_| self.chance(40));
+                // The time that keys are remembered is shorter than it may be set to.
+                Command::UpdateSettings(named.map(|it| (it, limits.get(it))).collect())
             }
         }
     }
