@@ -158,9 +158,10 @@ impl Observation {
     /// Updates the use of each limit. Walks over all machines: too slow for every log entry.
     pub fn usage(&self, state: &State) {
         let m = &self.metrics;
-        let largest = self.largest.usage(&state.limits());
-        for usage in state.usage().into_iter().chain(largest) {
-            m.quota(usage.name, usage.used, usage.limit);
+        let (limits, largest) = (state.limits(), self.largest.usage());
+        for (setting, used) in state.usage().into_iter().chain(largest) {
+            let name = setting.info().name.trim_end_matches("_max");
+            m.quota(name, used, limits.get(setting));
         }
         m.timers_pending.set(signed(state.pending_timers() as u64));
         m.events_oldest_revision.set(signed(state.oldest_event().0));

@@ -154,30 +154,34 @@ catalogue! {
             "Operation number `operation` was rejected, so none was executed; `reason` has its code.", "See the code of `reason`.";
         MalformedRequest = "malformed_request", 422, Rejected, Pointless,
             "The request's bytes could not be decoded where it was applied.", "Report it: only nodes encode requests.";
+        UnknownSetting = "unknown_setting", 422, Rejected, Pointless,
+            "There is no cluster setting of that name; the message names the nearest, `known` lists all.", "Correct the name.";
+        InvalidSetting = "invalid_setting", 422, Rejected, Pointless,
+            "The cluster setting cannot have that value: only `min` to `max`.", "Choose a value in that range.";
         SinkFenced = "sink_fenced", 409, Rejected, Pointless,
             "A leader of a later term runs the sink.", "Nothing: only nodes send this request.";
         TooManyDefinitions = "too_many_definitions", 507, Rejected, Pointless,
-            "`limits.definitions_max` is reached.", "Delete machines, or raise the limit.";
+            "`definitions_max` is reached.", "Delete machines, or raise the setting.";
         TooManyVersions = "too_many_versions", 507, Rejected, Pointless,
-            "`limits.versions_max` is reached.", "Delete versions, or raise the limit.";
+            "`versions_max` is reached.", "Delete versions, or raise the setting.";
         TooManyInstances = "too_many_instances", 507, Rejected, Pointless,
-            "`limits.instances_max` is reached.", "Delete instances, or raise the limit.";
+            "`instances_max` is reached.", "Delete instances, or raise the setting.";
         TooManySinks = "too_many_sinks", 507, Rejected, Pointless,
-            "`limits.sinks_max` is reached.", "Remove sinks that are no longer configured, or raise the limit.";
+            "`sinks_max` is reached.", "Remove sinks that are no longer configured, or raise the setting.";
         TooManyDeadLetters = "too_many_dead_letters", 507, Rejected, Pointless,
-            "The sink has `limits.dead_letters_max` dead letters.", "Replay or discard some, or raise the limit.";
+            "The sink has `dead_letters_max` dead letters.", "Replay or discard some, or raise the setting.";
         TooManyStates = "too_many_states", 422, Rejected, Pointless,
-            "The definition has more than `limits.states_max` states.", "Split the machine, or raise the limit.";
+            "The definition has more than `states_max` states.", "Split the machine, or raise the setting.";
         TooManyTransitions = "too_many_transitions", 422, Rejected, Pointless,
-            "The definition has more than `limits.transitions_max` transitions.", "Split the machine, or raise the limit.";
+            "The definition has more than `transitions_max` transitions.", "Split the machine, or raise the setting.";
         DefinitionTooLarge = "definition_too_large", 422, Rejected, Pointless,
-            "The definition is larger than `limits.document_bytes_max`.", "Shorten it, or raise the limit.";
+            "The definition is larger than `document_bytes_max`.", "Shorten it, or raise the setting.";
         TooManyMetadataEntries = "too_many_metadata_entries", 422, Rejected, Pointless,
-            "There are more metadata entries than `limits.metadata_entries_max`.", "Send fewer.";
+            "There are more metadata entries than `metadata_entries_max`.", "Send fewer.";
         MetadataTooLarge = "metadata_too_large", 422, Rejected, Pointless,
-            "The metadata is larger than `limits.metadata_bytes_max`.", "Shorten it.";
+            "The metadata is larger than `metadata_bytes_max`.", "Shorten it.";
         TooManyOperations = "too_many_operations", 422, Rejected, Pointless,
-            "The transaction has more operations than `limits.operations_max`.", "Split it.";
+            "The transaction has more operations than `operations_max`.", "Split it.";
     }
     Unanswered: {
         Unavailable = "unavailable", 503, Status(Code::Unavailable), Safe,
@@ -342,6 +346,8 @@ impl From<&Rejection> for ErrorCode {
             Rejection::SinkFenced { .. } => Self::SinkFenced,
             Rejection::UnknownDeadLetter { .. } => Self::UnknownDeadLetter,
             Rejection::MalformedRequest => Self::MalformedRequest,
+            Rejection::UnknownSetting { .. } => Self::UnknownSetting,
+            Rejection::InvalidSetting { .. } => Self::InvalidSetting,
         }
     }
 }

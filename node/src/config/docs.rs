@@ -1,11 +1,15 @@
 //! Shows a configuration, and writes docs/CONFIGURATION.md from the tables of settings.
 
-use super::Setting;
+use std::time::Duration;
+
+use lockstep_machine::{Setting, SettingInfo, Unit};
+
 use super::keys::{KEYS, Key, KeyDefault, SINK_KEYS};
+use super::shape::{size, span};
 
 /// The effective settings as TOML, each with its source. Secrets are hidden.
-pub fn show(settings: &[Setting]) -> String {
-    let line = |setting: &Setting| match &setting.value {
+pub fn show(settings: &[super::Setting]) -> String {
+    let line = |setting: &super::Setting| match &setting.value {
         Some(_) if setting.secret => format!("# {} is set, and not shown", setting.path),
         Some(value) => format!("{} = {value}", setting.path),
         None => format!("# {} is not set", setting.path),
@@ -34,6 +38,29 @@ pub fn markdown() -> String {
     include_str!("docs.md")
         .replace("{node}\n", &node.collect::<String>())
         .replace("{sinks}\n", &sinks.collect::<String>())
+        .replace("{cluster}\n", &Setting::ALL.map(cluster_row).concat())
+}
+
+fn cluster_row(setting: Setting) -> String {
+    let SettingInfo {
+        name,
+        unit,
+        default,
+        range,
+        doc,
+    } = setting.info();
+    let show = |value: u64| match unit {
+        Unit::Bytes if value > 0 => format!("{value} ({})", size(value)),
+        Unit::Milliseconds => format!("{value} ({})", span(Duration::from_millis(value))),
+        Unit::Count | Unit::Bytes => value.to_string(),
+    };
+    let unit = match unit {
+        Unit::Count => "number",
+        Unit::Bytes => "bytes",
+        Unit::Milliseconds => "milliseconds",
+    };
+    let (default, min, max) = (show(*default), show(*range.start()), show(*range.end()));
+    format!("| `{name}` | {default} | {unit}, {min} to {max} | {doc} |\n")
 }
 
 fn row(key: &Key, path: &str, names: &str) -> String {

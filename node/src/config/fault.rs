@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use lockstep_machine::{Rejection, Setting};
+
 /// Where a value came from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Origin {
@@ -64,6 +66,19 @@ pub enum Fault {
         /// The known key that looks most like it, in the same notation.
         nearest: Option<String>,
     },
+    /// The key is a cluster setting.
+    #[error(
+        "{origin}: {key} is a cluster setting; set it once for all nodes: \
+         `lockstep cluster settings set {setting}=...`"
+    )]
+    ClusterSetting {
+        /// Where.
+        origin: Origin,
+        /// The key.
+        key: String,
+        /// The setting.
+        setting: Setting,
+    },
     /// The setting does not allow the value.
     #[error("{origin}: {key} = {value}: {reason}")]
     BadValue {
@@ -90,6 +105,30 @@ pub enum Fault {
         /// Which, with their values and origins, and what to do.
         what: String,
     },
+}
+
+impl Fault {
+    /// A key, or an environment variable, that no setting of a node has.
+    pub(super) fn unknown(origin: Origin, key: String, nearest: Option<String>) -> Self {
+        let lower = key.to_lowercase();
+        let limit = lower
+            .strip_prefix("limits.")
+            .or_else(|| lower.strip_prefix("lockstep_limits_"));
+        match limit.map(str::parse) {
+            Some(Ok(setting) | Err(Rejection::UnknownSetting { nearest: setting, .. })) => {
+                Fault::ClusterSetting {
+                    origin,
+                    key,
+                    setting,
+                }
+            }
+            _ => Fault::UnknownKey {
+                origin,
+                key,
+                nearest,
+            },
+        }
+    }
 }
 
 fn hint(nearest: &Option<String>) -> String {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use lockstep_machine::{METADATA_BYTES_CEILING, SinkName};
+use lockstep_machine::SinkName;
 
 use super::shape::Shape::{self, *};
 
@@ -280,25 +280,6 @@ pub static KEYS: &[Key] = &[
     key("storage.log_cache_bytes", bytes(MIB, 1024 * GIB), Is("32MiB"), "Size of the log entries kept in memory for replication."),
     key("storage.reserve_bytes", bytes(MIB, 1024 * GIB), Is("16MiB"), "Size of the reserve file, which is deleted when the disk is full."),
     key("storage.free_bytes_min", bytes(0, 1024 * GIB), Is("128MiB"), "Minimum free disk space. With less, a leader hands over leadership or refuses writes; 0 turns this off."),
-    key("limits.definitions_max", count(1, 1_000_000), Is("1000"), "Machines that may be defined."),
-    key("limits.versions_max", count(1, 1_000_000), Is("1000"), "Versions one machine may have."),
-    key("limits.states_max", count(1, 65_536), Is("256"), "States a definition may have."),
-    key("limits.transitions_max", count(1, 1_000_000), Is("4096"), "Transitions a definition may have."),
-    key("limits.document_bytes_max", bytes(KIB, 4 * MIB), Is("256KiB"), "Size of a stored definition."),
-    key("limits.instances_max", count(1, 1_000_000_000), Is("10000000"), "Instances there may be, of all machines."),
-    key("limits.metadata_entries_max", count(0, 1024), Is("64"), "Metadata entries of one request or instance."),
-    key("limits.metadata_bytes_max", bytes(0, METADATA_BYTES_CEILING as u64), Is("4KiB"), "Metadata bytes of one request or instance."),
-    key("limits.history_entries_max", count(0, 100_000), Is("32"), "Changes that an instance remembers."),
-    key("limits.history_bytes_max", bytes(0, 64 * MIB), Is("16KiB"), "Bytes that an instance's history may take."),
-    key("limits.operations_max", count(1, 10_000), Is("128"), "Operations of one transaction."),
-    key("limits.events_max", count(1, 100_000_000), Is("262144"), "Recent events kept for watchers."),
-    key("limits.event_bytes_max", bytes(KIB, 64 * GIB), Is("64MiB"), "Bytes that the recent events may take."),
-    key("limits.sinks_max", count(1, 1024), Is("64"), "Sinks that are kept account of."),
-    key("limits.dead_letters_max", count(0, 100_000), Is("1000"), "Dead letters that one sink may have."),
-    key("limits.keys_max", count(0, 100_000_000), Is("100000"), "Callers' idempotency keys remembered."),
-    key("limits.key_bytes_max", bytes(0, 64 * GIB), Is("64MiB"), "Bytes that keys and their outcomes may take."),
-    key("limits.key_retention", time(1000, 60 * 24 * 365), Is("1day"), "How long a caller's idempotency key is remembered."),
-    key("limits.sessions_max", count(1, 1_000_000), Is("1024"), "Sessions remembered."),
     key("log.format", OneOf(&["text", "json"]), Is("text"), "Format of log lines.").flag("log-format"),
     key("log.filter", Filter, Is("info,openraft=error,consulrs=off,rustify=off"), "Which log lines to write, for example `info,lockstep_node=debug`.").flag("log-filter"),
 ];

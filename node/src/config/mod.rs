@@ -31,9 +31,8 @@
 //!
 //! # What it does not
 //!
-//! The `limits.*` apply to the replicated state, so to the whole cluster: the leader proposes those of its
-//! own configuration. Nodes must be configured with equal limits; nothing checks that they are. The
-//! configuration is read once, at the start; only secrets in files are read again.
+//! What must be equal on all nodes, such as the limits of the replicated state, is a cluster setting and
+//! part of that state. The configuration is read once, at the start; only secrets in files are read again.
 
 mod check;
 mod docs;
@@ -142,41 +141,14 @@ fn config(values: &Values, sinks: Vec<Sink>) -> Result<Config, serde_json::Error
         Some("consul") => json!({ "consul": consul }),
         _ => json!({ "static": { "peers": peers } }),
     };
-    for (section, key) in [("", "consul"), ("/discovery", "peers"), ("", "limits")] {
+    for (section, key) in [("", "consul"), ("/discovery", "peers")] {
         if let Some(Json::Object(keys)) = tree.pointer_mut(section) {
             keys.remove(key);
         }
     }
     let mut config: Config = serde_json::from_value(tree)?;
     config.sinks = sinks;
-    config.limits = limits(values);
     Ok(config)
-}
-
-fn limits(values: &Values) -> lockstep_machine::Limits {
-    let of = |key: &str| values.get_or_default::<u64>(&format!("limits.{key}"));
-    let retention: Duration = values.get_or_default("limits.key_retention");
-    lockstep_machine::Limits {
-        key_retention_ms: u64::try_from(retention.as_millis()).unwrap_or(u64::MAX),
-        keys_max: of("keys_max"),
-        sessions_max: of("sessions_max"),
-        key_bytes_max: of("key_bytes_max"),
-        definitions_max: of("definitions_max"),
-        versions_max: of("versions_max"),
-        states_max: of("states_max"),
-        transitions_max: of("transitions_max"),
-        document_bytes_max: of("document_bytes_max"),
-        instances_max: of("instances_max"),
-        metadata_entries_max: of("metadata_entries_max"),
-        metadata_bytes_max: of("metadata_bytes_max"),
-        history_entries_max: of("history_entries_max"),
-        history_bytes_max: of("history_bytes_max"),
-        operations_max: of("operations_max"),
-        events_max: of("events_max"),
-        event_bytes_max: of("event_bytes_max"),
-        sinks_max: of("sinks_max"),
-        dead_letters_max: of("dead_letters_max"),
-    }
 }
 
 fn settings(values: &Values) -> Vec<Setting> {
@@ -222,9 +194,6 @@ pub struct Config {
     pub raft: Raft,
     /// Disk.
     pub storage: Storage,
-    /// The limits of the replicated state.
-    #[serde(skip)]
-    pub limits: lockstep_machine::Limits,
     /// The destinations that follow the cluster, ordered by name.
     #[serde(skip)]
     pub sinks: Vec<Sink>,

@@ -337,7 +337,7 @@ fn between<T: PartialOrd + Copy>(
     }
 }
 
-fn span(value: Duration) -> String {
+pub(super) fn span(value: Duration) -> String {
     humantime::format_duration(value).to_string()
 }
 
@@ -349,7 +349,7 @@ const UNITS: [(&str, u64); 4] = [
 ];
 
 /// With the largest unit that divides it.
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     let (name, size) = UNITS
         .into_iter()
         .find(|(_, size)| bytes >= *size && bytes.is_multiple_of(*size))

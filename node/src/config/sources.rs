@@ -87,11 +87,10 @@ impl Sources {
                     values.bad_value(slot.path(), "(bytes)".into(), reason, origin);
                 }
                 (None, _) if in_kubernetes && is_service_link(name) => {}
-                (None, _) => values.faults.push(Fault::UnknownKey {
-                    origin,
-                    key: name.into(),
-                    nearest: nearest_env(name),
-                }),
+                (None, _) => {
+                    let fault = Fault::unknown(origin, name.into(), nearest_env(name));
+                    values.faults.push(fault);
+                }
             }
         }
     }

@@ -60,9 +60,9 @@ pub(super) async fn announce(parts: Parts) {
     cluster::announce(&parts.local, &parts.discovery, passing).await;
 }
 
-/// Proposes what the leader proposes by itself: timeouts that are due, and limits.
+/// Proposes what the leader proposes by itself: timeouts that are due.
 pub(super) async fn propose_own_commands(parts: Parts) {
-    maintain(parts.router, parts.config.limits).await;
+    maintain(parts.router).await;
 }
 
 /// Maintains the readiness metric, the gRPC health service and the cut-off of watches.

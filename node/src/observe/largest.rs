@@ -3,7 +3,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use lockstep_machine::{Command, Instance, Limits, Metadata, Operation, Usage};
+use lockstep_machine::{Command, Instance, Metadata, Operation, Setting};
 
 #[derive(Default)]
 pub(super) struct Largest {
@@ -44,35 +44,15 @@ impl Largest {
     }
 
     /// The use of each limit.
-    pub(super) fn usage(&self, limits: &Limits) -> [Usage; 5] {
-        let of = |name, used: &AtomicU64, limit| Usage {
-            name,
-            used: used.load(Ordering::Relaxed),
-            limit,
-        };
+    pub(super) fn usage(&self) -> [(Setting, u64); 5] {
         [
-            of("operations", &self.operations, limits.operations_max),
-            of(
-                "metadata_entries",
-                &self.metadata_entries,
-                limits.metadata_entries_max,
-            ),
-            of(
-                "metadata_bytes",
-                &self.metadata_bytes,
-                limits.metadata_bytes_max,
-            ),
-            of(
-                "history_entries",
-                &self.history_entries,
-                limits.history_entries_max,
-            ),
-            of(
-                "history_bytes",
-                &self.history_bytes,
-                limits.history_bytes_max,
-            ),
+            (Setting::OperationsMax, &self.operations),
+            (Setting::MetadataEntriesMax, &self.metadata_entries),
+            (Setting::MetadataBytesMax, &self.metadata_bytes),
+            (Setting::HistoryEntriesMax, &self.history_entries),
+            (Setting::HistoryBytesMax, &self.history_bytes),
         ]
+        .map(|(setting, used)| (setting, used.load(Ordering::Relaxed)))
     }
 
     fn metadata(&self, metadata: &Metadata) {

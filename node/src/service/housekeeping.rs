@@ -1,12 +1,11 @@
-//! The maintenance loop: the leader proposes state timeouts that are due, and the limits of its
-//! configuration.
+//! The maintenance loop: the leader proposes state timeouts that are due.
 //!
 //! Every node runs the loop; only the leader proposes. A proposal that is late, repeated or made by
 //! an old leader does no harm: the state machine checks again when it applies the proposal.
 
 use std::time::Duration;
 
-use lockstep_machine::{Command, Limits, State, Timestamp};
+use lockstep_machine::{Command, State, Timestamp};
 
 use super::Router;
 use lockstep_raft::Deadline;
@@ -21,17 +20,17 @@ const EXPIRATIONS_MAX: usize = 1024;
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs until dropped.
-pub async fn maintain<RT: Runtime, S: Storage>(router: Router<RT, S>, limits: Limits) {
+pub async fn maintain<RT: Runtime, S: Storage>(router: Router<RT, S>) {
     loop {
         RT::sleep(CHECK_EVERY).await;
         // Proposals follow each other at once, each after the one before was applied: what that
         // one changed must not be proposed again.
-        while propose_next(&router, limits).await {}
+        while propose_next(&router).await {}
     }
 }
 
 /// Proposes what is due, if this node leads. Returns whether more is due.
-async fn propose_next<RT: Runtime, S: Storage>(router: &Router<RT, S>, limits: Limits) -> bool {
+async fn propose_next<RT: Runtime, S: Storage>(router: &Router<RT, S>) -> bool {
     let consensus = router.consensus();
     if consensus
         .leader()
@@ -39,7 +38,7 @@ async fn propose_next<RT: Runtime, S: Storage>(router: &Router<RT, S>, limits: L
     {
         return false;
     }
-    let wanted = wanted(&consensus.state().read().state, consensus.now(), limits);
+    let wanted = wanted(&consensus.state().read().state, consensus.now());
     let Some((command, more)) = wanted else {
         return false;
     };
@@ -52,10 +51,7 @@ async fn propose_next<RT: Runtime, S: Storage>(router: &Router<RT, S>, limits: L
 }
 
 /// The command that is due at `now`, by the clock of this node, and whether more is due.
-fn wanted(state: &State, now: Timestamp, limits: Limits) -> Option<(Command, bool)> {
-    if state.limits() != limits {
-        return Some((Command::Configure(Box::new(limits)), true));
-    }
+fn wanted(state: &State, now: Timestamp) -> Option<(Command, bool)> {
     // Cluster time may be ahead of this clock, when an earlier leader's was: what is due is due.
     let due = state.due(now.max(state.now()), EXPIRATIONS_MAX);
     let more = due.len() == EXPIRATIONS_MAX;
@@ -64,7 +60,9 @@ fn wanted(state: &State, now: Timestamp, limits: Limits) -> Option<(Command, boo
 
 #[cfg(test)]
 mod tests {
-    use lockstep_machine::{Batch, Create, InstanceId, Metadata, Origin, Request, SessionId};
+    use lockstep_machine::{
+        Batch, Create, InstanceId, Limits, Metadata, Origin, Request, SessionId,
+    };
 
     use super::*;
 
@@ -110,7 +108,7 @@ mod tests {
 
     /// How many timeouts are proposed, and whether more follow.
     fn proposed(state: &State, now: u64) -> Option<(usize, bool)> {
-        match wanted(state, Timestamp(now), Limits::default())? {
+        match wanted(state, Timestamp(now))? {
             (Command::Expire(due), more) => Some((due.len(), more)),
             (other, _) => panic!("{other:?}"),
         }
@@ -126,7 +124,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_into_one_proposal_follows_at_once() {
         let mut state = leases(EXPIRATIONS_MAX + 5);
-        let (first, more) = wanted(&state, Timestamp(1200), Limits::default()).unwrap();
+        let (first, more) = wanted(&state, Timestamp(1200)).unwrap();
         assert!(more);
         apply(&mut state, 1200, [first]);
         assert_eq!(proposed(&state, 1200), Some((5, false)));
@@ -137,16 +135,5 @@ mod tests {
         let mut state = leases(1);
         apply(&mut state, 5000, []);
         assert_eq!(proposed(&state, 200), Some((1, false)));
-    }
-
-    #[test]
-    fn limits_that_the_configuration_changed_come_first() {
-        let state = leases(1);
-        let limits = Limits {
-            events_max: 7,
-            ..Limits::default()
-        };
-        let wanted = wanted(&state, Timestamp(2000), limits);
-        assert!(matches!(wanted, Some((Command::Configure(_), true))));
     }
 }

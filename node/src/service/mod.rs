@@ -12,7 +12,7 @@
 //!   [`View`], so that every part of an answer belongs to one revision.
 //! - **Watches.** [`Watch`] follows the applied events from an [`EventCursor`], and ends with an error
 //!   when events it has not returned are no longer kept.
-//! - **Maintenance.** `housekeeping` runs on the leader: it expires timeouts and writes limits.
+//! - **Maintenance.** `housekeeping` runs on the leader: it expires timeouts.
 //!
 //! Guarantees: a request is executed at most once; an error says whether it may have been executed
 //! ([`ServiceError`]); a linearizable read sees every write acknowledged before it. Not here: request

@@ -1,6 +1,6 @@
 //! Refusals, and the faults of definitions.
 
-use lockstep_machine::{DefinitionFault, DefinitionInvalid, DocumentError, Rejection};
+use lockstep_machine::{DefinitionFault, DefinitionInvalid, DocumentError, Rejection, Setting};
 
 use crate::v1;
 
@@ -35,6 +35,15 @@ impl From<&Rejection> for v1::Rejected {
             Rejection::QuotaExceeded { asked, max, .. } => {
                 rejected.asked = Some(*asked);
                 rejected.max = Some(*max);
+            }
+            Rejection::UnknownSetting { .. } => {
+                rejected.known = Setting::ALL.iter().map(ToString::to_string).collect();
+            }
+            Rejection::InvalidSetting { setting, value } => {
+                let range = &setting.info().range;
+                rejected.asked = Some(*value);
+                rejected.min = Some(*range.start());
+                rejected.max = Some(*range.end());
             }
             Rejection::InstanceTwice { first, second, .. } => {
                 rejected.operations = vec![*first, *second];

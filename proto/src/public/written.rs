@@ -1,8 +1,9 @@
 //! What came of a write.
 
 use lockstep_machine::{
-    Created, Defined, DefinitionDeleted, Deleted, GlobalRevision, MachineName, Migrated,
-    OperationResult, Outcome, Reply, Revision, StateName, Timestamp, Transitioned, Version,
+    Created, Defined, DefinitionDeleted, Deleted, GlobalRevision, Limits, MachineName, Migrated,
+    OperationResult, Outcome, Reply, Revision, Setting, StateName, Timestamp, Transitioned,
+    Version,
 };
 
 use super::optional_name;
@@ -78,11 +79,31 @@ response!(
     Migrated as Migrated
 );
 response!(TransactResponse, transact_response, Committed as Committed);
+response!(
+    UpdateSettingsResponse,
+    update_settings_response,
+    SettingsUpdated as Updated
+);
 
 /// Most outcomes always have a form on the wire; the macro asks each alike.
 impl From<std::convert::Infallible> for UnexpectedOutcome {
     fn from(never: std::convert::Infallible) -> Self {
         match never {}
+    }
+}
+
+impl From<&Limits> for v1::Settings {
+    fn from(limits: &Limits) -> Self {
+        let values = Setting::ALL.map(|it| (it.to_string(), limits.get(it)));
+        Self {
+            values: values.into(),
+        }
+    }
+}
+
+impl From<Box<Limits>> for v1::Settings {
+    fn from(limits: Box<Limits>) -> Self {
+        (&*limits).into()
     }
 }
 

@@ -7,6 +7,7 @@ use tonic::{Request, Response, Status};
 
 use super::GrpcState;
 use super::answer::coded;
+use super::{reads, writes};
 use crate::service::{self, MemberStatus, Role};
 use crate::telemetry::build;
 use lockstep_proto::ErrorCode;
@@ -33,6 +34,28 @@ impl v1::cluster_server::Cluster for Cluster {
             ))
         };
         self.0.observe("lockstep.v1.Cluster/Status", call).await
+    }
+
+    async fn get_settings(
+        &self,
+        request: Request<v1::GetSettingsRequest>,
+    ) -> Result<Response<v1::GetSettingsResponse>, Status> {
+        let deadline = self.0.deadline(&request);
+        let call = reads::get_settings(&self.0, request.into_inner(), deadline);
+        self.0
+            .observe("lockstep.v1.Cluster/GetSettings", call)
+            .await
+    }
+
+    async fn update_settings(
+        &self,
+        request: Request<v1::UpdateSettingsRequest>,
+    ) -> Result<Response<v1::UpdateSettingsResponse>, Status> {
+        let deadline = self.0.deadline(&request);
+        let call = writes::update_settings(&self.0, request.into_inner(), deadline);
+        self.0
+            .observe("lockstep.v1.Cluster/UpdateSettings", call)
+            .await
     }
 }
 

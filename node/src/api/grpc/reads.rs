@@ -179,6 +179,18 @@ pub(super) async fn get_history(
     })
 }
 
+pub(super) async fn get_settings(
+    state: &GrpcState,
+    request: v1::GetSettingsRequest,
+    deadline: Duration,
+) -> Result<v1::GetSettingsResponse, Status> {
+    let view = view(state, request.freshness, deadline).await?;
+    Ok(v1::GetSettingsResponse {
+        settings: Some((&view.state.limits()).into()),
+        read_at: read_at(&view),
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

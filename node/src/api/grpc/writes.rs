@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lockstep_machine::{
     Command, Delete, DeleteDefinition, DocumentError, GlobalRevision, IdempotencyKey, Migrate,
-    Reply, Transaction, Transition,
+    Outcome, Rejection, Reply, State, Transaction, Transition,
 };
 use lockstep_proto::ErrorCode;
 use lockstep_proto::{Malformed, NewInstance, UnexpectedOutcome, idempotency_key, v1};
@@ -150,10 +150,28 @@ pub(super) async fn transact(
     execute(state, Command::Transaction(transaction), key, deadline).await
 }
 
+pub(super) async fn update_settings(
+    state: &GrpcState,
+    request: v1::UpdateSettingsRequest,
+    deadline: Duration,
+) -> Result<v1::UpdateSettingsResponse, Status> {
+    let key = idempotency_key(request.idempotency_key).map_err(malformed)?;
+    let values = request.values.into_iter();
+    let update: Result<_, Rejection> = values.map(|(name, it)| Ok((name.parse()?, it))).collect();
+    match update {
+        Ok(update) => execute(state, Command::UpdateSettings(update), key, deadline).await,
+        Err(unknown) => answer(Reply {
+            outcome: Outcome::Rejected(unknown),
+            replayed: false,
+            revision: state.service.peek(State::revision),
+        }),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::{Limits, Outcome};
+    use lockstep_machine::Limits;
     use tonic::Code;
 
     #[test]
@@ -185,7 +203,7 @@ mod tests {
     #[test]
     fn an_outcome_that_answers_something_else_is_told_as_unknown() {
         let reply = Reply {
-            outcome: Outcome::Configured,
+            outcome: Outcome::SettingsUpdated(Box::default()),
             replayed: false,
             revision: GlobalRevision(1),
         };

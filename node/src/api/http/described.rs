@@ -5,10 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_machine::{METADATA_KEY_LEN_MAX, NAME_LEN_MAX};
+use lockstep_machine::{METADATA_KEY_LEN_MAX, NAME_LEN_MAX, Setting};
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
-use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Type};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Schema};
 use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
 
@@ -59,6 +59,10 @@ schemas! {
     RevisionNumber = whole_number(0, usize::MAX);
     /// A whole number.
     Amount = whole_number(0, usize::MAX);
+    /// The cluster settings, by name.
+    Settings = Setting::ALL.into_iter().fold(settings(), |it, setting| it.required(setting.info().name));
+    /// New values for some of the cluster settings, by name.
+    SettingsUpdate = settings().additional_properties(Some(AdditionalProperties::FreeForm(false)));
     /// The version of a definition.
     VersionNumber = whole_number(1, u32::MAX as usize);
 }
@@ -82,6 +86,18 @@ fn whole_number(min: usize, max: usize) -> ObjectBuilder {
         .schema_type(Type::Integer)
         .minimum(Some(min))
         .maximum(Some(max))
+}
+
+fn settings() -> ObjectBuilder {
+    let property = |object: ObjectBuilder, setting: Setting| {
+        let info = setting.info();
+        let bound = |value: &u64| usize::try_from(*value).unwrap_or(usize::MAX);
+        let number = whole_number(bound(info.range.start()), bound(info.range.end()))
+            .description(Some(info.doc))
+            .default(Some(info.default.into()));
+        object.property(info.name, number.build())
+    };
+    Setting::ALL.into_iter().fold(ObjectBuilder::new(), property)
 }
 
 /// How fresh a read must be.

@@ -20,6 +20,7 @@ mod openapi;
 mod pictures;
 mod problem;
 mod serve;
+mod settings;
 mod short;
 mod sinks;
 mod transactions;
@@ -206,6 +207,10 @@ pub fn router(state: HttpState) -> Router {
         )
         .route("/v1/transactions", post(transactions::commit))
         .route("/v1/cluster", get(cluster::status))
+        .route(
+            "/v1/cluster/settings",
+            get(settings::show).patch(settings::update),
+        )
         .route("/v1/sinks", get(sinks::list))
         .route("/v1/sinks/{sink}", get(sinks::show))
         .route("/v1/sinks/{sink}/reseed", post(sinks::reseed))

@@ -8,8 +8,8 @@ use utoipa::OpenApi;
 
 use super::described::{self, PROBLEM, ReadConsistency};
 use super::problem::ProblemBody;
-use super::{cluster, dead_letters, instance, instances, local, machines, pictures, short, sinks};
-use super::{transactions, transitions, watch};
+use super::{cluster, dead_letters, instance, instances, local, machines, pictures};
+use super::{settings, short, sinks, transactions, transitions, watch};
 
 /// The HTTP interface of a Lockstep node.
 #[derive(OpenApi)]
@@ -39,6 +39,8 @@ use super::{transactions, transitions, watch};
         watch::machine,
         cluster::status,
         cluster::ready,
+        settings::show,
+        settings::update,
         sinks::list,
         sinks::show,
         sinks::check,
@@ -68,6 +70,8 @@ use super::{transactions, transitions, watch};
         described::Prefix,
         described::ReportName,
         described::RevisionNumber,
+        described::Settings,
+        described::SettingsUpdate,
         described::SinkName,
         described::StateMapping,
         described::VersionNumber,

@@ -6,7 +6,7 @@ use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use lockstep_machine::{
-    DefinitionFault, DefinitionInvalid, DocumentError, InvalidMetadata, InvalidName, Rejection,
+    DefinitionFault, DefinitionInvalid, DocumentError, InvalidMetadata, InvalidName, Rejection, Setting,
 };
 use lockstep_proto::ErrorCode;
 use serde_json::{Map, Value, json};
@@ -167,6 +167,15 @@ fn particulars(rejection: &Rejection) -> Map<String, Value> {
         Rejection::QuotaExceeded { asked, max, .. } => {
             all.insert("asked".to_owned(), (*asked).into());
             all.insert("max".to_owned(), (*max).into());
+        }
+        Rejection::UnknownSetting { .. } => {
+            let known = Setting::ALL.map(|it| it.info().name);
+            all.insert("known".to_owned(), json!(known));
+        }
+        Rejection::InvalidSetting { setting, .. } => {
+            let range = &setting.info().range;
+            all.insert("min".to_owned(), (*range.start()).into());
+            all.insert("max".to_owned(), (*range.end()).into());
         }
         Rejection::InvalidDefinition(DefinitionInvalid(faults)) => {
             all.insert("faults".to_owned(), faults_json(faults));
