@@ -4,16 +4,17 @@ use clap::Args;
 
 use super::Context;
 use super::failure::Failure;
-use super::{commands, members, status};
+use super::{commands, members, settings, status};
 
-/// Show the state of the cluster
+/// Show the state of the cluster, and its settings
 #[derive(Debug, Args)]
 #[command(
     arg_required_else_help = true,
     after_help = "\
 Examples:
   lockstep cluster status --hash   equal hashes mean equal states
-  lockstep cluster members -o json"
+  lockstep cluster members -o json
+  lockstep cluster settings get"
 )]
 pub(super) struct Cluster {
     #[command(subcommand)]
@@ -24,6 +25,7 @@ commands!(Command {
     Status(status),
     Members(members),
     Leader(members),
+    Settings(settings),
 });
 
 impl Cluster {

@@ -228,6 +228,7 @@ fn next_step(code: &str) -> Option<&'static str> {
         "state_mismatch" | "revision_mismatch" => {
             "read it again with `lockstep instance get ID`, and decide again"
         }
+        "unknown_setting" => "`lockstep cluster settings get` shows the settings there are",
         "unknown_sink" => "`lockstep sink list` shows the sinks there are",
         "picture_too_large" => "--format dot or --format mermaid",
         "unavailable" => "`lockstep status` shows which nodes answer",

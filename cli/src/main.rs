@@ -29,6 +29,7 @@ mod paint;
 mod pairs;
 mod progress;
 mod send;
+mod settings;
 mod shape;
 mod sink;
 mod status;

@@ -20,7 +20,7 @@ Prints one line per change, from now on or from a revision of the cluster on: in
 without gaps. When its node is lost, it continues on another one. -o json prints JSON lines. Ctrl-C
 ends it with exit code 0.
 
-The cluster keeps a bounded number of recent changes (limits.events_max). A watch that should start
+The cluster keeps a bounded number of recent changes (the cluster setting events_max). A watch that should start
 before them (`compacted`) or was too slow for them (`lagged`) prints the revision from which it can
 continue, and exits with 3.
 

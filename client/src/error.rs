@@ -199,7 +199,10 @@ pub struct Rejected {
     /// The size or number asked for, where a limit is exceeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub asked: Option<u64>,
-    /// The limit that is exceeded.
+    /// The least value that a cluster setting may have, where it was given another.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min: Option<u64>,
+    /// The limit that is exceeded, or the greatest value that a cluster setting may have.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max: Option<u64>,
     /// The first version that is in use, where one cannot be deleted.
@@ -238,6 +241,7 @@ impl Rejected {
             operation: wire.operation,
             reason: reason.transpose()?.map(Box::new),
             asked: wire.asked,
+            min: wire.min,
             max: wire.max,
             used_version: wire.used_version.map(Version),
             used_by: wire.used_by,

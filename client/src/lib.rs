@@ -67,7 +67,7 @@
 //! | several at once | [`transact`](Client::transact) |
 //! | changes | [`watch`](Client::watch) |
 //! | sinks | [`sinks`](Client::sinks), [`check_sink`](Client::check_sink), [`reseed_sink`](Client::reseed_sink), [`dead_letters`](Client::dead_letters), [`all_dead_letters`](Client::all_dead_letters), [`replay_dead_letters`](Client::replay_dead_letters), [`discard_dead_letters`](Client::discard_dead_letters) |
-//! | the cluster | [`status`](Client::status), [`statuses`](Client::statuses), [`leader`](Client::leader), [`view`](Client::view), [`prefer_leader`](Client::prefer_leader) |
+//! | the cluster | [`status`](Client::status), [`statuses`](Client::statuses), [`leader`](Client::leader), [`view`](Client::view), [`prefer_leader`](Client::prefer_leader), [`settings`](Client::settings), [`update_settings`](Client::update_settings) |
 //!
 //! # Errors of every write
 //!
@@ -93,6 +93,7 @@ mod instances;
 mod machines;
 mod pages;
 mod service;
+mod settings;
 mod sinks;
 mod transaction;
 mod watch;
@@ -111,6 +112,7 @@ pub use machines::{
     Defined, DrawCall, Machine, MachineSummary, Picture, PictureFormat, VersionSummary,
 };
 pub use pages::Pages;
+pub use settings::{Settings, UpdateSettingsCall};
 pub use sinks::{CHECK_TIMEOUT_DEFAULT, CheckStep, SinkCheck, SinkList, SinkPhase, SinkStatus};
 pub use transaction::Transaction;
 pub use watch::{WATCH_TIMEOUT_DEFAULT, Watch, WatchCall, Watched};

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use lockstep_proto::v1;
+use lockstep_proto::v1::cluster_client::ClusterClient;
 use lockstep_proto::v1::machines_client::MachinesClient;
 use lockstep_proto::v1::sinks_client::SinksClient;
 use tonic::transport::Channel;
@@ -15,6 +16,10 @@ const RESPONSE_BYTES_MAX: usize = 128 * 1024 * 1024;
 /// The service of machines and instances, on a connection.
 pub(crate) fn machines(channel: Channel) -> MachinesClient<Channel> {
     MachinesClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX)
+}
+
+fn cluster(channel: Channel) -> ClusterClient<Channel> {
+    ClusterClient::new(channel)
 }
 
 fn sinks(channel: Channel) -> SinksClient<Channel> {
@@ -98,6 +103,12 @@ unary! {
 }
 
 unary! {
+    cluster:
+    GetSettingsRequest, get_settings, GetSettingsResponse;
+    UpdateSettingsRequest, update_settings, UpdateSettingsResponse;
+}
+
+unary! {
     sinks:
     ListSinksRequest, list_sinks, ListSinksResponse;
     CheckSinkRequest, check_sink, CheckSinkResponse;
@@ -116,6 +127,7 @@ write_answer! {
     DeleteInstanceResponse, delete_instance_response, Deleted, Deleted;
     MigrateInstanceResponse, migrate_instance_response, Migrated, Migrated;
     TransactResponse, transact_response, Committed, Committed;
+    UpdateSettingsResponse, update_settings_response, Updated, Settings;
 }
 
 // Changes to a sink carry no key and report no revision.

@@ -13,8 +13,8 @@ use crate::ids::{
     Timestamp, Version,
 };
 use crate::instance::Instance;
-use crate::settings::Limits;
 use crate::metadata::Metadata;
+use crate::settings::Limits;
 
 /// One change of a definition or an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]

@@ -9,8 +9,8 @@ use minicbor::{Decode, Decoder, Encode, Encoder};
 
 use crate::event::Event;
 use crate::ids::{Revision, StateName, Timestamp, Version};
-use crate::settings::Limits;
 use crate::metadata::Metadata;
+use crate::settings::Limits;
 
 /// An instance of a machine, as the cluster holds it. Its id is the key it is stored under.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]

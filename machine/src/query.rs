@@ -283,7 +283,10 @@ impl State {
             (Setting::EventBytesMax, world.ring.bytes()),
             (Setting::KeysMax, self.keys.len() as u64),
             (Setting::KeyBytesMax, self.keys.bytes()),
-            (Setting::KeyRetentionMs, self.keys.oldest_age_ms(world.clock)),
+            (
+                Setting::KeyRetentionMs,
+                self.keys.oldest_age_ms(world.clock),
+            ),
             (Setting::SessionsMax, self.sessions.table().len() as u64),
             (Setting::SinksMax, world.sinks.len() as u64),
             (Setting::DeadLettersMax, letters.max().unwrap_or_default()),

@@ -20,9 +20,9 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::codec;
 use crate::ids::{GlobalRevision, Timestamp};
-use crate::settings::Limits;
 use crate::outcome::{Outcome, Reply};
 use crate::request::{IdempotencyKey, Origin, SessionId};
+use crate::settings::Limits;
 
 /// A reply as the tables hold it: a node of a persistent map is copied when a snapshot shares it,
 /// and one shared outcome is cheaper to copy than its many names.

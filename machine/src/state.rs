@@ -13,12 +13,12 @@ use crate::event::Ring;
 use crate::execute::{BUILT_IN_INSTANCE, execute};
 use crate::ids::{GlobalRevision, InstanceId, MachineName, StateName, Timestamp, Version};
 use crate::instance::Instance;
-use crate::settings::Limits;
 use crate::metadata::Metadata;
 use crate::outcome::{Outcome, Reply};
 use crate::rejection::Rejection;
 use crate::request::{Batch, DecodedBatch, DecodedBody, IdempotencyKey, Origin};
 use crate::requests::{Fingerprint, FirstUse, Keys, Seen, Sessions, StoredReply};
+use crate::settings::Limits;
 use crate::snapshot;
 use crate::world::{Machine, Pinned, Retired, World};
 

@@ -16,9 +16,9 @@ use crate::ids::{
 };
 use crate::instance::Instance;
 use crate::limits::Quota;
-use crate::settings::Limits;
 use crate::metadata::Metadata;
 use crate::rejection::Rejection;
+use crate::settings::Limits;
 use crate::sink::SinkRecord;
 
 /// How many deleted machines' version numbers are remembered one by one.

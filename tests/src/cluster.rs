@@ -1,5 +1,6 @@
 //! Nodes that make one cluster, and what can be done to them.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,12 +8,13 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
+use serde_json::json;
 use tempfile::TempDir;
 
 use crate::agreement;
 use crate::binaries::lockstepd;
-use crate::http::{Api, ClusterView};
+use crate::http::{Api, ClusterView, answer};
 use crate::ports::Port;
 use crate::process::Process;
 use crate::wait::wait_for;
@@ -45,6 +47,8 @@ pub struct Plan {
     pub discovery: Discovery,
     /// Further settings, by the name of the environment variable.
     pub settings: Vec<(&'static str, String)>,
+    /// Cluster settings, set once the nodes are ready.
+    pub cluster_settings: BTreeMap<&'static str, u64>,
 }
 
 impl Default for Plan {
@@ -53,6 +57,7 @@ impl Default for Plan {
             size: 3,
             discovery: Discovery::Static,
             settings: Vec::new(),
+            cluster_settings: BTreeMap::new(),
         }
     }
 }
@@ -73,6 +78,14 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// With one more cluster setting.
+    pub fn setting(mut self, name: &'static str, value: u64) -> Self {
+        self.cluster_settings.insert(name, value);
+        self
+    }
+}
+
 /// Nodes on loopback, in folders of their own that go with it.
 pub struct Cluster {
     /// The nodes, `node1` first.
@@ -88,9 +101,16 @@ impl Cluster {
 
     /// Nodes as planned, started and ready.
     pub async fn start_as(plan: Plan) -> Result<Self> {
+        let update = json!(plan.cluster_settings);
         let mut cluster = Self::lay_out(plan)?;
         cluster.start_all()?;
         cluster.wait_ready().await?;
+        if update != json!({}) {
+            let api = cluster.nodes[0].api();
+            let request = api.request(Method::PATCH, "/v1/cluster/settings");
+            let answered = answer(request.json(&update)).await?;
+            answered.expect(StatusCode::OK)?;
+        }
         Ok(cluster)
     }
 

@@ -6,6 +6,7 @@ mod man;
 mod moves;
 mod order;
 mod outages;
+mod settings;
 mod shown;
 mod usage;
 mod watching;

@@ -291,7 +291,7 @@ async fn a_watch_sees_each_transition_once_and_in_order_while_nodes_are_killed()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_of_compacted_events_reports_the_oldest_revision() -> Result<()> {
-    let plan = lockstep_tests::cluster::Plan::default().with("LOCKSTEP_LIMITS_EVENTS_MAX", 100);
+    let plan = lockstep_tests::cluster::Plan::default().setting("events_max", 100);
     let cluster = Cluster::start_as(plan).await?;
     let client = client(&cluster, &[0, 1, 2])?;
     client.define(DefineCall::yaml(order("1h"))).await?;

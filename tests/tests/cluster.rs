@@ -524,6 +524,11 @@ async fn bad_configuration_is_a_usage_error_that_names_the_setting() -> Result<(
         ("LOCKSTEP_RAFT_HEARTBEAT", "10m", "LOCKSTEP_RAFT_HEARTBEAT"),
         ("LOCKSTEP_RAFT_HEARTBEET", "10ms", "LOCKSTEP_RAFT_HEARTBEAT"),
         ("LOCKSTEP_DISCOVERY", "carrier-pigeon", "LOCKSTEP_DISCOVERY"),
+        (
+            "LOCKSTEP_LIMITS_EVENTS_MAX",
+            "7",
+            "`lockstep cluster settings set events_max=...`",
+        ),
     ] {
         let mut cluster = Cluster::lay_out(Plan::single())?;
         cluster.nodes[0].set(key, value);

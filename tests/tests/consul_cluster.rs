@@ -95,6 +95,7 @@ fn plan(agent: &ConsulAgent, service: &str, size: usize) -> Plan {
             service: service.to_owned(),
         },
         settings: Vec::new(),
+        ..Plan::default()
     }
     .with("LOCKSTEP_EXPECT", 3)
 }

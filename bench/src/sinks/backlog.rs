@@ -17,7 +17,7 @@ use crate::figures::resident;
 
 /// The cluster keeps this many events, so that it drops none before it is written.
 const EVENTS_MAX: usize = 2_500_000;
-const EVENT_BYTES_MAX: &str = "512MiB";
+const EVENT_BYTES_MAX: u64 = 512 << 20;
 /// Events besides the requested ones: definitions, markers.
 const EVENTS_SPARE: usize = 1000;
 const WRITERS: usize = 16;
@@ -44,8 +44,8 @@ pub async fn run<F: Destination>(kind: &str, destination: F, events: usize) -> R
         "a cluster that keeps {EVENTS_MAX} events cannot hold {events} back"
     );
     let plan = Plan::default()
-        .with("LOCKSTEP_LIMITS_EVENTS_MAX", EVENTS_MAX)
-        .with("LOCKSTEP_LIMITS_EVENT_BYTES_MAX", EVENT_BYTES_MAX);
+        .setting("events_max", EVENTS_MAX as u64)
+        .setting("event_bytes_max", EVENT_BYTES_MAX);
     let plan = direct(plan, &destination);
     let mut stage = Stage::start_as(destination, plan).await?;
     stage.following().await?;

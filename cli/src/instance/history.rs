@@ -12,7 +12,8 @@ use crate::{Context, shape, time};
 /// Show what happened to an instance, as far as it is remembered
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Oldest first. An instance remembers a bounded number of changes (limits.history_entries_max).
+Oldest first. An instance remembers a bounded number of changes (the cluster setting
+history_entries_max).
 
 Examples:
   lockstep instance history order/42

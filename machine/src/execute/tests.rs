@@ -584,7 +584,11 @@ fn lower_limits_make_the_tables_smaller_at_once() {
     assert!(of(Setting::KeyBytesMax) <= 250);
     assert!((1..4).contains(&of(Setting::KeysMax)));
     assert_eq!(
-        (of(Setting::EventsMax), of(Setting::InstancesMax), of(Setting::DefinitionsMax)),
+        (
+            of(Setting::EventsMax),
+            of(Setting::InstancesMax),
+            of(Setting::DefinitionsMax)
+        ),
         (3, 11, 2)
     );
 }

@@ -25,10 +25,10 @@ use crate::definition::Definition;
 use crate::event::{Event, EventCursor};
 use crate::ids::{GlobalRevision, InstanceName, MachineName, SinkName, Timestamp, Version};
 use crate::instance::Instance;
-use crate::settings::Limits;
 use crate::outcome::Outcome;
 use crate::request::{IdempotencyKey, SessionId};
 use crate::requests::Fingerprint;
+use crate::settings::Limits;
 use crate::sink::{DeadLetter, SinkCheckpoint};
 
 pub use restore::{Restore, RestoreError};

@@ -115,13 +115,16 @@ impl Fault {
             .strip_prefix("limits.")
             .or_else(|| lower.strip_prefix("lockstep_limits_"));
         match limit.map(str::parse) {
-            Some(Ok(setting) | Err(Rejection::UnknownSetting { nearest: setting, .. })) => {
-                Fault::ClusterSetting {
-                    origin,
-                    key,
-                    setting,
-                }
-            }
+            Some(
+                Ok(setting)
+                | Err(Rejection::UnknownSetting {
+                    nearest: setting, ..
+                }),
+            ) => Fault::ClusterSetting {
+                origin,
+                key,
+                setting,
+            },
             _ => Fault::UnknownKey {
                 origin,
                 key,

@@ -98,7 +98,9 @@ impl Walk<'_> {
 
     fn unknown(&mut self, key: String, origin: Origin) {
         let nearest = nearest_path(&key);
-        self.values.faults.push(Fault::unknown(origin, key, nearest));
+        self.values
+            .faults
+            .push(Fault::unknown(origin, key, nearest));
     }
 
     /// Each sink has a table under its name.
@@ -138,7 +140,9 @@ impl Walk<'_> {
                 0..=2 => Some(format!("{SINKS}.{}", name.get_ref())),
                 _ => nearest_path(&key),
             };
-            self.values.faults.push(Fault::unknown(origin, key, nearest));
+            self.values
+                .faults
+                .push(Fault::unknown(origin, key, nearest));
         }
     }
 }

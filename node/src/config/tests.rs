@@ -125,6 +125,21 @@ fn the_file_may_be_named_by_the_environment_and_the_flag_wins() {
 }
 
 #[test]
+fn a_limit_names_the_command_that_sets_it() {
+    let (_dir, sources) =
+        in_file("name = \"a\"\n[limits]\nevents_max = 7\nkey_retention = \"1h\"\n");
+    let text = load(&sources).expect_err("refused").to_string();
+    for line in [
+        "lockstep.toml:3: limits.events_max is a cluster setting; set it once for all nodes: \
+         `lockstep cluster settings set events_max=...`",
+        "lockstep.toml:4: limits.key_retention is a cluster setting; set it once for all nodes: \
+         `lockstep cluster settings set key_retention_ms=...`",
+    ] {
+        assert!(text.contains(line), "{line} not in:\n{text}");
+    }
+}
+
+#[test]
 fn an_unknown_key_names_the_nearest_known_one() {
     let (_dir, sources) = in_file(
         "name = \"a\"\nheartbeat = \"1s\"\n[http]\nlissten = \"127.0.0.1:1\"\n[rafft]\nqueue_max = 1\nzzz = 1\n",

@@ -125,7 +125,7 @@ pub async fn the_destination_is_restored_from_yesterday(
 pub async fn the_destination_is_older_than_the_oldest_event(
     destination: impl Destination,
 ) -> Result<()> {
-    let plan = Plan::default().with("LOCKSTEP_LIMITS_EVENTS_MAX", 1000);
+    let plan = Plan::default().setting("events_max", 1000);
     let mut stage = Stage::start_as(destination, plan).await?;
     let traffic = Traffic::start(&stage.apis(), PAUSE);
     traffic.more(SOME).await?;

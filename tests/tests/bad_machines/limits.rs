@@ -1,4 +1,4 @@
-//! Every bound of the configuration is reached, with its own code where it refuses, and shows in the
+//! Every limit of the cluster and of the configuration is reached, with its own code where it refuses, and shows in the
 //! metrics.
 
 use std::collections::BTreeMap;
@@ -18,31 +18,27 @@ use super::{INSTANCES, refused};
 const DEADLINE: Duration = Duration::from_secs(30);
 
 /// Each as small as it takes to reach it.
-const LIMITS: [(&str, &str, u64); 19] = [
-    ("LOCKSTEP_LIMITS_DEFINITIONS_MAX", "definitions", 3),
-    ("LOCKSTEP_LIMITS_VERSIONS_MAX", "versions", 2),
-    ("LOCKSTEP_LIMITS_STATES_MAX", "states", 4),
-    ("LOCKSTEP_LIMITS_TRANSITIONS_MAX", "transitions", 5),
-    ("LOCKSTEP_LIMITS_DOCUMENT_BYTES_MAX", "document_bytes", 1024),
-    ("LOCKSTEP_LIMITS_INSTANCES_MAX", "instances", 4),
-    (
-        "LOCKSTEP_LIMITS_METADATA_ENTRIES_MAX",
-        "metadata_entries",
-        3,
-    ),
-    ("LOCKSTEP_LIMITS_METADATA_BYTES_MAX", "metadata_bytes", 64),
-    ("LOCKSTEP_LIMITS_HISTORY_ENTRIES_MAX", "history_entries", 3),
-    ("LOCKSTEP_LIMITS_HISTORY_BYTES_MAX", "history_bytes", 400),
-    ("LOCKSTEP_LIMITS_OPERATIONS_MAX", "operations", 2),
-    ("LOCKSTEP_LIMITS_EVENTS_MAX", "events", 5),
-    ("LOCKSTEP_LIMITS_EVENT_BYTES_MAX", "event_bytes", 1024),
-    ("LOCKSTEP_LIMITS_SINKS_MAX", "sinks", 3),
-    ("LOCKSTEP_LIMITS_DEAD_LETTERS_MAX", "dead_letters", 3),
-    ("LOCKSTEP_LIMITS_KEYS_MAX", "keys", 2),
-    ("LOCKSTEP_LIMITS_KEY_BYTES_MAX", "key_bytes", 2048),
+const LIMITS: [(&str, u64); 19] = [
+    ("definitions_max", 3),
+    ("versions_max", 2),
+    ("states_max", 4),
+    ("transitions_max", 5),
+    ("document_bytes_max", 1024),
+    ("instances_max", 4),
+    ("metadata_entries_max", 3),
+    ("metadata_bytes_max", 64),
+    ("history_entries_max", 3),
+    ("history_bytes_max", 400),
+    ("operations_max", 2),
+    ("events_max", 5),
+    ("event_bytes_max", 1024),
+    ("sinks_max", 3),
+    ("dead_letters_max", 3),
+    ("keys_max", 2),
+    ("key_bytes_max", 2048),
     // And so long that two requests right after each other are within it on two busy cores.
-    ("LOCKSTEP_LIMITS_KEY_RETENTION", "key_retention_ms", 10_000),
-    ("LOCKSTEP_LIMITS_SESSIONS_MAX", "sessions", 1),
+    ("key_retention_ms", 10_000),
+    ("sessions_max", 1),
 ];
 
 const ORDER: &str = r#"{"name":"order","initial":"open","states":{"open":{},"paid":{}},"transitions":[{"from":"open","to":"paid"},{"from":"paid","to":"open"}]}"#;
@@ -78,52 +74,33 @@ async fn quota_is(api: &Api, name: &str, expected: (u64, u64)) -> Result<()> {
 }
 
 async fn limited() -> Result<Cluster> {
-    let mut plan = Plan::single();
-    for (key, name, max) in LIMITS {
-        plan = match name {
-            "key_retention_ms" => plan.with(key, format!("{max}ms")),
-            _ => plan.with(key, max),
-        };
-    }
-    let cluster = Cluster::start_as(plan).await?;
-    // The leader puts them into the replicated state, which begins with the default ones.
-    for (_, name, max) in LIMITS {
+    let plan = Plan::single();
+    let plan = LIMITS
+        .into_iter()
+        .fold(plan, |plan, (name, max)| plan.setting(name, max));
+    Cluster::start_as(plan).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_limit_of_the_cluster_has_its_metric() -> Result<()> {
+    let cluster = limited().await?;
+    let api = cluster.nodes[0].api();
+    let settings = api.get("/v1/cluster/settings").await?;
+    let settings = settings.expect(StatusCode::OK)?.json()?;
+    for (name, max) in LIMITS {
+        assert_eq!(settings[name], max, "{name}");
+        let quota = name.trim_end_matches("_max");
         wait_for(format!("the limit of {name}"), DEADLINE, async || {
-            let found = quotas(cluster.nodes[0].api()).await?;
-            ensure!(found.get(name).is_some_and(|it| it.1 == max), "{found:?}");
+            let found = quotas(api).await?;
+            ensure!(found.get(quota).is_some_and(|it| it.1 == max), "{found:?}");
             Ok(())
         })
         .await?;
     }
-    Ok(cluster)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn every_limit_of_the_configuration_has_its_metric() -> Result<()> {
-    let cluster = limited().await?;
-    let show = cluster.nodes[0]
-        .lockstepd("check-config")?
-        .arg("--show")
-        .output()?;
-    let show = String::from_utf8(show.stdout)?;
-    let found = quotas(cluster.nodes[0].api()).await?;
-    let mut keys = 0;
-    for line in show.lines() {
-        let Some(key) = line.trim_start().strip_prefix("limits.") else {
-            continue;
-        };
-        let key: String = key.chars().take_while(|c| *c != ' ' && *c != '=').collect();
-        let name = match key.strip_suffix("_max") {
-            Some(name) => name.to_owned(),
-            None => format!("{key}_ms"),
-        };
-        ensure!(
-            found.contains_key(&name),
-            "limits.{key}: no quota {name} in {found:?}"
-        );
-        keys += 1;
-    }
-    assert_eq!(keys, LIMITS.len(), "{show}");
+    // And `applied_index` and `revision`.
+    let count = settings.as_object().context("an object")?.len();
+    assert_eq!(count, LIMITS.len() + 2, "{settings}");
+    let found = quotas(api).await?;
     for other in [
         "http_connections",
         "http_requests",

@@ -97,7 +97,7 @@ async fn a_watch_survives_the_loss_of_the_node_it_asked() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_watch_from_a_compacted_revision_names_the_oldest_one() -> Result<()> {
-    let plan = lockstep_tests::cluster::Plan::default().with("LOCKSTEP_LIMITS_EVENTS_MAX", 8);
+    let plan = lockstep_tests::cluster::Plan::default().setting("events_max", 8);
     let cluster = lockstep_tests::cluster::Cluster::start_as(plan).await?;
     let all = endpoints(&cluster, 0..3);
     for round in 0..20 {

@@ -221,4 +221,18 @@ impl Cluster for Scripted {
             .then(|| "0123456789abcdef".repeat(2));
         Ok(Response::new(status))
     }
+
+    async fn get_settings(
+        &self,
+        _: Request<v1::GetSettingsRequest>,
+    ) -> Result<Response<v1::GetSettingsResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn update_settings(
+        &self,
+        _: Request<v1::UpdateSettingsRequest>,
+    ) -> Result<Response<v1::UpdateSettingsResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
 }

@@ -97,7 +97,9 @@ fn settings() -> ObjectBuilder {
             .default(Some(info.default.into()));
         object.property(info.name, number.build())
     };
-    Setting::ALL.into_iter().fold(ObjectBuilder::new(), property)
+    Setting::ALL
+        .into_iter()
+        .fold(ObjectBuilder::new(), property)
 }
 
 /// How fresh a read must be.

@@ -6,7 +6,8 @@ use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use lockstep_machine::{
-    DefinitionFault, DefinitionInvalid, DocumentError, InvalidMetadata, InvalidName, Rejection, Setting,
+    DefinitionFault, DefinitionInvalid, DocumentError, InvalidMetadata, InvalidName, Rejection,
+    Setting,
 };
 use lockstep_proto::ErrorCode;
 use serde_json::{Map, Value, json};

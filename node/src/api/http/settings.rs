@@ -140,7 +140,7 @@ mod tests {
 
     #[test]
     fn a_setting_is_known_given_once_and_a_whole_number() {
-        let read = |text| {
+        let read = |text: &str| {
             let values: Values = serde_json::from_str(text).map_err(|_| "invalid")?;
             values.into_update().map_err(|problem| problem.code)
         };

@@ -1,0 +1,219 @@
+//! `lockstep cluster settings`.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use lockstep_client::UpdateSettingsCall;
+use lockstep_machine::{Setting, Unit};
+use serde_json::json;
+
+use super::args::{self, Fresh, Key};
+use super::failure::{Exit, Failure};
+use super::{Context, output, shape};
+
+/// Show and change the cluster settings
+#[derive(Debug, Args)]
+#[command(
+    arg_required_else_help = true,
+    after_help = "\
+Cluster settings are limits that every node uses. They are part of the replicated state: any node
+can be asked, and a change takes effect on all of them.
+
+Examples:
+  lockstep cluster settings get
+  lockstep cluster settings set events_max=1000000 event_bytes_max=256MiB"
+)]
+pub(super) struct Settings {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Get(Get),
+    Set(Set),
+}
+
+impl Settings {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        match self.command {
+            Command::Get(get) => get.run(context).await,
+            Command::Set(set) => set.run(context).await,
+        }
+    }
+}
+
+/// Show the cluster settings
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep cluster settings get
+  lockstep cluster settings get events_max
+  lockstep cluster settings get -o json | jq .events_max")]
+struct Get {
+    /// Only this one
+    #[arg(value_name = "NAME")]
+    name: Option<String>,
+
+    #[command(flatten)]
+    fresh: Fresh,
+}
+
+/// Change cluster settings, all that are named or none
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Sizes take KiB, MiB and GiB, times a unit such as 30m or 24h; without one they are bytes and
+milliseconds.
+
+Examples:
+  lockstep cluster settings set sinks_max=100
+  lockstep cluster settings set event_bytes_max=256MiB key_retention_ms=48h")]
+struct Set {
+    /// The settings, and their new values
+    #[arg(value_name = "NAME=VALUE", required = true, value_parser = assignment)]
+    values: Vec<(String, u64)>,
+
+    #[command(flatten)]
+    key: Key,
+}
+
+impl Get {
+    async fn run(self, context: &Context) -> Result<String, Failure> {
+        let client = context.target.client()?;
+        let read = client.settings(self.fresh).await?;
+        let mut values = read.found.0.clone();
+        if let Some(name) = self.name {
+            let Some(value) = values.remove(&name) else {
+                return Err(unknown(&name));
+            };
+            values = BTreeMap::from([(name, value)]);
+        }
+        let json = || shape::read(json!(values), &read);
+        Ok(context.show(json, || table(values.iter())))
+    }
+}
+
+impl Set {
+    async fn run(self, context: &Context) -> Result<String, Failure> {
+        let names: Vec<_> = self.values.iter().map(|(name, _)| name.clone()).collect();
+        if let Some(twice) = (1..names.len()).find(|at| names[..*at].contains(&names[*at])) {
+            let name = &names[twice];
+            return Err(Failure::usage(format!("{name} is given twice")));
+        }
+        let call = self.key.on(UpdateSettingsCall::from_iter(self.values));
+        let written = context.target.client()?.update_settings(call).await?;
+        let all = &written.made.0;
+        let json = || shape::written(json!(all), &written);
+        Ok(context.show(json, || {
+            let named = all.iter().filter(|(name, _)| names.contains(name));
+            table(named)
+        }))
+    }
+}
+
+/// The cluster has no setting of this name.
+fn unknown(name: &str) -> Failure {
+    let message = match name.parse::<Setting>() {
+        Err(rejection) => rejection.to_string(),
+        Ok(_) => format!("the cluster runs an older release, which has no setting {name:?}"),
+    };
+    Failure::new(Exit::Refused, "unknown_setting", message)
+}
+
+fn table<'a>(values: impl Iterator<Item = (&'a String, &'a u64)>) -> String {
+    let row = |(name, value): (&String, &u64)| [name.clone(), shown(name, *value)];
+    output::table(["SETTING", "VALUE"], values.map(row))
+}
+
+/// A value with its unit, where the setting is known here.
+fn shown(name: &str, value: u64) -> String {
+    match name.parse().map(|it: Setting| it.info().unit) {
+        Ok(Unit::Milliseconds) => {
+            humantime::format_duration(Duration::from_millis(value)).to_string()
+        }
+        Ok(Unit::Bytes) => {
+            let unit = UNITS
+                .iter()
+                .find(|(_, size)| value >= *size && value % size == 0);
+            match unit {
+                Some((unit, size)) => format!("{}{unit}", value / size),
+                None => format!("{value}B"),
+            }
+        }
+        Ok(Unit::Count) | Err(_) => value.to_string(),
+    }
+}
+
+const UNITS: [(&str, u64); 4] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+];
+
+/// `name=value`. The cluster knows which names there are: here they decide on the unit only.
+fn assignment(text: &str) -> Result<(String, u64), String> {
+    let (name, value) = args::pair(text).map_err(|_| "it must have the form NAME=VALUE")?;
+    let plain = || value.replace('_', "").parse().ok();
+    let unit = name.parse().map(|it: Setting| it.info().unit);
+    let (found, expected) = match unit {
+        Ok(Unit::Milliseconds) => {
+            let time = || humantime::parse_duration(&value).ok();
+            let ms = || u64::try_from(time()?.as_millis()).ok();
+            (plain().or_else(ms), "milliseconds, or a time such as 24h")
+        }
+        Ok(Unit::Bytes) => {
+            let size = || {
+                let digits = value.find(|it: char| it.is_ascii_alphabetic())?;
+                let (number, unit) = value.split_at(digits);
+                let unit = UNITS.iter().find(|(it, _)| it.eq_ignore_ascii_case(unit))?;
+                number.trim().parse::<u64>().ok()?.checked_mul(unit.1)
+            };
+            (plain().or_else(size), "bytes, or a size such as 64MiB")
+        }
+        Ok(Unit::Count) | Err(_) => (plain(), "a whole number"),
+    };
+    let value = found.ok_or_else(|| format!("{name} takes {expected}; {value:?} is neither"))?;
+    Ok((name, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_takes_the_units_of_its_setting() {
+        for (text, value) in [
+            ("events_max=1_000_000", 1_000_000),
+            ("event_bytes_max=64MiB", 64 << 20),
+            ("event_bytes_max=1024", 1024),
+            ("key_retention_ms=24h", 86_400_000),
+            ("key_retention_ms=5000", 5000),
+            ("from_a_newer_release=7", 7),
+        ] {
+            let name = text.split('=').next().unwrap_or_default().to_owned();
+            assert_eq!(assignment(text), Ok((name, value)), "{text}");
+        }
+        for bad in [
+            "events_max",
+            "events_max=",
+            "events_max=-1",
+            "events_max=1KiB",
+            "event_bytes_max=24h",
+            "event_bytes_max=99999999999GiB",
+            "key_retention_ms=64MiB",
+        ] {
+            assert!(assignment(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn values_are_shown_as_they_can_be_set() {
+        assert_eq!(shown("event_bytes_max", 64 << 20), "64MiB");
+        assert_eq!(shown("event_bytes_max", 1025), "1025B");
+        assert_eq!(shown("event_bytes_max", 0), "0B");
+        assert_eq!(shown("key_retention_ms", 86_400_000), "1day");
+        assert_eq!(shown("events_max", 9), "9");
+    }
+}

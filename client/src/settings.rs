@@ -1,0 +1,76 @@
+//! The cluster settings.
+
+use std::collections::BTreeMap;
+
+use lockstep_proto::{Malformed, v1};
+
+use crate::client::{Client, required};
+use crate::error::Error;
+use crate::freshness::{Freshness, Read};
+use crate::writes::{Call, Written};
+
+/// The cluster settings by name, also those that this library does not know.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Settings(pub BTreeMap<String, u64>);
+
+/// New values for some of the cluster settings.
+pub type UpdateSettingsCall = Call<Settings>;
+
+impl<N: Into<String>> FromIterator<(N, u64)> for UpdateSettingsCall {
+    fn from_iter<I: IntoIterator<Item = (N, u64)>>(values: I) -> Self {
+        let values = values.into_iter().map(|(name, value)| (name.into(), value));
+        Settings(values.collect()).into()
+    }
+}
+
+impl TryFrom<v1::Settings> for Settings {
+    type Error = Malformed;
+    fn try_from(it: v1::Settings) -> Result<Self, Malformed> {
+        Ok(Self(it.values.into_iter().collect()))
+    }
+}
+
+impl Client {
+    /// The cluster settings.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when no node could answer in time.
+    pub async fn settings(&self, freshness: impl Into<Freshness>) -> Result<Read<Settings>, Error> {
+        let request = v1::GetSettingsRequest {
+            freshness: Some(freshness.into().into()),
+        };
+        self.read(request, |answer| {
+            let settings = required("settings", answer.settings)?;
+            Ok((settings.try_into()?, answer.read_at))
+        })
+        .await
+    }
+
+    /// Changes the cluster settings that the call names, all or none; the answer has all of them.
+    ///
+    /// ```no_run
+    /// # async fn example(client: lockstep_client::Client) -> Result<(), lockstep_client::Error> {
+    /// use lockstep_client::UpdateSettingsCall;
+    ///
+    /// let call = UpdateSettingsCall::from_iter([("events_max", 1_000_000)]);
+    /// let written = client.update_settings(call).await?;
+    /// println!("{:?}", written.made.0.get("events_max"));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Rejected`] with `unknown_setting`, or with `invalid_setting` and the range; and those
+    /// of every write.
+    pub async fn update_settings(
+        &self,
+        call: UpdateSettingsCall,
+    ) -> Result<Written<Settings>, Error> {
+        let values = call.command.0.into_iter().collect();
+        self.write(call.key, |key| v1::UpdateSettingsRequest {
+            values,
+            idempotency_key: Some(key.to_string()),
+        })
+        .await
+    }
+}
