@@ -135,7 +135,7 @@ fn shown(name: &str, value: u64) -> String {
         Ok(Unit::Bytes) => {
             let unit = UNITS
                 .iter()
-                .find(|(_, size)| value >= *size && value % size == 0);
+                .find(|(_, size)| value >= *size && value.is_multiple_of(*size));
             match unit {
                 Some((unit, size)) => format!("{}{unit}", value / size),
                 None => format!("{value}B"),

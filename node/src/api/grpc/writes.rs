@@ -150,6 +150,10 @@ pub(super) async fn transact(
     execute(state, Command::Transaction(transaction), key, deadline).await
 }
 
+#[allow(
+    clippy::result_large_err,
+    reason = "a rejection is an outcome like any other"
+)]
 pub(super) async fn update_settings(
     state: &GrpcState,
     request: v1::UpdateSettingsRequest,

@@ -19,11 +19,13 @@ pub(super) async fn client_options(
     let resolved = within(sink.timeout, async {
         let parsed = ClientOptions::parse(address.as_str()).await;
         let options = parsed.map_err(|error| invalid_address(&mongo.address, &error))?;
-        let name = |address| match address {
-            &ServerAddress::Tcp { ref host, .. } => Some(host.as_str()),
-            // A socket in the file system needs no address.
-            _ => None,
-        };
+        fn name(address: &ServerAddress) -> Option<&str> {
+            match address {
+                ServerAddress::Tcp { host, .. } => Some(host.as_str()),
+                // A socket in the file system needs no address.
+                _ => None,
+            }
+        }
         if let Some(names) = options.hosts.iter().map(name).collect::<Option<Vec<_>>>() {
             look_up(names).await?;
         }

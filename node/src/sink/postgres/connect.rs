@@ -130,10 +130,12 @@ fn tls(sink: &config::Sink, mode: SslMode) -> Result<TlsConnector, SinkError> {
 
 /// Checks that at least one of the hosts has an address.
 async fn resolve(config: &Config) -> Result<(), SinkError> {
-    let name = |host| match host {
-        &Host::Tcp(ref name) => Some(name.as_str()),
-        Host::Unix(_) => None,
-    };
+    fn name(host: &Host) -> Option<&str> {
+        match host {
+            Host::Tcp(name) => Some(name.as_str()),
+            Host::Unix(_) => None,
+        }
+    }
     let names: Option<Vec<&str>> = config.get_hosts().iter().map(name).collect();
     match names {
         // With `hostaddr` the names are for certificates only.
