@@ -31,7 +31,7 @@
 //! | `ledger` | what the cluster's replicated state holds about a sink |
 //! | `tracker` | what a sink is doing: its status and its metrics |
 //! | `leader` | status and checks from whichever node leads |
-//! | `destination` | the [`Destination`] trait and the types that pass through it |
+//! | `destination` | the `Destination` trait and the types that pass through it |
 //! | `changes` | the current state of an instance, in the form that every destination gets |
 //! | `connect` | what destinations need to connect: files, time limits, host names |
 //! | `postgres`, `mongo`, `webhook` | the kinds of destination |
