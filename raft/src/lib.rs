@@ -43,7 +43,7 @@
 
 pub mod consensus;
 #[cfg(test)]
-mod golden;
+mod golden_tests;
 pub mod store;
 mod time;
 

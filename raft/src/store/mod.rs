@@ -56,7 +56,7 @@ mod durability;
 mod error;
 mod files;
 #[cfg(test)]
-pub(crate) mod golden;
+pub(crate) mod golden_tests;
 mod identity;
 mod log;
 mod reserve;

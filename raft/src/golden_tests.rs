@@ -31,8 +31,8 @@ pub(crate) struct Form {
 }
 
 fn forms() -> Vec<Form> {
-    let mut forms = consensus::wire::golden::forms();
-    forms.extend(store::golden::forms());
+    let mut forms = consensus::wire::golden_tests::forms();
+    forms.extend(store::golden_tests::forms());
     forms
 }
 

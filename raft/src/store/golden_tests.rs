@@ -6,7 +6,7 @@ use std::io;
 use lockstep_machine::State;
 
 use super::{BootstrapPlan, Identity, PlannedMember, codec, identity, snapshot};
-use crate::golden::Form;
+use crate::golden_tests::Form;
 
 pub(crate) fn forms() -> Vec<Form> {
     let one_part = b"an entry that fits".to_vec();
