@@ -58,9 +58,19 @@ impl Postgres {
         }
     }
 
-    fn claimed(&self) -> Result<&Claimed, SinkError> {
-        let claimed = self.claimed.as_ref();
+    /// Takes the connection out: a write that fails or is cancelled closes it, so that the server ends
+    /// what it still runs.
+    fn take(&mut self) -> Result<Claimed, SinkError> {
+        let claimed = self.claimed.take();
         claimed.ok_or_else(|| SinkError::unavailable("not connected"))
+    }
+
+    /// Puts the connection back if it is still usable after a write with this result.
+    fn keep(&mut self, claimed: Claimed, written: Result<(), SinkError>) -> Result<(), SinkError> {
+        if matches!(written, Ok(()) | Err(SinkError::Rejected { .. })) {
+            self.claimed = Some(claimed);
+        }
+        written
     }
 }
 
@@ -81,27 +91,35 @@ impl Destination for Postgres {
     async fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         let events: Vec<&Event> = batch.events.iter().map(AsRef::as_ref).collect();
         let (from, to) = (Some(batch.from), Some(batch.to));
-        let claimed = self.claimed()?;
         let changes = batch.changes();
-        claimed.write(from, to, false, &events, &changes).await
+        let claimed = self.take()?;
+        let written = claimed.write(from, to, false, &events, &changes).await;
+        self.keep(claimed, written)
     }
 
     async fn backfill_page(&mut self, _: &Backfill, page: &[Current]) -> Result<(), SinkError> {
-        self.claimed()?.write(None, None, true, &[], page).await
+        let claimed = self.take()?;
+        let written = claimed.write(None, None, true, &[], page).await;
+        self.keep(claimed, written)
     }
 
     async fn finish_backfill(&mut self, backfill: &Backfill) -> Result<(), SinkError> {
-        let claimed = self.claimed()?;
-        // Some in each exchange.
-        while claimed.remove_older(backfill).await? {}
-        claimed.finish_backfill(backfill).await
+        let claimed = self.take()?;
+        let finished = async {
+            // Some in each exchange.
+            while claimed.remove_older(backfill).await? {}
+            claimed.finish_backfill(backfill).await
+        };
+        let finished = finished.await;
+        self.keep(claimed, finished)
     }
 
     async fn replay(&mut self, event: &Event, now: Option<Change>) -> Result<(), SinkError> {
         let event = Some(event).filter(|event| event.kind != EventKind::Seeded);
         let (events, changes) = (event.as_slice(), now.as_slice());
-        let claimed = self.claimed()?;
-        claimed.write(None, None, false, events, changes).await
+        let claimed = self.take()?;
+        let written = claimed.write(None, None, false, events, changes).await;
+        self.keep(claimed, written)
     }
 
     async fn check(&mut self, steps: &mut CheckSteps) -> Option<()> {
