@@ -218,7 +218,7 @@ async fn a_node_whose_check_fails_disappears_and_comes_back() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_agent_that_forgot_is_told_anew() -> Result<()> {
+async fn an_agent_that_lost_its_services_is_registered_with_again() -> Result<()> {
     let mut agent = ConsulAgent::start()?;
     let (node, discovery) = (Node::start()?, discovery(&agent)?);
     discovery.announce(&node.announcement("node1")).await?;

@@ -59,7 +59,7 @@ pub(super) async fn report(State(local): State<Arc<Local>>) -> Response {
 /// The answer of `/version`.
 #[derive(Serialize, utoipa::ToSchema)]
 #[serde(rename_all = "PascalCase")]
-pub(super) struct Version {
+pub(super) struct ServerVersion {
     version: &'static str,
     /// The date of the commit that was built, RFC 3339.
     build_date: &'static str,
@@ -69,10 +69,10 @@ pub(super) struct Version {
 
 /// `GET /version`.
 #[utoipa::path(get, path = "/version", tag = "node", responses(
-    (status = 200, body = Version, description = "What is running"),
+    (status = 200, body = ServerVersion, description = "What is running"),
 ))]
-pub(super) async fn version(State(local): State<Arc<Local>>) -> Json<Version> {
-    Json(Version {
+pub(super) async fn version(State(local): State<Arc<Local>>) -> Json<ServerVersion> {
+    Json(ServerVersion {
         version: build::version(),
         build_date: build::build_date(),
         uptime: u64::try_from(local.started.elapsed().as_nanos()).unwrap_or(u64::MAX),
