@@ -8,7 +8,7 @@ use super::Context;
 use super::args::Fresh;
 use super::failure::Failure;
 use super::output;
-use super::{shape, time};
+use super::time;
 
 /// The built-in instance.
 pub(super) const INSTANCE_DEFAULT: &str = "triad/default";
@@ -72,7 +72,7 @@ fn table(found: &Instance) -> String {
 /// The fields of HTTP, and the older names of some of them.
 fn body(read: &Read<Instance>) -> Value {
     let found = &read.found;
-    let mut body = shape::instance(found);
+    let mut body = json!(found);
     body["applied_index"] = read.applied_index.into();
     body["cluster_revision"] = json!(read.revision);
     body["instance"] = found.id.to_string().into();

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::args::{Expect, Key};
 use super::failure::Failure;
-use super::{Context, get, shape};
+use super::{Context, get};
 
 /// Move an instance to another state, and print that state
 #[derive(Debug, Args)]
@@ -44,7 +44,7 @@ impl Next {
         let made = &moved.made;
         // The fields of HTTP, and the older names of some of them.
         let json = || {
-            let mut body = shape::transitioned(made);
+            let mut body = json!(made);
             body["instance"] = made.instance.to_string().into();
             body["state"] = json!(made.to);
             body["at_ms"] = json!(made.at.0);

@@ -79,7 +79,7 @@ impl Send {
             Err(error) => return Err(error.into()),
         };
         let json = || {
-            let made = json!({ "transitioned": shape::transitioned(&written.made) });
+            let made = json!({ "transitioned": written.made });
             shape::written(made, &written)
         };
         Ok(context.show(json, || format!("{}\n", written.made.to)))

@@ -5,18 +5,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use jiff::tz::{Offset, TimeZone};
 use lockstep_client::Timestamp;
 
-/// The last millisecond of the year 9999: the calendar of RFC 3339 ends there.
-const MS_MAX: u64 = 253_402_300_799_999;
-
-/// RFC 3339 in UTC, as HTTP's `/v1` writes it; none for 0, which stands for no time, and for what
-/// the calendar does not hold.
-pub(super) fn utc(at: Timestamp) -> Option<String> {
-    let time = UNIX_EPOCH.checked_add(Duration::from_millis(at.0))?;
-    (1..=MS_MAX)
-        .contains(&at.0)
-        .then(|| humantime::format_rfc3339_millis(time).to_string())
-}
-
 /// RFC 3339 where this program runs; a dash for none.
 pub(super) fn local(at: Timestamp) -> String {
     in_zone(at, TimeZone::system())
@@ -34,7 +22,7 @@ fn in_zone(at: Timestamp, zone: TimeZone) -> String {
             format!("{:.3}", time.display_with_offset(offset))
         }
         // So is the last day of the calendar, which has no local time everywhere.
-        _ => utc(at).unwrap_or_else(|| format!("{} ms", at.0)),
+        _ => at.rfc3339().unwrap_or_else(|| format!("{} ms", at.0)),
     }
 }
 
@@ -85,6 +73,9 @@ fn span(ms: u64) -> String {
 mod tests {
     use super::*;
 
+    /// The last millisecond of the year 9999.
+    const MS_MAX: u64 = 253_402_300_799_999;
+
     fn shown(ms: u64, zone: TimeZone) -> String {
         in_zone(Timestamp(ms), zone)
     }
@@ -99,7 +90,10 @@ mod tests {
         assert_eq!(shown(MS_MAX, TimeZone::UTC), "9999-12-31T23:59:59.999Z");
         assert_eq!(shown(MS_MAX + 1, TimeZone::UTC), "253402300800000 ms");
         assert_eq!(shown(u64::MAX, TimeZone::UTC), "18446744073709551615 ms");
-        assert_eq!((utc(Timestamp(0)), utc(Timestamp(u64::MAX))), (None, None));
+        assert_eq!(
+            (Timestamp(0).rfc3339(), Timestamp(u64::MAX).rfc3339()),
+            (None, None)
+        );
     }
 
     #[test]

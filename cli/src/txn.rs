@@ -56,8 +56,8 @@ impl Txn {
         };
         Ok(match context.output {
             Format::Json => {
-                let results: Vec<_> = written.made.iter().map(shape::result).collect();
-                output::json(&shape::written(json!({ "results": results }), &written))
+                let body = json!({ "results": written.made });
+                output::json(&shape::written(body, &written))
             }
             _ => output::table(
                 ["OPERATION", "INSTANCE", "RESULT"],

@@ -13,7 +13,7 @@ use super::args::{Maybe, Subject};
 use super::failure::Failure;
 use super::output::{self, Format, Reader};
 use super::paint::{FAINT, FAULT, GOOD, MOVE, NOTE, Paint};
-use super::{Context, shape, time};
+use super::{Context, time};
 
 const EXAMPLES: &str = "\
 Prints one line per change, from now on or from a revision of the cluster on: in order, once, and
@@ -82,7 +82,7 @@ impl Watch {
             match watched.map_err(|error| self.explained(error, watch.reached()))? {
                 Watched::Event(event) => {
                     let text = match format {
-                        Format::Json => output::json_line(&shape::event(&event)),
+                        Format::Json => output::json_line(&json!(event)),
                         _ => line(&event, paint),
                     };
                     left -= 1;

@@ -1,7 +1,7 @@
 //! Reading instances.
 
 use lockstep_machine::{
-    Event, InstanceId, MachineName, Metadata, Revision, StateName, Timestamp, Version,
+    Event, InstanceId, InstanceView as Instance, MachineName, Revision, StateName,
 };
 use lockstep_proto::{Malformed, v1};
 
@@ -9,56 +9,6 @@ use crate::client::{Client, required};
 use crate::error::Error;
 use crate::freshness::{Freshness, Read};
 use crate::pages::Pages;
-
-/// An instance as the cluster holds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Instance {
-    /// Its id.
-    pub id: InstanceId,
-    /// The definition's version it is pinned to.
-    pub version: Version,
-    /// The state it is in.
-    pub state: StateName,
-    /// The number of its changes: transitions, timeouts and migrations.
-    pub revision: Revision,
-    /// When it was created, in cluster time; 0 for a built-in instance.
-    pub created_at: Timestamp,
-    /// When it last changed; equals `created_at` until it does.
-    pub changed_at: Timestamp,
-    /// The states it may go to.
-    pub allowed: Vec<StateName>,
-    /// The metadata it was created with.
-    pub metadata: Metadata,
-    /// When its state's timeout is due, if it has one.
-    pub deadline: Option<Timestamp>,
-}
-
-impl TryFrom<v1::Instance> for Instance {
-    type Error = Malformed;
-
-    fn try_from(it: v1::Instance) -> Result<Self, Malformed> {
-        let state = |field, text: &String| {
-            StateName::new(text).map_err(|fault| Malformed::new(field, fault))
-        };
-        let allowed = it.allowed.iter().map(|text| state("allowed", text));
-        Ok(Self {
-            id: id(&it.id)?,
-            version: Version(it.version),
-            state: state("state", &it.state)?,
-            revision: Revision(it.revision),
-            created_at: Timestamp(it.created_at_ms),
-            changed_at: Timestamp(it.changed_at_ms),
-            allowed: allowed.collect::<Result<_, _>>()?,
-            metadata: Metadata::new(it.metadata)
-                .map_err(|fault| Malformed::new("metadata", fault))?,
-            deadline: it.deadline_ms.map(Timestamp),
-        })
-    }
-}
-
-fn id(text: &str) -> Result<InstanceId, Malformed> {
-    text.parse().map_err(|fault| Malformed::new("id", fault))
-}
 
 /// What happened to an instance, as far as it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -187,7 +137,10 @@ impl Client {
         self.read(request, |answer| {
             let events = answer.events.into_iter().map(TryInto::try_into);
             let history = History {
-                instance: id(&answer.id)?,
+                instance: answer
+                    .id
+                    .parse()
+                    .map_err(|fault| Malformed::new("id", fault))?,
                 instance_revision: Revision(answer.instance_revision),
                 oldest_revision: answer.oldest_revision.map(Revision),
                 events: events.collect::<Result<_, _>>()?,

@@ -107,7 +107,7 @@ pub use dead_letters::{DeadLetterPage, DeadLetters, DeadLettersCall, Letters};
 pub use discover::{Discover, DiscoveryError};
 pub use error::{Error, Fault, Rejected, Tried};
 pub use freshness::{Consistency, Freshness, Read};
-pub use instances::{History, Instance, InstancePage, Instances, ListCall};
+pub use instances::{History, InstancePage, Instances, ListCall};
 pub use machines::{
     Defined, DrawCall, Machine, MachineSummary, Picture, PictureFormat, VersionSummary,
 };
@@ -123,7 +123,7 @@ pub use writes::{
 
 pub use lockstep_machine::{
     Cause, Created, DeadLetter, Definition, DefinitionDeleted, Deleted, Event, EventCursor,
-    EventKind, EventName, Expectation, GlobalRevision, IdempotencyKey, InstanceId, InvalidMetadata,
-    InvalidName, MachineName, Metadata, Migrated, Operation, OperationResult, Revision, StateName,
-    Timestamp, Transitioned, Trigger, Version,
+    EventKind, EventName, Expectation, GlobalRevision, IdempotencyKey, InstanceId,
+    InstanceView as Instance, InvalidMetadata, InvalidName, MachineName, Metadata, Migrated,
+    Operation, OperationResult, Revision, StateName, Timestamp, Transitioned, Trigger, Version,
 };

@@ -36,7 +36,7 @@ impl Serialize for Timestamp {
 
 /// Reads a structure from an object only: serde would also accept an array of the fields in order,
 /// where nothing guards against a mistake.
-pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<T, D::Error> {
+pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<T, D::Error> {
     struct ObjectOnly<D>(D);
 
     impl<'de, D: Deserializer<'de>> Deserializer<'de> for ObjectOnly<D> {
@@ -57,7 +57,7 @@ pub(crate) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Re
 }
 
 /// A whole number. JSON has one kind of number: `7.0` is as whole as `7`.
-pub(crate) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(d: D) -> Result<T, D::Error> {
+pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(d: D) -> Result<T, D::Error> {
     let number = serde_json::Number::deserialize(d)?;
     let float = || number.as_f64().filter(|it| it.fract() == 0.0 && *it >= 0.0);
     // Below 2^64, each whole number that a float holds is exact.
@@ -76,7 +76,14 @@ pub(crate) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(d: D) -> Result<
 }
 
 /// The entries of an object, in order and with repetitions, which a map would hide.
-pub(crate) struct Entries<K, V>(pub(crate) Vec<(K, V)>);
+#[derive(Debug, Clone)]
+pub struct Entries<K, V>(pub Vec<(K, V)>);
+
+impl<K, V> Default for Entries<K, V> {
+    fn default() -> Self {
+        Self(vec![])
+    }
+}
 
 impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Entries<K, V> {
     fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {

@@ -22,7 +22,7 @@ mod event;
 mod execute;
 mod ids;
 mod instance;
-mod json;
+pub mod json;
 mod limits;
 mod metadata;
 mod outcome;

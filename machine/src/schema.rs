@@ -2,7 +2,9 @@
 
 #[cfg(feature = "openapi")]
 pub(crate) mod of {
-    pub(crate) use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+    pub(crate) use utoipa::openapi::schema::{
+        KnownFormat, ObjectBuilder, SchemaFormat, SchemaType, Type,
+    };
     pub(crate) use utoipa::openapi::{RefOr, Schema};
     pub(crate) use utoipa::{PartialSchema, ToSchema};
 
@@ -59,7 +61,9 @@ macro_rules! text {
     ($type:ident, date_time) => {
         crate::schema::schema!(
             $type,
-            text().format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+            text()
+                .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+                .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
         );
     };
     ($type:ident, $pattern:expr, $min:expr, $max:expr) => {

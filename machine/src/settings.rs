@@ -159,8 +159,9 @@ impl FromStr for Setting {
 
     /// The setting of a name; [`Rejection::UnknownSetting`] names the nearest.
     fn from_str(name: &str) -> Result<Self, Rejection> {
-        let distance = |it: &Setting| strsim::damerau_levenshtein(name, it.info().name);
+        // A name may have megabytes, and a distance costs its length in time and memory.
         let name: String = name.chars().take(80).collect();
+        let distance = |it: &Setting| strsim::damerau_levenshtein(&name, it.info().name);
         let nearest = Self::ALL.into_iter().min_by_key(distance);
         match nearest.expect("there are settings") {
             found if found.info().name == name => Ok(found),

@@ -145,5 +145,5 @@ fn call(machine: &MachineName, item: Item) -> Result<CreateCall, Failure> {
 }
 
 fn body(written: &Written<Created>) -> Value {
-    shape::written(json!({ "created": shape::created(&written.made) }), written)
+    shape::written(json!({ "created": written.made }), written)
 }

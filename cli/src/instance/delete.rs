@@ -39,7 +39,7 @@ impl Delete {
         });
         let written = context.target.client()?.delete(call).await?;
         let made = &written.made;
-        let json = || shape::written(json!({ "deleted": shape::deleted(made) }), &written);
+        let json = || shape::written(json!({ "deleted": made }), &written);
         Ok(context.show(json, || {
             format!(
                 "{}: deleted in state {} at revision {}\n",

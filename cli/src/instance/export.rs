@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lockstep_client::MachineName;
+use serde_json::json;
 
 use super::list::Filter;
+use crate::Context;
 use crate::args::PAGE_MAX;
 use crate::failure::Failure;
 use crate::output::{self, Reader};
 use crate::progress::Progress;
-use crate::{Context, shape};
 
 const EXAMPLES: &str = "\
 Each line is an instance as `instance get -o json` shows it. Instances are read page by page in order
@@ -48,8 +49,8 @@ impl Export {
             let page = client.instances(&call).await?;
             began.get_or_insert(page.revision);
             let progress = progress.get_or_insert_with(|| Progress::over_count(page.found.total));
-            let lines = page.found.instances.iter().map(shape::instance);
-            let text: String = lines.map(|line| output::json_line(&line)).collect();
+            let instances = page.found.instances.iter();
+            let text: String = instances.map(|it| output::json_line(&json!(it))).collect();
             if progress.beside(|| out.write(&text))? == Reader::Gone {
                 return Ok(String::new());
             }

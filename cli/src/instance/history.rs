@@ -73,7 +73,7 @@ fn body(read: &Read<lockstep_client::History>) -> Value {
         "id": found.instance.to_string(),
         "instance_revision": found.instance_revision,
         "oldest_revision": found.oldest_revision,
-        "events": found.events.iter().map(shape::event).collect::<Vec<_>>(),
+        "events": found.events,
     });
     shape::read(body, read)
 }

@@ -158,7 +158,7 @@ async fn finish(
 fn line(format: Format, written: &Written<Created>, steps: usize) -> String {
     match format {
         Format::Json => {
-            let mut body: Value = json!({ "created": shape::created(&written.made) });
+            let mut body: Value = json!({ "created": written.made });
             if steps > 0 {
                 body["walked"] = steps.into();
             }

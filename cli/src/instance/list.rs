@@ -189,7 +189,7 @@ impl Shown for Document {
                 "\n"
             };
             text.push_str(separator);
-            text.push_str(&indented(&shape::instance(instance)));
+            text.push_str(&indented(&json!(instance)));
         }
         if is_last {
             let end = shape::read(

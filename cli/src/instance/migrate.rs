@@ -59,7 +59,7 @@ impl Migrate {
         let call = self.call()?;
         let written = context.target.client()?.migrate(call).await?;
         let json = || {
-            let mut body = json!({ "migrated": shape::migrated(&written.made) });
+            let mut body = json!({ "migrated": written.made });
             if dry_run {
                 body["dry_run"] = true.into();
             }

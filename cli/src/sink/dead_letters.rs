@@ -8,7 +8,7 @@ use super::{explained, shown};
 use crate::args::{self, Extent, Maybe};
 use crate::failure::Failure;
 use crate::output;
-use crate::{Context, shape, time};
+use crate::{Context, time};
 
 /// List the events that the destination of a sink rejected for good, and why
 #[derive(Debug, Args)]
@@ -37,10 +37,7 @@ impl DeadLetters {
         let client = context.target.client()?;
         let gathered = gather(&client, call, wanted).await;
         let (letters, next_cursor) = gathered.map_err(|error| explained(error, &sink))?;
-        let json = || {
-            let letters: Vec<_> = letters.iter().map(shown::dead_letter).collect();
-            json!({ "dead_letters": letters, "next_cursor": next_cursor })
-        };
+        let json = || json!({ "dead_letters": letters, "next_cursor": next_cursor });
         Ok(context.show(json, || {
             if letters.is_empty() {
                 output::say(&format!("lockstep: {sink} has no dead letters"));
@@ -86,7 +83,7 @@ fn row(letter: &DeadLetter) -> [String; 8] {
     };
     let replay = if letter.replay_wanted { "wanted" } else { "-" };
     [
-        shape::place(event.cursor()),
+        event.cursor().to_string(),
         subject,
         event.kind.name().to_owned(),
         letter.attempts.to_string(),

@@ -1,9 +1,7 @@
 //! Sinks in JSON, with the fields of HTTP's `/v1`, and advice for people.
 
-use lockstep_client::{DeadLetter, SinkPhase, SinkStatus, Timestamp};
+use lockstep_client::{SinkPhase, SinkStatus};
 use serde_json::{Value, json};
-
-use crate::shape;
 
 pub(super) fn sink(it: &SinkStatus) -> Value {
     let mut object = json!({
@@ -13,7 +11,7 @@ pub(super) fn sink(it: &SinkStatus) -> Value {
         "follows": it.follows,
         "phase": it.phase.as_str(),
         "reason": it.reason,
-        "since": shape::at(it.since),
+        "since": it.since,
         "revision": it.cursor.map(|place| place.revision.0),
         "seeded_revision": it.seeded,
         "lag_events": it.lag_events,
@@ -21,24 +19,12 @@ pub(super) fn sink(it: &SinkStatus) -> Value {
         "events": it.events,
         "errors": it.errors,
         "dead_letters": it.dead_letters,
-        "written_at": shape::at(it.written_at.unwrap_or(Timestamp(0))),
+        "written_at": it.written_at,
     });
     if let SinkPhase::Seeding { done, total } = it.phase {
         object["seeding"] = json!({ "done": done, "total": total });
     }
     object
-}
-
-pub(super) fn dead_letter(it: &DeadLetter) -> Value {
-    json!({
-        "place": shape::place(it.event.cursor()),
-        "event": shape::event(&it.event),
-        "reason": it.reason,
-        "attempts": it.attempts,
-        "buried_at": shape::at(it.buried_at),
-        "tried_at": shape::at(it.tried_at),
-        "replay_wanted": it.replay_wanted,
-    })
 }
 
 /// Seconds behind, to the tenth.

@@ -2,7 +2,6 @@
 
 use lockstep_machine::EventCursor;
 
-use crate::api::places;
 use crate::service::Invalid;
 
 /// Dead letters on a page by default.
@@ -29,10 +28,8 @@ impl DeadLetterPage {
                 reason: format!("must be a whole number from 1 to {LIMIT_MAX}"),
             });
         }
-        let after = match cursor {
-            Some(text) => Some(places::read(text).ok_or(Invalid::Cursor)?),
-            None => None,
-        };
+        let after = cursor.map(str::parse).transpose();
+        let after = after.map_err(|_| Invalid::Cursor)?;
         let limit = limit as usize;
         Ok(Self { after, limit })
     }

@@ -13,7 +13,6 @@ mod dead_letters;
 pub mod grpc;
 pub mod http;
 mod names;
-mod places;
 mod watchers;
 
 use lockstep_machine::{OperationResult, Outcome, Reply};

@@ -23,7 +23,6 @@ mod definitions;
 mod error;
 mod housekeeping;
 mod invalid;
-pub(crate) mod json;
 mod lists;
 #[cfg(test)]
 mod lone;

@@ -10,7 +10,6 @@ use tonic::{Request, Response, Status};
 use super::GrpcState;
 use super::answer::{self, coded, invalid, unanswered};
 use crate::api::dead_letters::DeadLetterPage;
-use crate::api::places;
 use crate::sink::{self, CHECK_MAX, FORWARDED_KEY, Hop, LeadersSinks, SinksError, truncated};
 use lockstep_proto::ErrorCode;
 use lockstep_proto::errors::KNOWN_KEY;
@@ -137,7 +136,11 @@ async fn list_dead_letters(
         DeadLetterPage::check(limit, request.cursor.as_deref()).map_err(invalid)?;
     let listed = sinks.dead_letters(truncated(&request.sink), after, limit, deadline);
     let (letters, next) = listed.await.map_err(|error| refused(&error))?;
-    Ok(page(&letters, next.map(places::text), PAGE_BYTES_MAX))
+    Ok(page(
+        &letters,
+        next.map(|next| next.to_string()),
+        PAGE_BYTES_MAX,
+    ))
 }
 
 async fn replay(
@@ -206,7 +209,7 @@ fn page(
         bytes += shown.encoded_len();
         page.dead_letters.push(shown);
         if bytes >= bytes_max && at + 1 < letters.len() {
-            page.next_cursor = Some(places::text(letter.event.cursor()));
+            page.next_cursor = Some(letter.event.cursor().to_string());
             break;
         }
     }

@@ -6,48 +6,25 @@ use std::time::Instant;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
-use lockstep_machine::EventCursor;
+use lockstep_machine::{DeadLetter, EventCursor};
 use lockstep_proto::ErrorCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Edge;
-use super::body::{EventBody, rfc3339};
 use super::described::{
     EventPlace, EventPlaceOrAll, Malformed, Missing, Refused, SinkName, Unanswered,
 };
 use super::input::{self, Parameters, SinkPath};
 use super::problem::Problem;
 use crate::api::dead_letters::DeadLetterPage;
-use crate::api::places;
-use crate::sink::DeadLetter;
-
-/// An event that the destination rejected permanently.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct DeadLetterBody {
-    /// The event's cursor, `revision-position`, which identifies the dead letter.
-    #[schema(value_type = EventPlace)]
-    place: String,
-    event: EventBody,
-    /// The destination's last reason.
-    reason: String,
-    /// How often it was rejected.
-    attempts: u32,
-    /// When it was first rejected: RFC 3339, in cluster time.
-    buried_at: Option<String>,
-    /// When it was last rejected: RFC 3339, in cluster time.
-    tried_at: Option<String>,
-    /// Whether a replay is requested and still to come.
-    replay_wanted: bool,
-}
 
 /// A page of dead letters, in the order of their events.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeadLettersBody {
-    dead_letters: Vec<DeadLetterBody>,
+    dead_letters: Vec<DeadLetter>,
     /// The cursor of the next page; null on the last.
-    #[schema(value_type = Option<EventPlace>)]
-    next_cursor: Option<String>,
+    next_cursor: Option<EventCursor>,
 }
 
 /// Dead letters to be replayed.
@@ -62,20 +39,6 @@ pub(super) struct MarkedBody {
 pub(super) struct DiscardedBody {
     /// How many.
     discarded: u64,
-}
-
-impl From<&DeadLetter> for DeadLetterBody {
-    fn from(it: &DeadLetter) -> Self {
-        Self {
-            place: places::text(it.event.cursor()),
-            event: (&*it.event).into(),
-            reason: it.reason.clone(),
-            attempts: it.attempts,
-            buried_at: rfc3339(it.buried_at),
-            tried_at: rfc3339(it.tried_at),
-            replay_wanted: it.replay_wanted,
-        }
-    }
 }
 
 /// The events that the destination of a sink rejected permanently, in order, page by page.
@@ -104,8 +67,8 @@ pub(super) async fn list(
     let left = edge.left(began);
     let (letters, next) = edge.sinks.dead_letters(&sink, after, limit, left).await?;
     Ok(Json(DeadLettersBody {
-        dead_letters: letters.iter().map(DeadLetterBody::from).collect(),
-        next_cursor: next.map(places::text),
+        dead_letters: letters,
+        next_cursor: next,
     }))
 }
 
@@ -164,7 +127,7 @@ fn which(uri: &Uri) -> Result<Option<EventCursor>, Problem> {
     if text == "all" {
         return Ok(None);
     }
-    places::read(text).map(Some).ok_or_else(|| {
+    text.parse().map(Some).map_err(|_| {
         let detail =
             "parameter \"event\" must be the cursor of an event, revision-position, or all";
         Problem::new(ErrorCode::InvalidParameter, detail)
@@ -207,7 +170,7 @@ mod tests {
             replay_wanted: false,
         };
         assert_eq!(
-            serde_json::to_value(DeadLetterBody::from(&letter)).unwrap(),
+            serde_json::to_value(&letter).unwrap(),
             json!({
                 "place": "7-2",
                 "event": {

@@ -14,10 +14,10 @@ use axum::http::{HeaderMap, Uri};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use lockstep_machine::{
-    GlobalRevision, IdempotencyKey, InstanceId, InvalidName, MachineName, Version,
+    GlobalRevision, IdempotencyKey, InstanceId, InvalidName, MachineName, Version, json,
 };
 use lockstep_proto::ErrorCode;
-use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny, Visitor};
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::error::Category;
 
 use super::problem::Problem;
@@ -274,55 +274,9 @@ fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
 
 fn read_object<T: DeserializeOwned>(bytes: &[u8]) -> serde_json::Result<T> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let read = object(&mut reader)?;
+    let read = json::object(&mut reader)?;
     reader.end()?;
     Ok(read)
-}
-
-/// Reads a structure from an object only. serde would also accept an array of the fields in order,
-/// which no field name protects against a mistake.
-pub(super) fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<T, D::Error> {
-    T::deserialize(ObjectAlone(d))
-}
-
-struct ObjectAlone<D>(D);
-
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for ObjectAlone<D> {
-    type Error = D::Error;
-
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
-        self.0.deserialize_map(visitor)
-    }
-
-    serde::forward_to_deserialize_any! {
-        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option
-        unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier
-        ignored_any
-    }
-}
-
-/// A whole number that may be left out. JSON has one kind of number: `7.0` is as whole as `7`.
-pub(super) fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(
-    d: D,
-) -> Result<Option<T>, D::Error> {
-    let Some(number) = Option::<serde_json::Number>::deserialize(d)? else {
-        return Ok(None);
-    };
-    let float = || number.as_f64().filter(|it| it.fract() == 0.0 && *it >= 0.0);
-    // A float holds every whole number that it can represent below 2^64 exactly.
-    let exact = || {
-        float()
-            .filter(|it| *it < u64::MAX as f64)
-            .map(|it| it as u64)
-    };
-    let whole = number.as_u64().or_else(exact);
-    let whole = whole.and_then(|it| T::try_from(it).ok());
-    whole.map(Some).ok_or_else(|| {
-        let bits = 8 * size_of::<T>();
-        serde::de::Error::custom(format!(
-            "invalid number `{number}`, expected a whole one of at most {bits} bits"
-        ))
-    })
 }
 
 /// The nearest known name, which serde's message about an unknown field leaves out.
@@ -478,10 +432,9 @@ mod tests {
     fn a_number_is_whole_however_it_is_written() {
         #[derive(serde::Deserialize)]
         struct Body {
-            #[serde(default, deserialize_with = "whole")]
-            n: Option<u32>,
+            n: Option<Version>,
         }
-        let read = |text: &str| serde_json::from_str::<Body>(text).map(|it| it.n);
+        let read = |text: &str| serde_json::from_str::<Body>(text).map(|it| it.n.map(|n| n.0));
         assert_eq!(read("{}").unwrap(), None);
         assert_eq!(read(r#"{"n":null}"#).unwrap(), None);
         for text in ["7", "7.0", "0.7e1", "70e-1"] {

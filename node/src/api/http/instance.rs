@@ -8,20 +8,19 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use lockstep_machine::{
-    Command, Delete, Instance, InstanceId, Metadata, Migrate, Outcome, Revision, StateName, Version,
+    Command, Delete, Deleted, Event, Instance, InstanceId, InstanceView, Metadata, Migrate,
+    Migrated, Outcome, Revision, StateName, Version,
 };
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Edge;
-use super::body::{
-    DeletedBody, EventBody, InstanceBody, MigratedBody, Pairs, Written, outcome, unknown_outcome,
-};
+use super::body::{Pairs, Written, outcome, unknown_outcome};
 use super::described::{
     self, Ahead, HowFresh, Malformed, Missing, Name, OnlyOnce, Refused, RevisionNumber,
     StateMapping, Unanswered, Unread, VersionNumber,
 };
-use super::input::{self, IdPath, Parameters, idempotency_key, whole};
+use super::input::{self, IdPath, Parameters, idempotency_key};
 use super::problem::Problem;
 use crate::service::View;
 
@@ -29,7 +28,7 @@ use crate::service::View;
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct ShownBody {
     #[serde(flatten)]
-    instance: InstanceBody,
+    instance: InstanceView,
     applied_index: u64,
     /// The cluster's; `revision` is the instance's own.
     cluster_revision: u64,
@@ -44,7 +43,8 @@ pub(super) struct HistoryBody {
     /// The oldest revision of the instance whose change is remembered; null if none is.
     oldest_revision: Option<u64>,
     /// Oldest first.
-    events: Vec<EventBody>,
+    #[schema(value_type = Vec<Event>)]
+    events: Vec<Arc<Event>>,
     applied_index: u64,
     /// The cluster's.
     revision: u64,
@@ -53,7 +53,7 @@ pub(super) struct HistoryBody {
 /// An instance that was deleted.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DeleteBody {
-    deleted: DeletedBody,
+    deleted: Deleted,
     #[serde(flatten)]
     written: Written,
 }
@@ -63,17 +63,15 @@ pub(super) struct DeleteBody {
 #[serde(deny_unknown_fields)]
 pub(super) struct MigrateBody {
     /// The version to pin it to; the newest without it.
-    #[serde(default, deserialize_with = "whole")]
     #[schema(value_type = Option<VersionNumber>)]
-    version: Option<u32>,
+    version: Option<Version>,
     /// Where a state of the old version goes; one that is not there keeps its name.
     #[schema(value_type = Option<StateMapping>)]
     states: Option<Pairs>,
     #[schema(value_type = Option<Name>)]
     expect_state: Option<StateName>,
-    #[serde(default, deserialize_with = "whole")]
     #[schema(value_type = Option<RevisionNumber>)]
-    expect_revision: Option<u64>,
+    expect_revision: Option<Revision>,
     #[schema(value_type = Option<described::Pairs>)]
     metadata: Option<Pairs>,
 }
@@ -81,7 +79,7 @@ pub(super) struct MigrateBody {
 /// A migration that was made, or would be.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MigrationBody {
-    migrated: MigratedBody,
+    migrated: Migrated,
     /// Whether this was a dry run, which changes nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
@@ -117,7 +115,7 @@ pub(super) async fn show(
 fn shown(id: &InstanceId, view: &View) -> Result<ShownBody, Problem> {
     let instance = find(id, view)?;
     Ok(ShownBody {
-        instance: InstanceBody::of(&view.state, id, instance),
+        instance: view.state.view(id, instance),
         applied_index: view.applied_index,
         cluster_revision: view.state.revision().0,
     })
@@ -158,10 +156,7 @@ pub(super) async fn history(
         id: id.to_string(),
         instance_revision: instance.revision.0,
         oldest_revision: instance.oldest_kept().map(|revision| revision.0),
-        events: instance
-            .history()
-            .map(|event| EventBody::from(&**event))
-            .collect(),
+        events: instance.history().cloned().collect(),
         applied_index: view.applied_index,
         revision: view.state.revision().0,
     }))
@@ -204,10 +199,7 @@ pub(super) async fn delete(
     let Outcome::Deleted(deleted) = outcome else {
         return Err(unknown_outcome());
     };
-    Ok(Json(DeleteBody {
-        deleted: deleted.into(),
-        written,
-    }))
+    Ok(Json(DeleteBody { deleted, written }))
 }
 
 /// Pins an instance to another version of its machine.
@@ -248,7 +240,7 @@ pub(super) async fn migrate(
         return Err(unknown_outcome());
     };
     Ok(Json(MigrationBody {
-        migrated: migrated.into(),
+        migrated,
         dry_run,
         written,
     }))
@@ -258,10 +250,10 @@ impl MigrateBody {
     fn into_migrate(self, instance: InstanceId) -> Result<Migrate, Problem> {
         Ok(Migrate {
             instance,
-            version: self.version.map(Version),
+            version: self.version,
             states: self.states.unwrap_or_default().into_states()?,
             expect_state: self.expect_state,
-            expect_revision: self.expect_revision.map(Revision),
+            expect_revision: self.expect_revision,
             metadata: self.metadata.unwrap_or_default().into_metadata()?,
         })
     }

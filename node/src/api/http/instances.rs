@@ -8,18 +8,20 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::header::{HeaderName, LOCATION};
 use axum::http::{HeaderMap, StatusCode, Uri};
-use lockstep_machine::{Command, Create, InstanceId, InstanceName, MachineName, Outcome, Version};
+use lockstep_machine::{
+    Command, Create, Created, InstanceId, InstanceName, InstanceView, MachineName, Outcome, Version,
+};
 use lockstep_proto::ErrorCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Edge;
-use super::body::{CreatedBody, InstanceBody, Pairs, Written, outcome, unknown_outcome};
+use super::body::{Pairs, Written, outcome, unknown_outcome};
 use super::described::{
     self, Ahead, Full, HowFresh, Malformed, Missing, Name, OnlyOnce, Prefix, Refused, Unanswered,
     Unread, VersionNumber,
 };
-use super::input::{self, MachinePath, Parameters, idempotency_key, whole};
+use super::input::{self, MachinePath, Parameters, idempotency_key};
 use super::problem::Problem;
 use crate::api::names;
 use crate::service::PageAsked;
@@ -32,9 +34,8 @@ pub(super) struct CreateBody {
     #[schema(value_type = Option<Name>)]
     id: Option<InstanceName>,
     /// The version to pin it to; the newest without it.
-    #[serde(default, deserialize_with = "whole")]
     #[schema(value_type = Option<VersionNumber>)]
-    version: Option<u32>,
+    version: Option<Version>,
     /// Kept with the instance, where a list can ask for it.
     #[schema(value_type = Option<described::Pairs>)]
     metadata: Option<Pairs>,
@@ -43,7 +44,7 @@ pub(super) struct CreateBody {
 /// An instance that was created.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CreationBody {
-    created: CreatedBody,
+    created: Created,
     #[serde(flatten)]
     written: Written,
 }
@@ -51,7 +52,7 @@ pub(super) struct CreationBody {
 /// A page of instances, in order of id.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct PageBody {
-    instances: Vec<InstanceBody>,
+    instances: Vec<InstanceView>,
     /// Where the next page starts; null on the last. A page may be short and still have a next one.
     next_cursor: Option<String>,
     /// How many instances the machine has, in the requested state if there is one.
@@ -94,14 +95,13 @@ pub(super) async fn create(
     let location = format!("/v1/machines/{machine}/instances/{name}");
     let command = Command::Create(Create {
         instance: InstanceId::from_parts(machine, name),
-        version: body.version.map(Version),
+        version: body.version,
         metadata: body.metadata.unwrap_or_default().into_metadata()?,
     });
     let (outcome, written) = outcome(edge.execute(command, key, began).await?)?;
     let Outcome::Created(created) = outcome else {
         return Err(unknown_outcome());
     };
-    let created = created.into();
     let body = Json(CreationBody { created, written });
     Ok((StatusCode::CREATED, [(LOCATION, location)], body))
 }
@@ -144,9 +144,9 @@ pub(super) async fn list(
     let view = edge.view(parameters.freshness()?, began).await?;
     let listed = view.list(&asked)?;
     let instances = listed.instances.iter();
-    let body = |(id, instance): &(InstanceId, _)| InstanceBody::of(&view.state, id, instance);
+    let shown = |(id, instance): &(InstanceId, _)| view.state.view(id, instance);
     Ok(Json(PageBody {
-        instances: instances.map(body).collect(),
+        instances: instances.map(shown).collect(),
         next_cursor: listed.next_cursor,
         total: listed.total,
         applied_index: view.applied_index,

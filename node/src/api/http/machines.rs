@@ -27,16 +27,6 @@ use super::input::{self, MachinePath, Parameters, idempotency_key, is_json, medi
 use super::problem::Problem;
 use crate::service::{Document, Language};
 
-/// A fault of a definition, or a warning about it.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct FaultBody {
-    /// Where in the document.
-    path: String,
-    /// What kind of fault it is; stable.
-    code: &'static str,
-    message: String,
-}
-
 /// A definition that is stored.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DefinedBody {
@@ -44,7 +34,7 @@ pub(super) struct DefinedBody {
     version: u32,
     /// Whether the version is new; if not, the newest one was equal already.
     created: bool,
-    warnings: Vec<FaultBody>,
+    warnings: Vec<DefinitionFault>,
     /// Whether this was a dry run, which stores nothing.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     dry_run: bool,
@@ -272,16 +262,11 @@ pub(super) async fn delete(
 
 impl DefinedBody {
     fn new(it: Defined, dry_run: bool, written: Written) -> Self {
-        let fault = |it: DefinitionFault| FaultBody {
-            path: it.path,
-            code: it.code.code(),
-            message: it.message,
-        };
         Self {
             machine: it.machine.to_string(),
             version: it.version.0,
             created: it.created,
-            warnings: it.warnings.into_iter().map(fault).collect(),
+            warnings: it.warnings,
             dry_run,
             written,
         }

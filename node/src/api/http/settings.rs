@@ -1,7 +1,6 @@
 //! `/v1/cluster/settings`: the cluster settings.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -9,16 +8,16 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
+use lockstep_machine::json::{self, Entries};
 use lockstep_machine::{Command, Limits, Outcome, Setting};
 use lockstep_proto::ErrorCode;
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, Visitor};
-use serde::{Deserialize as DeriveDeserialize, Serialize};
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Edge;
 use super::body::{Written, outcome, unknown_outcome};
 use super::described::{self, Ahead, HowFresh, Malformed, OnlyOnce, Refused, Unanswered, Unread};
-use super::input::{Parameters, idempotency_key, whole};
+use super::input::{Parameters, idempotency_key};
 use super::problem::Problem;
 
 /// Every cluster setting.
@@ -42,46 +41,20 @@ pub(super) struct SettingsUpdatedBody {
     written: Written,
 }
 
-/// Values by name, in the order given. A map would hide a name given twice.
-struct Values(Vec<(String, u64)>);
-
-#[derive(DeriveDeserialize)]
-struct Whole(#[serde(deserialize_with = "whole")] Option<u64>);
-
-impl<'de> Deserialize<'de> for Values {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        struct Object;
-        impl<'de> Visitor<'de> for Object {
-            type Value = Values;
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object of whole numbers")
-            }
-            fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Values, M::Error> {
-                let mut values = vec![];
-                while let Some((name, Whole(value))) = map.next_entry::<String, Whole>()? {
-                    let missing = || M::Error::custom(format!("{name:?} has no value"));
-                    let value = value.ok_or_else(missing)?;
-                    values.push((name, value));
-                }
-                Ok(Values(values))
-            }
+/// The values that are named, each setting once.
+fn into_update(values: Entries<String, Whole>) -> Result<BTreeMap<Setting, u64>, Problem> {
+    let mut update = BTreeMap::new();
+    for (name, Whole(value)) in values.0 {
+        if update.insert(name.parse::<Setting>()?, value).is_some() {
+            let detail = format!("setting {name:?} is given twice");
+            return Err(Problem::new(ErrorCode::InvalidBody, detail));
         }
-        d.deserialize_map(Object)
     }
+    Ok(update)
 }
 
-impl Values {
-    fn into_update(self) -> Result<BTreeMap<Setting, u64>, Problem> {
-        let mut update = BTreeMap::new();
-        for (name, value) in self.0 {
-            if update.insert(name.parse::<Setting>()?, value).is_some() {
-                let detail = format!("setting {name:?} is given twice");
-                return Err(Problem::new(ErrorCode::InvalidBody, detail));
-            }
-        }
-        Ok(update)
-    }
-}
+#[derive(Deserialize)]
+struct Whole(#[serde(deserialize_with = "json::whole")] u64);
 
 /// The cluster settings.
 #[utoipa::path(
@@ -125,7 +98,7 @@ pub(super) async fn update(
     let began = Instant::now();
     Parameters::parse(&uri, &[])?;
     let key = idempotency_key(&headers)?;
-    let update = edge.json::<Values>(&headers, body).await?.into_update()?;
+    let update = into_update(edge.json(&headers, body).await?)?;
     let reply = edge.execute(Command::UpdateSettings(update), key, began);
     let (outcome, written) = outcome(reply.await?)?;
     let Outcome::SettingsUpdated(settings) = outcome else {
@@ -141,8 +114,8 @@ mod tests {
     #[test]
     fn a_setting_is_known_given_once_and_a_whole_number() {
         let read = |text: &str| {
-            let values: Values = serde_json::from_str(text).map_err(|_| "invalid")?;
-            values.into_update().map_err(|problem| problem.code)
+            let values = serde_json::from_str(text).map_err(|_| "invalid")?;
+            into_update(values).map_err(|problem| problem.code)
         };
         let expected = BTreeMap::from([(Setting::EventsMax, 7), (Setting::KeysMax, 0)]);
         assert_eq!(read(r#"{"events_max": 7.0, "keys_max": 0}"#), Ok(expected));

@@ -12,7 +12,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::Edge;
-use super::body::rfc3339;
 use super::described::{Full, Malformed, Missing, Refused, SinkName, Unanswered};
 use super::input::{self, Parameters, SinkPath};
 use super::problem::{Problem, ProblemBody};
@@ -37,7 +36,7 @@ pub(super) struct SinkBody {
     /// Why it is not following; null if it is.
     reason: Option<String>,
     /// Start of this phase: RFC 3339, by the node's clock.
-    since: Option<String>,
+    since: Timestamp,
     /// The revision of the sink's checkpoint.
     revision: Option<u64>,
     /// The revision of the last backfill.
@@ -53,7 +52,7 @@ pub(super) struct SinkBody {
     /// Events and states that the destination rejected permanently.
     dead_letters: u64,
     /// The last write, by the node's clock.
-    written_at: Option<String>,
+    written_at: Option<Timestamp>,
 }
 
 /// Progress of a backfill.
@@ -230,7 +229,7 @@ impl From<SinkStatus> for SinkBody {
                 total: it.total,
             }),
             reason: it.reason,
-            since: rfc3339(Timestamp(it.since_ms)),
+            since: Timestamp(it.since_ms),
             revision: it.cursor.map(|place| place.revision),
             seeded_revision: it.seeded_revision,
             lag_events: it.lag_events,
@@ -238,7 +237,7 @@ impl From<SinkStatus> for SinkBody {
             events: it.events,
             errors: it.errors,
             dead_letters: it.dead_letters,
-            written_at: it.written_at_ms.map(Timestamp).and_then(rfc3339),
+            written_at: it.written_at_ms.map(Timestamp),
         }
     }
 }

@@ -9,21 +9,19 @@ use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use lockstep_machine::{
     Command, Create, Delete, EventName, Expectation, InstanceId, Operation, OperationResult,
-    Outcome, Precondition, Revision, StateName, Transaction, Transition, Version,
+    Outcome, Precondition, Revision, StateName, Transaction, Transition, Version, json,
 };
 use lockstep_proto::ErrorCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Edge;
-use super::body::{
-    CreatedBody, DeletedBody, Pairs, TransitionedBody, Written, outcome, unknown_outcome,
-};
+use super::body::{Pairs, Written, outcome, unknown_outcome};
 use super::described::{
     self, Full, Id, Malformed, Missing, Name, OnlyOnce, Refused, RevisionNumber, Unanswered,
     Unread, VersionNumber,
 };
-use super::input::{Parameters, idempotency_key, object, whole};
+use super::input::{Parameters, idempotency_key};
 use super::problem::Problem;
 use super::transitions::trigger;
 
@@ -39,16 +37,16 @@ pub(super) struct TransactionBody {
 #[serde(rename_all = "snake_case")]
 pub(super) enum OperationBody {
     /// Create an instance.
-    #[serde(deserialize_with = "object")]
+    #[serde(deserialize_with = "json::object")]
     Create(CreateOperation),
     /// Move an instance.
-    #[serde(deserialize_with = "object")]
+    #[serde(deserialize_with = "json::object")]
     Transition(TransitionOperation),
     /// Delete an instance.
-    #[serde(deserialize_with = "object")]
+    #[serde(deserialize_with = "json::object")]
     Delete(DeleteOperation),
     /// Change nothing, but refuse all unless this holds before.
-    #[serde(deserialize_with = "object")]
+    #[serde(deserialize_with = "json::object")]
     Check(CheckOperation),
 }
 
@@ -59,9 +57,8 @@ pub(super) struct CreateOperation {
     /// `machine/name`.
     #[schema(value_type = Id)]
     id: String,
-    #[serde(default, deserialize_with = "whole")]
     #[schema(value_type = Option<VersionNumber>)]
-    version: Option<u32>,
+    version: Option<Version>,
     #[schema(value_type = Option<described::Pairs>)]
     metadata: Option<Pairs>,
 }
@@ -79,9 +76,8 @@ pub(super) struct TransitionOperation {
     event: Option<EventName>,
     #[schema(value_type = Option<Name>)]
     expect_state: Option<StateName>,
-    #[serde(default, deserialize_with = "whole")]
     #[schema(value_type = Option<RevisionNumber>)]
-    expect_revision: Option<u64>,
+    expect_revision: Option<Revision>,
     #[schema(value_type = Option<described::Pairs>)]
     metadata: Option<Pairs>,
 }
@@ -95,9 +91,8 @@ pub(super) struct DeleteOperation {
     id: String,
     #[schema(value_type = Option<Name>)]
     expect_state: Option<StateName>,
-    #[serde(default, deserialize_with = "whole")]
     #[schema(value_type = Option<RevisionNumber>)]
-    expect_revision: Option<u64>,
+    expect_revision: Option<Revision>,
     #[schema(value_type = Option<described::Pairs>)]
     metadata: Option<Pairs>,
 }
@@ -112,31 +107,16 @@ pub(super) struct CheckOperation {
     exists: Option<bool>,
     #[schema(value_type = Option<Name>)]
     state: Option<StateName>,
-    #[serde(default, deserialize_with = "whole")]
     #[schema(value_type = Option<RevisionNumber>)]
-    revision: Option<u64>,
+    revision: Option<Revision>,
 }
 
 /// What every operation came to, in the same order.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CommittedBody {
-    results: Vec<ResultBody>,
+    results: Vec<OperationResult>,
     #[serde(flatten)]
     written: Written,
-}
-
-/// What one operation came to.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum ResultBody {
-    /// The instance is created.
-    Created(CreatedBody),
-    /// The instance moved.
-    Transitioned(TransitionedBody),
-    /// The instance is deleted.
-    Deleted(DeletedBody),
-    /// The precondition held.
-    Checked(bool),
 }
 
 /// Does several things, all or none, in one revision. A refusal names the `operation` and its
@@ -167,20 +147,7 @@ pub(super) async fn commit(
     let Outcome::Committed(results) = outcome else {
         return Err(unknown_outcome());
     };
-    let results: Result<_, Problem> = results.into_iter().map(result).collect();
-    Ok(Json(CommittedBody {
-        results: results?,
-        written,
-    }))
-}
-
-fn result(result: OperationResult) -> Result<ResultBody, Problem> {
-    Ok(match result {
-        OperationResult::Created(it) => ResultBody::Created(it.into()),
-        OperationResult::Transitioned(it) => ResultBody::Transitioned(it.into()),
-        OperationResult::Deleted(it) => ResultBody::Deleted(it.into()),
-        OperationResult::Checked => ResultBody::Checked(true),
-    })
+    Ok(Json(CommittedBody { results, written }))
 }
 
 impl TransactionBody {
@@ -203,20 +170,20 @@ impl OperationBody {
         Ok(match self {
             OperationBody::Create(it) => Operation::Create(Create {
                 instance: id(it.id)?,
-                version: it.version.map(Version),
+                version: it.version,
                 metadata: metadata(it.metadata)?,
             }),
             OperationBody::Transition(it) => Operation::Transition(Transition {
                 instance: id(it.id)?,
                 trigger: trigger(it.to, it.event)?,
                 expect_state: it.expect_state,
-                expect_revision: it.expect_revision.map(Revision),
+                expect_revision: it.expect_revision,
                 metadata: metadata(it.metadata)?,
             }),
             OperationBody::Delete(it) => Operation::Delete(Delete {
                 instance: id(it.id)?,
                 expect_state: it.expect_state,
-                expect_revision: it.expect_revision.map(Revision),
+                expect_revision: it.expect_revision,
                 metadata: metadata(it.metadata)?,
             }),
             OperationBody::Check(it) => Operation::Check(Precondition {
@@ -225,7 +192,7 @@ impl OperationBody {
                     (Some(true), None, None) => Expectation::Exists,
                     (Some(false), None, None) => Expectation::Missing,
                     (None, Some(state), None) => Expectation::InState(state),
-                    (None, None, Some(revision)) => Expectation::AtRevision(Revision(revision)),
+                    (None, None, Some(revision)) => Expectation::AtRevision(revision),
                     _ => {
                         return Err(Problem::new(
                             ErrorCode::InvalidBody,

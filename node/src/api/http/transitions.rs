@@ -8,18 +8,19 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, Uri};
 use lockstep_machine::{
-    Command, EventName, InstanceId, Outcome, Reply, Revision, StateName, Transition, Trigger,
+    Command, EventName, InstanceId, Outcome, Reply, Revision, StateName, Transition, Transitioned,
+    Trigger,
 };
 use lockstep_proto::ErrorCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::Edge;
-use super::body::{Pairs, TransitionedBody, Written, outcome, unknown_outcome};
+use super::body::{Pairs, Written, outcome, unknown_outcome};
 use super::described::{
     self, Malformed, Missing, Name, OnlyOnce, Refused, RevisionNumber, Unanswered, Unread,
 };
-use super::input::{self, IdPath, Parameters, idempotency_key, whole};
+use super::input::{self, IdPath, Parameters, idempotency_key};
 use super::problem::Problem;
 
 /// A requested transition: to a state or by an event.
@@ -36,9 +37,8 @@ pub(super) struct TransitionBody {
     #[schema(value_type = Option<Name>)]
     expect_state: Option<StateName>,
     /// Refuse unless the instance is at this revision.
-    #[serde(default, deserialize_with = "whole")]
     #[schema(value_type = Option<RevisionNumber>)]
-    expect_revision: Option<u64>,
+    expect_revision: Option<Revision>,
     /// Who and why: kept in the history and in the event.
     #[schema(value_type = Option<described::Pairs>)]
     metadata: Option<Pairs>,
@@ -47,7 +47,7 @@ pub(super) struct TransitionBody {
 /// A transition that was made.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MadeBody {
-    transitioned: TransitionedBody,
+    transitioned: Transitioned,
     #[serde(flatten)]
     written: Written,
 }
@@ -88,7 +88,7 @@ fn made(reply: Reply) -> Result<MadeBody, Problem> {
         return Err(unknown_outcome());
     };
     Ok(MadeBody {
-        transitioned: transitioned.into(),
+        transitioned,
         written,
     })
 }
@@ -115,7 +115,7 @@ impl TransitionBody {
             instance,
             trigger: trigger(self.to, self.event)?,
             expect_state: self.expect_state,
-            expect_revision: self.expect_revision.map(Revision),
+            expect_revision: self.expect_revision,
             metadata: self.metadata.unwrap_or_default().into_metadata()?,
         })
     }

@@ -16,11 +16,9 @@ use lockstep_proto::ErrorCode;
 use serde_json::json;
 
 use super::Edge;
-use super::body::EventBody;
 use super::described::{Malformed, Name, Prefix, Resumed, RevisionNumber, Unwatchable};
 use super::input::{self, MachinePath, Parameters};
 use super::problem::Problem;
-use crate::api::places;
 use crate::api::watchers::{Next, OpenWatch};
 use crate::service::{self, WatchAsked, WatchEnded, Watched};
 
@@ -96,10 +94,14 @@ fn filter(parameters: &Parameters, machine: Option<MachineName>) -> Result<Event
 fn from(parameters: &Parameters, headers: &HeaderMap) -> Result<Option<EventCursor>, Problem> {
     let from_revision = parameters.number("from_revision", 0, u64::MAX)?;
     if let Some(last) = headers.get("last-event-id").filter(|last| !last.is_empty()) {
-        let cursor = last.to_str().ok().and_then(places::read).ok_or_else(|| {
-            let detail = "Last-Event-ID must be the id of an event: revision-position";
-            Problem::new(ErrorCode::InvalidLastEventId, detail)
-        })?;
+        let cursor = last
+            .to_str()
+            .ok()
+            .and_then(|last| last.parse().ok())
+            .ok_or_else(|| {
+                let detail = "Last-Event-ID must be the id of an event: revision-position";
+                Problem::new(ErrorCode::InvalidLastEventId, detail)
+            })?;
         return Ok(Some(cursor));
     }
     Ok(from_revision.map(|revision| service::from_revision(GlobalRevision(revision))))
@@ -170,7 +172,7 @@ impl Unsaid {
         while text.len() < PIECE_BYTES
             && let Some(event) = self.events.pop_front()
         {
-            let data = serde_json::to_value(EventBody::from(&*event)).unwrap_or_default();
+            let data = serde_json::to_string(&*event).unwrap_or_default();
             say(&mut text, Some(event.cursor()), event.kind.name(), &data);
         }
         if let Some(revision) = self.bookmark.take() {
@@ -196,10 +198,10 @@ fn last_words(ended: WatchEnded, cursor: EventCursor) -> String {
     text
 }
 
-fn say(text: &mut String, id: Option<EventCursor>, event: &str, data: &serde_json::Value) {
+fn say(text: &mut String, id: Option<EventCursor>, event: &str, data: &dyn std::fmt::Display) {
     // Writing to a string does not fail; nor does JSON hold a line break.
     if let Some(id) = id {
-        let _ = writeln!(text, "id: {}", places::text(id));
+        let _ = writeln!(text, "id: {}", id);
     }
     let _ = write!(text, "event: {event}\ndata: {data}\n\n");
 }
