@@ -12,6 +12,68 @@ const PUBLIC: &[&str] = &[
 ];
 const PEER: &[&str] = &["lockstep/raft/v1/peer.proto"];
 
+/// Messages that have a JSON form, because HTTP or the command line shows them. `src/json.rs` writes
+/// those of sink checks, which do not follow the message.
+const SHOWN: &[&str] = &[
+    "Rejected",
+    "Fault",
+    "MachineSummary",
+    "VersionSummary",
+    "Settings",
+    "StatusResponse",
+    "Member",
+    "ListSinksResponse",
+    "SinkStatus",
+    "SeedProgress",
+];
+
+const IF_SOME: &str = r#"skip_serializing_if = "Option::is_none""#;
+const IF_ANY: &str = r#"skip_serializing_if = "Vec::is_empty""#;
+
+/// Fields whose JSON differs from what serde derives. The functions are in `src/json.rs`.
+const FIELDS: &[(&str, &str)] = &[
+    ("Rejected.message", r#"rename = "detail""#),
+    ("Rejected.known", IF_ANY),
+    ("Rejected.newest_version", IF_SOME),
+    ("Rejected.faults", IF_ANY),
+    ("Rejected.operation", IF_SOME),
+    ("Rejected.reason", IF_SOME),
+    ("Rejected.asked", IF_SOME),
+    ("Rejected.min", IF_SOME),
+    ("Rejected.max", IF_SOME),
+    ("Rejected.used_version", IF_SOME),
+    ("Rejected.used_version", r#"rename = "version""#),
+    ("Rejected.used_by", IF_SOME),
+    ("Rejected.used_by", r#"rename = "instances""#),
+    ("Rejected.operations", IF_ANY),
+    (
+        "StatusResponse.role",
+        r#"serialize_with = "crate::json::role""#,
+    ),
+    (
+        "StatusResponse.leader_id",
+        r#"serialize_with = "crate::json::optional_text""#,
+    ),
+    ("Member.id", r#"serialize_with = "crate::json::text""#),
+    (
+        "SinkStatus.phase",
+        r#"serialize_with = "crate::json::phase""#,
+    ),
+    ("SinkStatus.seeding", IF_SOME),
+    (
+        "SinkStatus.since_ms",
+        r#"rename = "since", serialize_with = "crate::json::time""#,
+    ),
+    (
+        "SinkStatus.cursor",
+        r#"rename = "revision", serialize_with = "crate::json::revision""#,
+    ),
+    (
+        "SinkStatus.written_at_ms",
+        r#"rename = "written_at", serialize_with = "crate::json::optional_time""#,
+    ),
+];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=lockstep");
     let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -22,7 +84,19 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         out.join("lockstep.v1.descriptors.bin"),
         public.encode_to_vec(),
     )?;
-    tonic_prost_build::configure().compile_fds(public)?;
+    let mut builder = tonic_prost_build::configure()
+        // Shown in order of name.
+        .btree_map(".lockstep.v1.MachineSummary.states")
+        .btree_map(".lockstep.v1.Settings.values");
+    for message in SHOWN {
+        let path = format!(".lockstep.v1.{message}");
+        builder = builder.message_attribute(path, "#[derive(serde::Serialize)]");
+    }
+    for (field, attribute) in FIELDS {
+        let path = format!(".lockstep.v1.{field}");
+        builder = builder.field_attribute(path, format!("#[serde({attribute})]"));
+    }
+    builder.compile_fds(public)?;
 
     let peer = protox::compile(PEER, ["."])?;
     tonic_prost_build::configure()

@@ -3,7 +3,8 @@
 //!
 //! - [`v1`] is the public interface, `lockstep.v1`, stable within a major version. Each message that a
 //!   client sends or receives is converted in one place, in `public`; both the node and the client
-//!   library use these conversions.
+//!   library use these conversions. Messages that only inform (statuses, rejections, lists) have no
+//!   other type: their JSON is derived, in `build.rs`, and the client library hands them out.
 //! - [`raft`] is the peer interface, `lockstep.raft.v1`. Only nodes of one cluster speak it.
 //! - [`errors`] is the one table of stable error codes, with their HTTP and gRPC statuses and whether
 //!   a retry is safe.
@@ -28,6 +29,7 @@ pub mod raft {
 }
 
 pub mod errors;
+mod json;
 mod public;
 
 pub use errors::ErrorCode;

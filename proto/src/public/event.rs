@@ -1,15 +1,10 @@
 //! Events and places in their stream.
 
-use std::sync::Arc;
-
 use lockstep_machine::{
-    Cause, DeadLetter, Event, EventCursor, EventKind, GlobalRevision, InstanceId, MachineName,
-    Metadata, Revision, Timestamp, Version,
+    Cause, DeadLetter, Event, EventCursor, EventKind, GlobalRevision, InstanceId,
 };
 
-use super::instance::entries;
-use super::optional_name;
-use crate::parsed;
+use super::field::{Field, message};
 use crate::{Malformed, v1};
 
 impl From<EventCursor> for v1::Place {
@@ -30,20 +25,41 @@ impl From<v1::Place> for EventCursor {
     }
 }
 
-impl From<EventKind> for v1::EventKind {
-    fn from(kind: EventKind) -> Self {
-        match kind {
-            EventKind::Created => v1::EventKind::Created,
-            EventKind::Transitioned => v1::EventKind::Transitioned,
-            EventKind::Migrated => v1::EventKind::Migrated,
-            EventKind::Deleted => v1::EventKind::Deleted,
-            EventKind::Defined => v1::EventKind::Defined,
-            EventKind::DefinitionDeleted => v1::EventKind::DefinitionDeleted,
-            EventKind::Seeded => v1::EventKind::Seeded,
-            // One of a newer version of the state machine.
+macro_rules! kinds {
+    ($($kind:ident),*) => {
+        impl From<EventKind> for v1::EventKind {
+            fn from(kind: EventKind) -> Self {
+                match kind {
+                    $(EventKind::$kind => Self::$kind,)*
+                }
+            }
         }
-    }
+
+        impl TryFrom<v1::EventKind> for EventKind {
+            type Error = Malformed;
+
+            fn try_from(kind: v1::EventKind) -> Result<Self, Malformed> {
+                Ok(match kind {
+                    $(v1::EventKind::$kind => Self::$kind,)*
+                    v1::EventKind::Unspecified => {
+                        let reason = "it is missing or unknown to this build";
+                        return Err(Malformed::new("kind", reason));
+                    }
+                })
+            }
+        }
+    };
 }
+
+kinds!(
+    Created,
+    Transitioned,
+    Migrated,
+    Deleted,
+    Defined,
+    DefinitionDeleted,
+    Seeded
+);
 
 impl From<&Event> for v1::Event {
     fn from(it: &Event) -> Self {
@@ -55,16 +71,16 @@ impl From<&Event> for v1::Event {
             place: Some(it.cursor().into()),
             kind: v1::EventKind::from(it.kind).into(),
             machine: it.machine.to_string(),
-            id: it.instance().map(|id| id.to_string()),
-            version: it.version.0,
-            from_version: it.from_version.map(|version| version.0),
-            from: it.from.as_ref().map(ToString::to_string),
-            to: it.to.as_ref().map(ToString::to_string),
-            event: it.event.as_ref().map(ToString::to_string),
-            instance_revision: it.instance_revision.0,
+            id: it.instance().into_wire(),
+            version: it.version.into_wire(),
+            from_version: it.from_version.into_wire(),
+            from: it.from.clone().into_wire(),
+            to: it.to.clone().into_wire(),
+            event: it.event.clone().into_wire(),
+            instance_revision: it.instance_revision.into_wire(),
             late_ms,
-            at_ms: it.at.0,
-            metadata: entries(&it.metadata),
+            at_ms: it.at.into_wire(),
+            metadata: it.metadata.clone().into_wire(),
         }
     }
 }
@@ -76,69 +92,44 @@ impl TryFrom<v1::Event> for Event {
         // Cursors are compared and resumed from: a missing one must not read as the first.
         let place = it.place.ok_or(Malformed::new("place", "it is missing"))?;
         let EventCursor { revision, position } = place.into();
-        let instance: Option<InstanceId> = optional_name("id", it.id)?;
+        let instance = <Option<InstanceId>>::parse("id", it.id)?;
         Ok(Self {
             revision,
             position,
             kind,
-            machine: parsed("machine", MachineName::new(it.machine))?,
+            machine: Field::parse("machine", it.machine)?,
             name: instance.map(|id| id.instance_name().clone()),
-            version: Version(it.version),
-            from_version: it.from_version.map(Version),
-            from: optional_name("from", it.from)?,
-            to: optional_name("to", it.to)?,
-            event: optional_name("event", it.event)?,
-            instance_revision: Revision(it.instance_revision),
-            at: Timestamp(it.at_ms),
+            version: Field::parse("version", it.version)?,
+            from_version: Field::parse("from_version", it.from_version)?,
+            from: Field::parse("from", it.from)?,
+            to: Field::parse("to", it.to)?,
+            event: Field::parse("event", it.event)?,
+            instance_revision: Field::parse("instance_revision", it.instance_revision)?,
+            at: Field::parse("at_ms", it.at_ms)?,
             cause: match it.late_ms {
                 Some(late_ms) => Cause::Timeout { late_ms },
                 None => Cause::Request,
             },
-            metadata: parsed("metadata", Metadata::new(it.metadata))?,
+            metadata: Field::parse("metadata", it.metadata)?,
         })
     }
 }
 
-impl TryFrom<v1::EventKind> for EventKind {
-    type Error = Malformed;
-    fn try_from(kind: v1::EventKind) -> Result<Self, Malformed> {
-        Ok(match kind {
-            v1::EventKind::Created => EventKind::Created,
-            v1::EventKind::Transitioned => EventKind::Transitioned,
-            v1::EventKind::Migrated => EventKind::Migrated,
-            v1::EventKind::Deleted => EventKind::Deleted,
-            v1::EventKind::Defined => EventKind::Defined,
-            v1::EventKind::DefinitionDeleted => EventKind::DefinitionDeleted,
-            v1::EventKind::Seeded => EventKind::Seeded,
-            v1::EventKind::Unspecified => {
-                return Err(Malformed::new(
-                    "kind",
-                    "it is missing or unknown to this build",
-                ));
-            }
-        })
-    }
-}
-
-impl TryFrom<v1::DeadLetter> for DeadLetter {
-    type Error = Malformed;
-    fn try_from(it: v1::DeadLetter) -> Result<Self, Malformed> {
-        let event = it.event.ok_or(Malformed::new("event", "it is missing"))?;
-        Ok(Self {
-            event: Arc::new(event.try_into()?),
-            reason: it.reason,
-            attempts: it.attempts,
-            buried_at: Timestamp(it.buried_at_ms),
-            tried_at: Timestamp(it.tried_at_ms),
-            replay_wanted: it.replay_wanted,
-        })
-    }
-}
+message!(DeadLetter as DeadLetter {
+    event: event,
+    reason: reason,
+    attempts: attempts,
+    buried_at: buried_at_ms,
+    tried_at: tried_at_ms,
+    replay_wanted: replay_wanted,
+});
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::{EventName, InstanceName, StateName};
+    use lockstep_machine::{
+        EventName, InstanceName, MachineName, Metadata, Revision, StateName, Timestamp, Version,
+    };
 
     fn event() -> Event {
         Event {
@@ -165,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_told_in_full() {
+    fn an_event_has_all_its_fields() {
         let expected = v1::Event {
             place: Some(v1::Place {
                 revision: 7,

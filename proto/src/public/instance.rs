@@ -1,55 +1,26 @@
 //! Instances as they are shown.
 
-use std::collections::HashMap;
+use lockstep_machine::InstanceView;
 
-use lockstep_machine::{InstanceView, Metadata, Revision, StateName, Timestamp, Version};
+use super::field::{Field, message};
+use crate::{Malformed, v1};
 
-use crate::{Malformed, parsed, v1};
-
-impl From<InstanceView> for v1::Instance {
-    fn from(it: InstanceView) -> Self {
-        Self {
-            id: it.id.to_string(),
-            version: it.version.0,
-            state: it.state.to_string(),
-            revision: it.revision.0,
-            created_at_ms: it.created_at.0,
-            changed_at_ms: it.changed_at.0,
-            allowed: it.allowed.iter().map(ToString::to_string).collect(),
-            metadata: entries(&it.metadata),
-            deadline_ms: it.deadline.map(|deadline| deadline.0),
-        }
-    }
-}
-
-impl TryFrom<v1::Instance> for InstanceView {
-    type Error = Malformed;
-
-    fn try_from(it: v1::Instance) -> Result<Self, Malformed> {
-        let allowed = it.allowed.iter().map(StateName::new);
-        Ok(Self {
-            id: parsed("id", it.id.parse())?,
-            version: Version(it.version),
-            state: parsed("state", StateName::new(it.state))?,
-            revision: Revision(it.revision),
-            created_at: Timestamp(it.created_at_ms),
-            changed_at: Timestamp(it.changed_at_ms),
-            allowed: parsed("allowed", allowed.collect())?,
-            metadata: parsed("metadata", Metadata::new(it.metadata))?,
-            deadline: it.deadline_ms.map(Timestamp),
-        })
-    }
-}
-
-pub(super) fn entries(metadata: &Metadata) -> HashMap<String, String> {
-    let own = |(key, value): (&str, &str)| (key.to_owned(), value.to_owned());
-    metadata.iter().map(own).collect()
-}
+message!(InstanceView as Instance {
+    id: id,
+    version: version,
+    state: state,
+    revision: revision,
+    created_at: created_at_ms,
+    changed_at: changed_at_ms,
+    allowed: allowed,
+    metadata: metadata,
+    deadline: deadline_ms,
+});
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::{InstanceId, State};
+    use lockstep_machine::{InstanceId, Metadata, State, Timestamp};
 
     #[test]
     fn an_instance_is_shown_with_the_states_it_may_move_to() {

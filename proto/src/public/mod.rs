@@ -1,13 +1,17 @@
 //! Conversions between public messages and the state machine's types.
 //!
-//! Names and ids are parsed here, and a fault is reported with its field. Whether a request is legal is
+//! A conversion whose fields correspond one to one is a list of them; `field` has the macros. Names
+//! and ids are parsed here, and a fault is reported with its field. Whether a request is legal is
 //! decided by the state machine; defaults for consistency, page size and generated names by the node.
+//! Messages that only inform are not converted: `shown` has what can be read off them.
 
 mod event;
+mod field;
 mod instance;
 mod machine;
 mod rejected;
 mod requests;
+mod shown;
 mod transaction;
 mod written;
 

@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_faults_of_a_document_and_of_a_definition_are_told_alike() {
+    fn the_faults_of_a_document_and_of_a_definition_have_one_form() {
         let text = r#"{"name": "m", "initial": "x", "states": {"a": {}}, "transitions": []}"#;
         let error = lockstep_document::parse_json(text, &Limits::default()).unwrap_err();
         let found = v1::Rejected::from(&error);

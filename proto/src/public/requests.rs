@@ -1,14 +1,12 @@
 //! What one instance, or one machine, is asked to do.
 
-use std::collections::BTreeMap;
-
 use lockstep_machine::{
-    Create, Delete, DeleteDefinition, EventName, IdempotencyKey, InstanceId, InstanceName,
-    MachineName, Metadata, Migrate, Revision, StateName, Transition, Trigger, Version,
+    Create, Delete, DeleteDefinition, IdempotencyKey, InstanceId, InstanceName, MachineName,
+    Metadata, Migrate, Transition, Version,
 };
 
-use super::instance::entries;
-use super::{idempotency_key, optional_name};
+use super::field::{Field, request};
+use super::idempotency_key;
 use crate::parsed;
 use crate::{Malformed, v1};
 
@@ -36,6 +34,33 @@ impl NewInstance {
     }
 }
 
+/// Within a transaction, where no name is made.
+impl TryFrom<NewInstance> for Create {
+    type Error = Malformed;
+
+    fn try_from(it: NewInstance) -> Result<Self, Malformed> {
+        match it.name.clone() {
+            Some(name) => Ok(it.named(name)),
+            None => {
+                let reason = "within a transaction it must have the form machine/name";
+                Err(Malformed::new("id", reason))
+            }
+        }
+    }
+}
+
+impl From<Create> for NewInstance {
+    fn from(it: Create) -> Self {
+        let name = it.instance.instance_name().clone();
+        Self {
+            machine: it.instance.machine,
+            name: Some(name),
+            version: it.version,
+            metadata: it.metadata,
+        }
+    }
+}
+
 impl TryFrom<v1::CreateInstanceRequest> for (NewInstance, Option<IdempotencyKey>) {
     type Error = Malformed;
     fn try_from(request: v1::CreateInstanceRequest) -> Result<Self, Malformed> {
@@ -55,8 +80,8 @@ impl TryFrom<v1::CreateInstanceRequest> for (NewInstance, Option<IdempotencyKey>
         let new = NewInstance {
             machine,
             name,
-            version: version.map(Version),
-            metadata: parsed("metadata", Metadata::new(metadata))?,
+            version: Field::parse("version", version)?,
+            metadata: Field::parse("metadata", metadata)?,
         };
         Ok((new, idempotency_key(key)?))
     }
@@ -69,175 +94,46 @@ impl From<(NewInstance, Option<IdempotencyKey>)> for v1::CreateInstanceRequest {
                 Some(name) => InstanceId::from_parts(it.machine, name).to_string(),
                 None => it.machine.to_string(),
             },
-            version: it.version.map(|version| version.0),
-            metadata: entries(&it.metadata),
-            idempotency_key: text(key),
+            version: it.version.into_wire(),
+            metadata: it.metadata.into_wire(),
+            idempotency_key: key.map(|key| key.to_string()),
         }
     }
 }
 
-impl TryFrom<v1::TransitionRequest> for (Transition, Option<IdempotencyKey>) {
-    type Error = Malformed;
-    fn try_from(request: v1::TransitionRequest) -> Result<Self, Malformed> {
-        use v1::transition_request::Trigger as Wire;
-        let v1::TransitionRequest {
-            id,
-            trigger,
-            expect_state,
-            expect_revision,
-            idempotency_key: key,
-            metadata,
-        } = request;
-        let trigger = match trigger {
-            Some(Wire::To(state)) => Trigger::To(parsed("to", StateName::new(state))?),
-            Some(Wire::Event(event)) => Trigger::Event(parsed("event", EventName::new(event))?),
-            None => {
-                let reason = "one of `to` and `event` is required";
-                return Err(Malformed::new("trigger", reason));
-            }
-        };
-        let transition = Transition {
-            instance: parsed("id", id.parse())?,
-            trigger,
-            expect_state: optional_name("expect_state", expect_state)?,
-            expect_revision: expect_revision.map(Revision),
-            metadata: parsed("metadata", Metadata::new(metadata))?,
-        };
-        Ok((transition, idempotency_key(key)?))
-    }
-}
+request!(Transition as TransitionRequest {
+    instance: id,
+    trigger: trigger,
+    expect_state: expect_state,
+    expect_revision: expect_revision,
+    metadata: metadata,
+});
 
-impl From<(Transition, Option<IdempotencyKey>)> for v1::TransitionRequest {
-    fn from((it, key): (Transition, Option<IdempotencyKey>)) -> Self {
-        use v1::transition_request::Trigger as Wire;
-        Self {
-            id: it.instance.to_string(),
-            trigger: Some(match it.trigger {
-                Trigger::To(state) => Wire::To(state.to_string()),
-                Trigger::Event(event) => Wire::Event(event.to_string()),
-            }),
-            expect_state: text(it.expect_state),
-            expect_revision: it.expect_revision.map(|revision| revision.0),
-            idempotency_key: text(key),
-            metadata: entries(&it.metadata),
-        }
-    }
-}
+request!(Delete as DeleteInstanceRequest {
+    instance: id,
+    expect_state: expect_state,
+    expect_revision: expect_revision,
+    metadata: metadata,
+});
 
-impl TryFrom<v1::DeleteInstanceRequest> for (Delete, Option<IdempotencyKey>) {
-    type Error = Malformed;
-    fn try_from(request: v1::DeleteInstanceRequest) -> Result<Self, Malformed> {
-        let v1::DeleteInstanceRequest {
-            id,
-            expect_state,
-            expect_revision,
-            idempotency_key: key,
-            metadata,
-        } = request;
-        let delete = Delete {
-            instance: parsed("id", id.parse())?,
-            expect_state: optional_name("expect_state", expect_state)?,
-            expect_revision: expect_revision.map(Revision),
-            metadata: parsed("metadata", Metadata::new(metadata))?,
-        };
-        Ok((delete, idempotency_key(key)?))
-    }
-}
+request!(Migrate as MigrateInstanceRequest {
+    instance: id,
+    version: version,
+    states: states,
+    expect_state: expect_state,
+    expect_revision: expect_revision,
+    metadata: metadata,
+} beside dry_run);
 
-impl From<(Delete, Option<IdempotencyKey>)> for v1::DeleteInstanceRequest {
-    fn from((it, key): (Delete, Option<IdempotencyKey>)) -> Self {
-        Self {
-            id: it.instance.to_string(),
-            expect_state: text(it.expect_state),
-            expect_revision: it.expect_revision.map(|revision| revision.0),
-            idempotency_key: text(key),
-            metadata: entries(&it.metadata),
-        }
-    }
-}
-
-/// `dry_run` is not part of the command.
-impl TryFrom<v1::MigrateInstanceRequest> for (Migrate, Option<IdempotencyKey>) {
-    type Error = Malformed;
-    fn try_from(request: v1::MigrateInstanceRequest) -> Result<Self, Malformed> {
-        let v1::MigrateInstanceRequest {
-            id,
-            version,
-            states,
-            expect_state,
-            expect_revision,
-            metadata,
-            dry_run: _,
-            idempotency_key: key,
-        } = request;
-        let name = |name: String| parsed("states", StateName::new(name));
-        let states: Result<BTreeMap<_, _>, Malformed> = states
-            .into_iter()
-            .map(|(from, to)| Ok((name(from)?, name(to)?)))
-            .collect();
-        let migrate = Migrate {
-            instance: parsed("id", id.parse())?,
-            version: version.map(Version),
-            states: states?,
-            expect_state: optional_name("expect_state", expect_state)?,
-            expect_revision: expect_revision.map(Revision),
-            metadata: parsed("metadata", Metadata::new(metadata))?,
-        };
-        Ok((migrate, idempotency_key(key)?))
-    }
-}
-
-impl From<(Migrate, Option<IdempotencyKey>)> for v1::MigrateInstanceRequest {
-    fn from((it, key): (Migrate, Option<IdempotencyKey>)) -> Self {
-        let states = it.states.iter();
-        Self {
-            id: it.instance.to_string(),
-            version: it.version.map(|version| version.0),
-            states: states
-                .map(|(from, to)| (from.to_string(), to.to_string()))
-                .collect(),
-            expect_state: text(it.expect_state),
-            expect_revision: it.expect_revision.map(|revision| revision.0),
-            metadata: entries(&it.metadata),
-            dry_run: false,
-            idempotency_key: text(key),
-        }
-    }
-}
-
-impl TryFrom<v1::DeleteMachineRequest> for (DeleteDefinition, Option<IdempotencyKey>) {
-    type Error = Malformed;
-    fn try_from(request: v1::DeleteMachineRequest) -> Result<Self, Malformed> {
-        let v1::DeleteMachineRequest {
-            machine,
-            version,
-            idempotency_key: key,
-        } = request;
-        let delete = DeleteDefinition {
-            machine: parsed("machine", MachineName::new(machine))?,
-            version: version.map(Version),
-        };
-        Ok((delete, idempotency_key(key)?))
-    }
-}
-
-impl From<(DeleteDefinition, Option<IdempotencyKey>)> for v1::DeleteMachineRequest {
-    fn from((it, key): (DeleteDefinition, Option<IdempotencyKey>)) -> Self {
-        Self {
-            machine: it.machine.to_string(),
-            version: it.version.map(|version| version.0),
-            idempotency_key: text(key),
-        }
-    }
-}
-
-fn text(value: Option<impl ToString>) -> Option<String> {
-    value.map(|value| value.to_string())
-}
+request!(DeleteDefinition as DeleteMachineRequest {
+    machine: machine,
+    version: version,
+});
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lockstep_machine::{EventName, Revision, StateName, Trigger};
 
     type Parsed = (Transition, Option<IdempotencyKey>);
 

@@ -1,12 +1,11 @@
 //! Several operations that happen together or not at all.
 
 use lockstep_machine::{
-    Create, Delete, Expectation, IdempotencyKey, InstanceId, Operation, OperationResult,
-    Precondition, Revision, StateName, Transaction, Transition,
+    Delete, IdempotencyKey, Operation, OperationResult, Precondition, Transaction, Transition,
 };
 
-use super::{NewInstance, UnexpectedOutcome, idempotency_key};
-use crate::parsed;
+use super::field::{Field, message};
+use super::{NewInstance, idempotency_key};
 use crate::{Malformed, v1};
 
 /// The field under which a fault of an operation is reported; its reason names the operation and the
@@ -29,12 +28,39 @@ impl TryFrom<v1::TransactRequest> for (Transaction, Option<IdempotencyKey>) {
     }
 }
 
+impl From<(Transaction, Option<IdempotencyKey>)> for v1::TransactRequest {
+    fn from((it, key): (Transaction, Option<IdempotencyKey>)) -> Self {
+        Self {
+            operations: it.operations.into_iter().map(Into::into).collect(),
+            idempotency_key: key.map(|key| key.to_string()),
+        }
+    }
+}
+
+impl From<Operation> for v1::Operation {
+    fn from(operation: Operation) -> Self {
+        use v1::operation::Operation as Wire;
+        let operation = match operation {
+            Operation::Create(it) => Wire::Create((NewInstance::from(it), None).into()),
+            Operation::Transition(it) => Wire::Transition((it, None).into()),
+            Operation::Delete(it) => Wire::Delete((it, None).into()),
+            Operation::Check(it) => Wire::Check(it.into()),
+        };
+        Self {
+            operation: Some(operation),
+        }
+    }
+}
+
 impl TryFrom<v1::Operation> for Operation {
     type Error = Malformed;
     fn try_from(operation: v1::Operation) -> Result<Self, Malformed> {
         use v1::operation::Operation as Wire;
         Ok(match operation.operation {
-            Some(Wire::Create(it)) => Operation::Create(create(it)?),
+            Some(Wire::Create(it)) => {
+                let read = <(NewInstance, _)>::try_from(it)?;
+                Operation::Create(keyless(read)?.try_into()?)
+            }
             Some(Wire::Transition(it)) => {
                 let read = <(Transition, _)>::try_from(it)?;
                 Operation::Transition(keyless(read)?)
@@ -63,55 +89,13 @@ fn keyless<T>((command, key): (T, Option<IdempotencyKey>)) -> Result<T, Malforme
     }
 }
 
-fn create(request: v1::CreateInstanceRequest) -> Result<Create, Malformed> {
-    let new = keyless(<(NewInstance, _)>::try_from(request)?)?;
-    match new.name.clone() {
-        Some(name) => Ok(new.named(name)),
-        None => {
-            let reason = "within a transaction it must have the form machine/name";
-            Err(Malformed::new("id", reason))
-        }
-    }
-}
+message!(Precondition as Precondition {
+    instance: id,
+    expect: expect,
+});
 
-impl TryFrom<v1::Precondition> for Precondition {
-    type Error = Malformed;
-    fn try_from(it: v1::Precondition) -> Result<Self, Malformed> {
-        use v1::precondition::Expect as Wire;
-        let expect = match it.expect {
-            Some(Wire::Exists(true)) => Expectation::Exists,
-            Some(Wire::Exists(false)) => Expectation::Missing,
-            Some(Wire::State(name)) => Expectation::InState(parsed("state", StateName::new(name))?),
-            Some(Wire::Revision(revision)) => Expectation::AtRevision(Revision(revision)),
-            None => {
-                let reason = "one of `exists`, `state` and `revision` is required";
-                return Err(Malformed::new("expect", reason));
-            }
-        };
-        let instance: InstanceId = parsed("id", it.id.parse())?;
-        Ok(Self { instance, expect })
-    }
-}
-
-impl From<Precondition> for v1::Precondition {
-    fn from(it: Precondition) -> Self {
-        use v1::precondition::Expect as Wire;
-        let expect = match it.expect {
-            Expectation::Exists => Some(Wire::Exists(true)),
-            Expectation::Missing => Some(Wire::Exists(false)),
-            Expectation::InState(state) => Some(Wire::State(state.to_string())),
-            Expectation::AtRevision(revision) => Some(Wire::Revision(revision.0)),
-        };
-        Self {
-            id: it.instance.to_string(),
-            expect,
-        }
-    }
-}
-
-impl TryFrom<OperationResult> for v1::OperationResult {
-    type Error = UnexpectedOutcome;
-    fn try_from(result: OperationResult) -> Result<Self, UnexpectedOutcome> {
+impl From<OperationResult> for v1::OperationResult {
+    fn from(result: OperationResult) -> Self {
         use v1::operation_result::Result as Wire;
         let result = match result {
             OperationResult::Created(it) => Wire::Created(it.into()),
@@ -119,9 +103,9 @@ impl TryFrom<OperationResult> for v1::OperationResult {
             OperationResult::Deleted(it) => Wire::Deleted(it.into()),
             OperationResult::Checked => Wire::Checked(v1::Checked {}),
         };
-        Ok(Self {
+        Self {
             result: Some(result),
-        })
+        }
     }
 }
 
@@ -142,6 +126,7 @@ impl TryFrom<v1::OperationResult> for OperationResult {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use lockstep_machine::{Expectation, Revision, StateName};
     use v1::operation::Operation as Wire;
 
     fn read(operations: Vec<Wire>) -> Result<Vec<Operation>, Malformed> {
@@ -154,7 +139,8 @@ mod tests {
         };
         let (transaction, key) =
             <(Transaction, Option<IdempotencyKey>)>::try_from(request.clone())?;
-        assert_eq!(key.unwrap().as_str(), "once");
+        let sent = v1::TransactRequest::from((transaction.clone(), key.clone()));
+        assert_eq!((sent, key.unwrap().as_str()), (request, "once"));
         Ok(transaction.operations)
     }
 

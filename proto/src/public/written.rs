@@ -1,13 +1,11 @@
 //! What came of a write.
 
 use lockstep_machine::{
-    Created, Defined, DefinitionDeleted, Deleted, GlobalRevision, Limits, MachineName, Migrated,
-    OperationResult, Outcome, Reply, Revision, Setting, StateName, Timestamp, Transitioned,
-    Version,
+    Created, Defined, DefinitionDeleted, Deleted, GlobalRevision, Limits, Migrated,
+    OperationResult, Outcome, Reply, Setting, Transitioned,
 };
 
-use super::optional_name;
-use crate::parsed;
+use super::field::{Field, message};
 use crate::{Malformed, v1};
 
 /// The state machine came to something that this build does not know, or that does not answer
@@ -28,15 +26,16 @@ impl v1::Written {
     }
 }
 
-/// The answer to one kind of write: its own outcome, or a refusal.
-macro_rules! response {
-    ($response:ident, $module:ident, $kind:ident as $wire:ident) => {
+/// The answer to each kind of write: its own outcome, or a rejection.
+macro_rules! responses {
+    ($($response:ident, $module:ident, $kind:ident as $wire:ident;)*) => {$(
         impl TryFrom<Reply> for v1::$response {
             type Error = UnexpectedOutcome;
+
             fn try_from(reply: Reply) -> Result<Self, UnexpectedOutcome> {
                 use v1::$module::Outcome as Wire;
                 let outcome = match reply.outcome {
-                    Outcome::$kind(it) => Wire::$wire(it.try_into()?),
+                    Outcome::$kind(it) => Wire::$wire(it.into()),
                     Outcome::Rejected(it) => Wire::Rejected((&it).into()),
                     other => return Err(UnexpectedOutcome(other.kind())),
                 };
@@ -49,47 +48,18 @@ macro_rules! response {
                 })
             }
         }
-    };
+    )*};
 }
 
-response!(DefineResponse, define_response, Defined as Defined);
-response!(
-    DeleteMachineResponse,
-    delete_machine_response,
-    DefinitionDeleted as Deleted
-);
-response!(
-    CreateInstanceResponse,
-    create_instance_response,
-    Created as Created
-);
-response!(
-    TransitionResponse,
-    transition_response,
-    Transitioned as Transitioned
-);
-response!(
-    DeleteInstanceResponse,
-    delete_instance_response,
-    Deleted as Deleted
-);
-response!(
-    MigrateInstanceResponse,
-    migrate_instance_response,
-    Migrated as Migrated
-);
-response!(TransactResponse, transact_response, Committed as Committed);
-response!(
-    UpdateSettingsResponse,
-    update_settings_response,
-    SettingsUpdated as Updated
-);
-
-/// Most outcomes always have a form on the wire; the macro asks each alike.
-impl From<std::convert::Infallible> for UnexpectedOutcome {
-    fn from(never: std::convert::Infallible) -> Self {
-        match never {}
-    }
+responses! {
+    DefineResponse, define_response, Defined as Defined;
+    DeleteMachineResponse, delete_machine_response, DefinitionDeleted as Deleted;
+    CreateInstanceResponse, create_instance_response, Created as Created;
+    TransitionResponse, transition_response, Transitioned as Transitioned;
+    DeleteInstanceResponse, delete_instance_response, Deleted as Deleted;
+    MigrateInstanceResponse, migrate_instance_response, Migrated as Migrated;
+    TransactResponse, transact_response, Committed as Committed;
+    UpdateSettingsResponse, update_settings_response, SettingsUpdated as Updated;
 }
 
 impl From<&Limits> for v1::Settings {
@@ -118,136 +88,50 @@ impl From<Defined> for v1::Defined {
     }
 }
 
-impl From<DefinitionDeleted> for v1::MachineDeleted {
-    fn from(it: DefinitionDeleted) -> Self {
+message!(DefinitionDeleted as MachineDeleted {
+    machine: machine,
+    versions: versions,
+});
+
+message!(Created as Created {
+    instance: id,
+    version: version,
+    state: state,
+    at: at_ms,
+});
+
+message!(Transitioned as Transitioned {
+    instance: id,
+    version: version,
+    from: from,
+    to: to,
+    event: event,
+    revision: revision,
+    at: at_ms,
+});
+
+message!(Deleted as Deleted {
+    instance: id,
+    state: state,
+    revision: revision,
+    at: at_ms,
+});
+
+message!(Migrated as Migrated {
+    instance: id,
+    from_version: from_version,
+    version: version,
+    from: from,
+    to: to,
+    revision: revision,
+    at: at_ms,
+});
+
+impl From<Vec<OperationResult>> for v1::Committed {
+    fn from(results: Vec<OperationResult>) -> Self {
         Self {
-            machine: it.machine.to_string(),
-            versions: it.versions.iter().map(|version| version.0).collect(),
+            results: results.into_iter().map(Into::into).collect(),
         }
-    }
-}
-
-impl TryFrom<v1::MachineDeleted> for DefinitionDeleted {
-    type Error = Malformed;
-    fn try_from(it: v1::MachineDeleted) -> Result<Self, Malformed> {
-        Ok(Self {
-            machine: parsed("machine", MachineName::new(it.machine))?,
-            versions: it.versions.into_iter().map(Version).collect(),
-        })
-    }
-}
-
-impl From<Created> for v1::Created {
-    fn from(it: Created) -> Self {
-        Self {
-            id: it.instance.to_string(),
-            version: it.version.0,
-            state: it.state.to_string(),
-            at_ms: it.at.0,
-        }
-    }
-}
-
-impl TryFrom<v1::Created> for Created {
-    type Error = Malformed;
-    fn try_from(it: v1::Created) -> Result<Self, Malformed> {
-        Ok(Self {
-            instance: parsed("id", it.id.parse())?,
-            version: Version(it.version),
-            state: parsed("state", StateName::new(it.state))?,
-            at: Timestamp(it.at_ms),
-        })
-    }
-}
-
-impl From<Transitioned> for v1::Transitioned {
-    fn from(it: Transitioned) -> Self {
-        Self {
-            id: it.instance.to_string(),
-            version: it.version.0,
-            from: it.from.to_string(),
-            to: it.to.to_string(),
-            event: it.event.map(|event| event.to_string()),
-            revision: it.revision.0,
-            at_ms: it.at.0,
-        }
-    }
-}
-
-impl TryFrom<v1::Transitioned> for Transitioned {
-    type Error = Malformed;
-    fn try_from(it: v1::Transitioned) -> Result<Self, Malformed> {
-        Ok(Self {
-            instance: parsed("id", it.id.parse())?,
-            version: Version(it.version),
-            from: parsed("from", StateName::new(it.from))?,
-            to: parsed("to", StateName::new(it.to))?,
-            event: optional_name("event", it.event)?,
-            revision: Revision(it.revision),
-            at: Timestamp(it.at_ms),
-        })
-    }
-}
-
-impl From<Deleted> for v1::Deleted {
-    fn from(it: Deleted) -> Self {
-        Self {
-            id: it.instance.to_string(),
-            state: it.state.to_string(),
-            revision: it.revision.0,
-            at_ms: it.at.0,
-        }
-    }
-}
-
-impl TryFrom<v1::Deleted> for Deleted {
-    type Error = Malformed;
-    fn try_from(it: v1::Deleted) -> Result<Self, Malformed> {
-        Ok(Self {
-            instance: parsed("id", it.id.parse())?,
-            state: parsed("state", StateName::new(it.state))?,
-            revision: Revision(it.revision),
-            at: Timestamp(it.at_ms),
-        })
-    }
-}
-
-impl From<Migrated> for v1::Migrated {
-    fn from(it: Migrated) -> Self {
-        Self {
-            id: it.instance.to_string(),
-            from_version: it.from_version.0,
-            version: it.version.0,
-            from: it.from.to_string(),
-            to: it.to.to_string(),
-            revision: it.revision.0,
-            at_ms: it.at.0,
-        }
-    }
-}
-
-impl TryFrom<v1::Migrated> for Migrated {
-    type Error = Malformed;
-    fn try_from(it: v1::Migrated) -> Result<Self, Malformed> {
-        Ok(Self {
-            instance: parsed("id", it.id.parse())?,
-            from_version: Version(it.from_version),
-            version: Version(it.version),
-            from: parsed("from", StateName::new(it.from))?,
-            to: parsed("to", StateName::new(it.to))?,
-            revision: Revision(it.revision),
-            at: Timestamp(it.at_ms),
-        })
-    }
-}
-
-impl TryFrom<Vec<OperationResult>> for v1::Committed {
-    type Error = UnexpectedOutcome;
-    fn try_from(results: Vec<OperationResult>) -> Result<Self, UnexpectedOutcome> {
-        let results = results.into_iter().map(TryInto::try_into);
-        Ok(Self {
-            results: results.collect::<Result<_, _>>()?,
-        })
     }
 }
 
@@ -261,7 +145,9 @@ impl TryFrom<v1::Committed> for Vec<OperationResult> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::{EventName, InstanceId, Rejection};
+    use lockstep_machine::{
+        EventName, InstanceId, MachineName, Rejection, Revision, StateName, Timestamp, Version,
+    };
 
     fn state(name: &str) -> StateName {
         StateName::new(name).unwrap()
@@ -310,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_transition_made_is_told_in_full() {
+    fn a_transition_that_was_made_has_all_its_fields() {
         let expected = v1::TransitionResponse {
             outcome: Some(v1::transition_response::Outcome::Transitioned(
                 v1::Transitioned {
@@ -397,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_ends_of_instances_and_versions_are_told_in_full() {
+    fn the_ends_of_instances_and_versions_have_all_their_fields() {
         assert_eq!(
             v1::Deleted::from(deleted()),
             v1::Deleted {

@@ -1,0 +1,73 @@
+//! The JSON of messages: what serde does not derive by itself. `build.rs` names the fields.
+
+use lockstep_machine::Timestamp;
+use serde::ser::{Serialize, Serializer};
+
+use crate::v1;
+
+/// A time in RFC 3339.
+pub(crate) fn time<S: Serializer>(ms: &u64, s: S) -> Result<S::Ok, S::Error> {
+    Timestamp(*ms).serialize(s)
+}
+
+pub(crate) fn optional_time<S: Serializer>(ms: &Option<u64>, s: S) -> Result<S::Ok, S::Error> {
+    ms.map(Timestamp).serialize(s)
+}
+
+/// An id as text: it has 63 bits, and many JSON parsers keep 53.
+pub(crate) fn text<S: Serializer>(id: &u64, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(id)
+}
+
+pub(crate) fn optional_text<S: Serializer>(id: &Option<u64>, s: S) -> Result<S::Ok, S::Error> {
+    id.map(|id| id.to_string()).serialize(s)
+}
+
+pub(crate) fn role<S: Serializer>(role: &i32, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(&v1::Role::try_from(*role).unwrap_or_default())
+}
+
+pub(crate) fn phase<S: Serializer>(phase: &i32, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(&v1::SinkPhase::try_from(*phase).unwrap_or_default())
+}
+
+pub(crate) fn revision<S: Serializer>(cursor: &Option<v1::Place>, s: S) -> Result<S::Ok, S::Error> {
+    cursor.map(|cursor| cursor.revision).serialize(s)
+}
+
+/// With whether every step succeeded.
+impl Serialize for v1::CheckSinkResponse {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Check<'a> {
+            ok: bool,
+            steps: &'a [v1::CheckStep],
+            node: &'a str,
+        }
+        let Self { steps, node } = self;
+        // No steps prove nothing.
+        let ok = !steps.is_empty() && self.failed().is_none();
+        Check { ok, steps, node }.serialize(s)
+    }
+}
+
+/// With what was seen or went wrong in one field, and its time in milliseconds.
+impl Serialize for v1::CheckStep {
+    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+        #[derive(serde::Serialize)]
+        struct Step<'a> {
+            step: &'a str,
+            took_ms: f64,
+            ok: bool,
+            detail: &'a str,
+        }
+        let outcome = self.outcome();
+        let step = Step {
+            step: &self.step,
+            took_ms: self.took_us as f64 / 1e3,
+            ok: outcome.is_ok(),
+            detail: outcome.unwrap_or_else(|failed| failed),
+        };
+        step.serialize(s)
+    }
+}
