@@ -4,8 +4,8 @@ use std::str::FromStr;
 
 use clap::Args;
 use lockstep_client::{
-    Call, Consistency, EventCursor, Freshness, GlobalRevision, IdempotencyKey, InstanceId,
-    InvalidName, MachineName, Metadata, Revision, StateName, Version,
+    Call, Consistency, Freshness, GlobalRevision, IdempotencyKey, InstanceId, InvalidName,
+    MachineName, Metadata, Revision, StateName, Version,
 };
 use lockstep_machine::InstanceName;
 
@@ -161,18 +161,6 @@ pub(super) fn version(text: &str) -> Result<Version, String> {
     }
 }
 
-/// An event cursor: `revision-position`.
-pub(super) fn place(text: &str) -> Result<EventCursor, &'static str> {
-    let read = || {
-        let (revision, position) = text.split_once('-')?;
-        Some(EventCursor {
-            revision: GlobalRevision(revision.parse().ok()?),
-            position: position.parse().ok()?,
-        })
-    };
-    read().ok_or("it must have the form REVISION-POSITION, for example 1204-0")
-}
-
 /// How fresh a read must be.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(super) struct Fresh {
@@ -209,18 +197,6 @@ mod tests {
         assert!(matches!(read("order/42"), Ok(Subject::Instance(_))));
         for bad in ["", "/", "order/", "a/b/c", "a b"] {
             assert!(read(bad).is_err(), "{bad:?}");
-        }
-    }
-
-    #[test]
-    fn a_place_is_a_revision_and_a_position() {
-        let expected = EventCursor {
-            revision: GlobalRevision(1204),
-            position: 2,
-        };
-        assert_eq!(place("1204-2"), Ok(expected));
-        for bad in ["", "1204", "-2", "a-b", "1-2-3"] {
-            assert!(place(bad).is_err(), "{bad:?}");
         }
     }
 

@@ -181,7 +181,6 @@ fn details(rejected: &Rejected) -> Map<String, Value> {
     };
     all.remove("code");
     all.remove("detail");
-    all.insert("replayed".to_owned(), rejected.replayed.into());
     all
 }
 

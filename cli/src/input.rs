@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use serde::de::DeserializeOwned;
-use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::failure::Failure;
@@ -185,34 +184,67 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     })
 }
 
-/// Parses a document of JSON or YAML; a fault has its line and column.
+/// What is wrong with a document, and where.
+struct Fault {
+    message: String,
+    /// The place in the document: `operations[0].create.id`.
+    path: String,
+    line: usize,
+    column: usize,
+}
+
+/// Parses a document of JSON or YAML; a fault has its path, its line and its column.
 pub(super) fn decode<T: DeserializeOwned>(
     source: &Source,
     text: &str,
     language: Language,
 ) -> Result<T, Failure> {
-    let (message, line, column) = match language {
-        Language::Json => match serde_json::from_str(text) {
-            Ok(value) => return Ok(value),
-            Err(error) => (error.to_string(), error.line(), error.column()),
-        },
-        Language::Yaml => match yaml(text) {
-            Ok(value) => return Ok(value),
-            Err((message, line, column)) => (message, line, column),
-        },
+    let decoded = match language {
+        Language::Json => json(text),
+        Language::Yaml => yaml(text),
     };
-    let message = message.split(" at line ").next().unwrap_or_default();
-    let place = match line {
-        0 => String::new(),
-        line => format!(" (line {line}, column {column})"),
-    };
-    let failure = Failure::input("malformed_document", format!("{source}: {message}{place}"));
-    Err(failure
-        .with("line", json!(line))
-        .with("column", json!(column)))
+    decoded.map_err(|fault| {
+        let Fault {
+            message,
+            path,
+            line,
+            column,
+        } = fault;
+        let message = message.split(" at line ").next().unwrap_or_default();
+        let subject = match path.as_str() {
+            // The document itself.
+            "." => source.to_string(),
+            path => format!("{source}: {path}"),
+        };
+        let place = match line {
+            0 => String::new(),
+            line => format!(" (line {line}, column {column})"),
+        };
+        Failure::input("malformed_document", format!("{subject}: {message}{place}"))
+            .with("path", path)
+            .with("line", line)
+            .with("column", column)
+    })
 }
 
-fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, (String, usize, usize)> {
+fn json<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let value = serde_path_to_error::deserialize(&mut reader);
+    value
+        .map_err(|error| (error.path().to_string(), error.into_inner()))
+        .and_then(|value| {
+            let ended = reader.end().map_err(|error| (".".to_owned(), error));
+            ended.map(|()| value)
+        })
+        .map_err(|(path, error)| Fault {
+            message: error.to_string(),
+            path,
+            line: error.line(),
+            column: error.column(),
+        })
+}
+
+fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
     use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -227,15 +259,24 @@ fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, (String, usize, usize)> {
         strict_booleans: true,
         with_snippet: false,
     };
+    let mut path = ".".to_owned();
     serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| {
-        T::deserialize(reader)
+        serde_path_to_error::deserialize(reader).map_err(|error| {
+            path = error.path().to_string();
+            error.into_inner()
+        })
     })
     .map_err(|error| {
         let at = error.location();
         let (line, column) = at.map_or((0, 0), |at| (at.line() as usize, at.column() as usize));
         let message = error.to_string();
-        let first = message.lines().next().unwrap_or_default().to_owned();
-        (first, line, column)
+        let message = message.lines().next().unwrap_or_default().to_owned();
+        Fault {
+            message,
+            path,
+            line,
+            column,
+        }
     })
 }
 

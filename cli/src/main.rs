@@ -26,7 +26,6 @@ mod members;
 mod next;
 mod output;
 mod paint;
-mod pairs;
 mod progress;
 mod send;
 mod settings;

@@ -106,12 +106,14 @@ async fn explained(client: &Client, instance: &InstanceId, rejected: Rejected) -
 }
 
 /// The events that lead out of a state, in order of name; none if the definition cannot be read.
-async fn events(client: &Client, instance: &InstanceId, state: &StateName) -> Option<Vec<String>> {
+async fn events(client: &Client, instance: &InstanceId, state: &str) -> Option<Vec<String>> {
     let found = client.get(instance, Consistency::Linearizable).await.ok()?;
     let version = Some(found.found.version);
     let machine = client.machine(&instance.machine, version, Consistency::Linearizable);
     let definition = machine.await.ok()?.found.definition;
-    let steps = definition.steps().filter(|(from, _)| *from == state);
+    let steps = definition
+        .steps()
+        .filter(|(from, _)| from.as_str() == state);
     let mut events: Vec<_> = steps
         .filter_map(|(_, it)| it.event.as_ref().map(ToString::to_string))
         .collect();

@@ -82,7 +82,7 @@ impl Get {
     async fn run(self, context: &Context) -> Result<String, Failure> {
         let client = context.target.client()?;
         let read = client.settings(self.fresh).await?;
-        let mut values = read.found.0.clone();
+        let mut values = read.found.values.clone();
         if let Some(name) = self.name {
             let Some(value) = values.remove(&name) else {
                 return Err(unknown(&name));
@@ -103,7 +103,7 @@ impl Set {
         }
         let call = self.key.on(UpdateSettingsCall::from_iter(self.values));
         let written = context.target.client()?.update_settings(call).await?;
-        let all = &written.made.0;
+        let all = &written.made.values;
         let json = || shape::written(json!(all), &written);
         Ok(context.show(json, || {
             let named = all.iter().filter(|(name, _)| names.contains(name));

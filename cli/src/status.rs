@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::Context;
 use super::failure::{Failure, explain, short};
-use super::members::member_json;
 use super::output;
 
 /// Show how each endpoint sees the cluster
@@ -58,9 +57,9 @@ fn table(answers: &[Answer], with_hash: bool) -> String {
         Ok(status) => {
             let mut row = vec![
                 endpoint.to_string(),
-                output::filled(&status.node.name),
-                status.node.id.to_string(),
-                status.role.as_str().to_owned(),
+                output::or_dash(status.node.as_ref().map(|node| &node.name)),
+                output::or_dash(status.node.as_ref().map(|node| node.id)),
+                status.role().to_string(),
                 status.term.to_string(),
                 output::or_dash(leader_name(status)),
                 status.applied_index.to_string(),
@@ -87,38 +86,16 @@ fn table(answers: &[Answer], with_hash: bool) -> String {
 
 /// The leader by name; by id when it is not among the members.
 fn leader_name(status: &NodeStatus) -> Option<String> {
-    let id = status.leader_id?;
-    let name = status
-        .members
-        .iter()
-        .find(|member| member.id == id)
-        .map(|member| member.name.clone());
-    Some(name.unwrap_or_else(|| id.to_string()))
+    let id = status.leader_id?.to_string();
+    Some(status.leader().map_or(id, |leader| leader.name.clone()))
 }
 
 fn node_json((endpoint, answer): &Answer) -> Value {
-    match answer {
-        Ok(status) => json!({
-            "endpoint": endpoint.as_str(),
-            "reachable": true,
-            "cluster_id": status.cluster_id,
-            "node": member_json(&status.node),
-            "version": status.version,
-            "build_date": status.build_date,
-            "uptime_ms": u64::try_from(status.uptime.as_millis()).unwrap_or(u64::MAX),
-            "role": status.role.as_str(),
-            "term": status.term,
-            "leader_id": status.leader_id.map(|id| id.to_string()),
-            "members": status.members.iter().map(member_json).collect::<Vec<_>>(),
-            "log_first_index": status.log_first_index,
-            "log_last_index": status.log_last_index,
-            "committed_index": status.committed_index,
-            "applied_index": status.applied_index,
-            "snapshot_index": status.snapshot_index,
-            "state_hash": status.state_hash,
-        }),
-        Err(error) => {
-            json!({ "endpoint": endpoint.as_str(), "reachable": false, "error": short(error) })
-        }
-    }
+    let mut body = match answer {
+        Ok(status) => json!(status),
+        Err(error) => json!({ "error": short(error) }),
+    };
+    body["endpoint"] = endpoint.as_str().into();
+    body["reachable"] = answer.is_ok().into();
+    body
 }

@@ -55,20 +55,15 @@ impl Version {
 type Server = (Address, Result<NodeStatus, Error>);
 
 fn row((endpoint, answer): &Server) -> [String; 4] {
-    match answer {
+    let [name, version, built] = match answer {
         Ok(status) => [
-            endpoint.to_string(),
-            output::filled(&status.node.name),
+            output::filled(name(status)),
             output::filled(&status.version),
             output::filled(&status.build_date),
         ],
-        Err(_) => [
-            endpoint.to_string(),
-            "-".to_owned(),
-            "unreachable".to_owned(),
-            "-".to_owned(),
-        ],
-    }
+        Err(_) => ["-", "unreachable", "-"].map(str::to_owned),
+    };
+    [endpoint.to_string(), name, version, built]
 }
 
 fn server_json((endpoint, answer): &Server) -> Value {
@@ -76,7 +71,7 @@ fn server_json((endpoint, answer): &Server) -> Value {
         Ok(status) => json!({
             "endpoint": endpoint.as_str(),
             "reachable": true,
-            "name": status.node.name,
+            "name": name(status),
             "version": status.version,
             "build_date": status.build_date,
         }),
@@ -84,4 +79,8 @@ fn server_json((endpoint, answer): &Server) -> Value {
             json!({ "endpoint": endpoint.as_str(), "reachable": false, "error": short(error) })
         }
     }
+}
+
+fn name(status: &NodeStatus) -> &str {
+    status.node.as_ref().map_or("", |node| &node.name)
 }

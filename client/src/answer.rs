@@ -4,21 +4,11 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use lockstep_machine::GlobalRevision;
-use lockstep_proto::Malformed;
+use lockstep_proto::errors::{CODE_KEY, KNOWN_KEY, OLDEST_REVISION_KEY, RETRY_AFTER_KEY, Retry};
+use lockstep_proto::{ErrorCode, Malformed, v1};
 use tonic::{Code, ConnectError, Status};
 
-use crate::error::{Error, Rejected};
-
-/// Carries the stable code of a status.
-pub(crate) const CODE_KEY: &str = "lockstep-code";
-/// Carries how long to wait before trying again.
-pub(crate) const RETRY_AFTER_KEY: &str = "retry-after-ms";
-
-/// Carries from where on a watch is possible.
-pub(crate) const OLDEST_REVISION_KEY: &str = "oldest-revision";
-
-/// Carries the sinks that are configured, separated by commas, where an unknown one was named.
-pub(crate) const KNOWN_KEY: &str = "lockstep-known";
+use crate::error::Error;
 
 /// No server's hint keeps a caller waiting for longer.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
@@ -85,35 +75,27 @@ impl Failure {
     }
 }
 
-/// Judges a status: the node's own code first, then gRPC's.
+/// Judges a status: by the catalogue where the node gave a code of it, else by the status that a
+/// proxy, the transport or a newer release made.
 pub(crate) fn judge(status: Status) -> Verdict {
-    let code = metadata(&status, CODE_KEY);
-    let overloaded = match code {
-        Some("overloaded") => true,
-        // Only that node is full: another one may have room at once.
-        Some("too_many_watchers") => false,
-        _ => status.code() == Code::ResourceExhausted,
-    };
-    let execution = match (code, status.code()) {
-        (Some("unavailable" | "not_ready" | "behind" | "overloaded"), _) => Execution::None,
-        (Some("outcome_unknown"), _) => Execution::Possible,
-        (_, Code::InvalidArgument) => {
-            return Verdict::Final(Error::Invalid(status.message().to_owned()));
+    let code = metadata(&status, CODE_KEY).and_then(ErrorCode::find);
+    let execution = match (code.map(ErrorCode::retry), status.code()) {
+        (Some(Retry::Safe), _) => Execution::None,
+        (Some(Retry::WithKey), _) => Execution::Possible,
+        (Some(Retry::Pointless), _)
+        | (None, Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition) => {
+            return decided(&status, code);
         }
-        (_, Code::NotFound | Code::FailedPrecondition) => return Verdict::Final(refused(&status)),
-        (Some("compacted" | "lagged"), _) => return ended(&status),
-        (Some("revision_ahead"), _) => return Verdict::Final(refused(&status)),
-        // Without a code of ours: the request is larger than the node takes, or its answer larger
-        // than is taken here.
-        (_, Code::OutOfRange) => {
+        // The request is larger than the node takes, or its answer larger than is taken here.
+        (None, Code::OutOfRange) => {
             return Verdict::Final(Error::Invalid(format!(
                 "the request or its answer is too large: {}",
                 status.message()
             )));
         }
-        (_, Code::ResourceExhausted | Code::Unimplemented) => Execution::None,
-        _ if never_connected(&status) => Execution::None,
-        _ => Execution::Possible,
+        (None, Code::ResourceExhausted | Code::Unimplemented) => Execution::None,
+        (None, _) if never_connected(&status) => Execution::None,
+        (None, _) => Execution::Possible,
     };
     let retry_after = metadata(&status, RETRY_AFTER_KEY)
         .and_then(|ms| ms.parse().ok())
@@ -121,7 +103,9 @@ pub(crate) fn judge(status: Status) -> Verdict {
     Verdict::Retry(Failure {
         cause: cause(&status),
         execution,
-        overloaded,
+        // With too many watches, only that node is full: another one may have room at once.
+        overloaded: status.code() == Code::ResourceExhausted
+            && code != Some(ErrorCode::TooManyWatchers),
         retry_after,
         // Statuses made on this side have a source; those that travelled have none.
         disconnected: status.source().is_some(),
@@ -132,40 +116,36 @@ fn metadata<'a>(status: &'a Status, key: &str) -> Option<&'a str> {
     status.metadata().get(key)?.to_str().ok()
 }
 
-fn refused(status: &Status) -> Error {
-    let fallback = if status.code() == Code::NotFound {
-        "not_found"
-    } else {
-        "failed_precondition"
+/// What would be the same on any node and at any time.
+fn decided(status: &Status, code: Option<ErrorCode>) -> Verdict {
+    let fallback = match (code, status.code()) {
+        (Some(ErrorCode::Compacted | ErrorCode::Lagged), _) => return ended(status, code),
+        (_, Code::InvalidArgument) => {
+            return Verdict::Final(Error::Invalid(status.message().to_owned()));
+        }
+        (_, Code::NotFound) => ErrorCode::NotFound.as_str(),
+        _ => "failed_precondition",
     };
-    Error::Rejected(Box::new(Rejected {
+    let known = metadata(status, KNOWN_KEY).unwrap_or_default().split(',');
+    let known = known.filter(|name| !name.is_empty()).map(str::to_owned);
+    Verdict::Final(Error::rejected(v1::Rejected {
         code: metadata(status, CODE_KEY).unwrap_or(fallback).to_owned(),
         message: status.message().to_owned(),
-        known: known(status),
-        ..Rejected::default()
+        known: known.collect(),
+        ..Default::default()
     }))
 }
 
-fn known(status: &Status) -> Vec<String> {
-    let names = metadata(status, KNOWN_KEY).unwrap_or_default().split(',');
-    names
-        .filter(|name| !name.is_empty())
-        .map(str::to_owned)
-        .collect()
-}
-
 /// A watch that cannot go on.
-fn ended(status: &Status) -> Verdict {
+fn ended(status: &Status, code: Option<ErrorCode>) -> Verdict {
     let oldest = metadata(status, OLDEST_REVISION_KEY).and_then(|oldest| oldest.parse().ok());
     let Some(oldest) = oldest.map(GlobalRevision) else {
         return Verdict::BadAnswer("the watch ended without saying what is kept".to_owned());
     };
-    Verdict::Final(match metadata(status, CODE_KEY) {
-        Some("lagged") => Error::Lagged {
-            oldest,
-            reached: None,
-        },
-        _ => Error::Compacted { oldest },
+    let reached = None;
+    Verdict::Final(match code == Some(ErrorCode::Lagged) {
+        true => Error::Lagged { oldest, reached },
+        false => Error::Compacted { oldest },
     })
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_machine::{GlobalRevision, IdempotencyKey};
-use lockstep_proto::{Malformed, v1};
+use lockstep_proto::{ErrorCode, Malformed, v1};
 
 use crate::answer::{Failure, Verdict, judge};
 use crate::builder::Builder;
@@ -57,29 +57,23 @@ impl Client {
         message: impl FnOnce(&IdempotencyKey) -> M,
     ) -> Result<Written<T>, Error>
     where
-        M: Unary<Answer: WriteAnswer<Made: TryInto<T, Error = Malformed>>>,
+        M: Unary<Answer: WriteAnswer<Made: TryInto<T, Error: Into<Malformed>>>>,
         T: Send,
     {
         let key = match key {
             Some(key) => key,
             None => random_key()?,
         };
-        let convert = |made: <M::Answer as WriteAnswer>::Made| made.try_into();
-        self.ask(Effect::Once(&key), message(&key), |answer| {
-            settled(answer, convert)
-        })
-        .await
+        self.ask(Effect::Once(&key), message(&key), settled).await
     }
 
     /// Asks what a change would return, and changes nothing.
     pub(crate) async fn try_out<M, T>(&self, message: M) -> Result<Written<T>, Error>
     where
-        M: Unary<Answer: WriteAnswer<Made: TryInto<T, Error = Malformed>>>,
+        M: Unary<Answer: WriteAnswer<Made: TryInto<T, Error: Into<Malformed>>>>,
         T: Send,
     {
-        let convert = |made: <M::Answer as WriteAnswer>::Made| made.try_into();
-        self.ask(Effect::None, message, |answer| settled(answer, convert))
-            .await
+        self.ask(Effect::None, message, settled).await
     }
 
     /// Sends a change without a key, which may be made again.
@@ -88,8 +82,8 @@ impl Client {
         M: Unary<Answer: WriteAnswer<Made = T>>,
         T: Send,
     {
-        let changed = self.ask(Effect::Repeatable, message, |answer| settled(answer, Ok));
-        Ok(changed.await?.made)
+        let changed: Written<T> = self.ask(Effect::Repeatable, message, settled).await?;
+        Ok(changed.made)
     }
 
     /// Sends a request, and converts its response.
@@ -114,26 +108,29 @@ pub(crate) fn required<T>(field: &'static str, value: Option<T>) -> Result<T, Ma
 }
 
 /// The outcome of a change: made, or rejected.
-fn settled<A: WriteAnswer, T>(
-    answer: A,
-    convert: impl FnOnce(A::Made) -> Result<T, Malformed>,
-) -> Result<Written<T>, Verdict> {
+fn settled<A, T>(answer: A) -> Result<Written<T>, Verdict>
+where
+    A: WriteAnswer<Made: TryInto<T, Error: Into<Malformed>>>,
+{
     let (outcome, written) = answer.into_parts();
     let outcome = required("outcome", outcome)?;
     let written = required("written", written)?;
     match outcome {
         Ok(made) => Ok(Written {
-            made: convert(made)?,
+            made: made.try_into().map_err(Into::into)?,
             replayed: written.replayed,
             revision: GlobalRevision(written.revision),
         }),
         // Only this copy was not executed: another copy may have been.
-        Err(rejected) if rejected.code == "request_expired" => Err(Verdict::Retry(Failure {
-            disconnected: false,
-            ..Failure::no_answer(rejected.message)
-        })),
+        Err(rejected) if ErrorCode::RequestExpired == rejected.code.as_str() => {
+            Err(Verdict::Retry(Failure {
+                disconnected: false,
+                ..Failure::no_answer(rejected.message)
+            }))
+        }
         Err(rejected) => {
-            let rejected = Rejected::parse(*rejected, written.replayed)?;
+            let (answer, replayed) = (*rejected, written.replayed);
+            let rejected = Rejected { answer, replayed };
             Err(Verdict::Final(Error::Rejected(Box::new(rejected))))
         }
     }

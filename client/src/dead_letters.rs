@@ -2,6 +2,7 @@
 
 use lockstep_machine::{DeadLetter, EventCursor};
 use lockstep_proto::v1;
+use serde::Serialize;
 
 use crate::call::Effect;
 use crate::client::Client;
@@ -40,7 +41,7 @@ impl DeadLettersCall {
 }
 
 /// A page of dead letters, in the order of their events.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DeadLetterPage {
     /// The dead letters.
     pub dead_letters: Vec<DeadLetter>,

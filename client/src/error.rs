@@ -1,13 +1,12 @@
 //! Why a call failed, and what the caller may rely on.
 
 use std::fmt;
+use std::ops::Deref;
 use std::time::Duration;
 
-use lockstep_machine::{
-    EventCursor, GlobalRevision, IdempotencyKey, InvalidMetadata, InvalidName, Revision, StateName,
-    Version,
-};
-use lockstep_proto::{Malformed, v1};
+use lockstep_machine::{EventCursor, GlobalRevision, IdempotencyKey, InvalidMetadata, InvalidName};
+use lockstep_proto::errors::Retry;
+use lockstep_proto::{ErrorCode, v1};
 use serde::Serialize;
 
 use crate::address::{Address, InvalidAddress};
@@ -97,12 +96,15 @@ impl Error {
     pub fn code(&self) -> &str {
         match self {
             Error::Rejected(rejected) => &rejected.code,
-            Error::Unavailable { .. } => "unavailable",
-            Error::OutcomeUnknown { .. } | Error::Unanswered { .. } => "outcome_unknown",
-            Error::Invalid(_) => "invalid_argument",
+            Error::Unavailable { .. } => ErrorCode::Unavailable.as_str(),
+            Error::OutcomeUnknown { .. } | Error::Unanswered { .. } => {
+                ErrorCode::OutcomeUnknown.as_str()
+            }
+            Error::Invalid(_) => ErrorCode::InvalidArgument.as_str(),
+            Error::Compacted { .. } => ErrorCode::Compacted.as_str(),
+            Error::Lagged { .. } => ErrorCode::Lagged.as_str(),
+            // These two are the client's own.
             Error::Discovery(_) => "discovery_failed",
-            Error::Compacted { .. } => "compacted",
-            Error::Lagged { .. } => "lagged",
             Error::BadAnswer { .. } => "bad_answer",
         }
     }
@@ -110,16 +112,9 @@ impl Error {
     /// Whether the same request may succeed later. After [`Error::OutcomeUnknown`], only together
     /// with its key.
     pub fn is_retryable(&self) -> bool {
-        match self {
-            Error::Unavailable { .. }
-            | Error::OutcomeUnknown { .. }
-            | Error::Unanswered { .. }
-            | Error::Discovery(_) => true,
-            Error::Rejected(_)
-            | Error::Invalid(_)
-            | Error::Compacted { .. }
-            | Error::Lagged { .. }
-            | Error::BadAnswer { .. } => false,
+        match ErrorCode::find(self.code()) {
+            Some(code) => code.retry() != Retry::Pointless,
+            None => matches!(self, Error::Discovery(_)),
         }
     }
 }
@@ -137,123 +132,36 @@ macro_rules! invalid {
 
 invalid!(InvalidName, InvalidMetadata, InvalidAddress);
 
-/// A fault of a definition, or a warning about it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Fault {
-    /// Where in the document, for example `transitions[3].to`; empty for the whole of it.
-    pub path: String,
-    /// Which kind of fault: stable, snake case.
-    pub code: String,
-    /// For people: what is wrong and what is allowed.
-    pub message: String,
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.path.is_empty() {
-            true => f.write_str(&self.message),
-            false => write!(f, "{}: {}", self.path, self.message),
-        }
-    }
-}
-
-impl From<v1::Fault> for Fault {
-    fn from(it: v1::Fault) -> Self {
-        Self {
-            path: it.path,
-            code: it.code,
-            message: it.message,
-        }
-    }
-}
-
-/// A rejection by the state machine. Its JSON has the fields of HTTP's problem document.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+/// A rejection by the state machine: its stable code, its message and its details.
+/// Its JSON has the fields of HTTP's problem document.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Rejected {
-    /// Stable, snake case: `illegal_transition`, `unknown_state`, `state_mismatch`, ...
-    pub code: String,
-    /// For people.
-    #[serde(rename = "detail")]
-    pub message: String,
-    /// The state the instance is in, where there is one.
-    pub current_state: Option<StateName>,
-    /// The revision the instance is at, where there is one.
-    pub current_revision: Option<Revision>,
-    /// The states it may go to.
-    pub allowed: Vec<StateName>,
-    /// The names that exist, where an unknown one was given.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub known: Vec<String>,
-    /// The machine's newest version, where an unknown one was given.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub newest_version: Option<Version>,
-    /// Every fault of a rejected definition.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub faults: Vec<Fault>,
-    /// The operation of a transaction that was rejected, from 0.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub operation: Option<u32>,
-    /// Why that operation was rejected.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<Box<Rejected>>,
-    /// The size or number asked for, where a limit is exceeded.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub asked: Option<u64>,
-    /// The least value that a cluster setting may have, where it was given another.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub min: Option<u64>,
-    /// The limit that is exceeded, or the greatest value that a cluster setting may have.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub max: Option<u64>,
-    /// The first version that is in use, where one cannot be deleted.
-    #[serde(rename = "version", skip_serializing_if = "Option::is_none")]
-    pub used_version: Option<Version>,
-    /// The number of instances that use it.
-    #[serde(rename = "instances", skip_serializing_if = "Option::is_none")]
-    pub used_by: Option<u64>,
-    /// The operations of a transaction that change the same instance, from 0.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub operations: Vec<u32>,
+    /// What the cluster answered.
+    #[serde(flatten)]
+    pub answer: v1::Rejected,
     /// Whether this is the stored outcome of an earlier request with the same key.
-    #[serde(skip)]
     pub replayed: bool,
 }
 
-impl Rejected {
-    pub(crate) fn parse(wire: v1::Rejected, replayed: bool) -> Result<Self, Malformed> {
-        let state = |field, text: &String| {
-            StateName::new(text).map_err(|fault| Malformed::new(field, fault))
-        };
-        let current = wire.current_state.as_ref();
-        let allowed = wire.allowed.iter().map(|text| state("allowed", text));
-        let reason = wire.reason.map(|reason| Self::parse(*reason, replayed));
-        Ok(Self {
-            code: wire.code,
-            message: wire.message,
-            current_state: current
-                .map(|text| state("current_state", text))
-                .transpose()?,
-            current_revision: wire.current_revision.map(Revision),
-            allowed: allowed.collect::<Result<_, _>>()?,
-            known: wire.known,
-            newest_version: wire.newest_version.map(Version),
-            faults: wire.faults.into_iter().map(Fault::from).collect(),
-            operation: wire.operation,
-            reason: reason.transpose()?.map(Box::new),
-            asked: wire.asked,
-            min: wire.min,
-            max: wire.max,
-            used_version: wire.used_version.map(Version),
-            used_by: wire.used_by,
-            operations: wire.operations,
-            replayed,
-        })
+impl Deref for Rejected {
+    type Target = v1::Rejected;
+
+    fn deref(&self) -> &v1::Rejected {
+        &self.answer
     }
 }
 
 impl fmt::Display for Rejected {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        self.answer.fmt(f)
+    }
+}
+
+impl Error {
+    /// A rejection that is not the stored outcome of an earlier request.
+    pub(crate) fn rejected(answer: v1::Rejected) -> Self {
+        let replayed = false;
+        Error::Rejected(Box::new(Rejected { answer, replayed }))
     }
 }
 

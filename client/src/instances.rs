@@ -4,6 +4,7 @@ use lockstep_machine::{
     Event, InstanceId, InstanceView as Instance, MachineName, Revision, StateName,
 };
 use lockstep_proto::{Malformed, v1};
+use serde::Serialize;
 
 use crate::client::{Client, required};
 use crate::error::Error;
@@ -11,9 +12,10 @@ use crate::freshness::{Freshness, Read};
 use crate::pages::Pages;
 
 /// What happened to an instance, as far as it is remembered.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct History {
     /// The instance.
+    #[serde(rename = "id")]
     pub instance: InstanceId,
     /// The revision it is at.
     pub instance_revision: Revision,

@@ -41,10 +41,11 @@
 //! node that answered last and moves on when one does not; while there is another node to ask, an
 //! attempt has half of the time left at most. After a full round without an answer it waits, looks
 //! for nodes again where there is [discovery](Discover), and starts over. The time left is sent with
-//! each attempt (`grpc-timeout`), so that nodes stop working on what nobody waits for. Any node
+//! each attempt (`grpc-timeout`), so that nodes stop working on a request that has no caller left. Any node
 //! answers any request; nodes forward to the leader themselves.
 //!
 //! Requests are the state machine's own commands ([`Call`]), and outcomes and events its own types.
+//! What only informs, such as a status or a rejection, is the message of the contract as it was sent.
 //!
 //! # What it guarantees
 //!
@@ -66,7 +67,7 @@
 //! | instances | [`create`](Client::create), [`get`](Client::get), [`instances`](Client::instances), [`all_instances`](Client::all_instances), [`history`](Client::history), [`transition`](Client::transition), [`delete`](Client::delete), [`migrate`](Client::migrate) |
 //! | several at once | [`transact`](Client::transact) |
 //! | changes | [`watch`](Client::watch) |
-//! | sinks | [`sinks`](Client::sinks), [`check_sink`](Client::check_sink), [`reseed_sink`](Client::reseed_sink), [`dead_letters`](Client::dead_letters), [`all_dead_letters`](Client::all_dead_letters), [`replay_dead_letters`](Client::replay_dead_letters), [`discard_dead_letters`](Client::discard_dead_letters) |
+//! | sinks | [`sinks`](Client::sinks), [`sink`](Client::sink), [`check_sink`](Client::check_sink), [`reseed_sink`](Client::reseed_sink), [`dead_letters`](Client::dead_letters), [`all_dead_letters`](Client::all_dead_letters), [`replay_dead_letters`](Client::replay_dead_letters), [`discard_dead_letters`](Client::discard_dead_letters) |
 //! | the cluster | [`status`](Client::status), [`statuses`](Client::statuses), [`leader`](Client::leader), [`view`](Client::view), [`prefer_leader`](Client::prefer_leader), [`settings`](Client::settings), [`update_settings`](Client::update_settings) |
 //!
 //! # Errors of every write
@@ -102,18 +103,16 @@ mod writes;
 pub use address::{Address, InvalidAddress};
 pub use builder::{Builder, TIMEOUT_DEFAULT, TIMEOUT_MAX};
 pub use client::Client;
-pub use cluster::{Leader, Member, NodeStatus, Role};
+pub use cluster::Leader;
 pub use dead_letters::{DeadLetterPage, DeadLetters, DeadLettersCall, Letters};
 pub use discover::{Discover, DiscoveryError};
-pub use error::{Error, Fault, Rejected, Tried};
+pub use error::{Error, Rejected, Tried};
 pub use freshness::{Consistency, Freshness, Read};
 pub use instances::{History, InstancePage, Instances, ListCall};
-pub use machines::{
-    Defined, DrawCall, Machine, MachineSummary, Picture, PictureFormat, VersionSummary,
-};
+pub use machines::{Defined, DrawCall, Machine, Picture};
 pub use pages::Pages;
-pub use settings::{Settings, UpdateSettingsCall};
-pub use sinks::{CHECK_TIMEOUT_DEFAULT, CheckStep, SinkCheck, SinkList, SinkPhase, SinkStatus};
+pub use settings::UpdateSettingsCall;
+pub use sinks::CHECK_TIMEOUT_DEFAULT;
 pub use transaction::Transaction;
 pub use watch::{WATCH_TIMEOUT_DEFAULT, Watch, WatchCall, Watched};
 pub use writes::{
@@ -126,4 +125,9 @@ pub use lockstep_machine::{
     EventKind, EventName, Expectation, GlobalRevision, IdempotencyKey, InstanceId,
     InstanceView as Instance, InvalidMetadata, InvalidName, MachineName, Metadata, Migrated,
     Operation, OperationResult, Revision, StateName, Timestamp, Transitioned, Trigger, Version,
+};
+pub use lockstep_proto::v1::{
+    CheckSinkResponse as SinkCheck, CheckStep, Fault, ListSinksResponse as SinkList,
+    MachineSummary, Member, PictureFormat, Rejected as Rejection, Role, SeedProgress, Settings,
+    SinkPhase, SinkStatus, StatusResponse as NodeStatus, VersionSummary,
 };

@@ -1,13 +1,12 @@
 //! Reading machines: what users define.
 
-use std::collections::BTreeMap;
-
-use lockstep_machine::{Definition, InstanceId, Limits, MachineName, StateName, Version};
+use lockstep_machine::{Definition, InstanceId, MachineName, Version};
+use lockstep_proto::v1::{Fault, MachineSummary, PictureFormat, VersionSummary};
 use lockstep_proto::{Malformed, v1};
 use serde::Serialize;
 
 use crate::client::{Client, required};
-use crate::error::{Error, Fault};
+use crate::error::Error;
 use crate::freshness::{Freshness, Read};
 
 /// A definition that is stored, or would be.
@@ -28,83 +27,27 @@ impl TryFrom<v1::Defined> for Defined {
 
     fn try_from(it: v1::Defined) -> Result<Self, Malformed> {
         Ok(Self {
-            machine: name("machine", &it.machine)?,
+            machine: it
+                .machine
+                .parse()
+                .map_err(|fault| Malformed::new("machine", fault))?,
             version: Version(it.version),
             created: it.created,
-            warnings: it.warnings.into_iter().map(Fault::from).collect(),
+            warnings: it.warnings,
         })
     }
-}
-
-/// A machine in short.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct MachineSummary {
-    /// The machine.
-    pub machine: MachineName,
-    /// The newest version, or the one asked for.
-    pub version: Version,
-    /// The description in that version.
-    pub description: String,
-    /// The number of instances, of all versions.
-    pub instances: u64,
-    /// The number of instances in each state that has any.
-    pub states: BTreeMap<StateName, u64>,
-}
-
-impl TryFrom<v1::MachineSummary> for MachineSummary {
-    type Error = Malformed;
-
-    fn try_from(it: v1::MachineSummary) -> Result<Self, Malformed> {
-        let states = it.states.iter();
-        Ok(Self {
-            machine: name("machine", &it.machine)?,
-            version: Version(it.version),
-            description: it.description,
-            instances: it.instances,
-            states: states
-                .map(|(state, count)| Ok((name("states", state)?, *count)))
-                .collect::<Result<_, Malformed>>()?,
-        })
-    }
-}
-
-fn name<T: std::str::FromStr<Err: ToString>>(
-    field: &'static str,
-    text: &str,
-) -> Result<T, Malformed> {
-    text.parse().map_err(|fault| Malformed::new(field, fault))
-}
-
-/// A version of a machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct VersionSummary {
-    /// Its number.
-    pub version: Version,
-    /// The number of instances pinned to it.
-    pub instances: u64,
 }
 
 /// A machine in full.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Machine {
     /// In short.
+    #[serde(flatten)]
     pub summary: MachineSummary,
     /// The definition of the version in the summary.
     pub definition: Definition,
     /// Every version, oldest first.
     pub versions: Vec<VersionSummary>,
-}
-
-/// The format of a picture.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum PictureFormat {
-    /// Mermaid, as Markdown viewers draw it.
-    #[default]
-    Mermaid,
-    /// DOT, for Graphviz.
-    Dot,
-    /// SVG, laid out.
-    Svg,
 }
 
 /// A machine, drawn.
@@ -127,7 +70,6 @@ impl DrawCall {
             machine: machine.to_string(),
             ..Default::default()
         })
-        .format(PictureFormat::default())
     }
 
     /// The version that an instance is pinned to, with the instance's current state highlighted.
@@ -145,11 +87,7 @@ impl DrawCall {
 
     /// In this format; Mermaid without it.
     pub fn format(mut self, format: PictureFormat) -> Self {
-        self.0.set_format(match format {
-            PictureFormat::Mermaid => v1::PictureFormat::Mermaid,
-            PictureFormat::Dot => v1::PictureFormat::Dot,
-            PictureFormat::Svg => v1::PictureFormat::Svg,
-        });
+        self.0.set_format(format);
         self
     }
 
@@ -172,11 +110,8 @@ impl Client {
         let request = v1::ListMachinesRequest {
             freshness: Some(freshness.into().into()),
         };
-        self.read(request, |answer| {
-            let machines = answer.machines.into_iter().map(TryInto::try_into);
-            Ok((machines.collect::<Result<_, _>>()?, answer.read_at))
-        })
-        .await
+        self.read(request, |answer| Ok((answer.machines, answer.read_at)))
+            .await
     }
 
     /// A machine with its definition: the newest version, or the one asked for.
@@ -196,14 +131,10 @@ impl Client {
             freshness: Some(freshness.into().into()),
         };
         self.read(request, |answer| {
-            let versions = answer.versions.into_iter().map(|it| VersionSummary {
-                version: Version(it.version),
-                instances: it.instances,
-            });
             let machine = Machine {
-                summary: required("summary", answer.summary)?.try_into()?,
+                summary: required("summary", answer.summary)?,
                 definition: definition(&answer.definition)?,
-                versions: versions.collect(),
+                versions: answer.versions,
             };
             Ok((machine, answer.read_at))
         })
@@ -227,16 +158,7 @@ impl Client {
     }
 }
 
-/// The cluster has accepted it under its own limits: only the size of the response bounds it here.
+/// The cluster has validated it, under limits of its own.
 fn definition(json: &str) -> Result<Definition, Malformed> {
-    let unlimited = Limits {
-        states_max: u64::MAX,
-        transitions_max: u64::MAX,
-        document_bytes_max: u64::MAX,
-        metadata_entries_max: u64::MAX,
-        metadata_bytes_max: u64::MAX,
-        ..Limits::default()
-    };
-    lockstep_document::parse_json(json, &unlimited)
-        .map_err(|fault| Malformed::new("definition", fault))
+    serde_json::from_str(json).map_err(|fault| Malformed::new("definition", fault))
 }

@@ -1,17 +1,12 @@
 //! The cluster settings.
 
-use std::collections::BTreeMap;
-
-use lockstep_proto::{Malformed, v1};
+use lockstep_proto::v1;
+use lockstep_proto::v1::Settings;
 
 use crate::client::{Client, required};
 use crate::error::Error;
 use crate::freshness::{Freshness, Read};
 use crate::writes::{Call, Written};
-
-/// The cluster settings by name, also those that this library does not know.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Settings(pub BTreeMap<String, u64>);
 
 /// New values for some of the cluster settings.
 pub type UpdateSettingsCall = Call<Settings>;
@@ -19,14 +14,8 @@ pub type UpdateSettingsCall = Call<Settings>;
 impl<N: Into<String>> FromIterator<(N, u64)> for UpdateSettingsCall {
     fn from_iter<I: IntoIterator<Item = (N, u64)>>(values: I) -> Self {
         let values = values.into_iter().map(|(name, value)| (name.into(), value));
-        Settings(values.collect()).into()
-    }
-}
-
-impl TryFrom<v1::Settings> for Settings {
-    type Error = Malformed;
-    fn try_from(it: v1::Settings) -> Result<Self, Malformed> {
-        Ok(Self(it.values.into_iter().collect()))
+        let values = values.collect();
+        Settings { values }.into()
     }
 }
 
@@ -40,8 +29,7 @@ impl Client {
             freshness: Some(freshness.into().into()),
         };
         self.read(request, |answer| {
-            let settings = required("settings", answer.settings)?;
-            Ok((settings.try_into()?, answer.read_at))
+            Ok((required("settings", answer.settings)?, answer.read_at))
         })
         .await
     }
@@ -54,7 +42,7 @@ impl Client {
     ///
     /// let call = UpdateSettingsCall::from_iter([("events_max", 1_000_000)]);
     /// let written = client.update_settings(call).await?;
-    /// println!("{:?}", written.made.0.get("events_max"));
+    /// println!("{:?}", written.made.values.get("events_max"));
     /// # Ok(())
     /// # }
     /// ```
@@ -66,7 +54,7 @@ impl Client {
         &self,
         call: UpdateSettingsCall,
     ) -> Result<Written<Settings>, Error> {
-        let values = call.command.0.into_iter().collect();
+        let values = call.command.values.into_iter().collect();
         self.write(call.key, |key| v1::UpdateSettingsRequest {
             values,
             idempotency_key: Some(key.to_string()),

@@ -1,23 +1,33 @@
 //! Several operations that happen together or not at all.
 
+use std::fmt::Display;
+
 use lockstep_machine::{
-    Expectation, IdempotencyKey, InstanceId, Operation, OperationResult, Precondition,
+    Create, Expectation, IdempotencyKey, InstanceId, Operation, OperationResult, Precondition,
 };
 use lockstep_proto::v1;
-use lockstep_proto::v1::operation::Operation as Wire;
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::writes::{Call, CreateCall, DeleteCall, TransitionCall, Written};
+use crate::writes::{CreateCall, DeleteCall, TransitionCall, Written};
 
 /// Operations that happen together, in one revision, or not at all. Each instance may be changed by
 /// one of them only. They are numbered from 0, in the order in which they were added.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Transaction {
-    operations: Vec<Wire>,
-    /// The first operation that came with a key of its own.
-    keyed: Option<usize>,
+    operations: Vec<Operation>,
+    /// The first operation that is not valid, and why.
+    fault: Option<String>,
     key: Option<IdempotencyKey>,
+}
+
+impl From<lockstep_machine::Transaction> for Transaction {
+    fn from(it: lockstep_machine::Transaction) -> Self {
+        Self {
+            operations: it.operations,
+            ..Self::default()
+        }
+    }
 }
 
 impl Transaction {
@@ -26,37 +36,36 @@ impl Transaction {
         Self::default()
     }
 
-    /// Create an instance.
-    pub fn create(self, call: CreateCall) -> Self {
-        self.with(call, |it| Wire::Create((it, None).into()))
+    /// Create an instance; its name must be given.
+    pub fn create(mut self, call: CreateCall) -> Self {
+        match Create::try_from(call.command) {
+            Ok(create) => self.with(call.key, Operation::Create(create)),
+            Err(fault) => {
+                self.fault_of_next(fault);
+                self
+            }
+        }
     }
 
     /// Move an instance along one transition.
     pub fn transition(self, call: TransitionCall) -> Self {
-        self.with(call, |it| Wire::Transition((it, None).into()))
+        self.with(call.key, Operation::Transition(call.command))
     }
 
     /// Delete an instance.
     pub fn delete(self, call: DeleteCall) -> Self {
-        self.with(call, |it| Wire::Delete((it, None).into()))
+        self.with(call.key, Operation::Delete(call.command))
     }
 
     /// Change nothing, but reject the transaction unless this holds before it.
     pub fn check(self, instance: &InstanceId, expect: Expectation) -> Self {
         let instance = instance.clone();
-        self.with(Precondition { instance, expect }.into(), |it| {
-            Wire::Check(it.into())
-        })
+        self.operation(Operation::Check(Precondition { instance, expect }))
     }
 
     /// One more operation.
     pub fn operation(self, operation: Operation) -> Self {
-        match operation {
-            Operation::Create(it) => self.create(it.into()),
-            Operation::Transition(it) => self.transition(it.into()),
-            Operation::Delete(it) => self.delete(it.into()),
-            Operation::Check(it) => self.check(&it.instance, it.expect),
-        }
+        self.with(None, operation)
     }
 
     /// The same key returns the first outcome again, also to another client. The operations have
@@ -76,12 +85,20 @@ impl Transaction {
         self.operations.is_empty()
     }
 
-    fn with<C>(mut self, call: Call<C>, operation: impl FnOnce(C) -> Wire) -> Self {
-        if call.key.is_some() {
-            self.keyed = self.keyed.or(Some(self.operations.len()));
+    fn with(mut self, key: Option<IdempotencyKey>, operation: Operation) -> Self {
+        if key.is_some() {
+            self.fault_of_next(
+                "it has an idempotency key of its own; a transaction has one for all",
+            );
         }
-        self.operations.push(operation(call.command));
+        self.operations.push(operation);
         self
+    }
+
+    fn fault_of_next(&mut self, fault: impl Display) {
+        let number = self.operations.len();
+        let fault = || format!("operation {number}: {fault}");
+        self.fault.get_or_insert_with(fault);
     }
 }
 
@@ -109,28 +126,23 @@ impl Client {
     ///
     /// # Errors
     /// [`Error::Rejected`] when one of the operations is rejected, with its number and the reason;
-    /// [`Error::Invalid`] when one of them has a key of its own; and those of every write.
+    /// [`Error::Invalid`] when one of them has a key of its own, or creates an instance without a
+    /// name; and those of every write.
     pub async fn transact(
         &self,
         transaction: Transaction,
     ) -> Result<Written<Vec<OperationResult>>, Error> {
         let Transaction {
             operations,
-            keyed,
+            fault,
             key,
         } = transaction;
-        if let Some(number) = keyed {
-            return Err(Error::Invalid(format!(
-                "operation {number} has an idempotency key of its own: a transaction has one for all"
-            )));
+        if let Some(fault) = fault {
+            return Err(Error::Invalid(fault));
         }
-        let operations = operations.into_iter().map(|operation| v1::Operation {
-            operation: Some(operation),
-        });
-        let operations = operations.collect();
-        self.write(key, |key: &IdempotencyKey| v1::TransactRequest {
-            operations,
-            idempotency_key: Some(key.to_string()),
+        let transaction = lockstep_machine::Transaction { operations };
+        self.write(key, |key| {
+            v1::TransactRequest::from((transaction, Some(key.clone())))
         })
         .await
     }

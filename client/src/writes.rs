@@ -57,19 +57,13 @@ impl<C> From<C> for Call<C> {
 
 impl From<Create> for CreateCall {
     fn from(it: Create) -> Self {
-        let name = it.instance.instance_name().clone();
-        Self::from(NewInstance {
-            machine: it.instance.machine,
-            name: Some(name),
-            version: it.version,
-            metadata: it.metadata,
-        })
+        NewInstance::from(it).into()
     }
 }
 
-/// Methods that set one field of a command.
+/// Methods that set one field of a command, the same for several calls.
 macro_rules! setters {
-    ($call:ty { $($(#[$doc:meta])* $field:ident: $type:ty,)* }) => {
+    (@call $call:ident { $($(#[$doc:meta])* $field:ident: $type:ty,)* }) => {
         impl $call {
             $(
                 $(#[$doc])*
@@ -80,48 +74,38 @@ macro_rules! setters {
             )*
         }
     };
+    (@calls [$($call:ident),+] $fields:tt) => {
+        $(setters!(@call $call $fields);)+
+    };
+    ($([$($call:ident),+] $fields:tt)*) => {
+        $(setters!(@calls [$($call),+] $fields);)*
+    };
 }
 
-setters!(DeleteMachineCall {
-    /// Only this version.
-    version: Version,
-});
-
-setters!(CreateCall {
-    /// Pin it to this version; the newest without it.
-    version: Version,
-    /// Stored with the instance; lists can filter by an entry.
-    metadata: Metadata,
-});
-
-setters!(TransitionCall {
-    /// Reject unless the instance is in this state.
-    expect_state: StateName,
-    /// Reject unless the instance is at this revision.
-    expect_revision: Revision,
-    /// Who and why: stored in the instance's history and in the event.
-    metadata: Metadata,
-});
-
-setters!(DeleteCall {
-    /// Reject unless the instance is in this state.
-    expect_state: StateName,
-    /// Reject unless the instance is at this revision.
-    expect_revision: Revision,
-    /// Who and why: stored in the event.
-    metadata: Metadata,
-});
-
-setters!(MigrateCall {
-    /// To this version; the newest without it.
-    version: Version,
-    /// Reject unless the instance is in this state.
-    expect_state: StateName,
-    /// Reject unless the instance is at this revision.
-    expect_revision: Revision,
-    /// Who and why: stored in the instance's history and in the event.
-    metadata: Metadata,
-});
+setters! {
+    [TransitionCall, DeleteCall, MigrateCall] {
+        /// Reject unless the instance is in this state.
+        expect_state: StateName,
+        /// Reject unless the instance is at this revision.
+        expect_revision: Revision,
+        /// Who and why: stored in the event, and in the history of an instance that stays.
+        metadata: Metadata,
+    }
+    [CreateCall] {
+        /// Pin it to this version; the newest without it.
+        version: Version,
+        /// Stored with the instance; lists can filter by an entry.
+        metadata: Metadata,
+    }
+    [MigrateCall] {
+        /// To this version; the newest without it.
+        version: Version,
+    }
+    [DeleteMachineCall] {
+        /// Only this version.
+        version: Version,
+    }
+}
 
 impl DefineCall {
     /// From a document in JSON.
@@ -136,7 +120,7 @@ impl DefineCall {
 
     /// From a parsed definition.
     pub fn definition(definition: &Definition) -> Self {
-        Self::json(lockstep_document::to_json(definition))
+        Self::json(serde_json::to_string(definition).expect("every definition has a JSON form"))
     }
 
     /// Validate only: the response is what storing it would return. No key is sent.
@@ -381,7 +365,7 @@ impl Client {
 
     async fn command<M, C, T>(&self, call: Call<C>) -> Result<Written<T>, Error>
     where
-        M: Unary<Answer: WriteAnswer<Made: TryInto<T, Error = Malformed>>>,
+        M: Unary<Answer: WriteAnswer<Made: TryInto<T, Error: Into<Malformed>>>>,
         M: From<(C, Option<IdempotencyKey>)>,
         T: Send,
     {

@@ -13,6 +13,8 @@
 //! with its field ([`Malformed`]). It decides nothing: whether a request is legal is up to the state
 //! machine.
 
+use std::convert::Infallible;
+
 /// The public interface, `lockstep.v1`.
 #[allow(missing_docs, clippy::all)]
 pub mod v1 {
@@ -52,6 +54,13 @@ impl Malformed {
             field,
             reason: reason.to_string(),
         }
+    }
+}
+
+/// A field that cannot be malformed.
+impl From<Infallible> for Malformed {
+    fn from(never: Infallible) -> Self {
+        match never {}
     }
 }
 

@@ -173,7 +173,7 @@ impl Bulk {
         message.push_str(&format!(": {noun} {}{more}", output::list(&named)));
         if stopped {
             message.push_str(&format!(
-                "; given up after line {}: nobody answered",
+                "; given up after line {}: no node answered",
                 tally.last
             ));
         }

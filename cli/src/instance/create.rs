@@ -1,7 +1,7 @@
 //! `lockstep instance create`.
 
 use clap::Args;
-use lockstep_client::{Client, CreateCall, Created, MachineName, Version, Written};
+use lockstep_client::{Client, CreateCall, Created, MachineName, Metadata, Version, Written};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -10,7 +10,6 @@ use crate::args::{self, Key, Maybe, Meta, Subject};
 use crate::failure::Failure;
 use crate::input::Source;
 use crate::output::{self, Format};
-use crate::pairs::Pairs;
 use crate::{Context, shape};
 
 const EXAMPLES: &str = r#"Prints the id of each instance that is created.
@@ -72,8 +71,8 @@ struct BulkArguments {
 struct Item {
     id: Option<String>,
     #[serde(default)]
-    metadata: Pairs,
-    version: Option<u32>,
+    metadata: Metadata,
+    version: Option<Version>,
 }
 
 impl Create {
@@ -140,8 +139,8 @@ fn call(machine: &MachineName, item: Item) -> Result<CreateCall, Failure> {
             CreateCall::new(&id.map_err(|why| Failure::input("invalid_line", why))?)
         }
     };
-    call = call.metadata(item.metadata.0);
-    Ok(call.maybe(item.version.map(Version), CreateCall::version))
+    call = call.metadata(item.metadata);
+    Ok(call.maybe(item.version, CreateCall::version))
 }
 
 fn body(written: &Written<Created>) -> Value {

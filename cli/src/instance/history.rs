@@ -1,8 +1,8 @@
 //! `lockstep instance history`.
 
 use clap::Args;
-use lockstep_client::{Cause, Event, InstanceId, Read};
-use serde_json::{Value, json};
+use lockstep_client::{Cause, Event, InstanceId};
+use serde_json::json;
 
 use crate::args::Fresh;
 use crate::failure::Failure;
@@ -31,7 +31,8 @@ impl History {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let client = context.target.client()?;
         let read = client.history(&self.instance, self.fresh).await?;
-        Ok(context.show(|| body(&read), || table(&read.found)))
+        let json = || shape::read(json!(read.found), &read);
+        Ok(context.show(json, || table(&read.found)))
     }
 }
 
@@ -65,15 +66,4 @@ fn row(event: &Event) -> [String; 8] {
         time::age(event.at),
         output::metadata(&event.metadata),
     ]
-}
-
-fn body(read: &Read<lockstep_client::History>) -> Value {
-    let found = &read.found;
-    let body = json!({
-        "id": found.instance.to_string(),
-        "instance_revision": found.instance_revision,
-        "oldest_revision": found.oldest_revision,
-        "events": found.events,
-    });
-    shape::read(body, read)
 }

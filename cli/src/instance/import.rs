@@ -2,7 +2,7 @@
 
 use clap::Args;
 use lockstep_client::{
-    Client, CreateCall, Created, Error, InstanceId, StateName, Version, Written,
+    Client, CreateCall, Created, Error, InstanceId, Metadata, StateName, Version, Written,
 };
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -14,7 +14,6 @@ use crate::args::{self, Maybe};
 use crate::failure::{Exit, Failure};
 use crate::input::Source;
 use crate::output::{self, Format};
-use crate::pairs::Pairs;
 use crate::{Context, shape};
 
 const EXAMPLES: &str = r#"Creates every instance of the file that does not exist yet, with its metadata and version. Existing
@@ -57,11 +56,11 @@ pub(super) struct Import {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Item {
-    id: InstanceIdText,
-    version: Option<u32>,
+    id: InstanceId,
+    version: Option<Version>,
     state: Option<StateName>,
     #[serde(default)]
-    metadata: Pairs,
+    metadata: Metadata,
     #[serde(default, rename = "revision")]
     _revision: IgnoredAny,
     #[serde(default, rename = "created_at")]
@@ -72,17 +71,6 @@ struct Item {
     _allowed: IgnoredAny,
     #[serde(default, rename = "deadline")]
     _deadline: IgnoredAny,
-}
-
-/// `machine/name`, in one text.
-#[derive(Debug)]
-struct InstanceIdText(InstanceId);
-
-impl<'de> Deserialize<'de> for InstanceIdText {
-    fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let text = String::deserialize(d)?;
-        text.parse().map(Self).map_err(serde::de::Error::custom)
-    }
 }
 
 impl Import {
@@ -102,9 +90,9 @@ impl Import {
                 version,
                 ..
             } = item;
-            let call = CreateCall::new(&id.0)
-                .metadata(metadata.0)
-                .maybe(self.version.or(version.map(Version)), CreateCall::version);
+            let call = CreateCall::new(&id)
+                .metadata(metadata)
+                .maybe(self.version.or(version), CreateCall::version);
             match create(&client, call).await? {
                 Some(written) => {
                     finish(context.output, walker.as_ref(), written, state.as_ref()).await

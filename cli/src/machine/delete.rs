@@ -40,10 +40,7 @@ impl Delete {
         });
         let written = context.target.client()?.delete_machine(call).await?;
         let made = &written.made;
-        let json = || {
-            let body = json!({ "machine": made.machine, "versions": made.versions });
-            shape::written(body, &written)
-        };
+        let json = || shape::written(json!(made), &written);
         Ok(context.show(json, || {
             let plural = if made.versions.len() == 1 { "" } else { "s" };
             let versions = output::list(&made.versions);

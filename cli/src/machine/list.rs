@@ -35,7 +35,7 @@ impl List {
                 ["MACHINE", "VERSION", "INSTANCES", "STATES", "DESCRIPTION"],
                 read.found.iter().map(|machine| {
                     [
-                        machine.machine.to_string(),
+                        machine.machine.clone(),
                         machine.version.to_string(),
                         machine.instances.to_string(),
                         states(machine),

@@ -3,7 +3,7 @@
 use clap::Args;
 use lockstep_client::{Definition, Machine, MachineName, MachineSummary, Version};
 use lockstep_machine::{Move, MoveFrom};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::Context;
 use crate::args::Fresh;
@@ -47,18 +47,10 @@ impl Show {
         let machine = &read.found;
         Ok(match self.output {
             Format::Yaml => lockstep_document::to_yaml(&machine.definition),
-            Format::Json => output::json(&shape::read(machine_json(machine), &read)),
+            Format::Json => output::json(&shape::read(json!(machine), &read)),
             Format::Table => tables(machine),
         })
     }
-}
-
-fn machine_json(machine: &Machine) -> Value {
-    let definition = lockstep_document::to_json(&machine.definition);
-    let mut body = json!(machine.summary);
-    body["definition"] = serde_json::from_str(&definition).unwrap_or_default();
-    body["versions"] = json!(machine.versions);
-    body
 }
 
 /// The machine, its states, its transitions and its versions, one table below the other.
@@ -71,7 +63,7 @@ fn tables(machine: &Machine) -> String {
     let head = output::table(
         ["MACHINE", "VERSION", "INSTANCES", "INITIAL", "DESCRIPTION"],
         [[
-            summary.machine.to_string(),
+            summary.machine.clone(),
             summary.version.to_string(),
             summary.instances.to_string(),
             definition.initial.to_string(),
@@ -96,7 +88,11 @@ fn states(summary: &MachineSummary, definition: &Definition) -> String {
     output::table(
         ["STATE", "INSTANCES", "FINAL", "TIMEOUT", "DESCRIPTION"],
         definition.states.iter().map(|state| {
-            let instances = summary.states.get(&state.name).copied().unwrap_or_default();
+            let instances = summary
+                .states
+                .get(state.name.as_str())
+                .copied()
+                .unwrap_or_default();
             let timeout = state.timeout.as_ref().map(|it| {
                 let after = std::time::Duration::from_millis(it.after_ms);
                 format!("{} to {}", humantime::format_duration(after), it.to)

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use lockstep_client::{CheckStep, SinkCheck};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{explained, shown};
 use crate::Context;
@@ -41,7 +41,7 @@ impl Check {
                 check.steps.iter().map(row),
             )
         };
-        let text = context.show(|| body(&check), table);
+        let text = context.show(|| json!(check), table);
         match check.failed() {
             None => Ok(text),
             Some(step) => Err(self.failure(&check, step).with_partial(text)),
@@ -49,10 +49,12 @@ impl Check {
     }
 
     fn failure(&self, check: &SinkCheck, failed: &CheckStep) -> Failure {
-        let detail = shown::one_line(detail(failed));
         let message = format!(
-            "{}: {:?} failed, as seen from {}: {detail}",
-            self.sink, failed.step, check.node
+            "{}: {:?} failed, as seen from {}: {}",
+            self.sink,
+            failed.step,
+            check.node,
+            detail(failed)
         );
         Failure::new(Exit::Refused, "check_failed", message)
             .with("step", failed.step.as_str())
@@ -63,38 +65,20 @@ impl Check {
     }
 }
 
-fn detail(step: &CheckStep) -> &str {
-    match &step.result {
-        Ok(detail) | Err(detail) => detail,
-    }
-}
-
-fn milliseconds(step: &CheckStep) -> f64 {
-    step.took.as_micros() as f64 / 1e3
+fn detail(step: &CheckStep) -> String {
+    shown::one_line(step.outcome().unwrap_or_else(|failed| failed))
 }
 
 fn row(step: &CheckStep) -> [String; 4] {
-    let result = if step.result.is_ok() { "ok" } else { "failed" };
+    let result = if step.outcome().is_ok() {
+        "ok"
+    } else {
+        "failed"
+    };
     [
         step.step.clone(),
-        format!("{:.1}", milliseconds(step)),
+        format!("{:.1}", step.took_us as f64 / 1e3),
         result.to_owned(),
-        output::filled(&shown::one_line(detail(step))),
+        output::filled(&detail(step)),
     ]
-}
-
-fn body(check: &SinkCheck) -> Value {
-    let steps = check.steps.iter().map(|step| {
-        json!({
-            "step": step.step,
-            "took_ms": milliseconds(step),
-            "ok": step.result.is_ok(),
-            "detail": detail(step),
-        })
-    });
-    json!({
-        "ok": check.failed().is_none(),
-        "steps": steps.collect::<Vec<_>>(),
-        "node": check.node,
-    })
 }

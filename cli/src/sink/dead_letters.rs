@@ -1,7 +1,7 @@
 //! `lockstep sink dead-letters`.
 
 use clap::Args;
-use lockstep_client::{Client, DeadLetter, DeadLettersCall};
+use lockstep_client::{Client, DeadLetter, DeadLetterPage, DeadLettersCall};
 use serde_json::json;
 
 use super::{explained, shown};
@@ -36,32 +36,34 @@ impl DeadLetters {
         let call = DeadLettersCall::of(&sink).maybe(extent.cursor, DeadLettersCall::cursor);
         let client = context.target.client()?;
         let gathered = gather(&client, call, wanted).await;
-        let (letters, next_cursor) = gathered.map_err(|error| explained(error, &sink))?;
-        let json = || json!({ "dead_letters": letters, "next_cursor": next_cursor });
-        Ok(context.show(json, || {
-            if letters.is_empty() {
-                output::say(&format!("lockstep: {sink} has no dead letters"));
-            }
-            if next_cursor.is_some() {
-                let shown = letters.len();
-                output::say(&format!("lockstep: {shown} shown; --all shows the rest"));
-            }
-            let header = [
-                "EVENT", "SUBJECT", "KIND", "ATTEMPTS", "BURIED", "TRIED", "REPLAY", "REASON",
-            ];
-            output::table(header, letters.iter().map(row))
-        }))
+        let page = gathered.map_err(|error| explained(error, &sink))?;
+        let letters = &page.dead_letters;
+        Ok(context.show(
+            || json!(page),
+            || {
+                if letters.is_empty() {
+                    output::say(&format!("lockstep: {sink} has no dead letters"));
+                }
+                if page.next_cursor.is_some() {
+                    let shown = letters.len();
+                    output::say(&format!("lockstep: {shown} shown; --all shows the rest"));
+                }
+                let header = [
+                    "EVENT", "SUBJECT", "KIND", "ATTEMPTS", "BURIED", "TRIED", "REPLAY", "REASON",
+                ];
+                output::table(header, letters.iter().map(row))
+            },
+        ))
     }
 }
 
 /// Up to `wanted` dead letters, and where the next list starts.
 async fn gather(
     client: &Client,
-    call: DeadLettersCall,
+    mut call: DeadLettersCall,
     wanted: u64,
-) -> Result<(Vec<DeadLetter>, Option<String>), lockstep_client::Error> {
+) -> Result<DeadLetterPage, lockstep_client::Error> {
     let mut letters = vec![];
-    let mut call = call;
     loop {
         let left = wanted.saturating_sub(letters.len() as u64);
         let sized = call.clone().limit(args::page_size(left));
@@ -70,7 +72,10 @@ async fn gather(
         let is_enough = letters.len() as u64 >= wanted;
         match call.following(&page) {
             Some(next) if !is_enough => call = next,
-            _ => return Ok((letters, page.next_cursor)),
+            _ => {
+                page.dead_letters = letters;
+                return Ok(page);
+            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `lockstep sink list`.
 
 use clap::Args;
-use lockstep_client::{SinkList, SinkStatus};
+use lockstep_client::{SinkList, SinkStatus, Timestamp};
 use serde_json::json;
 
 use super::shown;
@@ -23,11 +23,7 @@ pub(super) struct List {}
 impl List {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let list = context.target.client()?.sinks().await?;
-        let json = || {
-            let sinks: Vec<_> = list.sinks.iter().map(shown::sink).collect();
-            json!({ "sinks": sinks, "node": list.node })
-        };
-        Ok(context.show(json, || table(&list)))
+        Ok(context.show(|| json!(list), || table(&list)))
     }
 }
 
@@ -37,7 +33,7 @@ fn table(list: &SinkList) -> String {
     }
     for sink in &list.sinks {
         if let Some(reason) = &sink.reason {
-            let (name, phase) = (&sink.name, sink.phase.as_str());
+            let (name, phase) = (&sink.name, sink.phase());
             let reason = shown::one_line(reason);
             output::say(&format!("lockstep: {name} is {phase}: {reason}"));
         }
@@ -58,10 +54,10 @@ fn row(sink: &SinkStatus) -> [String; 7] {
     [
         sink.name.clone(),
         sink.kind.clone(),
-        sink.phase.as_str().to_owned(),
+        sink.phase().to_string(),
         sink.lag_events.to_string(),
         shown::seconds(sink),
         sink.dead_letters.to_string(),
-        output::or_dash(sink.written_at.map(time::local)),
+        output::or_dash(sink.written_at_ms.map(Timestamp).map(time::local)),
     ]
 }

@@ -10,7 +10,6 @@ mod status;
 use clap::Args;
 use lockstep_client::{EventCursor, Letters};
 
-use super::args;
 use super::failure::Failure;
 use super::{Context, commands};
 
@@ -52,7 +51,7 @@ impl Sink {
 #[group(required = true, multiple = false)]
 struct Which {
     /// The dead letter of this event, as `lockstep sink dead-letters` shows it
-    #[arg(value_name = "EVENT", value_parser = args::place)]
+    #[arg(value_name = "EVENT")]
     event: Option<EventCursor>,
 
     /// All dead letters

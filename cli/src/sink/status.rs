@@ -1,7 +1,8 @@
 //! `lockstep sink status`.
 
 use clap::Args;
-use lockstep_client::{SinkPhase, SinkStatus, Timestamp};
+use lockstep_client::{SeedProgress, SinkStatus, Timestamp};
+use serde_json::json;
 
 use super::shown;
 use crate::failure::Failure;
@@ -22,18 +23,17 @@ pub(super) struct Status {
 
 impl Status {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let list = context.target.client()?.sinks().await?;
-        let sink = list.find(&self.sink)?;
+        let (sink, node) = context.target.client()?.sink(&self.sink).await?;
         let json = || {
-            let mut body = shown::sink(sink);
-            body["node"] = list.node.as_str().into();
+            let mut body = json!(sink);
+            body["node"] = node.as_str().into();
             body
         };
         Ok(context.show(json, || {
-            if let Some(advice) = shown::advice(sink) {
+            if let Some(advice) = shown::advice(&sink) {
                 output::say(&format!("try: {advice}"));
             }
-            output::table(["SINK", &sink.name], rows(sink, &list.node))
+            output::table(["SINK", &sink.name], rows(&sink, &node))
         }))
     }
 }
@@ -45,19 +45,22 @@ fn rows(sink: &SinkStatus, node: &str) -> Vec<[String; 2]> {
         row("address", output::filled(&sink.address)),
         row("follows", follows(sink)),
         row("node", output::filled(node)),
-        row("phase", phase(sink.phase)),
+        row("phase", phase(sink)),
     ];
     if let Some(reason) = &sink.reason {
         rows.push(row("reason", shown::one_line(reason)));
     }
-    let reached = sink.cursor.map(|place| place.revision);
+    let reached = sink.cursor.map(|cursor| cursor.revision);
     rows.extend([
-        row("since", with_age(Some(sink.since))),
+        row("since", with_age(Some(sink.since_ms))),
         row("at revision", output::or_dash(reached)),
-        row("backfilled at revision", output::or_dash(sink.seeded)),
+        row(
+            "backfilled at revision",
+            output::or_dash(sink.seeded_revision),
+        ),
         row("lag", lag(sink)),
         row("events written", sink.events.to_string()),
-        row("last written", with_age(sink.written_at)),
+        row("last written", with_age(sink.written_at_ms)),
         row("errors", sink.errors.to_string()),
         row("dead letters", sink.dead_letters.to_string()),
     ]);
@@ -71,10 +74,11 @@ fn follows(sink: &SinkStatus) -> String {
     }
 }
 
-fn phase(phase: SinkPhase) -> String {
-    match phase {
-        SinkPhase::Seeding { done, total } => format!("seeding, {done} of {total} instances"),
-        phase => phase.as_str().to_owned(),
+fn phase(sink: &SinkStatus) -> String {
+    let phase = sink.phase();
+    match &sink.seeding {
+        Some(SeedProgress { done, total }) => format!("{phase}, {done} of {total} instances"),
+        None => phase.to_string(),
     }
 }
 
@@ -83,8 +87,8 @@ fn lag(sink: &SinkStatus) -> String {
     format!("{events}, {} s", shown::seconds(sink))
 }
 
-fn with_age(at: Option<Timestamp>) -> String {
-    match at.filter(|at| at.0 > 0) {
+fn with_age(at_ms: Option<u64>) -> String {
+    match at_ms.filter(|ms| *ms > 0).map(Timestamp) {
         Some(at) => format!("{}, {} ago", time::local(at), time::age(at)),
         None => "-".to_owned(),
     }

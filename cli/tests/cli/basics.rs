@@ -82,7 +82,7 @@ async fn get_shows_the_instance() {
 }
 
 #[tokio::test]
-async fn nobody_there_exits_3_and_names_whom_it_tried() {
+async fn without_a_node_it_exits_3_and_names_the_endpoints_it_tried() {
     let dead = closed_port();
     for arguments in [
         vec!["next", "second"],

@@ -190,7 +190,7 @@ async fn no_more_lines_are_worked_on_at_once_than_asked_for() {
 }
 
 #[tokio::test]
-async fn when_nobody_answers_it_gives_up_and_says_where() {
+async fn when_no_node_answers_it_gives_up_and_says_where() {
     let input: String = (0..1000)
         .map(|n| format!("{{\"id\": \"{n}\"}}\n"))
         .collect();

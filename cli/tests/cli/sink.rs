@@ -163,10 +163,10 @@ async fn a_check_reports_each_step_with_its_time() {
     assert_eq!(lines[0], ["STEP", "MS", "RESULT", "DETAIL"]);
     assert_eq!(lines[1], ["connect", "1.5", "ok", "PostgreSQL", "17.2"]);
     assert_eq!(lines[2], ["insert", "3", "0.8", "ok", "3", "rows"]);
-    let told = node.requests()[0].timeout.expect("the node is told");
+    let sent = node.requests()[0].timeout.expect("the timeout is sent");
     assert!(
-        told.as_secs() > 50,
-        "a check may take longer than --timeout: {told:?}"
+        sent.as_secs() > 50,
+        "a check may take longer than --timeout: {sent:?}"
     );
     assert_eq!(node.asked::<v1::CheckSinkRequest>()[0].sink, "reports");
 }

@@ -113,7 +113,7 @@ async fn a_document_that_is_none_is_refused_with_its_place() {
         ("operations:\n  - crate: {id: a/b}\n", ["crate", "line 2"]),
         (
             "operations:\n  - check: {id: a/b}\n",
-            ["operation 0", "exactly one of exists"],
+            ["operations[0].check", "exactly one of"],
         ),
     ] {
         let said = failed(&fed(&["txn", "-"], text).await, 2);

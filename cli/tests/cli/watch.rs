@@ -165,7 +165,7 @@ async fn a_gap_exits_3_and_gives_the_command_that_goes_on() {
 }
 
 #[tokio::test]
-async fn nobody_there_exits_3_at_once_and_later_after_its_patience() {
+async fn without_a_node_it_exits_3_at_once_and_later_after_its_timeout() {
     let said = failed(
         &lockstep(&["watch", "-e", &closed_port(), "--timeout", "300ms"]).await,
         3,

@@ -1,9 +1,6 @@
 //! The cluster itself: its nodes, and who leads them.
 
-mod status;
 mod survey;
-
-pub use status::{Leader, Member, NodeStatus, Role};
 
 use std::time::Duration;
 
@@ -12,15 +9,27 @@ use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use lockstep_proto::v1;
 use lockstep_proto::v1::cluster_client::ClusterClient;
+use lockstep_proto::v1::{Member, StatusResponse as NodeStatus};
+use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::address::Address;
 use crate::answer::{Failure, Verdict, judge};
 use crate::call::{self, Attempt};
-use crate::client::Client;
+use crate::client::{Client, required};
 use crate::discover::DiscoveryError;
 use crate::endpoints::Slot;
 use crate::error::{Error, Tried};
+
+/// Who leads the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Leader {
+    /// The term it was elected for.
+    pub term: u64,
+    /// The leading node.
+    #[serde(rename = "leader")]
+    pub member: Member,
+}
 
 /// How long to wait before asking again who leads.
 const LEADER_POLL: Duration = Duration::from_millis(100);
@@ -126,7 +135,8 @@ impl Client {
         while let Some((endpoint, answer)) = asked.next().await {
             match answer {
                 Ok(answer) => {
-                    let cause = format!("{} knows no leader", answer.node.name);
+                    let name = answer.node.as_ref().map_or("it", |node| node.name.as_str());
+                    let cause = format!("{name} knows no leader");
                     failures.push(Tried { endpoint, cause });
                     answers.push(answer);
                 }
@@ -163,7 +173,9 @@ impl Client {
                 .status(request)
                 .await
                 .map_err(judge)?;
-            Ok(NodeStatus::try_from(response.into_inner())?)
+            let status = response.into_inner();
+            required("node", status.node.as_ref())?;
+            Ok(status)
         };
         let endpoint = slot.address.clone();
         let answer = call::attempt(slot, deadline, &ask).await;

@@ -1,6 +1,8 @@
 //! What several nodes' answers say together.
 
-use super::status::{Leader, NodeStatus, Role};
+use lockstep_proto::v1::{Role, StatusResponse as NodeStatus};
+
+use super::Leader;
 
 /// Whether further answers could not change who leads: a majority of the voters agree on the
 /// newest term's leader, and that leader is among them.
@@ -13,7 +15,7 @@ pub(crate) fn is_settled(answers: &[NodeStatus]) -> bool {
         .iter()
         .filter(|answer| answer.term == newest.term && answer.leader_id == newest.leader_id)
         .count();
-    newest.role == Role::Leader && voters > 0 && agreeing > voters / 2
+    newest.role() == Role::Leader && voters > 0 && agreeing > voters / 2
 }
 
 /// The leader, when the answer from the newest term names one.
@@ -21,15 +23,9 @@ pub(crate) fn is_settled(answers: &[NodeStatus]) -> bool {
 /// A node cut off from its cluster may still believe in the leader of an older term.
 pub(crate) fn leader(answers: &[NodeStatus]) -> Option<Leader> {
     let view = newest(answers)?;
-    let id = view.leader_id?;
-    let known = view
-        .members
-        .iter()
-        .chain([&view.node])
-        .find(|member| member.id == id)?;
     Some(Leader {
-        member: known.clone(),
         term: view.term,
+        member: view.leader()?.clone(),
     })
 }
 
@@ -39,7 +35,7 @@ pub(crate) fn newest(answers: &[NodeStatus]) -> Option<&NodeStatus> {
     answers.iter().max_by_key(|answer| {
         (
             answer.term,
-            answer.role == Role::Leader,
+            answer.role() == Role::Leader,
             answer.leader_id.is_some(),
             answer.applied_index,
         )
@@ -71,8 +67,6 @@ mod tests {
             members: (1..=3).map(member).collect(),
             ..Default::default()
         }
-        .try_into()
-        .expect("the answer is whole")
     }
 
     #[test]
@@ -87,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn during_an_election_nobody_leads() {
+    fn during_an_election_there_is_no_leader() {
         assert_eq!(leader(&[answer(1, 4, Some(1)), answer(2, 5, None)]), None);
         assert_eq!(leader(&[]), None);
     }

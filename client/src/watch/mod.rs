@@ -51,8 +51,8 @@ pub enum Watched {
 ///   [`timeout`](WatchCall::timeout);
 /// - another one that trying again would not heal.
 ///
-/// A reader that stops reading holds up nobody but itself: about 256 KiB of events wait here, the
-/// rest with the cluster. Dropping it ends the watch; another one can go on behind
+/// A reader that stops reading delays no other: about 256 KiB of events wait here, the rest with the
+/// cluster. Dropping it ends the watch; another one can go on behind
 /// [`reached`](Self::reached).
 pub struct Watch {
     endpoint: Address,

@@ -175,7 +175,7 @@ async fn a_dry_run_carries_no_key_and_may_always_be_repeated() {
 }
 
 #[tokio::test]
-async fn a_dry_run_that_nobody_answers_changed_nothing() {
+async fn a_dry_run_without_an_answer_changed_nothing() {
     let node = Node::start([Answer::OutcomeUnknown]).await;
     let client = Client::builder()
         .endpoints([&node.address])
@@ -303,7 +303,7 @@ async fn an_operation_with_a_key_of_its_own_is_not_sent() {
 }
 
 #[tokio::test]
-async fn a_refusal_tells_all_that_the_machine_said() {
+async fn a_rejection_has_all_that_the_cluster_answered() {
     let node = Node::start([Answer::Done, Answer::Done]).await;
     node.on(|_: v1::TransactRequest| {
         let reason = v1::Rejected {
@@ -365,20 +365,14 @@ async fn a_refusal_tells_all_that_the_machine_said() {
         ),
         ("operation_failed", Some(1), true)
     );
-    let reason = rejected.reason.expect("there is a reason");
+    let reason = rejected.reason.as_ref().expect("there is a reason");
     assert_eq!(reason.code, "unknown_state");
-    assert_eq!(
-        reason.current_state.as_ref().map(|it| it.as_str()),
-        Some("first")
-    );
-    assert_eq!(reason.current_revision, Some(Revision(3)));
+    assert_eq!(reason.current_state.as_deref(), Some("first"));
+    assert_eq!(reason.current_revision, Some(3));
     assert_eq!(reason.known, ["first", "second"]);
-    assert_eq!(reason.newest_version, Some(Version(4)));
+    assert_eq!(reason.newest_version, Some(4));
     assert_eq!((reason.asked, reason.max), (Some(11), Some(10)));
-    assert_eq!(
-        (reason.used_version, reason.used_by),
-        (Some(Version(1)), Some(5))
-    );
+    assert_eq!((reason.used_version, reason.used_by), (Some(1), Some(5)));
     assert_eq!(reason.operations, [0, 2]);
 
     let Err(Error::Rejected(rejected)) = client.define(DefineCall::yaml("")).await else {
@@ -428,7 +422,7 @@ async fn machines_are_listed_and_shown_with_their_definitions() {
         (listed.applied_index, listed.revision),
         (42, GlobalRevision(5))
     );
-    let name = listed.found[0].machine.clone();
+    let name = listed.found[0].machine.parse().expect("a name");
     let shown = client
         .machine(&name, Some(Version(2)), Consistency::Linearizable)
         .await
@@ -490,7 +484,7 @@ async fn a_read_says_how_fresh_it_must_be() {
 }
 
 #[tokio::test]
-async fn a_history_is_told_event_by_event() {
+async fn a_history_is_read_event_by_event() {
     let node = Node::start([]).await;
     node.on(|request: v1::GetHistoryRequest| {
         let timeout = v1::Event {

@@ -133,7 +133,7 @@ async fn a_node_that_hangs_leaves_time_for_another() {
 }
 
 #[tokio::test]
-async fn one_deadline_holds_for_the_whole_call_and_the_node_is_told_of_it() {
+async fn one_deadline_holds_for_the_whole_call_and_is_sent_to_the_node() {
     // More than there is time for.
     let one = Node::start([Answer::Hang; 50]).await;
     let other = Node::start([Answer::Hang; 50]).await;
@@ -141,14 +141,14 @@ async fn one_deadline_holds_for_the_whole_call_and_the_node_is_told_of_it() {
     let error = tokio::time::timeout(DEADLINE, client.transition(to("second")))
         .await
         .expect("it ends")
-        .expect_err("nobody answers");
+        .expect_err("no node answers");
     let requests = [one.requests(), other.requests()].concat();
-    let told = requests
+    let sent = requests
         .iter()
         .map(|it| it.timeout.expect("grpc-timeout is sent"));
     // Each hangs for as long as it was given, so that all of them together fit in.
-    let told: Duration = told.sum();
-    assert!(told <= Duration::from_millis(2000), "{requests:?}");
+    let sent: Duration = sent.sum();
+    assert!(sent <= Duration::from_millis(2000), "{requests:?}");
     let Error::OutcomeUnknown { key, tried, .. } = error else {
         panic!("{error}")
     };
@@ -171,12 +171,12 @@ async fn a_read_that_hangs_is_unavailable_for_it_changes_nothing() {
 }
 
 #[tokio::test]
-async fn with_nobody_there_nothing_was_executed() {
+async fn without_a_node_nothing_was_executed() {
     let dead = closed_port();
     let error = client([&dead], 300)
         .transition(to("second"))
         .await
-        .expect_err("nobody is there");
+        .expect_err("no node is there");
     let text = error.to_string();
     let Error::Unavailable { tried, .. } = error else {
         panic!("{text}")
@@ -253,7 +253,7 @@ async fn a_rejection_is_final_and_says_what_is_allowed() {
         panic!("{error:?}")
     };
     assert_eq!(rejected.code, "illegal_transition");
-    assert_eq!(rejected.allowed, [StateName::new("first").expect("valid")]);
+    assert_eq!(rejected.allowed, ["first"]);
     assert_eq!(node.requests().len(), 1);
 }
 
@@ -312,7 +312,7 @@ async fn a_cluster_without_a_leader_is_asked_until_the_deadline() {
     let error = client([&node.address], 2000)
         .leader()
         .await
-        .expect_err("nobody leads");
+        .expect_err("there is no leader");
     assert!(error.to_string().contains("knows no leader"), "{error}");
 }
 

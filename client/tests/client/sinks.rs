@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lockstep_client::{
     CHECK_TIMEOUT_DEFAULT, Client, DeadLettersCall, Error, EventCursor, GlobalRevision, Letters,
-    SinkPhase, Timestamp,
+    SeedProgress, SinkPhase,
 };
 use lockstep_proto::v1;
 use lockstep_scripted::sinks::{
@@ -49,21 +49,29 @@ async fn a_sinks_status_is_read_in_full() {
         };
         Ok(listed([following("reports"), seeding, newer]))
     });
-    let list = client([&node.address], 5000).sinks().await.expect("listed");
+    let client = client([&node.address], 5000);
+    let list = client.sinks().await.expect("listed");
     assert_eq!(list.node, "node2");
-    let phases: Vec<_> = list.sinks.iter().map(|it| it.phase).collect();
-    let seeding = SinkPhase::Seeding { done: 3, total: 9 };
-    assert_eq!(phases, [SinkPhase::Following, seeding, SinkPhase::Unknown]);
-    let sink = list.find("reports").expect("it is there");
+    let phases: Vec<_> = list.sinks.iter().map(|it| it.phase()).collect();
+    let expected = [
+        SinkPhase::Following,
+        SinkPhase::Seeding,
+        SinkPhase::Unspecified,
+    ];
+    assert_eq!(phases, expected);
+    let progress = SeedProgress { done: 3, total: 9 };
+    assert_eq!(list.sinks[1].seeding, Some(progress));
+    let (sink, at) = client.sink("reports").await.expect("it is there");
+    assert_eq!(at, "node2");
     assert_eq!(
         (sink.kind.as_str(), &sink.follows[..]),
         ("postgres", &["order".to_owned()][..])
     );
-    assert_eq!(sink.cursor, Some(place(1204, 2)));
-    assert_eq!(sink.seeded, Some(GlobalRevision(17)));
-    assert_eq!((sink.lag_events, sink.lag), (3, Duration::from_millis(250)));
-    assert_eq!(sink.written_at, Some(Timestamp(1_700_000_001_000)));
-    let missing = list.find("report").expect_err("it is not there");
+    assert_eq!(sink.cursor.map(EventCursor::from), Some(place(1204, 2)));
+    assert_eq!(sink.seeded_revision, Some(17));
+    assert_eq!((sink.lag_events, sink.lag_ms), (3, 250));
+    assert_eq!(sink.written_at_ms, Some(1_700_000_001_000));
+    let missing = client.sink("report").await.expect_err("it is not there");
     let known = ["reports", "stock", "zoo"].map(str::to_owned).to_vec();
     assert_eq!(code(&missing), ("unknown_sink", known));
 }
@@ -81,12 +89,12 @@ async fn a_check_has_longer_than_the_clients_timeout_and_all_of_it_at_one_node()
     let check = client.check_sink("reports", CHECK_TIMEOUT_DEFAULT).await;
     let check = check.expect("it is done");
     assert_eq!((check.failed(), check.node.as_str()), (None, "node2"));
-    assert_eq!(check.steps[0].took, Duration::from_micros(1500));
-    assert_eq!(check.steps[1].result, Ok("3 rows".to_owned()));
-    let told = node.requests()[0].timeout.expect("the node is told");
+    assert_eq!(check.steps[0].took_us, 1500);
+    assert_eq!(check.steps[1].outcome(), Ok("3 rows"));
+    let sent = node.requests()[0].timeout.expect("the timeout is sent");
     assert!(
-        told > CHECK_TIMEOUT_DEFAULT - Duration::from_secs(10),
-        "{told:?}"
+        sent > CHECK_TIMEOUT_DEFAULT - Duration::from_secs(10),
+        "{sent:?}"
     );
 
     node.on(|_: v1::CheckSinkRequest| Ok(checked(Failed("no rights".to_owned()))));
@@ -203,7 +211,7 @@ async fn a_change_that_was_not_answered_may_have_been_made_and_is_asked_for_agai
 
     let node = Node::start([Answer::Hang]).await;
     let lost = client([&node.address], 2000).reseed_sink("reports").await;
-    let error = lost.expect_err("nobody answers");
+    let error = lost.expect_err("no node answers");
     assert!(matches!(error, Error::Unanswered { .. }), "{error}");
     assert_eq!(
         (error.code(), error.is_retryable()),

@@ -280,7 +280,7 @@ async fn an_event_that_cannot_be_understood_ends_the_watch() {
 }
 
 #[tokio::test]
-async fn a_watch_looks_for_a_node_for_as_long_as_its_patience() {
+async fn a_watch_looks_for_a_node_for_as_long_as_its_timeout() {
     let node = Node::start([]).await;
     node.on(|_: v1::WatchRequest| Ok(open([events(&[(4, 0)])])));
     let client = client(&[&node.address]);

@@ -191,7 +191,7 @@ impl<F: Destination> Stage<F> {
         let last = client.create(CreateCall::new(&marker)).await?.revision;
         let mut states = States::new();
         for machine in client.machines(Freshness::default()).await?.found {
-            let mut all = client.all_instances(ListCall::of(&machine.machine));
+            let mut all = client.all_instances(ListCall::of(&machine.machine.parse()?));
             while let Some(instance) = all.next().await {
                 let it = instance?;
                 states.insert(it.id.to_string(), (it.state.to_string(), it.revision.0));

@@ -81,7 +81,7 @@ enum End {
     Abruptly,
 }
 
-/// A port where nobody listens, and nobody can begin to: it stays bound until the test ends.
+/// A port without a listener, and that no process can listen on: it stays bound until the test ends.
 pub fn closed_port() -> String {
     let socket = bound();
     let address = address_of(&socket);
@@ -91,7 +91,7 @@ pub fn closed_port() -> String {
 
 /// A port that stays a node's own while the node is down: bound until the test ends, and never
 /// listened on. With address reuse, though only once it is bound: so Linux lets a listener have it
-/// (every Rust listener sets that), but hands it to nobody who asks for any port.
+/// (every Rust listener sets that), but gives it to no process that asks for any port.
 fn kept_port() -> String {
     let socket = bound();
     socket
