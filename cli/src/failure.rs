@@ -155,19 +155,22 @@ impl From<Error> for Failure {
         let exit = match &error {
             Error::Rejected(_) => Exit::Refused,
             Error::Invalid(_) => Exit::Usage,
-            _ => Exit::Unavailable,
+            Error::Unavailable { .. }
+            | Error::OutcomeUnknown { .. }
+            | Error::Unanswered { .. }
+            | Error::Discovery(_)
+            | Error::Compacted { .. }
+            | Error::Lagged { .. }
+            | Error::BadAnswer { .. } => Exit::Unavailable,
         };
         let mut failure = Self::new(exit, error.code(), &error);
-        match &error {
-            Error::Rejected(rejected) => {
-                failure.0.details = details(rejected);
-                failure.0.message = rejection_message(rejected);
-                failure.0.lines = fault_lines(rejected);
-            }
-            Error::OutcomeUnknown { key, .. } => {
-                failure = failure.with("idempotency_key", key.as_str());
-            }
-            _ => {}
+        if let Error::Rejected(rejected) = &error {
+            failure.0.details = details(rejected);
+            failure.0.message = rejection_message(rejected);
+            failure.0.lines = fault_lines(rejected);
+        }
+        if let Error::OutcomeUnknown { key, .. } = &error {
+            failure = failure.with("idempotency_key", key.as_str());
         }
         failure.0.hint = next_step(&failure.0.code).map(str::to_owned);
         failure

@@ -109,7 +109,7 @@ impl Source {
                 let entry = line.map(|line| Entry {
                     number: line.number,
                     read_bytes: line.read_bytes,
-                    value: line.text.and_then(|text| parse(&text)),
+                    value: line.value.and_then(|text| parse(&text)),
                 });
                 let is_last = entry.is_err();
                 // The receiver is gone when the command has ended.
@@ -280,12 +280,6 @@ fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
     })
 }
 
-struct RawLine {
-    number: u64,
-    read_bytes: u64,
-    text: Result<String, String>,
-}
-
 /// Splits into lines without ever holding more than one of bounded length.
 struct RawLines<R> {
     reader: R,
@@ -303,7 +297,7 @@ impl<R: BufRead> RawLines<R> {
     }
 
     /// The next line that is not blank.
-    fn next_line(&mut self) -> io::Result<Option<RawLine>> {
+    fn next_line(&mut self) -> io::Result<Option<Entry<String>>> {
         loop {
             let mut bytes = Vec::new();
             let limit = LINE_BYTES_MAX + 1;
@@ -316,19 +310,19 @@ impl<R: BufRead> RawLines<R> {
             self.number += 1;
             self.read_bytes += read;
             let is_whole = bytes.last() == Some(&b'\n') || read < limit;
-            let text = if is_whole {
+            let value = if is_whole {
                 String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
             } else {
                 self.read_bytes += skip_line(&mut self.reader)?;
                 Err(format!("it is longer than {LINE_BYTES_MAX} bytes"))
             };
-            if text.as_ref().is_ok_and(|text| text.trim().is_empty()) {
+            if value.as_ref().is_ok_and(|text| text.trim().is_empty()) {
                 continue;
             }
-            return Ok(Some(RawLine {
+            return Ok(Some(Entry {
                 number: self.number,
                 read_bytes: self.read_bytes,
-                text,
+                value,
             }));
         }
     }
@@ -359,7 +353,7 @@ mod tests {
         let mut lines = RawLines::new(BufReader::with_capacity(7, text));
         let mut found = vec![];
         while let Some(line) = lines.next_line().expect("memory can be read") {
-            found.push((line.number, line.text.map(|text| text.trim().to_owned())));
+            found.push((line.number, line.value.map(|text| text.trim().to_owned())));
         }
         assert_eq!(lines.read_bytes, text.len() as u64);
         found

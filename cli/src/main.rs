@@ -56,7 +56,7 @@ use target::Target;
 )]
 struct Arguments {
     /// How to print data
-    #[arg(long, short, global = true, default_value_t = Format::Table, value_parser = Format::parser())]
+    #[arg(long, short, global = true, default_value = "table", value_parser = Format::parser())]
     output: Format,
 
     #[command(flatten)]

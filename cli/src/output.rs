@@ -1,6 +1,5 @@
 //! What is printed, and where.
 
-use std::fmt;
 use std::io::{self, Write};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -13,9 +12,10 @@ use super::failure::Failure;
 use super::paint::{NOTE, Paint};
 
 /// How data is printed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) enum Format {
     /// For people.
+    #[default]
     Table,
     /// For programs.
     Json,
@@ -39,16 +39,6 @@ impl Format {
             "json" => Format::Json,
             "yaml" => Format::Yaml,
             _ => Format::Table,
-        })
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Format::Table => "table",
-            Format::Json => "json",
-            Format::Yaml => "yaml",
         })
     }
 }

@@ -192,7 +192,7 @@ fn line(event: &Event, paint: Paint) -> String {
         EventKind::Created | EventKind::Defined => GOOD,
         EventKind::Deleted | EventKind::DefinitionDeleted => FAULT,
         EventKind::Migrated => NOTE,
-        _ => MOVE,
+        EventKind::Transitioned | EventKind::Seeded => MOVE,
     };
     let kind = paint.apply(style, event.kind.name());
     let mut text = format!("{when}  {revision}  {subject}  {kind}");

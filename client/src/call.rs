@@ -259,15 +259,17 @@ impl Progress {
             execution,
             ..
         } = self;
-        match (effect, execution, undiscovered) {
-            (Effect::Once(key), Execution::Possible, _) => Error::OutcomeUnknown {
+        match (execution, effect) {
+            (Execution::Possible, Effect::Once(key)) => Error::OutcomeUnknown {
                 key: key.clone(),
                 timeout,
                 tried,
             },
-            (Effect::Repeatable, Execution::Possible, _) => Error::Unanswered { timeout, tried },
-            (_, _, Some(error)) if tried.is_empty() => Error::Discovery(error),
-            _ => Error::Unavailable { timeout, tried },
+            (Execution::Possible, Effect::Repeatable) => Error::Unanswered { timeout, tried },
+            (Execution::Possible, Effect::None) | (Execution::None, _) => match undiscovered {
+                Some(error) if tried.is_empty() => Error::Discovery(error),
+                Some(_) | None => Error::Unavailable { timeout, tried },
+            },
         }
     }
 }

@@ -8,6 +8,7 @@ use crate::call::Effect;
 use crate::client::Client;
 use crate::error::Error;
 use crate::pages::Pages;
+use crate::setters::setters;
 
 /// Which dead letters to list.
 #[derive(Debug, Clone, PartialEq)]
@@ -22,21 +23,18 @@ impl DeadLettersCall {
         })
     }
 
-    /// The most dead letters on a page, 1 to 1000; 100 without it.
-    pub fn limit(mut self, limit: u32) -> Self {
-        self.0.limit = Some(limit);
-        self
-    }
-
-    /// Start where an earlier page ended: its [`next_cursor`](DeadLetterPage::next_cursor).
-    pub fn cursor(mut self, cursor: impl Into<String>) -> Self {
-        self.0.cursor = Some(cursor.into());
-        self
-    }
-
     /// The call for the page that follows this one. None after the last page.
     pub fn following(self, page: &DeadLetterPage) -> Option<Self> {
         Some(self.cursor(page.next_cursor.clone()?))
+    }
+}
+
+setters! {
+    [DeadLettersCall].0 {
+        /// The most dead letters on a page, 1 to 1000; 100 without it.
+        limit: u32 => Some(limit),
+        /// Start where an earlier page ended: its [`next_cursor`](DeadLetterPage::next_cursor).
+        cursor: impl Into<String> => Some(cursor.into()),
     }
 }
 
@@ -60,6 +58,21 @@ pub enum Letters {
     /// All of them.
     All,
 }
+
+macro_rules! which {
+    ($($module:ident),*) => {$(
+        impl From<Letters> for v1::$module::Which {
+            fn from(which: Letters) -> Self {
+                match which {
+                    Letters::One(cursor) => Self::Event(cursor.into()),
+                    Letters::All => Self::All(true),
+                }
+            }
+        }
+    )*};
+}
+
+which!(replay_dead_letters_request, discard_dead_letters_request);
 
 impl Client {
     /// A page of the dead letters of a sink.
@@ -114,16 +127,12 @@ impl Client {
     /// [`Error::Rejected`] when there is no such sink or dead letter, and those of
     /// [`reseed_sink`](Self::reseed_sink).
     pub async fn replay_dead_letters(&self, sink: &str, which: Letters) -> Result<u64, Error> {
-        use v1::replay_dead_letters_request::Which;
         let message = v1::ReplayDeadLettersRequest {
             sink: sink.to_owned(),
-            which: Some(match which {
-                Letters::One(cursor) => Which::Event(cursor.into()),
-                Letters::All => Which::All(true),
-            }),
+            which: Some(which.into()),
         };
-        let marked = self.change(message).await;
-        marked.map(|v1::DeadLettersMarked { count }| count)
+        let marked: v1::DeadLettersMarked = self.change(message).await?;
+        Ok(marked.count)
     }
 
     /// Deletes dead letters: the destination will never have their events. Returns how many.
@@ -133,15 +142,11 @@ impl Client {
     /// [`reseed_sink`](Self::reseed_sink). The client may have repeated the call because a response
     /// was lost: then a dead letter reported as unknown was discarded by this very call.
     pub async fn discard_dead_letters(&self, sink: &str, which: Letters) -> Result<u64, Error> {
-        use v1::discard_dead_letters_request::Which;
         let message = v1::DiscardDeadLettersRequest {
             sink: sink.to_owned(),
-            which: Some(match which {
-                Letters::One(cursor) => Which::Event(cursor.into()),
-                Letters::All => Which::All(true),
-            }),
+            which: Some(which.into()),
         };
-        let discarded = self.change(message).await;
-        discarded.map(|v1::DeadLettersDiscarded { count }| count)
+        let discarded: v1::DeadLettersDiscarded = self.change(message).await?;
+        Ok(discarded.count)
     }
 }

@@ -20,7 +20,10 @@ pub enum Error {
     #[error("{0}")]
     Rejected(Box<Rejected>),
     /// No node answered in time. Nothing was executed; the same request may succeed later.
-    #[error("unavailable: no node could answer{}; tried {}", Within(*timeout), Causes(tried))]
+    #[error(
+        "unavailable: no node could answer within {timeout:?}; tried {}",
+        Causes(tried)
+    )]
     Unavailable {
         /// How long the call was given.
         timeout: Duration,
@@ -30,8 +33,9 @@ pub enum Error {
     /// The request was sent, and no answer came in time: it may or may not have been executed.
     /// Sending it again with the same key executes it at most once and returns its outcome.
     #[error(
-        "outcome unknown: the request was sent, but no answer came{}; repeat it with idempotency key {key} \
-         to get its outcome; tried {}", Within(*timeout), Causes(tried)
+        "outcome unknown: the request was sent, but no answer came within {timeout:?}; repeat it with \
+         idempotency key {key} to get its outcome; tried {}",
+        Causes(tried)
     )]
     OutcomeUnknown {
         /// The key the request carried: the caller's, or the one drawn for it.
@@ -44,8 +48,9 @@ pub enum Error {
     /// A change to a sink was sent, and no answer came in time: it may or may not have been made.
     /// It carries no key, since repeating it is safe.
     #[error(
-        "outcome unknown: the request was sent, but no answer came{}; repeating it is safe; tried {}",
-        Within(*timeout), Causes(tried)
+        "outcome unknown: the request was sent, but no answer came within {timeout:?}; repeating it is \
+         safe; tried {}",
+        Causes(tried)
     )]
     Unanswered {
         /// How long the call was given.
@@ -172,14 +177,6 @@ pub struct Tried {
     pub endpoint: Address,
     /// What went wrong.
     pub cause: String,
-}
-
-struct Within(Duration);
-
-impl fmt::Display for Within {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, " within {:?}", self.0)
-    }
 }
 
 struct Causes<'a>(&'a [Tried]);

@@ -2,16 +2,7 @@
 
 use lockstep_machine::{EventCursor, GlobalRevision};
 use lockstep_proto::v1;
-
-/// How fresh a read must be.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Consistency {
-    /// Sees every write acknowledged before the read began.
-    #[default]
-    Linearizable,
-    /// What the answering node has applied so far: works without a leader, and may be old.
-    Stale,
-}
+use lockstep_proto::v1::Consistency;
 
 /// What a read may not be older than.
 ///
@@ -29,43 +20,27 @@ pub enum Consistency {
 /// # }
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Freshness {
-    consistency: Consistency,
-    min_revision: Option<GlobalRevision>,
-}
+pub struct Freshness(v1::Freshness);
 
 impl Freshness {
     /// Wait until the node that answers has applied this revision of the cluster.
     pub fn min_revision(mut self, revision: GlobalRevision) -> Self {
-        self.min_revision = Some(revision);
+        self.0.min_revision = Some(revision.0);
         self
-    }
-
-    /// Not older than this either.
-    pub(crate) fn not_before(self, revision: GlobalRevision) -> Self {
-        self.min_revision(self.min_revision.unwrap_or_default().max(revision))
     }
 }
 
 impl From<Freshness> for v1::Freshness {
     fn from(it: Freshness) -> Self {
-        let consistency = match it.consistency {
-            Consistency::Linearizable => v1::Consistency::Linearizable,
-            Consistency::Stale => v1::Consistency::Stale,
-        };
-        Self {
-            consistency: consistency.into(),
-            min_revision: it.min_revision.map(|revision| revision.0),
-        }
+        it.0
     }
 }
 
 impl From<Consistency> for Freshness {
     fn from(consistency: Consistency) -> Self {
-        Self {
-            consistency,
-            min_revision: None,
-        }
+        let mut freshness = v1::Freshness::default();
+        freshness.set_consistency(consistency);
+        Self(freshness)
     }
 }
 

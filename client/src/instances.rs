@@ -10,6 +10,7 @@ use crate::client::{Client, required};
 use crate::error::Error;
 use crate::freshness::{Freshness, Read};
 use crate::pages::Pages;
+use crate::setters::setters;
 
 /// What happened to an instance, as far as it is remembered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -27,28 +28,15 @@ pub struct History {
 
 /// Which instances to list.
 #[derive(Debug, Clone, PartialEq)]
-pub struct ListCall(v1::ListInstancesRequest, Freshness);
+pub struct ListCall(v1::ListInstancesRequest);
 
 impl ListCall {
     /// Those of a machine.
     pub fn of(machine: &MachineName) -> Self {
-        let request = v1::ListInstancesRequest {
+        Self(v1::ListInstancesRequest {
             machine: machine.to_string(),
             ..Default::default()
-        };
-        Self(request, Freshness::default())
-    }
-
-    /// Only those in this state.
-    pub fn state(mut self, state: StateName) -> Self {
-        self.0.state = Some(state.to_string());
-        self
-    }
-
-    /// Only those whose name starts with this.
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.0.prefix = prefix.into();
-        self
+        })
     }
 
     /// Only those with this entry in their metadata.
@@ -58,30 +46,28 @@ impl ListCall {
         self
     }
 
-    /// The most instances on a page, 1 to 1000; 100 without it.
-    pub fn limit(mut self, limit: u32) -> Self {
-        self.0.limit = Some(limit);
-        self
-    }
-
-    /// Start where an earlier page ended: its [`next_cursor`](InstancePage::next_cursor). The
-    /// machine, state, prefix and label must be the same.
-    pub fn cursor(mut self, cursor: impl Into<String>) -> Self {
-        self.0.cursor = Some(cursor.into());
-        self
-    }
-
-    /// How fresh the answer must be; linearizable without it.
-    pub fn freshness(mut self, freshness: impl Into<Freshness>) -> Self {
-        self.1 = freshness.into();
-        self
-    }
-
     /// The call for the page that follows this one, and is not older. None after the last page.
     pub fn following(mut self, page: &Read<InstancePage>) -> Option<Self> {
         self.0.cursor = Some(page.found.next_cursor.clone()?);
-        self.1 = self.1.not_before(page.revision);
+        let freshness = self.0.freshness.get_or_insert_default();
+        freshness.min_revision = freshness.min_revision.max(Some(page.revision.0));
         Some(self)
+    }
+}
+
+setters! {
+    [ListCall].0 {
+        /// Only those in this state.
+        state: StateName => Some(state.to_string()),
+        /// Only those whose name starts with this.
+        prefix: impl Into<String> => prefix.into(),
+        /// The most instances on a page, 1 to 1000; 100 without it.
+        limit: u32 => Some(limit),
+        /// Start where an earlier page ended: its [`next_cursor`](InstancePage::next_cursor). The
+        /// machine, state, prefix and label must be the same.
+        cursor: impl Into<String> => Some(cursor.into()),
+        /// How fresh the answer must be; linearizable without it.
+        freshness: impl Into<Freshness> => Some(freshness.into().into()),
     }
 }
 
@@ -158,11 +144,7 @@ impl Client {
     /// [`Error::Rejected`] when there is no such machine, [`Error::Invalid`] when the limit or the
     /// cursor is not valid, [`Error::Unavailable`] when no node could answer in time.
     pub async fn instances(&self, call: &ListCall) -> Result<Read<InstancePage>, Error> {
-        let request = v1::ListInstancesRequest {
-            freshness: Some(call.1.into()),
-            ..call.0.clone()
-        };
-        self.read(request, |answer| {
+        self.read(call.0.clone(), |answer| {
             let instances = answer.instances.into_iter().map(TryInto::try_into);
             let page = InstancePage {
                 instances: instances.collect::<Result<_, _>>()?,

@@ -94,6 +94,7 @@ mod instances;
 mod machines;
 mod pages;
 mod service;
+mod setters;
 mod settings;
 mod sinks;
 mod transaction;
@@ -107,7 +108,7 @@ pub use cluster::Leader;
 pub use dead_letters::{DeadLetterPage, DeadLetters, DeadLettersCall, Letters};
 pub use discover::{Discover, DiscoveryError};
 pub use error::{Error, Rejected, Tried};
-pub use freshness::{Consistency, Freshness, Read};
+pub use freshness::{Freshness, Read};
 pub use instances::{History, InstancePage, Instances, ListCall};
 pub use machines::{Defined, DrawCall, Machine, Picture};
 pub use pages::Pages;
@@ -127,7 +128,7 @@ pub use lockstep_machine::{
     Operation, OperationResult, Revision, StateName, Timestamp, Transitioned, Trigger, Version,
 };
 pub use lockstep_proto::v1::{
-    CheckSinkResponse as SinkCheck, CheckStep, Fault, ListSinksResponse as SinkList,
+    CheckSinkResponse as SinkCheck, CheckStep, Consistency, Fault, ListSinksResponse as SinkList,
     MachineSummary, Member, PictureFormat, Rejected as Rejection, Role, SeedProgress, Settings,
     SinkPhase, SinkStatus, StatusResponse as NodeStatus, VersionSummary,
 };

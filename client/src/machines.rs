@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::client::{Client, required};
 use crate::error::Error;
 use crate::freshness::{Freshness, Read};
+use crate::setters::setters;
 
 /// A definition that is stored, or would be.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -79,22 +80,19 @@ impl DrawCall {
         call
     }
 
-    /// This version. Not for an instance: it is pinned to one.
-    pub fn version(mut self, version: Version) -> Self {
-        self.0.version = Some(version.0);
-        self
-    }
-
     /// In this format; Mermaid without it.
     pub fn format(mut self, format: PictureFormat) -> Self {
         self.0.set_format(format);
         self
     }
+}
 
-    /// How fresh the answer must be; linearizable without it.
-    pub fn freshness(mut self, freshness: impl Into<Freshness>) -> Self {
-        self.0.freshness = Some(freshness.into().into());
-        self
+setters! {
+    [DrawCall].0 {
+        /// This version. Not for an instance: it is pinned to one.
+        version: Version => Some(version.0),
+        /// How fresh the answer must be; linearizable without it.
+        freshness: impl Into<Freshness> => Some(freshness.into().into()),
     }
 }
 

@@ -107,7 +107,7 @@ impl Client {
     /// changed, [`Error::Unanswered`] when it may have been.
     pub async fn reseed_sink(&self, sink: &str) -> Result<(), Error> {
         let sink = sink.to_owned();
-        let asked = self.change(v1::ReseedSinkRequest { sink }).await;
-        asked.map(|v1::SeedAsked { .. }| ())
+        let _: v1::SeedAsked = self.change(v1::ReseedSinkRequest { sink }).await?;
+        Ok(())
     }
 }

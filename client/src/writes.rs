@@ -12,6 +12,7 @@ use crate::client::Client;
 use crate::error::Error;
 use crate::machines::Defined;
 use crate::service::{Unary, WriteAnswer};
+use crate::setters::setters;
 
 /// A write: a command, and the caller's key for it.
 ///
@@ -61,49 +62,28 @@ impl From<Create> for CreateCall {
     }
 }
 
-/// Methods that set one field of a command, the same for several calls.
-macro_rules! setters {
-    (@call $call:ident { $($(#[$doc:meta])* $field:ident: $type:ty,)* }) => {
-        impl $call {
-            $(
-                $(#[$doc])*
-                pub fn $field(mut self, $field: $type) -> Self {
-                    self.command.$field = $field.into();
-                    self
-                }
-            )*
-        }
-    };
-    (@calls [$($call:ident),+] $fields:tt) => {
-        $(setters!(@call $call $fields);)+
-    };
-    ($([$($call:ident),+] $fields:tt)*) => {
-        $(setters!(@calls [$($call),+] $fields);)*
-    };
-}
-
 setters! {
-    [TransitionCall, DeleteCall, MigrateCall] {
+    [TransitionCall, DeleteCall, MigrateCall].command {
         /// Reject unless the instance is in this state.
-        expect_state: StateName,
+        expect_state: StateName => Some(expect_state),
         /// Reject unless the instance is at this revision.
-        expect_revision: Revision,
+        expect_revision: Revision => Some(expect_revision),
         /// Who and why: stored in the event, and in the history of an instance that stays.
-        metadata: Metadata,
+        metadata: Metadata => metadata,
     }
-    [CreateCall] {
+    [CreateCall].command {
         /// Pin it to this version; the newest without it.
-        version: Version,
+        version: Version => Some(version),
         /// Stored with the instance; lists can filter by an entry.
-        metadata: Metadata,
+        metadata: Metadata => metadata,
     }
-    [MigrateCall] {
+    [MigrateCall].command {
         /// To this version; the newest without it.
-        version: Version,
+        version: Version => Some(version),
     }
-    [DeleteMachineCall] {
+    [DeleteMachineCall].command {
         /// Only this version.
-        version: Version,
+        version: Version => Some(version),
     }
 }
 

@@ -1,10 +1,9 @@
 //! `lockstep instance list`.
 
 use std::io::{self, IsTerminal};
-use std::mem;
 
 use clap::Args;
-use lockstep_client::{Client, Instance, InstancePage, ListCall, MachineName, Read, StateName};
+use lockstep_client::{Instance, InstancePage, ListCall, MachineName, Read, StateName};
 use serde_json::{Value, json};
 
 use crate::args::{self, Extent, Fresh, Maybe};
@@ -62,98 +61,53 @@ impl Filter {
 }
 
 impl List {
+    /// Shows the instances page by page as they come: there may be millions.
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let client = context.target.client()?;
         let wanted = self.extent.wanted();
-        let mut shown: Box<dyn Shown> = match context.output {
-            Format::Json => Box::new(Document::default()),
-            _ => Box::new(Table::new(&self.machine, self.filter.state.as_ref())),
+        let of = match &self.filter.state {
+            Some(state) => format!("in state {state}, {}", self.machine),
+            None => self.machine.to_string(),
         };
+        let mut table = Pages::new([
+            "INSTANCE", "STATE", "REVISION", "VERSION", "CHANGED", "AGE", "METADATA",
+        ]);
         let call = self
             .filter
             .call(&self.machine)
             .freshness(self.fresh)
             .maybe(self.extent.cursor, ListCall::cursor);
-        show(&client, call, wanted, shown.as_mut()).await?;
+        let (mut next, mut shown, mut is_first) = (Some(call), 0, true);
+        while let Some(call) = next.take() {
+            let call = call.limit(args::page_size(wanted - shown));
+            let page = client.instances(&call).await?;
+            let has_earlier = shown > 0;
+            shown += page.found.instances.len() as u64;
+            next = call.following(&page).filter(|_| shown < wanted);
+            let text = match context.output {
+                Format::Json => document(&page, is_first, has_earlier, next.is_none()),
+                _ => table.page(page.found.instances.iter().map(row)),
+            };
+            if output::print(&text)? == Reader::Gone {
+                break;
+            }
+            if next.is_none() && context.output != Format::Json {
+                note(shown, &of, &page.found);
+            }
+            is_first = false;
+        }
         Ok(String::new())
     }
 }
 
-/// Shows up to `wanted` instances, page by page as they come: there may be millions.
-async fn show(
-    client: &Client,
-    call: ListCall,
-    wanted: u64,
-    shown: &mut dyn Shown,
-) -> Result<(), Failure> {
-    let mut left = wanted;
-    let mut next = Some(call);
-    while let Some(call) = next.take() {
-        let call = call.limit(args::page_size(left));
-        let page = client.instances(&call).await?;
-        left = left.saturating_sub(page.found.instances.len() as u64);
-        next = call.following(&page).filter(|_| left > 0);
-        if output::print(&shown.page(&page, next.is_none()))? == Reader::Gone {
-            return Ok(());
-        }
-    }
-    shown.note();
-    Ok(())
-}
-
-/// How a list is shown.
-trait Shown {
-    /// What to print for a page.
-    fn page(&mut self, page: &Read<InstancePage>, is_last: bool) -> String;
-
-    /// Notes for stderr at the end.
-    fn note(&self);
-}
-
-struct Table {
-    /// The machine, and the state that is asked for.
-    of: String,
-    pages: Pages<7>,
-    shown: u64,
-    total: u64,
-    is_whole: bool,
-}
-
-impl Table {
-    fn new(machine: &MachineName, state: Option<&StateName>) -> Self {
-        let header = [
-            "INSTANCE", "STATE", "REVISION", "VERSION", "CHANGED", "AGE", "METADATA",
-        ];
-        Self {
-            of: match state {
-                Some(state) => format!("in state {state}, {machine}"),
-                None => machine.to_string(),
-            },
-            pages: Pages::new(header),
-            shown: 0,
-            total: 0,
-            is_whole: true,
-        }
-    }
-}
-
-impl Shown for Table {
-    fn page(&mut self, page: &Read<InstancePage>, _: bool) -> String {
-        self.shown += page.found.instances.len() as u64;
-        self.total = page.found.total;
-        self.is_whole = page.found.next_cursor.is_none();
-        self.pages.page(page.found.instances.iter().map(row))
-    }
-
-    /// The total, for people; not for a program that reads the table.
-    fn note(&self) {
-        let has = output::count(self.total, "instance");
-        let note = format!("lockstep: {} shown; {} has {has}", self.shown, self.of);
-        if !self.is_whole {
-            output::say(&format!("{note}; --all shows the rest"));
-        } else if io::stdout().is_terminal() {
-            output::say(&note);
-        }
+/// The total, for people; not for a program that reads the table.
+fn note(shown: u64, of: &str, last: &InstancePage) {
+    let has = output::count(last.total, "instance");
+    let note = format!("lockstep: {shown} shown; {of} has {has}");
+    if last.next_cursor.is_some() {
+        output::say(&format!("{note}; --all shows the rest"));
+    } else if io::stdout().is_terminal() {
+        output::say(&note);
     }
 }
 
@@ -169,42 +123,25 @@ fn row(instance: &Instance) -> [String; 7] {
     ]
 }
 
-/// One JSON document, written while the pages come.
-#[derive(Default)]
-struct Document {
-    is_open: bool,
-    is_filled: bool,
-}
-
-impl Shown for Document {
-    fn page(&mut self, page: &Read<InstancePage>, is_last: bool) -> String {
-        let mut text = String::new();
-        if !mem::replace(&mut self.is_open, true) {
-            text.push_str("{\n  \"instances\": [");
-        }
-        for instance in &page.found.instances {
-            let separator = if mem::replace(&mut self.is_filled, true) {
-                ",\n"
-            } else {
-                "\n"
-            };
-            text.push_str(separator);
-            text.push_str(&indented(&json!(instance)));
-        }
-        if is_last {
-            let end = shape::read(
-                json!({ "next_cursor": page.found.next_cursor, "total": page.found.total }),
-                page,
-            );
-            let end = format!("{end:#}");
-            text.push_str("\n  ],");
-            text.push_str(end.strip_prefix('{').unwrap_or(&end));
-            text.push('\n');
-        }
-        text
+/// A page's part of one JSON document.
+fn document(page: &Read<InstancePage>, is_first: bool, has_earlier: bool, is_last: bool) -> String {
+    let mut text = String::new();
+    if is_first {
+        text.push_str("{\n  \"instances\": [");
     }
-
-    fn note(&self) {}
+    for (at, instance) in page.found.instances.iter().enumerate() {
+        let separator = if has_earlier || at > 0 { ",\n" } else { "\n" };
+        text.push_str(separator);
+        text.push_str(&indented(&json!(instance)));
+    }
+    if is_last {
+        let end = json!({ "next_cursor": page.found.next_cursor, "total": page.found.total });
+        let end = format!("{:#}", shape::read(end, page));
+        text.push_str("\n  ],");
+        text.push_str(end.strip_prefix('{').unwrap_or(&end));
+        text.push('\n');
+    }
+    text
 }
 
 /// A value as it stands in a list inside of an object.

@@ -65,7 +65,11 @@ impl Apply {
             return Err(Failure::usage("standard input can be read only once"));
         }
         let client = context.target.client()?;
-        let mut report = Report::new(context.output, files.len());
+        let mut report = Report {
+            format: context.output,
+            files: files.len(),
+            ..Report::default()
+        };
         for file in &files {
             let outcome = apply(&client, file, dry_run, key.clone()).await;
             report.add(file, dry_run, outcome);
@@ -95,6 +99,7 @@ async fn apply(
 }
 
 /// The outcome of each file.
+#[derive(Default)]
 struct Report {
     format: Format,
     files: usize,
@@ -104,16 +109,6 @@ struct Report {
 }
 
 impl Report {
-    fn new(format: Format, files: usize) -> Self {
-        Self {
-            format,
-            files,
-            text: String::new(),
-            results: Vec::new(),
-            failures: Vec::new(),
-        }
-    }
-
     fn add(&mut self, file: &Source, dry_run: bool, outcome: Result<Written<Defined>, Failure>) {
         let written = match outcome {
             Ok(written) => written,

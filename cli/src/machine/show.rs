@@ -34,7 +34,7 @@ pub(super) struct Show {
     fresh: Fresh,
 
     /// How to print data; yaml prints only the definition
-    #[arg(long, short, default_value_t = Format::Table, value_parser = Format::parser_with_yaml())]
+    #[arg(long, short, default_value = "table", value_parser = Format::parser_with_yaml())]
     output: Format,
 }
 

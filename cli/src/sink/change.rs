@@ -46,28 +46,22 @@ Examples:
   lockstep sink replay reports 1204-0
   lockstep sink replay reports --all")]
 pub(super) struct Replay {
-    /// The sink
-    #[arg(value_name = "NAME")]
-    sink: String,
-
     #[command(flatten)]
-    which: Which,
+    letters: Letters,
 }
 
 impl Replay {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let Self { sink, which } = self;
+        let Letters { sink, which } = self.letters;
         let client = context.target.client()?;
         let marked = client.replay_dead_letters(&sink, which.into()).await;
         let marked = marked.map_err(|error| explained(error, &sink))?;
-        Ok(context.show(
-            || json!({ "sink": sink, "marked": marked }),
-            || {
-                changed(&sink, marked, |letters| {
-                    format!("{letters} will be written again")
-                })
-            },
-        ))
+        let json = || json!({ "sink": sink, "marked": marked });
+        Ok(context.show(json, || {
+            changed(&sink, marked, |letters| {
+                format!("{letters} will be written again")
+            })
+        }))
     }
 }
 
@@ -81,25 +75,32 @@ Examples:
   lockstep sink discard reports 1204-0
   lockstep sink discard reports --all")]
 pub(super) struct Discard {
+    #[command(flatten)]
+    letters: Letters,
+}
+
+impl Discard {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let Letters { sink, which } = self.letters;
+        let client = context.target.client()?;
+        let discarded = client.discard_dead_letters(&sink, which.into()).await;
+        let discarded = discarded.map_err(|error| explained(error, &sink))?;
+        let json = || json!({ "sink": sink, "discarded": discarded });
+        Ok(context.show(json, || {
+            changed(&sink, discarded, |letters| format!("discarded {letters}"))
+        }))
+    }
+}
+
+/// Dead letters of a sink.
+#[derive(Debug, Args)]
+struct Letters {
     /// The sink
     #[arg(value_name = "NAME")]
     sink: String,
 
     #[command(flatten)]
     which: Which,
-}
-
-impl Discard {
-    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let Self { sink, which } = self;
-        let client = context.target.client()?;
-        let discarded = client.discard_dead_letters(&sink, which.into()).await;
-        let discarded = discarded.map_err(|error| explained(error, &sink))?;
-        Ok(context.show(
-            || json!({ "sink": sink, "discarded": discarded }),
-            || changed(&sink, discarded, |letters| format!("discarded {letters}")),
-        ))
-    }
 }
 
 fn changed(sink: &str, number: u64, what: impl FnOnce(String) -> String) -> String {

@@ -6,6 +6,8 @@ use lockstep_machine::{EventCursor, GlobalRevision, InstanceId, MachineName, Sta
 use lockstep_proto::v1;
 use lockstep_proto::v1::watch_request::From as Start;
 
+use crate::setters::setters;
+
 /// How long a watch looks for a node that answers, unless the call says otherwise.
 pub const WATCH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// "For ever" that an `Instant` can still be moved by.
@@ -39,18 +41,6 @@ impl WatchCall {
         let mut call = Self::of(&instance.machine);
         call.request.instance = Some(instance.name().to_owned());
         call
-    }
-
-    /// Only instances whose name starts like this.
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.request.prefix = Some(prefix.into());
-        self
-    }
-
-    /// Only changes into this state.
-    pub fn state(mut self, state: StateName) -> Self {
-        self.request.state = Some(state.to_string());
-        self
     }
 
     /// From this revision of the cluster on, itself included.
@@ -88,5 +78,14 @@ impl WatchCall {
             request.from = Some(Start::After(reached.into()));
         }
         request
+    }
+}
+
+setters! {
+    [WatchCall].request {
+        /// Only instances whose name starts like this.
+        prefix: impl Into<String> => Some(prefix.into()),
+        /// Only changes into this state.
+        state: StateName => Some(state.to_string()),
     }
 }

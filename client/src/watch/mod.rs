@@ -91,13 +91,13 @@ impl Stream for Watch {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let polled = self.inner.poll_next_unpin(cx);
-        match &polled {
-            Poll::Ready(Some(Ok(Watched::Event(event)))) => self.reached = Some(event.cursor()),
-            Poll::Ready(Some(Ok(Watched::Bookmark(place)))) => self.reached = Some(*place),
-            Poll::Ready(Some(Ok(Watched::Resumed { endpoint }))) => {
-                self.endpoint = endpoint.clone();
+        if let Poll::Ready(Some(Ok(watched))) = &polled {
+            match watched {
+                Watched::Event(event) => self.reached = Some(event.cursor()),
+                Watched::Bookmark(cursor) => self.reached = Some(*cursor),
+                Watched::Resumed { endpoint } => self.endpoint = endpoint.clone(),
+                Watched::Lost { .. } => {}
             }
-            _ => {}
         }
         polled
     }

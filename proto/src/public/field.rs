@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use lockstep_machine::{
-    Event, EventName, Expectation, GlobalRevision, InstanceId, MachineName, Metadata, Revision,
-    StateName, Timestamp, Trigger, Version,
+    Event, EventName, Expectation, InstanceId, MachineName, Metadata, Revision, StateName,
+    Timestamp, Trigger, Version,
 };
 
 use crate::{Malformed, parsed, v1};
@@ -25,57 +25,37 @@ pub(super) trait Field: Sized {
     fn parse(name: &'static str, wire: Self::Wire) -> Result<Self, Malformed>;
 }
 
-macro_rules! same {
-    ($($type:ty),*) => {$(
-        impl Field for $type {
-            type Wire = Self;
-
-            fn into_wire(self) -> Self {
-                self
-            }
-
-            fn parse(_: &'static str, wire: Self) -> Result<Self, Malformed> {
-                Ok(wire)
-            }
-        }
-    )*};
-}
-
-macro_rules! numbers {
-    ($($type:ident: $wire:ty),*) => {$(
+/// `type as type of the field: to the field, from the field;`
+macro_rules! fields {
+    ($($type:ty as $wire:ty: $into:expr, $parse:expr;)*) => {$(
         impl Field for $type {
             type Wire = $wire;
 
             fn into_wire(self) -> $wire {
-                self.0
+                let into: fn(Self) -> $wire = $into;
+                into(self)
             }
 
-            fn parse(_: &'static str, wire: $wire) -> Result<Self, Malformed> {
-                Ok(Self(wire))
-            }
-        }
-    )*};
-}
-
-macro_rules! names {
-    ($($type:ident),*) => {$(
-        impl Field for $type {
-            type Wire = String;
-
-            fn into_wire(self) -> String {
-                self.to_string()
-            }
-
-            fn parse(name: &'static str, wire: String) -> Result<Self, Malformed> {
-                parsed(name, wire.parse())
+            fn parse(name: &'static str, wire: $wire) -> Result<Self, Malformed> {
+                let parse: fn(&'static str, $wire) -> Result<Self, Malformed> = $parse;
+                parse(name, wire)
             }
         }
     )*};
 }
 
-same!(bool, u32, String);
-numbers!(Version: u32, Revision: u64, GlobalRevision: u64, Timestamp: u64);
-names!(MachineName, StateName, EventName, InstanceId);
+fields! {
+    bool as bool: |it| it, |_, wire| Ok(wire);
+    u32 as u32: |it| it, |_, wire| Ok(wire);
+    String as String: |it| it, |_, wire| Ok(wire);
+    Version as u32: |it| it.0, |_, wire| Ok(Self(wire));
+    Revision as u64: |it| it.0, |_, wire| Ok(Self(wire));
+    Timestamp as u64: |it| it.0, |_, wire| Ok(Self(wire));
+    MachineName as String: |it| it.to_string(), |name, wire| parsed(name, Self::new(wire));
+    StateName as String: |it| it.to_string(), |name, wire| parsed(name, Self::new(wire));
+    EventName as String: |it| it.to_string(), |name, wire| parsed(name, Self::new(wire));
+    InstanceId as String: |it| it.to_string(), |name, wire| parsed(name, wire.parse());
+}
 
 impl<T: Field> Field for Option<T> {
     type Wire = Option<T::Wire>;

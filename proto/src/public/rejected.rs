@@ -52,7 +52,21 @@ impl From<&Rejection> for v1::Rejected {
                 rejected.operation = Some(*position);
                 rejected.reason = Some(Box::new((&**reason).into()));
             }
-            _ => {}
+            Rejection::UnknownMachine { .. }
+            | Rejection::UnknownInstance { .. }
+            | Rejection::UnknownEvent { .. }
+            | Rejection::IllegalTransition { .. }
+            | Rejection::StateMismatch { .. }
+            | Rejection::RevisionMismatch { .. }
+            | Rejection::KeyReused
+            | Rejection::RequestExpired
+            | Rejection::BuiltIn { .. }
+            | Rejection::InstanceExists { .. }
+            | Rejection::AlreadyAtVersion { .. }
+            | Rejection::EmptyTransaction
+            | Rejection::SinkFenced { .. }
+            | Rejection::UnknownDeadLetter { .. }
+            | Rejection::MalformedRequest => {}
         }
         rejected
     }
@@ -84,7 +98,7 @@ impl From<&DocumentError> for v1::Rejected {
             DocumentError::Invalid(DefinitionInvalid(faults)) => {
                 rejected.faults = faults.iter().map(Into::into).collect();
             }
-            _ => {}
+            DocumentError::Syntax { .. } => {}
         }
         rejected
     }
