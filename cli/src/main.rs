@@ -66,16 +66,19 @@ struct Arguments {
     command: Command,
 }
 
-/// An enum of commands, and how each is run.
+/// A command that consists of others, and how each is run: `Variant(module)` names `module::Variant`.
 macro_rules! commands {
-    ($name:ident { $($variant:ident($module:ident),)* }) => {
+    ($(#[$attribute:meta])* $vis:vis $name:ident {
+        $($(#[$of_variant:meta])* $variant:ident($module:ident),)*
+    }) => {
         #[derive(Debug, clap::Subcommand)]
-        enum $name {
-            $($variant($module::$variant),)*
+        $(#[$attribute])*
+        $vis enum $name {
+            $($(#[$of_variant])* $variant($module::$variant),)*
         }
 
         impl $name {
-            async fn run(self, context: &Context) -> Result<String, Failure> {
+            $vis async fn run(self, context: &$crate::Context) -> Result<String, $crate::Failure> {
                 match self {
                     $($name::$variant(command) => command.run(context).await,)*
                 }
@@ -85,24 +88,30 @@ macro_rules! commands {
 }
 use commands;
 
-commands!(Command {
-    Next(next),
-    Get(get),
-    Send(send),
-    Machine(machine),
-    Instance(instance),
-    Watch(watch),
-    Txn(txn),
-    Sink(sink),
-    Cluster(cluster),
-    Status(status),
-    Members(members),
-    Leader(members),
-    Discover(discover),
-    Version(version),
-    Completions(completions),
-    Man(man),
-});
+commands! {
+    Command {
+        Next(next),
+        Get(get),
+        Send(send),
+        #[command(subcommand)]
+        Machine(machine),
+        #[command(subcommand)]
+        Instance(instance),
+        Watch(watch),
+        Txn(txn),
+        #[command(subcommand)]
+        Sink(sink),
+        #[command(subcommand)]
+        Cluster(cluster),
+        Status(status),
+        Members(members),
+        Leader(members),
+        Discover(discover),
+        Version(version),
+        Completions(completions),
+        Man(man),
+    }
+}
 
 /// What every command gets.
 struct Context {

@@ -3,44 +3,27 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clap::{Args, Subcommand};
+use clap::Args;
 use lockstep_client::UpdateSettingsCall;
 use lockstep_machine::{Setting, Unit};
 use serde_json::json;
 
 use super::args::{self, Fresh, Key};
 use super::failure::{Exit, Failure};
-use super::{Context, output, shape};
+use super::{Context, commands, output, settings, shape};
 
-/// Show and change the cluster settings
-#[derive(Debug, Args)]
-#[command(
-    arg_required_else_help = true,
-    after_help = "\
+commands! {
+    /// Show and change the cluster settings
+    #[command(after_help = "\
 Cluster settings are limits that every node uses. They are part of the replicated state: any node
 can be asked, and a change takes effect on all of them.
 
 Examples:
   lockstep cluster settings get
-  lockstep cluster settings set events_max=1000000 event_bytes_max=256MiB"
-)]
-pub(super) struct Settings {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Debug, Subcommand)]
-enum Command {
-    Get(Get),
-    Set(Set),
-}
-
-impl Settings {
-    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        match self.command {
-            Command::Get(get) => get.run(context).await,
-            Command::Set(set) => set.run(context).await,
-        }
+  lockstep cluster settings set events_max=1000000 event_bytes_max=256MiB")]
+    pub(super) Settings {
+        Get(settings),
+        Set(settings),
     }
 }
 
@@ -51,7 +34,7 @@ Examples:
   lockstep cluster settings get
   lockstep cluster settings get events_max
   lockstep cluster settings get -o json | jq .events_max")]
-struct Get {
+pub(crate) struct Get {
     /// Only this one
     #[arg(value_name = "NAME")]
     name: Option<String>,
@@ -69,7 +52,7 @@ milliseconds.
 Examples:
   lockstep cluster settings set sinks_max=100
   lockstep cluster settings set event_bytes_max=256MiB key_retention_ms=48h")]
-struct Set {
+pub(crate) struct Set {
     /// The settings, and their new values
     #[arg(value_name = "NAME=VALUE", required = true, value_parser = assignment)]
     values: Vec<(String, u64)>,

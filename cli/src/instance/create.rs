@@ -30,7 +30,7 @@ Examples:
 /// Create an instance, or many from a file, in the initial state
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Create {
+pub(crate) struct Create {
     /// The machine, or the id of the instance; without an id, a name is made
     #[arg(value_name = "MACHINE[/ID]")]
     subject: Subject,

@@ -14,7 +14,7 @@ use crate::{Context, shape};
 Examples:
   lockstep instance delete order/42
   lockstep instance delete order/42 --expect-state shipped --meta who=ann")]
-pub(super) struct Delete {
+pub(crate) struct Delete {
     /// The instance, machine/name
     #[arg(value_name = "ID")]
     instance: InstanceId,

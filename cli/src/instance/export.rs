@@ -27,7 +27,7 @@ Examples:
 /// Write a machine's instances as JSON lines
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Export {
+pub(crate) struct Export {
     /// The machine
     machine: MachineName,
 

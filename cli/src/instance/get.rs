@@ -13,7 +13,7 @@ use crate::{Context, get};
 Examples:
   lockstep instance get order/42
   lockstep instance get order/42 -o json | jq -r .state")]
-pub(super) struct Get {
+pub(crate) struct Get {
     /// The instance, machine/name
     #[arg(value_name = "ID")]
     instance: InstanceId,

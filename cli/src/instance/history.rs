@@ -18,7 +18,7 @@ history_entries_max).
 Examples:
   lockstep instance history order/42
   lockstep instance history order/42 -o json | jq '.events[] | select(.cause == \"timeout\")'")]
-pub(super) struct History {
+pub(crate) struct History {
     /// The instance, machine/name
     #[arg(value_name = "ID")]
     instance: InstanceId,

@@ -34,7 +34,7 @@ Examples:
 /// Create the instances of an export that do not exist
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Import {
+pub(crate) struct Import {
     /// A file of JSON lines, as `export` writes them; - for standard input
     #[arg(value_name = "FILE")]
     source: Source,

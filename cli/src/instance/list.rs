@@ -21,7 +21,7 @@ Examples:
   lockstep instance list order --state open --limit 20
   lockstep instance list order --label customer=ann
   lockstep instance list order --all -o json | jq '.instances | length'")]
-pub(super) struct List {
+pub(crate) struct List {
     /// The machine
     machine: MachineName,
 

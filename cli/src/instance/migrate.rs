@@ -18,7 +18,7 @@ A state that is not mapped keeps its name, which must exist in the other version
 Examples:
   lockstep instance migrate order/42 --dry-run
   lockstep instance migrate order/42 --version 3 --map paid=settled --map lost=cancelled")]
-pub(super) struct Migrate {
+pub(crate) struct Migrate {
     /// The instance, machine/name
     #[arg(value_name = "ID")]
     instance: InstanceId,

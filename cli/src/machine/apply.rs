@@ -36,7 +36,7 @@ Examples:
 /// Store definitions: each becomes its machine's first version, or its next one
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
-pub(super) struct Apply {
+pub(crate) struct Apply {
     /// Documents of JSON or YAML; - for standard input
     #[arg(value_name = "FILE", required = true)]
     files: Vec<Source>,

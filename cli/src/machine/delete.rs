@@ -19,7 +19,7 @@ Rejected while an instance uses it. Version numbers are never reused.
 Examples:
   lockstep machine delete order --version 1
   lockstep machine delete order")]
-pub(super) struct Delete {
+pub(crate) struct Delete {
     /// The machine
     #[arg(value_name = "NAME")]
     machine: MachineName,

@@ -16,7 +16,7 @@ Examples:
   lockstep machine graph order                              for a Markdown file
   lockstep machine graph order --format dot | dot -Tpng > order.png
   lockstep machine graph order --format svg --instance 42 > order-42.svg")]
-pub(super) struct Graph {
+pub(crate) struct Graph {
     /// The machine
     #[arg(value_name = "NAME")]
     machine: MachineName,

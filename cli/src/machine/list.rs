@@ -21,7 +21,7 @@ const STATES_SHOWN: usize = 4;
 Examples:
   lockstep machine list
   lockstep machine list -o json | jq '.machines[] | {machine, instances}'")]
-pub(super) struct List {
+pub(crate) struct List {
     #[command(flatten)]
     fresh: Fresh,
 }

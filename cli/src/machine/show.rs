@@ -21,7 +21,7 @@ Examples:
   lockstep machine show order
   lockstep machine show order -o yaml > order.yaml
   lockstep machine show order --version 1 -o json | jq .definition")]
-pub(super) struct Show {
+pub(crate) struct Show {
     /// The machine
     #[arg(value_name = "NAME")]
     machine: MachineName,

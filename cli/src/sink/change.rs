@@ -17,7 +17,7 @@ available: `lockstep sink status NAME` shows its progress.
 
 Example:
   lockstep sink reseed reports")]
-pub(super) struct Reseed {
+pub(crate) struct Reseed {
     /// The sink
     #[arg(value_name = "NAME")]
     sink: String,
@@ -45,7 +45,7 @@ never overwritten.
 Examples:
   lockstep sink replay reports 1204-0
   lockstep sink replay reports --all")]
-pub(super) struct Replay {
+pub(crate) struct Replay {
     #[command(flatten)]
     letters: Letters,
 }
@@ -74,7 +74,7 @@ is no longer configured is removed completely.
 Examples:
   lockstep sink discard reports 1204-0
   lockstep sink discard reports --all")]
-pub(super) struct Discard {
+pub(crate) struct Discard {
     #[command(flatten)]
     letters: Letters,
 }

@@ -20,7 +20,7 @@ disturbed. Exit code 1 when a step fails; the steps after it are not executed.
 Examples:
   lockstep sink check reports
   lockstep sink check reports -o json | jq '.steps[] | {step, took_ms}'")]
-pub(super) struct Check {
+pub(crate) struct Check {
     /// The sink
     #[arg(value_name = "NAME")]
     sink: String,

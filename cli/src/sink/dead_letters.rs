@@ -20,7 +20,7 @@ event: it stands for a state that was rejected in a backfill.
 Examples:
   lockstep sink dead-letters reports
   lockstep sink dead-letters reports --all -o json | jq -r '.dead_letters[] | .place + \" \" + .reason'")]
-pub(super) struct DeadLetters {
+pub(crate) struct DeadLetters {
     /// The sink
     #[arg(value_name = "NAME")]
     sink: String,

@@ -18,7 +18,7 @@ the oldest of them. The reason why a sink is not following goes to stderr.
 Examples:
   lockstep sink list
   lockstep sink list -o json | jq '.sinks[] | select(.lag_ms > 1000) | .name'")]
-pub(super) struct List {}
+pub(crate) struct List {}
 
 impl List {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {

@@ -10,13 +10,12 @@ mod status;
 use clap::Args;
 use lockstep_client::{EventCursor, Letters};
 
+use super::commands;
 use super::failure::Failure;
-use super::{Context, commands};
 
-/// Operate the databases and webhooks that follow the cluster
-#[derive(Debug, Args)]
-#[command(arg_required_else_help = true)]
-#[command(after_help = "\
+commands! {
+    /// Operate the databases and webhooks that follow the cluster
+    #[command(after_help = "\
 Sinks are configured identically on all nodes; the leader runs them. Any node can be asked.
 
 Examples:
@@ -25,24 +24,14 @@ Examples:
   lockstep sink check reports           can it write to its destination?
   lockstep sink dead-letters reports    events that the destination rejected, and why
   lockstep sink replay reports --all")]
-pub(super) struct Sink {
-    #[command(subcommand)]
-    command: Command,
-}
-
-commands!(Command {
-    List(list),
-    Status(status),
-    Check(check),
-    Reseed(change),
-    DeadLetters(dead_letters),
-    Replay(change),
-    Discard(change),
-});
-
-impl Sink {
-    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        self.command.run(context).await
+    pub(super) Sink {
+        List(list),
+        Status(status),
+        Check(check),
+        Reseed(change),
+        DeadLetters(dead_letters),
+        Replay(change),
+        Discard(change),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{Context, time};
 Examples:
   lockstep sink status reports
   lockstep sink status reports -o json | jq .lag_events")]
-pub(super) struct Status {
+pub(crate) struct Status {
     /// The sink
     #[arg(value_name = "NAME")]
     sink: String,
