@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Args};
 use lockstep_client::{Address, Client, Discover, DiscoveryError, TIMEOUT_MAX};
-use lockstep_consul::Directory;
+use lockstep_consul::{ConsulError, Directory, check_name};
 
 use super::failure::Failure;
 
@@ -61,15 +61,9 @@ fn timeout(text: &str) -> Result<Duration, String> {
     Ok(timeout)
 }
 
-/// A service name that can be found over Consul's DNS and HTTP interfaces.
-fn service(text: &str) -> Result<String, &'static str> {
-    if text.is_empty() {
-        return Err("it is empty");
-    }
-    let usable = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    if !text.bytes().all(usable) {
-        return Err("only letters, digits, '-', '_' and '.' are allowed");
-    }
+/// A service name that Consul receives as it is written.
+fn service(text: &str) -> Result<String, ConsulError> {
+    check_name(text)?;
     Ok(text.to_owned())
 }
 

@@ -185,7 +185,7 @@ async fn usage_errors_exit_2_and_name_the_fault() {
         (&["get", "-o", "yaml"], "table, json"),
         (&["get", "--consul", "not a url"], "not a url"),
         (&["discover"], "--consul"),
-        (&["discover", "--service", "a b"], "only letters"),
+        (&["discover", "--service", "a b"], "a-z A-Z 0-9"),
         (&["frobnicate"], "frobnicate"),
         (&["completions", "cmd"], "bash"),
         (
