@@ -177,7 +177,7 @@ struct Progress {
     rounds: u64,
     tried: Vec<Tried>,
     undiscovered: Option<DiscoveryError>,
-    /// Never goes back: once a request may have been executed, no later refusal changes that.
+    /// Never goes back: once a request may have been executed, no later answer changes that.
     execution: Execution,
 }
 

@@ -56,8 +56,8 @@ pub struct Read<T> {
 }
 
 impl<T> Read<T> {
-    /// The cursor from which a watch continues the answer: nothing is missed or repeated.
-    pub fn place(&self) -> EventCursor {
+    /// The cursor after which a watch continues the answer: nothing is missed or repeated.
+    pub fn cursor(&self) -> EventCursor {
         EventCursor::after(self.revision)
     }
 }

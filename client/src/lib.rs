@@ -17,7 +17,7 @@
 //! ")).await?;
 //!
 //! // Every change of orders from here on.
-//! let call = WatchCall::of(&defined.made.machine).after(defined.place());
+//! let call = WatchCall::of(&defined.made.machine).after(defined.cursor());
 //! let mut watch = client.watch(call).await?;
 //!
 //! let order = "order/42".parse()?;

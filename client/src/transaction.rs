@@ -80,7 +80,7 @@ impl Transaction {
         self.operations.len()
     }
 
-    /// Whether it has no operation: the cluster refuses such a transaction.
+    /// Whether it has no operation: the cluster rejects such a transaction.
     pub fn is_empty(&self) -> bool {
         self.operations.is_empty()
     }

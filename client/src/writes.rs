@@ -221,8 +221,8 @@ pub struct Written<T> {
 }
 
 impl<T> Written<T> {
-    /// The cursor from which a watch sees what happens after it.
-    pub fn place(&self) -> EventCursor {
+    /// The cursor after which a watch sees what happens next.
+    pub fn cursor(&self) -> EventCursor {
         EventCursor::after(self.revision)
     }
 }

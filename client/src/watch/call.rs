@@ -10,7 +10,7 @@ use crate::setters::setters;
 
 /// How long a watch looks for a node that answers, unless the call says otherwise.
 pub const WATCH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
-/// "For ever" that an `Instant` can still be moved by.
+/// "For ever", short enough to be added to an `Instant`.
 const TIMEOUT_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 /// What to watch.
@@ -55,8 +55,8 @@ impl WatchCall {
         self
     }
 
-    /// How long to look for a node that answers once the one that is followed is lost: a minute
-    /// without it, `Duration::MAX` for ever.
+    /// How long to look for a node that answers once the connection is lost: a minute without it,
+    /// `Duration::MAX` for ever.
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout.min(TIMEOUT_MAX);
         self

@@ -1,7 +1,7 @@
-//! Following the events from node to node.
+//! Follows the event stream from node to node.
 //!
-//! The place of the last message received is all that is carried over: events up to it were taken
-//! and are not taken again, whoever sends them; the next node is asked for those behind it.
+//! Only the cursor of the last message received is carried over to the next node: it is asked for the
+//! events after that cursor, and earlier ones are dropped, whichever node sends them.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,21 +21,21 @@ use crate::call::{Backoff, Effect, run_each};
 use crate::client::{Client, required};
 use crate::error::Error;
 
-/// A stream that lasts for less than this counts as one that failed: going on at once, again and
-/// again, would only burden a cluster in trouble.
+/// A stream that lasts for less than this counts as failed: reconnecting at once, again and again,
+/// would only add load to a cluster that has a problem.
 const SHORT: Duration = Duration::from_secs(1);
 
-/// A watch, and the node it is at.
+/// A watch, and its stream from one node.
 pub(super) struct Follower {
     client: Client,
     call: WatchCall,
     line: Line,
     stage: Stage,
-    /// The place of the last event or bookmark received.
+    /// The cursor of the last event or bookmark received.
     reached: Option<EventCursor>,
-    /// Received, and not taken yet.
+    /// Received, and not yet returned.
     waiting: VecDeque<Watched>,
-    /// Before another node is asked, after a stream that was short.
+    /// The wait before the next node is asked, after a short stream.
     backoff: Option<Backoff>,
 }
 
@@ -65,7 +65,7 @@ impl Follower {
         &self.line.slot.address
     }
 
-    /// Where it began, if that is known.
+    /// The cursor after which it began, if that is known.
     pub(super) fn origin(&self) -> Option<EventCursor> {
         self.call.origin()
     }
@@ -101,7 +101,7 @@ impl Follower {
         }
     }
 
-    /// Takes what is new of a message.
+    /// Queues what is new in a message.
     fn take(&mut self, response: v1::WatchResponse) -> Result<(), Malformed> {
         match required("message", response.message)? {
             Message::Events(v1::Events { events }) => {
@@ -112,21 +112,21 @@ impl Follower {
                     }
                 }
             }
-            Message::Bookmark(place) => {
-                let place = place.into();
-                if self.move_to(place) {
-                    self.waiting.push_back(Watched::Bookmark(place));
+            Message::Bookmark(cursor) => {
+                let cursor = cursor.into();
+                if self.move_to(cursor) {
+                    self.waiting.push_back(Watched::Bookmark(cursor));
                 }
             }
         }
         Ok(())
     }
 
-    /// Moves on; false where it was already.
-    fn move_to(&mut self, place: EventCursor) -> bool {
-        let is_new = self.reached.is_none_or(|reached| reached < place);
+    /// Advances to a cursor; false if it was reached already.
+    fn move_to(&mut self, cursor: EventCursor) -> bool {
+        let is_new = self.reached.is_none_or(|reached| reached < cursor);
         if is_new {
-            self.reached = Some(place);
+            self.reached = Some(cursor);
         }
         is_new
     }
@@ -144,7 +144,7 @@ impl Follower {
         }
     }
 
-    /// Goes on behind the place that was reached.
+    /// Continues on another node, after the cursor that was reached.
     async fn resume(&mut self) -> Result<Watched, Error> {
         if let Some(backoff) = &mut self.backoff {
             tokio::time::sleep(backoff.next()).await;

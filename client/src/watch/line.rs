@@ -13,7 +13,7 @@ use crate::call::within;
 use crate::endpoints::Slot;
 use crate::service::machines;
 
-/// A bookmark comes every few seconds: silence for longer means that the node follows nothing.
+/// A bookmark comes every few seconds: a longer silence means that the node sends nothing any more.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 
 /// A stream that has begun.
@@ -27,8 +27,8 @@ pub(super) struct Line {
 }
 
 impl Line {
-    /// Connects, asks, and waits for the first message: every watch begins with one, so that from
-    /// then on there is a place to go back to.
+    /// Connects, sends the request, and waits for the first message. Every stream begins with one, so
+    /// that a cursor to continue from is known from then on.
     pub(super) async fn open(
         slot: Arc<Slot>,
         deadline: Instant,

@@ -1,4 +1,4 @@
-//! Watching what changes.
+//! Watches: subscriptions to the event stream.
 
 mod call;
 mod follow;
@@ -19,29 +19,29 @@ use crate::client::Client;
 use crate::error::Error;
 use follow::Follower;
 
-/// What a watch has to say.
+/// An item of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Watched {
-    /// Something wanted happened.
+    /// An event that matches the call.
     Event(Box<Event>),
-    /// Nothing wanted happened up to this place, which the watch goes on from.
+    /// No further event up to this cursor matches; the watch continues after it.
     Bookmark(EventCursor),
-    /// The node that it followed is lost: another one is looked for.
+    /// The connection to the node is lost; the watch looks for another one.
     Lost {
         /// The node.
         endpoint: Address,
         /// What happened, for people.
         cause: String,
     },
-    /// A node is followed again, behind the last event or bookmark before.
+    /// The watch continues on a node, after the last event or bookmark.
     Resumed {
         /// The node; it may be the same.
         endpoint: Address,
     },
 }
 
-/// What changes, in order, each event once, without gaps: a `Stream` that goes on by itself on
-/// another node when the one it follows is lost.
+/// The events that match a call, each once, in order and without gaps: a `Stream` that continues on
+/// another node when the connection to its node is lost.
 ///
 /// It ends after an error:
 ///
@@ -49,11 +49,10 @@ pub enum Watched {
 ///   kept;
 /// - [`Error::Unavailable`] when no node has answered for as long as the call's
 ///   [`timeout`](WatchCall::timeout);
-/// - another one that trying again would not heal.
+/// - another error that a retry does not fix.
 ///
-/// A reader that stops reading delays no other: about 256 KiB of events wait here, the rest with the
-/// cluster. Dropping it ends the watch; another one can go on behind
-/// [`reached`](Self::reached).
+/// A reader that stops reading delays no other: about 256 KiB of events wait here, the rest in the
+/// cluster. Dropping it ends the watch; another one can continue after [`reached`](Self::reached).
 pub struct Watch {
     endpoint: Address,
     reached: Option<EventCursor>,
@@ -69,18 +68,18 @@ impl Watch {
         }
     }
 
-    /// What comes next; none after an error. Dropping the future loses nothing.
+    /// The next item; none after an error. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<Watched, Error>> {
         StreamExt::next(self).await
     }
 
-    /// The place of the last event or bookmark that was taken: behind it, a later watch with the
-    /// same filter goes on without a gap. Before the first, where the watch began, if that is known.
+    /// The cursor of the last event or bookmark that was returned: after it, a later watch with the
+    /// same filter continues without a gap. Before the first, where the watch began, if that is known.
     pub fn reached(&self) -> Option<EventCursor> {
         self.reached
     }
 
-    /// The node that is followed, or was until it was lost.
+    /// The node that sends the events, or did until it was lost.
     pub fn endpoint(&self) -> &Address {
         &self.endpoint
     }
@@ -113,17 +112,16 @@ impl fmt::Debug for Watch {
 }
 
 impl Client {
-    /// Watches what changes. Once this returns, nothing that the call asks for is missed.
+    /// Watches the events that match a call. Once this returns, none is missed.
     ///
     /// ```no_run
     /// # async fn example(client: lockstep_client::Client) -> Result<(), lockstep_client::Error> {
     /// use lockstep_client::{Consistency, ListCall, WatchCall, Watched};
     ///
-    /// // The first orders there are, and from there on, what changes: nothing is missed, and nothing
-    /// // seen twice.
+    /// // A page of the orders, and every change after it: none is missed, none is seen twice.
     /// let orders = "order".parse()?;
     /// let page = client.instances(&ListCall::of(&orders)).await?;
-    /// let mut watch = client.watch(WatchCall::of(&orders).after(page.place())).await?;
+    /// let mut watch = client.watch(WatchCall::of(&orders).after(page.cursor())).await?;
     /// while let Some(watched) = watch.next().await {
     ///     match watched? {
     ///         Watched::Event(event) => println!("{:?} is in {:?} now", event.instance(), event.to),
@@ -136,8 +134,8 @@ impl Client {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Compacted`] when it should begin before what is kept, [`Error::Invalid`] when the
-    /// filter breaks the rules, [`Error::Unavailable`] when no node could begin it within the
+    /// [`Error::Compacted`] when it would begin before the events that are kept, [`Error::Invalid`]
+    /// when the filter is not valid, [`Error::Unavailable`] when no node could begin it within the
     /// client's timeout.
     pub async fn watch(&self, call: WatchCall) -> Result<Watch, Error> {
         Ok(Watch::new(Follower::begin(self.clone(), call).await?))

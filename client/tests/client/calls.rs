@@ -204,7 +204,7 @@ async fn writes_carry_all_that_the_call_says() {
         .expect("answered");
     assert_eq!(created.made.instance.to_string(), "order/01hx");
     assert_eq!(created.revision, GlobalRevision(17));
-    assert_eq!(created.place(), EventCursor::after(GlobalRevision(17)));
+    assert_eq!(created.cursor(), EventCursor::after(GlobalRevision(17)));
     let asked = node.asked::<v1::CreateInstanceRequest>().remove(0);
     assert_eq!((asked.id.as_str(), asked.version), ("order", Some(3)));
     assert_eq!(asked.metadata["by"], "ada");
