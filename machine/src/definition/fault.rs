@@ -10,7 +10,6 @@ macro_rules! codes {
     ($($n:literal $(#[$doc:meta])* $name:ident = $code:literal,)*) => {
         /// What kind of fault or warning it is.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, Serialize)]
-        #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
         #[cbor(index_only)]
         pub enum FaultCode {
             $(#[n($n)] #[serde(rename = $code)] $(#[$doc])* $name,)*
@@ -29,6 +28,11 @@ macro_rules! codes {
         }
     };
 }
+
+crate::schema::schema!(
+    FaultCode,
+    text().enum_values(Some(FaultCode::ALL.iter().map(|it| it.code())))
+);
 
 codes! {
     0

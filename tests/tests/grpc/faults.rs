@@ -24,8 +24,12 @@ async fn a_fault_in_a_request_names_its_field() -> Result<()> {
         let refused = client.create_instance(asking(create(id))).await;
         invalid(&refused.expect_err(id), "id: ");
     }
-    let refused = client.transition(asking(Default::default())).await;
-    invalid(&refused.expect_err("empty"), "trigger: ");
+    let aimless = v1::TransitionRequest {
+        id: "triad/default".to_owned(),
+        ..Default::default()
+    };
+    let refused = client.transition(asking(aimless)).await;
+    invalid(&refused.expect_err("no trigger"), "trigger: ");
     let keyed = v1::TransitionRequest {
         idempotency_key: Some("é".to_owned()),
         ..by_event("triad/default", "go")
