@@ -19,7 +19,7 @@ use crate::rejection::Rejection;
 use crate::request::{Batch, DecodedBatch, DecodedBody, IdempotencyKey, Origin};
 use crate::requests::{Fingerprint, FirstUse, Keys, Seen, Sessions, StoredReply};
 use crate::settings::Limits;
-use crate::snapshot;
+use crate::snapshot::{self, SNAPSHOT_FORMAT};
 use crate::world::{Machine, Pinned, Retired, World};
 
 /// Everything the cluster agrees on. Cloning is O(1): the maps share their structure.
@@ -30,13 +30,20 @@ pub struct State {
     pub(crate) sessions: Sessions,
 }
 
-/// A hash over the whole state: equal on every node that applied the same log.
+/// A hash over the whole state. Two nodes that applied the same log have the same value, if they hash
+/// the same format; values of two formats say nothing about each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct StateHash(pub u128);
+pub struct StateHash {
+    /// The format of the records that were hashed, [`SNAPSHOT_FORMAT`] in this build.
+    pub format: u8,
+    /// xxh3, 128 bits.
+    pub value: u128,
+}
 
+/// Format and value, so that the text of two formats never looks like a divergence: `4:cec4...`.
 impl fmt::Display for StateHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:032x}", self.0)
+        write!(f, "{}:{:032x}", self.format, self.value)
     }
 }
 
@@ -267,7 +274,10 @@ impl State {
             hash.update(&(record.len() as u64).to_le_bytes());
             hash.update(&record);
         }
-        StateHash(hash.digest128())
+        StateHash {
+            format: SNAPSHOT_FORMAT,
+            value: hash.digest128(),
+        }
     }
 }
 

@@ -207,7 +207,7 @@ fn a_command_or_format_of_a_newer_build_stops_the_whole_entry() {
 fn the_hash_of_a_state_is_the_same_in_every_build() {
     assert_eq!(
         state().hash().to_string(),
-        "cec467b183e96fc0024eb4d56126d212",
+        "4:cec467b183e96fc0024eb4d56126d212",
         "{HOW_TO_CHANGE}"
     );
 }

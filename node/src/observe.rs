@@ -14,7 +14,7 @@ use lockstep_machine::{
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
-use crate::cluster::agreement::Checkpoints;
+use crate::cluster::agreement::RecentHashes;
 use crate::service::ForwardObserver;
 use crate::telemetry::Metrics;
 use lockstep_raft::consensus::{Observer, Role, Standing};
@@ -74,22 +74,22 @@ impl BoundedLabels {
 /// Feeds the metrics, and passes on the failure of the store.
 pub struct Observation {
     metrics: Arc<Metrics>,
-    checkpoints: Arc<Checkpoints>,
+    hashes: Arc<RecentHashes>,
     store_failed: mpsc::UnboundedSender<String>,
     labels: BoundedLabels,
     largest: Largest,
 }
 
 impl Observation {
-    /// Feeds `metrics` and `checkpoints`; the failure of the store goes to `store_failed`.
+    /// Feeds `metrics` and `hashes`; the failure of the store goes to `store_failed`.
     pub fn new(
         metrics: Arc<Metrics>,
-        checkpoints: Arc<Checkpoints>,
+        hashes: Arc<RecentHashes>,
         store_failed: mpsc::UnboundedSender<String>,
     ) -> Arc<Self> {
         Arc::new(Self {
             metrics,
-            checkpoints,
+            hashes,
             store_failed,
             labels: BoundedLabels::default(),
             largest: Largest::default(),
@@ -237,7 +237,14 @@ fn current(rejection: &Rejection) -> Option<&StateName> {
 }
 
 impl Observer for Observation {
-    fn applied(&self, batch: &DecodedBatch<'_>, replies: &[Reply], state: &State, took: Duration) {
+    fn applied(
+        &self,
+        index: u64,
+        batch: &DecodedBatch<'_>,
+        replies: &[Reply],
+        state: &State,
+        took: Duration,
+    ) {
         self.metrics.apply_seconds.observe(took.as_secs_f64());
         self.metrics
             .proposals_committed_total
@@ -274,7 +281,7 @@ impl Observer for Observation {
             .keys_remembered
             .set(signed(state.remembered().0 as u64));
         self.show_state(state);
-        self.checkpoints.look(state);
+        self.hashes.look(index, state);
     }
 
     fn snapshot_built(&self, bytes: u64, took: Duration) {

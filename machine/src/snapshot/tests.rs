@@ -120,7 +120,7 @@ fn the_first_state_has_the_hash_it_always_had() {
     // Changes only together with SNAPSHOT_FORMAT: nodes of two builds compare these.
     assert_eq!(
         State::default().hash().to_string(),
-        "2a7c94e3547f9a71c01356e2cad8cb75"
+        "4:2a7c94e3547f9a71c01356e2cad8cb75"
     );
 }
 

@@ -1,16 +1,20 @@
 //! Comparing the states of the members.
 //!
 //! A replicated state machine has the same state everywhere, unless hardware, compiler or a defect
-//! interfered. Each node hashes its state at the same revisions, remembers the last hashes, and
+//! interfered. Each node hashes its state after the same log entries, remembers the last hashes, and
 //! compares them with those of the other members. A node that differs from more members than it
 //! agrees with stops being ready; which side is right is for an operator to find out.
+//!
+//! Hashes are compared at the same log index, because an entry may change the state and not the
+//! revision, and in the same format, because a build with another snapshot format hashes other bytes. A
+//! member of another format is not comparable, which is no difference.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use lockstep_machine::{GlobalRevision, SNAPSHOT_FORMAT, State, StateHash};
+use lockstep_machine::{State, StateHash};
 use lockstep_proto::Malformed;
 use lockstep_proto::raft as pb;
 use lockstep_proto::raft::peer_client::PeerClient;
@@ -32,55 +36,58 @@ const COMPARE_EVERY: Duration = Duration::from_secs(10);
 /// For the answer of one member.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The state's hash at one revision.
+/// The state's hash after one log entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Checkpoint {
-    /// The cluster's revision.
-    pub revision: GlobalRevision,
+pub struct IndexedHash {
+    /// The log index of the entry.
+    pub log_index: u64,
     /// Over the whole state.
     pub hash: StateHash,
 }
 
-/// The last checkpoints of this node.
+/// The last hashes of this node.
 #[derive(Debug, Default)]
-pub struct Checkpoints {
+pub struct RecentHashes {
     /// Oldest first.
-    kept: Mutex<VecDeque<Checkpoint>>,
+    kept: Mutex<VecDeque<IndexedHash>>,
     /// The revision after the last log entry.
     seen: AtomicU64,
     /// Whether a hash is being computed; one that becomes due meanwhile is skipped.
     hashing: AtomicBool,
 }
 
-impl Checkpoints {
+impl RecentHashes {
     /// Hashes the state on another thread if every node does so after this log entry. Called after
-    /// each entry, in order, inside a tokio runtime.
-    pub fn look(self: &Arc<Self>, state: &State) {
+    /// each batch, in order, inside a tokio runtime.
+    ///
+    /// The first batch after a start is always hashed, perhaps by this node alone: other nodes have no
+    /// hash of that index.
+    pub fn look(self: &Arc<Self>, log_index: u64, state: &State) {
         let before = self.seen.swap(state.revision().0, Ordering::Relaxed);
         if !is_due(before, state) || self.hashing.swap(true, Ordering::AcqRel) {
             return;
         }
-        let (checkpoints, state) = (self.clone(), state.clone());
+        let (hashes, state) = (self.clone(), state.clone());
         tokio::task::spawn_blocking(move || {
-            checkpoints.keep(Checkpoint {
-                revision: state.revision(),
+            hashes.keep(IndexedHash {
+                log_index,
                 hash: state.hash(),
             });
-            checkpoints.hashing.store(false, Ordering::Release);
+            hashes.hashing.store(false, Ordering::Release);
         });
     }
 
-    /// The checkpoints, oldest first.
-    pub fn kept(&self) -> Vec<Checkpoint> {
+    /// The hashes, oldest first.
+    pub fn kept(&self) -> Vec<IndexedHash> {
         self.kept.lock().iter().copied().collect()
     }
 
-    fn keep(&self, checkpoint: Checkpoint) {
+    fn keep(&self, hash: IndexedHash) {
         let mut kept = self.kept.lock();
         if kept.len() >= KEPT {
             kept.pop_front();
         }
-        kept.push_back(checkpoint);
+        kept.push_back(hash);
     }
 }
 
@@ -96,21 +103,26 @@ fn is_due(before: u64, state: &State) -> bool {
 /// The result of a comparison with the other members.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Comparison {
-    /// Members with the same hash at the latest revision in common.
+    /// Members with the same hash at the latest log index in common.
     pub same: usize,
-    /// Members with another one, and the revision.
-    pub differing: Vec<(String, GlobalRevision)>,
+    /// Members with another value of the same format, and the log index.
+    pub differing: Vec<(String, u64)>,
+    /// Members that have hashes at the same log indexes, all in another format.
+    pub incomparable: usize,
 }
 
 impl Comparison {
-    fn add(&mut self, name: &str, ours: &[Checkpoint], theirs: &[Checkpoint]) {
-        let common = ours.iter().rev().find_map(|our| {
-            let their = theirs.iter().find(|it| it.revision == our.revision)?;
+    fn add(&mut self, name: &str, ours: &[IndexedHash], theirs: &[IndexedHash]) {
+        let common = ours.iter().rev().filter_map(|our| {
+            let their = theirs.iter().find(|it| it.log_index == our.log_index)?;
             Some((our, their))
         });
-        match common {
-            Some((our, their)) if our.hash == their.hash => self.same += 1,
-            Some((our, _)) => self.differing.push((name.to_owned(), our.revision)),
+        let comparable =
+            |(our, their): &(&IndexedHash, &IndexedHash)| our.hash.format == their.hash.format;
+        match common.clone().find(comparable) {
+            Some((our, their)) if our.hash.value == their.hash.value => self.same += 1,
+            Some((our, _)) => self.differing.push((name.to_owned(), our.log_index)),
+            None if common.count() > 0 => self.incomparable += 1,
             None => {}
         }
     }
@@ -121,17 +133,17 @@ impl Comparison {
     }
 }
 
-/// Compares this node's checkpoints with those of the other members again and again, and reports each
+/// Compares this node's hashes with those of the other members again and again, and reports each
 /// result to `found`. Runs until dropped.
 pub async fn keep_comparing(
     cluster: ClusterTag,
     consensus: &Consensus<TokioRuntime, DiskStore>,
-    checkpoints: &Checkpoints,
+    hashes: &RecentHashes,
     mut found: impl FnMut(&Comparison) + Send,
 ) {
     loop {
         tokio::time::sleep(COMPARE_EVERY).await;
-        let ours = checkpoints.kept();
+        let ours = hashes.kept();
         let mut comparison = Comparison::default();
         for (id, (member, _, _)) in consensus.standing().members {
             if id == consensus.node_id() || ours.is_empty() {
@@ -146,102 +158,147 @@ pub async fn keep_comparing(
     }
 }
 
-/// A member's checkpoints; none if it does not answer.
-async fn ask(cluster: &ClusterTag, id: NodeId, member: &Member) -> Option<Vec<Checkpoint>> {
-    let request = addressed(pb::CheckpointsRequest {}, cluster, id).ok()?;
+/// A member's hashes; none if it does not answer.
+async fn ask(cluster: &ClusterTag, id: NodeId, member: &Member) -> Option<Vec<IndexedHash>> {
+    let request = addressed(pb::StateHashesRequest {}, cluster, id).ok()?;
     let mut client = PeerClient::new(channel(&member.grpc_address).ok()?);
-    let answer = client.checkpoints(request).await.ok()?.into_inner();
-    let checkpoints = answer.checkpoints.into_iter().take(KEPT);
+    let answer = client.state_hashes(request).await.ok()?.into_inner();
+    let hashes = answer.hashes.into_iter().take(KEPT);
     Some(
-        checkpoints
-            .filter_map(|it| Checkpoint::try_from(it).ok())
+        hashes
+            .filter_map(|it| IndexedHash::try_from(it).ok())
             .collect(),
     )
 }
 
-impl From<Checkpoint> for pb::Checkpoint {
-    fn from(it: Checkpoint) -> Self {
+impl From<IndexedHash> for pb::StateHash {
+    fn from(IndexedHash { log_index, hash }: IndexedHash) -> Self {
         Self {
-            revision: it.revision.0,
-            hash: it.hash.0.to_be_bytes().to_vec(),
-            format: u32::from(SNAPSHOT_FORMAT),
+            log_index,
+            format: hash.format.into(),
+            value: hash.value.to_be_bytes().to_vec(),
         }
     }
 }
 
-impl TryFrom<pb::Checkpoint> for Checkpoint {
+impl TryFrom<pb::StateHash> for IndexedHash {
     type Error = Malformed;
-    fn try_from(it: pb::Checkpoint) -> Result<Self, Self::Error> {
-        // The hash is over the snapshot's records: another format is another hash.
-        if it.format != u32::from(SNAPSHOT_FORMAT) {
-            return Err(Malformed::new("checkpoint.format", it.format));
-        }
-        let hash = it.hash.as_slice().try_into();
+    fn try_from(it: pb::StateHash) -> Result<Self, Self::Error> {
+        let format = u8::try_from(it.format);
+        let value = it.value.as_slice().try_into();
         Ok(Self {
-            revision: GlobalRevision(it.revision),
-            hash: StateHash(u128::from_be_bytes(
-                hash.map_err(|e| Malformed::new("checkpoint.hash", e))?,
-            )),
+            log_index: it.log_index,
+            hash: StateHash {
+                format: format.map_err(|e| Malformed::new("state_hash.format", e))?,
+                value: u128::from_be_bytes(
+                    value.map_err(|e| Malformed::new("state_hash.value", e))?,
+                ),
+            },
         })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use lockstep_machine::{Batch, Limits, Timestamp};
+
     use super::*;
 
-    fn checkpoint(revision: u64, hash: u128) -> Checkpoint {
-        Checkpoint {
-            revision: GlobalRevision(revision),
-            hash: StateHash(hash),
-        }
+    fn hash(log_index: u64, value: u128) -> IndexedHash {
+        let hash = StateHash { format: 1, value };
+        IndexedHash { log_index, hash }
     }
 
     #[test]
-    fn nodes_are_compared_at_the_latest_revision_they_have_in_common() {
-        let ours = [checkpoint(1, 10), checkpoint(2, 20), checkpoint(3, 30)];
+    fn nodes_are_compared_at_the_latest_log_index_they_have_in_common() {
+        let ours = [hash(1, 10), hash(2, 20), hash(3, 30)];
         let mut found = Comparison::default();
-        found.add(
-            "equal, and behind",
-            &ours,
-            &[checkpoint(1, 11), checkpoint(2, 20)],
-        );
-        found.add(
-            "equal, and ahead",
-            &ours,
-            &[checkpoint(3, 30), checkpoint(4, 41)],
-        );
-        found.add("nothing in common", &ours, &[checkpoint(5, 50)]);
+        found.add("equal, and behind", &ours, &[hash(1, 11), hash(2, 20)]);
+        found.add("equal, and ahead", &ours, &[hash(3, 30), hash(4, 41)]);
+        found.add("nothing in common", &ours, &[hash(5, 50)]);
         assert_eq!((found.same, found.is_outvoted()), (2, false));
-        found.add("another", &ours, &[checkpoint(3, 31)]);
-        assert_eq!(found.differing, [("another".to_owned(), GlobalRevision(3))]);
+        found.add("another", &ours, &[hash(3, 31)]);
+        assert_eq!(found.differing, [("another".to_owned(), 3)]);
         assert!(!found.is_outvoted());
-        found.add("a third", &ours, &[checkpoint(2, 21)]);
-        found.add("a fourth", &ours, &[checkpoint(2, 22)]);
+        found.add("a third", &ours, &[hash(2, 21)]);
+        found.add("a fourth", &ours, &[hash(2, 22)]);
         assert!(found.is_outvoted());
+        assert_eq!(found.incomparable, 0);
     }
 
     #[test]
-    fn the_latest_checkpoints_are_kept() {
-        let checkpoints = Checkpoints::default();
-        for revision in 0..2 * KEPT as u64 {
-            checkpoints.keep(checkpoint(revision, 0));
-        }
-        let kept = checkpoints.kept();
-        assert_eq!(kept.len(), KEPT);
-        assert_eq!(kept[0].revision.0, KEPT as u64);
-    }
-
-    #[test]
-    fn a_checkpoint_survives_the_wire_and_a_short_hash_does_not() {
-        let it = checkpoint(7, u128::MAX - 1);
-        assert_eq!(Checkpoint::try_from(pb::Checkpoint::from(it)).unwrap(), it);
-        let short = pb::Checkpoint {
-            revision: 7,
-            hash: vec![1],
-            format: u32::from(SNAPSHOT_FORMAT),
+    fn another_format_is_not_comparable_and_no_difference() {
+        let of_format = |format, mut it: IndexedHash| {
+            it.hash.format = format;
+            it
         };
-        assert!(Checkpoint::try_from(short).is_err());
+        let ours = [hash(1, 10), hash(2, 20)];
+        let mut found = Comparison::default();
+        let upgraded = [of_format(2, hash(1, 11)), of_format(2, hash(2, 21))];
+        found.add("upgraded", &ours, &upgraded);
+        found.add(
+            "the same value by chance",
+            &ours,
+            &[of_format(2, hash(2, 20))],
+        );
+        let expected = Comparison {
+            incomparable: 2,
+            ..Comparison::default()
+        };
+        assert_eq!(found, expected);
+        // It may have been upgraded between two hashes: the latest of one format counts.
+        found.add("differed before", &ours, &[hash(1, 11), upgraded[1]]);
+        assert_eq!(found.differing, [("differed before".to_owned(), 1)]);
+    }
+
+    #[tokio::test]
+    async fn a_change_without_a_new_revision_is_no_difference() {
+        // Two nodes at one revision, of which one has applied a rejected request more.
+        let (ours, theirs) = (Arc::new(RecentHashes::default()), Arc::default());
+        let mut state = State::new(Limits::default());
+        let taken = async |hashes: &Arc<RecentHashes>, log_index, state: &State| {
+            hashes.seen.store(APART_MIN, Ordering::Relaxed);
+            hashes.look(log_index, state);
+            while hashes.hashing.load(Ordering::Acquire) {
+                tokio::task::yield_now().await;
+            }
+            hashes.kept()
+        };
+        let ours = taken(&ours, 7, &state).await;
+        let revision = state.revision();
+        state.apply(&Batch {
+            stamp: Timestamp(1),
+            requests: vec![],
+        });
+        assert_eq!(state.revision(), revision);
+        let theirs = taken(&theirs, 8, &state).await;
+        assert_ne!(ours[0].hash, theirs[0].hash);
+        let mut found = Comparison::default();
+        found.add("node2", &ours, &theirs);
+        assert_eq!(found, Comparison::default());
+    }
+
+    #[test]
+    fn the_latest_hashes_are_kept() {
+        let hashes = RecentHashes::default();
+        for log_index in 0..2 * KEPT as u64 {
+            hashes.keep(hash(log_index, 0));
+        }
+        let kept = hashes.kept();
+        assert_eq!(kept.len(), KEPT);
+        assert_eq!(kept[0].log_index, KEPT as u64);
+    }
+
+    #[test]
+    fn a_hash_survives_the_wire_and_a_short_one_does_not() {
+        let it = hash(7, u128::MAX - 1);
+        let wire = pb::StateHash::from(it);
+        assert_eq!(IndexedHash::try_from(wire.clone()).unwrap(), it);
+        let short = pb::StateHash {
+            value: vec![1],
+            ..wire
+        };
+        assert!(IndexedHash::try_from(short).is_err());
     }
 
     #[test]

@@ -19,7 +19,7 @@
 //! from moment to moment, a key that is created once does not. A node that ever belonged to a cluster
 //! never bootstraps another.
 //!
-//! **Agreement.** Members compare hashes of their states at the same revisions ([`agreement`]); one
+//! **Agreement.** Members compare hashes of their states at the same log indexes ([`agreement`]); one
 //! that differs from the majority stops being ready.
 //!
 //! Membership does not change after the bootstrap yet: a node that is not in the plan waits.
@@ -37,7 +37,7 @@ use openraft_rt_tokio::TokioRuntime;
 use parking_lot::Mutex;
 use tonic::Status;
 
-use self::agreement::Checkpoints;
+use self::agreement::RecentHashes;
 use crate::discovery::{Announcement, Discovery, DiscoveryError, FoundPeer};
 use lockstep_raft::consensus::network::{ClusterTag, PROTOCOL, channel};
 use lockstep_raft::consensus::server::Host;
@@ -143,7 +143,7 @@ pub struct PeerHost {
     /// The node.
     pub local: Arc<LocalNode>,
     /// The hashes that it compares with other members.
-    pub checkpoints: Arc<Checkpoints>,
+    pub hashes: Arc<RecentHashes>,
 }
 
 #[async_trait]
@@ -189,12 +189,8 @@ impl Host for PeerHost {
         }
     }
 
-    fn checkpoints(&self) -> Vec<pb::Checkpoint> {
-        self.checkpoints
-            .kept()
-            .into_iter()
-            .map(Into::into)
-            .collect()
+    fn state_hashes(&self) -> Vec<pb::StateHash> {
+        self.hashes.kept().into_iter().map(Into::into).collect()
     }
 }
 

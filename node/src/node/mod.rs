@@ -172,7 +172,7 @@ impl Node {
         let parts = self.parts.clone();
         let host = PeerHost {
             local: parts.local.clone(),
-            checkpoints: parts.checkpoints,
+            hashes: parts.hashes,
         };
         let state = api::grpc::GrpcState {
             service: parts.service,

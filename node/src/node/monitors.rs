@@ -3,7 +3,6 @@
 
 use std::time::{Duration, Instant};
 
-use lockstep_machine::GlobalRevision;
 use tokio::sync::watch;
 use tonic_health::server::HealthReporter;
 
@@ -87,32 +86,29 @@ pub(super) async fn compare_states(parts: Parts) {
     let found = |found: &agreement::Comparison| {
         report_comparison(found, &mut known, &parts.service, &parts.metrics);
     };
-    agreement::keep_comparing(
-        parts.local.tag(),
-        &parts.consensus,
-        &parts.checkpoints,
-        found,
-    )
-    .await;
+    agreement::keep_comparing(parts.local.tag(), &parts.consensus, &parts.hashes, found).await;
 }
 
 /// Logs each difference once; `known` remembers them between two calls.
 fn report_comparison(
     found: &agreement::Comparison,
-    known: &mut Vec<(String, GlobalRevision)>,
+    known: &mut Vec<(String, u64)>,
     service: &Service,
     metrics: &Metrics,
 ) {
-    for (member, revision) in found.differing.iter().filter(|it| !known.contains(it)) {
+    for (member, log_index) in found.differing.iter().filter(|it| !known.contains(it)) {
         tracing::error!(
             member,
-            revision = revision.0,
+            log_index,
             "the state of this node differs from that of a member"
         );
     }
     known.clone_from(&found.differing);
     let differing = found.differing.len();
     metrics.state_differing_members.set(differing as i64);
+    metrics
+        .state_incomparable_members
+        .set(found.incomparable as i64);
     metrics
         .state_comparisons_total
         .inc_by((found.same + differing) as u64);

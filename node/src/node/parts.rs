@@ -11,7 +11,7 @@ use super::NodeError;
 use crate::api::Watchers;
 use crate::clock::wall_clock;
 use crate::cluster::LocalNode;
-use crate::cluster::agreement::Checkpoints;
+use crate::cluster::agreement::RecentHashes;
 use crate::config::Config;
 use crate::discovery::{self, Discovery};
 use crate::observe::Observation;
@@ -33,7 +33,7 @@ pub(super) struct Parts {
     pub(super) started: Instant,
     pub(super) metrics: Arc<Metrics>,
     pub(super) report: Arc<Report>,
-    pub(super) checkpoints: Arc<Checkpoints>,
+    pub(super) hashes: Arc<RecentHashes>,
     pub(super) observation: Arc<Observation>,
     pub(super) local: Arc<LocalNode>,
     pub(super) store: DiskStore,
@@ -50,8 +50,8 @@ impl Parts {
     pub(super) async fn open(config: Config) -> Result<(Self, StoreFailure), NodeError> {
         let metrics = Metrics::new().map_err(|error| NodeError::Start(error.to_string()))?;
         let (store_failed, store_failure) = mpsc::unbounded_channel();
-        let checkpoints = Arc::new(Checkpoints::default());
-        let observation = Observation::new(metrics.clone(), checkpoints.clone(), store_failed);
+        let hashes = Arc::new(RecentHashes::default());
+        let observation = Observation::new(metrics.clone(), hashes.clone(), store_failed);
         let (identity, store) = open_disk(&config, observation.clone()).await?;
         let local = LocalNode::new(
             identity,
@@ -86,7 +86,7 @@ impl Parts {
             started: Instant::now(),
             metrics,
             report: Arc::default(),
-            checkpoints,
+            hashes,
             observation,
             local,
             store,

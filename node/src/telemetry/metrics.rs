@@ -148,10 +148,12 @@ metrics! {
     /// The oldest revision whose events are all available to watchers.
     events_oldest_revision: IntGauge;
 
-    /// Members whose state differs from that of this node at the same revision; anything but 0 is a defect.
+    /// Members whose state differs from that of this node at the same log index; anything but 0 is a defect.
     state_differing_members: IntGauge;
+    /// Members that hash their state in another format, as another release does; their states are not compared.
+    state_incomparable_members: IntGauge;
 
-    /// Comparisons of the state of this node with that of a member at the same revision.
+    /// Comparisons of the state of this node with that of a member at the same log index.
     state_comparisons_total: IntCounter;
     /// Timeouts that fired, counted when applied on this node.
     timers_fired_total: IntCounter;

@@ -156,11 +156,10 @@ impl Cluster {
             disk,
             peers.clone(),
             clock,
-            watcher.clone(),
+            watcher,
         )
         .await;
         let consensus = consensus.unwrap_or_else(|e| panic!("node {id} did not start: {e}"));
-        watcher.watch(consensus.state().clone());
         let draw = Arc::new(|| SessionId(up_to(u64::MAX - 1)));
         let router = Router::new(
             consensus.clone(),

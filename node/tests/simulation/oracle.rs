@@ -2,7 +2,7 @@
 //! middle of other tasks.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lockstep_machine::{
@@ -10,7 +10,6 @@ use lockstep_machine::{
     StateName, Transitioned,
 };
 
-use lockstep_raft::consensus::state_machine::SharedState;
 use lockstep_raft::consensus::{NodeId, Observer};
 
 /// The moves of the built-in machine, written down again here.
@@ -160,7 +159,6 @@ impl Oracle {
         Arc::new(Watcher {
             node,
             oracle: self.clone(),
-            state: OnceLock::new(),
         })
     }
 
@@ -297,19 +295,17 @@ impl Oracle {
 pub struct Watcher {
     node: NodeId,
     oracle: Oracle,
-    state: OnceLock<SharedState>,
-}
-
-impl Watcher {
-    /// Gives it the state, from which it learns the log index.
-    pub fn watch(&self, state: SharedState) {
-        drop(self.state.set(state));
-    }
 }
 
 impl Observer for Watcher {
-    fn applied(&self, batch: &DecodedBatch<'_>, replies: &[Reply], state: &State, _: Duration) {
-        let index = self.state.get().map(|shared| shared.read().index());
+    fn applied(
+        &self,
+        index: u64,
+        batch: &DecodedBatch<'_>,
+        replies: &[Reply],
+        state: &State,
+        _: Duration,
+    ) {
         self.oracle.known(|known| {
             for ((origin, body), reply) in batch.requests().zip(replies) {
                 match body {
@@ -317,9 +313,9 @@ impl Observer for Watcher {
                     None => known.violated(format!("request {origin:?} is malformed")),
                 }
             }
-            let Some(index) = index.filter(|index| index % HASH_EVERY == 0) else {
+            if index % HASH_EVERY != 0 {
                 return;
-            };
+            }
             let hash = state.hash();
             let (other, node) = *known.hashes.entry(index).or_insert((hash, self.node));
             known.counts.hashes_compared += u64::from(node != self.node);

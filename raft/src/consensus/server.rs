@@ -41,7 +41,7 @@ pub trait Host: Send + Sync + 'static {
     async fn join(&self, cluster_id: &str) -> Result<(), Status>;
 
     /// Hashes of the state, to be compared with those of other nodes.
-    fn checkpoints(&self) -> Vec<pb::Checkpoint>;
+    fn state_hashes(&self) -> Vec<pb::StateHash>;
 }
 
 /// Serves the peer protocol.
@@ -326,13 +326,13 @@ impl peer_server::Peer for PeerServer {
         }
     }
 
-    async fn checkpoints(
+    async fn state_hashes(
         &self,
-        request: Request<pb::CheckpointsRequest>,
-    ) -> Result<Response<pb::CheckpointsResponse>, Status> {
+        request: Request<pb::StateHashesRequest>,
+    ) -> Result<Response<pb::StateHashesResponse>, Status> {
         self.admit(&request).await?;
-        let checkpoints = self.host.checkpoints();
-        Ok(Response::new(pb::CheckpointsResponse { checkpoints }))
+        let hashes = self.host.state_hashes();
+        Ok(Response::new(pb::StateHashesResponse { hashes }))
     }
 }
 

@@ -22,8 +22,16 @@ use crate::store::{SnapshotHandle as _, Storage};
 /// Told what happens in consensus, for metrics. Every method has an empty default.
 #[allow(unused_variables)]
 pub trait Observer: Send + Sync + 'static {
-    /// A batch was applied here, with these replies.
-    fn applied(&self, batch: &DecodedBatch<'_>, replies: &[Reply], state: &State, took: Duration) {}
+    /// The batch of the log entry at `index` was applied here, with these replies.
+    fn applied(
+        &self,
+        index: u64,
+        batch: &DecodedBatch<'_>,
+        replies: &[Reply],
+        state: &State,
+        took: Duration,
+    ) {
+    }
     /// A snapshot was built here.
     fn snapshot_built(&self, bytes: u64, took: Duration) {}
     /// A snapshot from another node was installed here.
@@ -40,7 +48,7 @@ pub trait Observer: Send + Sync + 'static {
     fn append_round_trip(&self, peer: &str, took: Duration) {}
 }
 
-/// Tells nobody.
+/// Observes nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Silent;
 impl Observer for Silent {}
@@ -185,8 +193,10 @@ impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<RT, S
                         applied.state.apply_decoded(&batch)
                     });
                     let took = started.elapsed();
+                    let (index, applied) = (entry.log_id.index, self.shared.read());
                     self.observer
-                        .applied(&batch, &replies, &self.shared.read().state, took);
+                        .applied(index, &batch, &replies, &applied.state, took);
+                    drop(applied);
                     replies
                 }
             };

@@ -218,7 +218,7 @@ impl Cluster for Scripted {
         status.state_hash = request
             .get_ref()
             .with_state_hash
-            .then(|| "0123456789abcdef".repeat(2));
+            .then(|| format!("1:{}", "0123456789abcdef".repeat(2)));
         Ok(Response::new(status))
     }
 

@@ -60,7 +60,7 @@ pub(super) struct StatusBody {
 struct StateHashBody {
     /// The log index the hash was taken at.
     applied_index: u64,
-    /// 32 hexadecimal digits.
+    /// The format of the hash, a colon, 32 hexadecimal digits.
     hash: String,
 }
 
