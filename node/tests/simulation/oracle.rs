@@ -313,7 +313,7 @@ impl Observer for Watcher {
                     None => known.violated(format!("request {origin:?} is malformed")),
                 }
             }
-            if index % HASH_EVERY != 0 {
+            if !index.is_multiple_of(HASH_EVERY) {
                 return;
             }
             let hash = state.hash();
