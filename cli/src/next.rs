@@ -1,7 +1,7 @@
 //! `lockstep next`.
 
 use clap::Args;
-use lockstep_client::{InstanceId, Metadata, StateName, Trigger};
+use lockstep_client::{InstanceId, StateName, Trigger};
 use lockstep_machine::Transition;
 use serde_json::json;
 
@@ -33,11 +33,9 @@ pub(super) struct Next {
 impl Next {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let call = Transition {
-            instance: self.instance,
-            trigger: Trigger::To(self.state),
             expect_state: self.expect.expect_state,
             expect_revision: self.expect.expect_revision,
-            metadata: Metadata::default(),
+            ..Transition::new(self.instance, Trigger::To(self.state))
         };
         let call = self.key.on(call);
         let moved = context.target.client()?.transition(call).await?;

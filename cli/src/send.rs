@@ -64,11 +64,10 @@ impl By {
 impl Send {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let call = self.key.on(Transition {
-            instance: self.instance.clone(),
-            trigger: self.by.trigger()?,
             expect_state: self.expect.expect_state,
             expect_revision: self.expect.expect_revision,
             metadata: self.meta.into_metadata()?,
+            ..Transition::new(self.instance.clone(), self.by.trigger()?)
         });
         let client = context.target.client()?;
         let written = match client.transition(call).await {

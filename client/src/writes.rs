@@ -155,14 +155,7 @@ impl TransitionCall {
 
     /// By a state or an event.
     pub fn by(instance: &InstanceId, trigger: Trigger) -> Self {
-        Transition {
-            instance: instance.clone(),
-            trigger,
-            expect_state: None,
-            expect_revision: None,
-            metadata: Metadata::default(),
-        }
-        .into()
+        Transition::new(instance.clone(), trigger).into()
     }
 }
 

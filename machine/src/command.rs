@@ -10,6 +10,7 @@ use crate::definition::Definition;
 use crate::ids::{EventName, InstanceId, MachineName, Revision, StateName, Timestamp, Version};
 use crate::json;
 use crate::metadata::Metadata;
+use crate::schema;
 use crate::settings::Setting;
 use crate::sink::SinkCommand;
 
@@ -78,36 +79,41 @@ impl Command {
 
 /// Moves an instance along one transition, if its definition and the caller's expectations allow.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(into = "TransitionFields", try_from = "TransitionFields")]
 pub struct Transition {
     /// The instance to move.
     #[n(0)]
-    #[serde(rename = "id")]
     pub instance: InstanceId,
     /// Where to, or by what.
     #[n(1)]
-    #[serde(flatten)]
-    #[cfg_attr(feature = "openapi", schema(value_type = TriggerFields))]
     pub trigger: Trigger,
     /// Refuse unless the instance is in this state.
     #[n(2)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_state: Option<StateName>,
     /// Refuse unless the instance is at this revision.
     #[n(3)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_revision: Option<Revision>,
     /// Who and why: kept in the instance's history and in the event.
     #[n(4)]
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
 }
 
+impl Transition {
+    /// Whatever state the instance is in, and without metadata.
+    pub fn new(instance: InstanceId, trigger: Trigger) -> Self {
+        Self {
+            instance,
+            trigger,
+            expect_state: None,
+            expect_revision: None,
+            metadata: Metadata::default(),
+        }
+    }
+}
+
 /// What names the transition to take.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(flat)]
-#[serde(into = "TriggerFields", try_from = "TriggerFields")]
 pub enum Trigger {
     /// The state to go to.
     #[n(0)]
@@ -117,38 +123,66 @@ pub enum Trigger {
     Event(#[n(0)] EventName),
 }
 
-/// The fields of a [`Trigger`] in JSON: exactly one of them.
+/// The fields of a [`Transition`] in JSON.
 #[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-struct TriggerFields {
+#[serde(deny_unknown_fields)]
+struct TransitionFields {
+    /// The instance to move: `machine/name`.
+    id: InstanceId,
     /// The state to go to; or give `event`.
     #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<StateName>,
     /// The event that happened; or give `to`.
     #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<EventName>,
+    /// Refuse unless the instance is in this state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expect_state: Option<StateName>,
+    /// Refuse unless the instance is at this revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expect_revision: Option<Revision>,
+    /// Who and why: kept in the instance's history and in the event.
+    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    metadata: Metadata,
 }
 
-impl From<Trigger> for TriggerFields {
-    fn from(it: Trigger) -> Self {
-        let (to, event) = match it {
+schema::as_fields!(Transition, TransitionFields);
+
+impl From<Transition> for TransitionFields {
+    fn from(it: Transition) -> Self {
+        let (to, event) = match it.trigger {
             Trigger::To(to) => (Some(to), None),
             Trigger::Event(event) => (None, Some(event)),
         };
-        Self { to, event }
+        Self {
+            id: it.instance,
+            to,
+            event,
+            expect_state: it.expect_state,
+            expect_revision: it.expect_revision,
+            metadata: it.metadata,
+        }
     }
 }
 
-impl TryFrom<TriggerFields> for Trigger {
+impl TryFrom<TransitionFields> for Transition {
     type Error = &'static str;
 
-    fn try_from(it: TriggerFields) -> Result<Self, Self::Error> {
-        match (it.to, it.event) {
-            (Some(to), None) => Ok(Trigger::To(to)),
-            (None, Some(event)) => Ok(Trigger::Event(event)),
-            (Some(_), Some(_)) => Err("give either \"to\" or \"event\", not both"),
-            (None, None) => Err("one of \"to\" and \"event\" is missing"),
-        }
+    fn try_from(it: TransitionFields) -> Result<Self, Self::Error> {
+        let trigger = match (it.to, it.event) {
+            (Some(to), None) => Trigger::To(to),
+            (None, Some(event)) => Trigger::Event(event),
+            (Some(_), Some(_)) => return Err("give either \"to\" or \"event\", not both"),
+            (None, None) => return Err("one of \"to\" and \"event\" is missing"),
+        };
+        Ok(Self {
+            instance: it.id,
+            trigger,
+            expect_state: it.expect_state,
+            expect_revision: it.expect_revision,
+            metadata: it.metadata,
+        })
     }
 }
 
@@ -289,24 +323,19 @@ impl Operation {
 
 /// Something that must hold before a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[serde(deny_unknown_fields)]
+#[serde(into = "PreconditionFields", try_from = "PreconditionFields")]
 pub struct Precondition {
     /// The instance it is about.
     #[n(0)]
-    #[serde(rename = "id")]
     pub instance: InstanceId,
     /// What must hold.
     #[n(1)]
-    #[serde(flatten)]
-    #[cfg_attr(feature = "openapi", schema(value_type = ExpectationFields))]
     pub expect: Expectation,
 }
 
 /// What must hold for an instance.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(flat)]
-#[serde(into = "ExpectationFields", try_from = "ExpectationFields")]
 pub enum Expectation {
     /// It exists.
     #[n(0)]
@@ -322,10 +351,13 @@ pub enum Expectation {
     AtRevision(#[n(0)] Revision),
 }
 
-/// The fields of an [`Expectation`] in JSON: exactly one of them.
-#[derive(Default, Serialize, Deserialize)]
+/// The fields of a [`Precondition`] in JSON: beside the id, exactly one.
+#[derive(Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-struct ExpectationFields {
+#[serde(deny_unknown_fields)]
+struct PreconditionFields {
+    /// The instance it is about: `machine/name`.
+    id: InstanceId,
     /// Whether it exists.
     #[serde(skip_serializing_if = "Option::is_none")]
     exists: Option<bool>,
@@ -337,30 +369,40 @@ struct ExpectationFields {
     revision: Option<Revision>,
 }
 
-impl From<Expectation> for ExpectationFields {
-    fn from(it: Expectation) -> Self {
-        let mut fields = Self::default();
-        match it {
-            Expectation::Exists => fields.exists = Some(true),
-            Expectation::Missing => fields.exists = Some(false),
-            Expectation::InState(state) => fields.state = Some(state),
-            Expectation::AtRevision(revision) => fields.revision = Some(revision),
+schema::as_fields!(Precondition, PreconditionFields);
+
+impl From<Precondition> for PreconditionFields {
+    fn from(it: Precondition) -> Self {
+        let (exists, state, revision) = match it.expect {
+            Expectation::Exists => (Some(true), None, None),
+            Expectation::Missing => (Some(false), None, None),
+            Expectation::InState(state) => (None, Some(state), None),
+            Expectation::AtRevision(revision) => (None, None, Some(revision)),
+        };
+        Self {
+            id: it.instance,
+            exists,
+            state,
+            revision,
         }
-        fields
     }
 }
 
-impl TryFrom<ExpectationFields> for Expectation {
+impl TryFrom<PreconditionFields> for Precondition {
     type Error = &'static str;
 
-    fn try_from(it: ExpectationFields) -> Result<Self, Self::Error> {
-        match (it.exists, it.state, it.revision) {
-            (Some(true), None, None) => Ok(Expectation::Exists),
-            (Some(false), None, None) => Ok(Expectation::Missing),
-            (None, Some(state), None) => Ok(Expectation::InState(state)),
-            (None, None, Some(revision)) => Ok(Expectation::AtRevision(revision)),
-            _ => Err("a check has exactly one of \"exists\", \"state\" and \"revision\""),
-        }
+    fn try_from(it: PreconditionFields) -> Result<Self, Self::Error> {
+        let expect = match (it.exists, it.state, it.revision) {
+            (Some(true), None, None) => Expectation::Exists,
+            (Some(false), None, None) => Expectation::Missing,
+            (None, Some(state), None) => Expectation::InState(state),
+            (None, None, Some(revision)) => Expectation::AtRevision(revision),
+            _ => return Err("a check has exactly one of \"exists\", \"state\" and \"revision\""),
+        };
+        Ok(Self {
+            instance: it.id,
+            expect,
+        })
     }
 }
 

@@ -180,19 +180,7 @@ impl Serialize for Event {
     }
 }
 
-#[cfg(feature = "openapi")]
-impl utoipa::PartialSchema for Event {
-    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-        Flat::schema()
-    }
-}
-
-#[cfg(feature = "openapi")]
-impl utoipa::ToSchema for Event {
-    fn schemas(schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>) {
-        Flat::schemas(schemas);
-    }
-}
+crate::schema::as_fields!(Event, Flat);
 
 /// Places from here on are those of states that were written as a whole: far behind all changes
 /// that one command can make, and of nine digits like any other.

@@ -57,6 +57,27 @@ macro_rules! schema {
     };
 }
 
+/// The schema of a type whose JSON form is that of another.
+macro_rules! as_fields {
+    ($type:ident, $fields:ident) => {
+        #[cfg(feature = "openapi")]
+        impl utoipa::PartialSchema for $type {
+            fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+                $fields::schema()
+            }
+        }
+
+        #[cfg(feature = "openapi")]
+        impl utoipa::ToSchema for $type {
+            fn schemas(
+                schemas: &mut Vec<(String, utoipa::openapi::RefOr<utoipa::openapi::Schema>)>,
+            ) {
+                $fields::schemas(schemas);
+            }
+        }
+    };
+}
+
 macro_rules! text {
     ($type:ident, date_time) => {
         crate::schema::schema!(
@@ -77,4 +98,4 @@ macro_rules! number {
     };
 }
 
-pub(crate) use {number, schema, text};
+pub(crate) use {as_fields, number, schema, text};

@@ -66,13 +66,7 @@ pub(crate) fn create(text: &str) -> Create {
 }
 
 pub(crate) fn to(text: &str, state: &str) -> Transition {
-    Transition {
-        instance: id(text),
-        trigger: Trigger::To(name(state)),
-        expect_state: None,
-        expect_revision: None,
-        metadata: Metadata::default(),
-    }
+    Transition::new(id(text), Trigger::To(name(state)))
 }
 
 pub(crate) fn delete(text: &str) -> Delete {

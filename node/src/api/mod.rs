@@ -9,7 +9,6 @@
 //! every refusal has a stable code; every answer arrives within the request's timeout. Not here: TLS
 //! and authentication, which a proxy must add.
 
-mod dead_letters;
 pub mod grpc;
 pub mod http;
 mod names;

@@ -11,9 +11,24 @@ use super::{Invalid, View};
 /// Instances on a page, unless the caller asks for fewer or more.
 const LIMIT_DEFAULT: u64 = 100;
 /// Instances on a page at most.
-const LIMIT_MAX: u64 = 1000;
+pub const LIMIT_MAX: u64 = 1000;
 /// Instances looked at for one page at most.
 const SCAN_MAX: usize = 10_000;
+
+/// How many a page holds at most: 1 to 1000, by default 100.
+///
+/// # Errors
+///
+/// The requested limit is out of that range.
+pub fn page_limit(requested: Option<u64>) -> Result<usize, Invalid> {
+    match requested.unwrap_or(LIMIT_DEFAULT) {
+        limit @ 1..=LIMIT_MAX => Ok(limit as usize),
+        _ => {
+            let reason = format!("must be a whole number from 1 to {LIMIT_MAX}");
+            Err(Invalid::value("limit", reason))
+        }
+    }
+}
 
 /// A request for a page, unchecked.
 #[derive(Debug, Clone)]
@@ -59,11 +74,7 @@ impl PageAsked {
     /// [`View::list`] gave for the same machine and filters.
     pub fn check(self) -> Result<PageQuery, Invalid> {
         let prefix = prefix(Some(self.prefix))?.unwrap_or_default();
-        let limit = self.limit.unwrap_or(LIMIT_DEFAULT);
-        if !(1..=LIMIT_MAX).contains(&limit) {
-            let reason = format!("must be a whole number from 1 to {LIMIT_MAX}");
-            return Err(Invalid::value("limit", reason));
-        }
+        let limit = page_limit(self.limit)?;
         let mut asked = PageQuery {
             query: ListQuery {
                 machine: Some(self.machine.clone()),
@@ -71,7 +82,7 @@ impl PageAsked {
                 prefix,
                 label: self.label,
                 after: None,
-                limit: limit as usize,
+                limit,
                 scan_max: SCAN_MAX,
             },
             machine: self.machine,

@@ -47,7 +47,7 @@ pub use definitions::{DefineError, Document, Language};
 pub use error::ServiceError;
 pub use housekeeping::maintain;
 pub use invalid::Invalid;
-pub use lists::{Listed, PageAsked, PageQuery};
+pub use lists::{LIMIT_MAX, Listed, PageAsked, PageQuery, page_limit};
 use lockstep_raft::Deadline;
 pub use lockstep_raft::consensus::Role;
 use lockstep_raft::consensus::network::ClusterTag;

@@ -9,7 +9,7 @@ use tonic::{Request, Response, Status};
 
 use super::GrpcState;
 use super::answer::{self, coded, invalid, unanswered};
-use crate::api::dead_letters::DeadLetterPage;
+use crate::service::{Invalid, page_limit};
 use crate::sink::{self, CHECK_MAX, FORWARDED_KEY, Hop, LeadersSinks, SinksError, truncated};
 use lockstep_proto::ErrorCode;
 use lockstep_proto::errors::KNOWN_KEY;
@@ -131,9 +131,9 @@ async fn list_dead_letters(
     request: v1::ListDeadLettersRequest,
     deadline: Duration,
 ) -> Result<v1::ListDeadLettersResponse, Status> {
-    let limit = request.limit.map(u64::from);
-    let DeadLetterPage { after, limit } =
-        DeadLetterPage::check(limit, request.cursor.as_deref()).map_err(invalid)?;
+    let limit = page_limit(request.limit.map(u64::from)).map_err(invalid)?;
+    let after = request.cursor.as_deref().map(str::parse).transpose();
+    let after = after.map_err(|_| invalid(Invalid::Cursor))?;
     let listed = sinks.dead_letters(truncated(&request.sink), after, limit, deadline);
     let (letters, next) = listed.await.map_err(|error| refused(&error))?;
     Ok(page(

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::Uri;
 use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Edge;
 use super::described::{Malformed, Unanswered};
-use super::input::Parameters;
+use super::input::Call;
 use super::problem::{Problem, ProblemBody};
+use super::query::{Query, query};
 use super::sinks::PhaseBody;
 use crate::service::{MemberStatus, Status};
 use crate::sink::SinkStatus;
@@ -64,20 +64,27 @@ struct StateHashBody {
     hash: String,
 }
 
+query! {
+    /// What to add to the status.
+    WithHash {
+        /// Add the hash over the whole state.
+        state_hash: bool,
+    }
+}
+
 /// `GET /v1/cluster?state_hash=true|false`.
-#[utoipa::path(get, path = "/v1/cluster", operation_id = "cluster_status", tag = "cluster", params(("state_hash" = Option<bool>, Query, description = "Add the hash over the whole state")), responses(
+#[utoipa::path(get, path = "/v1/cluster", operation_id = "cluster_status", tag = "cluster", params(WithHash), responses(
     (status = 200, body = StatusBody, description = "The cluster as this node sees it"),
     Malformed, Unanswered,
 ))]
 pub(super) async fn status(
-    State(edge): State<Arc<Edge>>,
-    uri: Uri,
+    call: Call,
+    Query(with): Query<WithHash>,
 ) -> Result<Json<StatusBody>, Problem> {
-    let with_hash = Parameters::parse(&uri, &["state_hash"])?.flag("state_hash")?;
-    let state_hash = if with_hash {
-        Some(hash(&edge).await?)
-    } else {
-        None
+    let edge = &call.edge;
+    let state_hash = match with.state_hash {
+        true => Some(hash(edge).await?),
+        false => None,
     };
     let uptime = edge.local.started.elapsed();
     Ok(Json(StatusBody::new(
@@ -88,13 +95,10 @@ pub(super) async fn status(
 }
 
 async fn hash(edge: &Edge) -> Result<StateHashBody, Problem> {
-    let patience = edge.local.limits.request_timeout;
-    let Ok((applied_index, hash)) = tokio::time::timeout(patience, edge.service.state_hash()).await
+    let timeout = edge.local.limits.request_timeout;
+    let Ok((applied_index, hash)) = tokio::time::timeout(timeout, edge.service.state_hash()).await
     else {
-        let detail = format!(
-            "the state was not hashed within {} ms",
-            patience.as_millis()
-        );
+        let detail = format!("the state was not hashed within {} ms", timeout.as_millis());
         return Err(
             Problem::new(ErrorCode::StateHashTimeout, detail).retry_after(Duration::from_secs(1))
         );

@@ -1,23 +1,16 @@
 //! `/v1/sinks/{sink}/dead-letters`: the events that a destination rejected permanently.
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use axum::Json;
-use axum::extract::State;
-use axum::http::{StatusCode, Uri};
+use axum::http::StatusCode;
 use lockstep_machine::{DeadLetter, EventCursor};
-use lockstep_proto::ErrorCode;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Edge;
-use super::described::{
-    EventPlace, EventPlaceOrAll, Malformed, Missing, Refused, SinkName, Unanswered,
-};
-use super::input::{self, Parameters, SinkPath};
+use super::described::{Malformed, Missing, Refused, Unanswered};
+use super::input::{Call, SinkPath};
 use super::problem::Problem;
-use crate::api::dead_letters::DeadLetterPage;
+use super::query::{EventOrAll, EventPageCursor, Limit, Query, query};
+use crate::service::page_limit;
 
 /// A page of dead letters, in the order of their events.
 #[derive(Debug, Serialize, ToSchema)]
@@ -41,97 +34,84 @@ pub(super) struct DiscardedBody {
     discarded: u64,
 }
 
+query! {
+    /// A page of dead letters.
+    Page {
+        /// Dead letters on the page at most; 100 without it.
+        limit: Option<Limit>,
+        /// `next_cursor` of the previous page.
+        cursor: Option<EventPageCursor>,
+    }
+}
+
+query! {
+    /// Which dead letters.
+    Which {
+        /// The cursor of its event, or all.
+        event: EventOrAll,
+    }
+}
+
 /// The events that the destination of a sink rejected permanently, in order, page by page.
 #[utoipa::path(
     get, path = "/v1/sinks/{sink}/dead-letters", operation_id = "list_dead_letters", tag = "sinks",
-    params(
-        ("sink" = SinkName, Path, description = "The sink"),
-        ("limit" = Option<u64>, Query, minimum = 1, maximum = 1000, description = "Dead letters on the page at most; 100 without it"),
-        ("cursor" = Option<EventPlace>, Query, description = "next_cursor of the previous page"),
-    ),
+    params(SinkPath, Page),
     responses(
         (status = 200, body = DeadLettersBody, description = "A page"),
         Malformed, Missing, Unanswered,
     ),
 )]
 pub(super) async fn list(
-    State(edge): State<Arc<Edge>>,
-    path: SinkPath,
-    uri: Uri,
+    call: Call,
+    SinkPath(sink): SinkPath,
+    Query(page): Query<Page>,
 ) -> Result<Json<DeadLettersBody>, Problem> {
-    let began = Instant::now();
-    let sink = input::sink(path)?;
-    let parameters = Parameters::parse(&uri, &["limit", "cursor"])?;
-    let limit = parameters.number("limit", 0, u64::MAX)?;
-    let DeadLetterPage { after, limit } = DeadLetterPage::check(limit, parameters.get("cursor"))?;
-    let left = edge.left(began);
-    let (letters, next) = edge.sinks.dead_letters(&sink, after, limit, left).await?;
+    let limit = page_limit(page.limit.map(|it| it.0))?;
+    let after = page.cursor.map(|it| it.0);
+    let sinks = &call.edge.sinks;
+    let (dead_letters, next_cursor) = sinks.dead_letters(&sink, after, limit, call.left()).await?;
     Ok(Json(DeadLettersBody {
-        dead_letters: letters,
-        next_cursor: next,
+        dead_letters,
+        next_cursor,
     }))
 }
 
 /// Requests that one dead letter, or all, be delivered again. One that the destination accepts is removed.
 #[utoipa::path(
     post, path = "/v1/sinks/{sink}/dead-letters/replay", operation_id = "replay_dead_letters", tag = "sinks",
-    params(
-        ("sink" = SinkName, Path, description = "The sink"),
-        ("event" = EventPlaceOrAll, Query, description = "The cursor of its event, or all"),
-    ),
+    params(SinkPath, Which),
     responses(
         (status = 202, body = MarkedBody, description = "They will be delivered again"),
         Malformed, Missing, Refused, Unanswered,
     ),
 )]
 pub(super) async fn replay(
-    State(edge): State<Arc<Edge>>,
-    path: SinkPath,
-    uri: Uri,
+    call: Call,
+    SinkPath(sink): SinkPath,
+    Query(which): Query<Which>,
 ) -> Result<(StatusCode, Json<MarkedBody>), Problem> {
-    let began = Instant::now();
-    let sink = input::sink(path)?;
-    let which = which(&uri)?;
-    let marked = edge.sinks.replay(&sink, which, edge.left(began)).await?;
+    let sinks = &call.edge.sinks;
+    let marked = sinks.replay(&sink, which.event.0, call.left()).await?;
     Ok((StatusCode::ACCEPTED, Json(MarkedBody { marked })))
 }
 
 /// Discards one dead letter, or all: their events will never be delivered.
 #[utoipa::path(
     post, path = "/v1/sinks/{sink}/dead-letters/discard", operation_id = "discard_dead_letters", tag = "sinks",
-    params(
-        ("sink" = SinkName, Path, description = "The sink"),
-        ("event" = EventPlaceOrAll, Query, description = "The cursor of its event, or all"),
-    ),
+    params(SinkPath, Which),
     responses(
         (status = 200, body = DiscardedBody, description = "They are discarded"),
         Malformed, Missing, Refused, Unanswered,
     ),
 )]
 pub(super) async fn discard(
-    State(edge): State<Arc<Edge>>,
-    path: SinkPath,
-    uri: Uri,
+    call: Call,
+    SinkPath(sink): SinkPath,
+    Query(which): Query<Which>,
 ) -> Result<Json<DiscardedBody>, Problem> {
-    let began = Instant::now();
-    let sink = input::sink(path)?;
-    let which = which(&uri)?;
-    let discarded = edge.sinks.discard(&sink, which, edge.left(began)).await?;
+    let sinks = &call.edge.sinks;
+    let discarded = sinks.discard(&sink, which.event.0, call.left()).await?;
     Ok(Json(DiscardedBody { discarded }))
-}
-
-/// The requested dead letter; `None` for all, which a caller must request explicitly.
-fn which(uri: &Uri) -> Result<Option<EventCursor>, Problem> {
-    let parameters = Parameters::parse(uri, &["event"])?;
-    let text = parameters.require("event")?;
-    if text == "all" {
-        return Ok(None);
-    }
-    text.parse().map(Some).map_err(|_| {
-        let detail =
-            "parameter \"event\" must be the cursor of an event, revision-position, or all";
-        Problem::new(ErrorCode::InvalidParameter, detail)
-    })
 }
 
 #[cfg(test)]
@@ -142,6 +122,7 @@ mod tests {
         StateName, Timestamp, Version,
     };
     use serde_json::json;
+    use std::sync::Arc;
 
     #[test]
     fn a_dead_letter_is_identified_by_its_cursor() {
@@ -183,23 +164,5 @@ mod tests {
                 "replay_wanted": false
             })
         );
-    }
-
-    #[test]
-    fn one_is_requested_by_its_cursor_and_all_only_explicitly() {
-        let which = |query: &str| {
-            let uri = format!("/?{query}").parse().unwrap();
-            which(&uri).map_err(|problem| problem.code)
-        };
-        assert_eq!(which("event=all"), Ok(None));
-        assert_eq!(which(""), Err("missing_parameter"));
-        let place = EventCursor {
-            revision: GlobalRevision(7),
-            position: 2,
-        };
-        assert_eq!(which("event=7-2"), Ok(Some(place)));
-        assert_eq!(which("event="), Err("invalid_parameter"));
-        assert_eq!(which("event=7"), Err("invalid_parameter"));
-        assert_eq!(which("events=7-2"), Err("unknown_parameter"));
     }
 }

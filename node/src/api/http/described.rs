@@ -1,16 +1,15 @@
-//! Parts of the OpenAPI description that the types of the routes do not carry: the rules for names and
-//! numbers, shared parameters, and the refusals of each kind of route.
+//! Parts of the OpenAPI description that the types of the routes do not carry: the rules for texts and
+//! numbers, and the refusals of each kind of route.
 //!
 //! No value of these types is ever made; they describe what is parsed elsewhere.
 
 use std::collections::BTreeMap;
 
-use lockstep_machine::{METADATA_KEY_LEN_MAX, NAME_LEN_MAX, Setting};
+use lockstep_machine::{Migrate, Setting, Transition};
 use utoipa::openapi::header::HeaderBuilder;
-use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Type};
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required, Response, ResponseBuilder, Schema};
-use utoipa::{IntoParams, IntoResponses, PartialSchema, ToSchema};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, Schema};
+use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
 /// Every refusal but those of the short interface.
 pub(super) const PROBLEM: &str = "application/problem+json";
@@ -32,42 +31,28 @@ macro_rules! schemas {
 }
 
 schemas! {
-    /// 1 to 64 letters, digits, `-`, `_`, `.`; a letter or digit first.
-    Name = text(r"^[A-Za-z0-9][A-Za-z0-9._-]*$", 1, NAME_LEN_MAX);
-    /// What a name begins with.
-    Prefix = text(r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$", 0, NAME_LEN_MAX);
-    /// `machine/name`.
-    Id = text(r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", 3, 2 * NAME_LEN_MAX + 1);
-    /// The name of a sink: a small letter, then small letters and digits.
-    SinkName = text(r"^[a-z][a-z0-9]*$", 1, 32);
-    /// The place of an event: `revision-position`.
-    EventPlace = text(r"^[0-9]{1,19}-[0-9]{1,9}$", 3, 29);
-    /// The place of an event, `revision-position`; or `all`.
-    EventPlaceOrAll = text(r"^(all|[0-9]{1,19}-[0-9]{1,9})$", 3, 29);
-    /// The name of a counter or timer; those that begin with `lockstep.` are the server's own.
-    ReportName = text(r"^(?!lockstep\.)[A-Za-z0-9._:/-]+$", 1, crate::telemetry::report::NAME_LEN_MAX);
-    /// Texts by name: who, why, or what to list by. A name has at most 64 bytes; neither names nor
-    /// texts hold control characters.
-    Pairs = ObjectBuilder::new()
-        .property_names(Some(text(r"^[^\u0000-\u001f\u007f-\u009f]+$", 1, METADATA_KEY_LEN_MAX).build()))
-        .additional_properties(Some(Schema::Object(plain_text().build())));
-    /// Names of states by names of states.
-    StateMapping = ObjectBuilder::new()
-        .property_names(Some(text(r"^[A-Za-z0-9][A-Za-z0-9._-]*$", 1, NAME_LEN_MAX).build()))
-        .additional_properties(Some(Ref::from_schema_name("Name")));
-    /// A revision: of an instance or of the cluster.
-    RevisionNumber = whole_number(0, usize::MAX);
-    /// A whole number.
-    Amount = whole_number(0, usize::MAX);
+    /// A transition of the instance that the path names.
+    TransitionBody = without_id(Transition::schema());
+    /// A migration of the instance that the path names.
+    MigrateBody = without_id(Migrate::schema());
     /// The cluster settings, by name.
     Settings = Setting::ALL.into_iter().fold(settings(), |it, setting| it.required(setting.info().name));
     /// New values for some of the cluster settings, by name.
     SettingsUpdate = settings().additional_properties(Some(AdditionalProperties::FreeForm(false)));
-    /// The version of a definition.
-    VersionNumber = whole_number(1, u32::MAX as usize);
 }
 
-fn text(pattern: &str, min: usize, max: usize) -> ObjectBuilder {
+/// The object without its `id`.
+fn without_id(schema: RefOr<Schema>) -> ObjectBuilder {
+    let RefOr::T(Schema::Object(mut object)) = schema else {
+        return ObjectBuilder::new();
+    };
+    object.properties.remove("id");
+    object.required.retain(|field| field != "id");
+    object.into()
+}
+
+/// A text that matches `pattern`, of `min` to `max` bytes.
+pub(super) fn text(pattern: &str, min: usize, max: usize) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(Type::String)
         .pattern(Some(pattern))
@@ -75,13 +60,18 @@ fn text(pattern: &str, min: usize, max: usize) -> ObjectBuilder {
         .max_length(Some(max))
 }
 
-fn plain_text() -> ObjectBuilder {
-    ObjectBuilder::new()
-        .schema_type(Type::String)
-        .pattern(Some(r"^[^\u0000-\u001f\u007f-\u009f]*$"))
+/// Any text.
+pub(super) fn plain() -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String)
 }
 
-fn whole_number(min: usize, max: usize) -> ObjectBuilder {
+/// The cursor of an event: `revision-position`.
+pub(super) fn cursor() -> ObjectBuilder {
+    text(r"^[0-9]{1,19}-[0-9]{1,9}$", 3, 29)
+}
+
+/// A whole number from `min` to `max`.
+pub(super) fn whole_number(min: usize, max: usize) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(Type::Integer)
         .minimum(Some(min))
@@ -100,172 +90,6 @@ fn settings() -> ObjectBuilder {
     Setting::ALL
         .into_iter()
         .fold(ObjectBuilder::new(), property)
-}
-
-/// How fresh a read must be.
-#[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
-#[expect(dead_code, reason = "describes what is parsed elsewhere")]
-pub(super) enum ReadConsistency {
-    /// Sees every write acknowledged before the read began; the default.
-    Linearizable,
-    /// What this node has applied so far.
-    Stale,
-}
-
-/// How a definition is written.
-#[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
-#[expect(dead_code, reason = "describes what is parsed elsewhere")]
-pub(super) enum DefinitionFormat {
-    Json,
-    Yaml,
-}
-
-/// How a machine is drawn.
-#[derive(ToSchema)]
-#[schema(rename_all = "snake_case")]
-#[expect(dead_code, reason = "describes what is parsed elsewhere")]
-pub(super) enum PictureFormat {
-    Mermaid,
-    Dot,
-    Svg,
-}
-
-/// A definition: JSON, or the same in YAML.
-#[derive(ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes what is parsed elsewhere")]
-pub(super) struct DefinitionDocument {
-    #[schema(value_type = Name)]
-    name: (),
-    description: Option<String>,
-    #[schema(value_type = Option<Pairs>, nullable = false)]
-    labels: Option<()>,
-    /// The state a new instance starts in.
-    #[schema(value_type = Name)]
-    initial: (),
-    /// By name.
-    #[schema(value_type = BTreeMap<String, StateDocument>)]
-    states: (),
-    transitions: Option<Vec<TransitionDocument>>,
-}
-
-/// A state of a definition.
-#[derive(ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes what is parsed elsewhere")]
-pub(super) struct StateDocument {
-    description: Option<String>,
-    /// Nothing leads out of it.
-    #[schema(required = false)]
-    r#final: bool,
-    #[schema(nullable = false)]
-    timeout: Option<TimeoutDocument>,
-}
-
-/// Where an instance goes that stays in a state for too long.
-#[derive(ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes what is parsed elsewhere")]
-pub(super) struct TimeoutDocument {
-    after: AfterDocument,
-    #[schema(value_type = Name)]
-    to: (),
-}
-
-/// How long: `15m`, `1h 30m`, or a whole number of milliseconds.
-#[derive(ToSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "describes what is parsed elsewhere")]
-pub(super) enum AfterDocument {
-    Duration(String),
-    Milliseconds(u64),
-}
-
-/// A state, several, or `*` for every one that is not final.
-#[derive(ToSchema)]
-#[serde(untagged)]
-#[expect(dead_code, reason = "describes what is parsed elsewhere")]
-pub(super) enum FromDocument {
-    One(String),
-    Several(Vec<String>),
-}
-
-/// A transition of a definition, or several that differ in where they start.
-#[derive(ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "describes what is parsed elsewhere")]
-pub(super) struct TransitionDocument {
-    from: FromDocument,
-    #[schema(value_type = Name)]
-    to: (),
-    #[schema(value_type = Option<Name>)]
-    event: Option<()>,
-    description: Option<String>,
-}
-
-fn parameter(name: &str, place: ParameterIn, what: &str, schema: RefOr<Schema>) -> Parameter {
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(place)
-        .required(Required::False)
-        .description(Some(what))
-        .schema(Some(schema))
-        .build()
-}
-
-/// The parameters of every read.
-pub(super) struct HowFresh;
-
-impl IntoParams for HowFresh {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let query = |name, what, schema: &str| {
-            let schema = Ref::from_schema_name(schema).into();
-            parameter(name, ParameterIn::Query, what, schema)
-        };
-        vec![
-            query("consistency", "How fresh it must be", "ReadConsistency"),
-            query(
-                "min_revision",
-                "Not before this revision of the cluster: what a write answered",
-                "RevisionNumber",
-            ),
-        ]
-    }
-}
-
-/// The header of every write.
-pub(super) struct OnlyOnce;
-
-impl IntoParams for OnlyOnce {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let what = "The same key gets the first answer again: 1 to 128 printable ASCII characters";
-        // No space at either end: HTTP does not carry it.
-        let key = text(r"^[!-~]([ -~]*[!-~])?$", 1, 128).build();
-        vec![parameter(
-            "Idempotency-Key",
-            ParameterIn::Header,
-            what,
-            RefOr::T(key.into()),
-        )]
-    }
-}
-
-/// The header of every watch.
-pub(super) struct Resumed;
-
-impl IntoParams for Resumed {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let what = "The id of the last event received; wins over from_revision";
-        let id = text(r"^[0-9]{1,19}-[0-9]{1,9}$", 3, 29).build();
-        vec![parameter(
-            "Last-Event-ID",
-            ParameterIn::Header,
-            what,
-            RefOr::T(id.into()),
-        )]
-    }
 }
 
 macro_rules! refusals {

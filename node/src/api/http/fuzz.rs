@@ -1,6 +1,7 @@
 //! Random requests to every described operation, over a service without a cluster. Every answer must
 //! be one that the description lists, in the form that it gives, and never a server error.
 
+use axum::body::Body;
 use lockstep_machine::Limits as StateLimits;
 use proptest::prelude::*;
 use proptest::sample::select;

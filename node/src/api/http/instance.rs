@@ -1,28 +1,22 @@
 //! `/v1/machines/{machine}/instances/{instance}`: one instance: read, deleted, migrated.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Json;
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
 use lockstep_machine::{
     Command, Delete, Deleted, Event, Instance, InstanceId, InstanceView, Metadata, Migrate,
-    Migrated, Outcome, Revision, StateName, Version,
+    Migrated, Outcome, Revision, StateName,
 };
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Edge;
-use super::body::{Pairs, Written, outcome, unknown_outcome};
-use super::described::{
-    self, Ahead, HowFresh, Malformed, Missing, Name, OnlyOnce, Refused, RevisionNumber,
-    StateMapping, Unanswered, Unread, VersionNumber,
-};
-use super::input::{self, IdPath, Parameters, idempotency_key};
+use super::body::{Written, outcome, unknown_outcome};
+use super::described::{self, Ahead, Malformed, Missing, Refused, Unanswered, Unread};
+use super::input::{Call, InstancePath, Key};
+use super::json::InstanceBody;
 use super::problem::Problem;
-use crate::service::View;
+use super::query::{DryRun, Query, query};
+use crate::service::{Freshness, View};
 
 /// An instance, and how fresh it is.
 #[derive(Debug, Serialize, ToSchema)]
@@ -58,24 +52,6 @@ pub(super) struct DeleteBody {
     written: Written,
 }
 
-/// A requested migration.
-#[derive(Debug, Default, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct MigrateBody {
-    /// The version to pin it to; the newest without it.
-    #[schema(value_type = Option<VersionNumber>)]
-    version: Option<Version>,
-    /// Where a state of the old version goes; one that is not there keeps its name.
-    #[schema(value_type = Option<StateMapping>)]
-    states: Option<Pairs>,
-    #[schema(value_type = Option<Name>)]
-    expect_state: Option<StateName>,
-    #[schema(value_type = Option<RevisionNumber>)]
-    expect_revision: Option<Revision>,
-    #[schema(value_type = Option<described::Pairs>)]
-    metadata: Option<Pairs>,
-}
-
 /// A migration that was made, or would be.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MigrationBody {
@@ -90,26 +66,18 @@ pub(super) struct MigrationBody {
 /// An instance.
 #[utoipa::path(
     get, path = "/v1/machines/{machine}/instances/{instance}", operation_id = "show_instance", tag = "instances",
-    params(
-        ("machine" = Name, Path, example = "triad", description = "The machine"),
-        ("instance" = Name, Path, example = "default", description = "The instance's name within the machine"),
-        HowFresh,
-    ),
+    params(InstancePath, Freshness),
     responses(
         (status = 200, body = ShownBody, description = "The instance"),
         Malformed, Missing, Ahead, Unanswered,
     ),
 )]
 pub(super) async fn show(
-    State(edge): State<Arc<Edge>>,
-    path: IdPath,
-    uri: Uri,
+    call: Call,
+    InstancePath(id): InstancePath,
+    Query(freshness): Query<Freshness>,
 ) -> Result<Json<ShownBody>, Problem> {
-    let began = Instant::now();
-    let id = input::instance(path)?;
-    let parameters = Parameters::parse(&uri, &["consistency", "min_revision"])?;
-    let view = edge.view(parameters.freshness()?, began).await?;
-    shown(&id, &view).map(Json)
+    shown(&id, &call.view(freshness).await?).map(Json)
 }
 
 fn shown(id: &InstanceId, view: &View) -> Result<ShownBody, Problem> {
@@ -132,25 +100,18 @@ fn find<'a>(id: &InstanceId, view: &'a View) -> Result<&'a Instance, Problem> {
 /// What happened to an instance, oldest first.
 #[utoipa::path(
     get, path = "/v1/machines/{machine}/instances/{instance}/history", operation_id = "instance_history", tag = "instances",
-    params(
-        ("machine" = Name, Path, example = "triad", description = "The machine"),
-        ("instance" = Name, Path, example = "default", description = "The instance's name within the machine"),
-        HowFresh,
-    ),
+    params(InstancePath, Freshness),
     responses(
         (status = 200, body = HistoryBody, description = "Its history"),
         Malformed, Missing, Ahead, Unanswered,
     ),
 )]
 pub(super) async fn history(
-    State(edge): State<Arc<Edge>>,
-    path: IdPath,
-    uri: Uri,
+    call: Call,
+    InstancePath(id): InstancePath,
+    Query(freshness): Query<Freshness>,
 ) -> Result<Json<HistoryBody>, Problem> {
-    let began = Instant::now();
-    let id = input::instance(path)?;
-    let parameters = Parameters::parse(&uri, &["consistency", "min_revision"])?;
-    let view = edge.view(parameters.freshness()?, began).await?;
+    let view = call.view(freshness).await?;
     let instance = find(&id, &view)?;
     Ok(Json(HistoryBody {
         id: id.to_string(),
@@ -162,40 +123,38 @@ pub(super) async fn history(
     }))
 }
 
+query! {
+    /// What must hold for an instance to be deleted.
+    Expected {
+        /// Refuse unless it is in this state.
+        expect_state: Option<StateName>,
+        /// Refuse unless it is at this revision.
+        expect_revision: Option<Revision>,
+    }
+}
+
 /// Deletes an instance, with its history.
 #[utoipa::path(
     delete, path = "/v1/machines/{machine}/instances/{instance}", operation_id = "delete_instance", tag = "instances",
-    params(
-        ("machine" = Name, Path, example = "triad", description = "The machine"),
-        ("instance" = Name, Path, example = "default", description = "The instance's name within the machine"),
-        ("expect_state" = Option<Name>, Query, description = "Refuse unless it is in this state"),
-        ("expect_revision" = Option<RevisionNumber>, Query, description = "Refuse unless it is at this revision"),
-        OnlyOnce,
-    ),
+    params(InstancePath, Expected, Key),
     responses(
         (status = 200, body = DeleteBody, description = "Deleted"),
         Malformed, Missing, Refused, Unanswered,
     ),
 )]
 pub(super) async fn delete(
-    State(edge): State<Arc<Edge>>,
-    path: IdPath,
-    uri: Uri,
-    headers: HeaderMap,
+    call: Call,
+    InstancePath(instance): InstancePath,
+    Query(expected): Query<Expected>,
+    Key(key): Key,
 ) -> Result<Json<DeleteBody>, Problem> {
-    let began = Instant::now();
-    let instance = input::instance(path)?;
-    let parameters = Parameters::parse(&uri, &["expect_state", "expect_revision"])?;
     let command = Command::Delete(Delete {
         instance,
-        expect_state: parameters.name("expect_state")?,
-        expect_revision: parameters
-            .number("expect_revision", 0, u64::MAX)?
-            .map(Revision),
+        expect_state: expected.expect_state,
+        expect_revision: expected.expect_revision,
         metadata: Metadata::default(),
     });
-    let key = idempotency_key(&headers)?;
-    let (outcome, written) = outcome(edge.execute(command, key, began).await?)?;
+    let (outcome, written) = outcome(call.execute(command, key).await?)?;
     let Outcome::Deleted(deleted) = outcome else {
         return Err(unknown_outcome());
     };
@@ -205,35 +164,24 @@ pub(super) async fn delete(
 /// Pins an instance to another version of its machine.
 #[utoipa::path(
     post, path = "/v1/machines/{machine}/instances/{instance}/migrate", operation_id = "migrate_instance", tag = "instances",
-    params(
-        ("machine" = Name, Path, example = "triad", description = "The machine"),
-        ("instance" = Name, Path, example = "default", description = "The instance's name within the machine"),
-        ("dry_run" = Option<bool>, Query, description = "Only say what would happen"),
-        OnlyOnce,
-    ),
-    request_body = MigrateBody,
+    params(InstancePath, DryRun, Key),
+    request_body = described::MigrateBody,
     responses(
         (status = 200, body = MigrationBody, description = "Migrated, or what a dry run found"),
         Malformed, Unread, Missing, Refused, Unanswered,
     ),
 )]
 pub(super) async fn migrate(
-    State(edge): State<Arc<Edge>>,
-    path: IdPath,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    call: Call,
+    Query(DryRun { dry_run }): Query<DryRun>,
+    Key(key): Key,
+    InstanceBody(migrate): InstanceBody<Migrate>,
 ) -> Result<Json<MigrationBody>, Problem> {
-    let began = Instant::now();
-    let instance = input::instance(path)?;
-    let dry_run = Parameters::parse(&uri, &["dry_run"])?.flag("dry_run")?;
-    let key = idempotency_key(&headers)?;
-    let body: MigrateBody = edge.json(&headers, body).await?;
-    let command = Command::Migrate(body.into_migrate(instance)?);
+    let command = Command::Migrate(migrate);
     let reply = if dry_run {
-        edge.service.dry_run(&command, edge.left(began)).await?
+        call.edge.service.dry_run(&command, call.left()).await?
     } else {
-        edge.execute(command, key, began).await?
+        call.execute(command, key).await?
     };
     let (outcome, written) = outcome(reply)?;
     let Outcome::Migrated(migrated) = outcome else {
@@ -244,19 +192,6 @@ pub(super) async fn migrate(
         dry_run,
         written,
     }))
-}
-
-impl MigrateBody {
-    fn into_migrate(self, instance: InstanceId) -> Result<Migrate, Problem> {
-        Ok(Migrate {
-            instance,
-            version: self.version,
-            states: self.states.unwrap_or_default().into_states()?,
-            expect_state: self.expect_state,
-            expect_revision: self.expect_revision,
-            metadata: self.metadata.unwrap_or_default().into_metadata()?,
-        })
-    }
 }
 
 #[cfg(test)]
@@ -291,18 +226,5 @@ mod tests {
             (problem.status.as_u16(), problem.code),
             (404, "unknown_instance")
         );
-    }
-
-    #[test]
-    fn a_migration_maps_each_state_once() {
-        let id = || InstanceId::new("order", "1").unwrap();
-        let read = |text: &str| serde_json::from_str::<MigrateBody>(text).unwrap();
-        let migrate = read(r#"{"version":2,"states":{"paid":"settled"}}"#)
-            .into_migrate(id())
-            .unwrap();
-        assert_eq!(migrate.version, Some(Version(2)));
-        assert_eq!(migrate.states.len(), 1);
-        let twice = read(r#"{"states":{"paid":"settled","paid":"open"}}"#);
-        assert_eq!(twice.into_migrate(id()).unwrap_err().code, "invalid_body");
     }
 }

@@ -1,24 +1,24 @@
 //! Routes that concern this process alone: liveness, metrics, report, version.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
 use axum::http::Uri;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
+use lockstep_proto::ErrorCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
 
 use super::Local;
-use super::described::{Amount, Malformed, ReportName};
-use super::input::Parameters;
+use super::described::Malformed;
 use super::problem::{Problem, ProblemBody};
+use super::query::{Amount, Millis, Query, ReportName, missing, query};
 use crate::telemetry::build;
-use crate::telemetry::report::{DURATION_MAX, NAMES_MAX};
-use lockstep_proto::ErrorCode;
+use crate::telemetry::report::NAMES_MAX;
 
 /// The answer of `/counter` and `/timer` without parameters.
 const SUCCESS: &str = "success";
@@ -79,9 +79,29 @@ pub(super) async fn version(State(local): State<Arc<Local>>) -> Json<ServerVersi
     })
 }
 
+query! {
+    /// What to count.
+    Count {
+        /// The counter; `counterhandler.counter` without it.
+        name: Option<ReportName>,
+        /// How much to add, with `name`; 1 without it.
+        by: Option<Amount>,
+    }
+}
+
+query! {
+    /// What took how long.
+    Time {
+        /// The timer; `timerhandler.timer` without it.
+        name: Option<ReportName>,
+        /// Milliseconds, with `name`.
+        ms: Option<Millis>,
+    }
+}
+
 /// `GET|POST /counter?name=x&by=n`: adds `by`, or 1, to a counter of the report. Without
 /// parameters: adds 1 to `counterhandler.counter`.
-#[utoipa::path(method(get, post), path = "/counter", tag = "node", params(("name" = Option<ReportName>, Query, description = "The counter; `counterhandler.counter` without it"), ("by" = Option<Amount>, Query, description = "How much to add, with `name`; 1 without it")), responses(
+#[utoipa::path(method(get, post), path = "/counter", tag = "node", params(Count), responses(
     (status = 200, content((Object = "application/json"), (String = "text/plain")), description = "The counter's name and value; `success` without parameters"),
     Malformed,
     (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "`too_many_names`: the limit on names is reached"),
@@ -94,24 +114,16 @@ pub(super) async fn counter(
         local.report.counter_handler.add(1);
         return Ok(SUCCESS.into_response());
     }
-    let parameters = Parameters::parse(&uri, &["name", "by"])?;
-    let name = parameters.require("name")?;
-    let by = match parameters.get("by") {
-        None => 1,
-        Some(text) => text.parse::<u64>().map_err(|_| {
-            Problem::new(
-                ErrorCode::InvalidParameter,
-                "parameter \"by\" must be a whole number, 0 or more",
-            )
-        })?,
-    };
-    let count = local.report.counter(name)?.add(by);
+    let Query(Count { name, by }) = Query::of(&uri)?;
+    let name = name.ok_or_else(|| missing("name"))?.0;
+    let by = by.map_or(1, |it| it.0);
+    let count = local.report.counter(&name)?.add(by);
     Ok(Json(json!({ "name": name, "count": count })).into_response())
 }
 
 /// `GET|POST /timer?name=x&ms=12.5`: records a duration in a timer of the report. Without
 /// parameters: times itself as `timerhandler.timer`.
-#[utoipa::path(method(get, post), path = "/timer", tag = "node", params(("name" = Option<ReportName>, Query, description = "The timer; `timerhandler.timer` without it"), ("ms" = Option<f64>, Query, minimum = 0, maximum = 3600000, description = "Milliseconds, with `name`")), responses(
+#[utoipa::path(method(get, post), path = "/timer", tag = "node", params(Time), responses(
     (status = 200, content((Object = "application/json"), (String = "text/plain")), description = "The timer's name and the duration; `success` without parameters"),
     Malformed,
     (status = 409, body = ProblemBody, content_type = "application/problem+json", description = "`too_many_names`: the limit on names is reached"),
@@ -124,10 +136,10 @@ pub(super) async fn timer(State(local): State<Arc<Local>>, uri: Uri) -> Result<R
         local.report.timer_handler.record(ended - began, ended);
         return Ok(response);
     }
-    let parameters = Parameters::parse(&uri, &["name", "ms"])?;
-    let name = parameters.require("name")?;
-    let took = parse_ms(parameters.require("ms")?)?;
-    local.report.timer(name)?.record(took, began);
+    let Query(Time { name, ms }) = Query::of(&uri)?;
+    let name = name.ok_or_else(|| missing("name"))?.0;
+    let took = ms.ok_or_else(|| missing("ms"))?.0;
+    local.report.timer(&name)?.record(took, began);
     Ok(Json(json!({ "name": name, "ms": took.as_secs_f64() * 1e3 })).into_response())
 }
 
@@ -159,36 +171,4 @@ pub(super) async fn refuse_head() -> Problem {
         "HEAD is not allowed here: the request would change something; use GET or POST",
     )
     .allow("GET,POST")
-}
-
-fn parse_ms(text: &str) -> Result<Duration, Problem> {
-    let max = DURATION_MAX.as_secs_f64() * 1e3;
-    match text.parse::<f64>() {
-        // NaN and the infinities are outside every range.
-        Ok(ms) if (0.0..=max).contains(&ms) => Ok(Duration::from_secs_f64(ms / 1e3)),
-        _ => {
-            let detail =
-                format!("parameter \"ms\" must be a number of milliseconds from 0 to {max}");
-            Err(Problem::new(ErrorCode::InvalidParameter, detail))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_finite_and_bounded() {
-        assert_eq!(parse_ms("12.5").unwrap(), Duration::from_micros(12_500));
-        assert_eq!(parse_ms("0").unwrap(), Duration::ZERO);
-        assert_eq!(parse_ms("3600000").unwrap(), DURATION_MAX);
-        for bad in ["", "-1", "NaN", "inf", "3600000.1", "1e400", "ten"] {
-            assert_eq!(
-                parse_ms(bad).unwrap_err().code,
-                "invalid_parameter",
-                "{bad:?}"
-            );
-        }
-    }
 }

@@ -12,6 +12,7 @@ mod described;
 mod input;
 mod instance;
 mod instances;
+mod json;
 mod lingering;
 mod local;
 mod machines;
@@ -19,6 +20,7 @@ mod middleware;
 mod openapi;
 mod pictures;
 mod problem;
+mod query;
 mod serve;
 mod settings;
 mod short;
@@ -31,19 +33,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::body::Body;
-use axum::http::{HeaderMap, Method, Uri};
+use axum::http::{Method, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{get, post};
-use lockstep_machine::{Command, IdempotencyKey, Reply};
 use lockstep_proto::ErrorCode;
-use serde::de::DeserializeOwned;
 use tokio::sync::Semaphore;
 
-use crate::api::{Watchers, count_transitions};
+use crate::api::Watchers;
 use crate::config;
-use crate::service::{Freshness, Service, View};
+use crate::service::Service;
 use crate::sink::{LeadersSinks, Sinks};
 use crate::telemetry::{Metrics, Report};
 
@@ -109,42 +108,6 @@ struct Edge {
     sinks: Sinks,
     /// The sinks of the node that runs them.
     leaders: LeadersSinks,
-}
-
-impl Edge {
-    /// Executes a command within the rest of the request's time.
-    async fn execute(
-        &self,
-        command: Command,
-        key: Option<IdempotencyKey>,
-        began: Instant,
-    ) -> Result<Reply, Problem> {
-        let reply = self.service.execute(command, key, self.left(began)).await?;
-        count_transitions(&self.local.report, &reply);
-        Ok(reply)
-    }
-
-    /// The state, as fresh as requested, within the rest of the request's time.
-    async fn view(&self, freshness: Freshness, began: Instant) -> Result<View, Problem> {
-        Ok(self.service.view(freshness, self.left(began)).await?)
-    }
-
-    /// A body of JSON.
-    async fn json<T: DeserializeOwned>(
-        &self,
-        headers: &HeaderMap,
-        body: Body,
-    ) -> Result<T, Problem> {
-        let limits = &self.local.limits;
-        input::json(headers, body, limits.body_bytes_max, limits.request_timeout).await
-    }
-
-    fn left(&self, began: Instant) -> Duration {
-        self.local
-            .limits
-            .request_timeout
-            .saturating_sub(began.elapsed())
-    }
 }
 
 /// Every route of the HTTP interface.

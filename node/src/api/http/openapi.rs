@@ -6,7 +6,7 @@ use axum::Json;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
-use super::described::{self, PROBLEM, ReadConsistency};
+use super::described::{self, PROBLEM};
 use super::problem::ProblemBody;
 use super::{cluster, dead_letters, instance, instances, local, machines, pictures};
 use super::{settings, short, sinks, transactions, transitions, watch};
@@ -56,26 +56,7 @@ use super::{settings, short, sinks, transactions, transitions, watch};
         local::timer,
         document,
     ),
-    components(schemas(
-        ProblemBody,
-        ReadConsistency,
-        described::Amount,
-        described::DefinitionFormat,
-        described::EventPlace,
-        described::EventPlaceOrAll,
-        described::Id,
-        described::Name,
-        described::Pairs,
-        described::PictureFormat,
-        described::Prefix,
-        described::ReportName,
-        described::RevisionNumber,
-        described::Settings,
-        described::SettingsUpdate,
-        described::SinkName,
-        described::StateMapping,
-        described::VersionNumber,
-    ))
+    components(schemas(ProblemBody, described::Settings, described::SettingsUpdate,))
 )]
 struct Document;
 
@@ -116,38 +97,33 @@ fn each_method_is_an_operation_of_its_own(document: &mut Value) {
 
 /// Rules between fields, which the types cannot show.
 fn say_what_excludes_what(schemas: &mut Value) {
-    let name = || json!({ "$ref": "#/components/schemas/Name" });
-    let revision = json!({ "$ref": "#/components/schemas/RevisionNumber" });
-    let trigger = [("to", name()), ("event", name())];
-    let expectation = [
-        ("exists", json!({ "type": "boolean" })),
-        ("state", name()),
-        ("revision", revision),
-    ];
+    let trigger = ["to", "event"];
     for (schema, fields) in [
         ("TransitionBody", &trigger[..]),
-        ("TransitionOperation", &trigger),
-        ("CheckOperation", &expectation),
+        ("Transition", &trigger),
+        ("Precondition", &["exists", "state", "revision"]),
     ] {
-        let one = |(chosen, rule): &(&str, Value)| {
-            let null = json!({ "type": "null" });
-            let others = fields.iter().map(|(field, _)| *field);
-            let others = others.filter(|field| field != chosen);
-            let mut properties: serde_json::Map<_, _> = others
-                .map(|field| (field.to_owned(), null.clone()))
+        let one = |chosen: &&str| {
+            let rule = |field: &&str| match field == chosen {
+                // Not null, which it may be otherwise.
+                true => json!({ "type": ["string", "boolean", "integer"] }),
+                false => json!({ "type": "null" }),
+            };
+            let properties: serde_json::Map<_, _> = fields
+                .iter()
+                .map(|field| ((*field).to_owned(), rule(field)))
                 .collect();
-            properties.insert((*chosen).to_owned(), rule.clone());
             json!({ "required": [chosen], "properties": properties })
         };
         schemas[schema]["oneOf"] = fields.iter().map(one).collect();
     }
     // A state without particulars may be null.
-    let states = &mut schemas["DefinitionDocument"]["properties"]["states"];
+    let states = &mut schemas["Definition"]["properties"]["states"];
     let state = states["additionalProperties"].take();
     states["additionalProperties"] = json!({ "oneOf": [{ "type": "null" }, state] });
-    states["propertyNames"] = name();
+    states["propertyNames"] = json!({ "$ref": "#/components/schemas/StateName" });
     // An operation is an object with one field.
-    let kinds = schemas["OperationBody"]["oneOf"].as_array_mut();
+    let kinds = schemas["Operation"]["oneOf"].as_array_mut();
     for kind in kinds.into_iter().flatten() {
         kind["additionalProperties"] = false.into();
     }

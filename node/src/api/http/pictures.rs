@@ -1,78 +1,67 @@
 //! A definition as a document or as a picture.
 
-use std::sync::Arc;
-use std::time::Instant;
-
-use axum::extract::State;
+use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
-use lockstep_machine::{InstanceName, Version};
-use lockstep_proto::ErrorCode;
+use lockstep_machine::{Definition, InstanceName, Version};
 
-use super::Edge;
-use super::described::{
-    self, Ahead, DefinitionDocument, DefinitionFormat, HowFresh, Malformed, Missing, Name,
-    Unanswered, VersionNumber,
-};
-use super::input::{self, MachinePath, Parameters};
+use super::described::{Ahead, Malformed, Missing, Unanswered};
+use super::input::{Call, MachinePath};
 use super::problem::{Problem, ProblemBody};
-use crate::service::{Depicted, PictureFormat, View};
+use super::query::{OneVersion, Query, query};
+use crate::service::{Depicted, Freshness, Language, PictureFormat, View};
+
+query! {
+    /// How a definition is written.
+    Written {
+        /// JSON without it.
+        format: Option<Language>,
+    }
+}
 
 /// A definition as it could be sent again.
 #[utoipa::path(
     get, path = "/v1/machines/{machine}/definition", operation_id = "machine_definition", tag = "machines",
-    params(
-        ("machine" = Name, Path, example = "triad", description = "The machine"),
-        ("version" = Option<VersionNumber>, Query, description = "A version; the newest without it"),
-        ("format" = Option<DefinitionFormat>, Query, description = "JSON without it"),
-        HowFresh,
-    ),
+    params(MachinePath, OneVersion, Written, Freshness),
     responses(
         (status = 200, description = "The definition; its version and the cluster's revision are in the headers", content(
-            (DefinitionDocument = "application/json"), (DefinitionDocument = "application/yaml"),
+            (Definition = "application/json"), (Definition = "application/yaml"),
         )),
         Malformed, Missing, Ahead, Unanswered,
     ),
 )]
 pub(super) async fn definition(
-    State(edge): State<Arc<Edge>>,
-    path: MachinePath,
-    uri: Uri,
+    call: Call,
+    MachinePath(machine): MachinePath,
+    Query((asked, (written, freshness))): Query<(OneVersion, (Written, Freshness))>,
 ) -> Result<Response, Problem> {
-    let began = Instant::now();
-    let machine = input::machine(path)?;
-    let known = ["version", "format", "consistency", "min_revision"];
-    let parameters = Parameters::parse(&uri, &known)?;
-    let asked = parameters.version()?;
-    let as_yaml = match parameters.get("format") {
-        None | Some("json") => false,
-        Some("yaml") => true,
-        Some(_) => return Err(invalid("parameter \"format\" must be json or yaml")),
-    };
-    let view = edge.view(parameters.freshness()?, began).await?;
-    let (version, definition) = view.machine(&machine, asked)?;
-    let (media_type, text) = if as_yaml {
-        ("application/yaml", lockstep_document::to_yaml(definition))
-    } else {
-        (
+    let view = call.view(freshness).await?;
+    let (version, definition) = view.machine(&machine, asked.version)?;
+    let (media_type, text) = match written.format.unwrap_or(Language::Json) {
+        Language::Json => (
             "application/json",
             lockstep_document::to_json(definition) + "\n",
-        )
+        ),
+        Language::Yaml => ("application/yaml", lockstep_document::to_yaml(definition)),
     };
     Ok(document(&view, version, media_type, text))
+}
+
+query! {
+    /// How a machine is drawn.
+    Drawn {
+        /// Mermaid without it.
+        format: Option<PictureFormat>,
+        /// An instance of the machine: its state is highlighted, in its own version unless `version` is
+        /// given.
+        instance: Option<InstanceName>,
+    }
 }
 
 /// A machine as a picture, with an instance's state highlighted.
 #[utoipa::path(
     get, path = "/v1/machines/{machine}/graph", operation_id = "machine_graph", tag = "machines",
-    params(
-        ("machine" = Name, Path, example = "triad", description = "The machine"),
-        ("format" = Option<described::PictureFormat>, Query, description = "Mermaid without it"),
-        ("version" = Option<VersionNumber>, Query, description = "A version; the newest without it"),
-        ("instance" = Option<Name>, Query, description = "An instance of the machine: its state is highlighted, in its own version unless `version` is given"),
-        HowFresh,
-    ),
+    params(MachinePath, Drawn, OneVersion, Freshness),
     responses(
         (status = 200, description = "The picture", content(
             (String = "text/plain"), (String = "text/vnd.graphviz"), (String = "image/svg+xml"),
@@ -83,38 +72,23 @@ pub(super) async fn definition(
     ),
 )]
 pub(super) async fn graph(
-    State(edge): State<Arc<Edge>>,
-    path: MachinePath,
-    uri: Uri,
+    call: Call,
+    MachinePath(machine): MachinePath,
+    Query((drawn, (asked, freshness))): Query<(Drawn, (OneVersion, Freshness))>,
 ) -> Result<Response, Problem> {
-    let began = Instant::now();
-    let machine = input::machine(path)?;
-    let known = [
-        "format",
-        "version",
-        "instance",
-        "consistency",
-        "min_revision",
-    ];
-    let parameters = Parameters::parse(&uri, &known)?;
-    let instance = parameters.name::<InstanceName>("instance")?;
     let depicted = Depicted {
-        version: parameters.version()?,
-        instance,
+        version: asked.version,
+        instance: drawn.instance,
     };
-    let (format, media_type) = match parameters.get("format") {
-        None | Some("mermaid") => (PictureFormat::Mermaid, "text/plain; charset=utf-8"),
-        Some("dot") => (PictureFormat::Dot, "text/vnd.graphviz"),
-        Some("svg") => (PictureFormat::Svg, "image/svg+xml"),
-        Some(_) => return Err(invalid("parameter \"format\" must be mermaid, dot or svg")),
+    let format = drawn.format.unwrap_or(PictureFormat::Mermaid);
+    let media_type = match format {
+        PictureFormat::Mermaid => "text/plain; charset=utf-8",
+        PictureFormat::Dot => "text/vnd.graphviz",
+        PictureFormat::Svg => "image/svg+xml",
     };
-    let view = edge.view(parameters.freshness()?, began).await?;
+    let view = call.view(freshness).await?;
     let picture = view.draw(&machine, depicted, format).await?;
     Ok(document(&view, picture.version, media_type, picture.text))
-}
-
-fn invalid(detail: &str) -> Problem {
-    Problem::new(ErrorCode::InvalidParameter, detail)
 }
 
 /// Text that cannot carry how fresh it is: the headers do.

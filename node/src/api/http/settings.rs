@@ -1,24 +1,21 @@
 //! `/v1/cluster/settings`: the cluster settings.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Instant;
 
 use axum::Json;
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
 use lockstep_machine::json::{self, Entries};
 use lockstep_machine::{Command, Limits, Outcome, Setting};
 use lockstep_proto::ErrorCode;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::Edge;
 use super::body::{Written, outcome, unknown_outcome};
-use super::described::{self, Ahead, HowFresh, Malformed, OnlyOnce, Refused, Unanswered, Unread};
-use super::input::{Parameters, idempotency_key};
+use super::described::{self, Ahead, Malformed, Refused, Unanswered, Unread};
+use super::input::{Call, Key};
+use super::json::JsonBody;
 use super::problem::Problem;
+use super::query::Query;
+use crate::service::Freshness;
 
 /// Every cluster setting.
 #[derive(Debug, Serialize, ToSchema)]
@@ -54,24 +51,22 @@ fn into_update(values: Entries<String, Whole>) -> Result<BTreeMap<Setting, u64>,
 }
 
 #[derive(Deserialize)]
-struct Whole(#[serde(deserialize_with = "json::whole")] u64);
+pub(super) struct Whole(#[serde(deserialize_with = "json::whole")] u64);
 
 /// The cluster settings.
 #[utoipa::path(
     get, path = "/v1/cluster/settings", operation_id = "get_settings", tag = "cluster",
-    params(HowFresh),
+    params(Freshness),
     responses(
         (status = 200, body = SettingsBody, description = "All of them"),
         Malformed, Ahead, Unanswered,
     ),
 )]
 pub(super) async fn show(
-    State(edge): State<Arc<Edge>>,
-    uri: Uri,
+    call: Call,
+    Query(freshness): Query<Freshness>,
 ) -> Result<Json<SettingsBody>, Problem> {
-    let began = Instant::now();
-    let freshness = Parameters::parse(&uri, &["consistency", "min_revision"])?.freshness()?;
-    let view = edge.view(freshness, began).await?;
+    let view = call.view(freshness).await?;
     Ok(Json(SettingsBody {
         settings: view.state.limits(),
         applied_index: view.applied_index,
@@ -82,7 +77,7 @@ pub(super) async fn show(
 /// Changes the cluster settings that it names, all or none.
 #[utoipa::path(
     patch, path = "/v1/cluster/settings", operation_id = "update_settings", tag = "cluster",
-    params(OnlyOnce),
+    params(Key),
     request_body = described::SettingsUpdate,
     responses(
         (status = 200, body = SettingsUpdatedBody, description = "All of them, as they are now"),
@@ -90,17 +85,13 @@ pub(super) async fn show(
     ),
 )]
 pub(super) async fn update(
-    State(edge): State<Arc<Edge>>,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    call: Call,
+    Query(()): Query<()>,
+    Key(key): Key,
+    JsonBody(values): JsonBody<Entries<String, Whole>>,
 ) -> Result<Json<SettingsUpdatedBody>, Problem> {
-    let began = Instant::now();
-    Parameters::parse(&uri, &[])?;
-    let key = idempotency_key(&headers)?;
-    let update = into_update(edge.json(&headers, body).await?)?;
-    let reply = edge.execute(Command::UpdateSettings(update), key, began);
-    let (outcome, written) = outcome(reply.await?)?;
+    let command = Command::UpdateSettings(into_update(values)?);
+    let (outcome, written) = outcome(call.execute(command, key).await?)?;
     let Outcome::SettingsUpdated(settings) = outcome else {
         return Err(unknown_outcome());
     };

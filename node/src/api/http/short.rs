@@ -8,14 +8,13 @@ use axum::extract::State;
 use axum::http::header::{ALLOW, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
-use lockstep_machine::{
-    InstanceId, Metadata, Outcome, Rejection, Reply, StateName, Transition, Trigger,
-};
+use lockstep_machine::{InstanceId, Outcome, Rejection, Reply, StateName, Transition, Trigger};
 use lockstep_proto::ErrorCode;
 
-use super::described::{Name, OnlyOnce, ShortRefusals};
-use super::input::{Parameters, idempotency_key};
+use super::described::ShortRefusals;
+use super::input::Key;
 use super::problem::{Problem, rejection_status, retry_after_seconds, status};
+use super::query::{Query, query};
 use super::{Edge, text};
 use crate::api::count_transitions;
 use crate::service::{Consistency, ReadReply, ServiceError};
@@ -27,11 +26,24 @@ enum Ask {
     Move(StateName),
 }
 
+query! {
+    /// The parameter of a move, or none.
+    Next {
+        /// The state to move triad/default to; its state is shown without it.
+        next: Option<StateName>,
+    }
+}
+
+query! {
+    /// The parameter of a move.
+    NextByPost {
+        /// The state to move triad/default to.
+        next: StateName,
+    }
+}
+
 /// Where [`handle`] is described: one handler, two operations with different parameters.
-#[utoipa::path(get, path = "/", tag = "short", params(
-    ("next" = Option<Name>, Query, description = "The state to move triad/default to; its state is shown without it"),
-    OnlyOnce,
-), responses(
+#[utoipa::path(get, path = "/", tag = "short", params(Next, Key), responses(
     (status = 200, body = String, content_type = "text/plain", description = "The state it is in now"),
     ShortRefusals,
 ))]
@@ -39,10 +51,7 @@ enum Ask {
 pub(super) fn show_or_move() {}
 
 /// The same by POST.
-#[utoipa::path(post, path = "/", tag = "short", params(
-    ("next" = Name, Query, description = "The state to move triad/default to"),
-    OnlyOnce,
-), responses(
+#[utoipa::path(post, path = "/", tag = "short", params(NextByPost, Key), responses(
     (status = 200, body = String, content_type = "text/plain", description = "The state it is in now"),
     ShortRefusals,
 ))]
@@ -56,11 +65,10 @@ pub(super) async fn handle(
     uri: Uri,
     headers: HeaderMap,
 ) -> Response {
-    let (ask, key) =
-        match parse(&method, &uri).and_then(|ask| Ok((ask, idempotency_key(&headers)?))) {
-            Ok(asked) => asked,
-            Err(problem) => return refuse(&problem),
-        };
+    let (ask, key) = match parse(&method, &uri).and_then(|ask| Ok((ask, Key::of(&headers)?.0))) {
+        Ok(asked) => asked,
+        Err(problem) => return refuse(&problem),
+    };
     let instance = match InstanceId::new("triad", "default") {
         Ok(instance) => instance,
         Err(error) => return refuse(&error.into()),
@@ -73,13 +81,7 @@ pub(super) async fn handle(
                 .await,
         ),
         Ask::Move(state) => {
-            let transition = Transition {
-                instance,
-                trigger: Trigger::To(state),
-                expect_state: None,
-                expect_revision: None,
-                metadata: Metadata::default(),
-            };
+            let transition = Transition::new(instance, Trigger::To(state));
             let answer = edge.service.transition(transition, key, deadline).await;
             if let Ok(reply) = &answer {
                 count_transitions(&edge.local.report, reply);
@@ -90,18 +92,17 @@ pub(super) async fn handle(
 }
 
 fn parse(method: &Method, uri: &Uri) -> Result<Ask, Problem> {
-    let parameters = Parameters::parse(uri, &["next"])?;
-    match parameters.get("next") {
+    let next = match *method {
+        Method::POST => Query::<NextByPost>::of(uri)?.0.next.into(),
+        _ => Query::<Next>::of(uri)?.0.next,
+    };
+    match next {
         // axum answers HEAD through GET, and a HEAD must not move anything.
-        Some(_) if method == Method::HEAD => Err(Problem::new(
+        Some(_) if *method == Method::HEAD => Err(Problem::new(
             ErrorCode::MethodNotAllowed,
             "HEAD cannot move anything; use GET or POST",
         )),
-        Some(next) => Ok(Ask::Move(StateName::new(next)?)),
-        None if method == Method::POST => Err(Problem::new(
-            ErrorCode::MissingParameter,
-            "parameter \"next\" is missing from the query: POST /?next=STATE",
-        )),
+        Some(next) => Ok(Ask::Move(next)),
         None => Ok(Ask::Show),
     }
 }

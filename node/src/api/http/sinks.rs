@@ -1,20 +1,16 @@
 //! `/v1/sinks`: the sinks and their status.
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use axum::Json;
-use axum::extract::State;
-use axum::http::{StatusCode, Uri};
-use lockstep_machine::Timestamp;
+use axum::http::StatusCode;
+use lockstep_machine::{SinkName, Timestamp};
 use lockstep_proto::v1;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Edge;
-use super::described::{Full, Malformed, Missing, Refused, SinkName, Unanswered};
-use super::input::{self, Parameters, SinkPath};
+use super::described::{Full, Malformed, Missing, Refused, Unanswered};
+use super::input::{Call, SinkPath};
 use super::problem::{Problem, ProblemBody};
+use super::query::Query;
 use crate::sink::{CHECK_MAX, Hop, SinkStatus, phase_name};
 
 /// A sink, as seen by the node that runs it.
@@ -136,13 +132,8 @@ impl From<SinkStatus> for PhaseBody {
         Malformed, Unanswered,
     ),
 )]
-pub(super) async fn list(
-    State(edge): State<Arc<Edge>>,
-    uri: Uri,
-) -> Result<Json<SinksBody>, Problem> {
-    let began = Instant::now();
-    Parameters::parse(&uri, &[])?;
-    let listed = edge.leaders.list(Hop::First, edge.left(began)).await?;
+pub(super) async fn list(call: Call, Query(()): Query<()>) -> Result<Json<SinksBody>, Problem> {
+    let listed = call.edge.leaders.list(Hop::First, call.left()).await?;
     Ok(Json(SinksBody {
         sinks: listed.sinks.into_iter().map(SinkBody::from).collect(),
         node: listed.node,
@@ -152,21 +143,18 @@ pub(super) async fn list(
 /// One sink, as the leader sees it.
 #[utoipa::path(
     get, path = "/v1/sinks/{sink}", operation_id = "show_sink", tag = "sinks",
-    params(("sink" = SinkName, Path, description = "The sink")),
+    params(SinkPath),
     responses(
         (status = 200, body = ShownSinkBody, description = "The sink"),
         Malformed, Missing, Unanswered,
     ),
 )]
 pub(super) async fn show(
-    State(edge): State<Arc<Edge>>,
-    path: SinkPath,
-    uri: Uri,
+    call: Call,
+    SinkPath(sink): SinkPath,
+    Query(()): Query<()>,
 ) -> Result<Json<ShownSinkBody>, Problem> {
-    let began = Instant::now();
-    let sink = input::sink(path)?;
-    Parameters::parse(&uri, &[])?;
-    let (sink, node) = edge.leaders.status(&sink, edge.left(began)).await?;
+    let (sink, node) = call.edge.leaders.status(&sink, call.left()).await?;
     let sink = sink.into();
     Ok(Json(ShownSinkBody { sink, node }))
 }
@@ -175,7 +163,7 @@ pub(super) async fn show(
 /// drops the table. May take a minute.
 #[utoipa::path(
     post, path = "/v1/sinks/{sink}/check", operation_id = "check_sink", tag = "sinks",
-    params(("sink" = SinkName, Path, description = "The sink")),
+    params(SinkPath),
     responses(
         (status = 200, body = CheckBody, description = "The steps, even if one of them failed"),
         Malformed, Missing,
@@ -184,34 +172,33 @@ pub(super) async fn show(
     ),
 )]
 pub(super) async fn check(
-    State(edge): State<Arc<Edge>>,
-    path: SinkPath,
-    uri: Uri,
+    call: Call,
+    SinkPath(sink): SinkPath,
+    Query(()): Query<()>,
 ) -> Result<Json<CheckBody>, Problem> {
-    let sink = input::sink(path)?;
-    Parameters::parse(&uri, &[])?;
-    let checked = edge.leaders.check(&sink, Hop::First, CHECK_MAX).await?;
+    let checked = call
+        .edge
+        .leaders
+        .check(&sink, Hop::First, CHECK_MAX)
+        .await?;
     Ok(Json(checked.into()))
 }
 
 /// Requests a backfill: writes all current states to the destination again.
 #[utoipa::path(
     post, path = "/v1/sinks/{sink}/reseed", operation_id = "reseed_sink", tag = "sinks",
-    params(("sink" = SinkName, Path, description = "The sink")),
+    params(SinkPath),
     responses(
         (status = 202, body = ReseedBody, description = "Requested; it runs as soon as the destination is available"),
         Malformed, Missing, Refused, Full, Unanswered,
     ),
 )]
 pub(super) async fn reseed(
-    State(edge): State<Arc<Edge>>,
-    path: SinkPath,
-    uri: Uri,
+    call: Call,
+    SinkPath(sink): SinkPath,
+    Query(()): Query<()>,
 ) -> Result<(StatusCode, Json<ReseedBody>), Problem> {
-    let began = Instant::now();
-    let sink = input::sink(path)?;
-    Parameters::parse(&uri, &[])?;
-    edge.sinks.reseed(&sink, edge.left(began)).await?;
+    call.edge.sinks.reseed(&sink, call.left()).await?;
     Ok((StatusCode::ACCEPTED, Json(ReseedBody { sink })))
 }
 

@@ -1,48 +1,16 @@
 //! `/v1/machines/{machine}/instances/{instance}/transitions`: moves an instance.
 
-use std::sync::Arc;
-use std::time::Instant;
-
 use axum::Json;
-use axum::body::Body;
-use axum::extract::State;
-use axum::http::{HeaderMap, Uri};
-use lockstep_machine::{
-    Command, EventName, InstanceId, Outcome, Reply, Revision, StateName, Transition, Transitioned,
-    Trigger,
-};
-use lockstep_proto::ErrorCode;
-use serde::{Deserialize, Serialize};
+use lockstep_machine::{Command, Outcome, Reply, Transition, Transitioned};
+use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Edge;
-use super::body::{Pairs, Written, outcome, unknown_outcome};
-use super::described::{
-    self, Malformed, Missing, Name, OnlyOnce, Refused, RevisionNumber, Unanswered, Unread,
-};
-use super::input::{self, IdPath, Parameters, idempotency_key};
+use super::body::{Written, outcome, unknown_outcome};
+use super::described::{self, Malformed, Missing, Refused, Unanswered, Unread};
+use super::input::{Call, InstancePath, Key};
+use super::json::InstanceBody;
 use super::problem::Problem;
-
-/// A requested transition: to a state or by an event.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct TransitionBody {
-    /// Where to; or give `event`.
-    #[schema(value_type = Option<Name>)]
-    to: Option<StateName>,
-    /// What happened; or give `to`.
-    #[schema(value_type = Option<Name>)]
-    event: Option<EventName>,
-    /// Refuse unless the instance is in this state.
-    #[schema(value_type = Option<Name>)]
-    expect_state: Option<StateName>,
-    /// Refuse unless the instance is at this revision.
-    #[schema(value_type = Option<RevisionNumber>)]
-    expect_revision: Option<Revision>,
-    /// Who and why: kept in the history and in the event.
-    #[schema(value_type = Option<described::Pairs>)]
-    metadata: Option<Pairs>,
-}
+use super::query::Query;
 
 /// A transition that was made.
 #[derive(Debug, Serialize, ToSchema)]
@@ -55,31 +23,20 @@ pub(super) struct MadeBody {
 /// Moves an instance.
 #[utoipa::path(
     post, path = "/v1/machines/{machine}/instances/{instance}/transitions", operation_id = "transition_instance", tag = "instances",
-    params(
-        ("machine" = Name, Path, example = "triad", description = "The machine"),
-        ("instance" = Name, Path, example = "default", description = "The instance's name within the machine"),
-        OnlyOnce,
-    ),
-    request_body = TransitionBody,
+    params(InstancePath, Key),
+    request_body = described::TransitionBody,
     responses(
         (status = 200, body = MadeBody, description = "Moved"),
         Malformed, Unread, Missing, Refused, Unanswered,
     ),
 )]
 pub(super) async fn transition(
-    State(edge): State<Arc<Edge>>,
-    path: IdPath,
-    uri: Uri,
-    headers: HeaderMap,
-    body: Body,
+    call: Call,
+    Query(()): Query<()>,
+    Key(key): Key,
+    InstanceBody(transition): InstanceBody<Transition>,
 ) -> Result<Json<MadeBody>, Problem> {
-    let began = Instant::now();
-    let id = input::instance(path)?;
-    Parameters::parse(&uri, &[])?;
-    let key = idempotency_key(&headers)?;
-    let body: TransitionBody = edge.json(&headers, body).await?;
-    let command = Command::Transition(body.into_transition(id)?);
-    made(edge.execute(command, key, began).await?).map(Json)
+    made(call.execute(Command::Transition(transition), key).await?).map(Json)
 }
 
 fn made(reply: Reply) -> Result<MadeBody, Problem> {
@@ -93,39 +50,10 @@ fn made(reply: Reply) -> Result<MadeBody, Problem> {
     })
 }
 
-/// What names the transition to take.
-pub(super) fn trigger(to: Option<StateName>, event: Option<EventName>) -> Result<Trigger, Problem> {
-    match (to, event) {
-        (Some(to), None) => Ok(Trigger::To(to)),
-        (None, Some(event)) => Ok(Trigger::Event(event)),
-        (Some(_), Some(_)) => Err(Problem::new(
-            ErrorCode::InvalidBody,
-            "give either \"to\" or \"event\", not both",
-        )),
-        (None, None) => Err(Problem::new(
-            ErrorCode::InvalidBody,
-            "one of \"to\" and \"event\" is missing",
-        )),
-    }
-}
-
-impl TransitionBody {
-    fn into_transition(self, instance: InstanceId) -> Result<Transition, Problem> {
-        Ok(Transition {
-            instance,
-            trigger: trigger(self.to, self.event)?,
-            expect_state: self.expect_state,
-            expect_revision: self.expect_revision,
-            metadata: self.metadata.unwrap_or_default().into_metadata()?,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::{GlobalRevision, Rejection};
-    use serde_json::json;
+    use lockstep_machine::{EventName, GlobalRevision, InstanceId, Rejection, Revision, StateName};
 
     fn id() -> InstanceId {
         InstanceId::new("triad", "default").unwrap()
@@ -133,40 +61,6 @@ mod tests {
 
     fn state(name: &str) -> StateName {
         StateName::new(name).unwrap()
-    }
-
-    fn body(value: serde_json::Value) -> Result<Transition, String> {
-        let body: TransitionBody =
-            serde_json::from_value(value).map_err(|error| error.to_string())?;
-        body.into_transition(id()).map_err(|problem| problem.detail)
-    }
-
-    #[test]
-    fn a_transition_names_a_state_or_an_event() {
-        let by_state =
-            body(json!({"to": "second", "expect_state": "first", "expect_revision": 3})).unwrap();
-        assert_eq!(by_state.trigger, Trigger::To(state("second")));
-        assert_eq!(by_state.expect_state, Some(state("first")));
-        assert_eq!(by_state.expect_revision, Some(Revision(3)));
-        let by_event = body(json!({"event": "pay"})).unwrap();
-        assert_eq!(
-            by_event.trigger,
-            Trigger::Event(EventName::new("pay").unwrap())
-        );
-        for (bad, words) in [
-            (json!({}), "is missing"),
-            (json!({"to": "a", "event": "b"}), "not both"),
-            (
-                json!({"to": "a", "exspect_state": "b"}),
-                "unknown field `exspect_state`",
-            ),
-            (json!({"to": "a b"}), "only letters"),
-            (json!({"to": "a", "expect_revision": -1}), "-1"),
-            (json!([]), "invalid length"),
-        ] {
-            let error = body(bad.clone()).expect_err("not a transition");
-            assert!(error.contains(words), "{bad}: {error}");
-        }
     }
 
     #[test]

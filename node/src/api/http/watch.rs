@@ -5,116 +5,108 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::http::{HeaderMap, Uri};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::Stream;
-use lockstep_machine::{Event, EventCursor, EventFilter, GlobalRevision, MachineName};
-use lockstep_proto::ErrorCode;
+use lockstep_machine::{Event, EventCursor, GlobalRevision, InstanceName, MachineName, StateName};
 use serde_json::json;
 
-use super::Edge;
-use super::described::{Malformed, Name, Prefix, Resumed, RevisionNumber, Unwatchable};
-use super::input::{self, MachinePath, Parameters};
+use super::described::{Malformed, Unwatchable};
+use super::input::{Call, LastEvent, MachinePath};
 use super::problem::Problem;
+use super::query::{Instance, Prefix, Query, query};
 use crate::api::watchers::{Next, OpenWatch};
 use crate::service::{self, WatchAsked, WatchEnded, Watched};
 
 /// A piece of text ends with the event that makes it longer than this.
 const PIECE_BYTES: usize = 4 * 1024;
 
+query! {
+    /// Which events of every machine.
+    Everything {
+        /// Only of this machine.
+        machine: Option<MachineName>,
+        /// Only of this instance: machine/name, or its name if `machine` is given.
+        instance: Option<Instance>,
+    }
+}
+
+query! {
+    /// Which events of a machine.
+    OfMachine {
+        /// Only of this instance: its name.
+        instance: Option<InstanceName>,
+    }
+}
+
+query! {
+    /// Which events, and where to begin.
+    Events {
+        /// Only of instances whose name starts like this.
+        prefix: Option<Prefix>,
+        /// Only into this state.
+        state: Option<StateName>,
+        /// From this revision of the cluster on; from now on without it.
+        from_revision: Option<GlobalRevision>,
+    }
+}
+
 /// What changes, of every machine or of one.
 #[utoipa::path(
     get, path = "/v1/watch", operation_id = "watch", tag = "watch",
-    params(
-        ("machine" = Option<Name>, Query, description = "Only of this machine"),
-        ("instance" = Option<String>, Query, description = "Only of this instance: machine/name, or its name if `machine` is given"),
-        ("prefix" = Option<Prefix>, Query, description = "Only of instances whose name starts like this"),
-        ("state" = Option<Name>, Query, description = "Only into this state"),
-        ("from_revision" = Option<RevisionNumber>, Query, description = "From this revision of the cluster on; from now on without it"),
-        Resumed,
-    ),
+    params(Everything, Events, LastEvent),
     responses(
         (status = 200, body = String, content_type = "text/event-stream", description = "Events: created, transitioned, migrated, deleted, defined, definition_deleted; bookmark while idle; lagged at the end, if the reader was too slow"),
         Malformed, Unwatchable,
     ),
 )]
 pub(super) async fn all(
-    State(edge): State<Arc<Edge>>,
-    uri: Uri,
-    headers: HeaderMap,
+    call: Call,
+    Query((of, events)): Query<(Everything, Events)>,
+    last: LastEvent,
 ) -> Result<Response, Problem> {
-    let known = ["machine", "instance", "prefix", "state", "from_revision"];
-    let parameters = Parameters::parse(&uri, &known)?;
-    let filter = filter(&parameters, parameters.name("machine")?)?;
-    begin(&edge, filter, from(&parameters, &headers)?).await
+    let instance = of.instance.map(|it| it.0);
+    begin(call, of.machine, instance, events, last).await
 }
 
 /// What changes, of one machine.
 #[utoipa::path(
     get, path = "/v1/machines/{machine}/watch", operation_id = "watch_machine", tag = "watch",
-    params(
-        ("machine" = Name, Path, example = "triad", description = "The machine"),
-        ("instance" = Option<Name>, Query, description = "Only of this instance: its name"),
-        ("prefix" = Option<Prefix>, Query, description = "Only of instances whose name starts like this"),
-        ("state" = Option<Name>, Query, description = "Only into this state"),
-        ("from_revision" = Option<RevisionNumber>, Query, description = "From this revision of the cluster on; from now on without it"),
-        Resumed,
-    ),
+    params(MachinePath, OfMachine, Events, LastEvent),
     responses(
         (status = 200, body = String, content_type = "text/event-stream", description = "Events, as of /v1/watch"),
         Malformed, Unwatchable,
     ),
 )]
 pub(super) async fn machine(
-    State(edge): State<Arc<Edge>>,
-    path: MachinePath,
-    uri: Uri,
-    headers: HeaderMap,
+    call: Call,
+    MachinePath(machine): MachinePath,
+    Query((of, events)): Query<(OfMachine, Events)>,
+    last: LastEvent,
 ) -> Result<Response, Problem> {
-    let machine = input::machine(path)?;
-    let parameters = Parameters::parse(&uri, &["instance", "prefix", "state", "from_revision"])?;
-    let filter = filter(&parameters, Some(machine))?;
-    begin(&edge, filter, from(&parameters, &headers)?).await
-}
-
-fn filter(parameters: &Parameters, machine: Option<MachineName>) -> Result<EventFilter, Problem> {
-    let asked = WatchAsked {
-        machine,
-        instance: parameters.get("instance").map(str::to_owned),
-        prefix: parameters.get("prefix").map(str::to_owned),
-        state: parameters.name("state")?,
-    };
-    Ok(asked.filter()?)
-}
-
-/// Where to begin; none for now.
-fn from(parameters: &Parameters, headers: &HeaderMap) -> Result<Option<EventCursor>, Problem> {
-    let from_revision = parameters.number("from_revision", 0, u64::MAX)?;
-    if let Some(last) = headers.get("last-event-id").filter(|last| !last.is_empty()) {
-        let cursor = last
-            .to_str()
-            .ok()
-            .and_then(|last| last.parse().ok())
-            .ok_or_else(|| {
-                let detail = "Last-Event-ID must be the id of an event: revision-position";
-                Problem::new(ErrorCode::InvalidLastEventId, detail)
-            })?;
-        return Ok(Some(cursor));
-    }
-    Ok(from_revision.map(|revision| service::from_revision(GlobalRevision(revision))))
+    let instance = of.instance.map(|it| it.to_string());
+    begin(call, Some(machine), instance, events, last).await
 }
 
 async fn begin(
-    edge: &Edge,
-    filter: EventFilter,
-    from: Option<EventCursor>,
+    call: Call,
+    machine: Option<MachineName>,
+    instance: Option<String>,
+    events: Events,
+    LastEvent(last): LastEvent,
 ) -> Result<Response, Problem> {
-    let patience = edge.local.limits.request_timeout;
+    let asked = WatchAsked {
+        machine,
+        instance,
+        prefix: events.prefix.map(|it| it.0),
+        state: events.state,
+    };
+    let filter = asked.filter()?;
+    let from = last.or_else(|| events.from_revision.map(service::from_revision));
+    let (edge, left) = (&call.edge, call.left());
     let watchers = &edge.local.watchers;
-    let open = watchers.open(&edge.service, filter, from, patience).await?;
+    let open = watchers.open(&edge.service, filter, from, left).await?;
     let headers = [
         (CONTENT_TYPE.as_str(), "text/event-stream"),
         (CACHE_CONTROL.as_str(), "no-store"),
@@ -209,39 +201,6 @@ fn say(text: &mut String, id: Option<EventCursor>, event: &str, data: &dyn std::
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::HeaderValue;
-
-    fn parsed(
-        query: &str,
-        last: Option<&'static str>,
-    ) -> Result<Option<EventCursor>, &'static str> {
-        let uri = format!("/?{query}").parse().unwrap();
-        let mut headers = HeaderMap::new();
-        if let Some(last) = last {
-            headers.insert("last-event-id", HeaderValue::from_static(last));
-        }
-        Parameters::parse(&uri, &["from_revision"])
-            .and_then(|parameters| from(&parameters, &headers))
-            .map_err(|problem| problem.code)
-    }
-
-    #[test]
-    fn the_last_event_wins_over_a_revision() {
-        let place = |revision, position| {
-            Ok(Some(EventCursor {
-                revision: GlobalRevision(revision),
-                position,
-            }))
-        };
-        assert_eq!(parsed("", None), Ok(None));
-        assert_eq!(parsed("from_revision=0", None), place(0, 0));
-        assert_eq!(parsed("from_revision=7", None), place(6, u32::MAX));
-        assert_eq!(parsed("from_revision=7", Some("9-1")), place(9, 1));
-        assert_eq!(parsed("", Some("9-4294967295")), place(9, u32::MAX));
-        for bad in ["9", "-1", "9-4294967296", "a-b", "9-1-1"] {
-            assert_eq!(parsed("", Some(bad)), Err("invalid_last_event_id"), "{bad}");
-        }
-    }
 
     #[test]
     fn a_bookmark_and_the_last_words_are_events() {

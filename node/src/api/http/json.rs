@@ -1,0 +1,394 @@
+//! Bodies: JSON read into the machine's own types, within the limits of the interface.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::RequestPartsExt;
+use axum::body::Body;
+use axum::extract::{FromRequest, Request};
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use lockstep_machine::InstanceId;
+use lockstep_proto::ErrorCode;
+use serde::de::value::{BorrowedStrDeserializer, StringDeserializer};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde_json::error::Category;
+use serde_path_to_error::Segment;
+
+use super::Edge;
+use super::input::InstancePath;
+use super::problem::Problem;
+use super::query::hint;
+
+/// A body of JSON.
+pub(super) struct JsonBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<Edge>> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, edge: &Arc<Edge>) -> Result<Self, Problem> {
+        parse(&json_bytes(request, edge).await?, None).map(Self)
+    }
+}
+
+/// A body of JSON about the instance that the path names: `T` without its `id`.
+pub(super) struct InstanceBody<T>(pub(super) T);
+
+impl<T: DeserializeOwned> FromRequest<Arc<Edge>> for InstanceBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, edge: &Arc<Edge>) -> Result<Self, Problem> {
+        let (mut parts, body) = request.into_parts();
+        let InstancePath(id) = parts.extract().await?;
+        let bytes = json_bytes(Request::from_parts(parts, body), edge).await?;
+        parse(&bytes, Some(&id)).map(Self)
+    }
+}
+
+/// Reads an object, and no array of its fields in order, as serde also would. An instance's id, if given,
+/// is read before the others as the field `id`.
+struct Object<'a, D>(Option<&'a InstanceId>, D);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Object<'_, D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.1.deserialize_map(Object(self.0, visitor))
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf
+        option unit unit_struct newtype_struct seq tuple tuple_struct map struct enum identifier
+        ignored_any
+    }
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Object<'_, V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.1.expecting(f)
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<V::Value, M::Error> {
+        let id = self.0.map(InstanceId::to_string);
+        let key_read = id.is_none();
+        self.1.visit_map(Fields { id, key_read, map })
+    }
+}
+
+/// The fields of an object, after the `id` if there is one.
+struct Fields<M> {
+    id: Option<String>,
+    key_read: bool,
+    map: M,
+}
+
+impl<'de, M: MapAccess<'de>> MapAccess<'de> for Fields<M> {
+    type Error = M::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(
+        &mut self,
+        seed: K,
+    ) -> Result<Option<K::Value>, M::Error> {
+        if !std::mem::replace(&mut self.key_read, true) {
+            return seed
+                .deserialize(BorrowedStrDeserializer::new("id"))
+                .map(Some);
+        }
+        self.map.next_key_seed(seed)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, M::Error> {
+        match self.id.take() {
+            Some(id) => seed.deserialize(StringDeserializer::new(id)),
+            None => self.map.next_value_seed(seed),
+        }
+    }
+}
+
+/// The bytes of a body of JSON.
+async fn json_bytes(request: Request, edge: &Edge) -> Result<Bytes, Problem> {
+    if !is_json(request.headers()) {
+        return Err(unsupported(
+            "the body must be JSON, with Content-Type: application/json",
+        ));
+    }
+    collect(request.into_body(), edge).await
+}
+
+/// The route does not read this content type.
+pub(super) fn unsupported(detail: &str) -> Problem {
+    Problem::new(ErrorCode::UnsupportedMediaType, detail)
+}
+
+/// Reads a whole body within the limits of the interface.
+pub(super) async fn collect(body: Body, edge: &Edge) -> Result<Bytes, Problem> {
+    let limits = &edge.local.limits;
+    collect_within(body, limits.body_bytes_max, limits.request_timeout).await
+}
+
+async fn collect_within(body: Body, bytes_max: usize, timeout: Duration) -> Result<Bytes, Problem> {
+    let collecting = Limited::new(body, bytes_max).collect();
+    let Ok(collected) = tokio::time::timeout(timeout, collecting).await else {
+        let detail = format!("the body did not arrive within {} ms", timeout.as_millis());
+        return Err(Problem::new(ErrorCode::RequestTimeout, detail));
+    };
+    match collected {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(bytes_max)),
+        Err(_) => Err(Problem::new(
+            ErrorCode::IncompleteBody,
+            "the body ended early or was not framed correctly",
+        )),
+    }
+}
+
+/// The media type of the body, without its parameters, in lower case.
+pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
+    let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    let essence = value.split(';').next().unwrap_or_default();
+    Some(essence.trim().to_ascii_lowercase())
+}
+
+pub(super) fn is_json(headers: &HeaderMap) -> bool {
+    media_type(headers).is_some_and(|essence| {
+        essence == "application/json"
+            || (essence.starts_with("application/") && essence.ends_with("+json"))
+    })
+}
+
+/// Decodes a body; `id` stands for its field of that name.
+fn parse<T: DeserializeOwned>(bytes: &[u8], id: Option<&InstanceId>) -> Result<T, Problem> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let read = T::deserialize(Object(id, &mut reader));
+    read.and_then(|read| reader.end().map(|()| read))
+        .map_err(|error| refusal::<T>(bytes, id, &error))
+}
+
+/// Why a body is refused: the line, the column, the field and, of a transaction, the operation.
+fn refusal<T: DeserializeOwned>(
+    bytes: &[u8],
+    id: Option<&InstanceId>,
+    error: &serde_json::Error,
+) -> Problem {
+    if bytes.is_empty() {
+        let detail = "the body is empty; a JSON object is expected";
+        return Problem::new(ErrorCode::MalformedJson, detail);
+    }
+    // Only for a refusal: it costs time.
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let tracked = serde_path_to_error::deserialize::<_, T>(Object(id, &mut reader));
+    let path = tracked.err().map(|error| error.path().clone());
+    let segments: Vec<_> = path.iter().flat_map(|path| path.iter().cloned()).collect();
+    let mut detail: String = error.to_string().chars().take(400).collect();
+    detail.push_str(&nearest_field(&detail));
+    let is_json = serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
+    let code = match error.classify() {
+        Category::Io | Category::Syntax | Category::Eof if !is_json => ErrorCode::MalformedJson,
+        _ if detail.starts_with("metadata entry ") => ErrorCode::InvalidMetadata,
+        _ if is_id_of_operation(&segments) && detail.contains(" is not valid: ") => {
+            ErrorCode::InvalidName
+        }
+        _ => ErrorCode::InvalidBody,
+    };
+    if let Some(path) = path.filter(|_| !segments.is_empty()) {
+        let path: String = path.to_string().chars().take(200).collect();
+        detail = format!("{path}: {detail}");
+    }
+    let problem = Problem::new(code, detail)
+        .with("line", error.line())
+        .with("column", error.column());
+    match &segments[..] {
+        [Segment::Map { key }, Segment::Seq { index }, ..] if key == "operations" => {
+            problem.with("operation", *index)
+        }
+        _ => problem,
+    }
+}
+
+/// Whether a path ends at the instance id of an operation.
+fn is_id_of_operation(path: &[Segment]) -> bool {
+    matches!(path, [.., Segment::Seq { .. }, _, Segment::Map { key }] if key == "id")
+}
+
+/// The nearest known name, which serde's message about an unknown field leaves out.
+fn nearest_field(detail: &str) -> String {
+    let Some((_, rest)) = detail.split_once("unknown field `") else {
+        return String::new();
+    };
+    // Odd places are between backticks: the wrong name, then the known ones.
+    let mut names = rest.split('`').step_by(2);
+    let wrong = names.next().unwrap_or_default();
+    hint(wrong, names.filter(|name| !name.is_empty()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::HeaderValue;
+    use lockstep_machine::{
+        Migrate, Revision, StateName, Transaction, Transition, Trigger, Version,
+    };
+    use serde_json::{Value, json};
+
+    #[derive(Debug, PartialEq, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Pair {
+        a: u8,
+        b: u8,
+    }
+
+    #[test]
+    fn a_body_is_one_object_of_json() {
+        let read = |text: &str| parse::<Pair>(text.as_bytes(), None);
+        assert_eq!(read("{\"a\":1,\"b\":2}").unwrap(), Pair { a: 1, b: 2 });
+        let problem = read("{\"a\":\n 2").unwrap_err();
+        assert_eq!(
+            (problem.code, problem.status.as_u16()),
+            ("malformed_json", 400)
+        );
+        assert!(problem.detail.contains("line 2"), "{}", problem.detail);
+        for (body, code) in [
+            ("{\"a\":\"x\"}", "invalid_body"),
+            ("{\"a\":1,\"a\":2}", "invalid_body"),
+            ("[1,2]", "invalid_body"),
+            ("7", "invalid_body"),
+            ("", "malformed_json"),
+            ("{\"a\":1,\"b\":2}}", "malformed_json"),
+            ("[[[[[[[[", "invalid_body"),
+        ] {
+            assert_eq!(read(body).unwrap_err().code, code, "{body}");
+        }
+    }
+
+    #[test]
+    fn only_json_may_be_the_content_type() {
+        let headers =
+            |value| HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]);
+        assert!(is_json(&headers("application/json; charset=utf-8")));
+        assert!(is_json(&headers("application/merge-patch+json")));
+        assert!(!is_json(&headers("text/plain")));
+        assert!(!is_json(&HeaderMap::new()));
+    }
+
+    #[tokio::test]
+    async fn a_body_is_bounded_in_bytes_and_in_time() {
+        let wait = Duration::from_secs(5);
+        let problem = collect_within(Body::from("x".repeat(17)), 16, wait).await;
+        assert_eq!(problem.unwrap_err().status, 413);
+        let never = futures::stream::pending::<Result<Bytes, std::io::Error>>();
+        let wait = Duration::from_millis(10);
+        let problem = collect_within(Body::from_stream(never), 16, wait).await;
+        assert_eq!(problem.unwrap_err().status, 408);
+    }
+
+    fn about_an_instance<T: DeserializeOwned>(body: &Value) -> Result<T, Problem> {
+        let id = InstanceId::new("triad", "default").unwrap();
+        parse(body.to_string().as_bytes(), Some(&id))
+    }
+
+    #[test]
+    fn a_transition_names_a_state_or_an_event_and_the_path_the_instance() {
+        let read = |body: Value| about_an_instance::<Transition>(&body);
+        let by_state = json!({"to": "second", "expect_state": "first", "expect_revision": 3.0});
+        let by_state = read(by_state).unwrap();
+        assert_eq!(by_state.instance.to_string(), "triad/default");
+        let second = StateName::new("second").unwrap();
+        assert_eq!(by_state.trigger, Trigger::To(second));
+        assert_eq!(by_state.expect_revision, Some(Revision(3)));
+        let by_event = read(json!({"event": "pay", "metadata": null})).unwrap();
+        assert!(matches!(by_event.trigger, Trigger::Event(event) if event.as_str() == "pay"));
+        for (bad, code, words) in [
+            (json!({}), "invalid_body", "is missing"),
+            (json!({"to": "a", "event": "b"}), "invalid_body", "not both"),
+            (
+                json!({"to": "a", "exspect_state": "b"}),
+                "invalid_body",
+                "did you mean \"expect_state\"?",
+            ),
+            (json!({"to": "a b"}), "invalid_body", "to: state name"),
+            (json!({"to": 7}), "invalid_body", "to: "),
+            (
+                json!({"to": "a", "expect_revision": -1}),
+                "invalid_body",
+                "-1",
+            ),
+            (
+                json!({"to": "a", "id": "triad/1"}),
+                "invalid_body",
+                "duplicate field `id`",
+            ),
+            (
+                json!({"to": "a", "metadata": {"": "b"}}),
+                "invalid_metadata",
+                "the key is empty",
+            ),
+            (json!([]), "invalid_body", "sequence"),
+        ] {
+            let problem = read(bad.clone()).expect_err("not a transition");
+            assert_eq!(problem.code, code, "{bad}");
+            assert!(problem.detail.contains(words), "{bad}: {}", problem.detail);
+        }
+        let id = InstanceId::new("triad", "default").unwrap();
+        let twice = br#"{"to":"a","metadata":{"by":"ann","by":"bob"}}"#;
+        let problem = parse::<Transition>(twice, Some(&id)).unwrap_err();
+        assert_eq!(problem.code, "invalid_metadata");
+    }
+
+    #[test]
+    fn a_migration_maps_each_state_once() {
+        let migrate: Migrate =
+            about_an_instance(&json!({"version": 2, "states": {"paid": "settled"}})).unwrap();
+        assert_eq!(migrate.version, Some(Version(2)));
+        assert_eq!(migrate.states.len(), 1);
+        let id = InstanceId::new("triad", "default").unwrap();
+        let twice = br#"{"states":{"paid":"settled","paid":"open"}}"#;
+        let problem = parse::<Migrate>(twice, Some(&id)).unwrap_err();
+        assert_eq!(problem.code, "invalid_body");
+        assert!(
+            problem.detail.contains("mapped twice"),
+            "{}",
+            problem.detail
+        );
+    }
+
+    #[test]
+    fn a_fault_of_a_transaction_names_the_operation() {
+        let read = |operations: Value| {
+            let body = json!({ "operations": operations }).to_string();
+            parse::<Transaction>(body.as_bytes(), None)
+        };
+        let all = read(json!([
+            {"create": {"id": "order/1", "metadata": {"by": "ann"}}},
+            {"transition": {"id": "order/2", "event": "pay", "expect_revision": 3}},
+            {"delete": {"id": "order/3", "expect_state": "done"}},
+            {"check": {"id": "stock/7", "exists": false}},
+            {"check": {"id": "stock/8", "state": "free"}},
+        ]));
+        assert_eq!(all.unwrap().operations.len(), 5);
+        for (bad, code) in [
+            (json!({"create": {"id": "order"}}), "invalid_name"),
+            (json!({"transition": {"id": "order/1"}}), "invalid_body"),
+            (json!({"check": {"id": "order/1"}}), "invalid_body"),
+            (json!({"creat": {"id": "order/1"}}), "invalid_body"),
+            (
+                json!({"create": {"id": "order/1", "versoin": 1}}),
+                "invalid_body",
+            ),
+            (json!({"create": ["order/1", null, null]}), "invalid_body"),
+            (
+                json!({"check": {"id": "order/1", "exists": true, "revision": 1}}),
+                "invalid_body",
+            ),
+        ] {
+            let good = json!({"check": {"id": "order/1", "exists": true}});
+            let problem = read(json!([good, bad])).unwrap_err();
+            let found = (problem.code, problem.member("operation"));
+            assert_eq!(found, (code, &json!(1)), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,524 @@
+//! Query parameters that parse and document themselves.
+//!
+//! [`query!`](query) declares the parameters of a route as a structure. Its fields are [`Value`]s, and
+//! their comments the text of `/openapi.json`. A parameter that is unknown, repeated, missing or
+//! malformed refuses the whole request, so that a typing error never changes what a request means.
+
+use std::fmt::Display;
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::extract::FromRequestParts;
+use axum::http::Uri;
+use axum::http::request::Parts;
+use lockstep_machine::{
+    EventCursor, GlobalRevision, InstanceName, MachineName, NAME_LEN_MAX, Revision, StateName,
+    Version,
+};
+use lockstep_proto::ErrorCode;
+use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::openapi::schema::{ObjectBuilder, Type};
+use utoipa::openapi::{RefOr, Required, Schema};
+use utoipa::{IntoParams, PartialSchema};
+
+use super::described::{cursor, plain, text, whole_number};
+use super::problem::Problem;
+use crate::service::{Consistency, Freshness, LIMIT_MAX, Language, PictureFormat};
+use crate::telemetry::report::{DURATION_MAX, NAME_LEN_MAX as REPORT_NAME_LEN_MAX};
+
+/// A value that a query parameter can have.
+pub(super) trait Value: Sized {
+    /// Reads the parameter `name`.
+    fn parse(name: &str, text: &str) -> Result<Self, Problem>;
+
+    /// The rule for its text.
+    fn schema() -> RefOr<Schema>;
+
+    /// The value without the parameter; none if the parameter is required.
+    fn absent() -> Option<Self> {
+        None
+    }
+}
+
+impl<T: Value> Value for Option<T> {
+    fn parse(name: &str, text: &str) -> Result<Self, Problem> {
+        T::parse(name, text).map(Some)
+    }
+
+    fn schema() -> RefOr<Schema> {
+        T::schema()
+    }
+
+    fn absent() -> Option<Self> {
+        Some(None)
+    }
+}
+
+/// The parameter `name` breaks a rule.
+pub(super) fn invalid(name: &str, rule: impl Display) -> Problem {
+    let detail = format!("parameter {name:?} {rule}");
+    Problem::new(ErrorCode::InvalidParameter, detail)
+}
+
+/// The parameter `name` is not there.
+pub(super) fn missing(name: &str) -> Problem {
+    let detail = format!("parameter {name:?} is missing");
+    Problem::new(ErrorCode::MissingParameter, detail)
+}
+
+macro_rules! names {
+    ($($type:ident),+) => {$(
+        impl Value for $type {
+            fn parse(_: &str, text: &str) -> Result<Self, Problem> {
+                Ok(text.parse()?)
+            }
+
+            fn schema() -> RefOr<Schema> {
+                <Self as PartialSchema>::schema()
+            }
+        }
+    )+};
+}
+
+names!(MachineName, InstanceName, StateName);
+
+/// A whole number from `min` to `max`.
+fn number<T: FromStr + PartialOrd + Display>(
+    name: &str,
+    text: &str,
+    (min, max): (T, T),
+) -> Result<T, Problem> {
+    let number = text.parse::<T>().ok();
+    let allowed = number.filter(|number| (&min..=&max).contains(&number));
+    let rule = || format!("must be a whole number from {min} to {max}");
+    allowed.ok_or_else(|| invalid(name, rule()))
+}
+
+macro_rules! numbers {
+    ($($type:ident: $min:expr, $max:expr;)+) => {$(
+        impl Value for $type {
+            fn parse(name: &str, text: &str) -> Result<Self, Problem> {
+                number(name, text, ($min, $max)).map($type)
+            }
+
+            fn schema() -> RefOr<Schema> {
+                let max = usize::try_from($max).unwrap_or(usize::MAX);
+                whole_number($min, max).build().into()
+            }
+        }
+    )+};
+}
+
+/// How many a page may hold.
+pub(super) struct Limit(pub(super) u64);
+
+/// How much to add.
+pub(super) struct Amount(pub(super) u64);
+
+numbers! {
+    Version: 1, u32::MAX;
+    Revision: 0, u64::MAX;
+    GlobalRevision: 0, u64::MAX;
+    Limit: 1, LIMIT_MAX;
+    Amount: 0, u64::MAX;
+}
+
+macro_rules! choices {
+    ($($type:ty { $first:literal => $value:expr, $($text:literal => $other:expr,)* })+) => {$(
+        impl Value for $type {
+            fn parse(name: &str, text: &str) -> Result<Self, Problem> {
+                match text {
+                    $first => Ok($value),
+                    $($text => Ok($other),)*
+                    _ => Err(invalid(name, concat!("must be ", $first $(, " or ", $text)*))),
+                }
+            }
+
+            fn schema() -> RefOr<Schema> {
+                plain().enum_values(Some([$first $(, $text)*])).build().into()
+            }
+        }
+    )+};
+}
+
+choices! {
+    Consistency { "linearizable" => Self::Linearizable, "stale" => Self::Stale, }
+    Language { "json" => Self::Json, "yaml" => Self::Yaml, }
+    PictureFormat { "mermaid" => Self::Mermaid, "dot" => Self::Dot, "svg" => Self::Svg, }
+}
+
+impl Value for bool {
+    fn parse(name: &str, text: &str) -> Result<Self, Problem> {
+        text.parse()
+            .map_err(|_| invalid(name, "must be true or false"))
+    }
+
+    fn schema() -> RefOr<Schema> {
+        <Self as PartialSchema>::schema()
+    }
+
+    fn absent() -> Option<Self> {
+        Some(false)
+    }
+}
+
+/// Texts whose rules other parts check, or whose parts are taken apart here.
+macro_rules! texts {
+    ($($(#[$doc:meta])+ $type:ident($inner:ty) = $schema:expr, $parse:expr;)+) => {$(
+        $(#[$doc])+
+        pub(super) struct $type(pub(super) $inner);
+
+        impl Value for $type {
+            fn parse(name: &str, text: &str) -> Result<Self, Problem> {
+                let parse: fn(&str, &str) -> Result<$inner, Problem> = $parse;
+                parse(name, text).map($type)
+            }
+
+            fn schema() -> RefOr<Schema> {
+                $schema.build().into()
+            }
+        }
+    )+};
+}
+
+texts! {
+    /// What a name begins with.
+    Prefix(String) = text(r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$", 0, NAME_LEN_MAX),
+        |_, text| Ok(text.to_owned());
+    /// An instance: its id, or its name if the machine is known.
+    Instance(String) = plain(), |_, text| Ok(text.to_owned());
+    /// A metadata entry.
+    Label((String, String)) = plain().pattern(Some("^[^=]*=")), |name, text| {
+        let entry = text.split_once('=');
+        let (key, value) = entry.ok_or_else(|| invalid(name, "must be key=value"))?;
+        Ok((key.to_owned(), value.to_owned()))
+    };
+    /// Where a page of instances starts.
+    PageCursor(String) = plain().pattern(Some("^[0-9a-f]{18,144}$")), |_, text| Ok(text.to_owned());
+    /// Where a page of events starts.
+    EventPageCursor(EventCursor) = cursor(), |_, text| {
+        text.parse().map_err(|_| crate::service::Invalid::Cursor.into())
+    };
+    /// One event, or all.
+    EventOrAll(Option<EventCursor>) = text(r"^(all|[0-9]{1,19}-[0-9]{1,9})$", 3, 29), |name, text| {
+        let rule = "must be the cursor of an event, revision-position, or all";
+        match text {
+            "all" => Ok(None),
+            one => one.parse().map(Some).map_err(|_| invalid(name, rule)),
+        }
+    };
+    /// How long something took.
+    Millis(Duration) = ObjectBuilder::new()
+        .schema_type(Type::Number)
+        .minimum(Some(0))
+        .maximum(Some(3_600_000)), |name, text| {
+        let max = DURATION_MAX.as_secs_f64() * 1e3;
+        match text.parse::<f64>() {
+            // NaN and the infinities are outside every range.
+            Ok(ms) if (0.0..=max).contains(&ms) => Ok(Duration::from_secs_f64(ms / 1e3)),
+            _ => Err(invalid(name, format!("must be a number of milliseconds from 0 to {max}"))),
+        }
+    };
+    /// The name of a counter or timer.
+    ReportName(String) = text(
+        r"^(?!lockstep\.)[A-Za-z0-9._:/-]+$",
+        1,
+        REPORT_NAME_LEN_MAX,
+    ), |_, text| Ok(text.to_owned());
+}
+
+/// The parameters that a query has, decoded, in order.
+#[derive(Debug, Default)]
+pub(super) struct Pairs(Vec<(String, String)>);
+
+impl Pairs {
+    fn parse(uri: &Uri) -> Result<Self, Problem> {
+        let pairs = axum::extract::Query::try_from_uri(uri)
+            .map_err(|error| Problem::new(ErrorCode::InvalidQuery, error.body_text()))?;
+        Ok(Self(pairs.0))
+    }
+
+    /// Checks that each is known, and there once.
+    fn check(&self, known: &[&str]) -> Result<(), Problem> {
+        for (position, (name, _)) in self.0.iter().enumerate() {
+            if !known.contains(&name.as_str()) {
+                let name: String = name.chars().take(80).collect();
+                let hint = hint(&name, known.iter().copied());
+                let known = match known {
+                    [] => "none".to_owned(),
+                    known => known.join(", "),
+                };
+                let detail = format!("unknown parameter {name:?}{hint}; known: {known}");
+                return Err(Problem::new(ErrorCode::UnknownParameter, detail));
+            }
+            if self.0[..position]
+                .iter()
+                .any(|(earlier, _)| earlier == name)
+            {
+                let detail = format!("parameter {name:?} appears more than once");
+                return Err(Problem::new(ErrorCode::RepeatedParameter, detail));
+            }
+        }
+        Ok(())
+    }
+
+    /// The parameter `name`.
+    pub(super) fn value<T: Value>(&self, name: &str) -> Result<T, Problem> {
+        match self.0.iter().find(|(found, _)| found == name) {
+            Some((_, text)) => T::parse(name, text),
+            None => T::absent().ok_or_else(|| missing(name)),
+        }
+    }
+}
+
+/// The parameters of a route, or some of them.
+pub(super) trait Parameters: Sized {
+    /// Their names.
+    fn names() -> Vec<&'static str>;
+
+    /// Reads them.
+    fn read(pairs: &Pairs) -> Result<Self, Problem>;
+}
+
+impl Parameters for () {
+    fn names() -> Vec<&'static str> {
+        vec![]
+    }
+
+    fn read(_: &Pairs) -> Result<Self, Problem> {
+        Ok(())
+    }
+}
+
+impl<A: Parameters, B: Parameters> Parameters for (A, B) {
+    fn names() -> Vec<&'static str> {
+        [A::names(), B::names()].concat()
+    }
+
+    fn read(pairs: &Pairs) -> Result<Self, Problem> {
+        Ok((A::read(pairs)?, B::read(pairs)?))
+    }
+}
+
+/// The query of a request, which has no parameters but `P`.
+pub(super) struct Query<P>(pub(super) P);
+
+impl<P: Parameters> Query<P> {
+    /// Reads the query of `uri`.
+    pub(super) fn of(uri: &Uri) -> Result<Self, Problem> {
+        let mut pairs = Pairs::default();
+        if uri.query().is_some() {
+            pairs = Pairs::parse(uri)?;
+            pairs.check(&P::names())?;
+        }
+        P::read(&pairs).map(Self)
+    }
+}
+
+impl<P: Parameters, S: Send + Sync> FromRequestParts<S> for Query<P> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        Self::of(&parts.uri)
+    }
+}
+
+/// The description of a parameter of the type `T`.
+pub(super) fn described<T: Value>(name: &str, what: &str) -> Parameter {
+    let required = match T::absent() {
+        Some(_) => Required::False,
+        None => Required::True,
+    };
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Query)
+        .required(required)
+        .description(Some(what.trim()))
+        .schema(Some(T::schema()))
+        .build()
+}
+
+/// Declares the parameters of a route.
+macro_rules! query {
+    ($(#[doc = $doc:literal])+ $name:ident {
+        $($(#[doc = $what:literal])+ $field:ident: $type:ty,)+
+    }) => {
+        $(#[doc = $doc])+
+        pub(super) struct $name {
+            $($(#[doc = $what])+ pub(super) $field: $type,)+
+        }
+
+        impl $crate::api::http::query::Parameters for $name {
+            fn names() -> Vec<&'static str> {
+                vec![$(stringify!($field)),+]
+            }
+
+            fn read(
+                pairs: &$crate::api::http::query::Pairs,
+            ) -> Result<Self, $crate::api::http::problem::Problem> {
+                Ok(Self { $($field: pairs.value(stringify!($field))?,)+ })
+            }
+        }
+
+        impl utoipa::IntoParams for $name {
+            fn into_params(
+                _: impl Fn() -> Option<utoipa::openapi::path::ParameterIn>,
+            ) -> Vec<utoipa::openapi::path::Parameter> {
+                use $crate::api::http::query::described;
+                vec![$(described::<$type>(stringify!($field), concat!($($what),+))),+]
+            }
+        }
+    };
+}
+
+pub(super) use query;
+
+query! {
+    /// Which version of a machine.
+    OneVersion {
+        /// A version; the newest without it.
+        version: Option<Version>,
+    }
+}
+
+query! {
+    /// Whether to execute at all.
+    DryRun {
+        /// Only say what would happen.
+        dry_run: bool,
+    }
+}
+
+impl Parameters for Freshness {
+    fn names() -> Vec<&'static str> {
+        vec!["consistency", "min_revision"]
+    }
+
+    fn read(pairs: &Pairs) -> Result<Self, Problem> {
+        let consistency: Option<Consistency> = pairs.value("consistency")?;
+        Ok(Self {
+            consistency: consistency.unwrap_or_default(),
+            min_revision: pairs.value("min_revision")?,
+        })
+    }
+}
+
+impl IntoParams for Freshness {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        vec![
+            described::<Option<Consistency>>(
+                "consistency",
+                "Linearizable, the default, sees every write acknowledged before the read began; stale, what this node has applied",
+            ),
+            described::<Option<GlobalRevision>>(
+                "min_revision",
+                "Not before this revision of the cluster: what a write answered",
+            ),
+        ]
+    }
+}
+
+/// `; did you mean ...?` where a known name is near.
+pub(super) fn hint<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> String {
+    let distance = |known| (strsim::damerau_levenshtein(wrong, known), known);
+    let near = known
+        .map(distance)
+        .filter(|(distance, known)| *distance <= 2.max(known.len() / 3));
+    match near.min() {
+        Some((_, known)) => format!("; did you mean {known:?}?"),
+        None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    query! {
+        /// Parameters for a test.
+        Asked {
+            /// Required.
+            a: MachineName,
+            /// Optional.
+            version: Option<Version>,
+            /// False by default.
+            flag: bool,
+        }
+    }
+
+    fn read<P: Parameters>(query: &str) -> Result<P, Problem> {
+        let uri = format!("/?{query}").parse().unwrap();
+        Query::of(&uri).map(|Query(read)| read)
+    }
+
+    #[test]
+    fn parameters_are_known_typed_and_there_once() {
+        let asked: Asked = read("a=order&version=7&flag=true").unwrap();
+        assert_eq!(asked.a.as_str(), "order");
+        assert_eq!((asked.version, asked.flag), (Some(Version(7)), true));
+        let asked: Asked = read("a=order").unwrap();
+        assert_eq!((asked.version, asked.flag), (None, false));
+        for (bad, code, words) in [
+            (
+                "a=1&a=1",
+                "repeated_parameter",
+                "\"a\" appears more than once",
+            ),
+            ("a=1&c=1", "unknown_parameter", "known: a, version, flag"),
+            (
+                "a=1&verison=1",
+                "unknown_parameter",
+                "did you mean \"version\"?",
+            ),
+            ("flag=true", "missing_parameter", "\"a\" is missing"),
+            (
+                "a=1&flag=1",
+                "invalid_parameter",
+                "\"flag\" must be true or false",
+            ),
+            ("a=1&version=0", "invalid_parameter", "from 1 to 4294967295"),
+            ("a=%20", "invalid_name", "must start with"),
+        ] {
+            let problem = read::<Asked>(bad).err().expect(bad);
+            assert_eq!(problem.code, code, "{bad}");
+            assert!(problem.detail.contains(words), "{bad}: {}", problem.detail);
+        }
+        assert!(read::<()>("").is_ok());
+        assert_eq!(read::<()>("a=1").unwrap_err().code, "unknown_parameter");
+    }
+
+    #[test]
+    fn freshness_is_read_strictly() {
+        let freshness = |query| read::<Freshness>(query).map_err(|problem| problem.code);
+        assert_eq!(freshness(""), Ok(Freshness::default()));
+        let expected = Freshness {
+            consistency: Consistency::Stale,
+            min_revision: Some(GlobalRevision(7)),
+        };
+        assert_eq!(freshness("consistency=stale&min_revision=7"), Ok(expected));
+        assert_eq!(freshness("consistency=fresh"), Err("invalid_parameter"));
+        assert_eq!(freshness("min_revision=-1"), Err("invalid_parameter"));
+    }
+
+    #[test]
+    fn durations_are_finite_and_bounded() {
+        let read = |text| Millis::parse("ms", text).map(|Millis(took)| took);
+        assert_eq!(read("12.5").unwrap(), Duration::from_micros(12_500));
+        assert_eq!(read("0").unwrap(), Duration::ZERO);
+        assert_eq!(read("3600000").unwrap(), DURATION_MAX);
+        for bad in ["", "-1", "NaN", "inf", "3600000.1", "1e400", "ten"] {
+            assert_eq!(read(bad).unwrap_err().code, "invalid_parameter", "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn all_dead_letters_are_requested_only_explicitly() {
+        let which = |text| EventOrAll::parse("event", text).map(|EventOrAll(which)| which);
+        assert!(which("all").unwrap().is_none());
+        let cursor = which("7-2").unwrap().unwrap();
+        assert_eq!((cursor.revision, cursor.position), (GlobalRevision(7), 2));
+        for bad in ["", "7", "al"] {
+            assert_eq!(which(bad).unwrap_err().code, "invalid_parameter", "{bad}");
+        }
+    }
+}
