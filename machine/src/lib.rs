@@ -38,6 +38,7 @@ mod snapshot;
 mod state;
 #[cfg(test)]
 mod testing;
+mod unit;
 mod world;
 
 pub use codec::CodecError;
@@ -68,9 +69,10 @@ pub use request::{
     BATCH_FORMAT, Batch, BatchReader, DecodedBatch, EncodedBatch, EncodedRequest, IdempotencyKey,
     Origin, REQUEST_BYTES_MAX, REQUEST_FORMAT, Request, RequestBody, SessionId,
 };
-pub use settings::{Limits, Setting, SettingInfo, Unit};
+pub use settings::{Limits, Setting, SettingInfo};
 pub use sink::{
     DEAD_LETTER_REASON_BYTES_MAX, DeadLetter, SinkChange, SinkCheckpoint, SinkCommand, SinkRecord,
 };
 pub use snapshot::{Restore, RestoreError, SNAPSHOT_FORMAT};
 pub use state::{State, StateHash};
+pub use unit::Unit;

@@ -16,22 +16,12 @@ use serde::{Serialize, Serializer};
 
 use crate::metadata::METADATA_BYTES_CEILING;
 use crate::rejection::Rejection;
+use crate::unit::Unit;
 
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
-
-/// What a setting counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unit {
-    /// Things.
-    Count,
-    /// Bytes.
-    Bytes,
-    /// Milliseconds.
-    Milliseconds,
-}
 
 /// What is known of a setting.
 #[derive(Debug)]

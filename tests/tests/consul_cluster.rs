@@ -94,7 +94,6 @@ fn plan(agent: &ConsulAgent, service: &str, size: usize) -> Plan {
             url: agent.url(),
             service: service.to_owned(),
         },
-        settings: Vec::new(),
         ..Plan::default()
     }
     .with("LOCKSTEP_EXPECT", 3)

@@ -1,11 +1,8 @@
 //! Shows a configuration, and writes docs/CONFIGURATION.md from the tables of settings.
 
-use std::time::Duration;
-
 use lockstep_machine::{Setting, SettingInfo, Unit};
 
 use super::keys::{KEYS, Key, KeyDefault, SINK_KEYS};
-use super::shape::{size, span};
 
 /// The effective settings as TOML, each with its source. Secrets are hidden.
 pub fn show(settings: &[super::Setting]) -> String {
@@ -50,8 +47,8 @@ fn cluster_row(setting: Setting) -> String {
         doc,
     } = setting.info();
     let show = |value: u64| match unit {
-        Unit::Bytes if value > 0 => format!("{value} ({})", size(value)),
-        Unit::Milliseconds => format!("{value} ({})", span(Duration::from_millis(value))),
+        Unit::Bytes if value > 0 => format!("{value} ({})", unit.show(value)),
+        Unit::Milliseconds => format!("{value} ({})", unit.show(value)),
         Unit::Count | Unit::Bytes => value.to_string(),
     };
     let unit = match unit {

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use lockstep_machine::{InstanceName, MachineName};
+use lockstep_machine::{InstanceName, MachineName, Unit};
 use serde_json::{Value as Json, json};
 
 use super::sink::address;
@@ -224,7 +224,9 @@ impl Shape {
             Shape::HostPort => "host:port".into(),
             Shape::Url | Shape::Location => "URL".into(),
             Shape::Count { min, max } => between("number", min.to_string(), max.to_string()),
-            Shape::Bytes { min, max } => between("size", size(*min), size(*max)),
+            Shape::Bytes { min, max } => {
+                between("size", Unit::Bytes.show(*min), Unit::Bytes.show(*max))
+            }
             Shape::Time { min, max } => between("duration", span(*min), span(*max)),
             Shape::Flag => "`true` or `false`".into(),
             Shape::OneOf(words) => format!("`{}`", words.join("`, `")),
@@ -269,10 +271,10 @@ impl Shape {
             }
             Shape::Bytes { min, max } => {
                 let value = read_size(raw)?;
-                between(value, *min, *max, size)?;
+                between(value, *min, *max, |it| Unit::Bytes.show(it))?;
                 Ok(Value {
                     json: json!(value),
-                    shown: Shown::Text(size(value)),
+                    shown: Shown::Text(Unit::Bytes.show(value)),
                 })
             }
             Shape::Time { min, max } => {
@@ -338,42 +340,13 @@ fn between<T: PartialOrd + Copy>(
 }
 
 pub(super) fn span(value: Duration) -> String {
-    humantime::format_duration(value).to_string()
-}
-
-const UNITS: [(&str, u64); 4] = [
-    ("GiB", 1 << 30),
-    ("MiB", 1 << 20),
-    ("KiB", 1 << 10),
-    ("B", 1),
-];
-
-/// With the largest unit that divides it.
-pub(super) fn size(bytes: u64) -> String {
-    let (name, size) = UNITS
-        .into_iter()
-        .find(|(_, size)| bytes >= *size && bytes.is_multiple_of(*size))
-        .unwrap_or(("B", 1));
-    format!("{}{name}", bytes / size)
+    Unit::Milliseconds.show(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn read_size(raw: &Raw) -> Result<u64, String> {
-    let expected = "expected a size such as 64KiB, 512KiB or 1GiB";
     let text = raw.text("a size such as 64KiB")?;
-    let digits_end = text
-        .find(|c: char| !c.is_ascii_digit() && c != '_')
-        .unwrap_or(text.len());
-    let (digits, unit) = text.split_at(digits_end);
-    let number: u64 = digits.replace('_', "").parse().map_err(|_| expected)?;
-    let unit = match unit.trim() {
-        "" => 1,
-        unit => UNITS
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(unit))
-            .map(|(_, size)| *size)
-            .ok_or(expected)?,
-    };
-    number.checked_mul(unit).ok_or_else(|| "too large".into())
+    let size = Unit::Bytes.parse(text);
+    size.ok_or_else(|| "expected a size such as 64KiB or 1GiB, below 2^64 bytes".into())
 }
 
 fn check_name(text: &str) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_machine::SinkName;
+use lockstep_machine::{Setting, SinkName};
 use serde_json::{Value as Json, json};
 
 use super::Sink;
@@ -10,17 +10,16 @@ use super::address::{self, Known};
 use crate::config::keys::{KINDS, SINK_KEYS, SINKS};
 use crate::config::values::Values;
 
-/// The cluster keeps records of at most this many.
-const SINKS_MAX: usize = 64;
 /// A table that sinks of PostgreSQL keep for themselves, beside those of every database.
 const MIGRATIONS: &str = "migrations";
 
 /// Checks every sink, then all of them together. Returns those that are valid.
 pub(in crate::config) fn check(values: &mut Values) -> Vec<Sink> {
     let names = values.sinks.clone();
-    if names.len() > SINKS_MAX {
+    let max = *Setting::SinksMax.info().range.end();
+    if names.len() as u64 > max {
         values.conflict(format!(
-            "{} sinks are configured, maximum {SINKS_MAX}",
+            "{} sinks are configured, maximum {max}",
             names.len()
         ));
     }

@@ -87,7 +87,7 @@ impl DeliveryLog {
                 failures,
                 accepted_before,
             }) => (*failures, *accepted_before),
-            _ => (0, None),
+            Some(DeliveryState::Accepted | DeliveryState::Rejected(_)) | None => (0, None),
         };
         if server_error {
             failures = failures.saturating_add(1);

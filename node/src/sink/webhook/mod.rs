@@ -56,7 +56,7 @@ impl Webhook {
     fn opened(&self) -> Result<(&Endpoint, &str), SinkError> {
         match (&self.endpoint, &self.claim) {
             (Some(endpoint), Some(claim)) => Ok((endpoint, &claim.cluster)),
-            _ => Err(SinkError::unavailable("not connected")),
+            (None, _) | (_, None) => Err(SinkError::unavailable("not connected")),
         }
     }
 

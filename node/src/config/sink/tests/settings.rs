@@ -197,7 +197,7 @@ fn there_are_at_most_as_many_sinks_as_the_cluster_keeps_records_of() {
         })
     };
     assert_eq!(sinks(&many(64)).len(), 64);
-    assert!(file_fault(&many(65)).contains("65 sinks are configured, maximum 64"));
+    assert!(file_fault(&many(1025)).contains("1025 sinks are configured, maximum 1024"));
 }
 
 #[test]
