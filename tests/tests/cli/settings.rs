@@ -34,7 +34,7 @@ async fn settings_that_a_follower_took_hold_everywhere_and_survive_a_restart() -
     assert_eq!(header, ["SETTING", "VALUE"]);
     let expected = [
         ["event_bytes_max", "1MiB"],
-        ["key_retention_ms", "2days"],
+        ["key_retention_ms", "2d"],
         ["sinks_max", "7"],
     ];
     assert_eq!(rows, expected);
