@@ -25,9 +25,9 @@
 //! # What it guarantees
 //!
 //! [`load`] reads all sources before it decides, and reports every fault at once, each with its source,
-//! key, value and what is allowed. An unknown key is a fault that names the nearest known one. Secrets
-//! appear in no message and no listing. A [`Config`] that exists is valid; later code does not check it
-//! again.
+//! key, value and what is allowed. An unknown key in the file is a fault that names the nearest known one;
+//! an unknown variable, which another program may have set, is a warning. Secrets appear in no message
+//! and no listing. A [`Config`] that exists is valid; later code does not check it again.
 //!
 //! # What it does not
 //!

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::fault::{Fault, Origin};
+use super::fault::Origin;
 use super::file;
 use super::keys::{ENV_PREFIX, KEYS, Slot, nearest_env};
 use super::shape::Raw;
@@ -65,16 +65,13 @@ impl Sources {
 
     /// An empty variable counts as unset: Compose files pass `${X:-}` on as an empty one.
     fn read_env(&self, values: &mut Values) {
-        let in_kubernetes = self
-            .env
-            .iter()
-            .any(|(name, _)| name == "KUBERNETES_SERVICE_HOST");
         let mut ours: Vec<(&str, Option<&str>)> = self
             .env
             .iter()
             .filter(|(_, value)| !value.is_empty())
             .filter_map(|(name, value)| Some((name.to_str()?, value.to_str())))
             .filter(|(name, _)| name.starts_with(ENV_PREFIX) && !name.starts_with(ENV_TEST_PREFIX))
+            .filter(|(name, value)| !(*name == "LOCKSTEP_NAME" && is_docker_link(*value)))
             .filter(|(name, _)| *name != ENV_CONFIG && !ENV_FOREIGN.contains(name))
             .collect();
         ours.sort_unstable();
@@ -86,10 +83,14 @@ impl Sources {
                     let reason = "is not valid UTF-8".into();
                     values.bad_value(slot.path(), "(bytes)".into(), reason, origin);
                 }
-                (None, _) if in_kubernetes && is_service_link(name) => {}
+                (None, _) if is_service_link(name) => {}
+                // Another program of the same name may have set it.
                 (None, _) => {
-                    let fault = Fault::unknown(origin, name.into(), nearest_env(name));
-                    values.faults.push(fault);
+                    let nearest = nearest_env(name).map(|it| format!("; did you mean {it}?"));
+                    values.warn(format!(
+                        "{name} is no setting and was ignored{}",
+                        nearest.unwrap_or_default()
+                    ));
                 }
             }
         }
@@ -97,10 +98,17 @@ impl Sources {
 }
 
 /// Kubernetes sets `LOCKSTEP_SERVICE_HOST`, `LOCKSTEP_PORT_3333_TCP` and the like in every pod when a
-/// service is named `lockstep`. They are not settings.
+/// service is named `lockstep`, and Docker sets them and `LOCKSTEP_ENV_PATH` in a container that is
+/// linked to one of that name. They are not settings.
 fn is_service_link(name: &str) -> bool {
-    name.ends_with("_SERVICE_HOST")
+    name.starts_with("LOCKSTEP_ENV_")
+        || name.ends_with("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
         || name.ends_with("_PORT")
         || name.contains("_PORT_") && (name.contains("_TCP") || name.contains("_UDP"))
+}
+
+/// Docker also sets `LOCKSTEP_NAME=/this-container/lockstep`, the name of the link.
+fn is_docker_link(value: Option<&str>) -> bool {
+    value.is_some_and(|value| value.starts_with('/'))
 }
