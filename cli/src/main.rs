@@ -41,7 +41,7 @@ mod watch;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{ArgMatches, CommandFactory, FromArgMatches, Parser};
+use clap::Parser;
 use serde_json::Value;
 
 use failure::Failure;
@@ -132,6 +132,11 @@ impl Context {
 fn main() -> ExitCode {
     let arguments = match parse(std::env::args_os()) {
         Ok(arguments) => arguments,
+        Err(error) if error.use_stderr() && wants_json(std::env::args_os()) => {
+            let text = error.render().to_string();
+            let message = text.trim().trim_start_matches("error: ");
+            return Failure::usage(message).report(Format::Json);
+        }
         Err(error) => {
             // Help and version are errors to clap, and their text belongs to stdout.
             let _ = error.print();
@@ -139,10 +144,13 @@ fn main() -> ExitCode {
         }
     };
     let Arguments {
-        target,
+        mut target,
         output,
         command,
     } = arguments;
+    if let Err(failure) = target.settle(|name| std::env::var(name).ok()) {
+        return failure.report(output);
+    }
     let context = Context { target, output };
     match run(&context, command).and_then(|text| output::print(&text)) {
         Ok(_) => ExitCode::SUCCESS,
@@ -151,10 +159,18 @@ fn main() -> ExitCode {
 }
 
 fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Arguments, clap::Error> {
-    let matches: ArgMatches = Arguments::command().try_get_matches_from(arguments)?;
-    let mut parsed = Arguments::from_arg_matches(&matches)?;
-    parsed.target.settle(&matches);
-    Ok(parsed)
+    Arguments::try_parse_from(arguments)
+}
+
+/// Whether arguments that cannot be parsed ask for JSON.
+fn wants_json(arguments: impl Iterator<Item = OsString>) -> bool {
+    let arguments: Vec<_> = arguments.collect();
+    let joined = ["-ojson", "-o=json", "--output=json"];
+    let is = |argument: &OsString, names: &[&str]| names.iter().any(|name| argument == name);
+    arguments.iter().any(|it| is(it, &joined))
+        || arguments
+            .windows(2)
+            .any(|pair| is(&pair[0], &["-o", "--output"]) && pair[1] == "json")
 }
 
 fn run(context: &Context, command: Command) -> Result<String, Failure> {
@@ -167,6 +183,8 @@ fn run(context: &Context, command: Command) -> Result<String, Failure> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
 
     #[test]
@@ -188,12 +206,16 @@ mod tests {
     }
 
     #[test]
-    fn consul_replaces_the_default_endpoints_and_joins_those_given() {
-        let alone = parsed("lockstep get --consul http://127.0.0.1:8500").expect("valid");
-        assert!(alone.target.endpoints().is_empty());
-        let both = parsed("lockstep get --consul http://127.0.0.1:8500 -e a:1").expect("valid");
-        assert_eq!(both.target.endpoints(), ["a:1"]);
-        let neither = parsed("lockstep get").expect("valid");
-        assert_eq!(neither.target.endpoints().len(), 3);
+    fn json_is_wanted_however_it_is_written() {
+        let wanted = |line: &str| wants_json(line.split(' ').map(OsString::from));
+        for line in [
+            "get -o json x",
+            "-ojson get x",
+            "get --output=json x",
+            "--output json x",
+        ] {
+            assert!(wanted(line), "{line}");
+        }
+        assert!(!wanted("get -o table json"));
     }
 }

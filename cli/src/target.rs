@@ -3,9 +3,8 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use clap::parser::ValueSource;
-use clap::{ArgMatches, Args};
-use lockstep_client::{Address, Client, Discover, DiscoveryError, TIMEOUT_MAX};
+use clap::Args;
+use lockstep_client::{Address, Client, Discover, DiscoveryError, InvalidAddress, TIMEOUT_MAX};
 use lockstep_consul::{ConsulError, Directory, check_name};
 
 use super::failure::Failure;
@@ -14,29 +13,23 @@ use super::failure::Failure;
 #[command(next_help_heading = "Cluster")]
 pub(super) struct Target {
     /// A node's gRPC interface, host:port; several in a list or by repeating the option
+    /// [env: LOCKSTEP_ENDPOINTS] [default: 127.0.0.1:4333,127.0.0.1:4334,127.0.0.1:4335]
     #[arg(
         long = "endpoint",
         short = 'e',
         value_name = "HOST:PORT",
         global = true,
         value_delimiter = ',',
-        env = "LOCKSTEP_ENDPOINTS",
-        default_value = "127.0.0.1:4333,127.0.0.1:4334,127.0.0.1:4335"
+        value_parser = endpoint
     )]
     endpoints: Vec<Address>,
 
-    /// Find nodes through this Consul agent, for example http://127.0.0.1:8500
-    #[arg(long, value_name = "URL", global = true, env = "LOCKSTEP_CONSUL")]
+    /// Find nodes through this Consul agent, for example http://127.0.0.1:8500 [env: LOCKSTEP_CONSUL]
+    #[arg(long, value_name = "URL", global = true)]
     consul: Option<String>,
 
-    /// The token for Consul
-    #[arg(
-        long,
-        value_name = "TOKEN",
-        global = true,
-        env = "CONSUL_HTTP_TOKEN",
-        hide_env_values = true
-    )]
+    /// The token for Consul [env: CONSUL_HTTP_TOKEN]
+    #[arg(long, value_name = "TOKEN", global = true)]
     consul_token: Option<String>,
 
     /// The name of the service in Consul
@@ -61,6 +54,11 @@ fn timeout(text: &str) -> Result<Duration, String> {
     Ok(timeout)
 }
 
+/// An endpoint, which may have blanks around it in a list.
+fn endpoint(text: &str) -> Result<Address, InvalidAddress> {
+    text.trim().parse()
+}
+
 /// A service name that Consul receives as it is written.
 fn service(text: &str) -> Result<String, ConsulError> {
     check_name(text)?;
@@ -68,20 +66,36 @@ fn service(text: &str) -> Result<String, ConsulError> {
 }
 
 impl Target {
-    /// Decides between endpoints and Consul by their source: arguments take precedence over the
-    /// environment, and that over the defaults; given in the same way, both are used.
-    pub(super) fn settle(&mut self, matches: &ArgMatches) {
-        // An empty variable, as Compose files set it, counts as not set.
-        self.consul = self.consul.take().filter(|address| !address.is_empty());
-        self.consul_token = self.consul_token.take().filter(|token| !token.is_empty());
-        if self.consul.is_none() {
-            return;
+    /// Completes the arguments: those given take precedence over the environment, and that over the
+    /// defaults. Of endpoints and Consul, both are used if both come from the same place. An empty
+    /// variable, as Compose files set it, counts as not set.
+    ///
+    /// The environment is read here and not by the parser, which would show it in usage lines.
+    ///
+    /// # Errors
+    ///
+    /// `LOCKSTEP_ENDPOINTS` holds something that is no address.
+    pub(super) fn settle(&mut self, env: impl Fn(&str) -> Option<String>) -> Result<(), Failure> {
+        let env = |name| env(name).filter(|value| !value.trim().is_empty());
+        let given = |it: Option<String>| it.filter(|value| !value.is_empty());
+        self.consul = given(self.consul.take());
+        self.consul_token = given(self.consul_token.take()).or_else(|| env("CONSUL_HTTP_TOKEN"));
+        if self.endpoints.is_empty() && self.consul.is_none() {
+            let list = env("LOCKSTEP_ENDPOINTS").unwrap_or_default();
+            let named = list.split(',').filter(|it| !it.trim().is_empty());
+            self.endpoints = named
+                .map(endpoint)
+                .collect::<Result<_, _>>()
+                .map_err(|error| Failure::usage(error).about("LOCKSTEP_ENDPOINTS"))?;
+            self.consul = env("LOCKSTEP_CONSUL");
         }
-        match (rank(matches, "endpoints"), rank(matches, "consul")) {
-            (endpoints, consul) if endpoints < consul => self.endpoints.clear(),
-            (endpoints, consul) if endpoints > consul => self.consul = None,
-            _ => {}
+        if self.endpoints.is_empty() && self.consul.is_none() {
+            let port = |port| format!("127.0.0.1:{port}").parse();
+            let local: Result<_, InvalidAddress> =
+                [4333, 4334, 4335].into_iter().map(port).collect();
+            self.endpoints = local.map_err(Failure::usage)?;
         }
+        Ok(())
     }
 
     #[cfg(test)]
@@ -119,14 +133,6 @@ impl Target {
     }
 }
 
-fn rank(matches: &ArgMatches, argument: &str) -> u8 {
-    match matches.value_source(argument) {
-        Some(ValueSource::CommandLine) => 2,
-        Some(ValueSource::EnvVariable) => 1,
-        _ => 0,
-    }
-}
-
 /// Where in Consul to look for nodes.
 pub(super) struct Registry {
     pub(super) directory: Directory,
@@ -155,5 +161,63 @@ impl Discover for Registry {
             )));
         }
         Ok(found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Arguments {
+        #[command(flatten)]
+        target: Target,
+    }
+
+    fn settled(arguments: &str, env: &[(&str, &str)]) -> Result<Target, Failure> {
+        let arguments = format!("lockstep {arguments}");
+        let mut target = Arguments::parse_from(arguments.split_whitespace()).target;
+        target.settle(|name| {
+            let (_, value) = env.iter().find(|(it, _)| *it == name)?;
+            Some((*value).to_owned())
+        })?;
+        Ok(target)
+    }
+
+    #[test]
+    fn arguments_win_over_the_environment_and_that_over_the_defaults() {
+        let (endpoints, consul) = ("LOCKSTEP_ENDPOINTS", "LOCKSTEP_CONSUL");
+        let url = "http://127.0.0.1:8500";
+        for (arguments, env, expected, by_consul) in [
+            ("", &[][..], 3, false),
+            ("", &[(endpoints, "a:1, b:2,")], 2, false),
+            ("", &[(consul, url)], 0, true),
+            ("", &[(endpoints, "a:1"), (consul, url)], 1, true),
+            ("-e c:3", &[(endpoints, "a:1,b:2"), (consul, url)], 1, false),
+            ("--consul http://x:1", &[(endpoints, "a:1")], 0, true),
+            ("--consul http://x:1 -e c:3", &[], 1, true),
+        ] {
+            let target = settled(arguments, env).unwrap();
+            let found = (target.endpoints.len(), target.consul.is_some());
+            assert_eq!(found, (expected, by_consul), "{arguments:?} {env:?}");
+        }
+    }
+
+    #[test]
+    fn an_empty_variable_counts_as_not_set() {
+        for empty in ["", " ", ","] {
+            let env = [
+                ("LOCKSTEP_ENDPOINTS", empty),
+                ("LOCKSTEP_CONSUL", ""),
+                ("CONSUL_HTTP_TOKEN", ""),
+            ];
+            let target = settled("", &env).unwrap();
+            assert_eq!((target.endpoints.len(), target.consul), (3, None));
+            assert_eq!(target.consul_token, None);
+        }
+        let failure = settled("", &[("LOCKSTEP_ENDPOINTS", "a")]).err().unwrap();
+        assert_eq!(failure.code(), "usage");
     }
 }
