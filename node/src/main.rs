@@ -117,7 +117,7 @@ fn configuration(sources: &Sources) -> Result<Loaded, Failure> {
 
 fn node(sources: Sources) -> Result<(), Failure> {
     let config = configuration(&sources)?.config;
-    logs::init(&config.log)?;
+    let _logs = logs::init(&config.log)?;
     open_files::raise(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -1,5 +1,14 @@
 //! Logs: one event per line on standard error, as text or JSON.
+//!
+//! A thread of its own writes the lines. Whatever is behind standard error, a pipe that is closed or read
+//! slowly or a full disk, neither ends nor blocks the node: lines that cannot be written are lost, and
+//! counted. Once a line can be written again, another one says how many were lost.
 
+use std::io::{self, Write};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::util::TryInitError;
@@ -24,14 +33,66 @@ pub enum LogsError {
     Twice(#[from] TryInitError),
 }
 
-/// Sets up logging for the whole process. Call it once.
-pub fn init(log: &Log) -> Result<(), LogsError> {
+/// Lines that wait to be written, at most.
+const QUEUE_LINES_MAX: usize = 8192;
+
+/// Lines that could not be written.
+static FAILED: AtomicU64 = AtomicU64::new(0);
+/// Lines for which the queue had no room.
+static DROPPED: OnceLock<ErrorCounter> = OnceLock::new();
+
+/// How many lines were lost since the process started.
+pub fn lost_lines() -> u64 {
+    let dropped = DROPPED.get().map_or(0, ErrorCounter::dropped_lines);
+    FAILED.load(Ordering::Relaxed) + dropped as u64
+}
+
+/// Writes lines, and says after a failure how many were lost.
+struct Reporting<W> {
+    inner: W,
+    /// What [`lost_lines`] was when it was last reported.
+    reported: u64,
+}
+
+impl<W: Write> Write for Reporting<W> {
+    /// Each call has one line. Never fails.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.inner.write_all(line).is_err() {
+            FAILED.fetch_add(1, Ordering::Relaxed);
+            return Ok(line.len());
+        }
+        let lost = lost_lines();
+        if lost > self.reported {
+            let lines = lost - std::mem::replace(&mut self.reported, lost);
+            tracing::warn!(lines, "log lines were lost: standard error took no more");
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let _ = self.inner.flush();
+        Ok(())
+    }
+}
+
+/// Sets up logging for the whole process. Call it once, and keep the guard: dropped, it waits a moment for
+/// the last lines.
+pub fn init(log: &Log) -> Result<WorkerGuard, LogsError> {
     use tracing_subscriber::util::SubscriberInitExt;
 
     let filter = parse_filter(&log.filter)?;
+    let writer = Reporting {
+        inner: io::stderr(),
+        reported: 0,
+    };
+    let (queue, guard) = NonBlockingBuilder::default()
+        .buffered_lines_limit(QUEUE_LINES_MAX)
+        .thread_name("log-writer")
+        .finish(writer);
+    let _ = DROPPED.set(queue.error_counter());
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(queue);
     match log.format {
         LogFormat::Text => builder
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
@@ -39,7 +100,7 @@ pub fn init(log: &Log) -> Result<(), LogsError> {
             .try_init()?,
         LogFormat::Json => builder.json().flatten_event(true).finish().try_init()?,
     }
-    Ok(())
+    Ok(guard)
 }
 
 /// Parses a filter.
@@ -53,6 +114,35 @@ pub fn parse_filter(filter: &str) -> Result<EnvFilter, LogsError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_that_cannot_be_written_is_counted_and_no_failure() {
+        struct Full(bool);
+        impl Write for Full {
+            fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+                match self.0 {
+                    true => Err(io::ErrorKind::StorageFull.into()),
+                    false => Ok(line.len()),
+                }
+            }
+            fn flush(&mut self) -> io::Result<()> {
+                Err(io::ErrorKind::StorageFull.into())
+            }
+        }
+        let before = lost_lines();
+        let mut writer = Reporting {
+            inner: Full(true),
+            reported: before,
+        };
+        for _ in 0..3 {
+            writer.write_all(b"line\n").unwrap();
+            writer.flush().unwrap();
+        }
+        assert_eq!((lost_lines(), writer.reported), (before + 3, before));
+        writer.inner.0 = false;
+        writer.write_all(b"line\n").unwrap();
+        assert_eq!(writer.reported, before + 3);
+    }
 
     #[test]
     fn an_invalid_filter_is_named() {

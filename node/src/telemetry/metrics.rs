@@ -171,6 +171,8 @@ metrics! {
     snapshots_sent_total: IntCounter;
     /// Requests refused because too many were waiting or being served.
     overload_total: IntCounter;
+    /// Lines of the log that could not be written to standard error.
+    log_lines_lost_total: IntCounter;
 
     /// Proposals that failed, by the error code of the service.
     proposals_failed_total: IntCounterVec["reason"];
