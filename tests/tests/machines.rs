@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_tests::cluster::Cluster;
+use lockstep_tests::cluster::{Cluster, Plan};
 use lockstep_tests::http::{Api, answer};
 use lockstep_tests::machines::order;
 use lockstep_tests::wait::wait_for;
@@ -243,4 +243,70 @@ async fn a_watcher_sees_each_transition_once_and_in_order_while_nodes_die() -> R
         assert_eq!(event.data["instance_revision"], n + 1, "{event:?}");
     }
     cluster.agree().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conditions_hold_in_the_body_in_the_query_and_as_an_etag() -> Result<()> {
+    let cluster = Cluster::start_as(Plan::single()).await?;
+    let api = cluster.nodes[0].api();
+    api.define(order("1h")).await?.expect(StatusCode::CREATED)?;
+    // Every field of a creation is optional, and so is its body.
+    let instances = "/v1/machines/order/instances";
+    let bare = answer(api.request(Method::POST, instances)).await?;
+    bare.expect(StatusCode::CREATED)?;
+    let created = api.post(instances, &json!({ "id": "1" })).await?;
+    created.expect(StatusCode::CREATED)?;
+    let path = "/v1/machines/order/instances/1";
+    let read = api.get(path).await?.expect(StatusCode::OK)?;
+    assert_eq!(read.headers["etag"], "\"0\"");
+    assert_eq!(read.headers["cache-control"], "no-store");
+
+    let pay = || {
+        let path = format!("{path}/transitions");
+        let request = api.request(Method::POST, &path);
+        request.json(&json!({ "event": "pay" }))
+    };
+    let late = answer(pay().header("if-match", "\"1\"")).await?;
+    let late = late.expect(StatusCode::PRECONDITION_FAILED)?.problem()?;
+    assert_eq!(late["code"], "revision_mismatch");
+    let paid = answer(pay().header("if-match", "\"0\"")).await?;
+    paid.expect(StatusCode::OK)?;
+
+    let delete = |query: &str| api.request(Method::DELETE, &format!("{path}{query}"));
+    let elsewhere = json!({ "expect_state": "placed" });
+    for (request, status, code) in [
+        (delete("").json(&elsewhere), 409, "state_mismatch"),
+        (delete("?expect_state=placed"), 409, "state_mismatch"),
+        (
+            delete("").header("if-match", "\"0\""),
+            412,
+            "revision_mismatch",
+        ),
+        (delete("").header("if-match", "1"), 400, "invalid_parameter"),
+        (
+            delete("?expect_state=paid").json(&elsewhere),
+            400,
+            "invalid_parameter",
+        ),
+        (
+            delete("").json(&json!({ "expect": "placed" })),
+            400,
+            "invalid_body",
+        ),
+        (
+            delete("").body("expect_state=placed"),
+            415,
+            "unsupported_media_type",
+        ),
+    ] {
+        let refused = answer(request).await?;
+        let found = (refused.status, &refused.problem()?["code"]);
+        assert_eq!(found, (StatusCode::from_u16(status)?, &json!(code)));
+    }
+    let expected = json!({ "expect_state": "paid", "metadata": { "by": "ada" } });
+    let deleted = delete("?expect_revision=1").header("if-match", "\"1\"");
+    answer(deleted.json(&expected))
+        .await?
+        .expect(StatusCode::OK)?;
+    Ok(())
 }

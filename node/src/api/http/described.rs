@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use lockstep_machine::{Migrate, Setting, Transition};
+use lockstep_machine::{Delete, Migrate, Setting, Transition};
 use utoipa::openapi::header::HeaderBuilder;
 use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Type};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, Schema};
@@ -33,6 +33,8 @@ macro_rules! schemas {
 schemas! {
     /// A transition of the instance that the path names.
     TransitionBody = without_id(Transition::schema());
+    /// What must hold for the instance that the path names to be deleted.
+    DeleteBody = without_id(Delete::schema());
     /// A migration of the instance that the path names.
     MigrateBody = without_id(Migrate::schema());
     /// The cluster settings, by name.
@@ -130,12 +132,17 @@ refusals! {
         429: "`overloaded`: too many requests wait; nothing was executed",
         502: "`unknown_outcome`: the cluster gave an answer that this node does not know",
     }
+    /// A write with `If-Match`.
+    Unmatched {
+        412: "`revision_mismatch`: `If-Match` names another revision; nothing was changed",
+    }
     /// A write that makes something.
     Full {
         507: "A limit of the cluster is reached; nothing was changed",
     }
     /// A watch.
     Unwatchable {
+        409: "`revision_ahead`: the cluster has not reached the revision to start from",
         410: "`compacted`: events from there on are no longer all kept; `oldest_revision` is the first that is whole",
         429: "`too_many_watchers`: this node has reached its limit",
         503: "The cluster cannot answer now",

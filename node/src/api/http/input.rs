@@ -7,10 +7,11 @@ use std::time::Duration;
 use axum::RequestPartsExt;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path};
-use axum::http::HeaderMap;
+use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
 use lockstep_machine::{
-    Command, EventCursor, IdempotencyKey, InstanceId, InstanceName, MachineName, Reply,
+    Command, EventCursor, IdempotencyKey, InstanceId, InstanceName, MachineName, Reply, Revision,
 };
 use lockstep_proto::ErrorCode;
 use lockstep_raft::Deadline;
@@ -201,6 +202,74 @@ impl IntoParams for Key {
     }
 }
 
+/// The revision that the instance must be at, from the header `If-Match`: the `ETag` of a read. None
+/// without the header, and for `*`, since every request names an instance that must exist.
+pub(super) struct IfMatch(Option<Revision>);
+
+impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let mut values = parts.headers.get_all(IF_MATCH).iter();
+        let Some(value) = values.next() else {
+            return Ok(Self(None));
+        };
+        let revision = || {
+            let quoted = value.to_str().ok()?.trim();
+            let text = quoted.strip_prefix('"')?.strip_suffix('"')?;
+            text.parse().ok().map(Revision)
+        };
+        let rule = "If-Match must be \"*\" or the ETag of one read, a revision in quotes";
+        let invalid = || Problem::new(ErrorCode::InvalidParameter, rule);
+        match (values.next(), value.as_bytes()) {
+            (None, b"*") => Ok(Self(None)),
+            (None, _) => revision().map(|it| Self(Some(it))).ok_or_else(invalid),
+            (Some(_), _) => Err(invalid()),
+        }
+    }
+}
+
+impl IntoParams for IfMatch {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let what = "The ETag of a read: refuse unless the instance is still at that revision";
+        let schema = text(r#"^(\*|"[0-9]{1,19}")$"#, 1, 21).build().into();
+        vec![described_in(ParameterIn::Header, "If-Match", what, schema).build()]
+    }
+}
+
+impl IfMatch {
+    /// Adds the revision to what the body expects.
+    pub(super) fn add_to(&self, expect_revision: &mut Option<Revision>) -> Result<(), Problem> {
+        expect("expect_revision", expect_revision, self.0)
+    }
+
+    /// Answers a revision that does not match as RFC 9110 wants it for this header.
+    pub(super) fn refusal(&self, mut problem: Problem) -> Problem {
+        if self.0.is_some() && problem.code == ErrorCode::RevisionMismatch.as_str() {
+            problem.status = StatusCode::PRECONDITION_FAILED;
+        }
+        problem
+    }
+}
+
+/// Adds an expectation from another part of the request to that of the body.
+pub(super) fn expect<T: PartialEq>(
+    name: &str,
+    expected: &mut Option<T>,
+    other: Option<T>,
+) -> Result<(), Problem> {
+    match (&expected, other) {
+        (_, None) => {}
+        (None, other) => *expected = other,
+        (Some(one), Some(other)) if *one == other => {}
+        (Some(_), Some(_)) => {
+            let detail = format!("{name:?} has two values in the request, which differ");
+            return Err(Problem::new(ErrorCode::InvalidParameter, detail));
+        }
+    }
+    Ok(())
+}
+
 /// The id of the last event received, from the header `Last-Event-ID`.
 pub(super) struct LastEvent(pub(super) Option<EventCursor>);
 
@@ -247,6 +316,48 @@ mod tests {
         assert_eq!(key(&headers).unwrap_err().code, code);
         headers.insert("idempotency-key", HeaderValue::from_bytes(b"\xff").unwrap());
         assert_eq!(key(&headers).unwrap_err().code, code);
+    }
+
+    #[tokio::test]
+    async fn if_match_is_the_etag_of_one_read() {
+        let read = async |values: &[&str]| {
+            let mut request = axum::http::Request::get("/");
+            for value in values {
+                request = request.header("if-match", *value);
+            }
+            let (mut parts, ()) = request.body(()).unwrap().into_parts();
+            let read = IfMatch::from_request_parts(&mut parts, &()).await;
+            read.map(|IfMatch(revision)| revision)
+                .map_err(|problem| problem.code)
+        };
+        assert_eq!(read(&[]).await, Ok(None));
+        assert_eq!(read(&["*"]).await, Ok(None));
+        assert_eq!(read(&["\"7\""]).await, Ok(Some(Revision(7))));
+        for bad in [
+            &["7"][..],
+            &["W/\"7\""],
+            &["\"7\", \"8\""],
+            &["\"7\"", "\"7\""],
+            &[""],
+        ] {
+            assert_eq!(read(bad).await, Err("invalid_parameter"), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_expected_twice_must_agree() {
+        let both = |body, header| {
+            let mut expected = body;
+            IfMatch(header)
+                .add_to(&mut expected)
+                .map(|()| expected)
+                .map_err(|problem| problem.code)
+        };
+        let (one, other) = (Some(Revision(1)), Some(Revision(2)));
+        assert_eq!(both(None, one), Ok(one));
+        assert_eq!(both(one, None), Ok(one));
+        assert_eq!(both(one, one), Ok(one));
+        assert_eq!(both(one, other), Err("invalid_parameter"));
     }
 
     #[tokio::test]

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::http::header::{ETAG, HeaderName};
 use lockstep_machine::{
-    Command, Delete, Deleted, Event, Instance, InstanceId, InstanceView, Metadata, Migrate,
-    Migrated, Outcome, Revision, StateName,
+    Command, Delete, Deleted, Event, Instance, InstanceId, InstanceView, Migrate, Migrated,
+    Outcome, Revision, StateName,
 };
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::body::{Written, outcome, unknown_outcome};
-use super::described::{self, Ahead, Malformed, Missing, Refused, Unanswered, Unread};
-use super::input::{Call, InstancePath, Key};
+use super::described::{self, Ahead, Malformed, Missing, Refused, Unanswered, Unmatched, Unread};
+use super::input::{Call, IfMatch, InstancePath, Key, expect};
 use super::json::InstanceBody;
 use super::problem::Problem;
 use super::query::{DryRun, Query, query};
@@ -46,7 +47,7 @@ pub(super) struct HistoryBody {
 
 /// An instance that was deleted.
 #[derive(Debug, Serialize, ToSchema)]
-pub(super) struct DeleteBody {
+pub(super) struct DeletedBody {
     deleted: Deleted,
     #[serde(flatten)]
     written: Written,
@@ -68,7 +69,7 @@ pub(super) struct MigrationBody {
     get, path = "/v1/machines/{machine}/instances/{instance}", operation_id = "show_instance", tag = "instances",
     params(InstancePath, Freshness),
     responses(
-        (status = 200, body = ShownBody, description = "The instance"),
+        (status = 200, body = ShownBody, description = "The instance", headers(("ETag" = String, description = "Its revision, for If-Match"))),
         Malformed, Missing, Ahead, Unanswered,
     ),
 )]
@@ -76,8 +77,10 @@ pub(super) async fn show(
     call: Call,
     InstancePath(id): InstancePath,
     Query(freshness): Query<Freshness>,
-) -> Result<Json<ShownBody>, Problem> {
-    shown(&id, &call.view(freshness).await?).map(Json)
+) -> Result<([(HeaderName, String); 1], Json<ShownBody>), Problem> {
+    let shown = shown(&id, &call.view(freshness).await?)?;
+    let etag = format!("\"{}\"", shown.instance.revision);
+    Ok(([(ETAG, etag)], Json(shown)))
 }
 
 fn shown(id: &InstanceId, view: &View) -> Result<ShownBody, Problem> {
@@ -133,57 +136,60 @@ query! {
     }
 }
 
-/// Deletes an instance, with its history.
+/// Deletes an instance, with its history. What must hold is in the body or in the query.
 #[utoipa::path(
     delete, path = "/v1/machines/{machine}/instances/{instance}", operation_id = "delete_instance", tag = "instances",
-    params(InstancePath, Expected, Key),
+    params(InstancePath, Expected, Key, IfMatch),
+    request_body(content = Option<described::DeleteBody>),
     responses(
-        (status = 200, body = DeleteBody, description = "Deleted"),
-        Malformed, Missing, Refused, Unanswered,
+        (status = 200, body = DeletedBody, description = "Deleted"),
+        Malformed, Unread, Missing, Refused, Unmatched, Unanswered,
     ),
 )]
 pub(super) async fn delete(
     call: Call,
-    InstancePath(instance): InstancePath,
-    Query(expected): Query<Expected>,
+    Query(query): Query<Expected>,
     Key(key): Key,
-) -> Result<Json<DeleteBody>, Problem> {
-    let command = Command::Delete(Delete {
-        instance,
-        expect_state: expected.expect_state,
-        expect_revision: expected.expect_revision,
-        metadata: Metadata::default(),
-    });
-    let (outcome, written) = outcome(call.execute(command, key).await?)?;
+    if_match: IfMatch,
+    InstanceBody(mut delete): InstanceBody<Delete>,
+) -> Result<Json<DeletedBody>, Problem> {
+    expect("expect_state", &mut delete.expect_state, query.expect_state)?;
+    let expected = &mut delete.expect_revision;
+    expect("expect_revision", expected, query.expect_revision)?;
+    if_match.add_to(expected)?;
+    let reply = call.execute(Command::Delete(delete), key).await?;
+    let (outcome, written) = outcome(reply).map_err(|it| if_match.refusal(it))?;
     let Outcome::Deleted(deleted) = outcome else {
         return Err(unknown_outcome());
     };
-    Ok(Json(DeleteBody { deleted, written }))
+    Ok(Json(DeletedBody { deleted, written }))
 }
 
 /// Pins an instance to another version of its machine.
 #[utoipa::path(
     post, path = "/v1/machines/{machine}/instances/{instance}/migrate", operation_id = "migrate_instance", tag = "instances",
-    params(InstancePath, DryRun, Key),
+    params(InstancePath, DryRun, Key, IfMatch),
     request_body = described::MigrateBody,
     responses(
         (status = 200, body = MigrationBody, description = "Migrated, or what a dry run found"),
-        Malformed, Unread, Missing, Refused, Unanswered,
+        Malformed, Unread, Missing, Refused, Unmatched, Unanswered,
     ),
 )]
 pub(super) async fn migrate(
     call: Call,
     Query(DryRun { dry_run }): Query<DryRun>,
     Key(key): Key,
-    InstanceBody(migrate): InstanceBody<Migrate>,
+    if_match: IfMatch,
+    InstanceBody(mut migrate): InstanceBody<Migrate>,
 ) -> Result<Json<MigrationBody>, Problem> {
+    if_match.add_to(&mut migrate.expect_revision)?;
     let command = Command::Migrate(migrate);
     let reply = if dry_run {
         call.edge.service.dry_run(&command, call.left()).await?
     } else {
         call.execute(command, key).await?
     };
-    let (outcome, written) = outcome(reply)?;
+    let (outcome, written) = outcome(reply).map_err(|it| if_match.refusal(it))?;
     let Outcome::Migrated(migrated) = outcome else {
         return Err(unknown_outcome());
     };

@@ -110,14 +110,25 @@ impl<'de, M: MapAccess<'de>> MapAccess<'de> for Fields<M> {
     }
 }
 
-/// The bytes of a body of JSON.
+/// The bytes of a body of JSON. No body at all is an object without fields.
 async fn json_bytes(request: Request, edge: &Edge) -> Result<Bytes, Problem> {
-    if !is_json(request.headers()) {
-        return Err(unsupported(
-            "the body must be JSON, with Content-Type: application/json",
-        ));
+    let (typed, json) = (
+        request.headers().contains_key(CONTENT_TYPE),
+        is_json(request.headers()),
+    );
+    if typed && !json {
+        return Err(not_json());
     }
-    collect(request.into_body(), edge).await
+    let bytes = collect(request.into_body(), edge).await?;
+    match (json, bytes.is_empty()) {
+        (true, _) => Ok(bytes),
+        (false, true) => Ok(Bytes::from_static(b"{}")),
+        (false, false) => Err(not_json()),
+    }
+}
+
+fn not_json() -> Problem {
+    unsupported("the body must be JSON, with Content-Type: application/json")
 }
 
 /// The route does not read this content type.

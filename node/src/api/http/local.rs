@@ -17,8 +17,8 @@ use super::Local;
 use super::described::Malformed;
 use super::problem::{Problem, ProblemBody};
 use super::query::{Amount, Millis, Query, ReportName, missing, query};
-use crate::telemetry::build;
 use crate::telemetry::report::NAMES_MAX;
+use crate::telemetry::{build, logs};
 
 /// The answer of `/counter` and `/timer` without parameters.
 const SUCCESS: &str = "success";
@@ -161,6 +161,8 @@ impl Local {
         let names_max = NAMES_MAX as u64;
         quota("report_counters", (counters as u64, names_max));
         quota("report_timers", (timers as u64, names_max));
+        let lost = &self.metrics.log_lines_lost_total;
+        lost.inc_by(logs::lost_lines().saturating_sub(lost.get()));
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{CONNECTION, CONTENT_LENGTH};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH};
 use axum::http::{HeaderMap, HeaderValue, Method, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -28,7 +28,7 @@ pub(super) async fn observe(
     let method = method_label(request.method());
     // Cloning shares the text.
     let matched = request.extensions().get::<MatchedPath>().cloned();
-    let response = match declared_length(request.headers()) {
+    let mut response = match declared_length(request.headers()) {
         Some(length) if length > local.limits.body_bytes_max as u64 => {
             let mut refused = Problem::body_too_large(local.limits.body_bytes_max).into_response();
             // The body stays unread, so that the connection cannot carry another request.
@@ -40,6 +40,9 @@ pub(super) async fn observe(
         }
         _ => next.run(request).await,
     };
+    // Nothing here stays true: no cache may answer in the node's place.
+    let cached = response.headers_mut().entry(CACHE_CONTROL);
+    cached.or_insert(HeaderValue::from_static("no-store"));
     let route = matched.as_ref().map_or("other", MatchedPath::as_str);
     let now = Instant::now();
     let took = now.duration_since(began);

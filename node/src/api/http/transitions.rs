@@ -6,8 +6,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::body::{Written, outcome, unknown_outcome};
-use super::described::{self, Malformed, Missing, Refused, Unanswered, Unread};
-use super::input::{Call, InstancePath, Key};
+use super::described::{self, Malformed, Missing, Refused, Unanswered, Unmatched, Unread};
+use super::input::{Call, IfMatch, InstancePath, Key};
 use super::json::InstanceBody;
 use super::problem::Problem;
 use super::query::Query;
@@ -23,20 +23,23 @@ pub(super) struct MadeBody {
 /// Moves an instance.
 #[utoipa::path(
     post, path = "/v1/machines/{machine}/instances/{instance}/transitions", operation_id = "transition_instance", tag = "instances",
-    params(InstancePath, Key),
+    params(InstancePath, Key, IfMatch),
     request_body = described::TransitionBody,
     responses(
         (status = 200, body = MadeBody, description = "Moved"),
-        Malformed, Unread, Missing, Refused, Unanswered,
+        Malformed, Unread, Missing, Refused, Unmatched, Unanswered,
     ),
 )]
 pub(super) async fn transition(
     call: Call,
     Query(()): Query<()>,
     Key(key): Key,
-    InstanceBody(transition): InstanceBody<Transition>,
+    if_match: IfMatch,
+    InstanceBody(mut transition): InstanceBody<Transition>,
 ) -> Result<Json<MadeBody>, Problem> {
-    made(call.execute(Command::Transition(transition), key).await?).map(Json)
+    if_match.add_to(&mut transition.expect_revision)?;
+    let reply = call.execute(Command::Transition(transition), key).await?;
+    made(reply).map(Json).map_err(|it| if_match.refusal(it))
 }
 
 fn made(reply: Reply) -> Result<MadeBody, Problem> {
