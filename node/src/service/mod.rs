@@ -226,7 +226,8 @@ impl Service {
     }
 
     /// Follows the events after `from`, or those from now on. `from` may lie ahead of what this node
-    /// has applied, so that a watch can resume on any node.
+    /// has applied, so that a watch can resume on any node, but not ahead of the cluster: a cursor that
+    /// the cluster has not reached is one of another cluster, and would skip events.
     pub async fn watch(
         &self,
         from: Option<EventCursor>,
@@ -234,7 +235,11 @@ impl Service {
         deadline: Duration,
     ) -> Result<Watch, ServiceError> {
         let cursor = match from {
-            Some(cursor) => cursor,
+            Some(cursor) => {
+                let stale = Consistency::Stale;
+                self.reached(cursor.revision, stale, deadline).await?;
+                cursor
+            }
             None => {
                 self.core.confirm(deadline).await?;
                 EventCursor::after(self.core.shared().read().state.revision())

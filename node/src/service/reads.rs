@@ -86,7 +86,7 @@ impl Service {
 
     /// Checks that this node has applied a revision. If not, the leader's read point distinguishes a
     /// node that lags from a revision that does not exist.
-    async fn reached(
+    pub(super) async fn reached(
         &self,
         asked: GlobalRevision,
         consistency: Consistency,

@@ -223,6 +223,40 @@ async fn a_slow_reader_learns_where_to_resume() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_watch_cannot_start_ahead_of_the_cluster() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    moves(&cluster.nodes[0], 0, 3).await?;
+    let node = &cluster.nodes[cluster.follower().await?];
+    let now = node.api().get("/v1/cluster/settings").await?.json()?["revision"]
+        .as_u64()
+        .context("a revision")?;
+    // After the newest revision: nothing is missed. After a later one, events would be.
+    everything(now + 1).open(node).await?;
+    for ahead in [now + 2, u64::MAX] {
+        let refused = everything(ahead).open(node).await;
+        let status = refused.expect_err("it is ahead");
+        let found = (status.code(), code(&status));
+        assert_eq!(found, (Code::OutOfRange, "revision_ahead"));
+    }
+    for (query, last) in [
+        ("?from_revision=999999999", None),
+        ("", Some("99999999999-0")),
+    ] {
+        let mut request = node
+            .api()
+            .request(Method::GET, &format!("/v1/watch{query}"));
+        if let Some(last) = last {
+            request = request.header("Last-Event-ID", last);
+        }
+        let response = request.send().await?;
+        assert_eq!(response.status(), StatusCode::CONFLICT, "{query} {last:?}");
+        let problem: serde_json::Value = response.json().await?;
+        assert_eq!(problem["code"], "revision_ahead");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn watches_are_bounded_over_both_interfaces_together() -> Result<()> {
     let cluster = one_node(Plan::default().with("LOCKSTEP_WATCHERS_MAX", 1)).await?;
     let node = &cluster.nodes[0];
