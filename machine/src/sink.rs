@@ -243,3 +243,21 @@ pub enum SinkChange {
     #[n(9)]
     Forget,
 }
+
+impl SinkChange {
+    /// The term in which the runner's node leads; `None` for what an operator requests.
+    pub(crate) fn term(&self) -> Option<u64> {
+        match self {
+            SinkChange::Claim { term }
+            | SinkChange::Advance { term, .. }
+            | SinkChange::Bury { term, .. }
+            | SinkChange::Settle { term, .. }
+            | SinkChange::Seeding { term }
+            | SinkChange::Seeded { term, .. } => Some(*term),
+            SinkChange::Seed
+            | SinkChange::Replay { .. }
+            | SinkChange::Discard { .. }
+            | SinkChange::Forget => None,
+        }
+    }
+}
