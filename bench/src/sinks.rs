@@ -2,10 +2,11 @@
 //! unreachable (`backlog`).
 
 mod backlog;
-mod destination;
 mod stall;
 
 use anyhow::{Context, Result, bail};
+use lockstep_tests::cluster::Plan;
+use lockstep_tests::sinks::{Database, Destination, Documents, Webhook};
 
 use crate::USAGE;
 
@@ -22,8 +23,8 @@ pub async fn run(arguments: &[&str]) -> Result<()> {
 
 async fn stall(kind: &str) -> Result<()> {
     match kind {
-        "postgres" => stall::run(kind, destination::postgres).await,
-        "webhook" => stall::run(kind, destination::webhook).await,
+        "postgres" => stall::run(kind, Database::start).await,
+        "webhook" => stall::run(kind, Webhook::start).await,
         _ => bail!(USAGE),
     }
 }
@@ -31,9 +32,16 @@ async fn stall(kind: &str) -> Result<()> {
 async fn backlog(kind: &str, events: &str) -> Result<()> {
     let events = events.parse().context(USAGE)?;
     match kind {
-        "postgres" => backlog::run(kind, destination::postgres().await?, events).await,
-        "webhook" => backlog::run(kind, destination::webhook().await?, events).await,
-        "mongo" => backlog::run(kind, destination::mongo().await?, events).await,
+        "postgres" => backlog::run(kind, Database::start().await?, events).await,
+        "webhook" => backlog::run(kind, Webhook::start().await?, events).await,
+        "mongo" => backlog::run(kind, Documents::start().await?, events).await,
         _ => bail!(USAGE),
     }
+}
+
+/// Connects the sink directly: the cost of a cable is not the sink's.
+fn direct(mut plan: Plan, destination: &impl Destination) -> Plan {
+    plan.settings
+        .extend(destination.settings(destination.address()));
+    plan
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::destination::direct;
+use super::direct;
 use crate::figures::resident;
 
 /// The cluster keeps this many events, so that it drops none before it is written.

@@ -14,7 +14,7 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::destination::direct;
+use super::direct;
 use crate::figures::{milliseconds, within};
 
 /// Of each kind.
