@@ -74,6 +74,25 @@ const FIELDS: &[(&str, &str)] = &[
     ),
 ];
 
+/// Messages that the OpenAPI description of HTTP shows, and their names there.
+const DESCRIBED: &[(&str, &str)] = &[
+    ("ListSinksResponse", "SinksBody"),
+    ("SinkStatus", "SinkBody"),
+    ("SeedProgress", "SeedingBody"),
+];
+
+/// Types of their fields in JSON, where they differ.
+const TYPES: &[(&str, &str)] = &[
+    ("SinkStatus.name", "lockstep_machine::SinkName"),
+    ("SinkStatus.phase", "String"),
+    ("SinkStatus.since_ms", "lockstep_machine::Timestamp"),
+    ("SinkStatus.cursor", "Option<u64>"),
+    (
+        "SinkStatus.written_at_ms",
+        "Option<lockstep_machine::Timestamp>",
+    ),
+];
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=lockstep");
     let out = PathBuf::from(env::var("OUT_DIR")?);
@@ -95,6 +114,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (field, attribute) in FIELDS {
         let path = format!(".lockstep.v1.{field}");
         builder = builder.field_attribute(path, format!("#[serde({attribute})]"));
+    }
+    for (message, name) in DESCRIBED {
+        let schema = format!(
+            r#"#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = {name}))]"#
+        );
+        builder = builder.message_attribute(format!(".lockstep.v1.{message}"), schema);
+    }
+    for (field, name) in TYPES {
+        let schema = format!(r#"#[cfg_attr(feature = "openapi", schema(value_type = {name}))]"#);
+        builder = builder.field_attribute(format!(".lockstep.v1.{field}"), schema);
     }
     builder.compile_fds(public)?;
 

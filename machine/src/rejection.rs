@@ -297,7 +297,7 @@ pub enum Rejection {
         term: u64,
     },
     /// The sink has no dead letter for that event.
-    #[error("sink {sink:?} has no dead letter {}-{}", cursor.revision, cursor.position)]
+    #[error("sink {sink} has no dead letter {cursor}")]
     #[n(21)]
     UnknownDeadLetter {
         /// The sink.

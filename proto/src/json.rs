@@ -35,15 +35,20 @@ pub(crate) fn revision<S: Serializer>(cursor: &Option<v1::Place>, s: S) -> Resul
     cursor.map(|cursor| cursor.revision).serialize(s)
 }
 
-/// With whether every step succeeded.
+/// A check, with whether every step succeeded.
+#[derive(serde::Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = CheckBody))]
+struct Check<'a> {
+    /// Whether every step succeeded.
+    ok: bool,
+    /// In order; nothing follows a step that failed.
+    steps: &'a [v1::CheckStep],
+    /// The node that ran the check.
+    node: &'a str,
+}
+
 impl Serialize for v1::CheckSinkResponse {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        #[derive(serde::Serialize)]
-        struct Check<'a> {
-            ok: bool,
-            steps: &'a [v1::CheckStep],
-            node: &'a str,
-        }
         let Self { steps, node } = self;
         // No steps prove nothing.
         let ok = !steps.is_empty() && self.failed().is_none();
@@ -51,16 +56,21 @@ impl Serialize for v1::CheckSinkResponse {
     }
 }
 
-/// With what was seen or went wrong in one field, and its time in milliseconds.
+/// A step, with what was seen or went wrong in one field.
+#[derive(serde::Serialize)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = StepBody))]
+struct Step<'a> {
+    /// What was done.
+    step: &'a str,
+    /// How long it took.
+    took_ms: f64,
+    ok: bool,
+    /// What was seen, or what failed.
+    detail: &'a str,
+}
+
 impl Serialize for v1::CheckStep {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        #[derive(serde::Serialize)]
-        struct Step<'a> {
-            step: &'a str,
-            took_ms: f64,
-            ok: bool,
-            detail: &'a str,
-        }
         let outcome = self.outcome();
         let step = Step {
             step: &self.step,
@@ -69,5 +79,41 @@ impl Serialize for v1::CheckStep {
             detail: outcome.unwrap_or_else(|failed| failed),
         };
         step.serialize(s)
+    }
+}
+
+/// A message is described as what it is written as.
+#[cfg(feature = "openapi")]
+mod openapi {
+    use std::borrow::Cow;
+
+    use utoipa::openapi::{RefOr, Schema};
+    use utoipa::{PartialSchema, ToSchema};
+
+    use super::{Check, Step, v1};
+
+    macro_rules! described {
+        ($($message:ident as $json:ident,)*) => {$(
+            impl PartialSchema for v1::$message {
+                fn schema() -> RefOr<Schema> {
+                    $json::schema()
+                }
+            }
+
+            impl ToSchema for v1::$message {
+                fn name() -> Cow<'static, str> {
+                    $json::name()
+                }
+
+                fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+                    $json::schemas(schemas);
+                }
+            }
+        )*};
+    }
+
+    described! {
+        CheckSinkResponse as Check,
+        CheckStep as Step,
     }
 }

@@ -322,7 +322,7 @@ fn one_letter_or_all_are_discarded() {
     assert_eq!(driver.sink(SinkChange::Replay { which: None }), 0);
     assert_eq!(driver.state.sinks().count(), 0, "there is nothing to keep");
     let unknown = driver.rejected(sink("audit", SinkChange::Discard { which }));
-    assert_eq!(unknown.to_string(), "sink \"audit\" has no dead letter 3-0");
+    assert_eq!(unknown.to_string(), "sink audit has no dead letter 3-0");
     for event in &events {
         driver.sink(bury(1, event, "no"));
     }

@@ -52,7 +52,7 @@ pub use fault::{ConfigErrors, Fault, Origin, Warning};
 pub use keys::{KEYS, Key, KeyDefault, SINK_KEYS, instead_of_flag};
 pub use shape::Shape;
 pub use sink::{
-    Follow, MongoSink, PostgresSink, Secret, Sink, SinkKind, Start, WebhookSink, is_local,
+    DatabaseSink, Follow, Secret, Sink, SinkKind, Start, WebhookSink, is_local, postgres_config,
 };
 pub use sources::{ENV_CONFIG, Sources};
 

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use lockstep_machine::{Event, EventCursor, GlobalRevision, ListQuery, MachineName, State};
+use lockstep_machine::{Event, EventCursor, EventFilter, GlobalRevision, ListQuery, State};
 use lockstep_raft::Backoff;
 
 use super::runner::{pause, pauses};
@@ -68,18 +68,18 @@ struct BackfillRun<'s, 'a> {
 
 impl BackfillRun<'_, '_> {
     async fn write_all(&mut self) -> Result<(), SessionError> {
-        let scopes = self.scopes();
-        let count = |machine: &Option<MachineName>| match machine {
+        let filters = self.session.filters.clone();
+        let count = |filter: &EventFilter| match &filter.machine {
             None => self.state.instance_count(),
             Some(machine) => (self.state.totals(machine)).map_or(0, |totals| totals.instances),
         };
-        let total = scopes.iter().map(|(machine, _)| count(machine)).sum();
+        let total = filters.iter().map(count).sum();
         let page_max = self.session.sink.config.batch_events_max;
         let revision = self.backfill.revision;
-        for (machine, prefix) in scopes {
+        for filter in filters {
             let mut query = ListQuery {
-                machine,
-                prefix,
+                machine: filter.machine,
+                prefix: filter.prefix.unwrap_or_default(),
                 limit: page_max,
                 scan_max: page_max,
                 ..ListQuery::default()
@@ -97,19 +97,6 @@ impl BackfillRun<'_, '_> {
             }
         }
         Ok(())
-    }
-
-    /// Machines and name prefixes to write; everything if the sink follows everything.
-    fn scopes(&self) -> Vec<(Option<MachineName>, String)> {
-        let follows = &self.session.sink.config.follows;
-        if follows.is_empty() {
-            return vec![(None, String::new())];
-        }
-        let scope = |it: &crate::config::Follow| {
-            let prefix = it.prefix.clone().unwrap_or_default();
-            (Some(it.machine.clone()), prefix)
-        };
-        follows.iter().map(scope).collect()
     }
 
     /// Writes a page. If it is rejected, halves it until the rejected states are found.

@@ -13,11 +13,8 @@ use serde::Serialize;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(untagged)]
 pub(crate) enum Change {
-    /// It is in a state.
     Is(Current),
-    /// It was deleted.
     Deleted {
-        /// Its id.
         id: InstanceId,
         /// The cluster's revision of the deletion.
         revision: GlobalRevision,
@@ -30,17 +27,13 @@ pub(crate) enum Change {
 pub(crate) struct Current {
     /// The cluster's revision: a destination replaces it only by a later one.
     pub(crate) revision: GlobalRevision,
-    /// Its machine.
     pub(crate) machine: MachineName,
-    /// Its id.
     pub(crate) id: InstanceId,
     /// The version of the definition that it is pinned to.
     pub(crate) version: Version,
-    /// Its state.
     pub(crate) state: StateName,
     /// Its own revision.
     pub(crate) instance_revision: Revision,
-    /// When it last changed.
     pub(crate) changed_at: Timestamp,
     /// What only its creation, or the cluster's state, tells. `None` if it is known from later events
     /// only; a destination then keeps what it has.
@@ -51,7 +44,6 @@ pub(crate) struct Current {
 /// What events after the creation do not repeat.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub(crate) struct Details {
-    /// When it was created.
     pub(crate) created_at: Timestamp,
     /// When its state's timeout is due, if it has one; unknown from an event.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -82,14 +74,12 @@ impl Current {
 }
 
 impl Change {
-    /// The instance's id.
     pub(crate) fn id(&self) -> &InstanceId {
         match self {
             Change::Is(Current { id, .. }) | Change::Deleted { id, .. } => id,
         }
     }
 
-    /// The cluster's revision.
     pub(crate) fn revision(&self) -> GlobalRevision {
         match self {
             Change::Is(Current { revision, .. }) | Change::Deleted { revision, .. } => *revision,

@@ -19,12 +19,6 @@ pub(super) async fn check(destination: &mut dyn Destination) -> Vec<CheckStep> {
     steps.0
 }
 
-/// Whether every step succeeded.
-pub(super) fn passed(steps: &[CheckStep]) -> bool {
-    let seen = |step: &CheckStep| matches!(step.result, Some(Outcome::Seen(_)));
-    steps.iter().all(seen)
-}
-
 /// The steps taken so far.
 #[derive(Default)]
 pub(crate) struct CheckSteps(Vec<CheckStep>);

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::future::Future;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -53,17 +54,29 @@ pub(super) async fn within<T>(
     }
 }
 
-/// Checks that at least one of the hosts has an address: a service that was never started has none.
-pub(super) async fn look_up(hosts: impl IntoIterator<Item = &str>) -> Result<(), SinkError> {
+/// The addresses of a host, without a port: at least one. The host may be an address in a URL's syntax.
+pub(super) async fn addresses(host: &str) -> Result<Vec<SocketAddr>, SinkError> {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    let found = tokio::net::lookup_host((bare, 0)).await;
+    let addresses: Vec<_> = found.into_iter().flatten().collect();
+    match addresses.is_empty() {
+        false => Ok(addresses),
+        true => Err(SinkError::Absent {
+            host: host.to_owned(),
+        }),
+    }
+}
+
+/// Checks that at least one of the hosts has an address: a service that was never started has none. A
+/// socket in the file system, `None`, needs none.
+pub(super) async fn look_up(hosts: Vec<Option<&str>>) -> Result<(), SinkError> {
     let mut unknown = Ok(());
     for host in hosts {
-        let bare = host.trim_start_matches('[').trim_end_matches(']');
-        let found = tokio::net::lookup_host((bare, 0)).await;
-        if found.is_ok_and(|mut addresses| addresses.next().is_some()) {
-            return Ok(());
+        let Some(host) = host else { return Ok(()) };
+        match addresses(host).await {
+            Ok(_) => return Ok(()),
+            Err(absent) => unknown = Err(absent),
         }
-        let host = host.to_owned();
-        unknown = Err(SinkError::Absent { host });
     }
     unknown
 }

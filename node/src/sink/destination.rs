@@ -5,16 +5,15 @@ use std::sync::Arc;
 use async_trait::async_trait;
 pub(crate) use lockstep_machine::SinkCheckpoint as Checkpoint;
 use lockstep_machine::{Event, EventCursor, GlobalRevision, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use super::{Change, CheckSteps, Current, SinkError, changes, mongo, postgres, webhook};
 use crate::config::{self, SinkKind};
 
 /// Who writes. In a database, a claim of a later term ends all earlier ones.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Claim {
-    /// The cluster's id.
     pub(crate) cluster: String,
-    /// The sink's name.
     pub(crate) sink: String,
     /// The term in which this node leads.
     pub(crate) term: u64,
@@ -81,7 +80,6 @@ impl Batch<'_> {
 /// All current states, as of one revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Backfill {
-    /// The revision of the states.
     pub(crate) revision: GlobalRevision,
     /// Cluster time at that revision.
     pub(crate) at: Timestamp,
@@ -89,7 +87,6 @@ pub(crate) struct Backfill {
     pub(crate) previous: Option<EventCursor>,
     /// Where delivery resumes: at most `revision`, since older events may still belong in the history.
     pub(crate) resume_at: EventCursor,
-    /// Why it runs.
     pub(crate) reason: BackfillReason,
 }
 
@@ -160,6 +157,11 @@ pub(crate) trait Destination: Send {
     /// Tests the destination on a connection and in a table of its own: writes several rows, reads one,
     /// drops the table. Takes no claim. `None` if a step failed.
     async fn check(&mut self, steps: &mut CheckSteps) -> Option<()>;
+}
+
+/// Databases have no unsigned numbers, and no number of a cluster exceeds their signed ones.
+pub(super) fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// The configured destination, not connected yet.

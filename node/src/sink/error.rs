@@ -10,14 +10,10 @@ use lockstep_machine::EventCursor;
 pub(crate) enum SinkError {
     /// Its host name does not resolve: `optional` sinks wait for that quietly.
     #[error("host {host} does not resolve to an address")]
-    Absent {
-        /// The name that was looked up.
-        host: String,
-    },
+    Absent { host: String },
     /// It is unreachable, too slow, full or otherwise unable to answer now.
     #[error("{reason}")]
     Unavailable {
-        /// What happened.
         reason: String,
         /// The pause that the destination asked for, if any.
         retry_after: Option<Duration>,
@@ -25,24 +21,17 @@ pub(crate) enum SinkError {
     /// It rejects everything from this sink: credentials, permissions, or tables of another cluster. An
     /// operator must fix it.
     #[error("{reason}")]
-    Misconfigured {
-        /// What is wrong.
-        reason: String,
-    },
+    Misconfigured { reason: String },
     /// It rejects an event or a state permanently.
     #[error("{reason}")]
     Rejected {
         /// Which event, if known.
         event: Option<EventCursor>,
-        /// The destination's reason.
         reason: String,
     },
     /// A leader of a later term has claimed the destination.
     #[error("a leader of term {term} has claimed the destination")]
-    Fenced {
-        /// That leader's term.
-        term: u64,
-    },
+    Fenced { term: u64 },
     /// Its checkpoint is not the one last written: it was changed or restored.
     #[error("the destination's checkpoint was changed by another writer or a restore")]
     Moved,
@@ -69,7 +58,6 @@ impl SinkError {
         }
     }
 
-    /// The pause that the destination requests.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             SinkError::Unavailable { retry_after, .. } => *retry_after,
@@ -97,7 +85,6 @@ impl SinkError {
 /// Why a session ended.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SessionError {
-    /// The destination failed.
     #[error(transparent)]
     Destination(#[from] SinkError),
     /// The cluster did not answer, or this node no longer leads.

@@ -5,18 +5,21 @@ use std::time::Duration;
 
 use lockstep_machine::{DeadLetter, EventCursor, Rejection, SinkChange, SinkName, State};
 use lockstep_proto::ErrorCode;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 
 use super::destination::make;
+use super::leader::Leader;
 use super::runner::{ConfiguredSink, Leading, Runner};
 use super::tracker::StatusTracker;
 use super::{CheckStep, SinkStatus, check, ledger};
 use crate::config;
 use crate::service::peers::GrpcPeers;
-use crate::service::{Consistency, Freshness, Service, ServiceError};
+use crate::service::{Freshness, Service, ServiceError};
 use crate::telemetry::Metrics;
 
+/// Checks that run at once; others wait.
+const CHECKS_MAX: usize = 4;
 /// How often the gauges are updated.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
@@ -26,8 +29,11 @@ pub struct Sinks {
     pub(super) service: Arc<Service>,
     /// The connections to the other nodes.
     pub(super) peers: GrpcPeers,
+    pub(super) leader: Arc<dyn Fn() -> Leader + Send + Sync>,
+    /// One permit per running check.
+    pub(super) checks: Arc<Semaphore>,
     /// In order of name.
-    sinks: Arc<[Arc<ConfiguredSink>]>,
+    pub(super) sinks: Arc<[Arc<ConfiguredSink>]>,
 }
 
 /// Why an operator's request failed.
@@ -40,14 +46,6 @@ pub enum SinksError {
         name: String,
         /// The names of the configured sinks.
         known: Vec<String>,
-    },
-    /// No dead letter has that event.
-    #[error("sink {sink} has no dead letter {}-{}", cursor.revision, cursor.position)]
-    UnknownDeadLetter {
-        /// The sink.
-        sink: String,
-        /// The event's cursor.
-        cursor: EventCursor,
     },
     /// The cluster did not answer.
     #[error(transparent)]
@@ -71,7 +69,6 @@ impl SinksError {
     pub fn code(&self) -> ErrorCode {
         match self {
             SinksError::Unknown { .. } => ErrorCode::UnknownSink,
-            SinksError::UnknownDeadLetter { .. } => ErrorCode::UnknownDeadLetter,
             SinksError::Service(error) => error.code(),
             SinksError::CheckTimeout { .. } => ErrorCode::SinkCheckTimeout,
             SinksError::Rejected(rejection) => (&**rejection).into(),
@@ -101,22 +98,23 @@ impl Sinks {
                 wake: Notify::new(),
             })
         };
-        let sinks = configs.iter().map(sink).collect();
+        let status = service.clone();
         Self {
             service,
             peers,
-            sinks,
+            leader: Arc::new(move || Leader::of(&status.status())),
+            checks: Arc::new(Semaphore::new(CHECKS_MAX)),
+            sinks: configs.iter().map(sink).collect(),
         }
     }
 
-    /// No sinks, beside a cluster of one.
+    /// The sinks of a cluster of one.
     #[cfg(test)]
-    pub(crate) fn none() -> Self {
-        Self {
-            service: Arc::new(Service::lone(lockstep_machine::Limits::default())),
-            peers: GrpcPeers::new(Arc::default()),
-            sinks: Arc::default(),
-        }
+    pub(crate) fn lone(configs: &[config::Sink]) -> Self {
+        let service = Service::lone(lockstep_machine::Limits::default());
+        let metrics = Metrics::new().expect("the names of metrics are valid");
+        let peers = GrpcPeers::new(Arc::default());
+        Self::new(configs, Arc::new(service), peers, &metrics)
     }
 
     /// Runs the sinks whenever this node leads, until dropped.
@@ -141,7 +139,7 @@ impl Sinks {
     }
 
     /// The status of each sink on this node, by name.
-    pub fn list(&self) -> Vec<SinkStatus> {
+    pub fn here(&self) -> Vec<SinkStatus> {
         self.service.peek(|state| {
             let sinks = self.sinks.iter();
             sinks.map(|sink| sink.tracker.status(state)).collect()
@@ -149,10 +147,10 @@ impl Sinks {
     }
 
     /// Tests a destination from this node, on a connection of its own.
-    pub async fn check(&self, name: &str) -> Result<Vec<CheckStep>, SinksError> {
+    pub(super) async fn check_destination(&self, name: &str) -> Result<Vec<CheckStep>, SinksError> {
         let sink = self.configured(name)?;
         let steps = check::check(make(&sink.config).as_mut()).await;
-        if check::passed(&steps) {
+        if steps.iter().all(|step| step.outcome().is_ok()) {
             sink.wake.notify_one();
         }
         Ok(steps)
@@ -174,11 +172,7 @@ impl Sinks {
         timeout: Duration,
     ) -> Result<(Vec<DeadLetter>, Option<EventCursor>), SinksError> {
         let name = self.configured_or_recorded(name)?;
-        let freshness = Freshness {
-            consistency: Consistency::Linearizable,
-            min_revision: None,
-        };
-        let view = self.service.view(freshness, timeout).await?;
+        let view = self.service.view(Freshness::default(), timeout).await?;
         let Some(record) = view.state.sink(name.as_str()) else {
             return Ok((vec![], None));
         };
@@ -232,13 +226,7 @@ impl Sinks {
         if let Ok(sink) = self.configured(name) {
             sink.wake.notify_one();
         }
-        changed.map_err(|rejection| match rejection {
-            Rejection::UnknownDeadLetter { cursor, .. } => SinksError::UnknownDeadLetter {
-                sink: name.to_owned(),
-                cursor,
-            },
-            other => SinksError::Rejected(Box::new(other)),
-        })
+        changed.map_err(|rejection| SinksError::Rejected(Box::new(rejection)))
     }
 
     /// The name of a sink that is configured, or that was and still has a record in the cluster.

@@ -1,7 +1,6 @@
 //! Sinks of whichever node leads: the leader runs them and knows their status, so any other node asks it.
 //! Operations that go through the log need none of this.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_proto::errors::{CODE_KEY, KNOWN_KEY};
@@ -10,9 +9,8 @@ use lockstep_proto::v1::sinks_client::SinksClient;
 use lockstep_raft::Deadline;
 use lockstep_raft::consensus::NodeId;
 use openraft_rt_tokio::TokioRuntime;
-use tokio::sync::Semaphore;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Request, Response, Status};
 
 use super::{SinkStatus, Sinks, SinksError};
 use crate::service::{self, Role, ServiceError};
@@ -22,8 +20,6 @@ pub(crate) const CHECK_MAX: Duration = Duration::from_secs(60);
 /// Metadata: another node forwards its caller's request, which is not forwarded again.
 pub(crate) const FORWARDED_KEY: &str = "lockstep-forwarded";
 
-/// Checks that run at once; others wait.
-const CHECKS_MAX: usize = 4;
 /// Limit for one attempt to list the leader's sinks: a partitioned leader does not answer.
 const ATTEMPT_MAX: Duration = Duration::from_secs(1);
 /// Pause between two attempts.
@@ -42,7 +38,7 @@ pub(crate) enum Hop {
 
 /// Where the sinks run.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Leader {
+pub(super) enum Leader {
     /// On this node.
     Here,
     /// On this node, at this gRPC address.
@@ -52,7 +48,7 @@ enum Leader {
 }
 
 impl Leader {
-    fn of(status: &service::Status) -> Self {
+    pub(super) fn of(status: &service::Status) -> Self {
         if status.role == Role::Leader {
             return Leader::Here;
         }
@@ -64,56 +60,22 @@ impl Leader {
     }
 }
 
-/// The sinks of whichever node leads. Cheap to clone.
-#[derive(Clone)]
-pub(crate) struct LeadersSinks {
-    node: Arc<str>,
-    here: Sinks,
-    leader: Arc<dyn Fn() -> Leader + Send + Sync>,
-    /// One permit per running check.
-    checks: Arc<Semaphore>,
-}
-
-impl LeadersSinks {
-    pub(crate) fn new(here: Sinks) -> Self {
-        let service = here.service.clone();
-        let node = service.status().node.name;
-        Self::led_by(node, here, move || Leader::of(&service.status()))
-    }
-
-    fn led_by(
-        node: String,
-        here: Sinks,
-        leader: impl Fn() -> Leader + Send + Sync + 'static,
-    ) -> Self {
-        Self {
-            node: node.into(),
-            here,
-            leader: Arc::new(leader),
-            checks: Arc::new(Semaphore::new(CHECKS_MAX)),
-        }
-    }
-
+impl Sinks {
     /// The status of every sink, from the leader.
     pub(crate) async fn list(
         &self,
         hop: Hop,
         timeout: Duration,
     ) -> Result<v1::ListSinksResponse, SinksError> {
-        let call = Call::begin(timeout);
-        loop {
-            let Some(mut leader) = self.find(hop, &call).await? else {
-                return Ok(v1::ListSinksResponse {
-                    sinks: self.here.list(),
-                    node: self.node.to_string(),
-                });
-            };
-            let request = call.request(v1::ListSinksRequest {}, ATTEMPT_MAX);
-            let answer = leader.list_sinks(request).await;
-            if let Some(answer) = call.interpret(answer, "").await? {
-                return Ok(answer);
-            }
-        }
+        let call = Call::new(hop, timeout, ATTEMPT_MAX);
+        let message = v1::ListSinksRequest {};
+        let listed = self.ask_leader(&call, "", message, |mut leader, request| async move {
+            leader.list_sinks(request).await
+        });
+        Ok(listed.await?.unwrap_or_else(|| v1::ListSinksResponse {
+            sinks: self.here(),
+            node: self.node(),
+        }))
     }
 
     /// The status of one sink, from the leader, and the leader's name.
@@ -139,21 +101,16 @@ impl LeadersSinks {
         hop: Hop,
         timeout: Duration,
     ) -> Result<v1::CheckSinkResponse, SinksError> {
-        let sink = truncated(sink);
-        let call = Call::begin(timeout.min(CHECK_MAX));
-        loop {
-            let Some(mut leader) = self.find(hop, &call).await? else {
-                return self.check_here(sink, &call).await;
-            };
-            let message = v1::CheckSinkRequest {
-                sink: sink.to_owned(),
-            };
-            let answer = leader
-                .check_sink(call.request(message, call.0.left()))
-                .await;
-            if let Some(answer) = call.interpret(answer, sink).await? {
-                return Ok(answer);
-            }
+        let name = truncated(sink);
+        let call = Call::new(hop, timeout.min(CHECK_MAX), CHECK_MAX);
+        let sink = name.to_owned();
+        let message = v1::CheckSinkRequest { sink };
+        let checked = self.ask_leader(&call, name, message, |mut leader, request| async move {
+            leader.check_sink(request).await
+        });
+        match checked.await? {
+            Some(checked) => Ok(checked),
+            None => self.check_here(name, &call).await,
         }
     }
 
@@ -162,46 +119,60 @@ impl LeadersSinks {
         sink: &str,
         call: &Call,
     ) -> Result<v1::CheckSinkResponse, SinksError> {
-        let permit = call.0.bound(self.checks.clone().acquire_owned()).await;
-        let permit = permit.ok_or_else(|| call.check_timeout())?;
-        let (here, sink) = (self.here.clone(), sink.to_owned());
+        let permit = call.deadline.bound(self.checks.clone().acquire_owned());
+        let permit = permit.await.ok_or_else(|| call.check_timeout())?;
+        let (sinks, sink) = (self.clone(), sink.to_owned());
         // A task, so that it finishes even if the caller gives up: it drops the table that it creates.
         let checking = tokio::spawn(async move {
             let _permit = permit;
-            here.check(&sink).await
+            sinks.check_destination(&sink).await
         });
-        let checked = call.0.bound(checking).await;
+        let checked = call.deadline.bound(checking).await;
         let checked = checked.ok_or_else(|| call.check_timeout())?;
         // Tasks are only cancelled when the node stops.
         let steps = checked.map_err(|_| call.unavailable())??;
-        Ok(v1::CheckSinkResponse {
-            steps,
-            node: self.node.to_string(),
-        })
+        let node = self.node();
+        Ok(v1::CheckSinkResponse { steps, node })
     }
 
-    /// A client of the leader, once there is one; `None` if this node leads.
-    async fn find(
+    /// The answer of the leader, once there is one that answers; `None` if this node leads.
+    async fn ask_leader<M: Clone, A, F>(
         &self,
-        hop: Hop,
         call: &Call,
-    ) -> Result<Option<SinksClient<Channel>>, SinksError> {
+        sink: &str,
+        message: M,
+        ask: impl Fn(SinksClient<Channel>, Request<M>) -> F,
+    ) -> Result<Option<A>, SinksError>
+    where
+        F: Future<Output = Result<Response<A>, Status>>,
+    {
         loop {
             match (self.leader)() {
                 Leader::Here => return Ok(None),
                 // The node that forwarded the request looks for the leader again.
-                Leader::At(..) | Leader::Unknown if hop == Hop::Last => {
+                Leader::At(..) | Leader::Unknown if call.hop == Hop::Last => {
                     return Err(call.unavailable());
                 }
                 Leader::At(id, address) => {
-                    if let Ok(channel) = self.here.peers.channel(id, &address) {
-                        return Ok(Some(SinksClient::new(channel)));
+                    if let Ok(channel) = self.peers.channel(id, &address) {
+                        let request = call.request(message.clone());
+                        match ask(SinksClient::new(channel), request).await {
+                            Ok(answer) => return Ok(Some(answer.into_inner())),
+                            Err(status) => call.check_final(&status, sink)?,
+                        }
                     }
                 }
                 Leader::Unknown => {}
             }
-            call.pause().await?;
+            if !call.deadline.sleep(PAUSE).await {
+                return Err(call.unavailable());
+            }
         }
+    }
+
+    /// The name of this node.
+    fn node(&self) -> String {
+        self.service.status().node.name
     }
 }
 
@@ -215,32 +186,33 @@ pub(crate) fn truncated(name: &str) -> &str {
 }
 
 /// One call with one deadline, however many attempts it takes.
-struct Call(Deadline<TokioRuntime>);
+struct Call {
+    hop: Hop,
+    deadline: Deadline<TokioRuntime>,
+    /// Limit for one attempt.
+    attempt_max: Duration,
+}
 
 impl Call {
-    fn begin(timeout: Duration) -> Self {
-        Self(Deadline::after(timeout))
+    fn new(hop: Hop, timeout: Duration, attempt_max: Duration) -> Self {
+        Self {
+            hop,
+            deadline: Deadline::after(timeout),
+            attempt_max,
+        }
     }
 
     /// A request to the leader, with the time that is left.
-    fn request<M>(&self, message: M, attempt_max: Duration) -> Request<M> {
+    fn request<M>(&self, message: M) -> Request<M> {
         let mut request = Request::new(message);
-        request.set_timeout(self.0.left().min(attempt_max));
+        request.set_timeout(self.deadline.left().min(self.attempt_max));
         let yes = tonic::metadata::MetadataValue::from_static("1");
         request.metadata_mut().insert(FORWARDED_KEY, yes);
         request
     }
 
-    /// The leader's answer; `None`, after a pause, if another attempt may get one.
-    async fn interpret<A>(
-        &self,
-        answer: Result<tonic::Response<A>, Status>,
-        sink: &str,
-    ) -> Result<Option<A>, SinksError> {
-        let status = match answer {
-            Ok(answer) => return Ok(Some(answer.into_inner())),
-            Err(status) => status,
-        };
+    /// Fails if another attempt would get the same answer.
+    fn check_final(&self, status: &Status, sink: &str) -> Result<(), SinksError> {
         let metadata = |key| status.metadata().get(key)?.to_str().ok();
         match metadata(CODE_KEY) {
             Some("unknown_sink") => {
@@ -254,26 +226,18 @@ impl Call {
             Some("sink_check_timeout") => Err(self.check_timeout()),
             _ => {
                 tracing::debug!(%status, "the leader did not answer a request about its sinks");
-                self.pause().await.map(|()| None)
+                Ok(())
             }
         }
     }
 
-    /// Pauses, unless the deadline has passed by then.
-    async fn pause(&self) -> Result<(), SinksError> {
-        match self.0.sleep(PAUSE).await {
-            true => Ok(()),
-            false => Err(self.unavailable()),
-        }
-    }
-
     fn unavailable(&self) -> SinksError {
-        let waited = self.0.waited();
+        let waited = self.deadline.waited();
         SinksError::Service(ServiceError::Unavailable { waited })
     }
 
     fn check_timeout(&self) -> SinksError {
-        let waited = self.0.waited();
+        let waited = self.deadline.waited();
         SinksError::CheckTimeout { waited }
     }
 }

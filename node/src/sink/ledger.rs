@@ -38,7 +38,6 @@ impl Ledger<'_> {
         self.record(|record| record.checkpoint)
     }
 
-    /// Stores the checkpoint.
     pub(super) async fn advance(&self, checkpoint: Checkpoint) -> Result<(), SessionError> {
         let term = self.term;
         self.change(SinkChange::Advance { term, checkpoint }).await
@@ -63,7 +62,6 @@ impl Ledger<'_> {
         self.change(SinkChange::Seeded { term, asked }).await
     }
 
-    /// Adds a dead letter.
     pub(super) async fn bury(&self, event: Arc<Event>, reason: &str) -> Result<(), SessionError> {
         let term = self.term;
         let reason = fit(reason);

@@ -30,7 +30,7 @@
 //! | `backfill` | the part of a session that writes all current states, from one consistent copy |
 //! | `ledger` | what the cluster's replicated state holds about a sink |
 //! | `tracker` | what a sink is doing: its status and its metrics |
-//! | `leader` | status and checks from whichever node leads |
+//! | `leader` | status and checks, which the leader answers whichever node is asked |
 //! | `destination` | the `Destination` trait and the types that pass through it |
 //! | `changes` | the current state of an instance, in the form that every destination gets |
 //! | `connect` | what destinations need to connect: files, time limits, host names |
@@ -86,19 +86,18 @@ mod postgres;
 mod runner;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tracker;
 mod webhook;
 
 pub(crate) use changes::{Change, Current, changes};
 pub(crate) use check::CheckSteps;
+use destination::signed;
 pub(crate) use destination::{
     Backfill, BackfillReason, Batch, Checkpoint, Claim, Destination, StoredCheckpoint,
 };
 pub(crate) use error::{SessionError, SinkError};
 pub use handle::{Sinks, SinksError};
-pub(crate) use leader::{CHECK_MAX, FORWARDED_KEY, Hop, LeadersSinks, truncated};
-pub use lockstep_machine::DeadLetter;
+pub(crate) use leader::{CHECK_MAX, FORWARDED_KEY, Hop, truncated};
 pub use lockstep_proto::v1::{CheckStep, SinkPhase as Phase, SinkStatus};
 pub use runner::Leading;
-pub(crate) use tracker::phase_name;

@@ -16,7 +16,7 @@ use super::{
     BackfillReason, Batch, Change, Checkpoint, Claim, Destination, Phase, SessionError, SinkError,
     StoredCheckpoint,
 };
-use crate::config::{self, Follow, Start};
+use crate::config::{self, Start};
 use crate::service::Service;
 
 /// How long an idle session waits before it looks again.
@@ -44,7 +44,8 @@ pub(super) struct Session<'a> {
     claim: Claim,
     /// When this node's leadership was last confirmed.
     confirmed: Option<Instant>,
-    filters: Vec<EventFilter>,
+    /// It follows the events that one of these wants.
+    pub(super) filters: Vec<EventFilter>,
     /// Whether the destination stores its checkpoint itself.
     pub(super) keeps_checkpoint: bool,
     /// The destination's checkpoint.
@@ -84,7 +85,7 @@ impl<'a> Session<'a> {
                 term,
             },
             confirmed: None,
-            filters: sink.config.follows.iter().map(Follow::filter).collect(),
+            filters: sink.config.filters(),
             keeps_checkpoint: true,
             checkpoint: Checkpoint::default(),
             read_to: EventCursor::default(),
@@ -243,14 +244,10 @@ impl<'a> Session<'a> {
                 Some(last) if next.more => last.cursor(),
                 _ => next.to.max(EventCursor::after(newest)),
             };
-            let followed = chunk.into_iter().filter(|event| self.follows(event));
-            next.events.extend(followed);
+            let follows = |event: &Arc<Event>| self.filters.iter().any(|it| it.wants(event));
+            next.events.extend(chunk.into_iter().filter(follows));
         }
         Some(next)
-    }
-
-    fn follows(&self, event: &Event) -> bool {
-        self.filters.is_empty() || self.filters.iter().any(|filter| filter.wants(event))
     }
 
     /// Writes consecutive events up to `to`. If they are rejected, halves them until the rejected event

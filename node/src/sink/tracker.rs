@@ -12,7 +12,6 @@ use crate::clock::wall_clock;
 use crate::config;
 use crate::telemetry::Metrics;
 
-/// One sink's progress.
 pub(super) struct StatusTracker {
     name: String,
     metrics: Arc<Metrics>,
@@ -23,18 +22,17 @@ pub(super) struct StatusTracker {
 impl StatusTracker {
     /// A sink that does not run on this node.
     pub(super) fn new(sink: &config::Sink, metrics: Arc<Metrics>) -> Self {
-        Self {
+        let status = SinkStatus {
             name: sink.name.to_string(),
+            kind: sink.kind.name().to_owned(),
+            address: sink.address(),
+            follows: sink.follows.iter().map(ToString::to_string).collect(),
+            ..SinkStatus::default()
+        };
+        Self {
+            name: status.name.clone(),
             metrics,
-            status: Mutex::new(SinkStatus {
-                name: sink.name.to_string(),
-                kind: sink.kind.name().to_owned(),
-                address: sink.address(),
-                follows: sink.follows.iter().map(ToString::to_string).collect(),
-                phase: Phase::Elsewhere.into(),
-                since_ms: wall_clock().0,
-                ..SinkStatus::default()
-            }),
+            status: Mutex::new(begun(Phase::Elsewhere, status)),
         }
     }
 
@@ -69,8 +67,7 @@ impl StatusTracker {
         if phase == Phase::Absent {
             tracing::info!(sink = self.name, reason, "the sink waits for its host");
         } else {
-            let phase = phase_name(phase);
-            tracing::warn!(sink = self.name, phase, reason, "the sink does not follow");
+            tracing::warn!(sink = self.name, %phase, reason, "the sink does not follow");
         }
     }
 
@@ -106,30 +103,24 @@ impl StatusTracker {
         self.remove_gauges();
     }
 
-    /// Forgets all that happened so far.
     fn restart(&self, phase: Phase) {
         let mut status = self.status.lock();
-        let before = std::mem::take(&mut *status);
-        *status = SinkStatus {
-            name: before.name,
-            kind: before.kind,
-            address: before.address,
-            follows: before.follows,
-            phase: phase.into(),
-            since_ms: wall_clock().0,
-            ..SinkStatus::default()
-        };
+        *status = begun(phase, std::mem::take(&mut *status));
     }
 
-    /// Only the leader reports what only the leader knows.
-    fn remove_gauges(&self) {
+    fn gauges(&self) -> [&prometheus::IntGaugeVec; 4] {
         let metrics = &self.metrics;
-        for gauge in [
+        [
             &metrics.sink_active,
             &metrics.sink_lag_events,
             &metrics.sink_lag_seconds,
             &metrics.sink_dead_letters,
-        ] {
+        ]
+    }
+
+    /// Only the leader reports what only the leader knows.
+    fn remove_gauges(&self) {
+        for gauge in self.gauges() {
             drop(gauge.remove_label_values(&[self.name.as_str()]));
         }
     }
@@ -162,7 +153,6 @@ impl StatusTracker {
         self.count_error("refused");
     }
 
-    /// A backfill starts.
     pub(super) fn backfill_started(&self, reason: BackfillReason) {
         let labels = [self.name.as_str(), reason.name()];
         let backfills = &self.metrics.sink_seeds_total;
@@ -176,16 +166,16 @@ impl StatusTracker {
             // It may have stopped during the last measurement.
             return self.remove_gauges();
         }
-        let set = |gauge: &prometheus::IntGaugeVec, value: u64| {
+        let values = [
+            u64::from(status.phase() == Phase::Following),
+            status.lag_events,
+            status.lag_ms / 1000,
+            status.dead_letters,
+        ];
+        for (gauge, value) in self.gauges().into_iter().zip(values) {
             let value = i64::try_from(value).unwrap_or(i64::MAX);
             gauge.with_label_values(&[self.name.as_str()]).set(value);
-        };
-        let metrics = &self.metrics;
-        let active = u64::from(status.phase() == Phase::Following);
-        set(&metrics.sink_active, active);
-        set(&metrics.sink_lag_events, status.lag_events);
-        set(&metrics.sink_lag_seconds, status.lag_ms / 1000);
-        set(&metrics.sink_dead_letters, status.dead_letters);
+        }
     }
 
     /// The sink's status, as of a state of the cluster.
@@ -205,6 +195,19 @@ impl StatusTracker {
     }
 }
 
+/// The status of the same sink when a phase begins, without all that happened before.
+fn begun(phase: Phase, before: SinkStatus) -> SinkStatus {
+    SinkStatus {
+        name: before.name,
+        kind: before.kind,
+        address: before.address,
+        follows: before.follows,
+        phase: phase.into(),
+        since_ms: wall_clock().0,
+        ..SinkStatus::default()
+    }
+}
+
 fn has_error(phase: Phase) -> bool {
     match phase {
         Phase::Absent | Phase::Retrying | Phase::Failing | Phase::Halted => true,
@@ -214,10 +217,4 @@ fn has_error(phase: Phase) -> bool {
         | Phase::Following
         | Phase::Seeding => false,
     }
-}
-
-/// A phase's name in JSON and in the log; `unspecified` for one that this build does not know.
-pub(crate) fn phase_name(phase: Phase) -> String {
-    let name = phase.as_str_name();
-    name.trim_start_matches("SINK_PHASE_").to_lowercase()
 }

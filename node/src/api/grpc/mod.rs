@@ -81,7 +81,7 @@ pub async fn public_routes(
                 .max_decoding_message_size(bytes_max),
         )
         .add_service(
-            SinksServer::new(sinks::Sinks::new(state.clone())).max_decoding_message_size(bytes_max),
+            SinksServer::new(sinks::Sinks(state.clone())).max_decoding_message_size(bytes_max),
         )
         .add_service(
             ClusterServer::new(cluster::Cluster(state)).max_decoding_message_size(bytes_max),

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use lockstep_proto::v1;
+use lockstep_machine::DeadLetter;
+use lockstep_proto::errors::KNOWN_KEY;
+use lockstep_proto::{ErrorCode, v1};
 use prost::Message as _;
 use tonic::metadata::MetadataValue;
 use tonic::{Request, Response, Status};
@@ -10,30 +12,18 @@ use tonic::{Request, Response, Status};
 use super::GrpcState;
 use super::answer::{self, coded, invalid, unanswered};
 use crate::service::{Invalid, page_limit};
-use crate::sink::{self, CHECK_MAX, FORWARDED_KEY, Hop, LeadersSinks, SinksError, truncated};
-use lockstep_proto::ErrorCode;
-use lockstep_proto::errors::KNOWN_KEY;
+use crate::sink::{self, CHECK_MAX, FORWARDED_KEY, Hop, SinksError, truncated};
 
 /// Approximate bytes of dead letters in one answer: well below the default limit of clients, 4 MiB.
 const PAGE_BYTES_MAX: usize = 2 << 20;
 
 /// The service, over the sinks.
-pub(super) struct Sinks {
-    state: GrpcState,
-    leaders: LeadersSinks,
-}
-
-impl Sinks {
-    pub(super) fn new(state: GrpcState) -> Self {
-        let leaders = LeadersSinks::new(state.sinks.clone());
-        Self { state, leaders }
-    }
-}
+pub(super) struct Sinks(pub(super) GrpcState);
 
 /// One call, with its deadline and its metrics.
 macro_rules! call {
     ($self:ident, $name:literal, $request:ident, $does:path) => {{
-        let state = &$self.state;
+        let state = &$self.0;
         let deadline = state.deadline(&$request);
         let call = $does(&state.sinks, $request.into_inner(), deadline);
         state
@@ -48,14 +38,12 @@ impl v1::sinks_server::Sinks for Sinks {
         &self,
         request: Request<v1::ListSinksRequest>,
     ) -> Result<Response<v1::ListSinksResponse>, Status> {
-        let (hop, deadline) = (hop(&request), self.state.deadline(&request));
+        let (hop, deadline) = (hop(&request), self.0.deadline(&request));
         let call = async {
-            let listed = self.leaders.list(hop, deadline).await;
+            let listed = self.0.sinks.list(hop, deadline).await;
             listed.map_err(|error| refused(&error))
         };
-        self.state
-            .observe("lockstep.v1.Sinks/ListSinks", call)
-            .await
+        self.0.observe("lockstep.v1.Sinks/ListSinks", call).await
     }
 
     async fn check_sink(
@@ -66,12 +54,10 @@ impl v1::sinks_server::Sinks for Sinks {
         let deadline = answer::deadline(GrpcState::asked_timeout(&request), CHECK_MAX);
         let request = request.into_inner();
         let call = async {
-            let checked = self.leaders.check(&request.sink, hop, deadline).await;
+            let checked = self.0.sinks.check(&request.sink, hop, deadline).await;
             checked.map_err(|error| refused(&error))
         };
-        self.state
-            .observe("lockstep.v1.Sinks/CheckSink", call)
-            .await
+        self.0.observe("lockstep.v1.Sinks/CheckSink", call).await
     }
 
     async fn reseed_sink(
@@ -118,10 +104,9 @@ async fn reseed(
 ) -> Result<v1::ReseedSinkResponse, Status> {
     use v1::reseed_sink_response::Outcome;
     let sink = truncated(&request.sink).to_owned();
-    let asked = decided(sinks.reseed(&sink, deadline).await)?;
-    let outcome = Some(match asked {
+    let outcome = Some(match sinks.reseed(&sink, deadline).await {
         Ok(()) => Outcome::Asked(v1::SeedAsked { sink }),
-        Err(rejected) => Outcome::Rejected(*rejected),
+        Err(error) => Outcome::Rejected(rejected(error)?),
     });
     Ok(v1::ReseedSinkResponse { outcome })
 }
@@ -136,11 +121,8 @@ async fn list_dead_letters(
     let after = after.map_err(|_| invalid(Invalid::Cursor))?;
     let listed = sinks.dead_letters(truncated(&request.sink), after, limit, deadline);
     let (letters, next) = listed.await.map_err(|error| refused(&error))?;
-    Ok(page(
-        &letters,
-        next.map(|next| next.to_string()),
-        PAGE_BYTES_MAX,
-    ))
+    let next = next.map(|next| next.to_string());
+    Ok(page(letters, next, PAGE_BYTES_MAX))
 }
 
 async fn replay(
@@ -155,12 +137,10 @@ async fn replay(
         Some(Which::All(true)) => None,
         _ => return Err(missing_which()),
     };
-    let marked = sinks
-        .replay(truncated(&request.sink), which, deadline)
-        .await;
-    let outcome = Some(match decided(marked)? {
+    let marked = sinks.replay(truncated(&request.sink), which, deadline);
+    let outcome = Some(match marked.await {
         Ok(count) => Outcome::Marked(v1::DeadLettersMarked { count }),
-        Err(rejected) => Outcome::Rejected(*rejected),
+        Err(error) => Outcome::Rejected(rejected(error)?),
     });
     Ok(v1::ReplayDeadLettersResponse { outcome })
 }
@@ -177,12 +157,10 @@ async fn discard(
         Some(Which::All(true)) => None,
         _ => return Err(missing_which()),
     };
-    let discarded = sinks
-        .discard(truncated(&request.sink), which, deadline)
-        .await;
-    let outcome = Some(match decided(discarded)? {
+    let discarded = sinks.discard(truncated(&request.sink), which, deadline);
+    let outcome = Some(match discarded.await {
         Ok(count) => Outcome::Discarded(v1::DeadLettersDiscarded { count }),
-        Err(rejected) => Outcome::Rejected(*rejected),
+        Err(error) => Outcome::Rejected(rejected(error)?),
     });
     Ok(v1::DiscardDeadLettersResponse { outcome })
 }
@@ -195,7 +173,7 @@ fn missing_which() -> Status {
 
 /// A page that fits into a message; the rest is on the next one.
 fn page(
-    letters: &[sink::DeadLetter],
+    letters: Vec<DeadLetter>,
     next_cursor: Option<String>,
     bytes_max: usize,
 ) -> v1::ListDeadLettersResponse {
@@ -204,40 +182,25 @@ fn page(
         next_cursor,
     };
     let mut bytes = 0;
-    for (at, letter) in letters.iter().enumerate() {
-        let shown = dead_letter(letter);
-        bytes += shown.encoded_len();
-        page.dead_letters.push(shown);
-        if bytes >= bytes_max && at + 1 < letters.len() {
-            page.next_cursor = Some(letter.event.cursor().to_string());
+    let mut letters = letters.into_iter();
+    while let Some(letter) = letters.next() {
+        let cursor = letter.event.cursor();
+        let letter = v1::DeadLetter::from(letter);
+        bytes += letter.encoded_len();
+        page.dead_letters.push(letter);
+        if bytes >= bytes_max && !letters.as_slice().is_empty() {
+            page.next_cursor = Some(cursor.to_string());
             break;
         }
     }
     page
 }
 
-fn dead_letter(it: &sink::DeadLetter) -> v1::DeadLetter {
-    v1::DeadLetter {
-        event: Some((&*it.event).into()),
-        reason: it.reason.clone(),
-        attempts: it.attempts,
-        buried_at_ms: it.buried_at.0,
-        tried_at_ms: it.tried_at.0,
-        replay_wanted: it.replay_wanted,
-    }
-}
-
-/// Decisions of the state machine, including rejections, are messages; anything else is a status.
-fn decided<T>(result: Result<T, SinksError>) -> Result<Result<T, Box<v1::Rejected>>, Status> {
-    match result {
-        Ok(done) => Ok(Ok(done)),
-        Err(SinksError::Rejected(rejection)) => Ok(Err(Box::new((&*rejection).into()))),
-        Err(error @ SinksError::UnknownDeadLetter { .. }) => Ok(Err(Box::new(v1::Rejected {
-            code: error.code().to_string(),
-            message: error.to_string(),
-            ..Default::default()
-        }))),
-        Err(error) => Err(refused(&error)),
+/// Rejections by the state machine are messages; any other error is a status.
+fn rejected(error: SinksError) -> Result<v1::Rejected, Status> {
+    match error {
+        SinksError::Rejected(rejection) => Ok((&*rejection).into()),
+        error => Err(refused(&error)),
     }
 }
 
@@ -253,41 +216,25 @@ fn refused(error: &SinksError) -> Status {
             status
         }
         SinksError::Service(error) => unanswered(error),
-        // On a read: it does not exist.
-        SinksError::UnknownDeadLetter { .. }
-        | SinksError::Rejected(_)
-        | SinksError::CheckTimeout { .. } => coded(error.code(), error),
+        SinksError::Rejected(_) | SinksError::CheckTimeout { .. } => coded(error.code(), error),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::{
-        Cause, Event, EventCursor, EventKind, GlobalRevision, InstanceName, MachineName, Metadata,
-        Rejection, Revision, Timestamp, Version,
-    };
+    use crate::sink::tests::fixtures::event;
+    use lockstep_machine::{Event, EventKind, Metadata, Rejection, Timestamp};
     use std::sync::Arc;
     use tonic::Code;
 
-    fn letter(position: u32, bytes: usize) -> sink::DeadLetter {
+    fn letter(position: u32, bytes: usize) -> DeadLetter {
         let event = Event {
-            revision: GlobalRevision(7),
             position,
-            kind: EventKind::Created,
-            machine: MachineName::new("order").unwrap(),
-            name: Some(InstanceName::new("42").unwrap()),
-            version: Version(1),
-            from_version: None,
-            from: None,
-            to: None,
-            event: None,
-            instance_revision: Revision(0),
-            at: Timestamp(99),
-            cause: Cause::Request,
             metadata: Metadata::new([("why", "x".repeat(bytes))]).unwrap(),
+            ..event(7, "order/42", EventKind::Created, Some("open"))
         };
-        sink::DeadLetter {
+        DeadLetter {
             event: Arc::new(event),
             reason: "a column is too short".to_owned(),
             attempts: 3,
@@ -298,32 +245,15 @@ mod tests {
     }
 
     #[test]
-    fn a_dead_letter_is_encoded_with_all_fields() {
-        let told = dead_letter(&letter(2, 3));
-        let place = told.event.as_ref().and_then(|event| event.place);
-        let expected = v1::Place {
-            revision: 7,
-            position: 2,
-        };
-        assert_eq!(place, Some(expected));
-        assert_eq!(
-            (told.reason.as_str(), told.attempts),
-            ("a column is too short", 3)
-        );
-        assert_eq!((told.buried_at_ms, told.tried_at_ms), (100, 200));
-        assert!(told.replay_wanted);
-    }
-
-    #[test]
     fn a_page_without_room_for_all_continues_after_its_last() {
         let letters: Vec<_> = (0..5).map(|position| letter(position, 400)).collect();
         let next = || Some("9-0".to_owned());
-        let whole = page(&letters, next(), usize::MAX);
+        let whole = page(letters.clone(), next(), usize::MAX);
         assert_eq!((whole.dead_letters.len(), whole.next_cursor), (5, next()));
-        let cut = page(&letters, next(), 700);
+        let cut = page(letters.clone(), next(), 700);
         assert_eq!(cut.dead_letters.len(), 2);
         assert_eq!(cut.next_cursor.as_deref(), Some("7-1"));
-        let last = page(&letters[..1], None, 1);
+        let last = page(letters[..1].to_vec(), None, 1);
         assert_eq!((last.dead_letters.len(), last.next_cursor), (1, None));
     }
 
@@ -333,7 +263,7 @@ mod tests {
             name: "report".to_owned(),
             known: vec!["mail".to_owned(), "reports".to_owned()],
         };
-        let status = decided::<()>(Err(unknown)).unwrap_err();
+        let status = rejected(unknown).unwrap_err();
         assert_eq!(status.code(), Code::NotFound);
         let text = |key: &str| status.metadata().get(key).map(|it| it.to_str().unwrap());
         assert_eq!(text("lockstep-code"), Some("unknown_sink"));
@@ -342,19 +272,12 @@ mod tests {
 
     #[test]
     fn rejections_of_the_state_machine_are_messages() {
-        let cursor = EventCursor {
-            revision: GlobalRevision(7),
-            position: 2,
+        let unknown = Rejection::UnknownDeadLetter {
+            sink: "reports".parse().unwrap(),
+            cursor: letter(2, 0).event.cursor(),
         };
-        let sink = "reports".to_owned();
-        let unknown = SinksError::UnknownDeadLetter { sink, cursor };
-        let refused = decided::<()>(Err(unknown)).unwrap().unwrap_err();
+        let refused = rejected(SinksError::Rejected(Box::new(unknown))).unwrap();
         assert_eq!(refused.code, "unknown_dead_letter");
-        assert!(refused.message.contains("7-2"), "{}", refused.message);
-        let refused = decided::<()>(Err(SinksError::Rejected(Box::new(Rejection::KeyReused))));
-        assert_eq!(
-            refused.unwrap().unwrap_err().code,
-            Rejection::KeyReused.code()
-        );
+        assert_eq!(refused.message, "sink reports has no dead letter 7-2");
     }
 }

@@ -13,7 +13,6 @@ use super::described::{Malformed, Unanswered};
 use super::input::Call;
 use super::problem::{Problem, ProblemBody};
 use super::query::{Query, query};
-use super::sinks::PhaseBody;
 use crate::service::{MemberStatus, Status};
 use crate::sink::SinkStatus;
 use crate::telemetry::build;
@@ -116,7 +115,7 @@ async fn hash(edge: &Edge) -> Result<StateHashBody, Problem> {
 ))]
 pub(super) async fn ready(State(edge): State<Arc<Edge>>) -> Result<Json<Value>, Problem> {
     let ready = edge.service.ready(READY_DEADLINE).await;
-    let sinks = readiness_of(edge.sinks.list());
+    let sinks = readiness_of(edge.sinks.here());
     match ready {
         Ok(()) => Ok(Json(json!({ "status": "ready", "sinks": sinks }))),
         Err(error) => Err(Problem::from(error).with("sinks", sinks)),
@@ -125,7 +124,8 @@ pub(super) async fn ready(State(edge): State<Arc<Edge>>) -> Result<Json<Value>, 
 
 /// What the sinks of this node do, for whoever wants to know: a node serves without them.
 fn readiness_of(sinks: Vec<SinkStatus>) -> Value {
-    json!(sinks.into_iter().map(PhaseBody::from).collect::<Vec<_>>())
+    let phase = |sink: SinkStatus| json!({ "name": sink.name, "phase": sink.phase().to_string() });
+    sinks.into_iter().map(phase).collect()
 }
 
 impl StatusBody {

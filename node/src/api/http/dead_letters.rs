@@ -117,30 +117,16 @@ pub(super) async fn discard(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::{
-        Cause, Event, EventKind, GlobalRevision, InstanceName, MachineName, Metadata, Revision,
-        StateName, Timestamp, Version,
-    };
+    use crate::sink::tests::fixtures::event;
+    use lockstep_machine::{Event, EventKind, Timestamp};
     use serde_json::json;
     use std::sync::Arc;
 
     #[test]
     fn a_dead_letter_is_identified_by_its_cursor() {
         let event = Event {
-            revision: GlobalRevision(7),
             position: 2,
-            kind: EventKind::Created,
-            machine: MachineName::new("order").unwrap(),
-            name: Some(InstanceName::new("42").unwrap()),
-            version: Version(1),
-            from_version: None,
-            from: None,
-            to: Some(StateName::new("open").unwrap()),
-            event: None,
-            instance_revision: Revision(0),
-            at: Timestamp(1_700_000_000_000),
-            cause: Cause::Request,
-            metadata: Metadata::default(),
+            ..event(7, "order/42", EventKind::Created, Some("open"))
         };
         let letter = DeadLetter {
             event: Arc::new(event),
@@ -156,8 +142,8 @@ mod tests {
                 "place": "7-2",
                 "event": {
                     "revision": 7, "position": 2, "kind": "created", "machine": "order",
-                    "id": "order/42", "version": 1, "to": "open", "instance_revision": 0,
-                    "at": "2023-11-14T22:13:20.000Z", "cause": "request"
+                    "id": "order/42", "version": 1, "to": "open", "instance_revision": 7,
+                    "at": "2023-11-14T22:13:20.007Z", "cause": "request"
                 },
                 "reason": "a column is too short", "attempts": 2,
                 "buried_at": "2023-11-14T22:13:21.000Z", "tried_at": "2023-11-14T22:13:22.000Z",

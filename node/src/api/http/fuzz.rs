@@ -206,7 +206,7 @@ fn app() -> Router {
         report: Arc::default(),
         limits,
         started,
-        sinks: crate::sink::Sinks::none(),
+        sinks: crate::sink::Sinks::lone(&[]),
     })
 }
 

@@ -43,7 +43,7 @@ use tokio::sync::Semaphore;
 use crate::api::Watchers;
 use crate::config;
 use crate::service::Service;
-use crate::sink::{LeadersSinks, Sinks};
+use crate::sink::Sinks;
 use crate::telemetry::{Metrics, Report};
 
 use problem::Problem;
@@ -106,8 +106,6 @@ struct Edge {
     service: Arc<Service>,
     local: Arc<Local>,
     sinks: Sinks,
-    /// The sinks of the node that runs them.
-    leaders: LeadersSinks,
 }
 
 /// Every route of the HTTP interface.
@@ -131,7 +129,6 @@ pub fn router(state: HttpState) -> Router {
         watchers,
     });
     let edge = Arc::new(Edge {
-        leaders: LeadersSinks::new(sinks.clone()),
         service,
         local: local.clone(),
         sinks,

@@ -250,7 +250,7 @@ impl From<SinksError> for Problem {
         let problem = Problem::new(error.code(), &error);
         match error {
             SinksError::Unknown { known, .. } => problem.with("known", json!(known)),
-            SinksError::UnknownDeadLetter { .. } | SinksError::CheckTimeout { .. } => problem,
+            SinksError::CheckTimeout { .. } => problem,
             SinksError::Service(error) => error.into(),
             SinksError::Rejected(rejection) => rejection.into(),
         }

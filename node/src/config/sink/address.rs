@@ -61,9 +61,12 @@ fn postgres(address: &str) -> Result<Known, String> {
 }
 
 /// The address as the driver reads it. Also accepts the values of `sslmode` that the driver rejects.
-pub(super) fn postgres_config(
-    address: &str,
-) -> Result<tokio_postgres::Config, tokio_postgres::Error> {
+///
+/// # Errors
+///
+/// If the address is not valid, which the configuration rules out. The error's text may quote a part of a
+/// password.
+pub fn postgres_config(address: &str) -> Result<tokio_postgres::Config, tokio_postgres::Error> {
     // The node verifies the certificate whenever TLS is required: the stricter modes add nothing.
     ["verify-full", "verify-ca"]
         .into_iter()

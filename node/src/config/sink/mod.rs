@@ -12,7 +12,7 @@ use std::time::Duration;
 use lockstep_machine::{EventFilter, MachineName, SinkName};
 use serde::Deserialize;
 
-pub use address::is_local;
+pub use address::{is_local, postgres_config};
 pub(super) use address::{shown, shown_host};
 pub(super) use check::check;
 
@@ -40,11 +40,23 @@ pub struct Sink {
 }
 
 impl Sink {
+    /// It follows the events that one of these wants.
+    pub fn filters(&self) -> Vec<EventFilter> {
+        let filter = |it: &Follow| EventFilter {
+            machine: Some(it.machine.clone()),
+            prefix: it.prefix.clone(),
+            ..EventFilter::default()
+        };
+        match self.follows.is_empty() {
+            true => vec![EventFilter::default()],
+            false => self.follows.iter().map(filter).collect(),
+        }
+    }
+
     /// The destination's address for people, without what may be secret in it.
     pub fn address(&self) -> String {
         match &self.kind {
-            SinkKind::Postgres(it) => shown(&it.address),
-            SinkKind::Mongo(it) => shown(&it.address),
+            SinkKind::Postgres(it) | SinkKind::Mongo(it) => shown(&it.address),
             SinkKind::Webhook(it) => shown_host(&it.address),
         }
     }
@@ -57,17 +69,6 @@ pub struct Follow {
     pub machine: MachineName,
     /// The prefix of the instances' names. Without it, the whole machine and its definitions.
     pub prefix: Option<String>,
-}
-
-impl Follow {
-    /// The events it selects.
-    pub fn filter(&self) -> EventFilter {
-        EventFilter {
-            machine: Some(self.machine.clone()),
-            prefix: self.prefix.clone(),
-            ..EventFilter::default()
-        }
-    }
 }
 
 impl fmt::Display for Follow {
@@ -85,9 +86,9 @@ impl fmt::Display for Follow {
 #[serde(tag = "kind", rename_all = "lowercase")]
 pub enum SinkKind {
     /// PostgreSQL.
-    Postgres(PostgresSink),
+    Postgres(DatabaseSink),
     /// MongoDB.
-    Mongo(MongoSink),
+    Mongo(DatabaseSink),
     /// An HTTP endpoint that receives each event.
     Webhook(WebhookSink),
 }
@@ -103,49 +104,22 @@ impl SinkKind {
     }
 }
 
-/// A PostgreSQL database.
+/// A PostgreSQL or MongoDB database.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PostgresSink {
-    /// `postgres://user@host:port/database?sslmode=...`. A password in it applies if `password` is
-    /// not set.
+pub struct DatabaseSink {
+    /// `postgres://user@host:port/database?sslmode=...`, `mongodb://user@host:port/...` or
+    /// `mongodb+srv://...`. A password in it applies if `password` is not set.
     pub address: String,
     /// The password.
     pub password: Option<Secret>,
-    /// The schema that holds the tables.
-    pub schema: String,
-    /// The table of all events.
+    /// The schema that holds the tables, in PostgreSQL; the database that holds the collections, in
+    /// MongoDB.
+    #[serde(alias = "schema", alias = "database")]
+    pub namespace: String,
+    /// The table or collection of all events.
     pub history: String,
-    /// The table of current states.
-    pub instances: String,
-}
-
-impl PostgresSink {
-    /// The address as the driver's configuration, without `password`.
-    ///
-    /// # Errors
-    ///
-    /// If the address is not valid, which the configuration rules out. The error's text may quote a
-    /// part of a password.
-    pub fn parsed(&self) -> Result<tokio_postgres::Config, tokio_postgres::Error> {
-        address::postgres_config(&self.address)
-    }
-}
-
-/// A MongoDB database.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MongoSink {
-    /// `mongodb://user@host:port/...` or `mongodb+srv://...`. A password in it applies if `password`
-    /// is not set.
-    pub address: String,
-    /// The password.
-    pub password: Option<Secret>,
-    /// The database.
-    pub database: String,
-    /// The collection of all events.
-    pub history: String,
-    /// The collection of current states.
+    /// The table or collection of current states.
     pub instances: String,
 }
 

@@ -1,30 +1,33 @@
 //! A follower, and a leader behind a real connection.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::*;
 use crate::api::Watchers;
 use crate::api::grpc::{GrpcState, public_routes, serve};
 use crate::config;
-use crate::service::{MemberStatus, Service};
+use crate::service::MemberStatus;
+use crate::sink::tests::fixtures;
 use crate::telemetry::Metrics;
-use lockstep_machine::Limits;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
 const TIMEOUT: Duration = Duration::from_secs(20);
 
-/// A leader with a service of its own; its address.
+/// A leader with a sink; its address.
 async fn leader() -> String {
     let metrics = Metrics::new().unwrap();
+    let kind = config::SinkKind::Webhook(fixtures::webhook("http://nowhere.invalid"));
+    let sinks = Sinks::lone(&[fixtures::config(kind)]);
     let state = GrpcState {
-        service: Arc::new(Service::lone(Limits::default())),
+        service: sinks.service.clone(),
         watchers: Watchers::new(1, metrics.clone()),
         metrics,
         report: Arc::default(),
         request_timeout: TIMEOUT,
         started: Instant::now(),
-        sinks: Sinks::none(),
+        sinks,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -40,12 +43,15 @@ async fn leader() -> String {
     address.to_string()
 }
 
-/// A node of another name, with this view of the leader.
-fn follower(leader: impl Fn() -> Leader + Send + Sync + 'static) -> LeadersSinks {
-    LeadersSinks::led_by("follower".to_owned(), Sinks::none(), leader)
+/// A node without sinks, with this view of the leader.
+fn follower(leader: impl Fn() -> Leader + Send + Sync + 'static) -> Sinks {
+    Sinks {
+        leader: Arc::new(leader),
+        ..Sinks::lone(&[])
+    }
 }
 
-fn follower_of(address: String) -> LeadersSinks {
+fn follower_of(address: String) -> Sinks {
     follower(move || Leader::At(2, address.clone()))
 }
 
@@ -54,18 +60,18 @@ async fn a_follower_returns_the_leaders_status() {
     let follower = follower_of(leader().await);
     for _ in 0..2 {
         let listed = follower.list(Hop::First, TIMEOUT).await.unwrap();
-        assert_eq!(listed.node, "node1");
+        assert_eq!((listed.sinks.len(), listed.node.as_str()), (1, "node1"));
     }
     let here = self::follower(|| Leader::Here);
     let listed = here.list(Hop::Last, TIMEOUT).await.unwrap();
-    assert_eq!(listed.node, "follower");
+    assert_eq!(listed.sinks, []);
 }
 
 #[tokio::test]
 async fn a_sink_that_the_leader_does_not_know_is_unknown() {
     let follower = follower_of(leader().await);
     let long = "x".repeat(100_000);
-    for name in ["reports", &long, ""] {
+    for name in ["report", &long, ""] {
         let refused = follower.check(name, Hop::First, TIMEOUT).await;
         let error = refused.unwrap_err();
         assert_eq!(error.code(), "unknown_sink", "{error}");
@@ -98,7 +104,7 @@ async fn a_node_waits_for_a_leader_and_gives_up_at_its_deadline() {
         }
     });
     let listed = follower.list(Hop::First, TIMEOUT).await.unwrap();
-    assert_eq!(listed.node, "node1");
+    assert_eq!(listed.sinks.len(), 1);
 
     let short = Duration::from_millis(200);
     // Nothing listens there: the port stays bound until the test ends.

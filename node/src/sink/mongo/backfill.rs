@@ -5,10 +5,10 @@ use futures::TryStreamExt;
 use lockstep_machine::EventCursor;
 use mongodb::bson::{Bson, DateTime, Document, doc};
 
-use super::super::{Backfill, SinkError};
+use super::super::{Backfill, SinkError, signed};
 use super::claim::Claimed;
 use super::connection::Connection;
-use super::documents::{date, living_fields, number};
+use super::documents::{date, living_fields};
 use super::write::Stored;
 
 /// The collection that records backfills.
@@ -17,11 +17,10 @@ const SEEDS: &str = "seeds";
 /// are and however few of them are removed.
 const PAGE: u16 = 1000;
 
-/// Ends a backfill.
 pub(super) async fn finish(claimed: &mut Claimed, backfill: &Backfill) -> Result<(), SinkError> {
     let mut after = String::new();
     loop {
-        claimed.verify(None).await?;
+        claimed.verify().await?;
         match remove_older(&claimed.connection, backfill, &after).await? {
             Some(last) => after = last,
             None => break,
@@ -40,7 +39,7 @@ async fn remove_older(
     backfill: &Backfill,
     after: &str,
 ) -> Result<Option<String>, SinkError> {
-    let revision = number(backfill.revision.0);
+    let revision = signed(backfill.revision.0);
     let instances = connection.collection::<Stored>(&connection.instances);
     let page = async {
         let page = instances
@@ -71,16 +70,16 @@ async fn remove_older(
 async fn record_gap(claimed: &Claimed, backfill: &Backfill) -> Result<(), SinkError> {
     let previous = (backfill.previous).map_or("nothing".to_owned(), |it| it.to_string());
     let connection = &claimed.connection;
-    let claim = claimed.owner();
+    let claim = &claimed.claim;
     let id = format!("{}/{previous}", connection.instances);
     let previous = backfill.previous.map(cursor_document);
     let record = doc! {
         "_id": &id,
         "cluster": &claim.cluster,
         "sink": &claim.sink,
-        "term": number(claim.term),
+        "term": signed(claim.term),
         "reason": backfill.reason.name(),
-        "revision": number(backfill.revision.0),
+        "revision": signed(backfill.revision.0),
         "at": date(backfill.at),
         "was": previous.map_or(Bson::Null, Bson::Document),
         "then": cursor_document(backfill.resume_at),
@@ -93,7 +92,7 @@ async fn record_gap(claimed: &Claimed, backfill: &Backfill) -> Result<(), SinkEr
 
 fn cursor_document(cursor: EventCursor) -> Document {
     doc! {
-        "revision": number(cursor.revision.0),
+        "revision": signed(cursor.revision.0),
         "position": i64::from(cursor.position),
     }
 }

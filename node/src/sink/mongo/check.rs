@@ -5,11 +5,11 @@ use mongodb::bson::{Document, doc};
 
 use super::super::{CheckSteps, SinkError};
 use super::connection::Connection;
-use crate::config::{MongoSink, Sink};
+use crate::config::{DatabaseSink, Sink};
 
 /// Takes the steps until one fails. The collection is dropped in any case.
-pub(super) async fn check(sink: &Sink, mongo: &MongoSink, steps: &mut CheckSteps) -> Option<()> {
-    let connected = |_: &Connection| format!("database {}", mongo.database);
+pub(super) async fn check(sink: &Sink, mongo: &DatabaseSink, steps: &mut CheckSteps) -> Option<()> {
+    let connected = |_: &Connection| format!("database {}", mongo.namespace);
     let connecting = async {
         let connection = Connection::open(sink, mongo).await?;
         let ping = connection.database.run_command(doc! { "ping": 1 });

@@ -9,13 +9,14 @@ use mongodb::bson::{Bson, Document, doc};
 use mongodb::options::ReturnDocument;
 use serde::{Deserialize, Serialize};
 
-use super::super::{Checkpoint, Claim, SinkError, StoredCheckpoint};
+use super::super::{Checkpoint, Claim, SinkError, signed};
 use super::connection::Connection;
-use super::documents::number;
 use super::errors;
 
 /// The collection of these documents.
 const SINKS: &str = "sinks";
+/// What a claim is of, in errors.
+const COLLECTIONS: &str = "the collections";
 /// How often a claim is tried while other nodes claim at the same time.
 const CLAIM_ATTEMPTS: usize = 5;
 
@@ -23,9 +24,9 @@ const CLAIM_ATTEMPTS: usize = 5;
 pub(super) struct Claimed {
     pub(super) connection: Connection,
     records: Collection<Record>,
-    id: String,
-    claim: Claim,
-    checkpoint: StoredCheckpoint,
+    pub(super) claim: Claim,
+    /// The checkpoint that was last read or written.
+    pub(super) checkpoint: Option<Checkpoint>,
 }
 
 /// The document.
@@ -33,10 +34,9 @@ pub(super) struct Claimed {
 struct Record {
     #[serde(rename = "_id")]
     id: String,
-    cluster: String,
-    sink: String,
+    #[serde(flatten)]
+    owner: Claim,
     history: String,
-    term: u64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     revision: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -50,10 +50,9 @@ impl Claimed {
     pub(super) async fn claim(connection: Connection, claim: &Claim) -> Result<Self, SinkError> {
         let mut claimed = Self {
             records: connection.collection(SINKS),
-            id: connection.instances.clone(),
             connection,
             claim: claim.clone(),
-            checkpoint: StoredCheckpoint::Empty,
+            checkpoint: None,
         };
         claimed.check_history_unshared().await?;
         for _ in 0..CLAIM_ATTEMPTS {
@@ -71,37 +70,25 @@ impl Claimed {
         ))
     }
 
-    /// The checkpoint that was last read or written.
-    pub(super) fn checkpoint(&self) -> StoredCheckpoint {
-        self.checkpoint
+    /// Checks that the checkpoint is `from`.
+    pub(super) fn check_at(&self, from: Checkpoint) -> Result<(), SinkError> {
+        match self.checkpoint.unwrap_or_default() == from {
+            true => Ok(()),
+            false => Err(SinkError::Moved),
+        }
     }
 
-    /// The cluster, sink and term.
-    pub(super) fn owner(&self) -> &Claim {
-        &self.claim
-    }
-
-    /// Checks that the claim still holds and the checkpoint is unchanged, and is `from` if given.
+    /// Checks that the claim still holds and the checkpoint is unchanged.
     ///
     /// Writes are guarded anyway; this bounds how long a deposed leader goes on writing, and stops
     /// writes after the database was restored.
-    pub(super) async fn verify(&self, from: Option<Checkpoint>) -> Result<(), SinkError> {
-        if from.is_some_and(|from| !self.is_at(from)) {
-            return Err(SinkError::Moved);
+    pub(super) async fn verify(&self) -> Result<(), SinkError> {
+        let record = self.find().await?.ok_or(SinkError::Moved)?;
+        self.claim.follows(&record.owner, COLLECTIONS)?;
+        match record.owner.term == self.claim.term && record.checkpoint() == self.checkpoint {
+            true => Ok(()),
+            false => Err(SinkError::Moved),
         }
-        self.check_unchanged().await
-    }
-
-    /// Advances the checkpoint, if the claim still holds and the checkpoint is `from`.
-    pub(super) async fn advance(
-        &mut self,
-        from: Checkpoint,
-        to: Checkpoint,
-    ) -> Result<(), SinkError> {
-        if !self.is_at(from) {
-            return Err(SinkError::Moved);
-        }
-        self.set_checkpoint(to).await
     }
 
     /// Stores a checkpoint, if the claim still holds and the checkpoint is unchanged.
@@ -110,41 +97,35 @@ impl Claimed {
         let updating = self.records.update_one(self.filter(), update);
         let updated = self.connection.exchange("storing the checkpoint", updating);
         if updated.await?.matched_count == 0 {
-            self.check_unchanged().await?;
+            self.verify().await?;
             return Err(SinkError::Moved);
         }
-        self.checkpoint = StoredCheckpoint::At(to);
+        self.checkpoint = Some(to);
         Ok(())
-    }
-
-    fn is_at(&self, from: Checkpoint) -> bool {
-        match self.checkpoint {
-            StoredCheckpoint::At(checkpoint) => checkpoint == from,
-            StoredCheckpoint::Empty => from == Checkpoint::default(),
-            StoredCheckpoint::Unsupported => false,
-        }
     }
 
     /// Matches the document only if the term and the checkpoint are unchanged.
     fn filter(&self) -> Document {
         let mut filter = self.owned();
-        filter.insert("term", number(self.claim.term));
+        filter.insert("term", signed(self.claim.term));
         match self.checkpoint {
-            StoredCheckpoint::At(checkpoint) => filter.extend(fields(checkpoint)),
+            Some(checkpoint) => filter.extend(fields(checkpoint)),
             // Null matches a field that does not exist.
-            StoredCheckpoint::Empty | StoredCheckpoint::Unsupported => {
-                filter.insert("revision", Bson::Null);
-            }
+            None => drop(filter.insert("revision", Bson::Null)),
         }
         filter
     }
 
     fn owned(&self) -> Document {
-        doc! { "_id": &self.id, "cluster": &self.claim.cluster, "sink": &self.claim.sink }
+        doc! { "_id": self.id(), "cluster": &self.claim.cluster, "sink": &self.claim.sink }
+    }
+
+    fn id(&self) -> &str {
+        &self.connection.instances
     }
 
     async fn find(&self) -> Result<Option<Record>, SinkError> {
-        let finding = self.records.find_one(doc! { "_id": &self.id });
+        let finding = self.records.find_one(doc! { "_id": self.id() });
         let found = self.connection.exchange("reading the checkpoint", finding);
         found.await
     }
@@ -152,7 +133,7 @@ impl Claimed {
     /// Two sinks may share a database, but no collection.
     async fn check_history_unshared(&self) -> Result<(), SinkError> {
         let history = &self.connection.history;
-        let other = doc! { "_id": { "$ne": &self.id }, "history": history };
+        let other = doc! { "_id": { "$ne": self.id() }, "history": history };
         let finding = self.records.find_one(other);
         let found = self.connection.exchange("looking for other sinks", finding);
         match found.await? {
@@ -160,7 +141,7 @@ impl Claimed {
             Some(other) => Err(SinkError::misconfigured(format!(
                 "the collection {history} belongs to sink {} of cluster {}: configure another \
                  collection or another database",
-                other.sink, other.cluster
+                other.owner.sink, other.owner.cluster
             ))),
         }
     }
@@ -168,11 +149,9 @@ impl Claimed {
     /// Creates the document; `None` if another node did so first.
     async fn create(&self) -> Result<Option<Record>, SinkError> {
         let record = Record {
-            id: self.id.clone(),
-            cluster: self.claim.cluster.clone(),
-            sink: self.claim.sink.clone(),
+            id: self.id().to_owned(),
+            owner: self.claim.clone(),
             history: self.connection.history.clone(),
-            term: self.claim.term,
             revision: None,
             position: None,
             seeded: None,
@@ -189,9 +168,9 @@ impl Claimed {
     /// returns is acknowledged under the write concern, so that no failover of the servers rolls it back.
     /// If another collection of history is configured than before, the checkpoint is removed.
     async fn raise_term(&self, known: &Record) -> Result<Option<Record>, SinkError> {
-        self.check_owner(known)?;
+        self.claim.follows(&known.owner, COLLECTIONS)?;
         let history = &self.connection.history;
-        let term = number(self.claim.term);
+        let term = signed(self.claim.term);
         let mut filter = self.owned();
         filter.insert("term", doc! { "$lte": term });
         let mut update = doc! { "$set": { "term": term, "history": history } };
@@ -205,37 +184,16 @@ impl Claimed {
             .return_document(ReturnDocument::After);
         self.connection.exchange("claiming", raising).await
     }
-
-    /// Checks that the document is as it was last read or written.
-    async fn check_unchanged(&self) -> Result<(), SinkError> {
-        let record = self.find().await?.ok_or(SinkError::Moved)?;
-        self.check_owner(&record)?;
-        match record.term == self.claim.term && record.checkpoint() == self.checkpoint {
-            true => Ok(()),
-            false => Err(SinkError::Moved),
-        }
-    }
-
-    fn check_owner(&self, record: &Record) -> Result<(), SinkError> {
-        let owner = Claim {
-            cluster: record.cluster.clone(),
-            sink: record.sink.clone(),
-            term: record.term,
-        };
-        self.claim.follows(&owner, "the collections")
-    }
 }
 
 impl Record {
-    fn checkpoint(&self) -> StoredCheckpoint {
-        let (Some(revision), Some(position)) = (self.revision, self.position) else {
-            return StoredCheckpoint::Empty;
+    fn checkpoint(&self) -> Option<Checkpoint> {
+        let cursor = EventCursor {
+            revision: GlobalRevision(self.revision?),
+            position: self.position?,
         };
-        StoredCheckpoint::At(Checkpoint {
-            cursor: EventCursor {
-                revision: GlobalRevision(revision),
-                position,
-            },
+        Some(Checkpoint {
+            cursor,
             seeded: GlobalRevision(self.seeded.unwrap_or_default()),
         })
     }
@@ -243,8 +201,8 @@ impl Record {
 
 fn fields(checkpoint: Checkpoint) -> Document {
     doc! {
-        "revision": number(checkpoint.cursor.revision.0),
+        "revision": signed(checkpoint.cursor.revision.0),
         "position": i64::from(checkpoint.cursor.position),
-        "seeded": number(checkpoint.seeded.0),
+        "seeded": signed(checkpoint.seeded.0),
     }
 }

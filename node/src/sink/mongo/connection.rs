@@ -11,14 +11,13 @@ use tokio::time::timeout;
 use super::super::SinkError;
 use super::errors;
 use super::options::client_options;
-use crate::config::{MongoSink, Sink};
+use crate::config::{DatabaseSink, Sink};
 
 /// How long a tombstone is kept: far longer than any write can be in flight.
 const TOMBSTONES_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A client, and the names of its collections.
 pub(super) struct Connection {
-    /// The database.
     pub(super) database: Database,
     /// The collection of all events.
     pub(super) history: String,
@@ -32,7 +31,7 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Creates a client. It connects with the first exchange.
-    pub(super) async fn open(sink: &Sink, mongo: &MongoSink) -> Result<Self, SinkError> {
+    pub(super) async fn open(sink: &Sink, mongo: &DatabaseSink) -> Result<Self, SinkError> {
         let options = client_options(sink, mongo).await?;
         let write_concern =
             serialize_to_raw_document_buf(&options.write_concern).map_err(|error| {
@@ -41,7 +40,7 @@ impl Connection {
         let client = Client::with_options(options)
             .map_err(|error| errors::classify("creating a client", &error))?;
         Ok(Self {
-            database: client.database(&mongo.database),
+            database: client.database(&mongo.namespace),
             history: mongo.history.clone(),
             instances: mongo.instances.clone(),
             write_concern,
@@ -49,7 +48,6 @@ impl Connection {
         })
     }
 
-    /// A collection of the database.
     pub(super) fn collection<T: Send + Sync>(&self, name: &str) -> Collection<T> {
         self.database.collection(name)
     }

@@ -4,19 +4,7 @@ use lockstep_machine::{Event, EventCursor, GlobalRevision, Timestamp};
 use mongodb::bson::{Bson, DateTime, Document, RawDocumentBuf, doc, serialize_to_document};
 use serde::Serialize;
 
-use super::super::{Change, SinkError};
-
-/// The fields of an instance that a tombstone does not have.
-const LIVING_FIELDS: [&str; 8] = [
-    "machine",
-    "instance",
-    "state",
-    "version",
-    "instance_revision",
-    "created_at",
-    "changed_at",
-    "metadata",
-];
+use super::super::{Change, SinkError, signed};
 
 /// An event as a document of the history. Its id is its cursor.
 pub(super) fn history(event: &Event) -> Result<RawDocumentBuf, SinkError> {
@@ -90,7 +78,7 @@ impl Statement {
             "$lt"
         };
         // The filter does not match a newer document, and the upsert then fails on its `_id`.
-        let filter = doc! { "_id": &id, "revision": { guard: number(revision.0) } };
+        let filter = doc! { "_id": &id, "revision": { guard: signed(revision.0) } };
         let update = becomes(change)
             .and_then(|to| RawDocumentBuf::try_from(&doc! { "q": filter, "u": to, "upsert": true }))
             .map_err(|error| unencodable(&error, event))?;
@@ -105,7 +93,7 @@ impl Statement {
 
     /// Whether a stored document of this revision stays as it is.
     pub(super) fn yields_to(&self, stored: i64) -> bool {
-        let own = number(self.revision.0);
+        let own = signed(self.revision.0);
         stored > own || (stored == own && !self.replaces_same_revision)
     }
 }
@@ -122,19 +110,19 @@ fn becomes(change: &Change) -> Result<Document, mongodb::bson::error::Error> {
         }
         Change::Is(current) => document(current)?,
         Change::Deleted { revision, .. } => {
-            doc! { "revision": number(revision.0), "deleted_at": DateTime::now() }
+            doc! { "revision": signed(revision.0), "deleted_at": DateTime::now() }
         }
     };
     becomes.insert("_id", change.id().to_string());
     Ok(becomes)
 }
 
-/// The fields that a tombstone does not have, for `$unset`.
+/// The fields of an instance that a tombstone does not have, for `$unset`.
 pub(super) fn living_fields() -> Document {
-    let fields = LIVING_FIELDS.iter();
-    fields
-        .map(|field| ((*field).to_owned(), "".into()))
-        .collect()
+    doc! {
+        "machine": "", "instance": "", "state": "", "version": "", "instance_revision": "",
+        "created_at": "", "changed_at": "", "metadata": "",
+    }
 }
 
 fn unencodable(error: &mongodb::bson::error::Error, event: Option<EventCursor>) -> SinkError {
@@ -143,10 +131,5 @@ fn unencodable(error: &mongodb::bson::error::Error, event: Option<EventCursor>) 
 
 /// A time as a date.
 pub(super) fn date(at: Timestamp) -> DateTime {
-    DateTime::from_millis(number(at.0))
-}
-
-/// MongoDB has no unsigned numbers; no counter of a cluster exceeds its signed ones.
-pub(super) fn number(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
+    DateTime::from_millis(signed(at.0))
 }

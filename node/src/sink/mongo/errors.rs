@@ -5,7 +5,7 @@
 //! instead of blocking the events after it.
 
 use lockstep_machine::EventCursor;
-use mongodb::error::{CommandError, Error, ErrorKind, IndexedWriteError, WriteError, WriteFailure};
+use mongodb::error::{CommandError, Error, ErrorKind, IndexedWriteError, WriteFailure};
 use serde::Deserialize;
 
 use super::super::SinkError;
@@ -39,7 +39,7 @@ pub(super) fn classify(operation: &str, error: &Error) -> SinkError {
     match &*error.kind {
         ErrorKind::Command(error) => classify_command(operation, error),
         ErrorKind::Write(WriteFailure::WriteError(error)) => {
-            DocumentError::from(error).classify(operation, None)
+            classify_document(operation, error.code, &error.message, None)
         }
         ErrorKind::Authentication { message, .. }
         | ErrorKind::InvalidTlsConfig { message, .. }
@@ -68,7 +68,7 @@ pub(super) fn is_duplicate(error: &Error) -> bool {
 }
 
 fn classify_command(operation: &str, error: &CommandError) -> SinkError {
-    let reason = describe(operation, &format!("{} ({})", error.message, error.code));
+    let reason = coded(operation, error.code, &error.message);
     if MISCONFIGURED.contains(&error.code) || error.code == DUPLICATE_KEY {
         // A duplicate key ends a whole command only if it prevents an index from being created.
         SinkError::misconfigured(reason)
@@ -76,6 +76,23 @@ fn classify_command(operation: &str, error: &CommandError) -> SinkError {
         SinkError::rejected(None, reason)
     } else {
         SinkError::unavailable(reason)
+    }
+}
+
+/// Classifies an error about one document, and the event that it is of, if known.
+fn classify_document(
+    operation: &str,
+    code: i32,
+    message: &str,
+    event: Option<EventCursor>,
+) -> SinkError {
+    let reason = coded(operation, code, message);
+    if MISCONFIGURED.contains(&code) {
+        SinkError::misconfigured(reason)
+    } else if TEMPORARY.contains(&code) {
+        SinkError::unavailable(reason)
+    } else {
+        SinkError::rejected(event, reason)
     }
 }
 
@@ -99,33 +116,10 @@ impl From<&IndexedWriteError> for DocumentError {
     }
 }
 
-impl From<&WriteError> for DocumentError {
-    fn from(error: &WriteError) -> Self {
-        Self {
-            index: 0,
-            code: error.code,
-            message: error.message.clone(),
-        }
-    }
-}
-
 impl DocumentError {
     /// The document is rejected.
     pub(super) fn rejected(&self, operation: &str, event: Option<EventCursor>) -> SinkError {
-        let reason = describe(operation, &format!("{} ({})", self.message, self.code));
-        SinkError::rejected(event, reason)
-    }
-
-    fn classify(&self, operation: &str, event: Option<EventCursor>) -> SinkError {
-        match self.rejected(operation, event) {
-            SinkError::Rejected { reason, .. } if MISCONFIGURED.contains(&self.code) => {
-                SinkError::misconfigured(reason)
-            }
-            SinkError::Rejected { reason, .. } if TEMPORARY.contains(&self.code) => {
-                SinkError::unavailable(reason)
-            }
-            rejected => rejected,
-        }
+        SinkError::rejected(event, coded(operation, self.code, &self.message))
     }
 }
 
@@ -138,17 +132,14 @@ pub(super) fn only_duplicates(
 ) -> Result<Vec<DocumentError>, SinkError> {
     let is_duplicate = |error: &DocumentError| error.code == DUPLICATE_KEY;
     let (duplicates, others): (Vec<_>, Vec<_>) = errors.into_iter().partition(is_duplicate);
-    let mut errors = others
+    let errors = others
         .iter()
-        .map(|error| error.classify(operation, event(error.index)));
-    let Some(first) = errors.next() else {
-        return Ok(duplicates);
-    };
-    let worse = |error: &SinkError| !matches!(error, SinkError::Rejected { .. });
-    Err(std::iter::once(first.clone())
-        .chain(errors)
-        .find(worse)
-        .unwrap_or(first))
+        .map(|it| classify_document(operation, it.code, &it.message, event(it.index)));
+    let rank = |error: &SinkError| matches!(error, SinkError::Rejected { .. });
+    match errors.min_by_key(rank) {
+        Some(first) => Err(first),
+        None => Ok(duplicates),
+    }
 }
 
 /// The cause in the driver's message that no server can be selected; its full description is too long.
@@ -159,6 +150,10 @@ fn cause(message: &str) -> &str {
     cause
         .split_once(", labels:")
         .map_or(cause, |(cause, _)| cause)
+}
+
+fn coded(operation: &str, code: i32, message: &str) -> String {
+    describe(operation, &format!("{message} ({code})"))
 }
 
 fn describe(operation: &str, what: &str) -> String {

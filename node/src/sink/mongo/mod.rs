@@ -39,7 +39,7 @@ use lockstep_machine::{Event, EventCursor, EventKind, InstanceId};
 use super::{
     Backfill, Batch, Change, CheckSteps, Claim, Current, Destination, SinkError, StoredCheckpoint,
 };
-use crate::config::{self, MongoSink};
+use crate::config::{self, DatabaseSink};
 use claim::Claimed;
 use connection::Connection;
 use documents::Statement;
@@ -47,13 +47,13 @@ use documents::Statement;
 /// A MongoDB database that follows the cluster.
 pub(crate) struct Mongo {
     sink: config::Sink,
-    mongo: MongoSink,
+    mongo: DatabaseSink,
     claimed: Option<Claimed>,
 }
 
 impl Mongo {
     /// As configured, not connected yet.
-    pub(crate) fn new(sink: &config::Sink, mongo: &MongoSink) -> Self {
+    pub(crate) fn new(sink: &config::Sink, mongo: &DatabaseSink) -> Self {
         Self {
             sink: sink.clone(),
             mongo: mongo.clone(),
@@ -76,15 +76,16 @@ impl Destination for Mongo {
         let connection = Connection::open(&self.sink, &self.mongo).await?;
         let claimed = Claimed::claim(connection, claim).await?;
         claimed.connection.create_indexes().await?;
-        let checkpoint = claimed.checkpoint();
+        let checkpoint = claimed.checkpoint;
         self.claimed = Some(claimed);
-        Ok(checkpoint)
+        Ok(checkpoint.map_or(StoredCheckpoint::Empty, StoredCheckpoint::At))
     }
 
     async fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         let claimed = self.claimed()?;
+        claimed.check_at(batch.from)?;
         if !batch.events.is_empty() {
-            claimed.verify(Some(batch.from)).await?;
+            claimed.verify().await?;
             claimed.connection.insert_history(batch.events).await?;
             let changes = batch.changes();
             let statements = changes.iter().map(|change| {
@@ -93,12 +94,12 @@ impl Destination for Mongo {
             });
             claimed.connection.put_instances(statements).await?;
         }
-        claimed.advance(batch.from, batch.checkpoint()).await
+        claimed.set_checkpoint(batch.checkpoint()).await
     }
 
     async fn backfill_page(&mut self, _: &Backfill, page: &[Current]) -> Result<(), SinkError> {
         let claimed = self.claimed()?;
-        claimed.verify(None).await?;
+        claimed.verify().await?;
         let states = page.iter().cloned().map(Change::Is);
         let statements = states.map(|state| Statement::new(&state, true, None));
         claimed.connection.put_instances(statements).await
@@ -110,7 +111,7 @@ impl Destination for Mongo {
 
     async fn replay(&mut self, event: &Event, now: Option<Change>) -> Result<(), SinkError> {
         let claimed = self.claimed()?;
-        claimed.verify(None).await?;
+        claimed.verify().await?;
         if event.kind != EventKind::Seeded {
             claimed.connection.insert_history(&[event]).await?;
         }

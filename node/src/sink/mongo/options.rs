@@ -7,28 +7,23 @@ use mongodb::options::{
 
 use super::super::SinkError;
 use super::super::connect::{look_up, read_files, within};
-use crate::config::{MongoSink, Sink};
+use crate::config::{DatabaseSink, Sink};
 
 /// The driver's options, with the current password. Looks up the hosts first, because the driver only
 /// reports that it could not select a server.
 pub(super) async fn client_options(
     sink: &Sink,
-    mongo: &MongoSink,
+    mongo: &DatabaseSink,
 ) -> Result<ClientOptions, SinkError> {
     let address = full_address(sink, mongo).await?;
     let resolved = within(sink.timeout, async {
         let parsed = ClientOptions::parse(address.as_str()).await;
         let options = parsed.map_err(|error| invalid_address(&mongo.address, &error))?;
-        fn name(address: &ServerAddress) -> Option<&str> {
-            match address {
-                ServerAddress::Tcp { host, .. } => Some(host.as_str()),
-                // A socket in the file system needs no address.
-                _ => None,
-            }
-        }
-        if let Some(names) = options.hosts.iter().map(name).collect::<Option<Vec<_>>>() {
-            look_up(names).await?;
-        }
+        let names = options.hosts.iter().map(|address| match address {
+            ServerAddress::Tcp { host, .. } => Some(host.as_str()),
+            _ => None,
+        });
+        look_up(names.collect()).await?;
         Ok(options)
     });
     let mut options = resolved.await?;
@@ -56,7 +51,7 @@ pub(super) async fn client_options(
 }
 
 /// The address with the configured password in it.
-async fn full_address(sink: &Sink, mongo: &MongoSink) -> Result<String, SinkError> {
+async fn full_address(sink: &Sink, mongo: &DatabaseSink) -> Result<String, SinkError> {
     let Some(password) = mongo.password.clone() else {
         return Ok(mongo.address.clone());
     };

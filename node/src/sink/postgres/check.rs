@@ -17,8 +17,8 @@ pub(super) async fn check(destination: &Postgres, steps: &mut CheckSteps) -> Opt
     let connecting = connect(&destination.sink, &destination.postgres);
     let connected = |_: &Connection| "connected".to_owned();
     let connection = steps.take("connect", connecting, connected).await?;
-    let names = &destination.names;
-    let table = names.table(&format!("{SCRATCH}{:016x}", rand::random::<u64>()));
+    let table = format!("{{schema}}.\"{SCRATCH}{:016x}\"", rand::random::<u64>());
+    let table = destination.names.fill(&table);
     let passed = use_table(steps, destination, &connection, &table).await;
     if passed.is_none() {
         clean_up(destination, connection, &table).await;
@@ -57,14 +57,12 @@ async fn use_table(
 /// Creates the table, and the schema if it is missing. The sink itself may create the schema at the same
 /// time, so this takes the same lock.
 fn create(names: &Names, table: &str) -> String {
-    let schema = names.schema();
-    format!(
-        "DO $lockstep$ BEGIN \
+    let schema = "DO $lockstep$ BEGIN \
            PERFORM pg_advisory_xact_lock(hashtextextended('lockstep {schema}', 0)); \
            IF to_regnamespace('{schema}') IS NULL THEN CREATE SCHEMA {schema}; END IF; \
-         END $lockstep$; \
-         CREATE TABLE {table} (number integer PRIMARY KEY, name text NOT NULL)"
-    )
+         END $lockstep$;";
+    let schema = names.fill(schema);
+    format!("{schema} CREATE TABLE {table} (number integer PRIMARY KEY, name text NOT NULL)")
 }
 
 async fn run(connection: &Connection, timeout: Duration, sql: String) -> Result<(), SinkError> {

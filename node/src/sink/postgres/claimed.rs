@@ -13,7 +13,7 @@ use super::errors::{Operation, classify};
 use super::schema::{Names, owner};
 use super::statements;
 use crate::sink::connect::within;
-use crate::sink::{Backfill, Checkpoint, Claim, SinkError, StoredCheckpoint};
+use crate::sink::{Backfill, Checkpoint, Claim, SinkError, StoredCheckpoint, signed};
 
 /// Writes under one claim.
 pub(super) struct Claimed {
@@ -21,7 +21,6 @@ pub(super) struct Claimed {
     names: Names,
     /// Limit for one exchange.
     timeout: Duration,
-    /// The claim's term.
     term: i64,
     /// The number of the claim.
     claims: i64,
@@ -40,8 +39,7 @@ impl Claimed {
     ) -> Result<(Self, StoredCheckpoint), SinkError> {
         let client = &connection.client;
         let failed = |error: Error| classify(Operation::Opening, &error);
-        let term =
-            bigint(claim.term).map_err(|error| SinkError::misconfigured(error.to_string()))?;
+        let term = signed(claim.term);
         let sql = [
             statements::WRITE,
             statements::REMOVE_OLDER,
@@ -87,9 +85,9 @@ impl Claimed {
         events: &[&Event],
         states: &[impl Serialize + Debug + Sync],
     ) -> Result<(), SinkError> {
-        let (from_revision, from_position) = numbers(from.map(|it| it.cursor))?;
-        let seeded = from.map(|it| bigint(it.seeded.0)).transpose()?;
-        let (to_revision, to_position) = numbers(to)?;
+        let (from_revision, from_position) = numbers(from.map(|it| it.cursor));
+        let seeded = from.map(|it| signed(it.seeded.0));
+        let (to_revision, to_position) = numbers(to);
         let parameters: [&(dyn ToSql + Sync); _] = [
             &self.term,
             &self.claims,
@@ -108,7 +106,7 @@ impl Claimed {
     /// Removes some of the states that a backfill did not contain. Whether there may be more.
     pub(super) async fn remove_older(&self, backfill: &Backfill) -> Result<bool, SinkError> {
         const REMOVE_MAX: i64 = 20_000;
-        let revision = bigint(backfill.revision.0)?;
+        let revision = signed(backfill.revision.0);
         let parameters: [&(dyn ToSql + Sync); _] =
             [&self.term, &self.claims, &revision, &REMOVE_MAX];
         let row = self.run(&self.remove_older, &parameters).await?;
@@ -122,16 +120,16 @@ impl Claimed {
     pub(super) async fn finish_backfill(&self, backfill: &Backfill) -> Result<(), SinkError> {
         let previous = backfill.previous.unwrap_or_default();
         let missing = previous < backfill.resume_at;
-        let (revision, position) = numbers(Some(backfill.resume_at))?;
-        let (after_revision, after_position) = numbers(missing.then_some(previous))?;
-        let (until_revision, until_position) = numbers(missing.then_some(backfill.resume_at))?;
+        let (revision, position) = numbers(Some(backfill.resume_at));
+        let (after_revision, after_position) = numbers(missing.then_some(previous));
+        let (until_revision, until_position) = numbers(missing.then_some(backfill.resume_at));
         let parameters: [&(dyn ToSql + Sync); _] = [
             &self.term,
             &self.claims,
             &revision,
             &position,
-            &bigint(backfill.revision.0)?,
-            &bigint(backfill.at.0)?,
+            &signed(backfill.revision.0),
+            &signed(backfill.at.0),
             &backfill.reason.name(),
             &after_revision,
             &after_position,
@@ -167,19 +165,10 @@ impl Claimed {
     }
 }
 
-/// A number as a `bigint`.
-///
-/// # Errors
-///
-/// [`SinkError::Rejected`] beyond 2^63 - 1.
-fn bigint(number: u64) -> Result<i64, SinkError> {
-    let reason = || format!("{number} exceeds the range of a PostgreSQL bigint");
-    i64::try_from(number).map_err(|_| SinkError::rejected(None, reason()))
-}
-
-fn numbers(cursor: Option<EventCursor>) -> Result<(Option<i64>, Option<i64>), SinkError> {
-    let revision = cursor.map(|it| bigint(it.revision.0)).transpose()?;
-    Ok((revision, cursor.map(|it| it.position.into())))
+/// The revision and the position of a cursor, each null without one.
+fn numbers(cursor: Option<EventCursor>) -> (Option<i64>, Option<i64>) {
+    let revision = cursor.map(|it| signed(it.revision.0));
+    (revision, cursor.map(|it| it.position.into()))
 }
 
 /// Why a claim failed.

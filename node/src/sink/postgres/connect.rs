@@ -9,7 +9,7 @@ use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{Client, Config, Error};
 
 use super::errors::{Operation, classify};
-use crate::config::{self, PostgresSink};
+use crate::config::{self, DatabaseSink, postgres_config};
 use crate::sink::SinkError;
 use crate::sink::connect::{authorities, look_up, read_files, within};
 
@@ -34,14 +34,14 @@ impl Drop for Connection {
 /// Connects, and applies the server settings.
 pub(super) async fn connect(
     sink: &config::Sink,
-    postgres: &PostgresSink,
+    postgres: &DatabaseSink,
 ) -> Result<Connection, SinkError> {
     within(sink.timeout, connect_untimed(sink, postgres)).await
 }
 
 async fn connect_untimed(
     sink: &config::Sink,
-    postgres: &PostgresSink,
+    postgres: &DatabaseSink,
 ) -> Result<Connection, SinkError> {
     let read = {
         let (sink, postgres) = (sink.clone(), postgres.clone());
@@ -52,7 +52,14 @@ async fn connect_untimed(
         }
     };
     let (config, tls) = read_files(sink.timeout, read).await?;
-    resolve(&config).await?;
+    // With `hostaddr` the names are for certificates only.
+    if config.get_hostaddrs().is_empty() {
+        let names = config.get_hosts().iter().map(|host| match host {
+            Host::Tcp(name) => Some(name.as_str()),
+            Host::Unix(_) => None,
+        });
+        look_up(names.collect()).await?;
+    }
     let hosts = hosts(&config);
     let failed = |error: Error| match classify(Operation::Connecting, &error) {
         SinkError::Unavailable { reason, .. } => {
@@ -75,9 +82,9 @@ async fn connect_untimed(
     Ok(connection)
 }
 
-fn driver_config(sink: &config::Sink, postgres: &PostgresSink) -> Result<Config, SinkError> {
+fn driver_config(sink: &config::Sink, postgres: &DatabaseSink) -> Result<Config, SinkError> {
     // The parser's message may quote a part of the password.
-    let mut config = postgres.parsed().map_err(|_| {
+    let mut config = postgres_config(&postgres.address).map_err(|_| {
         SinkError::misconfigured(format!(
             "the address of sink {} is not a PostgreSQL address: \
              postgres://user@host:port/database?sslmode=...",
@@ -126,22 +133,6 @@ fn tls(sink: &config::Sink, mode: SslMode) -> Result<TlsConnector, SinkError> {
     builder
         .build()
         .map_err(|e| SinkError::misconfigured(format!("setting up TLS: {e}")))
-}
-
-/// Checks that at least one of the hosts has an address.
-async fn resolve(config: &Config) -> Result<(), SinkError> {
-    fn name(host: &Host) -> Option<&str> {
-        match host {
-            Host::Tcp(name) => Some(name.as_str()),
-            Host::Unix(_) => None,
-        }
-    }
-    let names: Option<Vec<&str>> = config.get_hosts().iter().map(name).collect();
-    match names {
-        // With `hostaddr` the names are for certificates only.
-        Some(names) if config.get_hostaddrs().is_empty() => look_up(names).await,
-        Some(_) | None => Ok(()),
-    }
 }
 
 /// Hosts and ports, without user and password.

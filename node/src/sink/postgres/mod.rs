@@ -35,21 +35,21 @@ use super::connect::within;
 use super::{
     Backfill, Batch, Change, CheckSteps, Claim, Current, Destination, SinkError, StoredCheckpoint,
 };
-use crate::config::{self, PostgresSink};
+use crate::config::{self, DatabaseSink};
 use claimed::Claimed;
 use schema::Names;
 
 /// A PostgreSQL database that follows the cluster.
 pub(crate) struct Postgres {
     sink: config::Sink,
-    postgres: PostgresSink,
+    postgres: DatabaseSink,
     names: Names,
     claimed: Option<Claimed>,
 }
 
 impl Postgres {
     /// As configured, not connected yet.
-    pub(crate) fn new(sink: &config::Sink, postgres: &PostgresSink) -> Self {
+    pub(crate) fn new(sink: &config::Sink, postgres: &DatabaseSink) -> Self {
         Self {
             sink: sink.clone(),
             postgres: postgres.clone(),

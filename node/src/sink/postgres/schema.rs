@@ -4,83 +4,45 @@ use tokio_postgres::{Client, Error};
 
 use super::connect::Connection;
 use super::errors::{Operation, classify};
-use crate::config::PostgresSink;
+use crate::config::DatabaseSink;
 use crate::sink::{Claim, SinkError};
 
 /// In order; each can be run again.
 const MIGRATIONS: [&str; 1] = [include_str!("migrations/1.sql")];
 
-/// The names in SQL: quoted, and with their schema where they have one.
+/// The placeholders in SQL, and the names that replace them: quoted, and with their schema where they have
+/// one.
 #[derive(Debug, Clone)]
-pub(super) struct Names {
-    schema: String,
-    migrations: String,
-    seeds: String,
-    sinks: String,
-    history: String,
-    instances: String,
-    history_by_instance: String,
-    instances_by_state: String,
-}
+pub(super) struct Names([(&'static str, String); 8]);
 
 impl Names {
-    pub(super) fn new(config: &PostgresSink) -> Self {
-        let PostgresSink {
-            schema,
+    pub(super) fn new(config: &DatabaseSink) -> Self {
+        let DatabaseSink {
+            namespace: schema,
             history,
             instances,
             ..
         } = config;
         let table = |name: &str| format!("\"{schema}\".\"{name}\"");
-        Self {
-            schema: format!("\"{schema}\""),
-            migrations: table("migrations"),
-            seeds: table("seeds"),
-            sinks: table("sinks"),
-            history: table(history),
-            instances: table(instances),
-            history_by_instance: format!("\"{history}_by_instance\""),
-            instances_by_state: format!("\"{instances}_by_state\""),
-        }
-    }
-
-    /// A table in the schema, quoted.
-    pub(super) fn table(&self, name: &str) -> String {
-        format!("{}.\"{name}\"", self.schema)
-    }
-
-    /// The schema, quoted.
-    pub(super) fn schema(&self) -> &str {
-        &self.schema
+        Self([
+            ("{schema}", format!("\"{schema}\"")),
+            ("{migrations}", table("migrations")),
+            ("{seeds}", table("seeds")),
+            ("{sinks}", table("sinks")),
+            ("{history}", table(history)),
+            ("{instances}", table(instances)),
+            (
+                "{history_by_instance}",
+                format!("\"{history}_by_instance\""),
+            ),
+            ("{instances_by_state}", format!("\"{instances}_by_state\"")),
+        ])
     }
 
     /// SQL with `{sinks}` and the like replaced by the names.
     pub(super) fn fill(&self, sql: &str) -> String {
-        let names = [
-            ("{schema}", &self.schema),
-            ("{migrations}", &self.migrations),
-            ("{seeds}", &self.seeds),
-            ("{sinks}", &self.sinks),
-            ("{history}", &self.history),
-            ("{instances}", &self.instances),
-            ("{history_by_instance}", &self.history_by_instance),
-            ("{instances_by_state}", &self.instances_by_state),
-        ];
-        names
-            .into_iter()
-            .fold(sql.to_owned(), |sql, (from, to)| sql.replace(from, to))
-    }
-
-    fn tables(&self) -> [&str; 5] {
-        let Self {
-            migrations,
-            seeds,
-            sinks,
-            history,
-            instances,
-            ..
-        } = self;
-        [migrations, seeds, sinks, history, instances]
+        let fill = |sql: String, (from, to): &(&str, String)| sql.replace(from, to);
+        self.0.iter().fold(sql.to_owned(), fill)
     }
 }
 
@@ -93,7 +55,7 @@ pub(super) async fn prepare(
     let client = &connection.client;
     let failed = |error: Error| classify(Operation::Opening, &error);
     let missing = missing(client, names).await.map_err(failed)?;
-    if !missing.contains(&names.sinks)
+    if !missing.contains(&names.fill("{sinks}"))
         && let Some(owner) = owner(client, names).await.map_err(failed)?
     {
         claim.follows(&owner, "the tables")?;
@@ -106,7 +68,7 @@ pub(super) async fn prepare(
         return Err(SinkError::misconfigured(format!(
             "the tables in schema {} have version {version}, created by a newer Lockstep; this one \
              supports versions up to {}: upgrade this node",
-            names.schema,
+            names.fill("{schema}"),
             MIGRATIONS.len()
         )));
     }
@@ -119,8 +81,9 @@ pub(super) async fn prepare(
 
 /// The tables that do not exist.
 async fn missing(client: &Client, names: &Names) -> Result<Vec<String>, Error> {
-    let sql = "SELECT name FROM unnest($1::text[]) AS own (name) WHERE to_regclass(name) IS NULL";
-    let rows = client.query(sql, &[&names.tables().as_slice()]).await?;
+    let sql = "SELECT name FROM unnest(ARRAY['{migrations}', '{seeds}', '{sinks}', '{history}', \
+               '{instances}']) AS own (name) WHERE to_regclass(name) IS NULL";
+    let rows = client.query(&names.fill(sql), &[]).await?;
     rows.iter().map(|row| row.try_get(0)).collect()
 }
 

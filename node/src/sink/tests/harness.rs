@@ -12,7 +12,8 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::destination::{MemoryDestination, MemoryState};
-use crate::config::{self, Follow, SinkKind, Start, WebhookSink};
+use super::fixtures;
+use crate::config::{self, Follow, SinkKind};
 use crate::service::Service;
 use crate::sink::runner::{ConfiguredSink, Runner};
 use crate::sink::tracker::StatusTracker;
@@ -47,19 +48,11 @@ impl Harness {
             name: SinkName::new("shelf").unwrap(),
             follows,
             batch_events_max: 4,
-            timeout: TIMEOUT,
             retry_max: Duration::from_millis(50),
-            optional: false,
-            ca_file: None,
             // Only `start` matters to the destination in memory.
-            kind: SinkKind::Webhook(WebhookSink {
-                address: "http://nowhere.invalid".to_owned(),
-                secret: config::Secret::Text(String::new()),
-                concurrency_max: 1,
-                attempts_max: 1,
-                allow_local: true,
-                start: Start::Now,
-            }),
+            ..fixtures::config(SinkKind::Webhook(fixtures::webhook(
+                "http://nowhere.invalid",
+            )))
         };
         let destination = MemoryDestination::default();
         destination.lock().keeps_checkpoint = true;

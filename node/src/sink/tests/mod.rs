@@ -6,4 +6,5 @@ mod claims;
 mod dead_letters;
 mod destination;
 mod faults;
+pub(crate) mod fixtures;
 mod harness;

@@ -10,15 +10,22 @@ use crate::sink::SinkError;
 /// Characters of an error's body that are quoted.
 const QUOTED_CHARS_MAX: usize = 200;
 
-/// Why a message was not accepted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum DeliveryError {
-    /// The receiver rejects this message permanently.
-    Rejected(String),
-    /// The receiver failed on this message, perhaps on this one only.
-    ServerError(SinkError),
-    /// The receiver is unreachable or rejects all messages.
-    Unavailable(SinkError),
+/// Why a message was not accepted: [`SinkError::Rejected`] if the receiver rejects it permanently.
+#[derive(Debug)]
+pub(super) struct DeliveryError {
+    pub(super) error: SinkError,
+    /// Whether the receiver failed on this message, perhaps on this one only. Otherwise it is unreachable
+    /// or rejects all messages.
+    pub(super) server_error: bool,
+}
+
+impl From<SinkError> for DeliveryError {
+    fn from(error: SinkError) -> Self {
+        Self {
+            error,
+            server_error: false,
+        }
+    }
 }
 
 /// Classifies a status other than 2xx. Only a status that is certainly about the message rejects it; for any
@@ -32,22 +39,20 @@ pub(super) fn classify(
         "" => format!("it answered {status}"),
         said => format!("it answered {status}: {said}"),
     };
-    match status.as_u16() {
-        400 | 409 | 413 | 415 | 422 => DeliveryError::Rejected(reason),
-        408 | 425 | 429 => DeliveryError::Unavailable(SinkError::Unavailable {
+    let error = match status.as_u16() {
+        400 | 409 | 413 | 415 | 422 => SinkError::rejected(None, reason),
+        408 | 425 | 429 | 500..=599 => SinkError::Unavailable {
             reason,
             retry_after,
-        }),
-        500..=599 => DeliveryError::ServerError(SinkError::Unavailable {
-            reason,
-            retry_after,
-        }),
-        300..=399 => DeliveryError::Unavailable(SinkError::Misconfigured {
-            reason: format!(
-                "it answered {status}: redirects are not followed; configure the final address"
-            ),
-        }),
-        _ => DeliveryError::Unavailable(SinkError::Misconfigured { reason }),
+        },
+        300..=399 => SinkError::misconfigured(format!(
+            "it answered {status}: redirects are not followed; configure the final address"
+        )),
+        _ => SinkError::misconfigured(reason),
+    };
+    DeliveryError {
+        error,
+        server_error: status.is_server_error(),
     }
 }
 
@@ -85,30 +90,21 @@ mod tests {
 
     #[test]
     fn each_status_has_its_class() {
-        let of = |status: u16| classify(StatusCode::from_u16(status).unwrap(), "", None);
-        for status in [400, 409, 413, 415, 422] {
-            assert!(matches!(of(status), DeliveryError::Rejected(_)), "{status}");
-        }
-        for status in [408, 425, 429] {
-            let down = matches!(
-                of(status),
-                DeliveryError::Unavailable(SinkError::Unavailable { .. })
-            );
-            assert!(down, "{status}");
-        }
-        for status in [500, 502, 503, 504, 507, 599] {
-            let failed = matches!(
-                of(status),
-                DeliveryError::ServerError(SinkError::Unavailable { .. })
-            );
-            assert!(failed, "{status}");
-        }
-        for status in [301, 307, 304, 401, 403, 404, 405, 410, 402, 418, 451] {
-            let down = matches!(
-                of(status),
-                DeliveryError::Unavailable(SinkError::Misconfigured { .. })
-            );
-            assert!(down, "{status}");
+        for (statuses, kind, server_error) in [
+            (&[400, 409, 413, 415, 422][..], "refused", false),
+            (&[408, 425, 429], "unavailable", false),
+            (&[500, 502, 503, 504, 507, 599], "unavailable", true),
+            (
+                &[301, 307, 304, 401, 403, 404, 405, 410, 402, 418, 451],
+                "misconfigured",
+                false,
+            ),
+        ] {
+            for status in statuses {
+                let found = classify(StatusCode::from_u16(*status).unwrap(), "", None);
+                let found = (found.error.kind(), found.server_error);
+                assert_eq!(found, (kind, server_error), "{status}");
+            }
         }
     }
 

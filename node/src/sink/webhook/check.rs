@@ -4,7 +4,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use humantime::format_duration;
 
-use super::answer::DeliveryError;
 use super::endpoint::Endpoint;
 use super::message::Message;
 use crate::config::{self, WebhookSink};
@@ -57,16 +56,13 @@ impl Round<'_> {
         let id = format!("{}_{number}", self.id);
         let message = Message::of_check(id, self.sink, number, self.at);
         let began = Instant::now();
-        let reason = match self.endpoint.send(message).await {
-            Ok(status) => return Ok(format!("{} in {}", status.as_u16(), elapsed(began))),
-            Err(DeliveryError::Rejected(reason)) => reason,
-            Err(DeliveryError::ServerError(error) | DeliveryError::Unavailable(error)) => {
-                error.to_string()
-            }
-        };
-        Err(SinkError::unavailable(format!(
-            "message {number}: {reason}"
-        )))
+        match self.endpoint.send(message).await {
+            Ok(status) => Ok(format!("{} in {}", status.as_u16(), elapsed(began))),
+            Err(failed) => Err(SinkError::unavailable(format!(
+                "message {number}: {}",
+                failed.error
+            ))),
+        }
     }
 }
 

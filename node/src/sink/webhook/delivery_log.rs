@@ -20,7 +20,6 @@ pub(super) struct DeliveryLog {
 /// What became of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DeliveryState {
-    /// The receiver accepted it.
     Accepted,
     /// The receiver rejected it, which has yet to be reported.
     Rejected(String),
@@ -61,19 +60,16 @@ impl DeliveryLog {
         matches!(self.states.get(key), Some(DeliveryState::Failing { .. }))
     }
 
-    /// The message that was accepted last.
     pub(super) fn last_accepted(&self) -> Option<Message> {
         self.last_accepted.clone()
     }
 
-    /// The receiver accepted it.
     pub(super) fn accept(&mut self, key: MessageKey, message: Message) {
         self.accepted += 1;
         self.last_accepted = Some(message);
         self.states.insert(key, DeliveryState::Accepted);
     }
 
-    /// The receiver rejected it.
     pub(super) fn reject(&mut self, key: MessageKey, reason: String) {
         self.states.insert(key, DeliveryState::Rejected(reason));
     }
@@ -123,7 +119,6 @@ impl DeliveryLog {
         }
     }
 
-    /// Forgets some messages.
     pub(super) fn forget(&mut self, keys: &[MessageKey]) {
         for key in keys {
             self.states.remove(key);

@@ -9,7 +9,7 @@ use standardwebhooks::{
     HEADER_WEBHOOK_ID, HEADER_WEBHOOK_SIGNATURE, HEADER_WEBHOOK_TIMESTAMP, Webhook as Signer,
 };
 
-use super::address::{Resolver, Unusable};
+use super::address::Resolver;
 use super::answer::{DeliveryError, classify, quote, retry_after};
 use super::message::Message;
 use crate::config::{self, WebhookSink};
@@ -28,7 +28,6 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of an error that are kept for quoting.
 const KEPT_BYTES_MAX: usize = 1024;
 
-/// A receiver.
 pub(super) struct Endpoint {
     client: Client,
     url: Url,
@@ -75,7 +74,7 @@ impl Endpoint {
     pub(super) async fn send(&self, message: Message) -> Result<StatusCode, DeliveryError> {
         let request = self.sign(message, SystemTime::now())?;
         let answer = self.client.execute(request).await;
-        let answer = answer.map_err(|e| DeliveryError::Unavailable(self.no_answer(&e)))?;
+        let answer = answer.map_err(|e| self.no_answer(&e))?;
         let status = answer.status();
         let wait = retry_after(answer.headers(), SystemTime::now(), self.retry_max);
         let (said, end) = read_answer(answer).await;
@@ -83,11 +82,11 @@ impl Endpoint {
             return Err(classify(status, &quote(&said), wait));
         }
         // An answer that breaks off is none: the receiver may have crashed over the message.
-        end.map_err(|e| DeliveryError::Unavailable(self.no_answer(&e)))?;
+        end.map_err(|e| self.no_answer(&e))?;
         Ok(status)
     }
 
-    fn sign(&self, message: Message, now: SystemTime) -> Result<Request, DeliveryError> {
+    fn sign(&self, message: Message, now: SystemTime) -> Result<Request, SinkError> {
         let Message { id, body } = message;
         let now = now
             .duration_since(SystemTime::UNIX_EPOCH)
@@ -99,7 +98,7 @@ impl Endpoint {
             .map(|signer| signer.sign(&id, at, &body))
             .collect();
         let signatures = signatures
-            .map_err(|e| DeliveryError::Rejected(format!("signing the message: {e}")))?
+            .map_err(|e| SinkError::rejected(None, format!("signing the message: {e}")))?
             .join(" ");
         let mut request = self
             .client
@@ -113,14 +112,13 @@ impl Endpoint {
             request = request.header(TERM, term.clone());
         }
         let built = request.build();
-        built.map_err(|e| DeliveryError::Rejected(format!("building the request: {}", root(&e))))
+        built.map_err(|e| SinkError::rejected(None, format!("building the request: {}", root(&e))))
     }
 
     /// Why there was no answer. Without the URL, which may contain a secret.
     fn no_answer(&self, error: &reqwest::Error) -> SinkError {
-        let unusable = causes(error).find_map(|it| it.downcast_ref::<Unusable>());
-        if let Some(unusable) = unusable {
-            return unusable.clone().into();
+        if let Some(unusable) = causes(error).find_map(|it| it.downcast_ref::<SinkError>()) {
+            return unusable.clone();
         }
         let timeout = format_duration(self.timeout);
         let reason = match (error.is_timeout(), error.is_connect()) {

@@ -15,9 +15,7 @@ use crate::sink::SinkError;
 
 /// Sends messages in lanes.
 pub(super) struct Lanes<'a> {
-    /// The receiver.
     pub(super) endpoint: &'a Endpoint,
-    /// The cluster's id.
     pub(super) cluster: &'a str,
     /// What became of earlier messages.
     pub(super) log: &'a Mutex<DeliveryLog>,
@@ -101,15 +99,15 @@ impl Lanes<'_> {
         behind: &[Item<'_>],
         streak: &Streak,
     ) -> Stop {
-        let (at_message, error) = match failure {
-            DeliveryError::Rejected(reason) => {
-                self.log.lock().reject(key.clone(), reason.clone());
-                return rejected(key, reason);
-            }
-            DeliveryError::ServerError(error) => (true, error),
-            DeliveryError::Unavailable(error) => (false, error),
-        };
-        let failures = self.log.lock().fail(key.clone(), at_message);
+        let DeliveryError {
+            error,
+            server_error,
+        } = failure;
+        if let SinkError::Rejected { reason, .. } = error {
+            self.log.lock().reject(key.clone(), reason.clone());
+            return rejected(key, reason);
+        }
+        let failures = self.log.lock().fail(key.clone(), server_error);
         match failures {
             Some(failures) if failures >= self.attempts_max && self.accepts_others().await => {
                 let reason =

@@ -12,9 +12,7 @@ use crate::sink::Current;
 /// An item to deliver.
 #[derive(Clone, Copy)]
 pub(super) enum Item<'a> {
-    /// An event.
     Event(&'a Event),
-    /// A state of a backfill.
     State(&'a Current),
 }
 
@@ -28,7 +26,6 @@ pub(super) enum MessageKey {
 }
 
 impl<'a> Item<'a> {
-    /// The key of its message.
     pub(super) fn key(&self) -> MessageKey {
         match self {
             Item::Event(event) => MessageKey::Event(event.cursor()),
@@ -45,7 +42,6 @@ impl<'a> Item<'a> {
         }
     }
 
-    /// Its message.
     pub(super) fn message(&self, cluster: &str) -> Message {
         match self {
             Item::Event(event) => Message::of_event(event, cluster),
@@ -64,7 +60,6 @@ pub(super) struct Message {
 }
 
 impl Message {
-    /// An event.
     pub(super) fn of_event(event: &Event, cluster: &str) -> Self {
         let subject = if event.name.is_some() {
             "instance"

@@ -113,32 +113,25 @@ impl Destination for Webhook {
 
     async fn replay(&mut self, event: &Event, now: Option<Change>) -> Result<(), SinkError> {
         let (endpoint, cluster) = self.opened()?;
-        let message = match (event.kind, now) {
-            (EventKind::Seeded, Some(Change::Is(now))) => {
-                Message::of_rejected_state(event, &now, cluster)
-            }
-            (EventKind::Seeded, Some(Change::Deleted { .. }) | None) => None,
-            (
-                EventKind::Created
-                | EventKind::Transitioned
-                | EventKind::Migrated
-                | EventKind::Deleted
-                | EventKind::Defined
-                | EventKind::DefinitionDeleted,
-                _,
-            ) => Some(Message::of_event(event, cluster)),
+        let message = match now {
+            _ if event.kind != EventKind::Seeded => Some(Message::of_event(event, cluster)),
+            Some(Change::Is(now)) => Message::of_rejected_state(event, &now, cluster),
+            Some(Change::Deleted { .. }) | None => None,
         };
         let Some(message) = message else {
             return Ok(());
         };
-        let rejected = |reason| SinkError::rejected(Some(event.cursor()), reason);
-        let sent = endpoint.send(message).await;
-        sent.map(drop).map_err(|error| match error {
-            DeliveryError::Rejected(reason) => rejected(reason),
-            // It stays a dead letter: the events after it must not wait for it again.
-            DeliveryError::ServerError(error) => rejected(error.to_string()),
-            DeliveryError::Unavailable(error) => error,
-        })
+        match endpoint.send(message).await {
+            Ok(_) => Ok(()),
+            // Also if the receiver failed on it: the events after it must not wait for it again.
+            Err(DeliveryError {
+                error,
+                server_error,
+            }) if server_error || matches!(error, SinkError::Rejected { .. }) => {
+                Err(SinkError::rejected(Some(event.cursor()), error.to_string()))
+            }
+            Err(unavailable) => Err(unavailable.error),
+        }
     }
 
     async fn check(&mut self, steps: &mut CheckSteps) -> Option<()> {

@@ -4,7 +4,7 @@ mod addresses;
 mod secrets;
 mod settings;
 
-use super::{PostgresSink, Sink, SinkKind};
+use super::{DatabaseSink, Sink, SinkKind};
 use crate::config::tests::in_file;
 use crate::config::{Config, ConfigErrors, Warning, load};
 
@@ -34,7 +34,7 @@ fn hook_fault(address: &str, lines: &str) -> String {
     ))
 }
 
-fn postgres(sink: &Sink) -> &PostgresSink {
+fn postgres(sink: &Sink) -> &DatabaseSink {
     match &sink.kind {
         SinkKind::Postgres(it) => it,
         other => panic!("{other:?}"),

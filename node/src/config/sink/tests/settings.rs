@@ -22,7 +22,7 @@ fn a_sink_needs_a_kind_and_an_address_and_has_defaults() {
     assert!(!sink.optional);
     let it = postgres(sink);
     assert_eq!(
-        (it.schema.as_str(), it.history.as_str()),
+        (it.namespace.as_str(), it.history.as_str()),
         ("lockstep", "history")
     );
     assert_eq!((it.instances.as_str(), &it.password), ("instances", &None));
@@ -77,7 +77,7 @@ fn the_environment_adds_sinks_and_beats_the_file() {
     let SinkKind::Mongo(mongo) = &mongo.kind else {
         panic!("{mongo:?}")
     };
-    assert_eq!(mongo.database, "y");
+    assert_eq!(mongo.namespace, "y");
     let origin = |path| {
         let found = loaded.settings.iter().find(|it| it.path == path);
         found.map(|it| it.origin.to_string()).unwrap_or_default()

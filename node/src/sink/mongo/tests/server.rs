@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use lockstep_machine::{
-    Cause, Event, EventCursor, EventKind, GlobalRevision, Instance, InstanceId, Metadata, Revision,
-    StateName, Timestamp, Version,
+    Event, EventCursor, EventKind, GlobalRevision, Instance, InstanceId, Metadata,
 };
 use lockstep_tests::mongo::{Mongo as Server, StandIn};
 use mongodb::Database;
@@ -15,11 +14,12 @@ use mongodb::bson::{Document, doc};
 use serde::Deserialize;
 
 use super::super::super::{
-    Backfill, BackfillReason, Batch, Change, Checkpoint, Claim, Current, Destination, SinkError,
-    StoredCheckpoint,
+    Backfill, Change, Checkpoint, Current, Destination, SinkError, StoredCheckpoint,
 };
 use super::super::Mongo;
 use crate::config;
+use crate::sink::tests::fixtures;
+pub(super) use crate::sink::tests::fixtures::claim;
 
 /// A server, and the test's database in it.
 pub(super) struct TestServer {
@@ -119,54 +119,24 @@ pub(crate) fn config(
     address: &str,
     database: &str,
     password: Option<&str>,
-) -> (config::Sink, config::MongoSink) {
-    let mongo = config::MongoSink {
-        address: address.to_owned(),
-        password: password.map(|text| config::Secret::Text(text.to_owned())),
-        database: database.to_owned(),
-        history: "history".to_owned(),
-        instances: "instances".to_owned(),
+) -> (config::Sink, config::DatabaseSink) {
+    let mongo = config::DatabaseSink {
+        namespace: database.to_owned(),
+        ..fixtures::database(address, password)
     };
     let config = config::Sink {
-        name: "reports".parse().unwrap(),
-        follows: vec![],
-        batch_events_max: 1000,
         timeout: Duration::from_secs(3),
-        retry_max: Duration::from_secs(1),
-        optional: false,
-        ca_file: None,
-        kind: config::SinkKind::Mongo(mongo.clone()),
+        ..fixtures::config(config::SinkKind::Mongo(mongo.clone()))
     };
     (config, mongo)
 }
 
-pub(super) fn claim(term: u64) -> Claim {
-    Claim {
-        cluster: "c1".to_owned(),
-        sink: "reports".to_owned(),
-        term,
-    }
-}
-
 /// An event of the instance `order/{name}`.
 pub(super) fn event(revision: u64, kind: EventKind, name: &str, to: Option<&str>) -> Arc<Event> {
-    let id = InstanceId::new("order", name).unwrap();
     let labels = [("by", "ann"), ("a.b", "dot"), ("$c%", "dollar")];
     Arc::new(Event {
-        revision: GlobalRevision(revision),
-        position: 0,
-        kind,
-        machine: id.machine.clone(),
-        name: Some(id.instance_name().clone()),
-        version: Version(1),
-        from_version: None,
-        from: None,
-        to: to.map(|state| state.parse().unwrap()),
-        event: None,
-        instance_revision: Revision(revision),
-        at: Timestamp(1_700_000_000_000 + revision),
-        cause: Cause::Request,
         metadata: Metadata::new(labels).unwrap(),
+        ..fixtures::event(revision, &format!("order/{name}"), kind, to)
     })
 }
 
@@ -184,18 +154,12 @@ pub(super) fn deleted(revision: u64, name: &str) -> Arc<Event> {
 
 /// An instance in a state, as the cluster holds it.
 pub(super) fn instance(name: &str, state: &str) -> (InstanceId, Instance) {
-    let state = StateName::new(state).unwrap();
-    let metadata = Metadata::new([("by", "ann")]).unwrap();
-    let mut instance = Instance::new(Version(1), state, Timestamp(1), metadata);
-    instance.revision = Revision(3);
-    instance.changed_at = Timestamp(2);
-    (InstanceId::new("order", name).unwrap(), instance)
+    fixtures::instance(&format!("order/{name}"), state)
 }
 
 /// The same as of a revision.
 pub(super) fn current(name: &str, state: &str, revision: u64) -> Current {
-    let (id, instance) = instance(name, state);
-    Current::of(&id, &instance, GlobalRevision(revision))
+    fixtures::current(&format!("order/{name}"), state, revision)
 }
 
 /// What an instance is at a revision.
@@ -204,10 +168,7 @@ pub(super) fn now(name: &str, state: &str, revision: u64) -> Option<Change> {
 }
 
 pub(super) fn cursor(revision: u64) -> EventCursor {
-    EventCursor {
-        revision: GlobalRevision(revision),
-        position: 0,
-    }
+    fixtures::at(revision, 0)
 }
 
 pub(super) fn at(revision: u64) -> Checkpoint {
@@ -215,10 +176,7 @@ pub(super) fn at(revision: u64) -> Checkpoint {
 }
 
 pub(super) fn seeded_at(revision: u64, seeded: u64) -> Checkpoint {
-    Checkpoint {
-        cursor: cursor(revision),
-        seeded: GlobalRevision(seeded),
-    }
+    fixtures::checkpoint(revision, 0, seeded)
 }
 
 /// Writes events after a checkpoint. The new checkpoint.
@@ -227,19 +185,16 @@ pub(super) async fn write(
     from: Checkpoint,
     events: &[Arc<Event>],
 ) -> Result<Checkpoint, SinkError> {
-    let to = events.last().map_or(from.cursor, |event| event.cursor());
-    sink.write(&Batch { from, to, events }).await?;
-    Ok(Checkpoint { cursor: to, ..from })
+    let batch = fixtures::batch(from, events);
+    sink.write(&batch).await?;
+    Ok(batch.checkpoint())
 }
 
 /// A backfill at a revision, after a cursor.
 pub(super) fn backfill(revision: u64, previous: Option<u64>) -> Backfill {
     Backfill {
-        revision: GlobalRevision(revision),
-        at: Timestamp(1_700_000_000_000),
-        previous: previous.map(cursor),
         resume_at: EventCursor::after(GlobalRevision(revision)),
-        reason: BackfillReason::Compacted,
+        ..fixtures::backfill(revision, previous.map(cursor), 0)
     }
 }
 

@@ -4,7 +4,8 @@ use anyhow::Result;
 use lockstep_machine::{Event, Timestamp};
 use serde_json::json;
 
-use super::fixtures::*;
+use super::fixtures::Fixture;
+use crate::sink::tests::fixtures::*;
 use crate::sink::{Current, Destination, SinkError, StoredCheckpoint};
 
 #[tokio::test]

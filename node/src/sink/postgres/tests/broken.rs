@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::Result;
 use serde_json::json;
 
-use super::fixtures::*;
-use crate::sink::check::{check, passed};
+use super::fixtures::{Fixture, config};
+use crate::sink::check::check;
 use crate::sink::postgres::Postgres;
+use crate::sink::tests::fixtures::*;
 use crate::sink::{CheckStep, Destination, SinkError, StoredCheckpoint};
-use lockstep_proto::v1::check_step::Result as Outcome;
 
 fn unavailable<T: std::fmt::Debug>(ended: Result<T, SinkError>) -> String {
     match ended {
@@ -140,7 +140,7 @@ async fn dropped_tables_are_created_again() -> Result<()> {
 fn steps(steps: &[CheckStep]) -> Vec<(&str, bool)> {
     let steps = steps.iter();
     steps
-        .map(|it| (it.step.as_str(), passed(std::slice::from_ref(it))))
+        .map(|it| (it.step.as_str(), it.outcome().is_ok()))
         .collect()
 }
 
@@ -150,8 +150,7 @@ async fn a_check_leaves_nothing_behind() -> Result<()> {
     let seen = check(&mut fixture.sink).await;
     let names = ["connect", "create a table", "insert 3", "find one", "drop"];
     assert_eq!(steps(&seen), names.map(|name| (name, true)), "{seen:?}");
-    let found = Outcome::Seen("found two".to_owned());
-    assert_eq!(seen[3].result, Some(found));
+    assert_eq!(seen[3].outcome(), Ok("found two"));
     let left = "SELECT count(*) AS tables FROM pg_tables WHERE tablename LIKE 'check%'";
     assert_eq!(fixture.rows(left).await?, [json!({"tables": 0})]);
     // It takes no claim and blocks no writer.
@@ -188,9 +187,7 @@ async fn a_check_ends_with_the_step_that_failed_and_drops_its_table() -> Result<
         ("insert 3", false),
     ];
     assert_eq!(steps(&seen), expected, "{seen:?}");
-    let Some(Outcome::Failed(reason)) = &seen[2].result else {
-        panic!("{seen:?}");
-    };
+    let reason = seen[2].outcome().unwrap_err();
     assert!(reason.contains("no rows today"), "{reason}");
     let left = "SELECT count(*) AS tables FROM pg_tables WHERE tablename LIKE 'check%'";
     assert_eq!(fixture.rows(left).await?, [json!({"tables": 0})]);

@@ -4,9 +4,10 @@ use anyhow::Result;
 use lockstep_tests::postgres::PASSWORD;
 use serde_json::json;
 
-use super::fixtures::*;
+use super::fixtures::{Fixture, config, sink};
 use crate::config::Secret;
 use crate::sink::postgres::Postgres;
+use crate::sink::tests::fixtures::*;
 use crate::sink::{Claim, Destination, SinkError, StoredCheckpoint};
 
 #[tokio::test]

@@ -12,9 +12,10 @@ use openssl::rsa::Rsa;
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
 
-use super::fixtures::*;
+use super::fixtures::config;
 use crate::sink::Destination;
 use crate::sink::postgres::Postgres;
+use crate::sink::tests::fixtures::*;
 
 /// A self-signed certificate for loopback, and its key, both PEM.
 fn certificate() -> Result<(Vec<u8>, Vec<u8>)> {

@@ -6,7 +6,8 @@ use anyhow::Result;
 use lockstep_machine::{Cause, Event, EventKind, Timestamp, Version};
 use serde_json::json;
 
-use super::fixtures::*;
+use super::fixtures::Fixture;
+use crate::sink::tests::fixtures::*;
 use crate::sink::{Batch, Destination, SinkError, StoredCheckpoint};
 
 #[tokio::test]

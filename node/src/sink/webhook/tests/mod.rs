@@ -8,17 +8,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_machine::{
-    Cause, Event, EventCursor, EventKind, GlobalRevision, Instance, InstanceId, Limits,
-    MachineName, Metadata, Revision, State, StateName, Timestamp, Version,
+    Cause, Event, EventCursor, EventKind, GlobalRevision, Instance, Limits, Metadata, Revision,
+    State, Version,
 };
 use lockstep_tests::receiver::Receiver;
 
 use super::Webhook;
-use crate::config::{self, Secret, SinkKind, Start, WebhookSink};
-use crate::sink::{
-    Backfill, BackfillReason, Batch, Checkpoint, Claim, Current, Destination, SinkError,
-    StoredCheckpoint,
-};
+use crate::config::{self, Secret, SinkKind, WebhookSink};
+use crate::sink::tests::fixtures::{self, claim};
+use crate::sink::{Backfill, Batch, Checkpoint, Current, Destination, SinkError, StoredCheckpoint};
 
 const SECRET: &str = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDAAAA";
 const OTHER_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8G";
@@ -26,33 +24,14 @@ const OTHER_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8G";
 const PATIENT: Duration = Duration::from_secs(20);
 
 fn configured(address: &str) -> (config::Sink, WebhookSink) {
-    let webhook = WebhookSink {
-        address: address.to_owned(),
-        secret: Secret::Text(SECRET.to_owned()),
-        concurrency_max: 8,
-        attempts_max: 3,
-        allow_local: true,
-        start: Start::Everything,
-    };
+    let webhook = fixtures::webhook(address);
     let sink = config::Sink {
         name: "hook".parse().unwrap(),
-        follows: vec![],
-        batch_events_max: 1000,
         timeout: PATIENT,
         retry_max: Duration::from_secs(30),
-        optional: false,
-        ca_file: None,
-        kind: SinkKind::Webhook(webhook.clone()),
+        ..fixtures::config(SinkKind::Webhook(webhook.clone()))
     };
     (sink, webhook)
-}
-
-fn claim(term: u64) -> Claim {
-    Claim {
-        cluster: "c1".to_owned(),
-        sink: "hook".to_owned(),
-        term,
-    }
 }
 
 /// A receiver, and a sink for it with changed settings.
@@ -74,26 +53,23 @@ async fn pair() -> (Receiver, Webhook) {
 
 /// The event at a revision: of an instance, or of a definition.
 fn event(revision: u64, instance: Option<&str>) -> Arc<Event> {
-    let id: Option<InstanceId> = instance.map(|it| it.parse().unwrap());
-    let state = |name: &str| id.as_ref().map(|_| StateName::new(name).unwrap());
-    Arc::new(Event {
-        revision: GlobalRevision(revision),
-        position: 0,
-        kind: match id {
-            Some(_) => EventKind::Transitioned,
-            None => EventKind::Defined,
-        },
-        machine: MachineName::new("order").unwrap(),
-        name: id.as_ref().map(|it| it.instance_name().clone()),
+    let id = instance.unwrap_or("order/none");
+    let moved = Event {
         version: Version(2),
-        from_version: None,
-        from: state("open"),
-        to: state("paid"),
-        event: None,
-        instance_revision: Revision(revision),
-        at: Timestamp(1_700_000_000_000 + revision),
-        cause: Cause::Request,
+        from: Some(fixtures::state("open")),
         metadata: Metadata::new([("by", "ann")]).unwrap(),
+        ..fixtures::event(revision, id, EventKind::Transitioned, Some("paid"))
+    };
+    let defined = |moved| Event {
+        kind: EventKind::Defined,
+        name: None,
+        from: None,
+        to: None,
+        ..moved
+    };
+    Arc::new(match instance {
+        Some(_) => moved,
+        None => defined(moved),
     })
 }
 
@@ -104,20 +80,17 @@ fn changes(instances: &[&str], rounds: usize) -> Vec<Arc<Event>> {
 }
 
 fn cursor(revision: u64) -> EventCursor {
-    event(revision, None).cursor()
+    fixtures::at(revision, 0)
 }
 
 /// A batch of consecutive events.
 fn batch(events: &[Arc<Event>]) -> Batch<'_> {
-    let (first, last) = (events.first().unwrap(), events.last().unwrap());
-    Batch {
-        from: Checkpoint {
-            cursor: EventCursor::after(GlobalRevision(first.revision.0 - 1)),
-            seeded: GlobalRevision(0),
-        },
-        to: last.cursor(),
-        events,
-    }
+    let before = events.first().unwrap().revision.0 - 1;
+    let from = Checkpoint {
+        cursor: EventCursor::after(GlobalRevision(before)),
+        seeded: GlobalRevision(0),
+    };
+    fixtures::batch(from, events)
 }
 
 /// Writes a batch as a session does: opens again after an error, and leaves out a rejected event. The
@@ -175,13 +148,7 @@ fn id_of(event: &Event) -> String {
 }
 
 fn backfill() -> Backfill {
-    Backfill {
-        revision: GlobalRevision(40),
-        at: Timestamp(1_700_000_000_000),
-        previous: None,
-        resume_at: EventCursor::default(),
-        reason: BackfillReason::First,
-    }
+    fixtures::backfill(40, None, 0)
 }
 
 /// The built-in instance.
