@@ -11,8 +11,8 @@
 //! [`diagram`] draws it as Mermaid, Graphviz or SVG.
 //!
 //! What a document may cost is bounded: its length by the cluster's limit, its depth and its number of
-//! values by constants. YAML anchors, aliases and merge keys are refused, because a page of them can
-//! stand for gigabytes.
+//! values by constants, which hold after YAML aliases and merge keys are expanded: a page of them can stand
+//! for gigabytes. [`documents`] splits a file of several YAML documents.
 
 pub mod diagram;
 mod export;
@@ -23,3 +23,4 @@ mod tree;
 pub use export::{to_json, to_yaml};
 pub use lockstep_machine::DocumentError;
 pub use parse::{parse_json, parse_yaml};
+pub use tree::documents;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use lockstep_machine::{
     Definition, DefinitionInvalid, DocumentError, EventName, FaultCode, Faults, Limits,
-    MachineName, Metadata, Move, MoveFrom, StateDefinition, StateName, TIMEOUT_RANGE, Timeout,
+    MachineName, Metadata, Move, MoveFrom, StateDefinition, StateName, Timeout, parse_duration,
 };
 
 use crate::fields::{Reader, field, join};
@@ -19,11 +19,12 @@ pub fn parse_json(text: &str, limits: &Limits) -> Result<Definition, DocumentErr
     parse(text, limits, tree::json)
 }
 
-/// Reads a definition from YAML and validates it. Anchors, aliases and merge keys are refused.
+/// Reads a definition from YAML and validates it. Anchors, aliases and merge keys are expanded, within the
+/// bound on the number of values. The text may hold one document, with or without its markers.
 ///
 /// # Errors
 ///
-/// A document that is too long or not YAML, or every fault of the definition.
+/// A text that is too long, not YAML or several documents, or every fault of the definition.
 pub fn parse_yaml(text: &str, limits: &Limits) -> Result<Definition, DocumentError> {
     parse(text, limits, tree::yaml)
 }
@@ -37,7 +38,8 @@ fn parse(
     if bytes > max {
         return Err(DocumentError::TooLarge { bytes, max });
     }
-    let node = read(text)?;
+    // A byte order mark is no part of the text.
+    let node = read(text.strip_prefix('\u{feff}').unwrap_or(text))?;
     let mut faults = Faults::default();
     let definition = Reader {
         faults: &mut faults,
@@ -147,21 +149,16 @@ impl Reader<'_> {
     }
 
     fn duration(&mut self, path: &str, node: &Node) -> Option<u64> {
-        let ms = match node {
-            Node::Whole(ms) => Some(*ms),
-            Node::Text(text) => {
-                let read = humantime::parse_duration(text).ok();
-                read.and_then(|it| u64::try_from(it.as_millis()).ok())
-            }
-            _ => None,
+        let read = match node {
+            Node::Whole(ms) => Ok(*ms),
+            Node::Text(text) => parse_duration(text).map_err(|error| error.to_string()),
+            node => Err(format!(
+                "it must be a duration, for example \"15m\" or \"1h 30m\", or a whole number of milliseconds, and is {}",
+                node.noun()
+            )),
         };
-        if ms.is_none() {
-            let message = format!(
-                "{TIMEOUT_RANGE}, for example \"15m\", \"1h 30m\", or a whole number of milliseconds"
-            );
-            self.faults.add(path, FaultCode::InvalidDuration, message);
-        }
-        ms
+        read.map_err(|message| self.faults.add(path, FaultCode::InvalidDuration, message))
+            .ok()
     }
 
     /// The transitions that could be read, and the position of each in the document.

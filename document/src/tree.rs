@@ -54,27 +54,40 @@ pub(crate) fn json(text: &str) -> Result<Node, DocumentError> {
             format: "JSON",
             line: error.line() as u64,
             column: error.column() as u64,
-            message: plain(&error.to_string()),
+            message: explain_json(&error),
         })
 }
 
 /// Reads YAML 1.2, one document.
 pub(crate) fn yaml(text: &str) -> Result<Node, DocumentError> {
+    let documents = documents(text);
+    let (lines_before, text) = match documents[..] {
+        [] => (0, ""),
+        [one] => one,
+        [_, (second, _), ..] => {
+            return Err(DocumentError::Syntax {
+                format: "YAML",
+                line: second as u64 + 1,
+                column: 1,
+                message: format!(
+                    "there are {} documents; send one at a time, or apply the file with `lockstep machine apply`",
+                    documents.len()
+                ),
+            });
+        }
+    };
     use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
             max_depth: DEPTH_MAX,
             max_nodes: NODES_MAX,
-            max_anchors: 0,
-            max_aliases: 0,
             max_documents: 1,
         },
         duplicate_keys: DuplicateKeyPolicy::PassThrough,
-        merge_keys: MergeKeyPolicy::Error,
+        merge_keys: MergeKeyPolicy::Merge,
         alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: 0,
-            max_replay_stack_depth: 0,
-            max_alias_expansions_per_anchor: 0,
+            max_total_replayed_events: NODES_MAX,
+            max_replay_stack_depth: DEPTH_MAX,
         },
         strict_booleans: true,
         with_snippet: false,
@@ -86,21 +99,81 @@ pub(crate) fn yaml(text: &str) -> Result<Node, DocumentError> {
     read.map_err(|error| {
         let place = error
             .location()
-            .map_or((0, 0), |at| (at.line(), at.column()));
+            .map_or((0, 0), |at| (at.line() + lines_before as u64, at.column()));
         DocumentError::Syntax {
             format: "YAML",
             line: place.0,
             column: place.1,
-            message: plain(&error.to_string()),
+            message: explain_yaml(&error),
         }
     })
 }
 
-/// The first line of a library's message, bounded, without the position, which is reported apart.
-fn plain(message: &str) -> String {
-    let line = message.lines().next().unwrap_or_default();
-    let line = line.split(" at line ").next().unwrap_or_default();
-    line.chars().filter(|c| !c.is_control()).take(200).collect()
+/// The documents of a YAML stream that have content, each with the number of lines before it.
+pub fn documents(text: &str) -> Vec<(usize, &str)> {
+    let mut documents = vec![];
+    let (mut start, mut lines_before) = (0, 0);
+    let mut at = 0;
+    for (number, line) in text.split_inclusive('\n').enumerate() {
+        // At the start of a line, these are markers even in the middle of a scalar.
+        let marker = ["---", "..."].into_iter().find(|marker| {
+            let rest = line.strip_prefix(marker);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']))
+        });
+        if let Some(marker) = marker {
+            documents.push((lines_before, &text[start..at]));
+            (start, lines_before) = (at + marker.len(), number);
+        }
+        at += line.len();
+    }
+    documents.push((lines_before, &text[start..]));
+    let has_content =
+        |line: &str| !matches!(line.trim_start().chars().next(), None | Some('#' | '%'));
+    documents.retain(|(_, document)| document.lines().any(has_content));
+    documents
+}
+
+/// What is wrong with a text that is not JSON.
+fn explain_json(error: &serde_json::Error) -> String {
+    match error.classify() {
+        serde_json::error::Category::Eof => "the document ends too early".to_owned(),
+        _ => lockstep_machine::json::explain(&error.to_string()),
+    }
+}
+
+/// What is wrong with a text that is not YAML.
+fn explain_yaml(error: &serde_saphyr::Error) -> String {
+    use serde_saphyr::Error as E;
+    use serde_saphyr::budget::BudgetBreach;
+    let message = match error.without_snippet() {
+        E::AliasError { error, .. } => return explain_yaml(error),
+        E::Budget { breach, .. } => match breach {
+            BudgetBreach::Depth { .. } => "the document is nested too deeply",
+            BudgetBreach::Anchors { .. }
+            | BudgetBreach::Aliases { .. }
+            | BudgetBreach::AliasAnchorRatio { .. } => "the document has too many aliases",
+            BudgetBreach::MergeKeys { .. } => "the document has too many merge keys",
+            _ => "the document has too many values",
+        },
+        E::AliasReplayCounterOverflow { .. }
+        | E::AliasReplayLimitExceeded { .. }
+        | E::AliasExpansionLimitExceeded { .. } => "its aliases expand to too many values",
+        E::AliasReplayStackDepthExceeded { .. } => "its aliases are nested too deeply",
+        E::RecursiveReferencesRequireWeakTypes { .. } => {
+            "an alias refers to a value that contains it"
+        }
+        E::UnknownAnchor { .. } => "an alias names an anchor that is not defined before it",
+        E::MergeValueNotMapOrSeqOfMaps { .. } => "the value of << must be a map or a list of maps",
+        E::NullIntoString { .. } => "a key is null: put it in quotes, or name it",
+        E::Eof { .. } => "the document is empty or ends too early",
+        E::InvalidUtf8Input => "the document is not UTF-8",
+        E::Unexpected { .. } | E::SerdeInvalidType { .. } => "a key must be text",
+        E::Message { msg, .. } | E::ExternalMessage { msg, .. } => {
+            return lockstep_machine::json::explain(msg);
+        }
+        _ => "it is not valid YAML",
+    };
+    message.to_owned()
 }
 
 /// Reads one value.
@@ -251,17 +324,47 @@ mod tests {
     }
 
     #[test]
-    fn aliases_anchors_merges_and_further_documents_are_refused() {
-        for text in [
-            "a: &x 1\nb: *x\n",
-            "a: &x [1]\nb: [*x, *x]\n",
-            "a: &x {b: 1}\nc: {<<: *x}\n",
-            "a: &x 1\n",
-            "<<: {a: 1}\n",
-            "a: 1\n---\nb: 2\n",
-            "a: *nowhere\n",
+    fn aliases_and_merges_are_expanded_and_markers_ignored() {
+        for (text, same) in [
+            ("a: &x 1\nb: *x\n", "a: 1\nb: 1\n"),
+            ("a: &x [1]\nb: [*x, *x]\n", "a: [1]\nb: [[1], [1]]\n"),
+            (
+                "a: &x {b: 1}\nc: {<<: *x, d: 2}\n",
+                "a: {b: 1}\nc: {d: 2, b: 1}\n",
+            ),
+            ("---\na: 1\n---\n", "a: 1\n"),
+            ("%YAML 1.2\n---\na: 1\n...\n", "a: 1\n"),
+            ("# a comment\n--- {a: 1}\n", "a: 1\n"),
         ] {
-            assert!(yaml(text).is_err(), "{text:?} gave {:?}", yaml(text));
+            assert_eq!(yaml(text).unwrap(), yaml(same).unwrap(), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_document_is_explained_without_a_librarys_words() {
+        let levels =
+            (1..9).map(|n| format!("l{n}: &l{n} [{}]\n", format!("*l{}, ", n - 1).repeat(10)));
+        let bomb = format!("l0: &l0 [x]\n{}", levels.collect::<String>());
+        for (text, words) in [
+            (bomb.as_str(), "aliases"),
+            ("a: 1\n---\nb: 2\n", "line 2, column 1"),
+            ("a: 1\n---\nb: 2\n", "2 documents"),
+            ("a: *nowhere\n", "anchor that is not defined"),
+            ("a: &x [*x]\n", "alias"),
+            ("null: 1\n", "a key is null"),
+            ("~: 1\n", "a key is null"),
+            ("[a]: 1\n", "key"),
+            ("---\n# nothing\n---\nb: [1\n", "line "),
+        ] {
+            let fault = message(yaml(text).expect_err(text));
+            assert!(fault.contains(words), "{text}: {fault}");
+            for library in ["budget", "Option<", "deserialize", "breach", "EOF"] {
+                assert!(!fault.contains(library), "{text}: {fault}");
+            }
+        }
+        for text in ["", "{", "{\"a\": ", "[1,", "{\"a\" 1}", "nul"] {
+            let fault = message(json(text).expect_err(text));
+            assert!(!fault.contains("EOF"), "{text}: {fault}");
         }
     }
 }

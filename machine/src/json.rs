@@ -56,6 +56,67 @@ pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<T,
     T::deserialize(ObjectOnly(d))
 }
 
+/// A message of serde or serde_json about a document, in the words of this product: what is there, and what
+/// is expected. Other messages stay as they are, without a position at the end.
+pub fn explain(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    let line = line.split(" at line ").next().unwrap_or_default();
+    let line: String = line
+        .chars()
+        .filter(|it| !it.is_control())
+        .take(400)
+        .collect();
+    if line.starts_with("EOF while parsing") {
+        return "it ends too early".to_owned();
+    }
+    let kind = ["invalid type: ", "invalid value: "];
+    if let Some(rest) = kind.iter().find_map(|kind| line.strip_prefix(kind))
+        && let Some((found, expected)) = rest.split_once(", expected ")
+    {
+        return format!(
+            "expected {}, found {}",
+            expected_noun(expected),
+            found_noun(found)
+        );
+    }
+    match line.as_str() {
+        "expected value" => "a value is expected here".to_owned(),
+        "trailing characters" => "something follows the end of the document".to_owned(),
+        "trailing comma" => "a comma is followed by nothing".to_owned(),
+        _ => line,
+    }
+}
+
+fn expected_noun(serde: &str) -> &str {
+    match serde {
+        "a string" | "a borrowed string" | "a character" => "text",
+        "a boolean" => "true or false",
+        "a map" => "an object",
+        "a sequence" => "a list",
+        "unit" => "null",
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number",
+        it if it.starts_with("struct ") || it.starts_with("internally tagged") => "an object",
+        it if it.starts_with("enum ") => "one of its kinds",
+        it => it,
+    }
+}
+
+fn found_noun(serde: &str) -> String {
+    let quoted = |prefix| serde.strip_prefix(prefix)?.strip_suffix('`');
+    match serde {
+        "sequence" => "a list".to_owned(),
+        "map" => "an object".to_owned(),
+        "unit value" | "Option value" => "null".to_owned(),
+        it if it.starts_with("string ") => it.replacen("string", "the text", 1),
+        it => {
+            let number = quoted("integer `").or_else(|| quoted("floating point `"));
+            let number = number.map(|it| format!("the number {it}"));
+            let flag = || quoted("boolean `").map(str::to_owned);
+            number.or_else(flag).unwrap_or_else(|| it.to_owned())
+        }
+    }
+}
+
 /// A whole number. JSON has one kind of number: `7.0` is as whole as `7`.
 pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(d: D) -> Result<T, D::Error> {
     let number = serde_json::Number::deserialize(d)?;
@@ -124,10 +185,10 @@ where
     Ok(map)
 }
 
-/// Durations in milliseconds as text: `90d`, `1h 30m`. Days are the largest unit, since months and years
-/// have no fixed length.
+/// Durations in milliseconds as text: `90d`, `1h 30m`.
 pub(crate) mod duration {
     use super::*;
+    use crate::duration::{parse_duration, show_duration};
 
     /// The schema of a duration.
     #[cfg(feature = "openapi")]
@@ -139,36 +200,13 @@ pub(crate) mod duration {
         Milliseconds(u64),
     }
 
-    pub(crate) fn text(ms: u64) -> String {
-        let units = [
-            (86_400_000, "d"),
-            (3_600_000, "h"),
-            (60_000, "m"),
-            (1000, "s"),
-            (1, "ms"),
-        ];
-        let mut left = ms;
-        let mut parts = vec![];
-        for (unit, name) in units {
-            if left >= unit {
-                parts.push(format!("{}{name}", left / unit));
-                left %= unit;
-            }
-        }
-        match parts.is_empty() {
-            true => "0s".to_owned(),
-            false => parts.join(" "),
-        }
-    }
-
     pub(crate) fn serialize<S: Serializer>(ms: &u64, s: S) -> Result<S::Ok, S::Error> {
-        s.serialize_str(&text(*ms))
+        s.serialize_str(&show_duration(*ms))
     }
 
     pub(crate) fn deserialize<'de, D: Deserializer<'de>>(d: D) -> Result<u64, D::Error> {
         let text = String::deserialize(d)?;
-        let duration = humantime::parse_duration(&text).map_err(D::Error::custom)?;
-        u64::try_from(duration.as_millis()).map_err(D::Error::custom)
+        parse_duration(&text).map_err(D::Error::custom)
     }
 }
 
@@ -187,6 +225,47 @@ mod tests {
     }
 
     #[test]
+    fn messages_of_serde_are_put_in_plain_words() {
+        #[derive(Debug, serde::Deserialize)]
+        #[expect(dead_code, reason = "is never read")]
+        struct Sample {
+            text: String,
+            number: u64,
+            list: Vec<bool>,
+        }
+        let explained = |json: &str| {
+            let error = serde_json::from_str::<Sample>(json).expect_err(json);
+            explain(&error.to_string())
+        };
+        for (json, expected) in [
+            ("7", "expected an object, found the number 7"),
+            ("null", "expected an object, found null"),
+            (r#"{"text": 7}"#, "expected text, found the number 7"),
+            (r#"{"text": true}"#, "expected text, found true"),
+            (r#"{"text": []}"#, "expected text, found a list"),
+            (
+                r#"{"number": "x"}"#,
+                "expected a whole number, found the text \"x\"",
+            ),
+            (
+                r#"{"number": -1}"#,
+                "expected a whole number, found the number -1",
+            ),
+            (r#"{"list": {}}"#, "expected a list, found an object"),
+            (
+                r#"{"list": [1.5]}"#,
+                "expected true or false, found the number 1.5",
+            ),
+            ("{", "it ends too early"),
+            ("{} x", "missing field `text`"),
+            ("nul", "it ends too early"),
+            ("x", "a value is expected here"),
+        ] {
+            assert_eq!(explained(json), expected, "{json}");
+        }
+    }
+
+    #[test]
     fn a_number_is_whole_however_it_is_written() {
         let read = |text: &str| serde_json::from_str::<crate::Version>(text).map(|it| it.0);
         for text in ["7", "7.0", "0.7e1", "70e-1"] {
@@ -194,22 +273,6 @@ mod tests {
         }
         for text in ["7.5", "-1", "-0.5", "4294967296", "1e20", "\"7\"", "true"] {
             assert!(read(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn a_duration_is_written_as_people_write_it() {
-        for (ms, text) in [
-            (0, "0s"),
-            (90 * 86_400_000, "90d"),
-            (5_400_000, "1h 30m"),
-            (1500, "1s 500ms"),
-        ] {
-            assert_eq!(duration::text(ms), text);
-            assert_eq!(
-                duration::deserialize(serde_json::Value::from(text)).unwrap(),
-                ms
-            );
         }
     }
 }

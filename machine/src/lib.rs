@@ -18,6 +18,7 @@
 pub mod codec;
 mod command;
 mod definition;
+mod duration;
 mod event;
 mod execute;
 mod ids;
@@ -51,6 +52,7 @@ pub use definition::{
     MoveFrom, StateDefinition, TIMEOUT_MS_MAX, TIMEOUT_MS_MIN, TIMEOUT_RANGE, Timeout, check_text,
     triad,
 };
+pub use duration::{InvalidDuration, parse_duration, show_duration};
 pub use event::{Cause, Compacted, Event, EventCursor, EventFilter, EventKind, InvalidCursor};
 pub use ids::{
     EventName, GlobalRevision, InstanceId, InstanceName, InvalidName, MachineName, NAME_LEN_MAX,

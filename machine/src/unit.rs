@@ -1,8 +1,6 @@
 //! How quantities are written for people: `64KiB`, `1h 30m`, `1000`.
 
-use humantime::parse_duration;
-
-use crate::json::duration;
+use crate::duration::{parse_duration, show_duration};
 
 const SIZES: [(&str, u64); 4] = [
     ("GiB", 1 << 30),
@@ -27,7 +25,7 @@ impl Unit {
     pub fn show(self, value: u64) -> String {
         match self {
             Unit::Count => value.to_string(),
-            Unit::Milliseconds => duration::text(value),
+            Unit::Milliseconds => show_duration(value),
             Unit::Bytes => {
                 let divides = |(_, size): &(_, u64)| value >= *size && value.is_multiple_of(*size);
                 let (unit, size) = SIZES.into_iter().find(divides).unwrap_or(("B", 1));
@@ -42,7 +40,7 @@ impl Unit {
         let number = |digits: &str| digits.replace('_', "").parse::<u64>().ok();
         number(text).or_else(|| match self {
             Unit::Count => None,
-            Unit::Milliseconds => parse_duration(text).ok()?.as_millis().try_into().ok(),
+            Unit::Milliseconds => parse_duration(text).ok(),
             Unit::Bytes => {
                 let (digits, unit) = text.split_at(text.find(|it: char| it.is_ascii_alphabetic())?);
                 let named = |(name, _): &&(&str, _)| name.eq_ignore_ascii_case(unit.trim());

@@ -95,6 +95,9 @@ codes! {
     19
     /// Warning: nothing leads out of a state that is not final.
     NoWayOut = "no_way_out",
+    20
+    /// Warning: timeouts alone lead back to the state in less than 100 ms.
+    ShortCycle = "short_cycle",
 }
 
 /// One thing wrong with a definition, or one warning about it.

@@ -1,12 +1,15 @@
 //! What a machine is: its states and the moves between them. A definition is data, not code.
 //!
 //! A [`Definition`] is what an author wrote; [`Definition::validate`] finds every fault of it at once.
-//! Reading and writing it as a document is the business of the crate `lockstep-document`. What the state keeps is a [`Compiled`] one, which is valid by construction and answers
-//! "where may this go" without a search through the list.
+//! Reading and writing it as a document is the business of the crate `lockstep-document`. What the state keeps
+//! is a [`Compiled`] one, which is valid by construction and answers "where may this go" without a search
+//! through the list.
 
 mod compiled;
 mod fault;
 mod validate;
+
+use std::collections::BTreeSet;
 
 use minicbor::{Decode, Encode};
 use serde::de::{self, Deserializer};
@@ -16,6 +19,7 @@ pub(crate) use compiled::{Compiled, Exits, Size};
 pub use fault::{DefinitionFault, DefinitionInvalid, DocumentError, FaultCode, Faults};
 pub use validate::{TIMEOUT_MS_MAX, TIMEOUT_MS_MIN, TIMEOUT_RANGE, check_text};
 
+use crate::duration::show_duration;
 use crate::ids::{EventName, MachineName, StateName};
 use crate::json::{self, Entries};
 use crate::metadata::Metadata;
@@ -116,7 +120,8 @@ pub struct Move {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(flat)]
 pub enum MoveFrom {
-    /// In every state that is not final, the one it leads to included: `*`.
+    /// In every state that is not final, the one it leads to included: `*`. A transition that names a state
+    /// and the same event wins over it in that state.
     #[n(0)]
     Any,
     /// In each of these.
@@ -194,7 +199,7 @@ impl StateDefinition {
 impl Timeout {
     /// After how long, as people write it: `15m`, `1h 30m`.
     pub fn after(&self) -> String {
-        json::duration::text(self.after_ms)
+        show_duration(self.after_ms)
     }
 }
 
@@ -224,22 +229,47 @@ impl Definition {
 
     /// Every transition from one state to one state, lists and `*` written out, in order.
     pub fn steps(&self) -> impl Iterator<Item = (&StateName, &Move)> {
-        self.transitions
-            .iter()
-            .flat_map(|it| self.sources(it).map(move |from| (from, it)))
+        let named = self.named_sources();
+        let sources = move |it| {
+            self.sources(it, &named)
+                .into_iter()
+                .map(move |from| (from, it))
+        };
+        self.transitions.iter().flat_map(sources)
     }
 
-    /// The states a transition starts in.
-    pub(crate) fn sources<'a>(&'a self, it: &'a Move) -> impl Iterator<Item = &'a StateName> {
-        let (listed, any) = match &it.from {
-            MoveFrom::States(states) => (states.as_slice(), false),
-            MoveFrom::Any => (&[][..], true),
+    /// The states that a transition with an event names, by that event.
+    pub(crate) fn named_sources(&self) -> BTreeSet<(&EventName, &StateName)> {
+        let mut named = BTreeSet::new();
+        for it in &self.transitions {
+            if let (MoveFrom::States(states), Some(event)) = (&it.from, &it.event) {
+                named.extend(states.iter().map(|state| (event, state)));
+            }
+        }
+        named
+    }
+
+    /// The states a transition starts in. `*` stands for every state that is not final and that no other
+    /// transition with the same event names: the specific transition wins.
+    pub(crate) fn sources<'a>(
+        &'a self,
+        it: &'a Move,
+        named: &BTreeSet<(&EventName, &StateName)>,
+    ) -> Vec<&'a StateName> {
+        let is_named = |state| {
+            it.event
+                .as_ref()
+                .is_some_and(|event| named.contains(&(event, state)))
         };
-        let open = self
-            .states
-            .iter()
-            .filter(move |state| any && !state.is_final);
-        listed.iter().chain(open.map(|state| &state.name))
+        match &it.from {
+            MoveFrom::States(states) => states.iter().collect(),
+            MoveFrom::Any => {
+                let open = self.states.iter().filter(|state| !state.is_final);
+                open.map(|state| &state.name)
+                    .filter(|state| !is_named(state))
+                    .collect()
+            }
+        }
     }
 
     /// Whether both define the same machine: the order in which states are listed says nothing.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::fault::{DefinitionFault, DefinitionInvalid, FaultCode, Faults};
-use super::{Definition, Move, MoveFrom};
+use super::{Definition, Move, MoveFrom, Timeout};
+use crate::duration::show_duration;
 use crate::ids::StateName;
 use crate::settings::Limits;
 
@@ -100,11 +101,8 @@ impl Definition {
                 );
             }
             if !(TIMEOUT_MS_MIN..=TIMEOUT_MS_MAX).contains(&timeout.after_ms) {
-                faults.add(
-                    format!("{path}.after"),
-                    FaultCode::InvalidDuration,
-                    TIMEOUT_RANGE,
-                );
+                let message = format!("it is {}; {TIMEOUT_RANGE}", timeout.after());
+                faults.add(format!("{path}.after"), FaultCode::InvalidDuration, message);
             }
             if !states.contains_key(&timeout.to) {
                 faults.add(
@@ -125,6 +123,7 @@ impl Definition {
     ) {
         let mut seen = BTreeSet::new();
         let mut events = BTreeMap::new();
+        let named = self.named_sources();
         for (&i, it) in positions.iter().zip(&self.transitions) {
             check_text(
                 format!("transitions[{i}].description"),
@@ -132,7 +131,7 @@ impl Definition {
                 faults,
             );
             check_ends(i, it, states, faults);
-            for from in self.sources(it) {
+            for from in self.sources(it, &named) {
                 let (to, event) = (&it.to, &it.event);
                 if !seen.insert((from, to, event)) {
                     let message = format!("the transition from {from:?} to {to:?} is there twice");
@@ -168,8 +167,8 @@ impl Definition {
         self.transitions.iter().map(count).sum()
     }
 
-    /// What is odd about a valid definition, but allowed: states that no way leads to, and states
-    /// without a way out that are not final.
+    /// What is odd about a valid definition, but allowed: states that no way leads to, states without a
+    /// way out that are not final, and timeouts that chase each other.
     pub fn warnings(&self) -> Vec<DefinitionFault> {
         let mut ways: BTreeMap<&StateName, Vec<&StateName>> = BTreeMap::new();
         for (from, it) in self.steps() {
@@ -180,6 +179,11 @@ impl Definition {
                 ways.entry(&state.name).or_default().push(&timeout.to);
             }
         }
+        let timeouts: BTreeMap<_, _> = self
+            .states
+            .iter()
+            .filter_map(|state| Some((&state.name, state.timeout.as_ref()?)))
+            .collect();
         let mut reached = BTreeSet::from([&self.initial]);
         let mut next = vec![&self.initial];
         while let Some(state) = next.pop() {
@@ -193,6 +197,13 @@ impl Definition {
                 let message = format!("no way leads from {:?} to here", self.initial);
                 warnings.add(&path, FaultCode::Unreachable, message);
             }
+            if let Some(ms) = short_cycle_ms(&state.name, &timeouts) {
+                let message = format!(
+                    "timeouts alone lead back to this state every {}: each instance makes that many transitions for ever",
+                    show_duration(ms)
+                );
+                warnings.add(format!("{path}.timeout"), FaultCode::ShortCycle, message);
+            }
             if !state.is_final && !ways.contains_key(&state.name) {
                 let message = "nothing leads out of this state; mark it as final if that is meant";
                 warnings.add(&path, FaultCode::NoWayOut, message);
@@ -201,6 +212,25 @@ impl Definition {
         warnings.into_list()
     }
 }
+
+/// How long timeouts alone take to lead from a state back to it, if that is a short time.
+fn short_cycle_ms(start: &StateName, timeouts: &BTreeMap<&StateName, &Timeout>) -> Option<u64> {
+    let (mut state, mut ms) = (start, 0);
+    // A timeout has at least 10 ms: this takes at most 10 steps.
+    loop {
+        let timeout = timeouts.get(state)?;
+        ms += timeout.after_ms.max(TIMEOUT_MS_MIN);
+        state = &timeout.to;
+        match ms < TIMEOUT_CYCLE_MS_MIN {
+            true if state == start => return Some(ms),
+            true => {}
+            false => return None,
+        }
+    }
+}
+
+/// Timeouts that lead in a circle in less than this are warned of, in milliseconds.
+const TIMEOUT_CYCLE_MS_MIN: u64 = 100;
 
 /// The range of a timeout, as a fault says it.
 pub const TIMEOUT_RANGE: &str = "it must be from 10 milliseconds to 100 years";

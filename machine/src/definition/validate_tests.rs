@@ -143,21 +143,61 @@ fn a_star_stands_for_every_state_that_is_not_final() {
 }
 
 #[test]
-fn what_a_star_says_already_must_not_be_said_again_or_otherwise() {
-    let it = definition(
+fn a_transition_that_names_a_state_wins_over_a_star_with_the_same_event() {
+    let mut it = definition(
         "a",
-        &["a", "b", "end!"],
+        &["a", "b", "c", "end!"],
         vec![
             any("end", "stop"),
             step("a", "end", Some("stop")),
             step("b", "a", Some("stop")),
         ],
     );
-    let expected = [
-        ("transitions[1]", "duplicate_transition"),
-        ("transitions[2].event", "conflicting_event"),
-    ];
+    it.validate().unwrap();
+    let steps = it.steps().map(|(from, it)| format!("{from}>{}", it.to));
+    assert_eq!(steps.collect::<Vec<_>>(), ["c>end", "a>end", "b>a"]);
+
+    it.transitions.push(any("a", "stop"));
+    let expected = [("transitions[3].event", "conflicting_event")];
     assert_eq!(faults(&it), owned(&expected));
+}
+
+#[test]
+fn timeouts_that_lead_in_a_short_circle_are_warned_of() {
+    let mut it = definition("a", &["a", "b"], vec![step("a", "b", None)]);
+    let timeout = |after_ms, to| {
+        Some(Timeout {
+            after_ms,
+            to: state(to),
+        })
+    };
+    for (a, b, expected) in [
+        (
+            timeout(10, "a"),
+            None,
+            vec![
+                ("states.a.timeout", "short_cycle"),
+                ("states.b", "no_way_out"),
+            ],
+        ),
+        (
+            timeout(50, "b"),
+            timeout(49, "a"),
+            vec![
+                ("states.a.timeout", "short_cycle"),
+                ("states.b.timeout", "short_cycle"),
+            ],
+        ),
+        (timeout(50, "b"), timeout(50, "a"), vec![]),
+        (
+            timeout(10, "b"),
+            timeout(10, "b"),
+            vec![("states.b.timeout", "short_cycle")],
+        ),
+    ] {
+        (it.states[0].timeout, it.states[1].timeout) = (a, b);
+        assert_eq!(warnings(&it), owned(&expected));
+    }
 }
 
 #[test]
