@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::error::{ContextKind, ContextValue};
-use clap::{Arg, ArgMatches, Args, FromArgMatches, Parser, Subcommand};
+use clap::{Arg, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap_complete::Shell;
 use lockstep_node::config::{self, KEYS, KeyDefault, Sources};
 use lockstep_node::telemetry::build;
 
@@ -56,8 +57,46 @@ pub enum Command {
     Health(Health),
     /// Print the nodes that discovery lists.
     Discover(Settings),
+    /// Print a script that completes the arguments, for example: source <(lockstepd completions bash)
+    Completions {
+        /// The shell to complete in.
+        shell: Shell,
+    },
+    /// Print the manual page, for example: lockstepd man | man -l -
+    Man {
+        /// The command to print the page of, instead of the program's own.
+        command: Option<String>,
+    },
     /// Print the version.
     Version,
+}
+
+/// The completion script for `shell`.
+pub fn completions(shell: Shell) -> String {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "lockstepd", &mut script);
+    String::from_utf8_lossy(&script).into_owned()
+}
+
+/// The manual page of the program, or of one of its commands.
+pub fn man(command: Option<&str>) -> Result<String, String> {
+    let mut program = Cli::command();
+    program.build();
+    let page = match command {
+        None => program,
+        Some(name) => match program.find_subcommand(name) {
+            Some(command) => command.clone(),
+            None => {
+                return Err(format!(
+                    "there is no command {name:?}; see lockstepd --help"
+                ));
+            }
+        },
+    };
+    let mut text = Vec::new();
+    let page = clap_mangen::Man::new(page).manual("Lockstep");
+    page.render(&mut text).map_err(|error| error.to_string())?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Flags of `check-config`.
@@ -168,7 +207,18 @@ impl FromArgMatches for Settings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+
+    #[test]
+    fn completions_and_manual_pages_name_the_flags() {
+        assert!(completions(Shell::Bash).contains("--data-dir"));
+        assert!(man(None).expect("a page").contains("check\\-config"));
+        assert!(man(Some("run")).expect("a page").contains("data\\-dir"));
+        assert!(
+            man(Some("rnu"))
+                .expect_err("no such command")
+                .contains("rnu")
+        );
+    }
 
     #[test]
     fn the_command_line_is_valid() {

@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use lockstep_node::node::Signals;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
@@ -92,7 +93,7 @@ impl DevError {
     }
 }
 
-/// Runs three nodes until Ctrl-C, SIGTERM, or the end of the last node.
+/// Runs three nodes until a signal, or the end of the last node.
 ///
 /// Must run on the main thread, under a current-thread runtime: the kernel ends the children when
 /// the *thread* that started them ends.
@@ -114,8 +115,9 @@ pub async fn run(options: Options) -> Result<(), DevError> {
         });
     }
     // Before any node starts, so that no signal is missed.
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(DevError::io("SIGINT"))?;
-    let mut terminate = signal(SignalKind::terminate()).map_err(DevError::io("SIGTERM"))?;
+    let signals = Signals::listen().map_err(DevError::io("signals"))?;
+    // The terminal was closed.
+    let mut hang_up = signal(SignalKind::hangup()).map_err(DevError::io("SIGHUP"))?;
 
     for index in 0..NODE_COUNT {
         let node = children::name(index);
@@ -126,8 +128,8 @@ pub async fn run(options: Options) -> Result<(), DevError> {
     let mut nodes = Nodes::default();
     let result = tokio::select! {
         result = live(&mut nodes, &folder, http_port, grpc_port) => result,
-        _ = interrupt.recv() => Ok(()),
-        _ = terminate.recv() => Ok(()),
+        _ = signals.stop(|| ()) => Ok(()),
+        _ = hang_up.recv() => Ok(()),
     };
     if nodes.any_alive() {
         say("stopping\n");

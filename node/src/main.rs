@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use lockstep_node::config::{self, Config, ConfigErrors, Loaded, Sources};
 use lockstep_node::discovery;
-use lockstep_node::node::{Node, NodeError, stop_signal};
+use lockstep_node::node::{Node, NodeError, Signals};
 use lockstep_node::telemetry::build;
-use lockstep_node::telemetry::logs::{self, LogsError};
+use lockstep_node::telemetry::logs::{self, Logs, LogsError};
 
 mod cli;
 mod dev;
@@ -56,6 +56,11 @@ fn main() -> ExitCode {
         Command::CheckConfig(options) => check_config(&options),
         Command::Health(options) => health(&options),
         Command::Discover(settings) => discover(settings.sources()),
+        Command::Completions { shell } => print(cli::completions(shell)),
+        Command::Man { command } => match cli::man(command.as_deref()) {
+            Ok(page) => print(page),
+            Err(what) => Err(Failure::Config(what)),
+        },
         Command::Version => print(format!("lockstepd {}\n", build::version())),
     };
     match result {
@@ -117,24 +122,45 @@ fn configuration(sources: &Sources) -> Result<Loaded, Failure> {
 
 fn node(sources: Sources) -> Result<(), Failure> {
     let config = configuration(&sources)?.config;
-    let _logs = logs::init(&config.log)?;
+    let logs = logs::init(&config.log)?;
     open_files::raise(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
     let runtime = runtime.map_err(|error| failed(format!("the runtime cannot start: {error}")))?;
-    let ended = runtime.block_on(run_node(config)).map_err(failed);
+    let reload = || reload(&sources, &logs);
+    let ended = runtime.block_on(run_node(config, reload)).map_err(failed);
     // Does not wait for threads that wait for a name server or a disk.
     runtime.shutdown_background();
     ended
 }
 
-async fn run_node(config: Config) -> Result<(), NodeError> {
+async fn run_node(config: Config, reload: impl Fn()) -> Result<(), NodeError> {
+    let signals = Signals::listen().map_err(|error| NodeError::Start(error.to_string()))?;
     let mut node = Node::start(config).await?;
-    let signal = node.run_until(stop_signal()).await?;
+    let signal = node.run_until(signals.stop(reload)).await?;
     tracing::info!(signal, "stopping");
     node.stop().await;
     Ok(())
+}
+
+/// Reads the configuration again, and applies the one setting that can change while the node runs.
+/// Password files are read at each connect anyway.
+fn reload(sources: &Sources, logs: &Logs) {
+    let reloaded = config::load(sources)
+        .map_err(|errors| errors.to_string())
+        .and_then(|(config, _)| {
+            let filter = config.log.filter;
+            let set = logs.set_filter(&filter).map_err(|error| error.to_string());
+            set.map(|()| filter)
+        });
+    match reloaded {
+        Ok(filter) => tracing::info!(
+            filter,
+            "reloaded log.filter; other settings apply when the node starts"
+        ),
+        Err(error) => tracing::error!(error, "nothing reloaded: the configuration is not valid"),
+    }
 }
 
 fn check_config(options: &CheckConfig) -> Result<(), Failure> {

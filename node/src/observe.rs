@@ -189,7 +189,6 @@ impl Observation {
     pub fn standing(&self, standing: &Standing, last_leader: &mut Option<u64>) {
         let m = &self.metrics;
         let leader = standing.leader.as_ref().map(|(id, _)| *id);
-        m.has_leader.set(i64::from(leader.is_some()));
         m.is_leader.set(i64::from(standing.role == Role::Leader));
         m.term.set(signed(standing.term));
         m.log_first_index.set(signed(standing.log_first_index));

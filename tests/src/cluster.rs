@@ -337,6 +337,11 @@ impl Node {
         self.wait_ended(STOP_DEADLINE).await
     }
 
+    /// Sends it a signal.
+    pub fn signal(&mut self, signal: libc::c_int) -> Result<()> {
+        self.running()?.signal(signal)
+    }
+
     /// Waits until it ends by itself.
     pub async fn wait_ended(&mut self, deadline: Duration) -> Result<ExitStatus> {
         let status = self.running()?.wait(deadline).await?;

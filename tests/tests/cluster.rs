@@ -287,6 +287,55 @@ async fn an_idle_follower_stops_without_waiting_for_its_leader() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_not_heard_is_not_reported_as_one() -> Result<()> {
+    let mut cluster = Cluster::start().await?;
+    let (leader, other) = cluster.leader_and_follower().await?;
+    let third = 3 - leader - other;
+    let api = cluster.nodes[third].api().clone();
+    let has_leader = async |expected: &str| {
+        let line = format!("lockstep_has_leader {expected}\n");
+        wait_for(format!("{line:?}"), FAILOVER_DEADLINE, async || {
+            ensure!(api.get("/metrics").await?.text.contains(&line));
+            Ok(())
+        })
+        .await
+    };
+    has_leader("1").await?;
+    for frozen in [leader, other] {
+        cluster.nodes[frozen].pause()?;
+    }
+    has_leader("0").await?;
+    let contact = api.read("/v1/cluster").await?["leader_contact_ms"].as_u64();
+    assert!(contact.is_none_or(|ms| ms > 400), "{contact:?}");
+    let verbose = api.get("/readyz?verbose").await?.problem()?;
+    assert_eq!(verbose["checks"]["cluster_time"]["ok"], true, "{verbose}");
+    for frozen in [leader, other] {
+        cluster.nodes[frozen].resume()?;
+    }
+    has_leader("1").await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_stops_a_node_in_order_or_changes_only_what_it_names() -> Result<()> {
+    let mut cluster = Cluster::start_as(Plan::single()).await?;
+    let node = &mut cluster.nodes[0];
+    for signal in [libc::SIGUSR1, libc::SIGUSR2, libc::SIGHUP] {
+        node.signal(signal)?;
+    }
+    wait_for("the reload", FAILOVER_DEADLINE, async || {
+        ensure!(node.log().contains("reloaded log.filter"));
+        Ok(())
+    })
+    .await?;
+    node.api().next("second").await?.expect(StatusCode::OK)?;
+    node.signal(libc::SIGQUIT)?;
+    let status = node.wait_ended(STOP_DEADLINE).await?;
+    assert!(status.success(), "{status}");
+    assert!(node.log().contains("signal=\"SIGQUIT\""));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_paused_leader_is_replaced_and_follows_when_it_wakes() -> Result<()> {
     let mut cluster = Cluster::start().await?;
     let (leader, follower) = cluster.leader_and_follower().await?;
@@ -522,7 +571,6 @@ async fn bad_configuration_is_a_usage_error_that_names_the_setting() -> Result<(
         ("LOCKSTEP_HTTP_LISTEN", "nowhere", "LOCKSTEP_HTTP_LISTEN"),
         ("LOCKSTEP_PEERS", "node1", "LOCKSTEP_PEERS"),
         ("LOCKSTEP_RAFT_HEARTBEAT", "10m", "LOCKSTEP_RAFT_HEARTBEAT"),
-        ("LOCKSTEP_RAFT_HEARTBEET", "10ms", "LOCKSTEP_RAFT_HEARTBEAT"),
         ("LOCKSTEP_DISCOVERY", "carrier-pigeon", "LOCKSTEP_DISCOVERY"),
         (
             "LOCKSTEP_LIMITS_EVENTS_MAX",

@@ -17,7 +17,8 @@
 //!
 //! **Stop.** In an order that loses no request, bounded by one deadline below the 10 seconds that
 //! Docker grants: fail `/readyz`; hand over leadership and withdraw from discovery; drain HTTP and
-//! gRPC side by side; stop consensus; close the store, which flushes what is queued.
+//! gRPC side by side; stop consensus; close the store, which flushes what is queued. [`Signals`] says which
+//! signals do what.
 
 mod drain;
 mod monitors;
@@ -42,7 +43,7 @@ use lockstep_raft::store::StoreError;
 
 use drain::Drain;
 use parts::{Parts, StoreFailure};
-pub use stop::stop_signal;
+pub use stop::Signals;
 use tasks::Tasks;
 
 /// Why a node failed.
@@ -215,6 +216,8 @@ impl Node {
         background.spawn_endless(monitors::watch_readiness(parts(), health));
         background.spawn_endless(monitors::watch_disk_size(parts()));
         background.spawn_endless(monitors::watch_free_space(parts()));
+        background.spawn_endless(monitors::watch_leader(parts()));
+        background.spawn_endless(monitors::watch_clock(parts()));
         background.spawn_endless(monitors::watch_usage(parts()));
         background.spawn_endless(monitors::compare_states(parts()));
     }

@@ -10,7 +10,7 @@ use super::stop::HAND_OVER_TIMEOUT;
 use super::{NodeError, Parts};
 use crate::api;
 use crate::cluster::{self, agreement};
-use crate::service::{Phase, Role, Service, maintain};
+use crate::service::{CLUSTER_TIME_AHEAD_MAX, Phase, Role, Service, maintain};
 use crate::telemetry::Metrics;
 
 /// Time between two log lines about recovery.
@@ -21,6 +21,7 @@ const READY_TIMEOUT: Duration = Duration::from_secs(1);
 /// other nodes. Well above an election and a busy moment.
 const CUT_OFF_AFTER: Duration = Duration::from_secs(10);
 const USAGE_EVERY: Duration = Duration::from_secs(1);
+const CLOCK_EVERY: Duration = Duration::from_secs(1);
 const DISK_SIZE_EVERY: Duration = Duration::from_secs(10);
 const FREE_SPACE_EVERY: Duration = Duration::from_secs(1);
 /// Minimum time between hand-over attempts while no peer has disk space.
@@ -164,6 +165,41 @@ pub(super) async fn watch_free_space(parts: Parts) {
 fn is_full(free: u64, free_bytes_min: u64, was: bool) -> bool {
     let margin = if was { free_bytes_min / 4 } else { 0 };
     free < free_bytes_min.saturating_add(margin)
+}
+
+/// Reports whether a leader was heard within the election timeout: one that is cut off or frozen stays the
+/// known leader until another is elected.
+pub(super) async fn watch_leader(parts: Parts) {
+    let timeout = parts.config.raft.election_timeout_max;
+    loop {
+        let contact = parts.consensus.standing().leader_contact;
+        let heard = contact.is_some_and(|ago| ago <= timeout);
+        parts.metrics.has_leader.set(i64::from(heard));
+        tokio::time::sleep(timeout).await;
+    }
+}
+
+/// Reports cluster time that is ahead of this node's clock.
+pub(super) async fn watch_clock(parts: Parts) {
+    let mut was_ahead = false;
+    loop {
+        let ahead = parts.service.cluster_time_ahead();
+        parts
+            .metrics
+            .cluster_time_ahead_seconds
+            .set(ahead.as_secs_f64());
+        let is_ahead = ahead >= CLUSTER_TIME_AHEAD_MAX;
+        match (was_ahead, is_ahead) {
+            (false, true) => tracing::warn!(
+                ahead_ms = ahead.as_millis() as u64,
+                "cluster time is ahead of this node's clock: while this node leads, timeouts wait until the clock catches up"
+            ),
+            (true, false) => tracing::info!("this node's clock has caught up with cluster time"),
+            _ => {}
+        }
+        was_ahead = is_ahead;
+        tokio::time::sleep(CLOCK_EVERY).await;
+    }
 }
 
 pub(super) async fn watch_usage(parts: Parts) {

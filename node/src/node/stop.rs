@@ -1,8 +1,9 @@
 //! How a node stops: on a signal, and in an order that loses no request.
 
+use std::io;
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Node, Parts};
@@ -15,17 +16,41 @@ const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
 /// What stopping may take besides the configured drain time.
 const STOP_MARGIN: Duration = Duration::from_secs(4);
 
-/// Waits for SIGTERM or SIGINT, and returns its name.
-pub async fn stop_signal() -> &'static str {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (
-        signal(SignalKind::terminate()),
-        signal(SignalKind::interrupt()),
-    ) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
+/// The signals that a node handles. Each would end the process otherwise.
+pub struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    quit: Signal,
+    hang_up: Signal,
+    /// SIGUSR1 and SIGUSR2: often sent to rotate logs, which this node does not write to files.
+    _ignored: [Signal; 2],
+}
+
+impl Signals {
+    /// Handles them from now on.
+    pub fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            hang_up: signal(SignalKind::hangup())?,
+            _ignored: [
+                signal(SignalKind::user_defined1())?,
+                signal(SignalKind::user_defined2())?,
+            ],
+        })
+    }
+
+    /// Waits for SIGTERM, SIGINT or SIGQUIT, and returns its name. Calls `reload` on each SIGHUP.
+    pub async fn stop(mut self, reload: impl Fn()) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.quit.recv() => return "SIGQUIT",
+                _ = self.hang_up.recv() => reload(),
+            }
+        }
     }
 }
 

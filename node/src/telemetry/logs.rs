@@ -9,9 +9,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::util::TryInitError;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 use crate::config::{Log, LogFormat};
 
@@ -31,6 +31,9 @@ pub enum LogsError {
     /// Logging was set up before.
     #[error("logging is already set up: {0}")]
     Twice(#[from] TryInitError),
+    /// The filter could not be replaced.
+    #[error("the filter was not replaced: {0}")]
+    Reload(#[from] reload::Error),
 }
 
 /// Lines that wait to be written, at most.
@@ -75,32 +78,50 @@ impl<W: Write> Write for Reporting<W> {
     }
 }
 
-/// Sets up logging for the whole process. Call it once, and keep the guard: dropped, it waits a moment for
-/// the last lines.
-pub fn init(log: &Log) -> Result<WorkerGuard, LogsError> {
-    use tracing_subscriber::util::SubscriberInitExt;
+/// The logging of the process. Dropped, it waits a moment for the last lines.
+pub struct Logs {
+    filter: reload::Handle<EnvFilter, Registry>,
+    _writer: WorkerGuard,
+}
+
+impl Logs {
+    /// Chooses other lines from now on.
+    pub fn set_filter(&self, filter: &str) -> Result<(), LogsError> {
+        Ok(self.filter.reload(parse_filter(filter)?)?)
+    }
+}
+
+/// Sets up logging for the whole process. Call it once.
+pub fn init(log: &Log) -> Result<Logs, LogsError> {
+    use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+    use tracing_subscriber::util::SubscriberInitExt as _;
 
     let filter = parse_filter(&log.filter)?;
     let writer = Reporting {
         inner: io::stderr(),
         reported: 0,
     };
-    let (queue, guard) = NonBlockingBuilder::default()
+    let (queue, writer_guard) = NonBlockingBuilder::default()
         .buffered_lines_limit(QUEUE_LINES_MAX)
         .thread_name("log-writer")
         .finish(writer);
     let _ = DROPPED.set(queue.error_counter());
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(queue);
-    match log.format {
-        LogFormat::Text => builder
-            .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-            .finish()
-            .try_init()?,
-        LogFormat::Json => builder.json().flatten_event(true).finish().try_init()?,
-    }
-    Ok(guard)
+    let (filter, handle) = reload::Layer::new(filter);
+    let lines = tracing_subscriber::fmt::layer().with_writer(queue);
+    let lines = match log.format {
+        LogFormat::Text => lines
+            .with_ansi(io::IsTerminal::is_terminal(&io::stderr()))
+            .boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).boxed(),
+    };
+    tracing_subscriber::registry()
+        .with(filter)
+        .with(lines)
+        .try_init()?;
+    Ok(Logs {
+        filter: handle,
+        _writer: writer_guard,
+    })
 }
 
 /// Parses a filter.

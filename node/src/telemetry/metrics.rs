@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use prometheus::process_collector::ProcessCollector;
 use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
 use super::build;
@@ -73,6 +73,7 @@ macro_rules! create {
 }
 
 create! {
+    Gauge = |name, help, _labels, _buckets| Gauge::with_opts(opts(name, help));
     IntGauge = |name, help, _labels, _buckets| IntGauge::with_opts(opts(name, help));
     IntCounter = |name, help, _labels, _buckets| IntCounter::with_opts(opts(name, help));
     IntGaugeVec = |name, help, labels, _buckets| IntGaugeVec::new(opts(name, help), labels);
@@ -108,8 +109,10 @@ macro_rules! metrics {
 }
 
 metrics! {
-    /// 1 while this node knows a leader.
+    /// 1 while this node has heard from a leader within the election timeout.
     has_leader: IntGauge;
+    /// Seconds by which cluster time is ahead of this node's clock: timeouts wait until the clock catches up.
+    cluster_time_ahead_seconds: Gauge;
     /// 1 while this node leads; the sum over a healthy cluster is 1.
     is_leader: IntGauge;
     /// The current Raft term.
@@ -265,6 +268,22 @@ impl Metrics {
         }
         text
     }
+
+    /// Every metric in the text format of OpenMetrics 1.0: there a counter's `HELP` and `TYPE` name it
+    /// without `_total`, and the text says where it ends.
+    pub fn encode_open_metrics(&self) -> String {
+        let mut text = String::new();
+        for line in self.encode().lines() {
+            match line.split(' ').collect::<Vec<_>>()[..] {
+                ["#", kind, name, ref rest @ ..] => {
+                    let name = name.strip_suffix("_total").unwrap_or(name);
+                    text += &format!("# {kind} {name} {}\n", rest.join(" "));
+                }
+                _ => text += &format!("{line}\n"),
+            }
+        }
+        text + "# EOF\n"
+    }
 }
 
 #[cfg(test)]
@@ -279,7 +298,9 @@ mod tests {
             .with_label_values(&["/livez", "GET", "200"])
             .inc();
         let text = metrics.encode();
-        assert!(text.contains("# HELP lockstep_has_leader 1 while this node knows a leader."));
+        assert!(
+            text.contains("# HELP lockstep_has_leader 1 while this node has heard from a leader")
+        );
         assert!(text.contains(
             "lockstep_http_requests_total{code=\"200\",method=\"GET\",route=\"/livez\"} 1"
         ));
@@ -291,6 +312,21 @@ mod tests {
                 "{line}"
             );
         }
+    }
+
+    #[test]
+    fn open_metrics_names_counters_without_total_and_ends() {
+        let metrics = Metrics::new().unwrap();
+        metrics.overload_total.inc();
+        let text = metrics.encode_open_metrics();
+        assert!(text.contains("\n# TYPE lockstep_overload counter\nlockstep_overload_total 1\n"));
+        assert!(
+            text.contains("# HELP lockstep_has_leader 1 while this node has heard from a leader")
+        );
+        assert!(text.ends_with("\n# EOF\n"));
+        // A quote would have to be escaped there, and not in the other format.
+        let help = text.lines().filter(|line| line.starts_with("# HELP"));
+        assert!(help.clone().count() > 40 && !help.collect::<String>().contains('"'));
     }
 
     #[test]

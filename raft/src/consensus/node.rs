@@ -10,7 +10,10 @@ use lockstep_machine::{EncodedBatch, EncodedRequest, Reply, Timestamp};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError};
 use openraft::raft::linearizable_read::{Linearizer, ReadLogId};
-use openraft::{Config, Raft, ReadPolicy, ServerState, SnapshotPolicy, StepDownPolicy};
+use openraft::{
+    Config, Instant as _, Raft, ReadPolicy, ServerState, SnapshotPolicy, StepDownPolicy,
+};
+use parking_lot::Mutex;
 
 use super::batcher::{BatchLimits, Batcher, Confirm, ProposeError, ProposeResult};
 use super::log::LogStore;
@@ -130,6 +133,8 @@ pub struct Standing {
     pub role: Role,
     /// The leader it knows, and how to reach it.
     pub leader: Option<(NodeId, Member)>,
+    /// How long ago it last heard from that leader; as leader, how long ago a quorum last answered it.
+    pub leader_contact: Option<Duration>,
     /// The members, whether each votes, and how far each is known to match (on a leader).
     pub members: BTreeMap<NodeId, (Member, bool, Option<u64>)>,
     /// The first log index kept; 0 for none.
@@ -174,6 +179,8 @@ pub struct Consensus<RT: Runtime, S: Storage> {
     disk_full: Arc<AtomicBool>,
     reads: Batcher<Confirm, ReadPoint>,
     clock: Clock,
+    /// When this node last accepted entries or a heartbeat.
+    heard: Arc<Mutex<Option<RT::Instant>>>,
     /// Reports what happens here.
     pub observer: Arc<dyn Observer>,
 }
@@ -188,6 +195,7 @@ impl<RT: Runtime, S: Storage> Clone for Consensus<RT, S> {
             disk_full: self.disk_full.clone(),
             reads: self.reads.clone(),
             clock: self.clock.clone(),
+            heard: self.heard.clone(),
             observer: self.observer.clone(),
         }
     }
@@ -252,6 +260,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             disk_full: Arc::default(),
             reads,
             clock,
+            heard: Arc::default(),
             observer,
         })
     }
@@ -297,6 +306,11 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     /// Has proposals refused while this node leads, or taken again.
     pub fn set_disk_full(&self, full: bool) {
         self.disk_full.store(full, Ordering::Relaxed);
+    }
+
+    /// Notes that a leader was heard just now.
+    pub(super) fn hear(&self) {
+        *self.heard.lock() = Some(RT::Instant::now());
     }
 
     /// Whether this node leads, as far as it knows.
@@ -358,6 +372,15 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         let leader = metrics
             .current_leader
             .and_then(|id| membership.get_node(&id).map(|member| (id, member.clone())));
+        let leader_contact = match metrics.state {
+            // Without peers, it is a quorum by itself.
+            ServerState::Leader if voters.len() == 1 => Some(Duration::ZERO),
+            ServerState::Leader => metrics.last_quorum_acked.map(|at| at.elapsed()),
+            _ => leader
+                .as_ref()
+                .and(*self.heard.lock())
+                .map(|at| at.elapsed()),
+        };
         let (log_first_index, log_last_index) = self.log.extent();
         Standing {
             node_id: metrics.id,
@@ -369,6 +392,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
                 ServerState::Learner | ServerState::Shutdown => Role::Learner,
             },
             leader,
+            leader_contact,
             members,
             log_first_index,
             log_last_index,

@@ -13,6 +13,7 @@ use lockstep_proto::Malformed;
 use lockstep_proto::raft as pb;
 use lockstep_proto::raft::peer_server;
 use openraft::Snapshot;
+use openraft::raft::{AppendEntriesResponse, StreamAppendError};
 use openraft_rt_tokio::TokioRuntime;
 use parking_lot::Mutex;
 use tonic::{Request, Response, Status, Streaming};
@@ -170,6 +171,9 @@ impl peer_server::Peer for PeerServer {
             .append_entries(append)
             .await
             .map_err(stopped)?;
+        if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
+            self.consensus.hear();
+        }
         Ok(Response::new(wire::append_reply_out(&reply)))
     }
 
@@ -185,12 +189,18 @@ impl peer_server::Peer for PeerServer {
         let input = input
             .take_while(|item| std::future::ready(item.is_some()))
             .filter_map(std::future::ready);
+        let consensus = self.consensus.clone();
         let output = self
             .consensus
             .raft
             .stream_append(input.boxed())
-            .map(|item| match item {
-                Ok(result) => Ok(wire::stream_reply_out(&result)),
+            .map(move |item| match item {
+                Ok(result) => {
+                    if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+                        consensus.hear();
+                    }
+                    Ok(wire::stream_reply_out(&result))
+                }
                 Err(e) => Err(stopped(e)),
             });
         Ok(Response::new(output.boxed()))

@@ -6,14 +6,14 @@ use std::time::Duration;
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Edge;
 use super::described::{Malformed, Unanswered};
 use super::input::Call;
 use super::problem::{Problem, ProblemBody};
-use super::query::{Query, query};
-use crate::service::{MemberStatus, Status};
+use super::query::{Flag, Query, query};
+use crate::service::{CLUSTER_TIME_AHEAD_MAX, MemberStatus, Service, Status};
 use crate::sink::SinkStatus;
 use crate::telemetry::build;
 use lockstep_proto::ErrorCode;
@@ -45,6 +45,8 @@ pub(super) struct StatusBody {
     leader_id: Option<String>,
     /// The leader's name, where the member is known.
     leader: Option<String>,
+    /// How long ago this node last heard from the leader; as leader, how long ago a quorum last answered it.
+    leader_contact_ms: Option<u64>,
     members: Vec<MemberBody>,
     log_first_index: u64,
     log_last_index: u64,
@@ -108,18 +110,57 @@ async fn hash(edge: &Edge) -> Result<StateHashBody, Problem> {
     })
 }
 
+query! {
+    /// What to add to readiness.
+    Verbose {
+        /// Add what the node checks: contact with the leader, and its clock against cluster time.
+        verbose: Option<Flag>,
+    }
+}
+
 /// `GET /readyz`: whether this node can serve, and beside it what its sinks do.
-#[utoipa::path(get, path = "/readyz", operation_id = "ready", tag = "node", responses(
+#[utoipa::path(get, path = "/readyz", operation_id = "ready", tag = "node", params(Verbose), responses(
     (status = 200, body = Object, description = "It can serve linearizable reads now"),
+    Malformed,
     (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "Not now: `not_ready` or `unavailable`", headers(("Retry-After" = u64, description = "Seconds"))),
 ))]
-pub(super) async fn ready(State(edge): State<Arc<Edge>>) -> Result<Json<Value>, Problem> {
+pub(super) async fn ready(
+    State(edge): State<Arc<Edge>>,
+    Query(Verbose { verbose }): Query<Verbose>,
+) -> Result<Json<Value>, Problem> {
     let ready = edge.service.ready(READY_DEADLINE).await;
-    let sinks = readiness_of(edge.sinks.here());
-    match ready {
-        Ok(()) => Ok(Json(json!({ "status": "ready", "sinks": sinks }))),
-        Err(error) => Err(Problem::from(error).with("sinks", sinks)),
+    let mut answer = Map::new();
+    answer.insert("sinks".to_owned(), readiness_of(edge.sinks.here()));
+    if verbose.is_some_and(|it| it.0) {
+        answer.insert("checks".to_owned(), checks(&edge.service));
     }
+    match ready {
+        Ok(()) => {
+            answer.insert("status".to_owned(), "ready".into());
+            Ok(Json(answer.into()))
+        }
+        Err(error) => Err(answer
+            .into_iter()
+            .fold(error.into(), |problem: Problem, (name, value)| {
+                problem.with(&name, value)
+            })),
+    }
+}
+
+/// What makes a node slow or silent before it is not ready.
+fn checks(service: &Service) -> Value {
+    let status = service.status();
+    let ahead = service.cluster_time_ahead();
+    json!({
+        "leader": {
+            "id": status.leader_id.map(|id| id.to_string()),
+            "contact_ms": status.leader_contact.map(|it| it.as_millis() as u64),
+        },
+        "cluster_time": {
+            "ahead_ms": ahead.as_millis() as u64,
+            "ok": ahead < CLUSTER_TIME_AHEAD_MAX,
+        },
+    })
 }
 
 /// What the sinks of this node do, for whoever wants to know: a node serves without them.
@@ -144,6 +185,7 @@ impl StatusBody {
             term: status.term,
             leader_id: status.leader_id.map(|id| id.to_string()),
             leader,
+            leader_contact_ms: status.leader_contact.map(|it| it.as_millis() as u64),
             members: status.members.into_iter().map(MemberBody::from).collect(),
             log_first_index: status.log_first_index,
             log_last_index: status.log_last_index,
@@ -202,6 +244,7 @@ mod tests {
             role: Role::Leader,
             term: 2,
             leader_id: Some(member.id),
+            leader_contact: Some(Duration::from_millis(30)),
             members: vec![member],
             log_first_index: 1,
             log_last_index: 5,
@@ -214,6 +257,7 @@ mod tests {
         assert_eq!(body["leader"], "node1");
         assert_eq!(body["leader_id"], "4611686018427387905");
         assert_eq!(body["role"], "leader");
+        assert_eq!(body["leader_contact_ms"], 30);
         assert_eq!(body["uptime_ms"], 1000);
         assert!(body.get("state_hash").is_none());
     }

@@ -136,6 +136,7 @@ fn the_leader_is_this_node_another_one_or_unknown() {
             role,
             term: 2,
             leader_id,
+            leader_contact: None,
             members: vec![member(1), member(2)],
             log_first_index: 0,
             log_last_index: 0,
