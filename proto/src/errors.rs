@@ -212,6 +212,8 @@ catalogue! {
             "A computation on the node ended early.", "Retry, and report it.";
     }
     WatchEnded: {
+        CursorOfAnotherCluster = "cursor_of_another_cluster", 409, Status(Code::FailedPrecondition), Pointless,
+            "The event id, or over gRPC the `cluster_id`, to continue from is of another cluster: this one was made anew, or is another one.", "Read the state, then watch from one above its revision.";
         Compacted = "compacted", 410, Status(Code::OutOfRange), Pointless,
             "Events from there on are no longer all kept; `oldest_revision` (gRPC: the trailer `oldest-revision`) is the first complete one.", "Read the state, then watch from one above its revision.";
         Lagged = "lagged", 410, Status(Code::OutOfRange), Pointless,
@@ -226,6 +228,10 @@ catalogue! {
             "The path does not support the method; `Allow` lists those it supports.", "Use one of them.";
         InvalidPath = "invalid_path", 400, Never, Pointless,
             "The decoded path is not UTF-8.", "Correct it.";
+        InvalidHeader = "invalid_header", 400, Never, Pointless,
+            "The `Host` header of an HTTP/1.1 request is missing.", "Send it.";
+        UnsupportedTransferEncoding = "unsupported_transfer_encoding", 501, Never, Pointless,
+            "The `Transfer-Encoding` is not `chunked`.", "Compress with `Content-Encoding: gzip`.";
         InvalidQuery = "invalid_query", 400, Never, Pointless,
             "The query cannot be decoded.", "Correct it.";
         UnknownParameter = "unknown_parameter", 400, Never, Pointless,
@@ -253,9 +259,9 @@ catalogue! {
         MalformedDocument = "malformed_document", 400, Status(Code::InvalidArgument), Pointless,
             "The definition is not JSON or YAML; `line` and `column` give the place.", "Correct it.";
         UnsupportedMediaType = "unsupported_media_type", 415, Never, Pointless,
-            "The route does not read bodies of this `Content-Type`.", "Set a supported one.";
+            "The route does not read bodies of this `Content-Type`, `charset` or `Content-Encoding`.", "Send UTF-8 of a supported type, plain or as gzip.";
         BodyTooLarge = "body_too_large", 413, Never, Pointless,
-            "The body is larger than `http.body_bytes_max`. Over gRPC, a message larger than `grpc.message_bytes_max` gets OUT_OF_RANGE without a code.", "Send less.";
+            "The body is larger than `http.body_bytes_max`, after decompression; a definition may also have `document_bytes_max`. Over gRPC, a message larger than `grpc.message_bytes_max` gets OUT_OF_RANGE without a code.", "Send less.";
         IncompleteBody = "incomplete_body", 400, Never, Safe,
             "The body ended early.", "Send it again.";
         RequestTimeout = "request_timeout", 408, Never, Safe,

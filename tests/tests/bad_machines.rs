@@ -127,12 +127,12 @@ async fn unexpected_bodies_change_nothing() -> Result<()> {
     let nested = format!("{{\"operations\":[{}", "{\"create\":".repeat(200));
     for (path, body, code) in [
         // A body that is no object, or no JSON.
-        (INSTANCES, "", "malformed_json"),
+        (transitions, "", "invalid_body"),
         (INSTANCES, "null", "invalid_body"),
         (INSTANCES, "[\"2\",null,null]", "invalid_body"),
         (INSTANCES, "{\"id\":\"2\"} {}", "malformed_json"),
         (INSTANCES, "{\"id\":\"2\",}", "malformed_json"),
-        (INSTANCES, "\u{feff}{}", "malformed_json"),
+        (transitions, "\u{feff}{}", "invalid_body"),
         // A key that is there twice, at every depth.
         (INSTANCES, r#"{"id":"2","id":"3"}"#, "invalid_body"),
         (

@@ -18,6 +18,7 @@ mod dev;
 mod full_disk;
 mod grpc;
 mod guarantees;
+mod http_clients;
 mod logs;
 mod machines;
 mod openapi;

@@ -18,6 +18,7 @@ const DEADLINE: Duration = Duration::from_secs(30);
 fn sent(events: Vec<v1::Event>) -> v1::WatchResponse {
     v1::WatchResponse {
         message: Some(Message::Events(v1::Events { events })),
+        cluster_id: String::new(),
     }
 }
 
@@ -69,6 +70,7 @@ async fn every_change_is_a_line_that_says_what_happened() {
         prefix: Some("d".to_owned()),
         state: Some("second".to_owned()),
         from: Some(From::FromRevision(17)),
+        cluster_id: None,
     };
     assert_eq!(node.asked::<v1::WatchRequest>(), [expected]);
 }

@@ -71,6 +71,11 @@ impl WatchCall {
         })
     }
 
+    /// Continues in this cluster only.
+    pub(super) fn stay_in(&mut self, cluster_id: String) {
+        self.request.cluster_id = Some(cluster_id);
+    }
+
     /// The request that continues after `reached`, or begins where the call says.
     pub(super) fn to_message(&self, reached: Option<EventCursor>) -> v1::WatchRequest {
         let mut request = self.request.clone();
@@ -85,6 +90,8 @@ setters! {
     [WatchCall].request {
         /// Only instances whose name starts like this.
         prefix: impl Into<String> => Some(prefix.into()),
+        /// The cluster that the cursor given to [`after`](Self::after) is of: another one refuses the watch.
+        cluster_id: impl Into<String> => Some(cluster_id.into()),
         /// Only changes into this state.
         state: StateName => Some(state.to_string()),
     }

@@ -103,6 +103,9 @@ impl Follower {
 
     /// Queues what is new in a message.
     fn take(&mut self, response: v1::WatchResponse) -> Result<(), Malformed> {
+        if !response.cluster_id.is_empty() {
+            self.call.stay_in(response.cluster_id);
+        }
         match required("message", response.message)? {
             Message::Events(v1::Events { events }) => {
                 for wire in events {

@@ -8,7 +8,7 @@ use lockstep_client::{
 use lockstep_proto::v1;
 use lockstep_proto::v1::watch_request::From;
 use lockstep_scripted::watching::{
-    END, bookmark, ending, event, events, failing, no_longer_kept, open, place,
+    CLUSTER, END, bookmark, ending, event, events, failing, no_longer_kept, open, place,
 };
 use lockstep_scripted::{Answer, Node, closed_port, coded};
 use tokio::net::{TcpListener, TcpStream};
@@ -94,7 +94,7 @@ async fn a_watch_asks_for_what_the_call_says() {
         instance: Some("42".to_owned()),
         prefix: Some("4".to_owned()),
         state: Some("paid".to_owned()),
-        from: None,
+        ..Default::default()
     };
     assert_eq!(asked[0], expected);
     assert_eq!(
@@ -135,6 +135,8 @@ async fn a_watch_goes_on_behind_its_last_event_when_its_node_is_killed() {
     );
     assert_eq!(places(&mut watch, 2).await, [(5, 2), (6, 0)]);
     assert_eq!(from(&other), [behind(5, 1)]);
+    let asked = other.asked::<v1::WatchRequest>();
+    assert_eq!(asked[0].cluster_id.as_deref(), Some(CLUSTER));
     assert_eq!(
         watch.reached().map(|it| (it.revision.0, it.position)),
         Some((6, 0))
@@ -268,7 +270,13 @@ async fn an_event_that_cannot_be_understood_ends_the_watch() {
         odd.kind = 99;
         let odd = v1::Events { events: vec![odd] };
         let message = Some(v1::watch_response::Message::Events(odd));
-        Ok(open([bookmark(3), v1::WatchResponse { message }]))
+        Ok(open([
+            bookmark(3),
+            v1::WatchResponse {
+                message,
+                ..Default::default()
+            },
+        ]))
     });
     let client = client(&[&node.address]);
     let mut watch = client.watch(WatchCall::all()).await.expect("it begins");
@@ -372,7 +380,10 @@ async fn a_watch_that_is_not_read_does_not_hold_up_calls() {
                 events: vec![event],
             };
             let message = Some(v1::watch_response::Message::Events(events));
-            Ok(v1::WatchResponse { message })
+            Ok(v1::WatchResponse {
+                message,
+                ..Default::default()
+            })
         };
         Ok(stream::iter(1..=300).map(large).boxed())
     });

@@ -11,7 +11,7 @@ use lockstep_proto::ErrorCode;
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::service::{Service, ServiceError, Watch, WatchEnded, Watched};
+use crate::service::{EventId, Service, Watch, WatchEnded, WatchError, Watched};
 use crate::telemetry::Metrics;
 
 /// An idle watch sends a bookmark with its position this often.
@@ -60,9 +60,9 @@ pub(super) enum WatchRefused {
         /// The limit.
         max: usize,
     },
-    /// The cluster did not say where to start.
+    /// It cannot start there.
     #[error(transparent)]
-    Unanswered(#[from] ServiceError),
+    Unstarted(#[from] WatchError),
     /// It would start before the oldest event kept.
     #[error(transparent)]
     Ended(#[from] WatchEnded),
@@ -76,7 +76,7 @@ impl WatchRefused {
     pub(super) fn code(&self) -> ErrorCode {
         match self {
             WatchRefused::TooMany { .. } => ErrorCode::TooManyWatchers,
-            WatchRefused::Unanswered(error) => error.code(),
+            WatchRefused::Unstarted(error) => error.code(),
             WatchRefused::Ended(ended) => ended.code(),
             WatchRefused::Left(leaving) => leaving.code(),
         }
@@ -86,8 +86,8 @@ impl WatchRefused {
     pub(super) fn retry_after(&self) -> Option<Duration> {
         match self {
             WatchRefused::TooMany { .. } | WatchRefused::Left(_) => Some(RETRY_AFTER),
-            WatchRefused::Unanswered(error) => error.retry_after(),
-            WatchRefused::Ended(_) => None,
+            WatchRefused::Unstarted(WatchError::Service(error)) => error.retry_after(),
+            WatchRefused::Unstarted(_) | WatchRefused::Ended(_) => None,
         }
     }
 }
@@ -164,7 +164,7 @@ impl Watchers {
         &self,
         service: &Service,
         filter: EventFilter,
-        from: Option<EventCursor>,
+        from: Option<EventId>,
         deadline: Duration,
     ) -> Result<OpenWatch, WatchRefused> {
         let leaving = self.leaving.subscribe();
@@ -224,9 +224,10 @@ async fn left(leaving: &mut watch::Receiver<Option<Leaving>>) -> Leaving {
 
 #[cfg(test)]
 mod tests {
-    use lockstep_machine::Limits;
+    use lockstep_machine::{GlobalRevision, Limits};
 
     use super::*;
+    use crate::service;
 
     #[test]
     fn slots_are_limited_counted_and_freed() {
@@ -248,11 +249,11 @@ mod tests {
     async fn a_node_that_is_cut_off_ends_its_watches_until_it_is_back() {
         let service = Service::lone(Limits::default());
         let watchers = Watchers::new(9, Metrics::new().unwrap());
-        let from = Some(EventCursor::default());
+        let from = Some(service::from_revision(GlobalRevision(0)));
         let timeout = Duration::from_secs(9);
         let open = async || {
             let filter = EventFilter::default();
-            watchers.open(&service, filter, from, timeout).await
+            watchers.open(&service, filter, from.clone(), timeout).await
         };
         let mut watch = open().await.unwrap();
         assert!(matches!(watch.next().await, Next::Watched(..)));

@@ -253,6 +253,7 @@ pub static KEYS: &[Key] = &[
     key("http.request_timeout", time(10, 5), Is("5s"), "Maximum time for a request, including its read or write."),
     key("http.concurrency_max", count(1, 1_000_000), Is("4096"), "Maximum number of requests served at once; more get 503."),
     key("http.drain_timeout", time(0, 10), Is("5s"), "Maximum time for open requests to finish when the node stops."),
+    key("http.cors_origins", Origins, Is(""), "Origins whose pages may call the HTTP interface from a browser, such as `https://app.example`; `*` for all."),
     key("grpc.listen", Address, Is("127.0.0.1:4333"), "Address that the gRPC interface listens on, for clients and peers.").flag("grpc-listen"),
     key("grpc.advertise", HostPort, Derived("own address in `discovery.peers`, else `grpc.listen`"), "Address that others use to reach the gRPC interface.").flag("grpc-advertise"),
     key("grpc.message_bytes_max", bytes(KIB, 256 * MIB), Is("4MiB"), "Maximum size of a message from a client."),

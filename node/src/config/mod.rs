@@ -219,6 +219,8 @@ pub struct Http {
     pub concurrency_max: usize,
     /// Maximum time for open requests to finish when the node stops.
     pub drain_timeout: Duration,
+    /// Origins whose pages may call from a browser; `*` for all.
+    pub cors_origins: Vec<String>,
 }
 
 /// The gRPC interface.

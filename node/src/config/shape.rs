@@ -196,6 +196,8 @@ pub enum Shape {
     OneOf(&'static [&'static str]),
     /// Several texts.
     List,
+    /// Origins of web pages, or `*`.
+    Origins,
     /// Metadata of a Consul service.
     Meta,
     /// A fixed list of nodes.
@@ -231,6 +233,7 @@ impl Shape {
             Shape::Flag => "`true` or `false`".into(),
             Shape::OneOf(words) => format!("`{}`", words.join("`, `")),
             Shape::List | Shape::Follows => "list".into(),
+            Shape::Origins => "origin list, or `*`".into(),
             Shape::Meta => "key=value list".into(),
             Shape::Peers => "name=host:port list".into(),
             Shape::Filter => "filter".into(),
@@ -309,6 +312,7 @@ impl Shape {
                 let items = raw.list("a comma-separated list")?;
                 Ok(Value::list(json!(items), items))
             }
+            Shape::Origins => origins(raw),
             Shape::Meta => meta(raw),
             Shape::Peers => peers(raw),
             Shape::Filter => {
@@ -406,6 +410,24 @@ fn url(raw: &Raw) -> Result<String, String> {
         true => Ok(full),
         false => Err(format!("{expected}, without a path")),
     }
+}
+
+fn origins(raw: &Raw) -> Result<Value, String> {
+    let expected = "expected origins such as https://app.example or http://localhost:8080, or *";
+    let items = raw.list("a comma-separated list of origins")?;
+    for item in items.iter().filter(|it| *it != "*") {
+        let uri: Option<http::Uri> = item.parse().ok();
+        let is_origin = uri.is_some_and(|uri| {
+            let scheme = uri.scheme_str().unwrap_or_default();
+            let host = uri.authority().map(http::uri::Authority::as_str);
+            // As a browser sends it: without a path, not even a slash.
+            host.is_some_and(|host| *item == format!("{scheme}://{host}") && !host.contains('@'))
+        });
+        if !is_origin {
+            return Err(format!("{expected}; {item:?} is not an origin"));
+        }
+    }
+    Ok(Value::list(json!(items), items))
 }
 
 fn meta(raw: &Raw) -> Result<Value, String> {

@@ -97,6 +97,7 @@ impl Core for Lone {
             term: 1,
             role: Role::Leader,
             leader: None,
+            leader_contact: None,
             members: BTreeMap::new(),
             log_first_index: 0,
             log_last_index: 0,
@@ -108,5 +109,9 @@ impl Core for Lone {
 
     fn shared(&self) -> &SharedState {
         &self.shared
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.read().state.now()
     }
 }

@@ -36,11 +36,12 @@ mod watch;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use lockstep_machine::{
-    Command, EventCursor, EventFilter, IdempotencyKey, InstanceId, Reply, Transition,
+    Command, EventCursor, EventFilter, IdempotencyKey, InstanceId, Reply, State, Timestamp,
+    Transition,
 };
 
 pub use definitions::{DefineError, Document, Language};
@@ -57,7 +58,11 @@ pub use pictures::{Depicted, Picture, PictureError, PictureFormat};
 pub use reads::{Consistency, Freshness, InstanceView, ReadReply};
 pub use router::{ForwardObserver, Peers, Router};
 pub use view::View;
-pub use watch::{Watch, WatchAsked, WatchEnded, Watched, from_revision};
+pub use watch::{EventId, Watch, WatchAsked, WatchEnded, WatchError, Watched, from_revision};
+
+/// Cluster time that is this much ahead of a node's clock is reported: timeouts wait until the clock has
+/// caught up.
+pub const CLUSTER_TIME_AHEAD_MAX: Duration = Duration::from_secs(5);
 
 /// A member of the cluster, from the membership in the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -89,6 +94,8 @@ pub struct Status {
     pub term: u64,
     /// The leader it knows.
     pub leader_id: Option<u64>,
+    /// How long ago it last heard from the leader; as leader, how long ago a quorum last answered it.
+    pub leader_contact: Option<Duration>,
     /// Every member, in order of name.
     pub members: Vec<MemberStatus>,
     /// The first log index still kept; 0 for none.
@@ -142,6 +149,8 @@ trait Core: Send + Sync + 'static {
     async fn confirm(&self, timeout: Duration) -> Result<(), ServiceError>;
     fn standing(&self) -> Standing;
     fn shared(&self) -> &SharedState;
+    /// This node's clock.
+    fn now(&self) -> Timestamp;
 }
 
 #[async_trait]
@@ -174,6 +183,10 @@ impl<RT: Runtime, S: Storage> Core for Router<RT, S> {
 
     fn shared(&self) -> &SharedState {
         self.consensus().state()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.consensus().now()
     }
 }
 
@@ -226,22 +239,47 @@ impl Service {
     }
 
     /// Follows the events after `from`, or those from now on. `from` may lie ahead of what this node
-    /// has applied, so that a watch can resume on any node, but not ahead of the cluster: a cursor that
-    /// the cluster has not reached is one of another cluster, and would skip events.
+    /// has applied, so that a watch can resume on any node.
+    ///
+    /// # Errors
+    ///
+    /// The watch would miss events, because `from` is of another cluster or ahead of this one; or it would
+    /// never see one, because no definition has the machine or the state.
     pub async fn watch(
         &self,
-        from: Option<EventCursor>,
+        from: Option<EventId>,
         filter: EventFilter,
         deadline: Duration,
-    ) -> Result<Watch, ServiceError> {
+    ) -> Result<Watch, WatchError> {
+        let began = Instant::now();
+        let left = || deadline.saturating_sub(began.elapsed());
+        if self
+            .peek(|state| watch::unmatchable(&filter, state))
+            .is_some()
+        {
+            // This node may lag behind the definition.
+            self.core.confirm(deadline).await?;
+            if let Some(error) = self.peek(|state| watch::unmatchable(&filter, state)) {
+                return Err(error);
+            }
+        }
         let cursor = match from {
-            Some(cursor) => {
+            Some(EventId { cursor, cluster }) => {
+                let own = self.cluster_id();
+                if let Some(asked) = cluster.filter(|it| *it != own) {
+                    let reached = self.peek(State::revision);
+                    return Err(WatchError::AnotherCluster {
+                        asked,
+                        own,
+                        reached,
+                    });
+                }
                 let stale = Consistency::Stale;
-                self.reached(cursor.revision, stale, deadline).await?;
+                self.reached(cursor.revision, stale, left()).await?;
                 cursor
             }
             None => {
-                self.core.confirm(deadline).await?;
+                self.core.confirm(left()).await?;
                 EventCursor::after(self.core.shared().read().state.revision())
             }
         };
@@ -258,6 +296,18 @@ impl Service {
         self.core
             .submit(Command::Transition(transition), key, deadline)
             .await
+    }
+
+    /// The id of the cluster; empty until the node has joined one.
+    pub fn cluster_id(&self) -> String {
+        self.cluster.load().as_deref().cloned().unwrap_or_default()
+    }
+
+    /// How far cluster time is ahead of this node's clock. Timeouts wait until the leader's clock has
+    /// caught up.
+    pub fn cluster_time_ahead(&self) -> Duration {
+        let cluster = self.peek(State::now);
+        Duration::from_millis(cluster.0.saturating_sub(self.core.now().0))
     }
 
     /// The cluster as this node sees it.
@@ -278,7 +328,7 @@ impl Service {
         members.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
         let voter = members.iter().any(|m| m.id == self.node.id && m.voter);
         Status {
-            cluster_id: self.cluster.load().as_deref().cloned().unwrap_or_default(),
+            cluster_id: self.cluster_id(),
             node: MemberStatus {
                 voter,
                 ..self.node.clone()
@@ -286,6 +336,7 @@ impl Service {
             role: standing.role,
             term: standing.term,
             leader_id: standing.leader.map(|(id, _)| id),
+            leader_contact: standing.leader_contact,
             members,
             log_first_index: standing.log_first_index,
             log_last_index: standing.log_last_index,

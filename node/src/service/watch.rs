@@ -4,21 +4,26 @@
 //! when the reader is ready for more. A reader that never reads costs one chunk, and one that is too
 //! slow finds out where it can go on.
 
+use std::collections::BTreeSet;
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_machine::{
-    Event, EventCursor, EventFilter, GlobalRevision, InstanceId, MachineName, StateName,
+    Event, EventCursor, EventFilter, GlobalRevision, InstanceId, MachineName, State, StateName,
 };
 use lockstep_proto::ErrorCode;
 use tokio::sync::watch;
 
-use super::{Invalid, invalid};
+use super::{Invalid, ServiceError, invalid};
 use lockstep_raft::consensus::SharedState;
 
 /// How many events are taken from the ring at once, wanted or not: what a watcher that never reads
 /// holds on to.
 const CHUNK_EVENTS_MAX: usize = 128;
+/// How many states an error lists.
+const KNOWN_MAX: usize = 20;
 
 /// What a watch has to say.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +57,125 @@ pub enum WatchEnded {
         /// The oldest revision of which every event is kept.
         oldest: GlobalRevision,
     },
+}
+
+/// Why a watch did not start.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WatchError {
+    /// The cluster did not answer, or has not reached the revision to start from.
+    #[error(transparent)]
+    Service(#[from] ServiceError),
+    /// It would start after an event of another cluster.
+    #[error(
+        "the event id is of cluster {asked}, and this is cluster {own}, at revision {reached}: read the current state, then watch from one above its revision"
+    )]
+    AnotherCluster {
+        /// The cluster of the event.
+        asked: String,
+        /// This cluster.
+        own: String,
+        /// The revision of this cluster.
+        reached: GlobalRevision,
+    },
+    /// It would never see an event.
+    #[error("there is no machine \"{machine}\" to watch; define it first")]
+    UnknownMachine {
+        /// The machine.
+        machine: MachineName,
+    },
+    /// It would never see an event.
+    #[error("no version of {} has the state \"{state}\"; known states: {}", of(machine), known.join(", "))]
+    UnknownState {
+        /// The machine; any if absent.
+        machine: Option<MachineName>,
+        /// The state.
+        state: StateName,
+        /// The states that there are.
+        known: Vec<String>,
+    },
+}
+
+fn of(machine: &Option<MachineName>) -> String {
+    match machine {
+        Some(machine) => format!("machine \"{machine}\""),
+        None => "any machine".to_owned(),
+    }
+}
+
+impl WatchError {
+    /// The stable code.
+    pub fn code(&self) -> ErrorCode {
+        match self {
+            WatchError::Service(error) => error.code(),
+            WatchError::AnotherCluster { .. } => ErrorCode::CursorOfAnotherCluster,
+            WatchError::UnknownMachine { .. } => ErrorCode::UnknownMachine,
+            WatchError::UnknownState { .. } => ErrorCode::UnknownState,
+        }
+    }
+}
+
+/// The id of an event or bookmark: a cursor, and the cluster that it is of. Written
+/// `revision-position-cluster`; an id without a cluster is taken to be of this one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventId {
+    /// The cursor.
+    pub cursor: EventCursor,
+    /// The id of the cluster.
+    pub cluster: Option<String>,
+}
+
+impl fmt::Display for EventId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cluster {
+            Some(cluster) => write!(f, "{}-{cluster}", self.cursor),
+            None => self.cursor.fmt(f),
+        }
+    }
+}
+
+impl FromStr for EventId {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let cluster_at = text.match_indices('-').nth(1).map(|(at, _)| at);
+        let (cursor, cluster) = match cluster_at.map(|at| (&text[..at], &text[at + 1..])) {
+            None => (text, None),
+            Some((cursor, cluster)) => (cursor, Some(cluster)),
+        };
+        let is_id =
+            |it: &str| (1..=64).contains(&it.len()) && it.bytes().all(|b| b.is_ascii_hexdigit());
+        if !cluster.is_none_or(is_id) {
+            return Err(());
+        }
+        Ok(Self {
+            cursor: cursor.parse().map_err(|_| ())?,
+            cluster: cluster.map(str::to_owned),
+        })
+    }
+}
+
+/// Why nothing matches a filter, if nothing can.
+pub(super) fn unmatchable(filter: &EventFilter, state: &State) -> Option<WatchError> {
+    let machines: Vec<_> = match &filter.machine {
+        Some(machine) if state.newest(machine).is_none() => {
+            let machine = machine.clone();
+            return Some(WatchError::UnknownMachine { machine });
+        }
+        Some(machine) => vec![machine],
+        None => state.machines().map(|(name, ..)| name).collect(),
+    };
+    let wanted = filter.state.as_ref()?;
+    let versions = machines.iter().flat_map(|it| state.versions(it));
+    let states: BTreeSet<_> = versions.flat_map(|(_, it)| it.state_names()).collect();
+    if states.contains(wanted) {
+        return None;
+    }
+    let known = states.into_iter().take(KNOWN_MAX).map(ToString::to_string);
+    Some(WatchError::UnknownState {
+        machine: filter.machine.clone(),
+        state: wanted.clone(),
+        known: known.collect(),
+    })
 }
 
 impl WatchEnded {
@@ -122,11 +246,12 @@ impl WatchAsked {
     }
 }
 
-/// The cursor from which a watch sees a revision of the cluster and all later ones.
-pub fn from_revision(revision: GlobalRevision) -> EventCursor {
-    match revision.0.checked_sub(1) {
-        None => EventCursor::default(),
-        Some(before) => EventCursor::after(GlobalRevision(before)),
+/// Where a watch starts that sees a revision of the cluster and all later ones.
+pub fn from_revision(revision: GlobalRevision) -> EventId {
+    let before = revision.0.checked_sub(1).map(GlobalRevision);
+    EventId {
+        cursor: before.map_or_else(EventCursor::default, EventCursor::after),
+        cluster: None,
     }
 }
 
@@ -277,8 +402,8 @@ mod tests {
             revision: GlobalRevision(revision),
             position,
         };
-        assert_eq!(from_revision(GlobalRevision(0)), place(0, 0));
-        assert_eq!(from_revision(GlobalRevision(7)), place(6, u32::MAX));
+        assert_eq!(from_revision(GlobalRevision(0)).cursor, place(0, 0));
+        assert_eq!(from_revision(GlobalRevision(7)).cursor, place(6, u32::MAX));
     }
 
     /// Creates `triad/{prefix}{n}` for each number, one batch each.

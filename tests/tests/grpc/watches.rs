@@ -106,16 +106,22 @@ async fn a_watch_resumed_on_another_node_sees_each_transition_once_and_in_order(
 async fn a_watch_sees_what_it_selects_and_bookmarks_show_its_progress() -> Result<()> {
     let cluster = one_node(Plan::default()).await?;
     let client = &mut clients(&cluster)?[0];
-    // From now on: nothing of it yet, but a place.
-    let mut now = Watch::new(v1::WatchRequest {
+    let orders = v1::WatchRequest {
         machine: Some("order".to_owned()),
         prefix: Some("a".to_owned()),
         ..Default::default()
-    });
+    };
+    let unknown = Watch::new(orders.clone()).open(&cluster.nodes[0]).await;
+    assert_eq!(
+        code(&unknown.expect_err("no such machine")),
+        "unknown_machine"
+    );
+    define(client, &order("1h")).await?;
+    // From now on: nothing of it yet, but a place.
+    let mut now = Watch::new(orders.clone());
     now.open(&cluster.nodes[0]).await?;
     assert!(now.next().await??.is_empty(), "a bookmark");
 
-    define(client, &order("1h")).await?;
     for id in ["order/a1", "order/b1", "order/a2"] {
         let creating = client.create_instance(asking(create(id)));
         done!(creating, create_instance_response, Created);
@@ -139,6 +145,62 @@ async fn a_watch_sees_what_it_selects_and_bookmarks_show_its_progress() -> Resul
     );
     let metrics = cluster.nodes[0].api().get("/metrics").await?.text;
     assert!(metrics.contains("lockstep_watchers 2\n"), "{metrics}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_would_miss_events_or_never_see_one_is_refused() -> Result<()> {
+    let cluster = one_node(Plan::default()).await?;
+    let node = &cluster.nodes[0];
+    moves(node, 0, 3).await?;
+    let after = v1::watch_request::From::After(v1::Place {
+        revision: 1,
+        position: 0,
+    });
+    for (request, code_expected) in [
+        (
+            v1::WatchRequest {
+                from: Some(after.clone()),
+                cluster_id: Some("0123456789abcdef".to_owned()),
+                ..Default::default()
+            },
+            "cursor_of_another_cluster",
+        ),
+        (
+            v1::WatchRequest {
+                machine: Some("triad".to_owned()),
+                state: Some("fourth".to_owned()),
+                ..Default::default()
+            },
+            "unknown_state",
+        ),
+    ] {
+        let refused = Watch::new(request).open(node).await;
+        let status = refused.expect_err("refused");
+        assert_eq!(code(&status), code_expected, "{status}");
+    }
+
+    let path = "/v1/watch?machine=triad";
+    let stream = |id: &str| {
+        node.api()
+            .request(Method::GET, path)
+            .header("last-event-id", id)
+    };
+    let mut open = stream("1-0").send().await?;
+    let chunk = open.chunk().await?.context("an event")?;
+    let text = String::from_utf8(chunk.to_vec())?;
+    let id = text.lines().find_map(|line| line.strip_prefix("id: "));
+    let id = id.context("an id")?;
+    let (cursor, own) = id.rsplit_once('-').context("the cluster")?;
+    assert_eq!(own, cluster.views().await?[0].1.cluster_id);
+    // Its own id resumes, that of another cluster does not.
+    assert_eq!(stream(id).send().await?.status(), StatusCode::OK);
+    let refused = stream(&format!("{cursor}-0123456789abcdef")).send().await?;
+    assert_eq!(refused.status(), StatusCode::CONFLICT);
+    let problem: serde_json::Value = refused.json().await?;
+    assert_eq!(problem["code"], "cursor_of_another_cluster");
+    assert_eq!(problem["cluster_id"], own);
+    assert_eq!(problem["revision"], 3);
     Ok(())
 }
 

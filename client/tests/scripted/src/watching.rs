@@ -9,6 +9,8 @@ use super::{Watching, coded};
 
 /// A place behind everything of a revision.
 pub const END: u32 = u32::MAX;
+/// The cluster that scripted nodes are of.
+pub const CLUSTER: &str = "3584844cf6683eb5";
 
 pub fn place(revision: u64, position: u32) -> v1::Place {
     v1::Place { revision, position }
@@ -34,12 +36,14 @@ pub fn events(places: &[(u64, u32)]) -> v1::WatchResponse {
     let events = places.iter().copied().map(event).collect();
     v1::WatchResponse {
         message: Some(Message::Events(v1::Events { events })),
+        cluster_id: CLUSTER.to_owned(),
     }
 }
 
 pub fn bookmark(revision: u64) -> v1::WatchResponse {
     v1::WatchResponse {
         message: Some(Message::Bookmark(place(revision, END))),
+        cluster_id: CLUSTER.to_owned(),
     }
 }
 

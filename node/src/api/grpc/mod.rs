@@ -17,6 +17,7 @@ use lockstep_proto::v1::cluster_server::ClusterServer;
 use lockstep_proto::v1::machines_server::MachinesServer;
 use lockstep_proto::v1::sinks_server::SinksServer;
 use tokio::net::TcpListener;
+use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
@@ -69,23 +70,27 @@ pub async fn public_routes(
 ) -> Result<Public, tonic_reflection::server::Error> {
     let (health, health_server) = health_reporter();
     set_health(&health, false).await;
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()?;
-    let bytes_max = grpc.message_bytes_max;
+    let reflection = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    // The limit holds for a compressed message after decompression, too.
+    macro_rules! public {
+        ($server:ident, $service:expr) => {
+            $server::new($service)
+                .max_decoding_message_size(grpc.message_bytes_max)
+                .accept_compressed(CompressionEncoding::Gzip)
+                .send_compressed(CompressionEncoding::Gzip)
+        };
+    }
     let routes = Routes::new(health_server)
-        .add_service(reflection)
-        .add_service(
-            MachinesServer::new(machines::Machines(state.clone()))
-                .max_decoding_message_size(bytes_max),
-        )
-        .add_service(
-            SinksServer::new(sinks::Sinks(state.clone())).max_decoding_message_size(bytes_max),
-        )
-        .add_service(
-            ClusterServer::new(cluster::Cluster(state)).max_decoding_message_size(bytes_max),
-        );
+        .add_service(reflection().build_v1()?)
+        // What most clients still ask for.
+        .add_service(reflection().build_v1alpha()?)
+        .add_service(public!(MachinesServer, machines::Machines(state.clone())))
+        .add_service(public!(SinksServer, sinks::Sinks(state.clone())))
+        .add_service(public!(ClusterServer, cluster::Cluster(state)));
     Ok(Public { routes, health })
 }
 

@@ -4,7 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_machine::{Event, EventCursor, EventFilter, GlobalRevision};
+use lockstep_machine::{Event, EventFilter, GlobalRevision};
 use lockstep_proto::{optional_name, v1};
 use prost::Message as _;
 use tonic::Status;
@@ -12,7 +12,7 @@ use tonic::Status;
 use super::GrpcState;
 use super::answer::{coded, invalid, malformed, out_of_range, unwatched};
 use crate::api::watchers::{Next, OpenWatch};
-use crate::service::{WatchAsked, Watched, from_revision};
+use crate::service::{EventId, WatchAsked, Watched, from_revision};
 
 /// Bytes of events in one message, about: well below what clients take by default, 4 MiB, since the
 /// last one may be large.
@@ -33,10 +33,11 @@ pub(super) async fn begin(
         .open(&state.service, filter, from, deadline)
         .await
         .map_err(|refused| unwatched(&refused))?;
-    Ok(Box::pin(stream(open)))
+    let cluster_id = state.service.cluster_id();
+    Ok(Box::pin(stream(open, cluster_id)))
 }
 
-fn asked(request: v1::WatchRequest) -> Result<(EventFilter, Option<EventCursor>), Status> {
+fn asked(request: v1::WatchRequest) -> Result<(EventFilter, Option<EventId>), Status> {
     use v1::watch_request::From;
     let asked = WatchAsked {
         machine: optional_name("machine", request.machine).map_err(malformed)?,
@@ -46,14 +47,24 @@ fn asked(request: v1::WatchRequest) -> Result<(EventFilter, Option<EventCursor>)
     };
     let from = request.from.map(|from| match from {
         From::FromRevision(revision) => from_revision(GlobalRevision(revision)),
-        From::After(place) => place.into(),
+        From::After(place) => EventId {
+            cursor: place.into(),
+            cluster: request.cluster_id,
+        },
     });
     Ok((asked.filter().map_err(invalid)?, from))
 }
 
-fn stream(open: OpenWatch) -> impl futures::Stream<Item = Result<v1::WatchResponse, Status>> {
-    let events = vec![].into_iter();
-    futures::stream::unfold(Some(Following { open, events }), |following| async move {
+fn stream(
+    open: OpenWatch,
+    cluster_id: String,
+) -> impl futures::Stream<Item = Result<v1::WatchResponse, Status>> {
+    let following = Following {
+        open,
+        events: vec![].into_iter(),
+        cluster_id,
+    };
+    futures::stream::unfold(Some(following), |following| async move {
         let mut following = following?;
         match following.next().await {
             Ok(message) => Some((Ok(message), Some(following))),
@@ -66,26 +77,29 @@ fn stream(open: OpenWatch) -> impl futures::Stream<Item = Result<v1::WatchRespon
 struct Following {
     open: OpenWatch,
     events: std::vec::IntoIter<Arc<Event>>,
+    cluster_id: String,
 }
 
 impl Following {
     /// The next message, or why there is none.
     async fn next(&mut self) -> Result<v1::WatchResponse, Status> {
         use v1::watch_response::Message;
+        let response = |message| v1::WatchResponse {
+            message: Some(message),
+            cluster_id: self.cluster_id.clone(),
+        };
         if self.events.as_slice().is_empty() {
             match self.open.next().await {
                 Next::Watched(Watched::Events(events), _) => self.events = events.into_iter(),
                 Next::Watched(Watched::Bookmark(_), cursor) => {
-                    let message = Some(Message::Bookmark(cursor.into()));
-                    return Ok(v1::WatchResponse { message });
+                    return Ok(response(Message::Bookmark(cursor.into())));
                 }
                 Next::Ended(ended, _) => return Err(out_of_range(ended)),
                 Next::Left(why) => return Err(coded(why.code(), why)),
             }
         }
         let events = portion(&mut self.events, MESSAGE_BYTES_MAX);
-        let message = Some(Message::Events(v1::Events { events }));
-        Ok(v1::WatchResponse { message })
+        Ok(response(Message::Events(v1::Events { events })))
     }
 }
 
@@ -158,19 +172,15 @@ mod tests {
             };
             asked(request).unwrap().1
         };
-        let place = |revision, position| {
-            Some(EventCursor {
-                revision: GlobalRevision(revision),
-                position,
-            })
-        };
+        let begins = |from| begins(from).map(|id: EventId| id.to_string());
         assert_eq!(begins(None), None);
-        assert_eq!(begins(Some(From::FromRevision(7))), place(6, u32::MAX));
+        let before = begins(Some(From::FromRevision(7)));
+        assert_eq!(before.as_deref(), Some("6-4294967295"));
         let after = v1::Place {
             revision: 9,
             position: 1,
         };
-        assert_eq!(begins(Some(From::After(after))), place(9, 1));
+        assert_eq!(begins(Some(From::After(after))).as_deref(), Some("9-1"));
     }
 
     #[test]
@@ -180,7 +190,7 @@ mod tests {
             instance: Some("42".to_owned()),
             prefix: Some("4".to_owned()),
             state: Some("paid".to_owned()),
-            from: None,
+            ..Default::default()
         };
         let (filter, _) = asked(good.clone()).unwrap();
         assert_eq!(filter.name.unwrap().as_str(), "42");

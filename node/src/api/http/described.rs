@@ -142,8 +142,10 @@ refusals! {
     }
     /// A watch.
     Unwatchable {
-        409: "`revision_ahead`: the cluster has not reached the revision to start from",
+        404: "`unknown_machine`: there is no such machine",
+        409: "`revision_ahead`: the cluster has not reached the revision to start from; `cursor_of_another_cluster`: the event id is of another cluster",
         410: "`compacted`: events from there on are no longer all kept; `oldest_revision` is the first that is whole",
+        422: "`unknown_state`: no definition has the state",
         429: "`too_many_watchers`: this node has reached its limit",
         503: "The cluster cannot answer now",
     }

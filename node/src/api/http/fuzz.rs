@@ -261,7 +261,8 @@ async fn ask(app: &Router, asked: &Asked) -> Result<(), TestCaseError> {
     let kind = kind.split(';').next().unwrap_or_default().to_owned();
     let described = &described_operation(path, method)["responses"][status.as_str()];
     // An empty part of a path makes it another path.
-    let elsewhere = status == 404 && asked.segments.iter().any(String::is_empty);
+    let elsewhere =
+        matches!(status.as_u16(), 308 | 404) && asked.segments.iter().any(String::is_empty);
     prop_assert!(
         elsewhere || described["content"].get(&kind).is_some(),
         "{shown}: {status} with {kind:?} is not described for {path}"

@@ -7,11 +7,10 @@ use std::time::Duration;
 use axum::RequestPartsExt;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{FromRequestParts, Path};
-use axum::http::header::IF_MATCH;
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use lockstep_machine::{
-    Command, EventCursor, IdempotencyKey, InstanceId, InstanceName, MachineName, Reply, Revision,
+    Command, IdempotencyKey, InstanceId, InstanceName, MachineName, Reply, Revision,
 };
 use lockstep_proto::ErrorCode;
 use lockstep_raft::Deadline;
@@ -21,10 +20,10 @@ use utoipa::openapi::{RefOr, Required, Schema};
 use utoipa::{IntoParams, PartialSchema};
 
 use super::Edge;
-use super::described::{self, text};
+use super::described::{plain, text};
 use super::problem::Problem;
 use crate::api::count_transitions;
-use crate::service::{Freshness, View};
+use crate::service::{Consistency, EventId, Freshness, View};
 use crate::sink::truncated;
 
 /// A request to the service, and when it must be answered.
@@ -59,6 +58,16 @@ impl Call {
         let reply = self.edge.service.execute(command, key, self.left()).await?;
         count_transitions(&self.edge.local.report, &reply);
         Ok(reply)
+    }
+
+    /// Maximum size of a definition in this cluster, bytes.
+    pub(super) async fn document_bytes_max(&self) -> Result<usize, Problem> {
+        let stale = Freshness {
+            consistency: Consistency::Stale,
+            min_revision: None,
+        };
+        let limits = self.view(stale).await?.state.limits();
+        Ok(usize::try_from(limits.document_bytes_max).unwrap_or(usize::MAX))
     }
 
     /// The state, as fresh as requested.
@@ -162,7 +171,21 @@ impl IntoParams for SinkPath {
     }
 }
 
-/// The caller's own key, from the header `Idempotency-Key`.
+/// The header `name`: none of those that this interface reads may appear twice.
+pub(super) fn header<'a>(
+    headers: &'a HeaderMap,
+    name: &str,
+    code: ErrorCode,
+) -> Result<Option<&'a HeaderValue>, Problem> {
+    let mut values = headers.get_all(name).iter();
+    let first = values.next();
+    match values.next() {
+        None => Ok(first),
+        Some(_) => Err(Problem::new(code, format!("{name} appears more than once"))),
+    }
+}
+
+/// The caller's own key, from the header `Idempotency-Key`: plain, or in quotes as the IETF draft has it.
 #[derive(Debug)]
 pub(super) struct Key(pub(super) Option<IdempotencyKey>);
 
@@ -176,26 +199,37 @@ impl<S: Send + Sync> FromRequestParts<S> for Key {
 
 impl Key {
     pub(super) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
-        let mut values = headers.get_all("idempotency-key").iter();
-        let Some(value) = values.next() else {
+        const INVALID: ErrorCode = ErrorCode::InvalidIdempotencyKey;
+        let Some(value) = header(headers, "Idempotency-Key", INVALID)? else {
             return Ok(Self(None));
         };
-        if values.next().is_some() {
-            return Err(Problem::new(
-                ErrorCode::InvalidIdempotencyKey,
-                "Idempotency-Key appears more than once",
-            ));
-        }
         let value = String::from_utf8_lossy(value.as_bytes());
-        let key = IdempotencyKey::new(value)
-            .map_err(|e| Problem::new(ErrorCode::InvalidIdempotencyKey, e))?;
-        Ok(Self(Some(key)))
+        let key = match quoted(&value) {
+            Some(content) => IdempotencyKey::new(content),
+            None => IdempotencyKey::new(value),
+        };
+        key.map(|key| Self(Some(key)))
+            .map_err(|error| Problem::new(INVALID, error))
     }
+}
+
+/// The content of a quoted string, where `\` stands before a quote or another `\` (RFC 9651).
+fn quoted(text: &str) -> Option<String> {
+    let mut inner = text.strip_prefix('"')?.strip_suffix('"')?.chars();
+    let mut content = String::with_capacity(text.len());
+    while let Some(next) = inner.next() {
+        content.push(match next {
+            '\\' => inner.next().filter(|it| matches!(it, '"' | '\\'))?,
+            '"' => return None,
+            other => other,
+        });
+    }
+    Some(content)
 }
 
 impl IntoParams for Key {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let what = "The same key gets the first answer again: 1 to 128 printable ASCII characters";
+        let what = "The same key gets the first answer again: 1 to 128 printable ASCII characters, plain or in quotes";
         // No space at either end: HTTP does not carry it.
         let schema = text(r"^[!-~]([ -~]*[!-~])?$", 1, 128).build().into();
         vec![described_in(ParameterIn::Header, "Idempotency-Key", what, schema).build()]
@@ -210,29 +244,30 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let mut values = parts.headers.get_all(IF_MATCH).iter();
-        let Some(value) = values.next() else {
+        const INVALID: ErrorCode = ErrorCode::InvalidParameter;
+        let Some(value) = header(&parts.headers, "If-Match", INVALID)? else {
             return Ok(Self(None));
         };
-        let revision = || {
-            let quoted = value.to_str().ok()?.trim();
-            let text = quoted.strip_prefix('"')?.strip_suffix('"')?;
-            text.parse().ok().map(Revision)
-        };
-        let rule = "If-Match must be \"*\" or the ETag of one read, a revision in quotes";
-        let invalid = || Problem::new(ErrorCode::InvalidParameter, rule);
-        match (values.next(), value.as_bytes()) {
-            (None, b"*") => Ok(Self(None)),
-            (None, _) => revision().map(|it| Self(Some(it))).ok_or_else(invalid),
-            (Some(_), _) => Err(invalid()),
+        if value == "*" {
+            return Ok(Self(None));
         }
+        let revision = value.to_str().ok().and_then(|text| {
+            let text = text.trim().strip_prefix('"')?.strip_suffix('"')?;
+            text.parse().ok().map(Revision)
+        });
+        let rule = "If-Match must be \"*\" or the ETag of one read, a revision in quotes";
+        let revision = revision.ok_or_else(|| Problem::new(INVALID, rule))?;
+        Ok(Self(Some(revision)))
     }
 }
 
 impl IntoParams for IfMatch {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let what = "The ETag of a read: refuse unless the instance is still at that revision";
-        let schema = text(r#"^(\*|"[0-9]{1,19}")$"#, 1, 21).build().into();
+        let schema = plain()
+            .pattern(Some(r#"^(\*|"[0-9]{1,19}")$"#))
+            .build()
+            .into();
         vec![described_in(ParameterIn::Header, "If-Match", what, schema).build()]
     }
 }
@@ -271,29 +306,31 @@ pub(super) fn expect<T: PartialEq>(
 }
 
 /// The id of the last event received, from the header `Last-Event-ID`.
-pub(super) struct LastEvent(pub(super) Option<EventCursor>);
+pub(super) struct LastEvent(pub(super) Option<EventId>);
 
 impl<S: Send + Sync> FromRequestParts<S> for LastEvent {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let last = parts.headers.get("last-event-id");
+        const INVALID: ErrorCode = ErrorCode::InvalidLastEventId;
+        let last = header(&parts.headers, "Last-Event-ID", INVALID)?;
         let Some(last) = last.filter(|last| !last.is_empty()) else {
             return Ok(Self(None));
         };
-        let cursor = last.to_str().ok().and_then(|last| last.parse().ok());
-        let cursor = cursor.ok_or_else(|| {
-            let detail = "Last-Event-ID must be the id of an event: revision-position";
-            Problem::new(ErrorCode::InvalidLastEventId, detail)
+        let id = last.to_str().ok().and_then(|last| last.parse().ok());
+        let id = id.ok_or_else(|| {
+            let detail = "Last-Event-ID must be the id of an event: revision-position-cluster";
+            Problem::new(INVALID, detail)
         })?;
-        Ok(Self(Some(cursor)))
+        Ok(Self(Some(id)))
     }
 }
 
 impl IntoParams for LastEvent {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let what = "The id of the last event received; takes precedence over from_revision";
-        let schema = described::cursor().build().into();
+        let pattern = r"^[0-9]{1,19}-[0-9]{1,9}(-[0-9a-f]{1,64})?$";
+        let schema = text(pattern, 3, 94).build().into();
         vec![described_in(ParameterIn::Header, "Last-Event-ID", what, schema).build()]
     }
 }
@@ -302,7 +339,6 @@ impl IntoParams for LastEvent {
 mod tests {
     use super::*;
     use axum::http::HeaderValue;
-    use lockstep_machine::GlobalRevision;
 
     #[test]
     fn a_key_is_one_printable_header() {
@@ -313,6 +349,17 @@ mod tests {
         assert_eq!(key(&headers).unwrap().unwrap().as_str(), "k-1");
         headers.append("idempotency-key", HeaderValue::from_static("k-2"));
         let code = "invalid_idempotency_key";
+        assert_eq!(key(&headers).unwrap_err().code, code);
+        for same in [r#""k-1""#, r#""\k-1""#, r#""a\"b\\c""#] {
+            headers.insert("idempotency-key", HeaderValue::from_static(same));
+            let expected = match same {
+                r#""k-1""# => "k-1",
+                r#""\k-1""# => same,
+                _ => r#"a"b\c"#,
+            };
+            assert_eq!(key(&headers).unwrap().unwrap().as_str(), expected);
+        }
+        headers.insert("idempotency-key", HeaderValue::from_static(r#""""#));
         assert_eq!(key(&headers).unwrap_err().code, code);
         headers.insert("idempotency-key", HeaderValue::from_bytes(b"\xff").unwrap());
         assert_eq!(key(&headers).unwrap_err().code, code);
@@ -366,18 +413,24 @@ mod tests {
             let request = axum::http::Request::get("/").header("last-event-id", value);
             let (mut parts, ()) = request.body(()).unwrap().into_parts();
             let last = LastEvent::from_request_parts(&mut parts, &()).await;
-            last.map(|LastEvent(cursor)| cursor)
+            last.map(|LastEvent(id)| id.map(|id| id.to_string()))
                 .map_err(|problem| problem.code)
         };
-        let cursor = |revision, position| EventCursor {
-            revision: GlobalRevision(revision),
-            position,
-        };
         assert_eq!(last("").await, Ok(None));
-        assert_eq!(last("9-1").await, Ok(Some(cursor(9, 1))));
-        let highest = last("9-4294967295").await;
-        assert_eq!(highest, Ok(Some(cursor(9, u32::MAX))));
-        for bad in ["9", "-1", "9-4294967296", "a-b", "9-1-1"] {
+        for good in ["9-1", "9-4294967295", "9-1-3584844cf6683eb5"] {
+            assert_eq!(last(good).await, Ok(Some(good.to_owned())));
+        }
+        let long = format!("9-1-{}", "a".repeat(65));
+        for bad in [
+            "9",
+            "-1",
+            "9-4294967296",
+            "a-b",
+            "9-1-",
+            "9-1-x",
+            "9-1-1-1",
+            &long,
+        ] {
             assert_eq!(last(bad).await, Err("invalid_last_event_id"), "{bad}");
         }
     }

@@ -140,7 +140,7 @@ query! {
 #[utoipa::path(
     delete, path = "/v1/machines/{machine}/instances/{instance}", operation_id = "delete_instance", tag = "instances",
     params(InstancePath, Expected, Key, IfMatch),
-    request_body(content = Option<described::DeleteBody>),
+    request_body = described::DeleteBody,
     responses(
         (status = 200, body = DeletedBody, description = "Deleted"),
         Malformed, Unread, Missing, Refused, Unmatched, Unanswered,

@@ -1,6 +1,7 @@
 //! Bodies: JSON read into the machine's own types, within the limits of the interface.
 
 use std::fmt;
+use std::io::Read as _;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,20 +9,21 @@ use axum::RequestPartsExt;
 use axum::body::Body;
 use axum::extract::{FromRequest, Request};
 use axum::http::HeaderMap;
-use axum::http::header::CONTENT_TYPE;
 use bytes::Bytes;
+use flate2::read::MultiGzDecoder;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use lockstep_machine::InstanceId;
+use lockstep_machine::json::explain;
 use lockstep_proto::ErrorCode;
 use serde::de::value::{BorrowedStrDeserializer, StringDeserializer};
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_path_to_error::Segment;
 
-use super::Edge;
-use super::input::InstancePath;
+use super::input::{InstancePath, header};
 use super::problem::Problem;
 use super::query::hint;
+use super::{Edge, Limits};
 
 /// A body of JSON.
 pub(super) struct JsonBody<T>(pub(super) T);
@@ -112,18 +114,22 @@ impl<'de, M: MapAccess<'de>> MapAccess<'de> for Fields<M> {
 
 /// The bytes of a body of JSON. No body at all is an object without fields.
 async fn json_bytes(request: Request, edge: &Edge) -> Result<Bytes, Problem> {
-    let (typed, json) = (
-        request.headers().contains_key(CONTENT_TYPE),
-        is_json(request.headers()),
-    );
-    if typed && !json {
+    let media_type = media_type(request.headers())?;
+    if media_type.as_deref().is_some_and(|it| !is_json(it)) {
         return Err(not_json());
     }
-    let bytes = collect(request.into_body(), edge).await?;
-    match (json, bytes.is_empty()) {
-        (true, _) => Ok(bytes),
-        (false, true) => Ok(Bytes::from_static(b"{}")),
-        (false, false) => Err(not_json()),
+    let limits = &edge.local.limits;
+    let (parts, body) = request.into_parts();
+    let bytes = collect(&parts.headers, body, limits.body_bytes_max, limits).await?;
+    // A byte order mark is no part of the document.
+    let bytes = match bytes.strip_prefix("\u{feff}".as_bytes()) {
+        Some(rest) => bytes.slice_ref(rest),
+        None => bytes,
+    };
+    match (media_type, bytes.is_empty()) {
+        (Some(_), false) => Ok(bytes),
+        (_, true) => Ok(Bytes::from_static(b"{}")),
+        (None, false) => Err(not_json()),
     }
 }
 
@@ -131,15 +137,37 @@ fn not_json() -> Problem {
     unsupported("the body must be JSON, with Content-Type: application/json")
 }
 
-/// The route does not read this content type.
-pub(super) fn unsupported(detail: &str) -> Problem {
-    Problem::new(ErrorCode::UnsupportedMediaType, detail)
+const UNSUPPORTED: ErrorCode = ErrorCode::UnsupportedMediaType;
+
+/// The route does not read a body of this type or coding.
+pub(super) fn unsupported(detail: impl ToString) -> Problem {
+    Problem::new(UNSUPPORTED, detail)
 }
 
-/// Reads a whole body within the limits of the interface.
-pub(super) async fn collect(body: Body, edge: &Edge) -> Result<Bytes, Problem> {
-    let limits = &edge.local.limits;
-    collect_within(body, limits.body_bytes_max, limits.request_timeout).await
+/// Reads a whole body, at most `bytes_max` also where it is compressed, within the time of a request.
+pub(super) async fn collect(
+    headers: &HeaderMap,
+    body: Body,
+    bytes_max: usize,
+    limits: &Limits,
+) -> Result<Bytes, Problem> {
+    let coding = header(headers, "Content-Encoding", UNSUPPORTED)?;
+    let coding = coding.map(|it| String::from_utf8_lossy(it.as_bytes()).to_ascii_lowercase());
+    let compressed = match coding.as_deref().unwrap_or("identity") {
+        "identity" => false,
+        "gzip" | "x-gzip" => true,
+        other => {
+            let other: String = other.chars().take(80).collect();
+            let detail =
+                format!("Content-Encoding {other:?} is not supported; send gzip or identity");
+            return Err(unsupported(detail).accept_encoding("gzip"));
+        }
+    };
+    let bytes = collect_within(body, bytes_max, limits.request_timeout).await?;
+    match compressed {
+        true => decompress(&bytes, bytes_max),
+        false => Ok(bytes),
+    }
 }
 
 async fn collect_within(body: Body, bytes_max: usize, timeout: Duration) -> Result<Bytes, Problem> {
@@ -158,18 +186,44 @@ async fn collect_within(body: Body, bytes_max: usize, timeout: Duration) -> Resu
     }
 }
 
-/// The media type of the body, without its parameters, in lower case.
-pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
-    let value = headers.get(CONTENT_TYPE)?.to_str().ok()?;
-    let essence = value.split(';').next().unwrap_or_default();
-    Some(essence.trim().to_ascii_lowercase())
+/// Decompresses at most `bytes_max`: a small body can stand for a very large one.
+fn decompress(gzip: &[u8], bytes_max: usize) -> Result<Bytes, Problem> {
+    let mut plain = Vec::new();
+    let read = MultiGzDecoder::new(gzip)
+        .take((bytes_max as u64).saturating_add(1))
+        .read_to_end(&mut plain);
+    match read {
+        Ok(bytes) if bytes > bytes_max => Err(Problem::body_too_large(bytes_max)),
+        Ok(_) => Ok(plain.into()),
+        Err(_) => Err(Problem::new(
+            ErrorCode::IncompleteBody,
+            "the body is not complete gzip, as its Content-Encoding says",
+        )),
+    }
 }
 
-pub(super) fn is_json(headers: &HeaderMap) -> bool {
-    media_type(headers).is_some_and(|essence| {
-        essence == "application/json"
-            || (essence.starts_with("application/") && essence.ends_with("+json"))
-    })
+/// The media type of the body in lower case, without its parameters; none if the request has none.
+pub(super) fn media_type(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+    let Some(value) = header(headers, "Content-Type", UNSUPPORTED)? else {
+        return Ok(None);
+    };
+    let value = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+    let mut parts = value.split(';').map(str::trim);
+    let essence = parts.next().unwrap_or_default().to_owned();
+    let charset = parts.find_map(|it| it.strip_prefix("charset="));
+    match charset.map(|it| it.trim_matches('"')) {
+        None | Some("utf-8" | "utf8" | "us-ascii") => Ok(Some(essence)),
+        Some(other) => {
+            let other: String = other.chars().take(80).collect();
+            let detail = format!("charset {other:?} is not supported; send UTF-8");
+            Err(unsupported(detail))
+        }
+    }
+}
+
+pub(super) fn is_json(media_type: &str) -> bool {
+    media_type == "application/json"
+        || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
 
 /// Decodes a body; `id` stands for its field of that name.
@@ -195,7 +249,7 @@ fn refusal<T: DeserializeOwned>(
     let tracked = serde_path_to_error::deserialize::<_, T>(Object(id, &mut reader));
     let path = tracked.err().map(|error| error.path().clone());
     let segments: Vec<_> = path.iter().flat_map(|path| path.iter().cloned()).collect();
-    let mut detail: String = error.to_string().chars().take(400).collect();
+    let mut detail = explain(&error.to_string());
     detail.push_str(&nearest_field(&detail));
     let is_json = serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
     let code = match error.classify() {
@@ -241,10 +295,14 @@ fn nearest_field(detail: &str) -> String {
 mod tests {
     use super::*;
     use axum::http::HeaderValue;
+    use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
+    use flate2::Compression;
+    use flate2::write::GzEncoder;
     use lockstep_machine::{
         Migrate, Revision, StateName, Transaction, Transition, Trigger, Version,
     };
     use serde_json::{Value, json};
+    use std::io::Write as _;
 
     #[derive(Debug, PartialEq, serde::Deserialize)]
     #[serde(deny_unknown_fields)]
@@ -262,7 +320,8 @@ mod tests {
             (problem.code, problem.status.as_u16()),
             ("malformed_json", 400)
         );
-        assert!(problem.detail.contains("line 2"), "{}", problem.detail);
+        assert_eq!(problem.member("line"), &json!(2));
+        assert!(problem.detail.contains("too early"), "{}", problem.detail);
         for (body, code) in [
             ("{\"a\":\"x\"}", "invalid_body"),
             ("{\"a\":1,\"a\":2}", "invalid_body"),
@@ -278,12 +337,60 @@ mod tests {
 
     #[test]
     fn only_json_may_be_the_content_type() {
-        let headers =
-            |value| HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(value))]);
-        assert!(is_json(&headers("application/json; charset=utf-8")));
-        assert!(is_json(&headers("application/merge-patch+json")));
-        assert!(!is_json(&headers("text/plain")));
-        assert!(!is_json(&HeaderMap::new()));
+        let read = |values: &[&'static str]| {
+            let value = |it: &&'static str| (CONTENT_TYPE, HeaderValue::from_static(it));
+            media_type(&values.iter().map(value).collect())
+        };
+        for json in [
+            "application/json",
+            "application/json; charset=UTF-8",
+            "Application/JSON;charset=\"utf-8\"",
+            "application/merge-patch+json",
+        ] {
+            assert!(is_json(&read(&[json]).unwrap().unwrap()), "{json}");
+        }
+        assert!(!is_json(&read(&["text/plain"]).unwrap().unwrap()));
+        assert_eq!(read(&[]).unwrap(), None);
+        let latin = "application/json; charset=iso-8859-1";
+        for refused in [&[latin][..], &["application/json", "application/json"]] {
+            assert_eq!(read(refused).unwrap_err().status, 415, "{refused:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_compressed_body_is_bounded_where_it_is_plain() {
+        let read = async |coding: &'static str, body: Vec<u8>| {
+            let value = HeaderValue::from_static(coding);
+            let headers = HeaderMap::from_iter([(CONTENT_ENCODING, value)]);
+            let limits = Limits {
+                body_bytes_max: 64,
+                request_timeout: Duration::from_secs(5),
+                concurrency_max: 1,
+            };
+            collect(&headers, Body::from(body), 64, &limits)
+                .await
+                .map_err(|problem| (problem.status.as_u16(), problem.code))
+        };
+        let gzip = |plain: &[u8]| {
+            let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+            encoder.write_all(plain).unwrap();
+            encoder.finish().unwrap()
+        };
+        assert_eq!(read("gzip", gzip(b"{}")).await.unwrap(), "{}");
+        assert_eq!(read("identity", b"{}".into()).await.unwrap(), "{}");
+        let bomb = gzip(&[b' '; 2000]);
+        assert!(bomb.len() < 64);
+        let mut cut = gzip(b"{\"to\":\"a\"}");
+        cut.truncate(15);
+        for (coding, body, refusal) in [
+            ("gzip", bomb, (413, "body_too_large")),
+            ("gzip", cut, (400, "incomplete_body")),
+            ("gzip", b"{}".into(), (400, "incomplete_body")),
+            ("br", b"{}".into(), (415, "unsupported_media_type")),
+            ("gzip, gzip", b"{}".into(), (415, "unsupported_media_type")),
+        ] {
+            assert_eq!(read(coding, body).await, Err(refusal), "{coding}");
+        }
     }
 
     #[tokio::test]
@@ -338,7 +445,7 @@ mod tests {
                 "invalid_metadata",
                 "the key is empty",
             ),
-            (json!([]), "invalid_body", "sequence"),
+            (json!([]), "invalid_body", "found a list"),
         ] {
             let problem = read(bad.clone()).expect_err("not a transition");
             assert_eq!(problem.code, code, "{bad}");

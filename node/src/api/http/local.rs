@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use axum::Json;
 use axum::extract::State;
-use axum::http::Uri;
-use axum::http::header::CONTENT_TYPE;
+use axum::http::header::{ACCEPT, CONTENT_TYPE};
+use axum::http::{HeaderMap, HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use lockstep_proto::ErrorCode;
 use serde::Serialize;
@@ -31,16 +31,24 @@ pub(super) async fn alive() -> Json<Value> {
     Json(json!({ "status": "alive" }))
 }
 
-/// `GET /metrics`, in Prometheus's text format.
+const OPEN_METRICS: &str = "application/openmetrics-text";
+const OPEN_METRICS_1: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// `GET /metrics`, in the text format of Prometheus, or of OpenMetrics for a scraper that accepts it.
 #[utoipa::path(get, path = "/metrics", tag = "node", responses(
-    (status = 200, body = String, content_type = "text/plain", description = "Prometheus text format"),
+    (status = 200, content((String = "text/plain"), (String = "application/openmetrics-text")), description = "The metrics"),
 ))]
-pub(super) async fn metrics(State(local): State<Arc<Local>>) -> impl IntoResponse {
+pub(super) async fn metrics(
+    State(local): State<Arc<Local>>,
+    headers: HeaderMap,
+) -> impl IntoResponse {
     local.show_use();
-    (
-        [(CONTENT_TYPE, prometheus::TEXT_FORMAT)],
-        local.metrics.encode(),
-    )
+    let accepts = |value: &HeaderValue| value.to_str().is_ok_and(|it| it.contains(OPEN_METRICS));
+    let (format, text) = match headers.get_all(ACCEPT).iter().any(accepts) {
+        true => (OPEN_METRICS_1, local.metrics.encode_open_metrics()),
+        false => (prometheus::TEXT_FORMAT, local.metrics.encode()),
+    };
+    ([(CONTENT_TYPE, format)], text)
 }
 
 /// `GET /report`: counters and timers in the JSON of go-metrics. Times itself, so that the next

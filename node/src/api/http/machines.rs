@@ -106,7 +106,9 @@ pub(super) async fn define(
     body: Body,
 ) -> Result<(StatusCode, Json<DefinedBody>), Problem> {
     let language = language(&headers)?;
-    let text = collect(body, &call.edge).await?;
+    let limits = &call.edge.local.limits;
+    let bytes_max = limits.body_bytes_max.max(call.document_bytes_max().await?);
+    let text = collect(&headers, body, bytes_max, limits).await?;
     let text = std::str::from_utf8(&text)
         .map_err(|error| Problem::new(ErrorCode::MalformedDocument, error))?;
     let document = Document { language, text };
@@ -129,10 +131,8 @@ pub(super) async fn define(
 }
 
 fn language(headers: &HeaderMap) -> Result<Language, Problem> {
-    if is_json(headers) {
-        return Ok(Language::Json);
-    }
-    match media_type(headers).as_deref() {
+    match media_type(headers)?.as_deref() {
+        Some(json) if is_json(json) => Ok(Language::Json),
         Some("application/yaml" | "application/x-yaml" | "text/yaml") => Ok(Language::Yaml),
         _ => Err(unsupported(
             "the body must be a definition, with Content-Type: application/json or application/yaml",

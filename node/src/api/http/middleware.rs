@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH};
-use axum::http::{HeaderMap, HeaderValue, Method, Version};
+use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
-use super::Local;
 use super::problem::Problem;
+use super::{Local, MACHINES};
 use crate::sink::CHECK_MAX;
 use lockstep_proto::ErrorCode;
 
@@ -18,32 +18,33 @@ use lockstep_proto::ErrorCode;
 const GRACE: Duration = Duration::from_secs(1);
 
 /// Counts and times every request, under labels that a client cannot choose, and refuses bodies whose
-/// declared length is too large.
+/// declared length is too large: all but definitions, which have a limit of their own.
 pub(super) async fn observe(
     State(local): State<Arc<Local>>,
     request: Request,
     next: Next,
 ) -> Response {
     let began = Instant::now();
-    let method = method_label(request.method());
+    let (method, version) = (method_label(request.method()), request.version());
     // Cloning shares the text.
     let matched = request.extensions().get::<MatchedPath>().cloned();
+    let route = matched.as_ref().map_or("other", MatchedPath::as_str);
+    let body_bytes_max = local.limits.body_bytes_max;
+    let too_large = |length| route != MACHINES && length > body_bytes_max as u64;
     let mut response = match declared_length(request.headers()) {
-        Some(length) if length > local.limits.body_bytes_max as u64 => {
-            let mut refused = Problem::body_too_large(local.limits.body_bytes_max).into_response();
-            // The body stays unread, so that the connection cannot carry another request.
-            if request.version() < Version::HTTP_2 {
-                let close = HeaderValue::from_static("close");
-                refused.headers_mut().insert(CONNECTION, close);
-            }
-            refused
+        Some(length) if too_large(length) => {
+            Problem::body_too_large(body_bytes_max).into_response()
         }
         _ => next.run(request).await,
     };
+    // The body stays unread, so that the connection cannot carry another request.
+    if response.status() == StatusCode::PAYLOAD_TOO_LARGE && version < Version::HTTP_2 {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
     // Nothing here stays true: no cache may answer in the node's place.
     let cached = response.headers_mut().entry(CACHE_CONTROL);
     cached.or_insert(HeaderValue::from_static("no-store"));
-    let route = matched.as_ref().map_or("other", MatchedPath::as_str);
     let now = Instant::now();
     let took = now.duration_since(began);
     let metrics = &local.metrics;
@@ -118,4 +119,20 @@ fn method_label(method: &Method) -> &'static str {
         Method::OPTIONS => "OPTIONS",
         _ => "other",
     }
+}
+
+/// Refuses what HTTP does not allow and hyper lets pass. Around the router of real connections.
+pub(super) async fn conform(request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    if request.version() == Version::HTTP_11 && !headers.contains_key(HOST) {
+        let detail = "an HTTP/1.1 request needs a Host header";
+        return Problem::new(ErrorCode::InvalidHeader, detail).into_response();
+    }
+    let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    if !headers.get_all(TRANSFER_ENCODING).iter().all(chunked) {
+        let detail =
+            "the only supported Transfer-Encoding is chunked; compress with Content-Encoding: gzip";
+        return Problem::new(ErrorCode::UnsupportedTransferEncoding, detail).into_response();
+    }
+    next.run(request).await
 }

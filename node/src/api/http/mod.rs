@@ -33,12 +33,17 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::Router;
-use axum::http::{Method, Uri};
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use lockstep_proto::ErrorCode;
 use tokio::sync::Semaphore;
+use tonic::Status;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
 
 use crate::api::Watchers;
 use crate::config;
@@ -96,6 +101,8 @@ struct Local {
     report: Arc<Report>,
     limits: Limits,
     started: Instant,
+    /// Where gRPC is served instead.
+    grpc_address: String,
     /// One permit for each request to the service.
     admission: Semaphore,
     watchers: Watchers,
@@ -107,6 +114,11 @@ struct Edge {
     local: Arc<Local>,
     sinks: Sinks,
 }
+
+/// Smallest answer that is compressed for a client that accepts it, bytes.
+const COMPRESSED_BYTES_MIN: u16 = 1024;
+/// Where definitions are sent, which may be larger than other bodies.
+const MACHINES: &str = "/v1/machines";
 
 /// Every route of the HTTP interface.
 pub fn router(state: HttpState) -> Router {
@@ -125,6 +137,7 @@ pub fn router(state: HttpState) -> Router {
         report,
         limits,
         started,
+        grpc_address: service.status().node.grpc_address,
         admission,
         watchers,
     });
@@ -135,7 +148,7 @@ pub fn router(state: HttpState) -> Router {
     });
     let served = Router::new()
         .route("/", get(short::handle).post(short::handle))
-        .route("/v1/machines", get(machines::list).post(machines::define))
+        .route(MACHINES, get(machines::list).post(machines::define))
         .route(
             "/v1/machines/{machine}",
             get(machines::show).delete(machines::delete),
@@ -225,17 +238,57 @@ fn assemble(local: Arc<Local>, served: Router, probes: Router) -> Router {
         .merge(served.layer(from_fn_with_state(local.clone(), middleware::admit)))
         .merge(probes)
         .merge(own)
-        .fallback(no_route)
+        .fallback({
+            let grpc_address = local.grpc_address.clone();
+            async move |headers: HeaderMap, uri: Uri| match is_grpc(&headers) {
+                true => not_grpc(&grpc_address),
+                false => no_route(&uri),
+            }
+        })
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn_with_state(local, middleware::observe))
+        .layer(
+            CompressionLayer::new()
+                .compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::SSE)),
+        )
 }
 
-async fn no_route(uri: Uri) -> Problem {
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE);
+    kind.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"))
+}
+
+/// Tells a gRPC client, in its own terms, that it called the wrong port.
+fn not_grpc(grpc_address: &str) -> Response {
+    let message = format!("this is the HTTP port of the node; its gRPC address is {grpc_address}");
+    let mut response = Status::unimplemented(message).into_http::<Body>();
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+fn no_route(uri: &Uri) -> Response {
+    if let Some(location) = without_slash(uri) {
+        return (StatusCode::PERMANENT_REDIRECT, [(LOCATION, location)]).into_response();
+    }
     let path: String = uri.path().chars().take(200).collect();
     Problem::new(
         ErrorCode::NotFound,
         format!("nothing exists at {path:?}; see /openapi.json"),
     )
+    .into_response()
+}
+
+/// The path and query without the slash at the end of the path.
+fn without_slash(uri: &Uri) -> Option<HeaderValue> {
+    let path = uri.path().strip_suffix('/')?;
+    // Two slashes at the beginning would name another host.
+    if path.is_empty() || path.starts_with("//") {
+        return None;
+    }
+    let query = uri.query().map(|query| format!("?{query}"));
+    HeaderValue::try_from(format!("{path}{}", query.unwrap_or_default())).ok()
 }
 
 /// axum adds the `Allow` header.
@@ -251,9 +304,7 @@ async fn wrong_method(method: Method, uri: Uri) -> Problem {
 }
 
 /// A plain text answer, one line, never to be cached.
-fn text(status: axum::http::StatusCode, line: impl std::fmt::Display) -> Response {
-    use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-    use axum::response::IntoResponse;
+fn text(status: StatusCode, line: impl std::fmt::Display) -> Response {
     let headers = [
         (CONTENT_TYPE, "text/plain; charset=utf-8"),
         (CACHE_CONTROL, "no-store"),

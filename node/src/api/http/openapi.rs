@@ -65,6 +65,7 @@ pub(super) static DOCUMENT: LazyLock<Value> = LazyLock::new(|| {
     let mut document = serde_json::to_value(Document::openapi()).unwrap_or_default();
     any_route_refuses_a_large_body(&mut document);
     each_method_is_an_operation_of_its_own(&mut document);
+    some_bodies_may_be_left_out(&mut document["paths"]);
     say_what_excludes_what(&mut document["components"]["schemas"]);
     document
 });
@@ -80,6 +81,16 @@ fn any_route_refuses_a_large_body(document: &mut Value) {
     let operations = operations.filter_map(Value::as_object_mut);
     for (_, operation) in operations.flatten() {
         operation["responses"]["413"] = refusal.clone();
+    }
+}
+
+/// The bodies whose fields are all optional.
+fn some_bodies_may_be_left_out(paths: &mut Value) {
+    for (path, method) in [
+        ("/v1/machines/{machine}/instances", "post"),
+        ("/v1/machines/{machine}/instances/{instance}", "delete"),
+    ] {
+        paths[path][method]["requestBody"]["required"] = false.into();
     }
 }
 

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use lockstep_machine::{
     DefinitionFault, DefinitionInvalid, DocumentError, InvalidMetadata, InvalidName, Rejection,
@@ -14,7 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::described::PROBLEM;
 use crate::api::watchers::WatchRefused;
-use crate::service::{DefineError, Invalid, PictureError, ServiceError, WatchEnded};
+use crate::service::{DefineError, Invalid, PictureError, ServiceError, WatchEnded, WatchError};
 use crate::sink::SinksError;
 use crate::telemetry::report::ReportError;
 
@@ -27,7 +27,8 @@ pub(super) struct Problem {
     /// Members beside the standard ones.
     extra: Map<String, Value>,
     retry_after: Option<Duration>,
-    allow: Option<&'static str>,
+    /// A header that tells what would be allowed.
+    hint: Option<(HeaderName, &'static str)>,
 }
 
 impl Problem {
@@ -38,7 +39,7 @@ impl Problem {
             detail: detail.to_string(),
             extra: Map::new(),
             retry_after: None,
-            allow: None,
+            hint: None,
         }
     }
 
@@ -61,7 +62,13 @@ impl Problem {
 
     /// Adds the `Allow` header where axum does not.
     pub(super) fn allow(mut self, methods: &'static str) -> Self {
-        self.allow = Some(methods);
+        self.hint = Some((ALLOW, methods));
+        self
+    }
+
+    /// Adds the codings that a request body may have.
+    pub(super) fn accept_encoding(mut self, codings: &'static str) -> Self {
+        self.hint = Some((ACCEPT_ENCODING, codings));
         self
     }
 
@@ -119,10 +126,9 @@ impl IntoResponse for Problem {
                 .headers_mut()
                 .insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds(after)));
         }
-        if let Some(allow) = self.allow {
-            response
-                .headers_mut()
-                .insert(ALLOW, HeaderValue::from_static(allow));
+        if let Some((name, value)) = self.hint {
+            let value = HeaderValue::from_static(value);
+            response.headers_mut().insert(name, value);
         }
         response
     }
@@ -263,10 +269,25 @@ impl From<WatchEnded> for Problem {
     }
 }
 
+impl From<WatchError> for Problem {
+    fn from(error: WatchError) -> Self {
+        let problem = Problem::new(error.code(), &error);
+        match error {
+            WatchError::Service(error) => error.into(),
+            WatchError::AnotherCluster { own, reached, .. } => {
+                problem.with("cluster_id", own).with("revision", reached.0)
+            }
+            WatchError::UnknownState { known, .. } => problem.with("known", json!(known)),
+            WatchError::UnknownMachine { .. } => problem,
+        }
+    }
+}
+
 impl From<WatchRefused> for Problem {
     fn from(refused: WatchRefused) -> Self {
         match refused {
             WatchRefused::Ended(ended) => ended.into(),
+            WatchRefused::Unstarted(error) => error.into(),
             other => Problem::new(other.code(), &other).retry_after(other.retry_after()),
         }
     }

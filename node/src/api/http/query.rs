@@ -112,6 +112,9 @@ macro_rules! numbers {
 /// How many a page may hold.
 pub(super) struct Limit(pub(super) u64);
 
+/// Whether something is wanted; the name alone says yes.
+pub(super) struct Flag(pub(super) bool);
+
 /// How much to add.
 pub(super) struct Amount(pub(super) u64);
 
@@ -144,6 +147,7 @@ macro_rules! choices {
 choices! {
     Consistency { "linearizable" => Self::Linearizable, "stale" => Self::Stale, }
     Language { "json" => Self::Json, "yaml" => Self::Yaml, }
+    Flag { "true" => Self(true), "" => Self(true), "false" => Self(false), }
     PictureFormat { "mermaid" => Self::Mermaid, "dot" => Self::Dot, "svg" => Self::Svg, }
 }
 

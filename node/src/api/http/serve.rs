@@ -7,6 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_MATCH, RETRY_AFTER};
+use axum::http::{HeaderName, Method};
+use axum::middleware::from_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
@@ -14,8 +17,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
+use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::lingering::Lingering;
+use super::middleware;
 use crate::config;
 use crate::telemetry::Metrics;
 
@@ -35,6 +40,8 @@ const HTTP2_STREAM_BUFFER_BYTES_MAX: usize = 64 * 1024;
 /// Unsent bytes that the kernel buffers for one connection. Its default is megabytes, which count as
 /// memory of the container.
 const UNSENT_BYTES_MAX: libc::c_int = 128 * 1024;
+/// How long a browser may remember what a page of another origin may do.
+const CORS_MAX_AGE: Duration = Duration::from_secs(600);
 /// Pause after an error of accept, for example when no file descriptor is left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The first bytes of an HTTP/2 connection.
@@ -62,6 +69,10 @@ pub async fn serve(
     let connections_max = connections_max.clamp(1, Semaphore::MAX_PERMITS);
     let slots = Arc::new(Semaphore::new(connections_max));
     let server = Arc::new(server(config.header_timeout));
+    let mut router = router.layer(from_fn(middleware::conform));
+    if let Some(cors) = cors(&config.cors_origins) {
+        router = router.layer(cors);
+    }
     let draining = CancellationToken::new();
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -109,6 +120,28 @@ pub async fn serve(
         );
     }
     Ok(())
+}
+
+/// What pages of other origins may do; none without such origins.
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    let allowed = match origins {
+        [] => return None,
+        any if any.iter().any(|it| it == "*") => AllowOrigin::any(),
+        list => AllowOrigin::list(list.iter().filter_map(|it| it.parse().ok())),
+    };
+    let layer = CorsLayer::new()
+        .allow_origin(allowed)
+        .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+        .allow_headers([
+            CONTENT_TYPE,
+            CONTENT_ENCODING,
+            IF_MATCH,
+            HeaderName::from_static("idempotency-key"),
+            HeaderName::from_static("last-event-id"),
+        ])
+        .expose_headers([ETAG, RETRY_AFTER])
+        .max_age(CORS_MAX_AGE);
+    Some(layer)
 }
 
 fn server(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
@@ -214,6 +247,7 @@ mod tests {
             request_timeout: Duration::from_secs(5),
             concurrency_max: 4,
             drain_timeout: Duration::from_secs(10),
+            cors_origins: vec![],
         }
     }
 

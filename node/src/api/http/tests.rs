@@ -24,6 +24,7 @@ fn local() -> Arc<Local> {
         report: Arc::default(),
         limits,
         started,
+        grpc_address: "127.0.0.1:4333".to_owned(),
         admission: Semaphore::new(limits.concurrency_max),
     })
 }

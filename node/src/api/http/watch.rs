@@ -112,36 +112,42 @@ async fn begin(
         (CACHE_CONTROL.as_str(), "no-store"),
         ("x-accel-buffering", "no"),
     ];
-    Ok((headers, Body::from_stream(stream(open))).into_response())
+    let stream = stream(open, edge.service.cluster_id());
+    Ok((headers, Body::from_stream(stream)).into_response())
 }
 
 /// The events of a watch, until it ends or the node stops.
-fn stream(open: OpenWatch) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
-    let open = Some((Unsaid::default(), EventCursor::default(), open));
-    futures::stream::unfold(open, |open| async move {
-        let (mut unsaid, mut cursor, mut open) = open?;
-        if unsaid.is_empty() {
+fn stream(
+    open: OpenWatch,
+    cluster: String,
+) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
+    let open = Some((Pending::default(), EventCursor::default(), open));
+    futures::stream::unfold((open, cluster), |(open, cluster)| async move {
+        let (mut pending, mut cursor, mut open) = open?;
+        if pending.is_empty() {
             match open.next().await {
-                Next::Watched(watched, at) => (unsaid, cursor) = (Unsaid::of(watched), at),
-                Next::Ended(ended, at) => return Some((Ok(last_words(ended, at).into()), None)),
+                Next::Watched(watched, at) => (pending, cursor) = (Pending::new(watched), at),
+                Next::Ended(ended, at) => {
+                    return Some((Ok(end(ended, at).into()), (None, cluster)));
+                }
                 Next::Left(_) => return None,
             }
         }
-        let text = unsaid.say(cursor);
-        Some((Ok(Bytes::from(text)), Some((unsaid, cursor, open))))
+        let text = pending.take(cursor, &cluster);
+        Some((Ok(text.into()), (Some((pending, cursor, open)), cluster)))
     })
 }
 
-/// What was taken from the stream of events and not said yet: said in pieces, so that a reader that
-/// does not read makes no large text lie about.
+/// What was read from the event stream and not sent yet. It is sent in pieces, so that a reader that
+/// does not read keeps no large text in memory.
 #[derive(Default)]
-struct Unsaid {
+struct Pending {
     events: VecDeque<Arc<Event>>,
     bookmark: Option<GlobalRevision>,
 }
 
-impl Unsaid {
-    fn of(watched: Watched) -> Self {
+impl Pending {
+    fn new(watched: Watched) -> Self {
         match watched {
             Watched::Events(events) => Self {
                 events: events.into(),
@@ -159,24 +165,26 @@ impl Unsaid {
     }
 
     /// The next piece: events up to a bound, or the bookmark at `cursor`.
-    fn say(&mut self, cursor: EventCursor) -> String {
+    fn take(&mut self, cursor: EventCursor, cluster: &str) -> String {
         let mut text = String::new();
         while text.len() < PIECE_BYTES
             && let Some(event) = self.events.pop_front()
         {
             let data = serde_json::to_string(&*event).unwrap_or_default();
-            say(&mut text, Some(event.cursor()), event.kind.name(), &data);
+            write_id(&mut text, event.cursor(), cluster);
+            write_event(&mut text, event.kind.name(), &data);
         }
         if let Some(revision) = self.bookmark.take() {
-            let data = json!({ "revision": revision.0 });
-            say(&mut text, Some(cursor), "bookmark", &data);
+            write_id(&mut text, cursor, cluster);
+            write_event(&mut text, "bookmark", &json!({ "revision": revision.0 }));
         }
         text
     }
 }
 
-/// Why a watch ends, and how to go on.
-fn last_words(ended: WatchEnded, cursor: EventCursor) -> String {
+/// The last event: why the watch ends, and how to continue. It has no id, since a reader that resumes
+/// from it would be refused.
+fn end(ended: WatchEnded, cursor: EventCursor) -> String {
     let mut text = String::new();
     let data = json!({
         "code": ended.code().as_str(),
@@ -185,35 +193,40 @@ fn last_words(ended: WatchEnded, cursor: EventCursor) -> String {
         "oldest_revision": ended.oldest().0,
         "resume": "read the current state, then watch with from_revision one above its revision",
     });
-    // No id: a reader that resumes from it would be refused.
-    say(&mut text, None, "lagged", &data);
+    write_event(&mut text, "lagged", &data);
     text
 }
 
-fn say(text: &mut String, id: Option<EventCursor>, event: &str, data: &dyn std::fmt::Display) {
-    // Writing to a string does not fail; nor does JSON hold a line break.
-    if let Some(id) = id {
-        let _ = writeln!(text, "id: {}", id);
-    }
+// Writing to a string does not fail, and JSON contains no line break.
+
+/// Writes an [`EventId`](crate::service::EventId).
+fn write_id(text: &mut String, cursor: EventCursor, cluster: &str) {
+    let _ = writeln!(text, "id: {cursor}-{cluster}");
+}
+
+fn write_event(text: &mut String, event: &str, data: &dyn std::fmt::Display) {
     let _ = write!(text, "event: {event}\ndata: {data}\n\n");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::EventId;
 
     #[test]
-    fn a_bookmark_and_the_last_words_are_events() {
+    fn a_bookmark_and_the_end_are_events() {
         let cursor = EventCursor::after(GlobalRevision(7));
-        assert_eq!(
-            Unsaid::of(Watched::Bookmark(GlobalRevision(7))).say(cursor),
-            "id: 7-4294967295\nevent: bookmark\ndata: {\"revision\":7}\n\n"
-        );
+        let bookmark = Pending::new(Watched::Bookmark(GlobalRevision(7))).take(cursor, "c1");
+        let (id, rest) = bookmark.split_once('\n').unwrap();
+        let id: EventId = id.strip_prefix("id: ").unwrap().parse().unwrap();
+        assert_eq!(id.cursor, cursor);
+        assert_eq!(id.cluster.as_deref(), Some("c1"));
+        assert_eq!(rest, "event: bookmark\ndata: {\"revision\":7}\n\n");
         let ended = WatchEnded::Lagged {
             reached: GlobalRevision(7),
             oldest: GlobalRevision(90),
         };
-        let text = last_words(ended, cursor);
+        let text = end(ended, cursor);
         assert!(text.starts_with("event: lagged\ndata: {"), "{text}");
         for part in ["\"reached\":7", "\"oldest_revision\":90", "from_revision"] {
             assert!(text.contains(part), "{text}");
