@@ -129,7 +129,7 @@ impl Reader<'_> {
     }
 
     pub(crate) fn wrong(&mut self, path: &str, wanted: &str, found: &Node) {
-        let message = format!("it must be {wanted}, and is {}", found.noun());
+        let message = format!("found {}, expected {wanted}", found.noun());
         self.faults.add(path, FaultCode::WrongType, message);
     }
 }

@@ -49,7 +49,7 @@ pub enum CodecError {
     },
     /// A newer build wrote the bytes, with a kind of value that this build does not know.
     #[error(
-        "{what} holds a kind of value that this build does not know ({reason}): run the release that wrote it, or a later one"
+        "{what} contains a variant that this build does not know ({reason}): run the release that wrote it, or a later one"
     )]
     UnknownVariant {
         /// What was read.
@@ -187,7 +187,7 @@ pub(crate) fn finish(what: &'static str, decoder: &Decoder<'_>) -> Result<(), Co
         0 => Ok(()),
         left => Err(CodecError::malformed(
             what,
-            format!("{left} bytes are left over"),
+            format!("{left} trailing bytes"),
         )),
     }
 }
@@ -317,9 +317,6 @@ mod tests {
         assert_eq!(encoded_len(&named(Some("n"))), bytes.len() as u64);
         bytes.push(0);
         let error = decode::<New>("thing", &bytes).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "thing is malformed: 1 bytes are left over"
-        );
+        assert_eq!(error.to_string(), "thing is malformed: 1 trailing bytes");
     }
 }

@@ -304,7 +304,7 @@ crate::schema::text!(EventCursor, r"^[0-9]{1,19}-[0-9]{1,9}$", 3, 29);
 
 /// The events asked for are no longer kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("events up to revision {} are no longer kept; the oldest available is {oldest}", asked.revision)]
+#[error("events after revision {} are no longer all kept; the oldest complete revision is {oldest}", asked.revision)]
 pub struct Compacted {
     /// Where the reader wanted to go on.
     pub asked: EventCursor,

@@ -51,12 +51,12 @@ fn sink_fault(value: &str) -> Option<&'static str> {
     } else if value.len() > SINK_NAME_LEN_MAX {
         Some("it is longer than 32 bytes")
     } else if !value.starts_with(|c: char| c.is_ascii_lowercase()) {
-        Some("it must start with a small letter")
+        Some("it must start with a lowercase letter")
     } else if !value
         .bytes()
         .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
     {
-        Some("only small letters and digits are allowed")
+        Some("only lowercase letters and digits are allowed")
     } else {
         None
     }

@@ -131,7 +131,7 @@ pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(d: D) -> Result<T, D::E
     whole.and_then(|it| T::try_from(it).ok()).ok_or_else(|| {
         let bits = 8 * size_of::<T>();
         D::Error::custom(format!(
-            "invalid number `{number}`, expected a whole one of at most {bits} bits"
+            "invalid number `{number}`, expected an integer of at most {bits} bits"
         ))
     })
 }

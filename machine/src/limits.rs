@@ -65,7 +65,7 @@ impl Quota {
     pub fn noun(self) -> &'static str {
         match self {
             Quota::Definitions => "definitions",
-            Quota::Versions => "versions of the machine",
+            Quota::Versions => "versions of this machine",
             Quota::States => "states of the definition",
             Quota::Transitions => "transitions of the definition",
             Quota::DocumentBytes => "bytes of the definition",

@@ -107,11 +107,11 @@ fn fault(key: &str, value: &str, bytes: usize) -> Option<&'static str> {
     } else if key.len() > METADATA_KEY_LEN_MAX {
         Some("the key is longer than 64 bytes")
     } else if key.chars().any(char::is_control) {
-        Some("the key holds a control character")
+        Some("the key contains a control character")
     } else if value.chars().any(char::is_control) {
-        Some("the value holds a control character")
+        Some("the value contains a control character")
     } else if bytes > METADATA_BYTES_CEILING {
-        Some("with it, the entries have more than 64 KiB")
+        Some("the metadata is larger than 64 KiB")
     } else {
         None
     }
@@ -219,9 +219,9 @@ mod tests {
         let cases: [(&[(&str, &str)], &str); 6] = [
             (&[("", "v")], "empty"),
             (&[(&long, "v")], "longer than 64"),
-            (&[("a\n", "v")], "the key holds"),
-            (&[("a", "v\u{7f}")], "the value holds"),
-            (&[("a", &big)], "more than 64 KiB"),
+            (&[("a\n", "v")], "the key contains"),
+            (&[("a", "v\u{7f}")], "the value contains"),
+            (&[("a", &big)], "larger than 64 KiB"),
             (&[("a", "1"), ("b", "1"), ("a", "2")], "given twice"),
         ];
         for (entries, reason) in cases {

@@ -58,7 +58,7 @@ pub enum Rejection {
         revision: Revision,
     },
     /// No transition of the current state has this event.
-    #[error("event {event:?} does nothing in state {current:?} of {instance}")]
+    #[error("{instance} is in state {current:?}, where event {event:?} is not allowed")]
     #[n(3)]
     UnknownEvent {
         /// The instance.
@@ -138,9 +138,7 @@ pub enum Rejection {
     #[n(7)]
     KeyReused,
     /// The request's number was answered before, or its session is forgotten: it must not run.
-    #[error(
-        "the request was given up before it was executed; nothing was changed by this copy of it"
-    )]
+    #[error("a duplicate of this request arrived late and was not executed")]
     #[n(8)]
     RequestExpired,
     /// The definition has faults: every one of them.
@@ -148,7 +146,7 @@ pub enum Rejection {
     #[n(9)]
     InvalidDefinition(#[n(0)] DefinitionInvalid),
     /// The machine has no such version.
-    #[error("machine {machine:?} has no version {version}; its newest is {newest}")]
+    #[error("machine {machine:?} has no version {version}; the newest is {newest}")]
     #[n(10)]
     UnknownVersion {
         /// The machine.
@@ -184,7 +182,7 @@ pub enum Rejection {
         name: String,
     },
     /// There is an instance of that id already.
-    #[error("{instance} exists already, in state {current:?} at revision {revision}")]
+    #[error("{instance} already exists, in state {current:?} at revision {revision}")]
     #[n(13)]
     InstanceExists {
         /// The instance.
@@ -198,7 +196,7 @@ pub enum Rejection {
         revision: Revision,
     },
     /// The instance is pinned to that version already.
-    #[error("{instance} is at version {version} already")]
+    #[error("{instance} is already at version {version}")]
     #[n(14)]
     AlreadyAtVersion {
         /// The instance.
@@ -216,7 +214,7 @@ pub enum Rejection {
     },
     /// The state that the instance would be in does not exist in the version asked for.
     #[error(
-        "{instance} is in state {current:?}, which would become {state:?}; version {version} has no such state: map {current:?} to one of {}",
+        "{instance} is in state {current:?}; version {version} has no state {state:?}: map {current:?} to one of {}",
         list(known)
     )]
     #[n(15)]
@@ -241,7 +239,7 @@ pub enum Rejection {
         revision: Revision,
     },
     /// A limit of the cluster is reached.
-    #[error("there would be {asked} {}; at most {max} are allowed", quota.noun())]
+    #[error("limit exceeded: {asked} {}, maximum {max}", quota.noun())]
     #[n(16)]
     QuotaExceeded {
         /// Which limit.
@@ -260,7 +258,7 @@ pub enum Rejection {
     EmptyTransaction,
     /// Two operations of the transaction would change the same instance.
     #[error(
-        "operations {first} and {second} both change {instance}; one transaction changes an instance once"
+        "operations {first} and {second} both change {instance}; a transaction may change an instance only once"
     )]
     #[n(18)]
     InstanceTwice {
@@ -286,7 +284,7 @@ pub enum Rejection {
         reason: Box<Rejection>,
     },
     /// A leader of a later term writes to the sink: who asked no longer leads.
-    #[error("a leader of term {term} writes to sink {sink:?}")]
+    #[error("sink {sink:?} is claimed by the leader of term {term}")]
     #[n(20)]
     SinkFenced {
         /// The sink.
@@ -312,7 +310,7 @@ pub enum Rejection {
     #[n(22)]
     MalformedRequest,
     /// There is no such cluster setting.
-    #[error("there is no setting {name:?}; the nearest is {nearest}")]
+    #[error("there is no setting {name:?}; did you mean {nearest}?")]
     #[n(23)]
     UnknownSetting {
         /// The name asked for.
@@ -323,7 +321,7 @@ pub enum Rejection {
         nearest: Setting,
     },
     /// The setting cannot have this value.
-    #[error("{setting} cannot be {value}; {} to {} is allowed", setting.info().range.start(), setting.info().range.end())]
+    #[error("{setting} cannot be {value}; the range is {} to {}", setting.info().range.start(), setting.info().range.end())]
     #[n(24)]
     InvalidSetting {
         /// The setting.
@@ -350,7 +348,7 @@ fn decode_reason<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Box<Rejectio
 
 fn list(names: &[StateName]) -> String {
     if names.is_empty() {
-        return "nothing (it is final)".to_owned();
+        return "none (the state is final)".to_owned();
     }
     names
         .iter()

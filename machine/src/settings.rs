@@ -92,43 +92,43 @@ macro_rules! settings {
 
 settings! {
     0 KeysMax keys_max: Count, 100_000, 0..=100_000_000,
-        "Callers' idempotency keys remembered.";
+        "Maximum number of callers' idempotency keys to remember.";
     1 KeyRetentionMs key_retention_ms: Milliseconds, DAY_MS, 1000..=365 * DAY_MS,
         "How long a caller's idempotency key is remembered, in cluster time.";
     2 SessionsMax sessions_max: Count, 1024, 1..=1_000_000,
-        "Sessions remembered; the one idle for longest goes first.";
+        "Maximum number of sessions to remember; the longest idle is forgotten first.";
     3 KeyBytesMax key_bytes_max: Bytes, 64 * MIB, 0..=64 * GIB,
-        "Bytes that keys and their outcomes may take.";
+        "Maximum size of all idempotency keys and their outcomes.";
     4 DefinitionsMax definitions_max: Count, 1000, 1..=1_000_000,
-        "Machines that may be defined.";
+        "Maximum number of machines.";
     5 VersionsMax versions_max: Count, 1000, 1..=1_000_000,
-        "Versions one machine may have.";
+        "Maximum number of versions of a machine.";
     6 StatesMax states_max: Count, 256, 1..=65_536,
-        "States a definition may have.";
+        "Maximum number of states in a definition.";
     7 TransitionsMax transitions_max: Count, 4096, 1..=1_000_000,
-        "Transitions a definition may have, `*` and lists counted out.";
+        "Maximum number of transitions in a definition, after `*` and lists are expanded.";
     8 DocumentBytesMax document_bytes_max: Bytes, 256 * KIB, KIB..=4 * MIB,
-        "Size of a stored definition.";
+        "Maximum size of a stored definition.";
     9 InstancesMax instances_max: Count, 10_000_000, 1..=1_000_000_000,
-        "Instances there may be, of all machines.";
+        "Maximum number of instances of all machines.";
     10 MetadataEntriesMax metadata_entries_max: Count, 64, 0..=1024,
-        "Metadata entries of one request or instance.";
+        "Maximum number of metadata entries of a request or instance.";
     11 MetadataBytesMax metadata_bytes_max: Bytes, 4 * KIB, 0..=METADATA_BYTES_CEILING as u64,
-        "Metadata bytes of one request or instance.";
+        "Maximum size of the metadata of a request or instance.";
     12 HistoryEntriesMax history_entries_max: Count, 32, 0..=100_000,
-        "Changes that an instance remembers.";
+        "Maximum number of changes in an instance's history.";
     13 HistoryBytesMax history_bytes_max: Bytes, 16 * KIB, 0..=64 * MIB,
-        "Bytes that an instance's history may take.";
+        "Maximum size of an instance's history.";
     14 OperationsMax operations_max: Count, 128, 1..=10_000,
-        "Operations of one transaction.";
+        "Maximum number of operations in a transaction.";
     15 EventsMax events_max: Count, 262_144, 1..=100_000_000,
-        "Recent events kept for watchers.";
+        "Maximum number of recent events kept for watches and sinks.";
     16 EventBytesMax event_bytes_max: Bytes, 64 * MIB, KIB..=64 * GIB,
-        "Bytes that the recent events may take.";
+        "Maximum size of the recent events.";
     17 SinksMax sinks_max: Count, 64, 1..=1024,
-        "Sinks that are kept account of.";
+        "Maximum number of sinks that have state in the cluster (checkpoint, dead letters).";
     18 DeadLettersMax dead_letters_max: Count, 1000, 0..=100_000,
-        "Dead letters that one sink may have.";
+        "Maximum number of dead letters of a sink.";
 }
 
 impl Setting {
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(error.code(), "unknown_setting");
         assert_eq!(
             error.to_string(),
-            "there is no setting \"event_max\"; the nearest is events_max"
+            "there is no setting \"event_max\"; did you mean events_max?"
         );
     }
 

@@ -118,7 +118,7 @@ pub struct DefinitionFault {
 
 /// Every fault of a definition, at once.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, thiserror::Error)]
-#[error("the definition has {} fault(s): {}", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+#[error("the definition has {} error(s): {}", .0.len(), .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
 #[cbor(transparent)]
 pub struct DefinitionInvalid(#[n(0)] pub Vec<DefinitionFault>);
 

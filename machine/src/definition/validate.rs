@@ -97,7 +97,7 @@ impl Definition {
                 faults.add(
                     &path,
                     FaultCode::FinalHasTimeout,
-                    "a final state is never left",
+                    "a final state cannot have a timeout",
                 );
             }
             if !(TIMEOUT_MS_MIN..=TIMEOUT_MS_MAX).contains(&timeout.after_ms) {
@@ -134,7 +134,7 @@ impl Definition {
             for from in self.sources(it, &named) {
                 let (to, event) = (&it.to, &it.event);
                 if !seen.insert((from, to, event)) {
-                    let message = format!("the transition from {from:?} to {to:?} is there twice");
+                    let message = format!("the transition from {from:?} to {to:?} is listed twice");
                     faults.add(
                         format!("transitions[{i}]"),
                         FaultCode::DuplicateTransition,
@@ -145,7 +145,7 @@ impl Definition {
                 let Some(event) = event else { continue };
                 if let Some(first) = events.insert((from, event), to) {
                     let message = format!(
-                        "event {event:?} leads from {from:?} to {to:?} and to {first:?}; it may lead to one state only"
+                        "event {event:?} leads from {from:?} to both {first:?} and {to:?}; an event may lead to only one state"
                     );
                     faults.add(
                         format!("transitions[{i}].event"),
@@ -194,7 +194,7 @@ impl Definition {
         for state in &self.states {
             let path = format!("states.{}", state.name);
             if !reached.contains(&state.name) {
-                let message = format!("no way leads from {:?} to here", self.initial);
+                let message = format!("this state cannot be reached from {:?}", self.initial);
                 warnings.add(&path, FaultCode::Unreachable, message);
             }
             if let Some(ms) = short_cycle_ms(&state.name, &timeouts) {
@@ -205,7 +205,8 @@ impl Definition {
                 warnings.add(format!("{path}.timeout"), FaultCode::ShortCycle, message);
             }
             if !state.is_final && !ways.contains_key(&state.name) {
-                let message = "nothing leads out of this state; mark it as final if that is meant";
+                let message =
+                    "no transition leads out of this state; if that is intended, mark it as final";
                 warnings.add(&path, FaultCode::NoWayOut, message);
             }
         }
@@ -240,13 +241,13 @@ fn unknown(state: &StateName) -> String {
 }
 
 fn too_many(count: u64, max: u64) -> String {
-    format!("there are {count}; at most {max} are allowed")
+    format!("{count} exceed the maximum of {max}")
 }
 
 fn check_ends(i: usize, it: &Move, states: &BTreeMap<&StateName, bool>, faults: &mut Faults) {
     if let MoveFrom::States(from) = &it.from {
         if from.is_empty() {
-            let message = "the list is empty: the transition starts nowhere";
+            let message = "the list is empty: name at least one state";
             faults.add(
                 format!("transitions[{i}].from"),
                 FaultCode::EmptyFrom,
@@ -261,7 +262,7 @@ fn check_ends(i: usize, it: &Move, states: &BTreeMap<&StateName, bool>, faults: 
             match states.get(state) {
                 None => faults.add(path(), FaultCode::UnknownState, unknown(state)),
                 Some(true) => {
-                    let message = format!("{state:?} is final: nothing leads out of it");
+                    let message = format!("{state:?} is final: it cannot have transitions");
                     faults.add(path(), FaultCode::FinalHasExit, message);
                 }
                 Some(false) => {}
@@ -289,7 +290,11 @@ pub fn check_text(path: impl Into<String>, text: &str, faults: &mut Faults) {
         .chars()
         .any(|c| c.is_control() && c != '\n' && c != '\t')
     {
-        faults.add(path, FaultCode::InvalidText, "it holds a control character");
+        faults.add(
+            path,
+            FaultCode::InvalidText,
+            "it contains a control character",
+        );
     }
 }
 

@@ -111,7 +111,7 @@ fn every_fault_is_listed_at_once() {
     assert_eq!(faults(&faulty), owned(&expected));
     let text = faulty.validate().unwrap_err().to_string();
     assert!(
-        text.starts_with("the definition has 15 fault(s): description: "),
+        text.starts_with("the definition has 15 error(s): description: "),
         "{text}"
     );
 }

@@ -86,7 +86,7 @@ fn a_claim_of_a_later_term_ends_those_of_earlier_ones() {
         sink: SinkName::new("audit").unwrap(),
         term: 5,
     };
-    let text = "a leader of term 5 writes to sink \"audit\"";
+    let text = "sink \"audit\" is claimed by the leader of term 5";
     assert_eq!(fenced.to_string(), text);
     let earlier = [
         SinkChange::Claim { term: 4 },

@@ -91,7 +91,7 @@ impl Filling {
             } => {
                 ensure(
                     since <= self.header.revision,
-                    "it was retired in the future",
+                    "it was retired at a later revision than the snapshot's",
                 )?;
                 self.retired(machine, (since, last_version))
             }
@@ -142,7 +142,7 @@ impl Filling {
                 self.session(id, session, replies)
             }
             Record::Header(..) => Err("there is a second header".into()),
-            Record::Reply { .. } | Record::End => Err("it is out of place".into()),
+            Record::Reply { .. } | Record::End => Err("it is not allowed here".into()),
         }
     }
 
@@ -202,7 +202,7 @@ impl Filling {
         ensure(version.0 > 0, "versions start at 1")?;
         ensure(
             version <= machine.last_version,
-            "the version was never given",
+            "the version was never assigned",
         )?;
         let last = machine.versions.get_max();
         ensure(last.is_none_or(|(last, _)| *last < version), OUT_OF_ORDER)?;
@@ -252,7 +252,7 @@ impl Filling {
             (Some(timeout), Some(deadline)) => due(timeout.after_ms).contains(&deadline.0),
             _ => false,
         };
-        ensure(armed, "the instance's deadline does not fit its state")?;
+        ensure(armed, "the instance's deadline does not match its state")?;
         let id = InstanceId::from_parts(compiled.definition().name.clone(), name);
         instance.history = self.history(machine_name, &id, &instance)?;
         self.world.insert(&id, instance);
@@ -284,7 +284,7 @@ impl Filling {
             let its_own = event.machine == *machine
                 && event.name.as_ref() == Some(id.instance_name())
                 && matches!(event.kind, EventKind::Transitioned | EventKind::Migrated);
-            ensure(its_own, "the instance's history is another one's")?;
+            ensure(its_own, "the history belongs to another instance")?;
             let mut event = Event::clone(event);
             event.name = Some(id.instance_name().clone());
             self.share_names(&mut event);
@@ -294,7 +294,10 @@ impl Filling {
             let ends_here = last.to.as_ref() == Some(&instance.state)
                 && last.version == instance.version
                 && last.at == instance.changed_at;
-            ensure(ends_here, "the instance's history ends elsewhere")?;
+            ensure(
+                ends_here,
+                "the history does not end at the instance's state",
+            )?;
         }
         Ok(History::restore(events))
     }
@@ -350,7 +353,10 @@ impl Filling {
         let follows = (Some(revision) == before.revision.0.checked_add(1) && position == 0)
             || (revision == before.revision.0 && Some(position) == before.position.checked_add(1));
         ensure(follows, "events are missing before it")?;
-        ensure(event.at <= self.header.clock, "the event is of the future")?;
+        ensure(
+            event.at <= self.header.clock,
+            "the event's time is later than cluster time",
+        )?;
         let event = self.shared_event(event);
         self.world.ring.push(event, &self.header.limits);
         let kept = self.world.ring.gone() == self.header.events_gone;
@@ -378,14 +384,14 @@ impl Filling {
         )?;
         self.ensure_machine_is_defined()?;
         let counted = self.seen == self.header.counts;
-        ensure(counted, "the header counts other records than there are")?;
+        ensure(counted, "the number of records differs from the header")?;
         let newest = self
             .world
             .ring
             .newest()
             .map_or(self.header.events_gone, |it| it.cursor());
         let complete = newest.revision == self.header.revision;
-        ensure(complete, "the events do not reach up to the revision")?;
+        ensure(complete, "the last events are missing")?;
         let sessions = Sessions::restore(self.sessions, self.header.session_uses);
         Ok(State {
             world: self.world,

@@ -11,7 +11,7 @@ impl Filling {
         ensure(self.keys.get(&key).is_none(), "the key is stored twice")?;
         ensure(
             first.stored_at <= self.header.clock,
-            "the key was stored in the future",
+            "the key's time is later than cluster time",
         )?;
         let last = self
             .keys
@@ -38,11 +38,11 @@ impl Filling {
         ensure(last.is_none_or(|(last, _)| *last < id), OUT_OF_ORDER)?;
         ensure(
             session.last_used <= self.header.session_uses,
-            "the session was used in the future",
+            "the session's time is later than cluster time",
         )?;
         ensure(
             self.last_uses.insert(session.last_used),
-            "two sessions were used at once",
+            "two sessions have the same last use",
         )?;
         self.seen.sessions += 1;
         let max = self.header.limits.sessions_max.max(1);

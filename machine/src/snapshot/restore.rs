@@ -20,7 +20,7 @@ pub enum RestoreError {
         reason: String,
     },
     /// The records end too early.
-    #[error("the snapshot ends after {records} records, before its end mark")]
+    #[error("the snapshot is truncated: it ends after {records} records, without an end record")]
     Truncated {
         /// How many records there were.
         records: u64,
@@ -138,7 +138,7 @@ impl Stage {
                 record => filling.push(record).map(|()| Stage::Filling(filling)),
             },
             Stage::Complete(_) => Err("there are records after the end mark".into()),
-            Stage::Failed => Err("an earlier record was refused".into()),
+            Stage::Failed => Err("an earlier record was invalid".into()),
         }
     }
 }

@@ -41,8 +41,8 @@ fn a_record_of_a_sink_that_contradicts_another_is_refused_by_number() {
         }),
         (20, "the dead letter has no sink", &|it| drop(it.remove(20))),
         (20, "it is out of order", &|it| it.swap(19, 20)),
-        (33, "header counts other records", &|it| drop(it.remove(22))),
-        (33, "header counts other records", &|it| drop(it.remove(23))),
+        (33, "number of records differs", &|it| drop(it.remove(22))),
+        (33, "number of records differs", &|it| drop(it.remove(23))),
         (
             20,
             "ahead of the revision",
@@ -53,7 +53,7 @@ fn a_record_of_a_sink_that_contradicts_another_is_refused_by_number() {
             "ahead of the revision",
             &place(20, |it| it.seeded.0 = 13),
         ),
-        (22, "never refused", &letter(22, |it| it.attempts = 0)),
+        (22, "has no attempts", &letter(22, |it| it.attempts = 0)),
         (
             22,
             "reason is too long",
@@ -101,7 +101,7 @@ fn a_dead_letter_of_a_state_must_stand_for_one() {
         Arc::make_mut(&mut it.event).kind = EventKind::Seeded;
     }));
     assert_eq!(at, 22);
-    assert!(why.contains("no state that was written"), "{why}");
+    assert!(why.contains("was not part of a backfill"), "{why}");
 }
 
 #[test]

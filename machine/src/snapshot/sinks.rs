@@ -28,7 +28,7 @@ impl Filling {
         )?;
         ensure(
             record.seeds_done <= record.seeds_asked,
-            "the sink met more wishes than there were",
+            "the sink has fulfilled more backfill requests than were made",
         )?;
         self.seen.sinks += 1;
         self.world.sinks.insert(name, record);
@@ -37,7 +37,7 @@ impl Filling {
 
     pub(super) fn dead_letter(&mut self, mut letter: DeadLetter) -> Result<(), Fault> {
         ensure(self.behind_sinks() == 0, OUT_OF_ORDER)?;
-        ensure(letter.attempts > 0, "the dead letter was never refused")?;
+        ensure(letter.attempts > 0, "the dead letter has no attempts")?;
         ensure(
             letter.reason.len() <= DEAD_LETTER_REASON_BYTES_MAX,
             "the dead letter's reason is too long",
@@ -66,7 +66,7 @@ impl Filling {
         let seeded = event.kind == EventKind::Seeded;
         ensure(
             !seeded || event.is_seeded(self.header.revision),
-            "the dead letter is of no state that was written",
+            "the dead letter's state was not part of a backfill",
         )?;
         if seeded || event.cursor() <= self.world.ring.gone() {
             let mut event = Event::clone(&event);

@@ -239,7 +239,7 @@ fn a_record_that_contradicts_another_is_refused_by_number() {
         (8, "the definition is of another machine", &|it| {
             it[8] = clone(&it[2])
         }),
-        (3, "the version was never given", &|it| {
+        (3, "the version was never assigned", &|it| {
             let name = machine("order");
             it[1] = Record::Machine {
                 name,
@@ -263,17 +263,17 @@ fn a_record_that_contradicts_another_is_refused_by_number() {
         ),
         (
             6,
-            "deadline does not fit",
+            "deadline does not match",
             &instance(6, |it| it.deadline = None),
         ),
         (
             6,
-            "deadline does not fit",
+            "deadline does not match",
             &instance(6, |it| it.deadline = Some(Timestamp(u64::MAX))),
         ),
         (
             5,
-            "deadline does not fit",
+            "deadline does not match",
             &instance(5, |it| it.deadline = Some(Timestamp(2000))),
         ),
         (
@@ -288,7 +288,7 @@ fn a_record_that_contradicts_another_is_refused_by_number() {
         ),
         (
             5,
-            "history ends elsewhere",
+            "history does not end at",
             &instance(5, |it| it.state = name("done")),
         ),
         (10, "a retired machine is defined", &|it| {
@@ -299,7 +299,7 @@ fn a_record_that_contradicts_another_is_refused_by_number() {
                 last_version,
             };
         }),
-        (10, "retired in the future", &|it| {
+        (10, "retired at a later revision", &|it| {
             let (since, last_version) = (GlobalRevision(99), Version(1));
             it[10] = Record::Retired {
                 machine: machine("x"),
@@ -310,8 +310,12 @@ fn a_record_that_contradicts_another_is_refused_by_number() {
         (11, "it is out of order", &|it| it.swap(10, 11)),
         (12, "events are missing", &|it| drop(it.remove(12))),
         (13, "events are missing", &event(13, |it| it.position = 1)),
-        (13, "of the future", &event(13, |it| it.at.0 += 1_000_000)),
-        (18, "header counts other records", &|it| {
+        (
+            13,
+            "later than cluster time",
+            &event(13, |it| it.at.0 += 1_000_000),
+        ),
+        (18, "number of records differs", &|it| {
             drop(it.drain(18..34))
         }),
         (20, "more events than the limits", &|it| {
@@ -332,7 +336,7 @@ fn a_record_that_contradicts_another_is_refused_by_number() {
         (33, "replies of the last session are missing", &|it| {
             drop(it.remove(33))
         }),
-        (24, "header counts other records", &|it| {
+        (24, "number of records differs", &|it| {
             drop(it.drain(24..34))
         }),
         (34, "there are more sessions", &|it| {

@@ -94,7 +94,7 @@ fn advertise(values: &mut Values, key: &str, listen_key: &str, own_peer: Option<
     if own_peer.is_none() && (listen.ip().is_unspecified() || listen.port() == 0) {
         let env = format!("LOCKSTEP_{}", key.replace('.', "_").to_uppercase());
         values.conflict(format!(
-            "others cannot connect to {}: set {key} ({env}) to the host:port that they use",
+            "other hosts cannot connect to {}: set {key} ({env}) to the host:port at which they reach this node",
             values.cite(listen_key)
         ));
         return;
@@ -139,7 +139,7 @@ fn peers(values: &mut Values) {
     let same_port = |it: SocketAddr| own.grpc.ends_with(&format!(":{}", it.port()));
     if values.good(&["grpc.listen"]) && !listen.is_some_and(same_port) {
         values.warn(format!(
-            "the port of {} differs from this node's address in discovery.peers, {}: this works only with port forwarding",
+            "{} has another port than this node's address in discovery.peers, {}: this works only with port forwarding",
             values.cite("grpc.listen"),
             own.grpc
         ));
@@ -167,7 +167,7 @@ fn expect(values: &mut Values) {
     }
     if expect.is_multiple_of(2) {
         values.warn(format!(
-            "{cited}: an even number of nodes survives no more failures than one node fewer"
+            "{cited}: an even number of nodes tolerates no more failures than one node fewer"
         ));
     }
 }
@@ -184,7 +184,7 @@ fn unused(values: &mut Values) {
         .collect();
     if !idle.is_empty() && values.good(&["discovery.kind"]) {
         values.warn(format!(
-            "without effect while discovery.kind is {kind}: {}",
+            "ignored because discovery.kind is {kind}: {}",
             idle.join(", ")
         ));
     }
@@ -209,7 +209,7 @@ fn timings(values: &mut Values) {
     }
     if values.good(&[min_key, max_key]) && min >= max {
         values.conflict(format!(
-            "{min_cited} must be less than {max_cited}: nodes that wait equally long split the vote"
+            "{min_cited} must be less than {max_cited}: with equal timeouts, nodes split the vote"
         ));
     }
     if values.good(&[max_key, request_key]) && request < max * 2 {
@@ -229,13 +229,13 @@ fn sizes(values: &mut Values) {
     let (keep, batch, queue) = (of(keep_key), of(batch_key), of(queue_key));
     if keep < LOG_KEEP_ENTRIES_ADVISED {
         values.warn(format!(
-            "{} is less than {LOG_KEEP_ENTRIES_ADVISED}: a follower that lags may need a whole snapshot again and again",
+            "{} is less than {LOG_KEEP_ENTRIES_ADVISED}: a follower that lags may need one snapshot after another",
             values.cite(keep_key)
         ));
     }
     if batch > queue && values.good(&[batch_key, queue_key]) {
         values.conflict(format!(
-            "{} must not be more than {}: no batch could fill",
+            "{} must not be greater than {}: a batch could never be full",
             values.cite(batch_key),
             values.cite(queue_key)
         ));

@@ -153,7 +153,7 @@ impl fmt::Display for ConfigErrors {
         match self.faults.as_slice() {
             [only] => write!(f, "configuration: {only}"),
             many => {
-                write!(f, "configuration: {} faults", many.len())?;
+                write!(f, "configuration: {} errors", many.len())?;
                 many.iter().try_for_each(|fault| write!(f, "\n  {fault}"))
             }
         }

@@ -367,7 +367,7 @@ fn check_host_port(text: &str) -> Result<(), String> {
         .parse()
         .map_err(|_| format!("{expected}; {port:?} is not a port"))?;
     if port == 0 {
-        return Err("others cannot connect to port 0".into());
+        return Err("port 0 is not an address that others can connect to".into());
     }
     let bare = host
         .strip_prefix('[')
@@ -375,7 +375,7 @@ fn check_host_port(text: &str) -> Result<(), String> {
     let address: Option<IpAddr> = bare.unwrap_or(host).parse().ok();
     match (bare, address) {
         (_, Some(ip)) if ip.is_unspecified() => Err(format!(
-            "others cannot connect to {ip}: set the address that they use"
+            "other hosts cannot connect to {ip}: set an address that they can reach"
         )),
         (None, Some(ip)) if ip.is_ipv6() => {
             Err(format!("write an IPv6 address in brackets: [{ip}]:{port}"))

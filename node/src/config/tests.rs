@@ -282,7 +282,9 @@ fn broken_toml_is_reported_with_its_line() {
 fn an_address_that_others_cannot_connect_to_is_not_advertised() {
     let text = fault(&[("LOCKSTEP_HTTP_LISTEN", "0.0.0.0:3333")]);
     assert!(
-        text.contains("others cannot connect to http.listen = 0.0.0.0:3333 (LOCKSTEP_HTTP_LISTEN)"),
+        text.contains(
+            "other hosts cannot connect to http.listen = 0.0.0.0:3333 (LOCKSTEP_HTTP_LISTEN)"
+        ),
         "{text}"
     );
     assert!(
@@ -291,7 +293,7 @@ fn an_address_that_others_cannot_connect_to_is_not_advertised() {
     );
     assert!(
         fault(&[("LOCKSTEP_HTTP_ADVERTISE", "0.0.0.0:3333")])
-            .contains("others cannot connect to 0.0.0.0")
+            .contains("other hosts cannot connect to 0.0.0.0")
     );
     assert!(fault(&[("LOCKSTEP_GRPC_LISTEN", "[::]:4333")]).contains("set grpc.advertise"));
     let (config, _) = from_env(&[
@@ -374,7 +376,7 @@ fn consul_is_configured_without_peers() {
     assert_eq!(consul.token, None);
     assert!(warnings.iter().any(|w| {
         w.to_string()
-            .contains("without effect while discovery.kind is consul: discovery.peers")
+            .contains("ignored because discovery.kind is consul: discovery.peers")
     }));
     assert!(fault(&[("LOCKSTEP_CONSUL_META", "cluster=x")]).contains("is set by the node itself"));
     assert!(fault(&[("LOCKSTEP_CONSUL_ADDRESS", "ftp://x")]).contains("expected a URL"));
