@@ -294,15 +294,14 @@ impl RaftNetworkV2<C> for Link {
                 .0
                 .stale_snapshots
                 .fetch_add(1, Ordering::Relaxed);
-            return Err(
-                ReplicationClosed::new("the snapshot is newer than this leadership").into(),
-            );
+            return Err(ReplicationClosed::new(
+                "the snapshot is from a later term than this leader's",
+            )
+            .into());
         }
         let serve = |peer: SimConsensus| async move {
             if newer_than(&snapshot.meta, &vote) {
-                return Err(
-                    "the snapshot is newer than the leadership it was sent under".to_owned(),
-                );
+                return Err("the snapshot is from a later term than its sender's".to_owned());
             }
             peer.raft
                 .install_full_snapshot(vote, snapshot)

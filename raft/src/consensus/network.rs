@@ -274,9 +274,10 @@ impl RaftNetworkV2<C> for Peer {
         // openraft reads the newest snapshot on every retry, under the vote it began with: entries of
         // a newer term under an older vote would end the receiver's core.
         if newer_than(&snapshot.meta, &vote) {
-            return Err(
-                ReplicationClosed::new("the snapshot is newer than this leadership").into(),
-            );
+            return Err(ReplicationClosed::new(
+                "the snapshot is from a later term than this leader's",
+            )
+            .into());
         }
         let length = snapshot.snapshot.length();
         let header = pb::SnapshotHeader {

@@ -89,7 +89,7 @@ impl PeerServer {
         let me = self.consensus.node_id();
         let ours = self.cluster.load_full();
         if let Some(ours) = ours.as_deref().filter(|ours| *ours != cluster) {
-            self.complain(cluster, Some(ours), "it comes from another cluster");
+            self.complain(cluster, Some(ours), "it is from another cluster");
             let refusal = format!("this node belongs to cluster {ours}, not {cluster}");
             return Err(Status::failed_precondition(refusal));
         }
@@ -114,7 +114,7 @@ impl PeerServer {
                 from,
                 cluster = ours,
                 reason,
-                "a peer call was refused; further ones are not logged"
+                "rejected a call from a peer; further rejections are not logged"
             );
         }
     }
@@ -124,7 +124,7 @@ impl PeerServer {
 fn check_version(protocol: Option<&str>, group: Option<&str>) -> Result<(), Status> {
     if protocol != Some(PROTOCOL.to_string().as_str()) {
         return Err(Status::failed_precondition(format!(
-            "the call is made in version {} of the peer protocol; this node serves version {PROTOCOL}: run releases on all nodes that share a version",
+            "the call uses version {} of the peer protocol; this node supports version {PROTOCOL}: run compatible releases on all nodes",
             protocol.unwrap_or("0")
         )));
     }
@@ -263,7 +263,7 @@ impl peer_server::Peer for PeerServer {
         let meta = wire::snapshot_meta_in(meta).map_err(invalid)?;
         if newer_than(&meta, &vote) {
             return Err(Status::unavailable(
-                "the snapshot is newer than the leadership it was sent under",
+                "the snapshot is from a later term than its sender's",
             ));
         }
         let disk = |e: std::io::Error| {
@@ -274,9 +274,7 @@ impl peer_server::Peer for PeerServer {
             match chunk.part {
                 Some(Part::Data(bytes)) => receiver.write(bytes).await.map_err(disk)?,
                 _ => {
-                    return Err(Status::invalid_argument(
-                        "after its header a snapshot is data only",
-                    ));
+                    return Err(Status::invalid_argument("a snapshot has only one header"));
                 }
             }
         }
@@ -406,7 +404,7 @@ mod tests {
         assert!(
             refusal
                 .message()
-                .contains("version 2 of the peer protocol; this node serves version 1"),
+                .contains("version 2 of the peer protocol; this node supports version 1"),
             "{refusal}"
         );
         assert!(check_version(None, Some("0")).is_err());

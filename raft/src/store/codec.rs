@@ -167,7 +167,7 @@ pub(super) fn decode_slot<'a>(key: &str, value: &'a [u8]) -> Result<&'a [u8], St
     let part = unseal(key.as_bytes(), value).map_err(|fault| fault.at("slot", key))?;
     if part.bytes.len() != part.length as usize {
         let reason = format!(
-            "{} bytes where {} were written",
+            "the length is {}, expected {}",
             part.bytes.len(),
             part.length
         );
@@ -179,7 +179,7 @@ pub(super) fn decode_slot<'a>(key: &str, value: &'a [u8]) -> Result<&'a [u8], St
 /// Verifies one part against its key.
 pub(super) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Result<Part<'a>, PartFault> {
     let Some((header, bytes)) = value.split_first_chunk::<HEADER_BYTES>() else {
-        let reason = format!("{} bytes are fewer than a header has", value.len());
+        let reason = format!("{} bytes are too short for a header", value.len());
         return Err(PartFault::Damaged(reason));
     };
     let number = |at: usize| {
@@ -188,7 +188,7 @@ pub(super) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Result<Part<'a>, PartFa
     let (found, computed) = (number(11), crc(&[key, &header[..11], bytes]));
     if found != computed {
         return Err(PartFault::Damaged(format!(
-            "checksum is {computed:08x} where {found:08x} was written"
+            "the checksum is {computed:08x}, expected {found:08x}"
         )));
     }
     if header[0] != FORMAT {

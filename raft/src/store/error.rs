@@ -10,7 +10,7 @@ use lockstep_machine::CodecError;
 pub enum StoreError {
     /// The stored bytes are not the ones that were written. Nothing is repaired or dropped.
     #[error(
-        "{what} {place}: {reason}; this is damaged data: restore it from a copy of the data folder, or keep the folder for inspection and replace this node once the cluster's majority is healthy"
+        "{what} {place}: {reason}; the data is corrupt: while a majority of the other nodes is healthy, replace this node (keep the folder for inspection), or restore the data folder from a copy"
     )]
     Damaged {
         /// What is damaged, for example "log entry".
@@ -61,11 +61,11 @@ pub enum StoreError {
     },
     /// This executable was linked so that sled's flushes would not survive a power loss.
     #[error(
-        "sync_file_range is not Lockstep's own: sled's flushes would not be durable; this build must not be used"
+        "this build does not override sync_file_range, so sled's flushes would not be durable: do not use it"
     )]
     NotDurable,
     /// Records were appended out of order. A defect in the caller.
-    #[error("log entry {index} appended where entry {expected} follows")]
+    #[error("log entry {index} appended out of order: entry {expected} is next")]
     OutOfOrder {
         /// The index that came.
         index: u64,
@@ -73,7 +73,7 @@ pub enum StoreError {
         expected: u64,
     },
     /// Something does not fit its form on disk.
-    #[error("{what} of {bytes} bytes is too large: at most {bytes_max}")]
+    #[error("{what} has {bytes} bytes; the maximum is {bytes_max}")]
     TooLarge {
         /// What.
         what: String,
@@ -83,7 +83,7 @@ pub enum StoreError {
         bytes_max: u64,
     },
     /// The purge point was written other than by a purge. A defect in the caller.
-    #[error("the purge point is written by a purge only")]
+    #[error("the purge point can be written only by a purge")]
     PurgePointSaved,
     /// Another process works in the data folder.
     #[error("data folder {} is in use by {}: every node needs a folder of its own", dir.display(), holder.map_or("another process".to_owned(), |pid| format!("process {pid}")))]
@@ -94,7 +94,7 @@ pub enum StoreError {
         holder: Option<u32>,
     },
     /// The folder holds files of another program.
-    #[error("{} is not a Lockstep data folder: it holds {found} and no identity.json; choose an empty folder", dir.display())]
+    #[error("{} is not a Lockstep data folder: it contains {found} but no identity.json; choose an empty folder", dir.display())]
     NotADataFolder {
         /// The folder.
         dir: PathBuf,

@@ -161,7 +161,7 @@ pub(super) fn read(path: &Path) -> Result<Identity, StoreError> {
     let computed = crc32fast::hash(stored.identity.to_string().as_bytes());
     if computed != stored.crc32 {
         return Err(damaged(format!(
-            "checksum is {computed} where {} was written",
+            "the checksum is {computed}, expected {}",
             stored.crc32
         )));
     }
@@ -293,7 +293,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .contains("is not a Lockstep data folder: it holds holiday.jpg"),
+                .contains("is not a Lockstep data folder: it contains holiday.jpg"),
             "{error}"
         );
         assert!(!dir.path().join(LOCK).exists());

@@ -236,7 +236,7 @@ impl Log {
         {
             tracing::info!(
                 index,
-                "removed a log entry that a crash left unfinished; it was never acknowledged"
+                "removed a log entry that was only partly written before a crash; it was never acknowledged"
             );
             self.remove_record(index)
                 .map_err(StoreError::database("remove an unfinished log entry"))?;
@@ -303,7 +303,7 @@ impl Records {
             return Err(damaged(
                 index,
                 number,
-                "it belongs to no record: part 0 is missing or has fewer parts".into(),
+                "it is an orphan: part 0 is missing or has a smaller number of parts".into(),
             ));
         }
         let head = codec::unseal(key, value).map_err(|fault| part_fault(index, 0, fault))?;
@@ -316,13 +316,13 @@ impl Records {
             return Err(damaged(
                 index,
                 0,
-                format!("{} bytes where {} were written", bytes.len(), head.length),
+                format!("the length is {}, expected {}", bytes.len(), head.length),
             ));
         }
         let crc = codec::record_crc(index, &bytes);
         if crc != head.record_crc {
             let reason = format!(
-                "the entry's checksum is {crc:08x} where {:08x} was written",
+                "the entry's checksum is {crc:08x}, expected {:08x}",
                 head.record_crc
             );
             return Err(damaged(index, 0, reason));
@@ -383,6 +383,6 @@ fn missing(index: u64) -> StoreError {
     StoreError::Damaged {
         what: "log entry",
         place: index.to_string(),
-        reason: "it is missing between its neighbours".into(),
+        reason: "it is missing, but later entries exist".into(),
     }
 }

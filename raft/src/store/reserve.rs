@@ -39,7 +39,7 @@ impl Reserve {
         }
         if let Err(error) = self.allocate() {
             let _ = fs::remove_file(&self.path);
-            tracing::warn!(%error, bytes = self.bytes, "no disk space could be held in reserve; free some");
+            tracing::warn!(%error, bytes = self.bytes, "cannot allocate the reserve file; free some disk space");
         }
     }
 
@@ -49,7 +49,7 @@ impl Reserve {
         if given {
             tracing::warn!(
                 bytes = self.bytes,
-                "the disk is full; gave up the reserve so that the log can be opened"
+                "the disk is full; deleted the reserve file so that the log can be opened"
             );
         }
         given

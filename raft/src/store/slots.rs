@@ -75,7 +75,7 @@ impl Slots {
             .first_chunk::<8>()
             .map(|upto| u64::from_be_bytes(*upto))
         else {
-            let reason = format!("{} bytes do not hold an index", value.len());
+            let reason = format!("{} bytes are not an index", value.len());
             return Err(StoreError::Damaged {
                 what: "slot",
                 place: "purged".into(),

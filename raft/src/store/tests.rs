@@ -305,7 +305,7 @@ fn an_append_that_leaves_a_gap_is_refused_for_good() {
     fill(&store, 1..=2);
     let error = append(&store, vec![record(4, "")]).unwrap_err().to_string();
     assert!(
-        error.contains("log entry 4 appended where entry 3 follows"),
+        error.contains("log entry 4 appended out of order: entry 3 is next"),
         "{error}"
     );
     assert!(append(&store, vec![record(3, "")]).is_err());
@@ -327,7 +327,10 @@ fn a_damaged_entry_is_refused_with_its_place() {
     drop(store);
     tamper(dir.path(), |on_disk| flip_last_byte(&on_disk.log, 2, 2));
     let error = refusal(dir.path());
-    assert!(error.contains("log entry 2 part 2: checksum is"), "{error}");
+    assert!(
+        error.contains("log entry 2 part 2: the checksum is"),
+        "{error}"
+    );
 
     tamper(dir.path(), |on_disk| {
         drop(on_disk.log.remove(codec::key(2, 2)).unwrap())
@@ -343,7 +346,7 @@ fn a_damaged_entry_is_refused_with_its_place() {
     });
     let error = refusal(dir.path());
     assert!(
-        error.contains("log entry 2 part 1: it belongs to no record"),
+        error.contains("log entry 2 part 1: it is an orphan"),
         "{error}"
     );
 }
@@ -484,7 +487,8 @@ fn after_a_failure_everything_fails_and_the_observer_hears_of_it_once() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("the store has stopped writing: slot 0/vote of 10000 bytes is too large"),
+        error
+            .contains("the store has stopped writing: slot 0/vote has 10000 bytes; the maximum is"),
         "{error}"
     );
     assert!(append(&store, vec![record(1, "")]).is_err());

@@ -118,7 +118,7 @@ impl SnapshotFile {
     pub(super) fn unlink(&self) {
         self.keep(false);
         if let Err(error) = fs::remove_file(&self.inner.path) {
-            tracing::warn!(path = %self.inner.path.display(), %error, "an old snapshot could not be removed");
+            tracing::warn!(path = %self.inner.path.display(), %error, "cannot delete an old snapshot");
         }
     }
 }

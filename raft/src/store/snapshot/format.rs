@@ -124,7 +124,7 @@ impl<R: Read> Reader<R> {
             records: 0,
         };
         if reader.take::<8>()? != MAGIC {
-            return Err(reader.damaged("it does not begin as a snapshot does"));
+            return Err(reader.damaged("it does not start with a snapshot's magic number"));
         }
         let found = reader.number()?;
         if found != 1 {

@@ -155,7 +155,7 @@ fn yield_to_others() {
     // SAFETY: no pointers. On Linux, 0 is the calling thread, not its process.
     if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
         let error = io::Error::last_os_error();
-        tracing::debug!(%error, "snapshots are built at the priority of everything else");
+        tracing::debug!(%error, "cannot lower the priority of the snapshot thread");
     }
 }
 
@@ -168,7 +168,7 @@ fn open_current(dir: &Path, name: &[u8]) -> Result<SnapshotFile, StoreError> {
     let file_name = std::str::from_utf8(name)
         .ok()
         .filter(|name| !name.is_empty() && !name.contains('/'));
-    let path = dir.join(file_name.ok_or_else(|| damaged("its name is not one of a snapshot"))?);
+    let path = dir.join(file_name.ok_or_else(|| damaged("its name is not a valid snapshot name"))?);
     if !path.exists() {
         return Err(damaged("it is the current one, and its file is missing"));
     }

@@ -63,7 +63,7 @@ impl SnapshotReceiver {
             written,
         } = self;
         if written != length {
-            let reason = format!("{written} bytes came of {length} announced");
+            let reason = format!("received {written} of {length} bytes");
             let place = "received from a peer".to_owned();
             return Err(StoreError::Damaged {
                 what: "snapshot",
