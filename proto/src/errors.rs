@@ -117,13 +117,13 @@ catalogue! {
         UnknownInstance = "unknown_instance", 404, RejectionOr(Code::NotFound), Pointless,
             "The machine has no such instance.", "Create it, or correct the id.";
         UnknownVersion = "unknown_version", 404, RejectionOr(Code::NotFound), Pointless,
-            "The machine has no such version; `newest_version` exists.", "Use a version that exists.";
+            "The machine has no such version; `newest_version` is its newest.", "Use a version that exists.";
         UnknownDeadLetter = "unknown_dead_letter", 404, RejectionOr(Code::NotFound), Pointless,
-            "The sink has no dead letter for that event: it was replayed or discarded.", "List the dead letters.";
+            "The sink has no dead letter for that event; it may have been replayed or discarded.", "List the dead letters.";
         UnknownState = "unknown_state", 422, Rejected, Pointless,
             "The machine has no such state; `known` lists its states.", "Correct the name.";
         UnknownEvent = "unknown_event", 422, Rejected, Pointless,
-            "No transition from the current state has this event.", "Check `current_state`.";
+            "The event triggers no transition from the current state.", "Read the instance, then choose an event that its state allows.";
         IllegalTransition = "illegal_transition", 409, Rejected, Pointless,
             "The definition has no transition between the two states; `allowed` lists the possible targets.", "Choose one of `allowed`.";
         StateMismatch = "state_mismatch", 409, Rejected, Pointless,
@@ -133,7 +133,7 @@ catalogue! {
         IdempotencyKeyReused = "idempotency_key_reused", 422, Rejected, Pointless,
             "The key was used before, for a different request.", "Use a new key for a new request.";
         RequestExpired = "request_expired", 409, Rejected, Pointless,
-            "This copy of the request arrived after the accepting node had answered it.", "Nothing: the request was answered.";
+            "A node sent the request to the leader more than once, and this copy arrived after the request had been answered.", "Nothing. This copy changed nothing.";
         InvalidDefinition = "invalid_definition", 422, Rejected, Pointless,
             "The definition has faults; `faults` lists each with path, code and message.", "Correct them.";
         DefinitionInUse = "definition_in_use", 409, Rejected, Pointless,
@@ -143,23 +143,23 @@ catalogue! {
         InstanceExists = "instance_exists", 409, Rejected, Pointless,
             "An instance with that id exists.", "Use it, or choose another id.";
         AlreadyAtVersion = "already_at_version", 409, Rejected, Pointless,
-            "The instance is already pinned to that version.", "Nothing.";
+            "The instance is already pinned to that version.", "Nothing: no migration is needed.";
         UnmappedState = "unmapped_state", 422, Rejected, Pointless,
             "The new version has no state of that name; `known` lists its states.", "Map the state in `states`.";
         EmptyTransaction = "empty_transaction", 422, Rejected, Pointless,
             "The transaction has no operations.", "Add at least one.";
         InstanceTwice = "instance_twice", 422, Rejected, Pointless,
-            "Two `operations` change the same instance.", "Merge them, or use two transactions.";
+            "Two operations of the transaction change the same instance.", "Merge them, or use two transactions.";
         OperationFailed = "operation_failed", 409, Rejected, Pointless,
             "Operation number `operation` was rejected, so none was executed; `reason` has its code.", "See the code of `reason`.";
         MalformedRequest = "malformed_request", 422, Rejected, Pointless,
-            "The request's bytes could not be decoded where it was applied.", "Report it: only nodes encode requests.";
+            "The request could not be decoded when it was applied.", "Report it as a bug: clients cannot cause this.";
         UnknownSetting = "unknown_setting", 422, Rejected, Pointless,
             "There is no cluster setting of that name; the message names the nearest, `known` lists all.", "Correct the name.";
         InvalidSetting = "invalid_setting", 422, Rejected, Pointless,
-            "The cluster setting cannot have that value: only `min` to `max`.", "Choose a value in that range.";
+            "The value is out of range; `min` and `max` give the range of the setting.", "Choose a value in that range.";
         SinkFenced = "sink_fenced", 409, Rejected, Pointless,
-            "A leader of a later term runs the sink.", "Nothing: only nodes send this request.";
+            "A leader of a later term has claimed the sink.", "Nothing: clients cannot cause this.";
         TooManyDefinitions = "too_many_definitions", 507, Rejected, Pointless,
             "`definitions_max` is reached.", "Delete machines, or raise the setting.";
         TooManyVersions = "too_many_versions", 507, Rejected, Pointless,
@@ -193,31 +193,31 @@ catalogue! {
         RevisionAhead = "revision_ahead", 409, Status(Code::OutOfRange), Pointless,
             "`min_revision` does not exist yet in the cluster.", "Pass a revision from the answer to a write.";
         Overloaded = "overloaded", 429, Status(Code::ResourceExhausted), Safe,
-            "Too many requests wait to be proposed; nothing was executed.", "Retry after the hint.";
+            "`raft.queue_max` requests are already waiting to be proposed; nothing was executed.", "Retry after the time in `Retry-After` (gRPC: the trailer `retry-after-ms`).";
         DiskFull = "disk_full", 503, Status(Code::ResourceExhausted), Safe,
-            "The leader's disk has less than `storage.free_bytes_min` free; nothing was executed. Reads still work.", "Free space on the leader; retry after the hint.";
+            "The leader's disk has less than `storage.free_bytes_min` free; nothing was executed. Reads still work.", "Free disk space on the leader, then retry.";
         TooManyRequests = "too_many_requests", 503, Never, Safe,
-            "The node already serves `http.concurrency_max` requests; nothing was executed.", "Retry after the hint.";
+            "The node already serves `http.concurrency_max` requests; nothing was executed.", "Retry after the time in `Retry-After`.";
         TooManyWatchers = "too_many_watchers", 429, Status(Code::ResourceExhausted), Safe,
             "The node already has `watchers_max` open watches.", "Watch on another node.";
         OutcomeUnknown = "outcome_unknown", 504, Status(Code::DeadlineExceeded), WithKey,
             "The deadline passed; a write may or may not have been executed.", "Repeat with the same idempotency key.";
         UnknownOutcome = "unknown_outcome", 502, Status(Code::Unknown), WithKey,
-            "The cluster's answer is unknown to this node, which runs an older release.", "Upgrade the node.";
+            "The request was executed, but this node runs an older release and cannot read the outcome.", "Upgrade the node.";
         StateHashTimeout = "state_hash_timeout", 503, Status(Code::DeadlineExceeded), Safe,
             "The state was not hashed in time.", "Retry.";
         SinkCheckTimeout = "sink_check_timeout", 504, Status(Code::DeadlineExceeded), WithKey,
             "Checking the sink's destination took more than a minute.", "Check the destination.";
         Internal = "internal", 500, Status(Code::Internal), WithKey,
-            "A computation on the node ended early.", "Retry, and report it.";
+            "A task on the node was aborted.", "Retry, and report it as a bug.";
     }
     WatchEnded: {
         CursorOfAnotherCluster = "cursor_of_another_cluster", 409, Status(Code::FailedPrecondition), Pointless,
             "The event id, or over gRPC the `cluster_id`, to continue from is of another cluster: this one was made anew, or is another one.", "Read the state, then watch from one above its revision.";
         Compacted = "compacted", 410, Status(Code::OutOfRange), Pointless,
-            "Events from there on are no longer all kept; `oldest_revision` (gRPC: the trailer `oldest-revision`) is the first complete one.", "Read the state, then watch from one above its revision.";
+            "Some events after the requested position are no longer kept; the oldest revision whose events are all kept is `oldest_revision` (gRPC: the trailer `oldest-revision`).", "Read the state, then watch from the revision after it.";
         Lagged = "lagged", 410, Status(Code::OutOfRange), Pointless,
-            "The reader was too slow: events that it has not read are no longer kept; `oldest_revision` as above.", "Read the state, then watch from one above its revision.";
+            "The reader was too slow: events that it has not read are no longer kept; `oldest_revision` is as for `compacted`.", "Read the state, then watch from the revision after it.";
     }
     Malformed: {
         NotFound = "not_found", 404, Never, Pointless,
@@ -237,7 +237,7 @@ catalogue! {
         UnknownParameter = "unknown_parameter", 400, Never, Pointless,
             "A query parameter is unknown; the message suggests the nearest known one.", "Correct it.";
         RepeatedParameter = "repeated_parameter", 400, Never, Pointless,
-            "A query parameter appears twice.", "Send it once.";
+            "A query parameter appears more than once.", "Send it once.";
         MissingParameter = "missing_parameter", 400, Never, Pointless,
             "A required query parameter is missing.", "Add it.";
         InvalidParameter = "invalid_parameter", 400, Never, Pointless,
@@ -253,13 +253,13 @@ catalogue! {
         InvalidLastEventId = "invalid_last_event_id", 400, Never, Pointless,
             "`Last-Event-ID` is not `revision-position`.", "Send the id of the last event received.";
         InvalidBody = "invalid_body", 400, Never, Pointless,
-            "The body is JSON, but not what the route expects; `line` and `column` give the place.", "Correct it.";
+            "The body is JSON, but not what the route expects; `line` and `column` locate the error.", "Correct it.";
         MalformedJson = "malformed_json", 400, Never, Pointless,
-            "The body is not JSON; `line` and `column` give the place.", "Correct it.";
+            "The body is not JSON; `line` and `column` locate the error.", "Correct it.";
         MalformedDocument = "malformed_document", 400, Status(Code::InvalidArgument), Pointless,
-            "The definition is not JSON or YAML; `line` and `column` give the place.", "Correct it.";
+            "The definition is neither JSON nor YAML; `line` and `column` locate the error.", "Correct it.";
         UnsupportedMediaType = "unsupported_media_type", 415, Never, Pointless,
-            "The route does not read bodies of this `Content-Type`, `charset` or `Content-Encoding`.", "Send UTF-8 of a supported type, plain or as gzip.";
+            "The route does not support this `Content-Type`, `charset` or `Content-Encoding`.", "Send UTF-8 of a supported type, plain or as gzip.";
         BodyTooLarge = "body_too_large", 413, Never, Pointless,
             "The body is larger than `http.body_bytes_max`, after decompression; a definition may also have `document_bytes_max`. Over gRPC, a message larger than `grpc.message_bytes_max` gets OUT_OF_RANGE without a code.", "Send less.";
         IncompleteBody = "incomplete_body", 400, Never, Safe,
@@ -267,7 +267,7 @@ catalogue! {
         RequestTimeout = "request_timeout", 408, Never, Safe,
             "The body did not arrive in time.", "Send it again.";
         PictureTooLarge = "picture_too_large", 422, Status(Code::FailedPrecondition), Pointless,
-            "The machine has too many states or transitions for an SVG.", "Request `dot` or `mermaid`.";
+            "The machine has too many states or transitions for an SVG diagram.", "Request `dot` or `mermaid`.";
         TooManyNames = "too_many_names", 409, Never, Pointless,
             "`/counter` and `/timer` already hold the maximum number of names.", "Use fewer names.";
         InvalidArgument = "invalid_argument", 0, Status(Code::InvalidArgument), Pointless,

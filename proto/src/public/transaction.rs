@@ -83,7 +83,7 @@ fn keyless<T>((command, key): (T, Option<IdempotencyKey>)) -> Result<T, Malforme
     match key {
         None => Ok(command),
         Some(_) => {
-            let reason = "an operation has none; the transaction has one";
+            let reason = "not allowed in an operation; set it on the transaction";
             Err(Malformed::new("idempotency_key", reason))
         }
     }

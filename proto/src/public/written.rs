@@ -12,7 +12,7 @@ use crate::{Malformed, v1};
 /// what was asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "unexpected outcome {0}: it belongs to another request, or this build is too old to know it"
+    "unexpected outcome {0}: it belongs to a different kind of request, or this build is too old to know it"
 )]
 pub struct UnexpectedOutcome(pub &'static str);
 
