@@ -49,7 +49,7 @@ fn tip(error: &clap::Error) -> Option<String> {
 pub enum Command {
     /// Run one node.
     Run(Settings),
-    /// Run a cluster of three nodes on this machine, to try things out.
+    /// Run a cluster of three nodes on this machine, for experiments.
     Dev(dev::Options),
     /// Check the configuration; with --show, print it.
     CheckConfig(CheckConfig),
@@ -116,10 +116,10 @@ pub struct CheckConfig {
 /// Flags of `health`.
 #[derive(Debug, Args)]
 pub struct Health {
-    /// Ask this address instead of the configured one.
+    /// The address to query, instead of the configured one.
     #[arg(long, value_name = "IP:PORT")]
     pub http: Option<SocketAddr>,
-    /// Ask only whether the node is alive, not whether it is ready to serve.
+    /// Check only that the node is alive, not that it is ready to serve.
     #[arg(long)]
     pub live: bool,
     /// TOML file to read. [env: LOCKSTEP_CONFIG]

@@ -48,11 +48,11 @@ pub struct Options {
 #[derive(Debug, thiserror::Error)]
 pub enum DevError {
     #[error(
-        "--http-port {http_port} and --grpc-port {grpc_port}: each needs three ports in a row up to 65535, and they must not overlap"
+        "--http-port {http_port} and --grpc-port {grpc_port}: each is the first of three consecutive ports up to 65535; the two ranges must not overlap"
     )]
     Ports { http_port: u16, grpc_port: u16 },
     #[error(
-        "port {port} ({what} of {node}) is taken by {by}; stop it, or choose others with --http-port and --grpc-port"
+        "port {port} ({what} of {node}) is in use by {by}; stop it, or choose other ports with --http-port and --grpc-port"
     )]
     PortTaken {
         port: u16,
@@ -62,7 +62,7 @@ pub enum DevError {
     },
     #[error("cannot listen on port {port}: {source}")]
     Port { port: u16, source: std::io::Error },
-    #[error("{} is not empty and was not created by `lockstepd dev` (it has no file lockstep-dev); choose another with --data", dir.display())]
+    #[error("{} is not empty and was not created by `lockstepd dev` (it contains no file lockstep-dev); choose another folder with --data", dir.display())]
     NotOurs { dir: PathBuf },
     #[error("{} is in use by another `lockstepd dev`; stop it, or choose another with --data", dir.display())]
     InUse { dir: PathBuf },
@@ -82,7 +82,7 @@ pub enum DevError {
     },
     #[error("the cluster was not ready after {} s: {states}; the logs are in {}", READY_TIMEOUT.as_secs(), dir.display())]
     NotReady { states: String, dir: PathBuf },
-    #[error("every node has ended; the logs are in {}", dir.display())]
+    #[error("all nodes have exited; the logs are in {}", dir.display())]
     AllEnded { dir: PathBuf },
 }
 

@@ -106,7 +106,7 @@ fn on_this_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(),
         .enable_all()
         .build();
     runtime
-        .map_err(|error| failed(format!("the runtime cannot start: {error}")))?
+        .map_err(|error| failed(format!("cannot start the runtime: {error}")))?
         .block_on(work)
 }
 
@@ -127,7 +127,7 @@ fn node(sources: Sources) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build();
-    let runtime = runtime.map_err(|error| failed(format!("the runtime cannot start: {error}")))?;
+    let runtime = runtime.map_err(|error| failed(format!("cannot start the runtime: {error}")))?;
     let reload = || reload(&sources, &logs);
     let ended = runtime.block_on(run_node(config, reload)).map_err(failed);
     // Does not wait for threads that wait for a name server or a disk.

@@ -445,7 +445,7 @@ async fn a_node_says_in_its_log_why_it_waits_and_when_consul_fails_and_comes_bac
     cluster.wait_ready().await?;
 
     agent.stop();
-    says(&cluster.nodes[0], 0, "a running cluster does not need it").await?;
+    says(&cluster.nodes[0], 0, "a running cluster is not affected").await?;
     agent.resume()?;
-    says(&cluster.nodes[0], 0, "discovery answers again").await
+    says(&cluster.nodes[0], 0, "discovery is available again").await
 }

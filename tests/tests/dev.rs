@@ -266,7 +266,7 @@ async fn it_ends_in_failure_when_its_last_node_has_ended() -> Result<()> {
     assert_eq!(status.code(), Some(1), "{status}");
     let said = dev.said();
     assert_eq!(said.matches("was killed (SIGKILL)").count(), 3, "{said}");
-    assert!(said.contains("every node has ended"), "{said}");
+    assert!(said.contains("all nodes have exited"), "{said}");
     Ok(())
 }
 
@@ -288,7 +288,7 @@ async fn a_folder_in_use_or_for_other_ports_is_rejected_and_kept() -> Result<()>
         let first = &dev.nodes[0];
         assert!(
             said.contains(&format!(
-                "port {} (HTTP of node1) is taken by lockstepd (pid {})",
+                "port {} (HTTP of node1) is in use by lockstepd (pid {})",
                 first.http.port(),
                 first.pid
             )),
@@ -370,7 +370,7 @@ async fn a_port_in_use_is_named_with_its_owner_and_nothing_is_started() -> Resul
         let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, port))?;
         let said = refused(place.command(false)?, 1).await?;
         let expected = format!(
-            "port {port} ({what}) is taken by {} (pid {me})",
+            "port {port} ({what}) is in use by {} (pid {me})",
             name.trim()
         );
         assert!(said.contains(&expected), "no {expected:?} in: {said}");

@@ -174,7 +174,7 @@ impl Host for PeerHost {
             if let Ok(true) = joined {
                 tracing::info!(
                     cluster = cluster_id,
-                    "joined the cluster of a leader that called"
+                    "joined the cluster of a leader that contacted this node"
                 );
             }
             joined
@@ -211,7 +211,7 @@ pub async fn join(
             tracing::info!(
                 cluster = plan.cluster_id,
                 members = plan.members.len(),
-                "bootstrapping the cluster as planned"
+                "bootstrapping the cluster"
             );
             return Ok(consensus.initialize(members(&plan)).await?);
         }
@@ -297,7 +297,7 @@ fn planned(plan: BootstrapPlan, me: NodeId) -> Found {
         return Found::Plan(plan);
     }
     Found::Wait(format!(
-        "cluster {} was bootstrapped without this node (id {me}); waiting to be added to it",
+        "cluster {} was bootstrapped without this node (id {me}); nodes cannot be added yet",
         plan.cluster_id
     ))
 }
@@ -317,14 +317,14 @@ fn pristine(
         }
         if answer.protocol != PROTOCOL {
             return Err(format!(
-                "{} serves version {} of the peer protocol, this node version {PROTOCOL}: found the cluster with one release on all nodes",
+                "{} uses version {} of the peer protocol, this node version {PROTOCOL}: run the same release on all nodes to bootstrap the cluster",
                 answer.name, answer.protocol
             ));
         }
         nodes.insert(answer.node_id, answer);
     }
     if !nodes.contains_key(&me.node_id) {
-        return Err("discovery does not list this node yet".to_owned());
+        return Err("this node is not listed in discovery yet".to_owned());
     }
     let mut members: Vec<PlannedMember> = nodes
         .into_values()
@@ -338,7 +338,7 @@ fn pristine(
     members.sort_by(|a, b| a.name.cmp(&b.name));
     let names: BTreeSet<&str> = members.iter().map(|m| m.name.as_str()).collect();
     if names.len() < members.len() {
-        return Err("two nodes have the same name; give each a name of its own".to_owned());
+        return Err("two nodes have the same name; give each node a unique name".to_owned());
     }
     Ok(members)
 }
@@ -379,12 +379,12 @@ pub async fn announce(
         match &answer {
             Ok(peers) => {
                 if !reachable {
-                    tracing::info!(discovery = discovery.kind(), "discovery answers again");
+                    tracing::info!(discovery = discovery.kind(), "discovery is available again");
                 }
                 passing(peers.len());
             }
             Err(error) if reachable => {
-                tracing::warn!(%error, "discovery does not answer; a running cluster does not need it");
+                tracing::warn!(%error, "discovery is unavailable; a running cluster is not affected");
             }
             Err(_) => {}
         }

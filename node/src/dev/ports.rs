@@ -25,10 +25,9 @@ pub(super) fn check_free(port: u16, what: &'static str, node: &str) -> Result<()
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let by = owner(port)
-                .map_or("a process that is not visible from here".into(), |owner| {
-                    owner.to_string()
-                });
+            let by = owner(port).map_or("a process of another user or container".into(), |owner| {
+                owner.to_string()
+            });
             Err(DevError::PortTaken {
                 port,
                 what,
@@ -106,7 +105,7 @@ mod tests {
             .expect_err("taken")
             .to_string();
         assert!(
-            error.contains(&format!("port {port} (HTTP of node1) is taken by")),
+            error.contains(&format!("port {port} (HTTP of node1) is in use by")),
             "{error}"
         );
         assert!(

@@ -32,7 +32,7 @@ pub(super) async fn join_cluster(parts: Parts) -> Result<(), NodeError> {
     let expect = parts.config.discovery.expect;
     cluster::join(&parts.local, &parts.consensus, &parts.discovery, expect).await?;
     while !parts.consensus.recovered(RECOVERY_TIMEOUT).await {
-        tracing::info!("applying the entries that were committed before this node stopped");
+        tracing::info!("replaying entries that were committed before the restart");
     }
     parts.service.set_phase(Phase::Serving);
     tracing::info!("serving");
@@ -143,9 +143,9 @@ pub(super) async fn watch_free_space(parts: Parts) {
                 (false, true) => tracing::error!(
                     free,
                     free_bytes_min,
-                    "the disk is nearly full: as leader, this node refuses writes; free some space"
+                    "the disk is nearly full: as leader, this node rejects writes; free some space"
                 ),
-                (true, false) => tracing::info!(free, "the disk has space again"),
+                (true, false) => tracing::info!(free, "the disk has enough free space again"),
                 _ => {}
             }
             let due = handed_over.is_none_or(|at| at.elapsed() >= HAND_OVER_EVERY);

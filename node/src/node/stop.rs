@@ -70,7 +70,7 @@ impl Node {
             tokio::join!(self.servers.finish(), self.drain.finish());
         };
         if timeout(drain_timeout, drained).await.is_err() {
-            tracing::warn!("requests were cut off at the end of http.drain_timeout");
+            tracing::warn!("http.drain_timeout expired; open requests were aborted");
         }
         drop(self.servers);
 
@@ -78,7 +78,7 @@ impl Node {
             .await
             .is_err()
         {
-            tracing::warn!("consensus did not end in time");
+            tracing::warn!("consensus did not stop in time");
         }
         // The last handle of the store flushes what is queued.
         let parts = self.parts;
@@ -99,9 +99,9 @@ async fn hand_over(parts: &Parts) {
 async fn withdraw(parts: &Parts) {
     match timeout(WITHDRAW_TIMEOUT, parts.discovery.withdraw()).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!(%error, "not withdrawn from discovery"),
+        Ok(Err(error)) => tracing::warn!(%error, "cannot deregister from discovery"),
         Err(_) => {
-            tracing::warn!(timeout = ?WITHDRAW_TIMEOUT, "not withdrawn from discovery in time")
+            tracing::warn!(timeout = ?WITHDRAW_TIMEOUT, "deregistering from discovery timed out")
         }
     }
 }

@@ -42,7 +42,7 @@ impl Tasks {
     pub(super) async fn finish(&mut self) {
         while let Some(ended) = self.0.join_next().await {
             if let Ok(Err(error)) = ended {
-                tracing::warn!(%error, "ended with an error while the node stopped");
+                tracing::warn!(%error, "a task failed while the node was stopping");
             }
         }
     }

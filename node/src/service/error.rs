@@ -9,7 +9,7 @@ use lockstep_proto::ErrorCode;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ServiceError {
     /// No leader was found in time. Nothing was executed.
-    #[error("no leader reachable from this node within {} ms; nothing was executed; retry here or on another node", waited.as_millis())]
+    #[error("this node could not reach a leader within {} ms; nothing was executed; retry here or on another node", waited.as_millis())]
     Unavailable {
         /// How long the node tried.
         waited: Duration,
@@ -21,11 +21,11 @@ pub enum ServiceError {
         waited: Duration,
     },
     /// Too many requests are waiting. Nothing was executed.
-    #[error("too many requests wait to be proposed; nothing was executed; retry later")]
+    #[error("too many requests are waiting to be proposed; nothing was executed; retry later")]
     Overloaded,
     /// The leader has too little disk space for writes. Nothing was executed.
     #[error(
-        "the leader's disk is nearly full, so it refuses writes; nothing was executed; free space on it; reads still work"
+        "the leader's disk is nearly full, so it rejects writes; nothing was executed; free disk space on the leader; reads still work"
     )]
     DiskFull,
     /// This node did not reach the requested revision in time.

@@ -221,7 +221,7 @@ impl Service {
     }
 
     fn not_recovered() -> ServiceError {
-        let reason = "it is still applying its own log, or belongs to no cluster yet";
+        let reason = "it is still applying its log, or does not belong to a cluster yet";
         ServiceError::NotReady {
             reason: reason.to_owned(),
         }
@@ -367,7 +367,7 @@ impl Service {
         }
         if self.outvoted.load(Ordering::Relaxed) {
             return Err(ServiceError::NotReady {
-                reason: "its state differs from that of most members; it must not serve until it is repaired".to_owned(),
+                reason: "its state differs from that of most members; replace the node".to_owned(),
             });
         }
         self.core.confirm(deadline).await

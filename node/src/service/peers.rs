@@ -81,7 +81,7 @@ impl GrpcPeers {
             .into_inner();
         if response.results.len() != requests.len() {
             return Err(Status::internal(
-                "the leader answered another number of requests",
+                "the leader's response has the wrong number of results",
             ));
         }
         Ok(response

@@ -45,7 +45,7 @@ pub enum PictureError {
     #[error(transparent)]
     TooLarge(#[from] DiagramTooLarge),
     /// The layout ended early.
-    #[error("drawing the machine ended early: {0}; retry, and report it")]
+    #[error("the layout of the diagram failed: {0}; retry, and report this as a bug")]
     Unfinished(String),
 }
 

@@ -39,7 +39,7 @@ pub enum Watched {
 pub enum WatchEnded {
     /// It would start before the oldest event that is kept.
     #[error(
-        "events after revision {asked} are no longer kept; the oldest complete revision is {oldest}: read the state, then watch from its revision"
+        "some events after revision {asked} are no longer kept; the oldest complete revision is {oldest}: read the state, then watch from the revision after it"
     )]
     Compacted {
         /// Where it would start.
@@ -49,7 +49,7 @@ pub enum WatchEnded {
     },
     /// Its reader was too slow: events it has not read are no longer kept.
     #[error(
-        "the reader was too slow: events after revision {reached} are no longer kept; the oldest complete revision is {oldest}"
+        "the reader was too slow: events after revision {reached} are no longer kept; the oldest complete revision is {oldest}: read the state, then watch from the revision after it"
     )]
     Lagged {
         /// How far the reader came.

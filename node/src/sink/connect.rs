@@ -32,7 +32,7 @@ pub(super) fn authorities<C, E>(
 ) -> Result<Vec<C>, SinkError> {
     let file_name = file.display();
     let pem = std::fs::read(file)
-        .map_err(|e| SinkError::misconfigured(format!("{file_name} cannot be read: {e}")))?;
+        .map_err(|e| SinkError::misconfigured(format!("cannot read {file_name}: {e}")))?;
     match parse(&pem) {
         Ok(authorities) if !authorities.is_empty() => Ok(authorities),
         Ok(_) | Err(_) => Err(SinkError::misconfigured(format!(

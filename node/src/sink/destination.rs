@@ -33,7 +33,7 @@ impl Claim {
             false => format!("cluster {}", owner.cluster),
         };
         Err(SinkError::misconfigured(format!(
-            "{what} belong to sink {} of {cluster}: configure others for sink {}, or drop these if \
+            "{what} belong to sink {} of {cluster}: configure different ones for sink {}, or drop these if \
              they are no longer in use",
             owner.sink, self.sink
         )))

@@ -92,7 +92,7 @@ pub(crate) enum SessionError {
     Cluster(String),
     /// The destination rejected an event, and the sink's dead letters are full.
     #[error(
-        "the destination rejected an event, and there is no room for another dead letter: {0}; replay or discard some"
+        "the destination rejected an event, and the sink has reached dead_letters_max: {0}; replay or discard some"
     )]
     DeadLettersFull(String),
 }

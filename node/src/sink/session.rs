@@ -165,7 +165,7 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let reason = format!(
-            "the destination is at revision {stored}, but the cluster only at {reached}: it followed another history of this cluster; configure an empty schema, database or collection"
+            "the destination is at revision {stored}, but the cluster is only at {reached}: the cluster was restored or recreated; configure an empty schema, database or collection"
         );
         Err(SinkError::misconfigured(reason).into())
     }

@@ -44,7 +44,7 @@ impl StatusTracker {
     pub(super) fn doing(&self, phase: Phase) {
         let before = self.enter(phase, None);
         if phase == Phase::Following && before.is_some_and(has_error) {
-            tracing::info!(sink = self.name, "the sink follows again");
+            tracing::info!(sink = self.name, "the sink has recovered");
         }
     }
 
@@ -65,9 +65,13 @@ impl StatusTracker {
             return;
         }
         if phase == Phase::Absent {
-            tracing::info!(sink = self.name, reason, "the sink waits for its host");
+            tracing::info!(
+                sink = self.name,
+                reason,
+                "waiting for the sink's host to appear in DNS"
+            );
         } else {
-            tracing::warn!(sink = self.name, %phase, reason, "the sink does not follow");
+            tracing::warn!(sink = self.name, %phase, reason, "the sink is not delivering events");
         }
     }
 

@@ -67,7 +67,10 @@ impl<W: Write> Write for Reporting<W> {
         let lost = lost_lines();
         if lost > self.reported {
             let lines = lost - std::mem::replace(&mut self.reported, lost);
-            tracing::warn!(lines, "log lines were lost: standard error took no more");
+            tracing::warn!(
+                lines,
+                "log lines were lost: standard error was blocked or closed"
+            );
         }
         Ok(line.len())
     }

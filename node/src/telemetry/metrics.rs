@@ -131,13 +131,13 @@ metrics! {
     proposals_pending: IntGauge;
     /// Nodes of this cluster that discovery reports as healthy, this one included.
     discovery_passing_nodes: IntGauge;
-    /// Bytes that the database of the log takes on disk.
+    /// Size of the log's database on disk in bytes.
     log_disk_bytes: IntGauge;
-    /// Bytes free on the disk of the data folder, without the reserve file.
+    /// Free bytes on the data folder's disk, not counting the reserve file.
     disk_free_bytes: IntGauge;
-    /// 1 while lockstep_disk_free_bytes is below storage.free_bytes_min: as leader, this node refuses writes.
+    /// 1 while lockstep_disk_free_bytes is below storage.free_bytes_min; as leader, this node then rejects writes.
     disk_full: IntGauge;
-    /// Idempotency keys of callers whose outcomes are stored.
+    /// Stored idempotency keys.
     keys_remembered: IntGauge;
     /// 1 while this node can serve linearizable reads.
     ready: IntGauge;
@@ -148,15 +148,15 @@ metrics! {
     watchers: IntGauge;
     /// Pending timeouts of instances.
     timers_pending: IntGauge;
-    /// The oldest revision whose events are all available to watchers.
+    /// The oldest revision whose events are all still kept.
     events_oldest_revision: IntGauge;
 
-    /// Members whose state differs from that of this node at the same log index; anything but 0 is a defect.
+    /// Members whose state differs from this node's at the same log index; should always be 0.
     state_differing_members: IntGauge;
-    /// Members that hash their state in another format, as another release does; their states are not compared.
+    /// Members that run a release with another hash format, so that their states cannot be compared with this node's.
     state_incomparable_members: IntGauge;
 
-    /// Comparisons of the state of this node with that of a member at the same log index.
+    /// Comparisons of this node's state with a member's at the same log index.
     state_comparisons_total: IntCounter;
     /// Timeouts that fired, counted when applied on this node.
     timers_fired_total: IntCounter;
@@ -174,10 +174,10 @@ metrics! {
     snapshots_sent_total: IntCounter;
     /// Requests refused because too many were waiting or being served.
     overload_total: IntCounter;
-    /// Lines of the log that could not be written to standard error.
+    /// Log lines that could not be written to standard error.
     log_lines_lost_total: IntCounter;
 
-    /// Proposals that failed, by the error code of the service.
+    /// Requests that failed without an outcome, by error code.
     proposals_failed_total: IntCounterVec["reason"];
     /// Transitions applied or rejected; result is ok or the code of the rejection.
     transitions_total: IntCounterVec["machine", "from", "to", "result"];
@@ -186,26 +186,26 @@ metrics! {
 
     /// 1 for the current state of an instance, 0 for its other states.
     current_state: IntGaugeVec["machine", "instance", "state"];
-    /// Use of a limit, by the name of the limit: for a limit on a definition, the largest one stored; for a limit on a request or on the history of an instance, the largest since the node started.
+    /// Current use of each limit. For limits on a definition: that of the largest stored definition. For limits on a request or on an instance's history: the maximum since the node started.
     quota_used: IntGaugeVec["quota"];
-    /// The limit, by its name.
+    /// The value of each limit.
     quota_limit: IntGaugeVec["quota"];
-    /// Log entries that a follower lags behind; reported by the leader.
+    /// Log entries by which a peer lags behind; reported by the leader.
     replication_lag_entries: IntGaugeVec["peer"];
     /// 1 while a sink delivers events, 0 while it cannot; reported by the leader, which runs the sinks.
     sink_active: IntGaugeVec["sink"];
-    /// Events that a sink has not processed yet, including those it does not follow; reported by the leader.
+    /// Events after a sink's checkpoint, including those that its filter skips; reported by the leader.
     sink_lag_events: IntGaugeVec["sink"];
-    /// Age in seconds of the oldest event that a sink has not processed yet; reported by the leader.
+    /// Age in seconds of the oldest event after a sink's checkpoint; reported by the leader.
     sink_lag_seconds: IntGaugeVec["sink"];
     /// Dead letters of a sink: events that its destination rejected; reported by the leader.
     sink_dead_letters: IntGaugeVec["sink"];
-    /// Always 1; the labels hold the version and the build date.
+    /// Always 1; the labels are the version and the build date.
     build_info: IntGaugeVec["version", "build_date"];
 
     /// Duration of one flush of the log to disk.
     fsync_seconds: Histogram in WAIT_SECONDS;
-    /// Appends and votes per flush.
+    /// Log appends and votes written per flush.
     flush_batch_operations: Histogram in COUNT;
     /// Duration of building a snapshot.
     snapshot_build_seconds: Histogram in LONG_SECONDS;
@@ -220,9 +220,9 @@ metrics! {
     append_round_trip_seconds: HistogramVec["peer"] in WAIT_SECONDS;
     /// Events that a destination acknowledged.
     sink_events_total: IntCounterVec["sink"];
-    /// Errors of a sink, by kind: absent, unavailable, misconfigured, refused, fenced and moved concern its destination; full and cluster concern this cluster.
+    /// Errors of a sink, by kind. Of the destination: absent, unavailable, misconfigured, refused (rejected for good), fenced, moved. Of this cluster: full (no room for dead letters), cluster (no leader).
     sink_errors_total: IntCounterVec["sink", "kind"];
-    /// Backfills of a sink: all current states were written, by reason (first, compacted, asked).
+    /// Completed backfills of a sink, by reason: first, compacted, asked (requested).
     sink_seeds_total: IntCounterVec["sink", "reason"];
     /// Duration of writing one batch to a destination.
     sink_write_seconds: HistogramVec["sink"] in LONG_SECONDS;
@@ -264,7 +264,7 @@ impl Metrics {
     pub fn encode(&self) -> String {
         let mut text = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
-            tracing::warn!(%error, "metrics could not be encoded");
+            tracing::warn!(%error, "cannot encode metrics");
         }
         text
     }

@@ -165,7 +165,7 @@ pub async fn some_events_are_refused(destination: impl Destination) -> Result<()
     ];
     entrances.commit(None, &both).await?;
     stage
-        .until("two events put aside", |status| status["dead_letters"] == 2)
+        .until("two dead letters", |status| status["dead_letters"] == 2)
         .await?;
     stage.kill_the_leader().await?;
     traffic.more(SOME).await?;
@@ -196,7 +196,7 @@ pub async fn a_state_is_refused(destination: impl Destination) -> Result<()> {
     stage.destination.refuse(poisoned).await?;
     let asked = stage.ask("reseed").await?;
     asked.expect(StatusCode::ACCEPTED)?;
-    let seeded = stage.until("a state put aside", |status| {
+    let seeded = stage.until("a dead letter of a state", |status| {
         status["dead_letters"] == 1
             && status["phase"] == "following"
             && status["seeded_revision"].as_u64() >= Some(created)

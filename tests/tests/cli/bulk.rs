@@ -89,7 +89,7 @@ async fn an_export_can_be_imported_into_another_cluster() -> Result<()> {
         (ended.code, ended.stdout.as_str()),
         (Some(1), "order/1\norder/3\n")
     );
-    let told = "order/3 is created in state \"open\", and was exported in \"shipped\"";
+    let told = "order/3 was created in state \"open\", but was exported in state \"shipped\"";
     ensure!(ended.stderr.contains(told), "{}", ended.stderr);
     ensure!(ended.stderr.contains("1 there already"), "{}", ended.stderr);
 

@@ -34,6 +34,6 @@ pub(super) fn outcome(reply: Reply) -> Result<(Outcome, Written), Problem> {
 pub(super) fn unknown_outcome() -> Problem {
     Problem::new(
         ErrorCode::UnknownOutcome,
-        "the cluster's answer is unknown to this node, which runs an older release; upgrade it",
+        "this node runs an older release and cannot read the outcome of the request; upgrade it",
     )
 }

@@ -110,12 +110,12 @@ macro_rules! refusals {
 refusals! {
     /// A request that has anything to read in it.
     Malformed {
-        400: "The request breaks the rules; nothing was executed",
+        400: "The request is not valid; nothing was executed",
     }
     /// A request with a body.
     Unread {
         408: "The body did not arrive in time",
-        415: "The body's Content-Type is none that the route reads",
+        415: "The route does not support the body's Content-Type",
     }
     /// The requested thing does not exist.
     Missing {
@@ -127,10 +127,10 @@ refusals! {
     }
     /// A write.
     Refused {
-        409: "It contradicts what is there now; nothing was changed",
-        422: "It makes no sense as it stands, or is beyond a limit for one request; nothing was changed",
+        409: "The request conflicts with the current state; nothing was changed",
+        422: "The request cannot be executed as it is, or exceeds a limit on one request; nothing was changed",
         429: "`overloaded`: too many requests wait; nothing was executed",
-        502: "`unknown_outcome`: the cluster gave an answer that this node does not know",
+        502: "`unknown_outcome`: this node runs an older release and cannot read the outcome",
     }
     /// A write with `If-Match`.
     Unmatched {
@@ -138,15 +138,15 @@ refusals! {
     }
     /// A write that makes something.
     Full {
-        507: "A limit of the cluster is reached; nothing was changed",
+        507: "The cluster is at a limit; nothing was changed",
     }
     /// A watch.
     Unwatchable {
         404: "`unknown_machine`: there is no such machine",
         409: "`revision_ahead`: the cluster has not reached the revision to start from; `cursor_of_another_cluster`: the event id is of another cluster",
-        410: "`compacted`: events from there on are no longer all kept; `oldest_revision` is the first that is whole",
+        410: "`compacted`: some events after the requested position are no longer kept; `oldest_revision` is the oldest revision whose events are all kept",
         422: "`unknown_state`: no definition has the state",
-        429: "`too_many_watchers`: this node has reached its limit",
+        429: "`too_many_watchers`: this node already has `watchers_max` open watches",
         503: "The cluster cannot answer now",
     }
     /// What needs the cluster.
@@ -183,10 +183,14 @@ impl IntoResponses for ShortRefusals {
         let texts = [
             (
                 400,
-                "The move is not possible, or the request breaks the rules",
+                "The transition is not allowed, or the request is not valid",
                 false,
             ),
-            (409, "The request was given up before it came here", false),
+            (
+                409,
+                "`request_expired`: a duplicate of the request arrived late and was not executed",
+                false,
+            ),
             (
                 422,
                 "The idempotency key was used for another request",
@@ -195,7 +199,7 @@ impl IntoResponses for ShortRefusals {
             (429, "Too many requests wait; nothing was executed", false),
             (
                 502,
-                "The cluster gave an answer that this node does not know",
+                "This node runs an older release and cannot read the outcome",
                 false,
             ),
             (
@@ -205,7 +209,7 @@ impl IntoResponses for ShortRefusals {
             ),
             (
                 504,
-                "No answer in time; a move may or may not have been executed",
+                "No answer in time; the transition may or may not have been executed",
                 true,
             ),
         ];

@@ -229,7 +229,7 @@ fn quoted(text: &str) -> Option<String> {
 
 impl IntoParams for Key {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let what = "The same key gets the first answer again: 1 to 128 printable ASCII characters, plain or in quotes";
+        let what = "1 to 128 printable ASCII characters, plain or in quotes. Repeating a request with the same key returns the first outcome";
         // No space at either end: HTTP does not carry it.
         let schema = text(r"^[!-~]([ -~]*[!-~])?$", 1, 128).build().into();
         vec![described_in(ParameterIn::Header, "Idempotency-Key", what, schema).build()]
@@ -263,7 +263,7 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
 
 impl IntoParams for IfMatch {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let what = "The ETag of a read: refuse unless the instance is still at that revision";
+        let what = "The ETag of a read: reject unless the instance is still at that revision";
         let schema = plain()
             .pattern(Some(r#"^(\*|"[0-9]{1,19}")$"#))
             .build()
@@ -298,7 +298,7 @@ pub(super) fn expect<T: PartialEq>(
         (None, other) => *expected = other,
         (Some(one), Some(other)) if *one == other => {}
         (Some(_), Some(_)) => {
-            let detail = format!("{name:?} has two values in the request, which differ");
+            let detail = format!("the request has two different values for {name:?}");
             return Err(Problem::new(ErrorCode::InvalidParameter, detail));
         }
     }

@@ -171,7 +171,7 @@ pub(super) async fn delete(
     params(InstancePath, DryRun, Key, IfMatch),
     request_body = described::MigrateBody,
     responses(
-        (status = 200, body = MigrationBody, description = "Migrated, or what a dry run found"),
+        (status = 200, body = MigrationBody, description = "The migration, or what a dry run would do"),
         Malformed, Unread, Missing, Refused, Unmatched, Unanswered,
     ),
 )]

@@ -60,7 +60,7 @@ pub(super) struct PageBody {
     params(MachinePath, Key),
     request_body = CreateBody,
     responses(
-        (status = 201, body = CreationBody, description = "Created", headers(("Location" = String, description = "Where it is"))),
+        (status = 201, body = CreationBody, description = "Created", headers(("Location" = String, description = "The path of the instance"))),
         Malformed, Unread, Missing, Refused, Full, Unanswered,
     ),
 )]

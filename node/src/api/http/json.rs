@@ -181,7 +181,7 @@ async fn collect_within(body: Body, bytes_max: usize, timeout: Duration) -> Resu
         Err(error) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(bytes_max)),
         Err(_) => Err(Problem::new(
             ErrorCode::IncompleteBody,
-            "the body ended early or was not framed correctly",
+            "the body ended early, or its framing is invalid",
         )),
     }
 }

@@ -94,7 +94,7 @@ pub(super) struct DefinitionDeletedBody {
     )),
     responses(
         (status = 201, body = DefinedBody, description = "A new version"),
-        (status = 200, body = DefinedBody, description = "The newest version is equal already, or a dry run"),
+        (status = 200, body = DefinedBody, description = "The newest version is already equal, or this was a dry run"),
         Malformed, Unread, Refused, Full, Unanswered,
     ),
 )]

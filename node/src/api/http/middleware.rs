@@ -83,7 +83,7 @@ async fn admit_for(timeout: Duration, local: &Local, request: Request, next: Nex
     let Ok(_permit) = local.admission.try_acquire() else {
         local.metrics.overload_total.inc();
         let detail = format!(
-            "{} requests are being served already; nothing was executed: try again",
+            "this node already serves {} requests; nothing was executed; retry later",
             local.limits.concurrency_max
         );
         return Problem::new(ErrorCode::TooManyRequests, detail)

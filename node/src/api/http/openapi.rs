@@ -16,7 +16,7 @@ use super::{settings, short, sinks, transactions, transitions, watch};
 #[openapi(
     info(
         title = "Lockstep",
-        description = "A replicated finite-state-machine service. Every refusal is an RFC 9457 problem with a stable `code`."
+        description = "A replicated finite-state-machine service. Every error is an RFC 9457 problem with a stable `code`."
     ),
     paths(
         short::show_or_move,

@@ -67,7 +67,7 @@ query! {
             (String = "text/plain"), (String = "text/vnd.graphviz"), (String = "image/svg+xml"),
         )),
         (status = 422, body = ProblemBody, content_type = "application/problem+json", description = "`picture_too_large`: too many states or arrows for an SVG"),
-        (status = 500, body = ProblemBody, content_type = "application/problem+json", description = "`internal`: the drawing ended early"),
+        (status = 500, body = ProblemBody, content_type = "application/problem+json", description = "`internal`: the layout failed"),
         Malformed, Missing, Ahead, Unanswered,
     ),
 )]

@@ -412,11 +412,11 @@ impl IntoParams for Freshness {
         vec![
             described::<Option<Consistency>>(
                 "consistency",
-                "Linearizable, the default, sees every write acknowledged before the read began; stale, what this node has applied",
+                "linearizable (default): sees every write acknowledged before the read began; stale: what this node has applied",
             ),
             described::<Option<GlobalRevision>>(
                 "min_revision",
-                "Not before this revision of the cluster: what a write answered",
+                "Wait until the node has applied this revision of the cluster, for example that of an earlier write",
             ),
         ]
     }

@@ -116,7 +116,7 @@ pub async fn serve(
     {
         tracing::warn!(
             connections = connections.len(),
-            "HTTP connections were cut off at the end of http.drain_timeout"
+            "http.drain_timeout expired; open HTTP connections were closed"
         );
     }
     Ok(())

@@ -44,7 +44,7 @@ query! {
 
 /// Where [`handle`] is described: one handler, two operations with different parameters.
 #[utoipa::path(get, path = "/", tag = "short", params(Next, Key), responses(
-    (status = 200, body = String, content_type = "text/plain", description = "The state it is in now"),
+    (status = 200, body = String, content_type = "text/plain", description = "The current state"),
     ShortRefusals,
 ))]
 #[expect(dead_code, reason = "carries a description")]
@@ -52,7 +52,7 @@ pub(super) fn show_or_move() {}
 
 /// The same by POST.
 #[utoipa::path(post, path = "/", tag = "short", params(NextByPost, Key), responses(
-    (status = 200, body = String, content_type = "text/plain", description = "The state it is in now"),
+    (status = 200, body = String, content_type = "text/plain", description = "The current state"),
     ShortRefusals,
 ))]
 #[expect(dead_code, reason = "carries a description")]
@@ -100,7 +100,7 @@ fn parse(method: &Method, uri: &Uri) -> Result<Ask, Problem> {
         // axum answers HEAD through GET, and a HEAD must not move anything.
         Some(_) if *method == Method::HEAD => Err(Problem::new(
             ErrorCode::MethodNotAllowed,
-            "HEAD cannot move anything; use GET or POST",
+            "HEAD cannot change state; use GET or POST",
         )),
         Some(next) => Ok(Ask::Move(next)),
         None => Ok(Ask::Show),
@@ -146,7 +146,7 @@ fn moved(answer: Result<Reply, ServiceError>) -> Response {
         Ok(Reply { .. }) => {
             return text(
                 StatusCode::BAD_GATEWAY,
-                "the cluster gave an answer unknown to this node",
+                "this node runs an older release and cannot read the outcome",
             );
         }
         Err(error) => return unanswered(&error),

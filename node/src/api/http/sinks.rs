@@ -71,7 +71,7 @@ pub(super) async fn show(
         (status = 200, body = v1::CheckSinkResponse, description = "The steps, even if one of them failed"),
         Malformed, Missing,
         (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "The cluster has no leader, or this node is too busy", headers(("Retry-After" = u64, description = "Seconds"))),
-        (status = 504, body = ProblemBody, content_type = "application/problem+json", description = "`sink_check_timeout`: the test did not finish within a minute"),
+        (status = 504, body = ProblemBody, content_type = "application/problem+json", description = "`sink_check_timeout`: the check did not finish within a minute"),
     ),
 )]
 pub(super) async fn check(

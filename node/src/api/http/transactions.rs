@@ -27,7 +27,7 @@ pub(super) struct CommittedBody {
     params(Key),
     request_body = Transaction,
     responses(
-        (status = 200, body = CommittedBody, description = "All of it happened"),
+        (status = 200, body = CommittedBody, description = "All operations were executed"),
         Malformed, Unread, Missing, Refused, Full, Unanswered,
     ),
 )]

@@ -75,7 +75,7 @@ pub(super) async fn all(
     get, path = "/v1/machines/{machine}/watch", operation_id = "watch_machine", tag = "watch",
     params(MachinePath, OfMachine, Events, LastEvent),
     responses(
-        (status = 200, body = String, content_type = "text/event-stream", description = "Events, as of /v1/watch"),
+        (status = 200, body = String, content_type = "text/event-stream", description = "Events, as for /v1/watch"),
         Malformed, Unwatchable,
     ),
 )]
@@ -191,7 +191,7 @@ fn end(ended: WatchEnded, cursor: EventCursor) -> String {
         "detail": ended.to_string(),
         "reached": cursor.revision.0,
         "oldest_revision": ended.oldest().0,
-        "resume": "read the current state, then watch with from_revision one above its revision",
+        "resume": "read the current state, then watch from the revision after it (from_revision)",
     });
     write_event(&mut text, "lagged", &data);
     text

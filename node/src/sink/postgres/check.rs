@@ -87,6 +87,6 @@ async fn clean_up(destination: &Postgres, connection: Connection, table: &str) {
         run(&connection, timeout, sql).await
     };
     if let Err(error) = again.await {
-        tracing::warn!(table, %error, "a scratch table could not be dropped");
+        tracing::warn!(table, %error, "cannot drop a scratch table");
     }
 }

@@ -33,8 +33,8 @@ impl Resolver {
         let usable: Vec<_> = found.iter().copied().filter(allowed).collect();
         match (usable.is_empty(), found.first()) {
             (true, Some(address)) => Err(SinkError::misconfigured(format!(
-                "{host} has the address {}, which belongs to this machine or its link: set \
-                 allow_local = true to allow that",
+                "{host} resolves to {}, a loopback or link-local address: set allow_local = true to \
+                 allow that",
                 address.ip()
             ))),
             _ => Ok(usable),

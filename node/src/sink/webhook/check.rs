@@ -20,7 +20,7 @@ pub(super) async fn check(
     steps: &mut CheckSteps,
 ) -> Option<()> {
     let opening = Endpoint::open(sink, webhook, None);
-    let opened = |_: &Endpoint| "it has an address".to_owned();
+    let opened = |_: &Endpoint| "the host name resolves".to_owned();
     let round = Round {
         endpoint: steps.take("connect", opening, opened).await?,
         sink: sink.name.as_str(),

@@ -110,8 +110,9 @@ impl Lanes<'_> {
         let failures = self.log.lock().fail(key.clone(), server_error);
         match failures {
             Some(failures) if failures >= self.attempts_max && self.accepts_others().await => {
-                let reason =
-                    format!("{error}, {failures} times, while other messages were accepted");
+                let reason = format!(
+                    "{error} ({failures} attempts; other messages were accepted in the meantime)"
+                );
                 let mut log = self.log.lock();
                 log.suspect(&key, behind.iter().map(Item::key));
                 log.reject(key.clone(), reason.clone());

@@ -168,7 +168,7 @@ async fn an_event_that_always_fails_while_others_are_accepted_is_rejected() {
     assert_eq!(receiver.came("c1.1-0"), 3);
     assert_eq!(receiver.came("c1.11-0"), 3);
     assert_eq!(errors.len(), 6, "{errors:?}");
-    assert!(errors[2].to_string().contains("3 times"), "{errors:?}");
+    assert!(errors[2].to_string().contains("3 attempts"), "{errors:?}");
     assert_eq!(receiver.accepted_count(), events.len() - 2);
     // Before each is rejected, the sink tests whether the receiver accepts anything.
     assert_eq!(receiver.counts().repeated, 2);
