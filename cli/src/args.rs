@@ -106,7 +106,7 @@ fn revision(text: &str) -> Result<Revision, std::num::ParseIntError> {
 /// What makes a repeat the same request.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Key {
-    /// A repeat with the same key returns the first outcome instead of executing again
+    /// A request with the same key returns the first outcome instead of being executed again
     #[arg(long = "idempotency-key", visible_alias = "key", value_name = "KEY", value_parser = key)]
     pub(super) key: Option<IdempotencyKey>,
 }
@@ -125,7 +125,7 @@ impl Key {
 /// A part of a list, or all of it.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Extent {
-    /// The most to show
+    /// Maximum number to show
     #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
     limit: u64,
 
@@ -133,7 +133,7 @@ pub(super) struct Extent {
     #[arg(long, conflicts_with = "limit")]
     all: bool,
 
-    /// Start where an earlier list ended: its next_cursor, with the same filters
+    /// Continue an earlier list: its next_cursor, with the same filters
     #[arg(long, value_name = "CURSOR")]
     pub(super) cursor: Option<String>,
 }
@@ -164,11 +164,11 @@ pub(super) fn version(text: &str) -> Result<Version, String> {
 /// How fresh a read must be.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(super) struct Fresh {
-    /// Read what the answering node has applied: needs no leader, and may be old
+    /// Read what one node has applied, which may be out of date; needs no leader
     #[arg(long)]
     pub(super) stale: bool,
 
-    /// Wait until the answering node has applied this revision of the cluster
+    /// Wait until the node has applied this revision of the cluster
     #[arg(long, value_name = "N")]
     pub(super) min_revision: Option<u64>,
 }

@@ -6,7 +6,7 @@ use clap_complete::Shell;
 use crate::failure::Failure;
 use crate::{Arguments, Context};
 
-/// Print a script that completes this program's arguments
+/// Print a shell completion script
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -14,7 +14,7 @@ Examples:
   lockstep completions zsh > ~/.zfunc/_lockstep
   lockstep completions fish > ~/.config/fish/completions/lockstep.fish")]
 pub(super) struct Completions {
-    /// The shell to complete in
+    /// The shell
     shell: Shell,
 }
 

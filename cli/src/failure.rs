@@ -193,7 +193,7 @@ fn rejection_message(rejected: &Rejected) -> String {
         let count = rejected.faults.len();
         return format!(
             "the definition has {}",
-            output::count(count as u64, "fault")
+            output::count(count as u64, "error")
         );
     }
     let message = &rejected.message;
@@ -218,21 +218,21 @@ fn fault_lines(rejected: &Rejected) -> Vec<String> {
 /// What to try after a failure with this code.
 fn next_step(code: &str) -> Option<&'static str> {
     Some(match code {
-        "unknown_machine" => "`lockstep machine list` shows the machines there are",
-        "unknown_instance" => "`lockstep instance list MACHINE` shows the instances there are",
-        "unknown_version" => "`lockstep machine show MACHINE` shows the versions there are",
-        "unmapped_state" => "say where the state goes with --map FROM=TO",
+        "unknown_machine" => "`lockstep machine list` lists the machines",
+        "unknown_instance" => "`lockstep instance list MACHINE` lists the instances",
+        "unknown_version" => "`lockstep machine show MACHINE` lists the versions",
+        "unmapped_state" => "map the state with --map FROM=TO",
         "definition_in_use" => {
             "delete its instances, or migrate them: `lockstep instance list MACHINE` shows them"
         }
-        "idempotency_key_reused" => "a new key for a new request",
+        "idempotency_key_reused" => "use a new key for a new request",
         "invalid_definition" => "correct it, and check it with `lockstep machine apply --dry-run`",
         "state_mismatch" | "revision_mismatch" => {
-            "read it again with `lockstep instance get ID`, and decide again"
+            "read the instance with `lockstep instance get ID`, then decide again"
         }
-        "unknown_setting" => "`lockstep cluster settings get` shows the settings there are",
-        "unknown_sink" => "`lockstep sink list` shows the sinks there are",
-        "picture_too_large" => "--format dot or --format mermaid",
+        "unknown_setting" => "`lockstep cluster settings get` lists the settings",
+        "unknown_sink" => "`lockstep sink list` lists the sinks",
+        "picture_too_large" => "use --format dot or --format mermaid",
         "unavailable" => "`lockstep status` shows which nodes answer",
         _ => return None,
     })

@@ -55,7 +55,7 @@ use target::Target;
     after_help = "Exit codes: 0 done, 1 rejected by the machine, 2 usage, 3 unavailable or outcome unknown."
 )]
 struct Arguments {
-    /// How to print data
+    /// Output format
     #[arg(long, short, global = true, default_value = "table", value_parser = Format::parser())]
     output: Format,
 

@@ -12,7 +12,7 @@ use super::{Arguments, Context};
 const EXAMPLES: &str = "\
 Examples:
   lockstep man | man -l -              read this program's own page
-  lockstep man ~/.local/share/man/man1 write every page where man finds it";
+  lockstep man ~/.local/share/man/man1 install every page";
 
 /// Write manual pages: one for the program and one for each command
 #[derive(Debug, Args)]

@@ -8,7 +8,7 @@ use super::Context;
 use super::failure::Failure;
 use super::output;
 
-/// Show the members of the cluster, as the leader sees them if it can be reached
+/// Show the members of the cluster, as reported by the leader if it can be reached
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -47,7 +47,7 @@ impl Members {
     }
 }
 
-/// Show the leader of the cluster, waiting for an election to end
+/// Show the leader of the cluster; waits during an election
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

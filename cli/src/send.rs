@@ -18,7 +18,7 @@ Examples:
   lockstep send order/42 --to paid --expect-state open --meta who=ann --meta why='paid in cash'
   lockstep send order/42 --event pay --idempotency-key payment-7   # executed once, however often it is run";
 
-/// Move an instance: to a state, or by an event
+/// Move an instance to another state, by event or by target state
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Send {
@@ -42,7 +42,7 @@ pub(super) struct Send {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct By {
-    /// The event that happened
+    /// The event that triggers the transition
     #[arg(long, value_name = "EVENT")]
     event: Option<EventName>,
 
@@ -56,7 +56,7 @@ impl By {
         match (self.to, self.event) {
             (Some(to), _) => Ok(Trigger::To(to)),
             (None, Some(event)) => Ok(Trigger::Event(event)),
-            (None, None) => Err(Failure::usage("one of --event and --to is needed")),
+            (None, None) => Err(Failure::usage("either --event or --to is required")),
         }
     }
 }
@@ -93,10 +93,10 @@ async fn explained(client: &Client, instance: &InstanceId, rejected: Rejected) -
     match current {
         Some(state) if is_unknown => match events(client, instance, &state).await {
             Some(events) if events.is_empty() => {
-                failure.because(format!("no event does anything in {state:?}"))
+                failure.because("no event is allowed in this state")
             }
             Some(events) => failure
-                .because(format!("events in {state:?}: {}", events.join(", ")))
+                .because(format!("allowed events: {}", events.join(", ")))
                 .with("events", events),
             None => failure,
         },

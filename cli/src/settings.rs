@@ -34,7 +34,7 @@ Examples:
   lockstep cluster settings get events_max
   lockstep cluster settings get -o json | jq .events_max")]
 pub(crate) struct Get {
-    /// Only this one
+    /// The setting to show [default: all]
     #[arg(value_name = "NAME")]
     name: Option<String>,
 
@@ -42,7 +42,7 @@ pub(crate) struct Get {
     fresh: Fresh,
 }
 
-/// Change cluster settings, all that are named or none
+/// Change cluster settings, all or none
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Sizes take KiB, MiB and GiB, times a unit such as 30m or 24h; without one they are bytes and

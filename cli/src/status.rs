@@ -15,7 +15,7 @@ Examples:
   lockstep status
   lockstep status --hash    equal hashes mean equal states")]
 pub(super) struct Status {
-    /// Also hash the state: equal on all nodes that applied the same log
+    /// Also hash the state; the hash is equal on all nodes that have applied the same entries
     #[arg(long)]
     hash: bool,
 }

@@ -12,7 +12,7 @@ use super::failure::Failure;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Cluster")]
 pub(super) struct Target {
-    /// A node's gRPC interface, host:port; several in a list or by repeating the option
+    /// gRPC addresses of nodes, host:port, separated by commas; may be repeated
     /// [env: LOCKSTEP_ENDPOINTS] [default: 127.0.0.1:4333,127.0.0.1:4334,127.0.0.1:4335]
     #[arg(
         long = "endpoint",
@@ -40,7 +40,7 @@ pub(super) struct Target {
     #[arg(long, value_name = "TAG", global = true)]
     tag: Option<String>,
 
-    /// How long the command may take, for example 500ms or 5s
+    /// Timeout of the command, for example 500ms or 5s
     #[arg(long, value_name = "DURATION", global = true, default_value = "5s", value_parser = timeout)]
     timeout: Duration,
 }
@@ -117,7 +117,7 @@ impl Target {
     pub(super) fn registry(&self) -> Result<Registry, Failure> {
         let Some(address) = &self.consul else {
             return Err(Failure::usage(
-                "no Consul given: use --consul URL or set LOCKSTEP_CONSUL",
+                "no Consul address: use --consul URL or set LOCKSTEP_CONSUL",
             ));
         };
         Ok(Registry {

@@ -11,8 +11,8 @@ use super::failure::Failure;
 use super::input::{self, Source};
 use super::{output, shape};
 
-const EXAMPLES: &str = r#"The document has one field, "operations": a list of objects with one field each, the operation. It
-is the body of HTTP's /v1/transactions:
+const EXAMPLES: &str = r#"The document has one field, "operations": a list of objects, each with exactly one field that names
+the operation. POST /v1/transactions takes the same document:
 
   operations:
     - check: {id: stock/7, state: free}        # or exists: true|false, or revision: N
@@ -20,17 +20,17 @@ is the body of HTTP's /v1/transactions:
     - transition: {id: order/42, event: pay}   # or to: paid; expect_state, expect_revision, metadata
     - delete: {id: hold/42}                    # expect_state, expect_revision, metadata
 
-Operations are counted from 0. Each instance may be changed by one of them only.
+Operations are numbered from 0. Only one operation may change a given instance.
 
 Examples:
   lockstep txn pay.yaml
   generate | lockstep txn - --idempotency-key order-42-paid"#;
 
-/// Do several things, all or none: creates, transitions, deletes and checks
+/// Execute several operations atomically: create, transition, delete and check
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Txn {
-    /// A document of JSON or YAML; - for standard input
+    /// A JSON or YAML file; - for standard input
     #[arg(value_name = "FILE")]
     file: Source,
 
@@ -80,7 +80,7 @@ fn rejected(error: Error, operations: &[Operation]) -> Failure {
         Operation::Check(it) => ("check", &it.instance),
     };
     failure.because(format!(
-        "that is the {what} of {id}; nothing of the transaction happened"
+        "that operation is the {what} of {id}; no operation of the transaction was executed"
     ))
 }
 

@@ -26,7 +26,7 @@ Examples:
 pub(super) struct Version {}
 
 impl Version {
-    /// Nodes that do not answer are no failure: the program's own version is known.
+    /// Succeeds even if no node answers, because the program's own version is known.
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let servers = context
             .target

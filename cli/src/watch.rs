@@ -30,11 +30,11 @@ Examples:
   lockstep watch order/42 -o json
   lockstep watch order --prefix 2026- --from-revision 1200";
 
-/// Watch the changes of all machines, of one, or of one instance
+/// Watch the events of all machines, of one machine or of one instance
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Watch {
-    /// Only this machine, or this instance; everything without it
+    /// The machine or instance to watch [default: all]
     #[arg(value_name = "MACHINE[/ID]")]
     subject: Option<Subject>,
 
@@ -46,15 +46,15 @@ pub(super) struct Watch {
     #[arg(long, value_name = "STATE")]
     state: Option<StateName>,
 
-    /// From this revision of the cluster on; from now on without it
+    /// Start at this revision of the cluster [default: after the latest]
     #[arg(long, value_name = "N")]
     from_revision: Option<u64>,
 
-    /// End after so many changes
+    /// Exit after this many events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
 
-    /// How long to look for a node that answers, once the current one is lost
+    /// How long to look for another node when the connection is lost
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
     patience: Duration,
 }
@@ -91,7 +91,9 @@ impl Watch {
                     }
                 }
                 Watched::Lost { endpoint, cause } => {
-                    let message = format!("{endpoint} is lost ({cause}); looking for a node");
+                    let message = format!(
+                        "lost the connection to {endpoint} ({cause}); looking for another node"
+                    );
                     output::note(
                         format,
                         "lost",
@@ -100,7 +102,7 @@ impl Watch {
                     );
                 }
                 Watched::Resumed { endpoint } => {
-                    let message = format!("continuing on {endpoint}, after the last change seen");
+                    let message = format!("resumed on {endpoint}, after the last event received");
                     let endpoint = json!({ "endpoint": endpoint.as_str() });
                     output::note(format, "resumed", &message, endpoint);
                 }

@@ -140,7 +140,9 @@ fn decided(status: &Status, code: Option<ErrorCode>) -> Verdict {
 fn ended(status: &Status, code: Option<ErrorCode>) -> Verdict {
     let oldest = metadata(status, OLDEST_REVISION_KEY).and_then(|oldest| oldest.parse().ok());
     let Some(oldest) = oldest.map(GlobalRevision) else {
-        return Verdict::BadAnswer("the watch ended without saying what is kept".to_owned());
+        return Verdict::BadAnswer(
+            "the watch ended without the trailer oldest-revision".to_owned(),
+        );
     };
     let reached = None;
     Verdict::Final(match code == Some(ErrorCode::Lagged) {

@@ -33,7 +33,7 @@ pub enum Error {
     /// The request was sent, and no answer came in time: it may or may not have been executed.
     /// Sending it again with the same key executes it at most once and returns its outcome.
     #[error(
-        "outcome unknown: the request was sent, but no answer came within {timeout:?}; repeat it with \
+        "outcome unknown: the request was sent, but not answered within {timeout:?}; repeat it with \
          idempotency key {key} to get its outcome; tried {}",
         Causes(tried)
     )]
@@ -48,7 +48,7 @@ pub enum Error {
     /// A change to a sink was sent, and no answer came in time: it may or may not have been made.
     /// It carries no key, since repeating it is safe.
     #[error(
-        "outcome unknown: the request was sent, but no answer came within {timeout:?}; repeating it is \
+        "outcome unknown: the request was sent, but not answered within {timeout:?}; repeating it is \
          safe; tried {}",
         Causes(tried)
     )]
@@ -77,7 +77,7 @@ pub enum Error {
     /// A watch was read too slowly: events that were not read are compacted. Read the state, and
     /// watch from the revision after it.
     #[error(
-        "lagged: the watch was read too slowly, and events before revision {oldest} are no longer \
+        "lagged: the reader was too slow, and events before revision {oldest} are no longer \
          kept; read the state, and watch from the revision after it"
     )]
     Lagged {

@@ -87,9 +87,7 @@ impl Transaction {
 
     fn with(mut self, key: Option<IdempotencyKey>, operation: Operation) -> Self {
         if key.is_some() {
-            self.fault_of_next(
-                "it has an idempotency key of its own; a transaction has one for all",
-            );
+            self.fault_of_next("it has an idempotency key; set one key for the whole transaction");
         }
         self.operations.push(operation);
         self

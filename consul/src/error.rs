@@ -7,7 +7,9 @@ pub(crate) const NAME_BYTES_MAX: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum ConsulError {
     /// The address is not a base URL.
-    #[error("{address:?} is no Consul address: {reason}; write it like http://127.0.0.1:8500")]
+    #[error(
+        "{address:?} is not a valid Consul address: {reason}; expected a URL such as http://127.0.0.1:8500"
+    )]
     Address {
         /// What was given.
         address: String,
@@ -15,7 +17,9 @@ pub enum ConsulError {
         reason: String,
     },
     /// The token cannot be sent.
-    #[error("the token for Consul at {address} holds characters that an HTTP header cannot carry")]
+    #[error(
+        "the token for Consul at {address} contains characters that are not allowed in an HTTP header"
+    )]
     Token {
         /// The agent it was meant for. The token itself is not shown.
         address: String,
@@ -55,7 +59,7 @@ pub enum ConsulError {
         message: String,
     },
     /// An answer that cannot be parsed.
-    #[error("consul at {address} gave an unusable answer to {request}: {reason}")]
+    #[error("consul at {address} sent an invalid response to {request}: {reason}")]
     Answer {
         /// The agent's address.
         address: String,

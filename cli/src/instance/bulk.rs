@@ -144,8 +144,8 @@ impl Bulk {
     fn summary(&self, tally: &Tally) -> String {
         let mut text = format!("{} {}", tally.done + tally.differing, self.verb);
         for (number, what) in [
-            (tally.differing, "of them not as exported"),
-            (tally.skipped, "there already"),
+            (tally.differing, "of them in another state than exported"),
+            (tally.skipped, "already existed"),
             (tally.failed, "failed"),
         ] {
             if number > 0 {

@@ -18,12 +18,12 @@ In bulk, each line is a JSON object, all of whose fields are optional:
   {"id": "42", "metadata": {"customer": "ann"}, "version": 2}
 
 A line that fails is reported with its number, and the others are still executed. The exit code is
-that of the worst failure: 1 rejected, 2 a line that cannot be parsed, 3 no node answered. With
---skip-existing, the same file can be repeated until all of it exists.
+the highest of all failures: 1 rejected, 2 a line cannot be parsed, 3 no node answered. With
+--skip-existing, the command can be repeated with the same file until all instances exist.
 
 Examples:
   lockstep instance create order/42 --meta customer=ann
-  id=$(lockstep instance create order)         a name is made that sorts by time
+  id=$(lockstep instance create order)         generates an id that sorts by time
   lockstep instance create order --from orders.jsonl
   generate | lockstep instance create order --from - -o json > created.jsonl"#;
 
@@ -31,11 +31,11 @@ Examples:
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Create {
-    /// The machine, or the id of the instance; without an id, a name is made
+    /// The machine, or the id of the instance; for a machine alone, an id is generated
     #[arg(value_name = "MACHINE[/ID]")]
     subject: Subject,
 
-    /// Pin it to this version instead of the newest
+    /// The version to pin it to [default: the newest]
     #[arg(long, value_name = "N", value_parser = args::version)]
     version: Option<Version>,
 
@@ -56,11 +56,11 @@ struct BulkArguments {
     #[arg(long = "from", value_name = "FILE", conflicts_with_all = ["version", "pairs", "key"])]
     source: Option<Source>,
 
-    /// Lines worked on at once
+    /// Number of lines to process concurrently
     #[arg(long, value_name = "N", default_value_t = 32, requires = "source", value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
 
-    /// An instance that exists already is no failure
+    /// Skip instances that already exist instead of failing
     #[arg(long, requires = "source")]
     skip_existing: bool,
 }

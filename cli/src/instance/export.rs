@@ -16,9 +16,9 @@ use crate::output::{self, Reader};
 use crate::progress::Progress;
 
 const EXAMPLES: &str = "\
-Each line is an instance as `instance get -o json` shows it. Instances are read page by page in order
-of id, no page older than the first: an instance that changes meanwhile is written as it is when its
-page is read. `lockstep watch` shows the changes since, from the revision printed at the end.
+Each line is an instance in the format of `instance get -o json`. The export is not a snapshot: instances
+are read page by page in order of id, and each is written as it is when its page is read. To get the changes
+made since the export began, watch from the revision printed at the end.
 
 Examples:
   lockstep instance export order --out orders.jsonl
@@ -31,7 +31,7 @@ pub(crate) struct Export {
     /// The machine
     machine: MachineName,
 
-    /// Write to this file, which appears when it is complete; to stdout without it
+    /// Write to this file, which is created only once it is complete [default: stdout]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 

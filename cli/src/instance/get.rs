@@ -7,7 +7,7 @@ use crate::args::Fresh;
 use crate::failure::Failure;
 use crate::{Context, get};
 
-/// Show an instance: its state, its revision and where it may go from here
+/// Show an instance: its state, its revision and the states it may go to
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -9,11 +9,11 @@ use crate::failure::Failure;
 use crate::output;
 use crate::{Context, shape, time};
 
-/// Show what happened to an instance, as far as it is remembered
+/// Show the last changes of an instance
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Oldest first. An instance remembers a bounded number of changes (the cluster setting
-history_entries_max).
+Oldest first. The number of changes kept is limited by the cluster settings history_entries_max and
+history_bytes_max.
 
 Examples:
   lockstep instance history order/42
@@ -40,7 +40,7 @@ fn table(found: &lockstep_client::History) -> String {
     // The first change makes revision 1.
     if let Some(oldest) = found.oldest_revision.filter(|oldest| oldest.0 > 1) {
         output::say(&format!(
-            "lockstep: changes before revision {oldest} are no longer remembered"
+            "lockstep: changes before revision {oldest} are no longer kept"
         ));
     }
     output::table(

@@ -39,15 +39,15 @@ pub(crate) struct Import {
     #[arg(value_name = "FILE")]
     source: Source,
 
-    /// Move each new instance to the state it was exported in, by real transitions
+    /// Move each new instance to the state it was exported in, through transitions
     #[arg(long)]
     walk: bool,
 
-    /// Pin all of them to this version instead of their own
+    /// The version to pin all of them to [default: the exported one]
     #[arg(long, value_name = "N", value_parser = args::version)]
     version: Option<Version>,
 
-    /// Lines worked on at once
+    /// Number of lines to process concurrently
     #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
 }
@@ -127,11 +127,14 @@ async fn finish(
     let failure = match walker {
         Some(walker) => match walker.walk(created, exported).await {
             Ok(steps) => return Ok(Line::Done(line(format, &written, steps))),
-            Err(failure) => failure.about(format!("{} is created, but", created.instance)),
+            Err(failure) => failure.about(format!(
+                "{} was created, but not moved to its state",
+                created.instance
+            )),
         },
         None => {
             let message = format!(
-                "{} is created in state {:?}, and was exported in {exported:?}",
+                "{} was created in state {:?}, but was exported in state {exported:?}",
                 created.instance, created.state
             );
             Failure::new(Exit::Refused, "state_differs", message)

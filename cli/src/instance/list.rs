@@ -14,8 +14,8 @@ use crate::{Context, shape, time};
 /// List a machine's instances, in order of id
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Pages are read one after another, none older than the one before. A change made meanwhile may or may
-not be on a later page.
+The list is not a snapshot: it is read page by page, and a change made in the meantime may or may not
+be on a later page.
 
 Examples:
   lockstep instance list order --state open --limit 20

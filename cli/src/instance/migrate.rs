@@ -23,11 +23,11 @@ pub(crate) struct Migrate {
     #[arg(value_name = "ID")]
     instance: InstanceId,
 
-    /// To this version instead of the newest
+    /// The version to migrate to [default: the newest]
     #[arg(long, value_name = "N", value_parser = args::version)]
     version: Option<Version>,
 
-    /// Where a state of the old version goes; may be repeated
+    /// Map a state of the old version to one of the new version; may be repeated
     #[arg(long = "map", value_name = "FROM=TO", value_parser = states)]
     states: Vec<(StateName, StateName)>,
 

@@ -33,7 +33,7 @@ impl Walker {
         let way = shortest(&definition, &created.state, to).ok_or_else(|| {
             let from = &created.state;
             let why =
-                format!("{id} is in state {from:?}: no transitions lead to {to:?} from there");
+                format!("{id} is in state {from:?}, from which no transitions lead to {to:?}");
             Failure::new(Exit::Refused, "no_way", why)
         })?;
         let mut at = created.state.clone();

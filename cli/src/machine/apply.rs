@@ -17,27 +17,27 @@ const EXAMPLES: &str = r#"A definition names the machine, its states and the tra
   initial: open
   states:
     open: {timeout: {after: 15m, to: expired}}
-    paid: {description: The money is there}
+    paid: {description: The payment has arrived}
     shipped: {final: true}
     expired: {final: true}
   transitions:
     - {from: open, to: paid, event: pay}
     - {from: paid, to: shipped, event: ship}
 
-A file ending in .json is read as JSON, one in .yaml or .yml as YAML, any other by how it begins.
-Versions never change: a definition that differs from the newest version becomes the next one, and
-an equal one changes nothing. All faults are shown at once, each with its place in the document.
+The format follows from the extension: .json, or .yaml or .yml; without one of these, from the content.
+Versions are immutable: a definition that differs from the newest version becomes the next one, and
+an equal one changes nothing. All errors are reported at once, each with its position in the document.
 
 Examples:
   lockstep machine apply order.yaml --dry-run    show what would happen, and all faults
   lockstep machine apply machines/*.yaml
   generate-definition | lockstep machine apply -"#;
 
-/// Store definitions: each becomes its machine's first version, or its next one
+/// Store definitions, each as the first or next version of its machine
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(crate) struct Apply {
-    /// Documents of JSON or YAML; - for standard input
+    /// JSON or YAML files; - for standard input
     #[arg(value_name = "FILE", required = true)]
     files: Vec<Source>,
 
@@ -58,7 +58,7 @@ impl Apply {
         } = self;
         if key.key.is_some() && files.len() > 1 {
             return Err(Failure::usage(
-                "--idempotency-key takes one file: a key stands for one request",
+                "--idempotency-key can be used with only one file, because each file is a separate request",
             ));
         }
         if files.iter().filter(|file| **file == Source::Stdin).count() > 1 {

@@ -25,7 +25,7 @@ pub(crate) struct Graph {
     #[arg(long, value_enum, default_value_t = Language::Mermaid)]
     format: Language,
 
-    /// This version instead of the newest
+    /// The version to draw [default: the newest]
     #[arg(long, value_name = "N", value_parser = args::version, conflicts_with = "instance")]
     version: Option<Version>,
 
@@ -39,11 +39,11 @@ pub(crate) struct Graph {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Language {
-    /// Mermaid, which many Markdown viewers draw
+    /// Mermaid, which many Markdown viewers render
     Mermaid,
     /// DOT, for Graphviz
     Dot,
-    /// A picture for browsers
+    /// SVG, for browsers
     Svg,
 }
 

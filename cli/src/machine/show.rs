@@ -26,14 +26,14 @@ pub(crate) struct Show {
     #[arg(value_name = "NAME")]
     machine: MachineName,
 
-    /// This version instead of the newest
+    /// The version to show [default: the newest]
     #[arg(long, value_name = "N", value_parser = crate::args::version)]
     version: Option<Version>,
 
     #[command(flatten)]
     fresh: Fresh,
 
-    /// How to print data; yaml prints only the definition
+    /// Output format; yaml prints only the definition
     #[arg(long, short, default_value = "table", value_parser = Format::parser_with_yaml())]
     output: Format,
 }

@@ -11,9 +11,9 @@ use crate::output;
 /// Backfill a sink: write the current states of all instances again
 #[derive(Debug, Args)]
 #[command(after_help = "\
-For a destination that was changed or restored by hand. Instances that no longer exist are removed
-from it; its history stays, and records the gap. The backfill starts as soon as the destination is
-available: `lockstep sink status NAME` shows its progress.
+Use this after a destination was changed or restored by hand. Rows of instances that no longer exist are
+deleted; the history is kept, and the gap is recorded. The backfill starts as soon as the destination is
+available; `lockstep sink status NAME` shows its progress.
 
 Example:
   lockstep sink reseed reports")]
@@ -35,12 +35,12 @@ impl Reseed {
     }
 }
 
-/// Write dead letters to the destination of a sink again
+/// Deliver dead letters again
 #[derive(Debug, Args)]
 #[command(after_help = "\
-For use after the cause is fixed at the destination. A dead letter that the destination accepts
-disappears; one that it rejects again stays, with the new reason. A later state of the instance is
-never overwritten.
+Use this after fixing the cause at the destination. A dead letter that the destination accepts is
+removed; one that it rejects again stays, with the new reason. A replay never overwrites a later state
+of the instance.
 
 Examples:
   lockstep sink replay reports 1204-0
@@ -59,17 +59,17 @@ impl Replay {
         let json = || json!({ "sink": sink, "marked": marked });
         Ok(context.show(json, || {
             changed(&sink, marked, |letters| {
-                format!("{letters} will be written again")
+                format!("{letters} will be delivered again")
             })
         }))
     }
 }
 
-/// Delete dead letters: the destination of a sink will never have their events
+/// Drop dead letters; their events are never delivered
 #[derive(Debug, Args)]
 #[command(after_help = "\
-It cannot be undone: `lockstep sink dead-letters NAME --all -o json` saves them. With --all, a sink that
-is no longer configured is removed completely.
+This cannot be undone; save them first with `lockstep sink dead-letters NAME --all -o json`. With --all, a
+sink that is no longer configured is removed completely.
 
 Examples:
   lockstep sink discard reports 1204-0

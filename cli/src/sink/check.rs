@@ -11,11 +11,11 @@ use crate::Context;
 use crate::failure::{Exit, Failure};
 use crate::output;
 
-/// Test the destination of a sink, step by step: insert several, find one, drop them
+/// Test a sink's destination step by step: insert test data, read it back, delete it
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The leader, which runs the sink, does it in a table, collection or request of its own: the sink is not
-disturbed. Exit code 1 when a step fails; the steps after it are not executed.
+The leader runs the check, in a separate table, collection or request, so that it does not affect the
+sink. If a step fails, the remaining steps are skipped, and the exit code is 1.
 
 Examples:
   lockstep sink check reports
@@ -25,7 +25,7 @@ pub(crate) struct Check {
     #[arg(value_name = "NAME")]
     sink: String,
 
-    /// How long it may take, in place of --timeout; a minute at most
+    /// Timeout of the check, instead of --timeout; at most 1m
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
     patience: Duration,
 }
@@ -59,7 +59,7 @@ impl Check {
         Failure::new(Exit::Refused, "check_failed", message)
             .with("step", failed.step.as_str())
             .hint(format!(
-                "fix it at the destination or in the nodes' configuration, then `lockstep sink check {}`",
+                "fix it at the destination or in the nodes' configuration, then run `lockstep sink check {}` again",
                 self.sink
             ))
     }

@@ -10,12 +10,12 @@ use crate::failure::Failure;
 use crate::output;
 use crate::{Context, time};
 
-/// List the events that the destination of a sink rejected for good, and why
+/// List the events that a sink's destination rejected permanently, and why
 #[derive(Debug, Args)]
 #[command(after_help = "\
-In the order of the events; the sink continues after them. Fix the cause, then write them again with
-`lockstep sink replay`, or delete them with `lockstep sink discard`. One of the kind seeded is not an
-event: it stands for a state that was rejected in a backfill.
+In the order of their events. The sink has continued after them. Fix the cause, then deliver them again
+with `lockstep sink replay`, or drop them with `lockstep sink discard`. A dead letter of kind seeded is
+not an event, but a state that was rejected during a backfill.
 
 Examples:
   lockstep sink dead-letters reports
@@ -49,7 +49,14 @@ impl DeadLetters {
                     output::say(&format!("lockstep: {shown} shown; --all shows the rest"));
                 }
                 let header = [
-                    "EVENT", "SUBJECT", "KIND", "ATTEMPTS", "BURIED", "TRIED", "REPLAY", "REASON",
+                    "EVENT",
+                    "SUBJECT",
+                    "KIND",
+                    "ATTEMPTS",
+                    "REJECTED",
+                    "LAST-ATTEMPT",
+                    "REPLAY",
+                    "REASON",
                 ];
                 output::table(header, letters.iter().map(row))
             },

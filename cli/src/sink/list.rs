@@ -12,8 +12,8 @@ use crate::{Context, time};
 /// List the sinks, with their phase and lag
 #[derive(Debug, Args)]
 #[command(after_help = "\
-LAG-EVENTS is the number of the cluster's events after the sink's checkpoint, LAG-SECONDS the age of
-the oldest of them. The reason why a sink is not following goes to stderr.
+LAG-EVENTS is the number of events after the sink's checkpoint, LAG-SECONDS the age of the oldest of
+them. If a sink is not following the events, the reason is printed to stderr.
 
 Examples:
   lockstep sink list

@@ -14,9 +14,10 @@ use super::commands;
 use super::failure::Failure;
 
 commands! {
-    /// Operate the databases and webhooks that follow the cluster
+    /// Inspect and operate sinks, which copy events to databases and webhooks
     #[command(after_help = "\
-Sinks are configured identically on all nodes; the leader runs them. Any node can be asked.
+Sinks are configured identically on all nodes, and the leader runs them. These commands work through any
+node.
 
 Examples:
   lockstep sink list

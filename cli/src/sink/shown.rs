@@ -19,7 +19,7 @@ pub(super) fn advice(it: &SinkStatus) -> Option<String> {
         || format!("`lockstep sink dead-letters {name}` shows what was rejected, and why");
     match it.phase() {
         SinkPhase::Absent => Some(
-            "nothing, if the destination is not needed now: the sink starts once its host has an address"
+            "do nothing if the destination is not needed yet: the sink starts once its host is in DNS"
                 .to_owned(),
         ),
         SinkPhase::Retrying => Some(format!(

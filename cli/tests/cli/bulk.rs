@@ -34,7 +34,7 @@ async fn creating() -> Node {
                 current_revision: Some(1),
                 ..refusal(
                     "instance_exists",
-                    &format!("{id} exists already, in state \"paid\""),
+                    &format!("{id} already exists, in state \"paid\""),
                 )
             }),
         };
@@ -81,7 +81,7 @@ async fn every_good_line_is_done_and_every_bad_one_is_named_by_its_number() {
         ["line 6: ", "the key is given twice"],
         ["line 7: ", "stock/f is not an instance of order"],
         ["line 8: ", "duplicate field `id`"],
-        ["line 9: ", "order/a exists already"],
+        ["line 9: ", "order/a already exists"],
     ] {
         let line = said.lines().find(|line| line.contains(parts[0]));
         assert!(
@@ -249,8 +249,8 @@ async fn an_import_creates_what_is_not_there_and_says_where_the_state_differs() 
     );
     let said = stderr(&output);
     for part in [
-        "line 2: order/2 is created in state \"open\", and was exported in \"shipped\"",
-        "2 created, 1 of them not as exported, 1 there already: line 2",
+        "line 2: order/2 was created in state \"open\", but was exported in state \"shipped\"",
+        "2 created, 1 of them in another state than exported, 1 already existed: line 2",
     ] {
         assert!(said.contains(part), "{part:?} is not in\n{said}");
     }

@@ -28,7 +28,11 @@ fn defined(created: bool) -> v1::DefineResponse {
             machine: "order".to_owned(),
             version: 2,
             created,
-            warnings: vec![fault("states.lost", "unreachable", "no way leads here")],
+            warnings: vec![fault(
+                "states.lost",
+                "unreachable",
+                "no transition leads here",
+            )],
         })),
         written: written(),
     }
@@ -41,7 +45,7 @@ fn refused() -> v1::DefineResponse {
                 fault("initial", "unknown_state", "there is no state \"opn\""),
                 fault("transitions[1].to", "missing", "it is required"),
             ],
-            ..refusal("invalid_definition", "the definition has 2 fault(s): ...")
+            ..refusal("invalid_definition", "the definition has 2 error(s): ...")
         })),
         written: written(),
     }
@@ -70,7 +74,7 @@ async fn apply_says_what_came_of_it_and_warns_on_stderr() {
         assert_eq!((code(&output), stdout(&output).as_str()), (Some(0), line));
         let said = stderr(&output);
         assert!(
-            said.contains("warning: states.lost: no way leads here (unreachable)"),
+            said.contains("warning: states.lost: no transition leads here (unreachable)"),
             "{said}"
         );
         let asked = node.asked::<v1::DefineRequest>();
@@ -99,7 +103,7 @@ async fn every_fault_is_shown_with_its_path() {
     let arguments = ["machine", "apply", "-", "-e", &node.address];
     let said = failed(&fed(&arguments, ORDER).await, 1);
     for part in [
-        "standard input: the definition has 2 faults\n",
+        "standard input: the definition has 2 errors\n",
         "  initial: there is no state \"opn\" (unknown_state)\n",
         "  transitions[1].to: it is required (missing)\n",
     ] {

@@ -241,7 +241,7 @@ async fn dead_letters_are_listed_with_their_reason_across_pages() {
     let arguments = ["sink", "dead-letters", "reports", "-e", &node.address];
     let text = done(&lockstep(&arguments).await);
     let lines: Vec<_> = text.lines().map(columns).collect();
-    let header = "EVENT SUBJECT KIND ATTEMPTS BURIED TRIED REPLAY REASON";
+    let header = "EVENT SUBJECT KIND ATTEMPTS REJECTED LAST-ATTEMPT REPLAY REASON";
     assert_eq!(lines[0], columns(header));
     let row = "7-0 triad/default transitioned 2 2023-11-14T22:13:22.000Z \
                2023-11-14T22:13:23.000Z - value too long";
@@ -324,8 +324,8 @@ async fn letters_are_replayed_and_discarded_one_or_all() {
         lockstep(&[&["sink"], arguments, &["-e", &node.address]].concat()).await
     };
     for (which, line) in [
-        ("7-2", "reports: 1 dead letter will be written again\n"),
-        ("--all", "reports: 3 dead letters will be written again\n"),
+        ("7-2", "reports: 1 dead letter will be delivered again\n"),
+        ("--all", "reports: 3 dead letters will be delivered again\n"),
     ] {
         assert_eq!(done(&run(&["replay", "reports", which]).await), line);
     }

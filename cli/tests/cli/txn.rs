@@ -63,7 +63,7 @@ async fn a_refusal_names_the_operation_and_why() {
             current_state: Some("shipped".to_owned()),
             ..refusal(
                 "unknown_event",
-                "event \"pay\" does nothing in state \"shipped\" of order/42",
+                "order/42 is in state \"shipped\", where event \"pay\" is not allowed",
             )
         };
         let rejected = v1::Rejected {

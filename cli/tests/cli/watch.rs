@@ -118,11 +118,11 @@ async fn it_goes_on_at_another_node_and_says_so_on_stderr() {
     );
     let said = stderr(&output);
     assert!(
-        said.contains(&format!("{} is lost", first.address)),
+        said.contains(&format!("lost the connection to {}", first.address)),
         "{said}"
     );
     assert!(
-        said.contains(&format!("continuing on {}", second.address)),
+        said.contains(&format!("resumed on {}", second.address)),
         "{said}"
     );
     let asked = second.asked::<v1::WatchRequest>();

@@ -71,7 +71,7 @@ impl Line {
         match timeout(SILENCE_MAX, receive(&mut self.messages)).await {
             Ok(received) => received,
             Err(_) => Err(Verdict::Retry(Failure::no_answer(format!(
-                "nothing came for {SILENCE_MAX:?}"
+                "no message for {SILENCE_MAX:?}"
             )))),
         }
     }

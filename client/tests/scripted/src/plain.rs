@@ -34,7 +34,7 @@ fn refusal(answer: Answer, id: &str, to: &str) -> Option<v1::Rejected> {
         }),
         Answer::Expired => Some(v1::Rejected {
             code: "request_expired".to_owned(),
-            message: "the request was given up".to_owned(),
+            message: "a duplicate of this request arrived late and was not executed".to_owned(),
             ..Default::default()
         }),
         _ => None,
