@@ -153,7 +153,7 @@ impl Reader<'_> {
             Node::Whole(ms) => Ok(*ms),
             Node::Text(text) => parse_duration(text).map_err(|error| error.to_string()),
             node => Err(format!(
-                "it must be a duration, for example \"15m\" or \"1h 30m\", or a whole number of milliseconds, and is {}",
+                "found {}, expected a duration such as \"15m\" or \"1h 30m\", or a whole number of milliseconds",
                 node.noun()
             )),
         };

@@ -67,7 +67,7 @@ pub enum WatchError {
     Service(#[from] ServiceError),
     /// It would start after an event of another cluster.
     #[error(
-        "the event id is of cluster {asked}, and this is cluster {own}, at revision {reached}: read the current state, then watch from one above its revision"
+        "the event id is of cluster {asked}, and this is cluster {own}, at revision {reached}: read the current state, then watch from the revision after it"
     )]
     AnotherCluster {
         /// The cluster of the event.

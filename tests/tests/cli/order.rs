@@ -155,7 +155,7 @@ async fn an_order_is_paid_once_and_shipped(desk: &Desk) -> Result<()> {
         .await?
         .failed(1)?;
     ensure!(
-        said.contains(r#"allowed events: pay"#),
+        said.contains("allowed events: pay"),
         "it does not say what is possible: {said}"
     );
     let pay = "send order/42 --event pay --meta who=ann --idempotency-key payment-7";
