@@ -79,7 +79,7 @@ impl Failure {
 /// proxy, the transport or a newer release made.
 pub(crate) fn judge(status: Status) -> Verdict {
     let code = metadata(&status, CODE_KEY).and_then(ErrorCode::find);
-    let execution = match (code.map(ErrorCode::retry), status.code()) {
+    let execution = match (code.map(|it| it.entry().retry), status.code()) {
         (Some(Retry::Safe), _) => Execution::None,
         (Some(Retry::WithKey), _) => Execution::Possible,
         (Some(Retry::Pointless), _)

@@ -118,7 +118,7 @@ impl Error {
     /// with its key.
     pub fn is_retryable(&self) -> bool {
         match ErrorCode::find(self.code()) {
-            Some(code) => code.retry() != Retry::Pointless,
+            Some(code) => code.entry().retry != Retry::Pointless,
             None => matches!(self, Error::Discovery(_)),
         }
     }

@@ -37,7 +37,7 @@ fn faults(result: Result<Definition, DocumentError>) -> Vec<(String, &'static st
     match result {
         Err(DocumentError::Invalid(DefinitionInvalid(faults))) => faults
             .into_iter()
-            .map(|it| (it.path, it.code.code()))
+            .map(|it| (it.path, it.code.name()))
             .collect(),
         other => panic!("{other:?}"),
     }
@@ -352,7 +352,7 @@ proptest! {
         let bytes = [&ORDER.as_bytes()[..at], with.as_bytes(), &ORDER.as_bytes()[end..]].concat();
         let text = String::from_utf8_lossy(&bytes);
         if let Ok(definition) = yaml(&text) {
-            definition.validate().unwrap();
+            definition.validate(&Limits::default()).unwrap();
             prop_assert_eq!(&json(&crate::to_json(&definition)).unwrap(), &definition);
         }
     }

@@ -38,7 +38,7 @@ fn outcome(name: &str, bytes: &[u8]) -> String {
         Err(DocumentError::Invalid(DefinitionInvalid(faults))) => {
             let mut line = "invalid_definition".to_owned();
             for fault in faults.iter().take(30) {
-                let _ = write!(line, " {:?}:{}", fault.path, fault.code.code());
+                let _ = write!(line, " {:?}:{}", fault.path, fault.code.name());
             }
             if faults.len() > 30 {
                 let _ = write!(line, " and {} more", faults.len() - 30);

@@ -149,7 +149,7 @@ fn definition() -> impl Strategy<Value = Definition> {
                     description,
                 });
                 // One that contradicts another is left out.
-                if definition.validate().is_err() {
+                if definition.validate(&Limits::default()).is_err() {
                     definition.transitions.pop();
                 }
             }
@@ -239,7 +239,7 @@ proptest! {
 
     #[test]
     fn a_good_definition_reads_as_the_same_when_written_out(definition in definition()) {
-        prop_assert_eq!(definition.validate(), Ok(()));
+        prop_assert_eq!(definition.validate(&Limits::default()), Ok(()));
         holds(&Ok(definition))?;
     }
 

@@ -143,19 +143,9 @@ pub fn encode_to<T: Encode<()> + ?Sized>(value: &T, bytes: &mut Vec<u8>) {
     minicbor::encode(value, bytes).expect("writing to memory does not fail");
 }
 
-/// How many bytes [`encode`] would make, without making them.
+/// How many bytes [`encode`] makes.
 pub fn encoded_len<T: Encode<()> + ?Sized>(value: &T) -> u64 {
-    struct Counter(u64);
-    impl Write for Counter {
-        type Error = std::convert::Infallible;
-        fn write_all(&mut self, bytes: &[u8]) -> Result<(), Self::Error> {
-            self.0 += bytes.len() as u64;
-            Ok(())
-        }
-    }
-    let mut counter = Counter(0);
-    minicbor::encode(value, &mut counter).expect("counting does not fail");
-    counter.0
+    encode(value).len() as u64
 }
 
 /// Reads exactly one value from bytes without a version byte.
@@ -214,21 +204,28 @@ pub(crate) mod shared {
     }
 }
 
-/// Derives both forms of a type that is a text with rules: they are checked when it is read.
-macro_rules! checked_text {
+/// The JSON form of a type that is a text with rules: they are checked when it is read.
+macro_rules! json_text {
     ($type:ident) => {
         impl serde::Serialize for $type {
             fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-                s.serialize_str(self.as_str())
+                s.collect_str(self)
             }
         }
 
         impl<'de> serde::Deserialize<'de> for $type {
             fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
                 let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
-                Self::new(text).map_err(serde::de::Error::custom)
+                text.parse().map_err(serde::de::Error::custom)
             }
         }
+    };
+}
+
+/// The JSON form and the binary one of a type that is a text with rules.
+macro_rules! checked_text {
+    ($type:ident) => {
+        crate::codec::json_text!($type);
 
         impl<C> minicbor::Encode<C> for $type {
             fn encode<W: minicbor::encode::Write>(
@@ -251,7 +248,43 @@ macro_rules! checked_text {
         }
     };
 }
-pub(crate) use checked_text;
+
+/// An enum without fields, from a row for each variant: its number in the binary form, its name in text
+/// and JSON, and its meaning.
+macro_rules! named {
+    ($type:ident, $about:literal; $($number:literal $variant:ident = $name:literal, $doc:literal;)+) => {
+        #[doc = $about]
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, Hash,
+            minicbor::Encode, minicbor::Decode, serde::Serialize,
+        )]
+        #[cbor(index_only)]
+        pub enum $type {
+            $(#[doc = $doc] #[n($number)] #[serde(rename = $name)] $variant,)+
+        }
+
+        impl $type {
+            /// Every one there is.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The stable name: snake case, the same everywhere.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)+
+                }
+            }
+        }
+
+        crate::schema::schema!(
+            $type,
+            text()
+                .description(Some($about))
+                .enum_values(Some([$($name),+]))
+        );
+    };
+}
+
+pub(crate) use {checked_text, json_text, named};
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use minicbor::{Decode, Encode};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
 use crate::definition::Definition;
 use crate::ids::{EventName, InstanceId, MachineName, Revision, StateName, Timestamp, Version};
@@ -78,8 +78,8 @@ impl Command {
 }
 
 /// Moves an instance along one transition, if its definition and the caller's expectations allow.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
-#[serde(into = "TransitionFields", try_from = "TransitionFields")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Deserialize)]
+#[serde(try_from = "TransitionFields")]
 pub struct Transition {
     /// The instance to move.
     #[n(0)]
@@ -124,47 +124,26 @@ pub enum Trigger {
 }
 
 /// The fields of a [`Transition`] in JSON.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 struct TransitionFields {
     /// The instance to move: `machine/name`.
     id: InstanceId,
     /// The state to go to; or give `event`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     to: Option<StateName>,
     /// The event that happened; or give `to`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     event: Option<EventName>,
     /// Refuse unless the instance is in this state.
-    #[serde(skip_serializing_if = "Option::is_none")]
     expect_state: Option<StateName>,
     /// Refuse unless the instance is at this revision.
-    #[serde(skip_serializing_if = "Option::is_none")]
     expect_revision: Option<Revision>,
     /// Who and why: kept in the instance's history and in the event.
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    #[serde(default)]
     metadata: Metadata,
 }
 
 schema::as_fields!(Transition, TransitionFields);
-
-impl From<Transition> for TransitionFields {
-    fn from(it: Transition) -> Self {
-        let (to, event) = match it.trigger {
-            Trigger::To(to) => (Some(to), None),
-            Trigger::Event(event) => (None, Some(event)),
-        };
-        Self {
-            id: it.instance,
-            to,
-            event,
-            expect_state: it.expect_state,
-            expect_revision: it.expect_revision,
-            metadata: it.metadata,
-        }
-    }
-}
 
 impl TryFrom<TransitionFields> for Transition {
     type Error = &'static str;
@@ -198,7 +177,7 @@ pub struct DeleteDefinition {
 }
 
 /// Creates an instance in its definition's initial state, at revision 0.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Create {
@@ -208,16 +187,15 @@ pub struct Create {
     pub instance: InstanceId,
     /// The version to pin it to, or the newest.
     #[n(1)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
     /// Kept with the instance, where a list can ask for it, and in the event.
     #[n(2)]
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    #[serde(default)]
     pub metadata: Metadata,
 }
 
 /// Deletes an instance, with its history.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Delete {
@@ -227,20 +205,18 @@ pub struct Delete {
     pub instance: InstanceId,
     /// Refuse unless the instance is in this state.
     #[n(1)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_state: Option<StateName>,
     /// Refuse unless the instance is at this revision.
     #[n(2)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_revision: Option<Revision>,
     /// Who and why: kept in the event.
     #[n(3)]
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    #[serde(default)]
     pub metadata: Metadata,
 }
 
 /// Pins an instance to another version of its definition.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Migrate {
@@ -250,33 +226,26 @@ pub struct Migrate {
     pub instance: InstanceId,
     /// The version to pin it to, or the newest.
     #[n(1)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<Version>,
     /// Where instances in a state of the old version go, by that state's name. A state that is not
     /// mentioned keeps its name.
     #[n(2)]
-    #[serde(
-        default,
-        deserialize_with = "json::mapping",
-        skip_serializing_if = "BTreeMap::is_empty"
-    )]
+    #[serde(default, deserialize_with = "json::mapping")]
     pub states: BTreeMap<StateName, StateName>,
     /// Refuse unless the instance is in this state.
     #[n(3)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_state: Option<StateName>,
     /// Refuse unless the instance is at this revision.
     #[n(4)]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub expect_revision: Option<Revision>,
     /// Who and why: kept in the instance's history and in the event.
     #[n(5)]
-    #[serde(default, skip_serializing_if = "Metadata::is_empty")]
+    #[serde(default)]
     pub metadata: Metadata,
 }
 
 /// Several operations that happen together or not at all, in one revision.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Transaction {
@@ -286,7 +255,7 @@ pub struct Transaction {
 }
 
 /// One operation of a transaction; in JSON an object with one field.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cbor(flat)]
 #[serde(rename_all = "snake_case")]
@@ -322,8 +291,8 @@ impl Operation {
 }
 
 /// Something that must hold before a transaction.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
-#[serde(into = "PreconditionFields", try_from = "PreconditionFields")]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Deserialize)]
+#[serde(try_from = "PreconditionFields")]
 pub struct Precondition {
     /// The instance it is about.
     #[n(0)]
@@ -352,41 +321,21 @@ pub enum Expectation {
 }
 
 /// The fields of a [`Precondition`] in JSON: beside the id, exactly one.
-#[derive(Serialize, Deserialize)]
+#[derive(Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 struct PreconditionFields {
     /// The instance it is about: `machine/name`.
     id: InstanceId,
     /// Whether it exists.
-    #[serde(skip_serializing_if = "Option::is_none")]
     exists: Option<bool>,
     /// The state it is in.
-    #[serde(skip_serializing_if = "Option::is_none")]
     state: Option<StateName>,
     /// The revision it is at.
-    #[serde(skip_serializing_if = "Option::is_none")]
     revision: Option<Revision>,
 }
 
 schema::as_fields!(Precondition, PreconditionFields);
-
-impl From<Precondition> for PreconditionFields {
-    fn from(it: Precondition) -> Self {
-        let (exists, state, revision) = match it.expect {
-            Expectation::Exists => (Some(true), None, None),
-            Expectation::Missing => (Some(false), None, None),
-            Expectation::InState(state) => (None, Some(state), None),
-            Expectation::AtRevision(revision) => (None, None, Some(revision)),
-        };
-        Self {
-            id: it.instance,
-            exists,
-            state,
-            revision,
-        }
-    }
-}
 
 impl TryFrom<PreconditionFields> for Precondition {
     type Error = &'static str;

@@ -63,49 +63,16 @@ pub struct Event {
     pub metadata: Metadata,
 }
 
-/// What happened.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, Serialize)]
-#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[cbor(index_only)]
-#[serde(rename_all = "snake_case")]
-pub enum EventKind {
-    /// An instance was created, in its initial state.
-    #[n(0)]
-    Created,
-    /// An instance moved.
-    #[n(1)]
-    Transitioned,
-    /// An instance was pinned to another version.
-    #[n(2)]
-    Migrated,
-    /// An instance was deleted.
-    #[n(3)]
-    Deleted,
-    /// A version of a definition was stored.
-    #[n(4)]
-    Defined,
-    /// A version of a definition was forgotten.
-    #[n(5)]
-    DefinitionDeleted,
-    /// Nothing: an instance as it was when a sink wrote the current states as a whole. Among dead
-    /// letters only, where it stands for a state that was refused.
-    #[n(6)]
-    Seeded,
-}
-
-impl EventKind {
-    /// Its name on the wire: snake case, stable.
-    pub fn name(self) -> &'static str {
-        match self {
-            EventKind::Created => "created",
-            EventKind::Transitioned => "transitioned",
-            EventKind::Migrated => "migrated",
-            EventKind::Deleted => "deleted",
-            EventKind::Defined => "defined",
-            EventKind::DefinitionDeleted => "definition_deleted",
-            EventKind::Seeded => "seeded",
-        }
-    }
+crate::codec::named! {
+    EventKind, "What happened.";
+    0 Created = "created", "An instance was created, in its initial state.";
+    1 Transitioned = "transitioned", "An instance moved.";
+    2 Migrated = "migrated", "An instance was pinned to another version.";
+    3 Deleted = "deleted", "An instance was deleted.";
+    4 Defined = "defined", "A version of a definition was stored.";
+    5 DefinitionDeleted = "definition_deleted", "A version of a definition was forgotten.";
+    6 Seeded = "seeded", "Nothing: an instance as it was when a sink wrote the current states as a whole. \
+        Among dead letters only, where it stands for a state that was refused.";
 }
 
 /// Who made a change happen.
@@ -129,25 +96,26 @@ pub enum Cause {
 /// An [`Event`] in JSON: `id` is the whole id, and a timeout's `late_ms` is a field of its own.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-struct Flat<'a> {
+#[serde(remote = "Event")]
+struct Flat {
     /// The cluster's revision that the change belongs to.
     revision: GlobalRevision,
     /// Its place among the changes of that revision.
     position: u32,
     kind: EventKind,
-    machine: &'a MachineName,
+    machine: MachineName,
     /// Absent if it is about a definition.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(getter = "Event::instance", skip_serializing_if = "Option::is_none")]
     id: Option<InstanceId>,
     version: Version,
     #[serde(skip_serializing_if = "Option::is_none")]
     from_version: Option<Version>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    from: Option<&'a StateName>,
+    from: Option<StateName>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    to: Option<&'a StateName>,
+    to: Option<StateName>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    event: Option<&'a EventName>,
+    event: Option<EventName>,
     /// The instance's revision after the change.
     instance_revision: Revision,
     /// In cluster time.
@@ -155,28 +123,12 @@ struct Flat<'a> {
     #[serde(flatten)]
     cause: Cause,
     #[serde(skip_serializing_if = "Metadata::is_empty")]
-    metadata: &'a Metadata,
+    metadata: Metadata,
 }
 
 impl Serialize for Event {
     fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        let flat = Flat {
-            revision: self.revision,
-            position: self.position,
-            kind: self.kind,
-            machine: &self.machine,
-            id: self.instance(),
-            version: self.version,
-            from_version: self.from_version,
-            from: self.from.as_ref(),
-            to: self.to.as_ref(),
-            event: self.event.as_ref(),
-            instance_revision: self.instance_revision,
-            at: self.at,
-            cause: self.cause,
-            metadata: &self.metadata,
-        };
-        flat.serialize(s)
+        Flat::serialize(self, s)
     }
 }
 
@@ -187,6 +139,32 @@ crate::schema::as_fields!(Event, Flat);
 const SEEDED_POSITIONS: u32 = 500_000_000;
 
 impl Event {
+    /// An event about a definition, or with more fields about an instance. Its revision and position are
+    /// put in when it is recorded.
+    pub(crate) fn new(
+        kind: EventKind,
+        machine: MachineName,
+        version: Version,
+        at: Timestamp,
+    ) -> Self {
+        Self {
+            revision: GlobalRevision(0),
+            position: 0,
+            kind,
+            machine,
+            name: None,
+            version,
+            from_version: None,
+            from: None,
+            to: None,
+            event: None,
+            instance_revision: Revision(0),
+            at,
+            cause: Cause::Request,
+            metadata: Metadata::default(),
+        }
+    }
+
     /// The instance numbered `number` of those that are written as a whole, as of a revision.
     pub fn seeded(
         (revision, at): (GlobalRevision, Timestamp),
@@ -197,18 +175,11 @@ impl Event {
         Self {
             revision,
             position: SEEDED_POSITIONS.saturating_add(number),
-            kind: EventKind::Seeded,
-            machine: id.machine.clone(),
             name: Some(id.instance_name().clone()),
-            version: instance.version,
-            from_version: None,
-            from: None,
             to: Some(instance.state.clone()),
-            event: None,
             instance_revision: instance.revision,
-            at,
-            cause: Cause::Request,
             metadata: instance.metadata.clone(),
+            ..Self::new(EventKind::Seeded, id.machine.clone(), instance.version, at)
         }
     }
 
@@ -294,13 +265,8 @@ impl FromStr for EventCursor {
     }
 }
 
-impl Serialize for EventCursor {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-crate::schema::text!(EventCursor, r"^[0-9]{1,19}-[0-9]{1,9}$", 3, 29);
+crate::codec::json_text!(EventCursor);
+crate::schema::schema!(EventCursor, pattern(r"^[0-9]{1,19}-[0-9]{1,9}$", 3, 29));
 
 /// The events asked for are no longer kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -315,10 +281,10 @@ pub struct Compacted {
 /// The recent events, oldest first; cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ring {
-    events: Vector<Arc<Event>>,
-    bytes: u64,
+    pub(crate) events: Vector<Arc<Event>>,
+    pub(crate) bytes: u64,
     /// The newest event that was let go.
-    gone: EventCursor,
+    pub(crate) gone: EventCursor,
 }
 
 impl Ring {
@@ -371,19 +337,9 @@ impl Ring {
     }
 
     /// The index of the first event behind a cursor, whether or not all events there are kept.
-    fn index_behind(&self, cursor: EventCursor) -> usize {
+    pub(crate) fn index_behind(&self, cursor: EventCursor) -> usize {
         let found = self.events.binary_search_by(|it| it.cursor().cmp(&cursor));
         found.map_or_else(|at| at, |at| at + 1)
-    }
-
-    /// The first event behind a cursor that is kept.
-    pub(crate) fn first_behind(&self, cursor: EventCursor) -> Option<&Arc<Event>> {
-        self.events.get(self.index_behind(cursor))
-    }
-
-    /// How many events behind a cursor are kept.
-    pub(crate) fn count_behind(&self, cursor: EventCursor) -> usize {
-        self.events.len() - self.index_behind(cursor)
     }
 
     /// The event at a place, if it is kept.
@@ -396,20 +352,9 @@ impl Ring {
         GlobalRevision(self.gone.revision.0.saturating_add(1))
     }
 
-    pub(crate) fn newest(&self) -> Option<&Arc<Event>> {
-        self.events.last()
-    }
-
-    pub(crate) fn gone(&self) -> EventCursor {
-        self.gone
-    }
-
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
-    pub(crate) fn events(&self) -> &Vector<Arc<Event>> {
-        &self.events
+    /// The newest event there ever was.
+    pub(crate) fn end(&self) -> EventCursor {
+        self.events.last().map_or(self.gone, |it| it.cursor())
     }
 }
 
@@ -429,22 +374,15 @@ pub struct EventFilter {
 impl EventFilter {
     /// Whether the event is one of them. A filter by name, prefix or state wants no definitions.
     pub fn wants(&self, event: &Event) -> bool {
-        let is = |wanted: &Option<_>| wanted.as_ref().is_none_or(|it| *it == event.machine);
-        let named =
-            |test: &dyn Fn(&str) -> bool| event.name.as_ref().is_some_and(|it| test(it.as_str()));
-        is(&self.machine)
+        let name = event.name.as_ref().map(InstanceName::as_str);
+        let starts = |prefix: &String| name.is_some_and(|it| it.starts_with(prefix));
+        self.machine.as_ref().is_none_or(|it| *it == event.machine)
             && self
                 .name
                 .as_ref()
-                .is_none_or(|it| named(&|name| name == it.as_str()))
-            && self
-                .prefix
-                .as_ref()
-                .is_none_or(|it| named(&|name| name.starts_with(it.as_str())))
-            && self
-                .state
-                .as_ref()
-                .is_none_or(|it| event.to.as_ref() == Some(it))
+                .is_none_or(|it| name == Some(it.as_str()))
+            && self.prefix.as_ref().is_none_or(starts)
+            && (self.state.is_none() || self.state == event.to)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use minicbor::{Decode, Encode};
-use serde::de::{self, Deserialize, Deserializer};
+use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 use smol_str::SmolStr;
 
@@ -12,6 +12,8 @@ use smol_str::SmolStr;
 pub const NAME_LEN_MAX: usize = 64;
 /// The longest name of a sink accepted, in bytes.
 pub const SINK_NAME_LEN_MAX: usize = 32;
+/// The longest idempotency key accepted, in bytes.
+pub const IDEMPOTENCY_KEY_LEN_MAX: usize = 128;
 
 /// A name that breaks the rules, with the rule it breaks.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +59,19 @@ fn sink_fault(value: &str) -> Option<&'static str> {
         .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
     {
         Some("only lowercase letters and digits are allowed")
+    } else {
+        None
+    }
+}
+
+/// The rule that a caller's key breaks, if it breaks one.
+fn key_fault(value: &str) -> Option<&'static str> {
+    if value.is_empty() {
+        Some("it is empty")
+    } else if value.len() > IDEMPOTENCY_KEY_LEN_MAX {
+        Some("it is longer than 128 bytes")
+    } else if !value.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        Some("only printable ASCII characters are allowed")
     } else {
         None
     }
@@ -121,7 +136,7 @@ macro_rules! name {
         }
 
         crate::codec::checked_text!($type);
-        crate::schema::text!($type, $pattern, 1, $len);
+        crate::schema::schema!($type, pattern($pattern, 1, $len));
     };
 }
 
@@ -142,6 +157,13 @@ name!(
     ///
     /// 1 to 32 bytes: small ASCII letters and digits, starting with a letter.
     SinkName, "sink name", sink_fault, r"^[a-z][a-z0-9]*$", SINK_NAME_LEN_MAX
+);
+
+name!(
+    /// A caller's own name for a request: the same key gets the first outcome again.
+    ///
+    /// 1 to 128 printable ASCII characters.
+    IdempotencyKey, "idempotency key", key_fault, r"^[ -~]+$", IDEMPOTENCY_KEY_LEN_MAX
 );
 
 /// The identity of an instance: `machine/name`, for example `order/42`.
@@ -196,24 +218,14 @@ impl fmt::Debug for InstanceId {
     }
 }
 
-impl Serialize for InstanceId {
-    fn serialize<S: Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
-        s.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for InstanceId {
-    fn deserialize<D: Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
-        let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
-        text.parse().map_err(de::Error::custom)
-    }
-}
-
-crate::schema::text!(
+crate::codec::json_text!(InstanceId);
+crate::schema::schema!(
     InstanceId,
-    r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
-    3,
-    2 * NAME_LEN_MAX + 1
+    pattern(
+        r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
+        3,
+        2 * NAME_LEN_MAX + 1
+    )
 );
 
 impl FromStr for InstanceId {
@@ -259,7 +271,7 @@ macro_rules! number {
             }
         }
 
-        crate::schema::number!($type, $min, $inner::MAX as usize);
+        crate::schema::schema!($type, number($min, $inner::MAX as usize));
     };
 }
 
@@ -281,4 +293,9 @@ number!(
     /// Cluster time in milliseconds since the Unix epoch: the leader's clock, never going back.
     Timestamp(u64)
 );
-crate::schema::text!(Timestamp, date_time);
+crate::schema::schema!(
+    Timestamp,
+    text()
+        .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
+);

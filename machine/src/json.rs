@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-use crate::ids::Timestamp;
+use crate::ids::{StateName, Timestamp};
 
 /// The first millisecond that RFC 3339 has no form for.
 const YEAR_10000_MS: u64 = 253_402_300_800_000;
@@ -120,14 +120,10 @@ fn found_noun(serde: &str) -> String {
 /// A whole number. JSON has one kind of number: `7.0` is as whole as `7`.
 pub fn whole<'de, D: Deserializer<'de>, T: TryFrom<u64>>(d: D) -> Result<T, D::Error> {
     let number = serde_json::Number::deserialize(d)?;
-    let float = || number.as_f64().filter(|it| it.fract() == 0.0 && *it >= 0.0);
     // Below 2^64, each whole number that a float holds is exact.
-    let exact = || {
-        float()
-            .filter(|it| *it < u64::MAX as f64)
-            .map(|it| it as u64)
-    };
-    let whole = number.as_u64().or_else(exact);
+    let exact = |it: &f64| it.fract() == 0.0 && (0.0..u64::MAX as f64).contains(it);
+    let float = || number.as_f64().filter(exact).map(|it| it as u64);
+    let whole = number.as_u64().or_else(float);
     whole.and_then(|it| T::try_from(it).ok()).ok_or_else(|| {
         let bits = 8 * size_of::<T>();
         D::Error::custom(format!(
@@ -170,13 +166,11 @@ impl<'de, K: Deserialize<'de>, V: Deserialize<'de>> Deserialize<'de> for Entries
 }
 
 /// A map from states to states; each key at most once, `null` for none.
-pub(crate) fn mapping<'de, D, K>(d: D) -> Result<BTreeMap<K, K>, D::Error>
-where
-    D: Deserializer<'de>,
-    K: Deserialize<'de> + Ord + fmt::Debug,
-{
+pub(crate) fn mapping<'de, D: Deserializer<'de>>(
+    d: D,
+) -> Result<BTreeMap<StateName, StateName>, D::Error> {
     let mut map = BTreeMap::new();
-    for (from, to) in Entries::<K, K>::deserialize(d)?.0 {
+    for (from, to) in Entries::deserialize(d)?.0 {
         if map.contains_key(&from) {
             return Err(D::Error::custom(format!("state {from:?} is mapped twice")));
         }

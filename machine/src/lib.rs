@@ -37,7 +37,7 @@ mod settings;
 mod sink;
 mod snapshot;
 mod state;
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 mod testing;
 mod unit;
 mod world;
@@ -55,8 +55,9 @@ pub use definition::{
 pub use duration::{InvalidDuration, parse_duration, show_duration};
 pub use event::{Cause, Compacted, Event, EventCursor, EventFilter, EventKind, InvalidCursor};
 pub use ids::{
-    EventName, GlobalRevision, InstanceId, InstanceName, InvalidName, MachineName, NAME_LEN_MAX,
-    Revision, SINK_NAME_LEN_MAX, SinkName, StateName, Timestamp, Version,
+    EventName, GlobalRevision, IDEMPOTENCY_KEY_LEN_MAX, IdempotencyKey, InstanceId, InstanceName,
+    InvalidName, MachineName, NAME_LEN_MAX, Revision, SINK_NAME_LEN_MAX, SinkName, StateName,
+    Timestamp, Version,
 };
 pub use instance::Instance;
 pub use limits::Quota;
@@ -68,8 +69,8 @@ pub use outcome::{
 pub use query::{InstanceView, ListQuery, Page, Totals};
 pub use rejection::Rejection;
 pub use request::{
-    BATCH_FORMAT, Batch, BatchReader, DecodedBatch, EncodedBatch, EncodedRequest, IdempotencyKey,
-    Origin, REQUEST_BYTES_MAX, REQUEST_FORMAT, Request, RequestBody, SessionId,
+    BATCH_FORMAT, DecodedBatch, EncodedBatch, EncodedRequest, Origin, REQUEST_BYTES_MAX,
+    REQUEST_FORMAT, RequestBody, SessionId,
 };
 pub use settings::{Limits, Setting, SettingInfo};
 pub use sink::{
@@ -77,4 +78,6 @@ pub use sink::{
 };
 pub use snapshot::{Restore, RestoreError, SNAPSHOT_FORMAT};
 pub use state::{State, StateHash};
+#[cfg(any(test, feature = "testing"))]
+pub use testing::{Batch, Request};
 pub use unit::Unit;

@@ -18,7 +18,6 @@ use crate::metadata::Metadata;
 use crate::settings::Setting;
 use crate::sink::SinkRecord;
 use crate::state::State;
-use crate::world::Machine;
 
 /// Which instances to list; what is not said is not asked.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,7 +106,7 @@ impl State {
     pub fn machines(&self) -> impl Iterator<Item = (&MachineName, Version, &Definition)> {
         self.world.machines.iter().filter_map(|(name, machine)| {
             let (version, pinned) = machine.versions.get_max()?;
-            Some((name, *version, pinned.compiled.definition()))
+            Some((name, *version, &pinned.compiled.definition))
         })
     }
 
@@ -117,17 +116,15 @@ impl State {
             .world
             .machines
             .get(machine)
-            .map(|machine| machine.versions.iter());
-        versions
-            .into_iter()
-            .flatten()
-            .map(|(version, it)| (*version, it.compiled.definition()))
+            .map(|it| it.versions.iter());
+        let versions = versions.into_iter().flatten();
+        versions.map(|(version, it)| (*version, &it.compiled.definition))
     }
 
     /// The newest version of a machine.
     pub fn newest(&self, machine: &MachineName) -> Option<(Version, &Definition)> {
         let (version, pinned) = self.world.machines.get(machine)?.versions.get_max()?;
-        Some((*version, pinned.compiled.definition()))
+        Some((*version, &pinned.compiled.definition))
     }
 
     /// How many instances a machine has; none if it is not defined. Costs no walk over them.
@@ -153,28 +150,60 @@ impl State {
     /// One page of the instances that a query asks for. Bounded by its `limit` and `scan_max`
     /// (each at least 1), whatever there is.
     pub fn list(&self, query: &ListQuery) -> Page {
-        let mut scan = Scan {
-            query,
-            left: query.scan_max.max(1),
-            last: None,
-            page: Page::default(),
-            full: false,
-        };
-        let from = query
-            .machine
-            .as_ref()
-            .or(query.after.as_ref().map(|after| &after.machine));
-        let from = from.map_or(Bound::Unbounded, Bound::Included);
-        for (name, machine) in self
-            .world
-            .machines
-            .range::<_, MachineName>((from, Bound::Unbounded))
-        {
-            if query.machine.as_ref().is_some_and(|it| it != name) || !scan.machine(name, machine) {
+        let mut page = Page::default();
+        let (mut left, mut last) = (query.scan_max.max(1), None);
+        for (machine, name, instance) in self.candidates(query) {
+            if left == 0 || page.instances.len() >= query.limit.max(1) {
+                page.next = last;
                 break;
             }
+            left -= 1;
+            let id = InstanceId::from_parts(machine.clone(), name.clone());
+            let has = |(key, value): &(String, String)| {
+                instance.metadata.get(key) == Some(value.as_str())
+            };
+            if query.label.as_ref().is_none_or(has) {
+                page.instances.push((id.clone(), instance.clone()));
+            }
+            last = Some(id);
         }
-        scan.page
+        page
+    }
+
+    /// What a query asks for apart from its label, in order of id.
+    fn candidates<'a>(
+        &'a self,
+        query: &'a ListQuery,
+    ) -> impl Iterator<Item = (&'a MachineName, &'a InstanceName, &'a Instance)> {
+        let after = query.after.as_ref();
+        let first = query.machine.as_ref().max(after.map(|it| &it.machine));
+        let first = first.map_or(Bound::Unbounded, Bound::Included);
+        let machines = self
+            .world
+            .machines
+            .range::<_, MachineName>((first, Bound::Unbounded))
+            .take_while(move |(name, _)| query.machine.as_ref().is_none_or(|it| it == *name));
+        machines.flat_map(move |(machine_name, machine)| {
+            let after = after.filter(|it| it.machine == *machine_name);
+            let start = match after.map(InstanceId::name) {
+                Some(after) if after >= query.prefix.as_str() => Bound::Excluded(after),
+                _ => Bound::Included(query.prefix.as_str()),
+            };
+            let range = (start, Bound::Unbounded);
+            let found: Box<dyn Iterator<Item = _>> = match &query.state {
+                None => Box::new(machine.instances.range::<_, str>(range)),
+                Some(state) => {
+                    let names = machine.by_state.get(state);
+                    let names = names
+                        .into_iter()
+                        .flat_map(move |it| it.range::<_, str>(range));
+                    Box::new(names.filter_map(|name| machine.instances.get_key_value(name)))
+                }
+            };
+            found
+                .take_while(move |(name, _)| name.as_str().starts_with(&query.prefix))
+                .map(move |(name, instance)| (machine_name, name, instance))
+        })
     }
 
     /// The cluster's revision: how many commands have changed something.
@@ -203,13 +232,15 @@ impl State {
 
     /// How many of the events behind a cursor are kept. Costs a search, not a walk over them.
     pub fn events_behind(&self, cursor: EventCursor) -> u64 {
-        self.world.ring.count_behind(cursor) as u64
+        let ring = &self.world.ring;
+        (ring.events.len() - ring.index_behind(cursor)) as u64
     }
 
     /// The first event behind a cursor that is kept: the next one, unless the cursor is
     /// [`Compacted`].
     pub fn oldest_behind(&self, cursor: EventCursor) -> Option<&Arc<Event>> {
-        self.world.ring.first_behind(cursor)
+        let ring = &self.world.ring;
+        ring.events.get(ring.index_behind(cursor))
     }
 
     /// What is kept account of for a sink.
@@ -222,29 +253,20 @@ impl State {
         self.world.sinks.iter()
     }
 
-    /// When the next timeout is due, in cluster time.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.world.timers.get_min().map(|timer| timer.deadline)
-    }
-
     /// The timeouts that are due at `now`, earliest first, at most `max`: what a leader proposes
     /// to [`Expire`](crate::Command::Expire).
     pub fn due(&self, now: Timestamp, max: usize) -> Vec<Expiration> {
-        let due = self
-            .world
-            .timers
-            .iter()
-            .take_while(|timer| timer.deadline <= now);
+        let timers = self.world.timers.iter();
+        let due = timers.take_while(|timer| timer.deadline <= now).take(max);
         let expiration = |timer: &crate::world::Timer| {
             let instance = InstanceId::from_parts(timer.machine.clone(), timer.name.clone());
-            let revision = self.instance(&instance)?.revision;
             Some(Expiration {
+                revision: self.instance(&instance)?.revision,
                 instance,
-                revision,
                 deadline: timer.deadline,
             })
         };
-        due.take(max).filter_map(expiration).collect()
+        due.filter_map(expiration).collect()
     }
 
     /// How many timeouts are pending.
@@ -269,7 +291,7 @@ impl State {
         let versions = machines().map(|it| it.versions.len() as u64).max();
         let definitions = machines().flat_map(|it| it.versions.values());
         let largest = definitions
-            .map(|it| it.compiled.size())
+            .map(|it| it.compiled.size)
             .fold(Size::default(), Size::max);
         let letters = world.sinks.values().map(|it| it.letters().len() as u64);
         vec![
@@ -279,97 +301,18 @@ impl State {
             (Setting::TransitionsMax, largest.transitions),
             (Setting::DocumentBytesMax, largest.bytes),
             (Setting::InstancesMax, world.instances),
-            (Setting::EventsMax, world.ring.events().len() as u64),
-            (Setting::EventBytesMax, world.ring.bytes()),
-            (Setting::KeysMax, self.keys.len() as u64),
-            (Setting::KeyBytesMax, self.keys.bytes()),
+            (Setting::EventsMax, world.ring.events.len() as u64),
+            (Setting::EventBytesMax, world.ring.bytes),
+            (Setting::KeysMax, self.keys.order.len() as u64),
+            (Setting::KeyBytesMax, self.keys.bytes),
             (
                 Setting::KeyRetentionMs,
                 self.keys.oldest_age_ms(world.clock),
             ),
-            (Setting::SessionsMax, self.sessions.table().len() as u64),
+            (Setting::SessionsMax, self.sessions.sessions.len() as u64),
             (Setting::SinksMax, world.sinks.len() as u64),
             (Setting::DeadLettersMax, letters.max().unwrap_or_default()),
         ]
-    }
-}
-
-/// A list under way.
-struct Scan<'a> {
-    query: &'a ListQuery,
-    /// How many may still be looked at.
-    left: usize,
-    /// The last one that was looked at.
-    last: Option<InstanceId>,
-    page: Page,
-    /// The page ends here, with more to come.
-    full: bool,
-}
-
-impl Scan<'_> {
-    /// Looks through one machine; false if the page ends there.
-    fn machine(&mut self, name: &MachineName, machine: &Machine) -> bool {
-        if self
-            .query
-            .after
-            .as_ref()
-            .is_some_and(|after| after.machine > *name)
-        {
-            return true;
-        }
-        let after = self
-            .query
-            .after
-            .as_ref()
-            .filter(|after| after.machine == *name);
-        let start = match after {
-            Some(after) if after.name() >= self.query.prefix.as_str() => {
-                Bound::Excluded(after.name())
-            }
-            _ => Bound::Included(self.query.prefix.as_str()),
-        };
-        let range = (start, Bound::Unbounded);
-        match &self.query.state {
-            None => {
-                let mut all = machine.instances.range::<_, str>(range);
-                all.all(|(key, it)| self.visit(name, key, it));
-            }
-            Some(state) => {
-                let Some(names) = machine.by_state.get(state) else {
-                    return true;
-                };
-                let mut all = names.range::<_, str>(range);
-                all.all(|key| {
-                    machine
-                        .instances
-                        .get(key)
-                        .is_none_or(|it| self.visit(name, key, it))
-                });
-            }
-        }
-        !self.full
-    }
-
-    /// Looks at one instance; false if the walk ends before it: the page is full, or the names,
-    /// which are in order, no longer start with the prefix.
-    fn visit(&mut self, machine: &MachineName, name: &InstanceName, instance: &Instance) -> bool {
-        if !name.as_str().starts_with(&self.query.prefix) {
-            return false;
-        }
-        if self.left == 0 || self.page.instances.len() >= self.query.limit.max(1) {
-            self.page.next = self.last.take();
-            self.full = true;
-            return false;
-        }
-        self.left -= 1;
-        let id = InstanceId::from_parts(machine.clone(), name.clone());
-        let wanted =
-            |(key, value): &(String, String)| instance.metadata.get(key) == Some(value.as_str());
-        if self.query.label.as_ref().is_none_or(wanted) {
-            self.page.instances.push((id.clone(), instance.clone()));
-        }
-        self.last = Some(id);
-        true
     }
 }
 

@@ -17,12 +17,15 @@ const OPERATION_FAILED: u32 = 19;
 /// Each has a stable [`code`](Rejection::code) and a text for people (its `Display`).
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, thiserror::Error)]
 #[cbor(flat)]
+#[allow(
+    missing_docs,
+    reason = "the text of a variant says what its fields are"
+)]
 pub enum Rejection {
     /// No machine of that name is defined.
     #[error("there is no machine {machine:?}")]
     #[n(0)]
     UnknownMachine {
-        /// The name asked for.
         #[n(0)]
         machine: MachineName,
     },
@@ -30,7 +33,6 @@ pub enum Rejection {
     #[error("there is no instance {instance:?}")]
     #[n(1)]
     UnknownInstance {
-        /// The id asked for.
         #[n(0)]
         instance: InstanceId,
     },
@@ -41,19 +43,14 @@ pub enum Rejection {
     )]
     #[n(2)]
     UnknownState {
-        /// The machine.
         #[n(0)]
         machine: MachineName,
-        /// The state asked for.
         #[n(1)]
         state: StateName,
-        /// The states there are.
         #[n(2)]
         known: Vec<StateName>,
-        /// The state the instance is in.
         #[n(3)]
         current: StateName,
-        /// The instance's revision.
         #[n(4)]
         revision: Revision,
     },
@@ -61,16 +58,12 @@ pub enum Rejection {
     #[error("{instance} is in state {current:?}, where event {event:?} is not allowed")]
     #[n(3)]
     UnknownEvent {
-        /// The instance.
         #[n(0)]
         instance: InstanceId,
-        /// The event asked for.
         #[n(1)]
         event: EventName,
-        /// The state the instance is in.
         #[n(2)]
         current: StateName,
-        /// The instance's revision.
         #[n(3)]
         revision: Revision,
     },
@@ -81,19 +74,14 @@ pub enum Rejection {
     )]
     #[n(4)]
     IllegalTransition {
-        /// The instance.
         #[n(0)]
         instance: InstanceId,
-        /// The state it is in.
         #[n(1)]
         from: StateName,
-        /// The state asked for.
         #[n(2)]
         to: StateName,
-        /// Where it may go from here.
         #[n(3)]
         allowed: Vec<StateName>,
-        /// The instance's revision.
         #[n(4)]
         revision: Revision,
     },
@@ -101,16 +89,12 @@ pub enum Rejection {
     #[error("{instance} is in state {current:?} at revision {revision}, not in {expected:?}")]
     #[n(5)]
     StateMismatch {
-        /// The instance.
         #[n(0)]
         instance: InstanceId,
-        /// What the caller expected.
         #[n(1)]
         expected: StateName,
-        /// The state it is in.
         #[n(2)]
         current: StateName,
-        /// The instance's revision.
         #[n(3)]
         revision: Revision,
     },
@@ -120,16 +104,12 @@ pub enum Rejection {
     )]
     #[n(6)]
     RevisionMismatch {
-        /// The instance.
         #[n(0)]
         instance: InstanceId,
-        /// What the caller expected.
         #[n(1)]
         expected: Revision,
-        /// The state it is in.
         #[n(2)]
         current: StateName,
-        /// The instance's revision.
         #[n(3)]
         revision: Revision,
     },
@@ -149,13 +129,10 @@ pub enum Rejection {
     #[error("machine {machine:?} has no version {version}; the newest is {newest}")]
     #[n(10)]
     UnknownVersion {
-        /// The machine.
         #[n(0)]
         machine: MachineName,
-        /// The version asked for.
         #[n(1)]
         version: Version,
-        /// The newest there is.
         #[n(2)]
         newest: Version,
     },
@@ -163,13 +140,11 @@ pub enum Rejection {
     #[error("{instances} instance(s) still use version {version} of machine {machine:?}")]
     #[n(11)]
     DefinitionInUse {
-        /// The machine.
         #[n(0)]
         machine: MachineName,
         /// The first version that is used.
         #[n(1)]
         version: Version,
-        /// How many instances use it.
         #[n(2)]
         instances: u64,
     },
@@ -177,7 +152,6 @@ pub enum Rejection {
     #[error("{name} is built in: it cannot be redefined or deleted")]
     #[n(12)]
     BuiltIn {
-        /// What is built in.
         #[n(0)]
         name: String,
     },
@@ -185,13 +159,10 @@ pub enum Rejection {
     #[error("{instance} already exists, in state {current:?} at revision {revision}")]
     #[n(13)]
     InstanceExists {
-        /// The instance.
         #[n(0)]
         instance: InstanceId,
-        /// The state it is in.
         #[n(1)]
         current: StateName,
-        /// Its revision.
         #[n(2)]
         revision: Revision,
     },
@@ -199,16 +170,12 @@ pub enum Rejection {
     #[error("{instance} is already at version {version}")]
     #[n(14)]
     AlreadyAtVersion {
-        /// The instance.
         #[n(0)]
         instance: InstanceId,
-        /// The version.
         #[n(1)]
         version: Version,
-        /// The state it is in.
         #[n(2)]
         current: StateName,
-        /// Its revision.
         #[n(3)]
         revision: Revision,
     },
@@ -219,10 +186,8 @@ pub enum Rejection {
     )]
     #[n(15)]
     UnmappedState {
-        /// The instance.
         #[n(0)]
         instance: InstanceId,
-        /// The version asked for.
         #[n(1)]
         version: Version,
         /// The state it would be in.
@@ -231,10 +196,8 @@ pub enum Rejection {
         /// The states there are in that version.
         #[n(3)]
         known: Vec<StateName>,
-        /// The state it is in.
         #[n(4)]
         current: StateName,
-        /// Its revision.
         #[n(5)]
         revision: Revision,
     },
@@ -242,13 +205,10 @@ pub enum Rejection {
     #[error("limit exceeded: {asked} {}, maximum {max}", quota.noun())]
     #[n(16)]
     QuotaExceeded {
-        /// Which limit.
         #[n(0)]
         quota: Quota,
-        /// How many there would be.
         #[n(1)]
         asked: u64,
-        /// How many there may be.
         #[n(2)]
         max: u64,
     },
@@ -262,7 +222,6 @@ pub enum Rejection {
     )]
     #[n(18)]
     InstanceTwice {
-        /// The instance.
         #[n(0)]
         instance: InstanceId,
         /// The place of the first operation, from 0.
@@ -287,7 +246,6 @@ pub enum Rejection {
     #[error("sink {sink:?} is claimed by the leader of term {term}")]
     #[n(20)]
     SinkFenced {
-        /// The sink.
         #[n(0)]
         sink: SinkName,
         /// The latest term in which a leader claimed it.
@@ -298,7 +256,6 @@ pub enum Rejection {
     #[error("sink {sink} has no dead letter {cursor}")]
     #[n(21)]
     UnknownDeadLetter {
-        /// The sink.
         #[n(0)]
         sink: SinkName,
         /// The event's place.
@@ -313,7 +270,6 @@ pub enum Rejection {
     #[error("there is no setting {name:?}; did you mean {nearest}?")]
     #[n(23)]
     UnknownSetting {
-        /// The name asked for.
         #[n(0)]
         name: String,
         /// The one whose name is most like it.
@@ -324,10 +280,8 @@ pub enum Rejection {
     #[error("{setting} cannot be {value}; the range is {} to {}", setting.info().range.start(), setting.info().range.end())]
     #[n(24)]
     InvalidSetting {
-        /// The setting.
         #[n(0)]
         setting: Setting,
-        /// The value asked for.
         #[n(1)]
         value: u64,
     },
@@ -350,45 +304,55 @@ fn list(names: &[StateName]) -> String {
     if names.is_empty() {
         return "none (the state is final)".to_owned();
     }
-    names
-        .iter()
-        .map(StateName::as_str)
-        .collect::<Vec<_>>()
-        .join(", ")
+    let names: Vec<_> = names.iter().map(StateName::as_str).collect();
+    names.join(", ")
+}
+
+macro_rules! codes {
+    ($($rejection:ident = $code:literal,)+) => {
+        impl Rejection {
+            /// Every code but those of [`Quota`].
+            pub const CODES: &[&str] = &[$($code),+];
+
+            /// The stable code: snake case, the same in HTTP problems, gRPC and the command line.
+            pub fn code(&self) -> &'static str {
+                match self {
+                    Rejection::QuotaExceeded { quota, .. } => quota.code(),
+                    $(Rejection::$rejection { .. } => $code,)+
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    UnknownMachine = "unknown_machine",
+    UnknownInstance = "unknown_instance",
+    UnknownState = "unknown_state",
+    UnknownEvent = "unknown_event",
+    IllegalTransition = "illegal_transition",
+    StateMismatch = "state_mismatch",
+    RevisionMismatch = "revision_mismatch",
+    KeyReused = "idempotency_key_reused",
+    RequestExpired = "request_expired",
+    InvalidDefinition = "invalid_definition",
+    UnknownVersion = "unknown_version",
+    DefinitionInUse = "definition_in_use",
+    BuiltIn = "built_in",
+    InstanceExists = "instance_exists",
+    AlreadyAtVersion = "already_at_version",
+    UnmappedState = "unmapped_state",
+    EmptyTransaction = "empty_transaction",
+    InstanceTwice = "instance_twice",
+    OperationFailed = "operation_failed",
+    SinkFenced = "sink_fenced",
+    UnknownDeadLetter = "unknown_dead_letter",
+    MalformedRequest = "malformed_request",
+    UnknownSetting = "unknown_setting",
+    InvalidSetting = "invalid_setting",
 }
 
 impl Rejection {
-    /// The stable code: snake case, the same in HTTP problems, gRPC and the command line.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Rejection::UnknownMachine { .. } => "unknown_machine",
-            Rejection::UnknownInstance { .. } => "unknown_instance",
-            Rejection::UnknownState { .. } => "unknown_state",
-            Rejection::UnknownEvent { .. } => "unknown_event",
-            Rejection::IllegalTransition { .. } => "illegal_transition",
-            Rejection::StateMismatch { .. } => "state_mismatch",
-            Rejection::RevisionMismatch { .. } => "revision_mismatch",
-            Rejection::KeyReused => "idempotency_key_reused",
-            Rejection::RequestExpired => "request_expired",
-            Rejection::InvalidDefinition(_) => "invalid_definition",
-            Rejection::UnknownVersion { .. } => "unknown_version",
-            Rejection::DefinitionInUse { .. } => "definition_in_use",
-            Rejection::BuiltIn { .. } => "built_in",
-            Rejection::InstanceExists { .. } => "instance_exists",
-            Rejection::AlreadyAtVersion { .. } => "already_at_version",
-            Rejection::UnmappedState { .. } => "unmapped_state",
-            Rejection::QuotaExceeded { quota, .. } => quota.code(),
-            Rejection::EmptyTransaction => "empty_transaction",
-            Rejection::InstanceTwice { .. } => "instance_twice",
-            Rejection::OperationFailed { .. } => "operation_failed",
-            Rejection::SinkFenced { .. } => "sink_fenced",
-            Rejection::UnknownDeadLetter { .. } => "unknown_dead_letter",
-            Rejection::MalformedRequest => "malformed_request",
-            Rejection::UnknownSetting { .. } => "unknown_setting",
-            Rejection::InvalidSetting { .. } => "invalid_setting",
-        }
-    }
-
     /// The state the instance is in and its revision, where the reason tells.
     pub fn current(&self) -> Option<(&StateName, Revision)> {
         match self {

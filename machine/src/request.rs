@@ -18,16 +18,13 @@
 //! executed. A body from a newer build is another matter: to skip it would make the states differ,
 //! so applying fails as a whole and changes nothing, and the node must stop.
 
-use std::fmt;
-use std::sync::Arc;
-
 use bytes::Bytes;
 use minicbor::decode::Decoder;
 use minicbor::{Decode, Encode};
 
 use crate::codec::{self, CodecError, Format};
 use crate::command::{Command, Trigger};
-use crate::ids::{InvalidName, Timestamp};
+use crate::ids::{IdempotencyKey, Timestamp};
 
 /// The form of a [`RequestBody`].
 pub const REQUEST_FORMAT: Format = Format::new("request", 1);
@@ -189,60 +186,9 @@ impl EncodedBatch {
         codec::encode_to(&BatchItem { origin, body }, &mut self.0);
     }
 
-    /// How many bytes there are so far.
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Always false: there is at least the stamp.
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
     /// The log entry's payload.
     pub fn into_bytes(self) -> Bytes {
         self.0.into()
-    }
-}
-
-/// Reads what [`EncodedBatch`] wrote: an iterator over origins and bodies, oldest first.
-#[derive(Debug)]
-pub struct BatchReader<'b> {
-    stamp: Timestamp,
-    decoder: Decoder<'b>,
-}
-
-impl<'b> BatchReader<'b> {
-    /// Reads the format and the stamp.
-    ///
-    /// # Errors
-    ///
-    /// As [`CodecError`] says.
-    pub fn new(bytes: &'b [u8]) -> Result<Self, CodecError> {
-        let mut decoder = Decoder::new(BATCH_FORMAT.open(bytes)?);
-        let stamp = codec::decode_next(BATCH_FORMAT.what, &mut decoder)?;
-        Ok(Self { stamp, decoder })
-    }
-
-    /// The proposing leader's clock.
-    pub fn stamp(&self) -> Timestamp {
-        self.stamp
-    }
-}
-
-impl<'b> Iterator for BatchReader<'b> {
-    type Item = Result<(Origin, &'b [u8]), CodecError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        if self.decoder.position() >= self.decoder.input().len() {
-            return None;
-        }
-        let item = codec::decode_next(BATCH_FORMAT.what, &mut self.decoder);
-        if item.is_err() {
-            // What follows cannot be told apart any more.
-            self.decoder.set_position(self.decoder.input().len());
-        }
-        Some(item.map(|BatchItem { origin, body }| (origin, body)))
     }
 }
 
@@ -263,17 +209,18 @@ impl<'b> DecodedBatch<'b> {
     /// The payload is damaged, or a newer build wrote it or one of its bodies: this build cannot
     /// apply it, and the node must stop.
     pub fn decode(payload: &'b [u8]) -> Result<Self, CodecError> {
-        let reader = BatchReader::new(payload)?;
-        let stamp = reader.stamp();
-        let decode = |item: Result<(Origin, &'b [u8]), _>| {
-            let (origin, body) = item?;
-            match RequestBody::decode(body) {
-                Ok(decoded) => Ok((origin, Some(decoded))),
-                Err(CodecError::Malformed { .. }) => Ok((origin, None)),
-                Err(newer) => Err(newer),
-            }
-        };
-        let requests = reader.map(decode).collect::<Result<_, _>>()?;
+        let mut decoder = Decoder::new(BATCH_FORMAT.open(payload)?);
+        let stamp = codec::decode_next(BATCH_FORMAT.what, &mut decoder)?;
+        let mut requests = vec![];
+        while decoder.position() < decoder.input().len() {
+            let BatchItem { origin, body } = codec::decode_next(BATCH_FORMAT.what, &mut decoder)?;
+            let body = match RequestBody::decode(body) {
+                Ok(decoded) => Some(decoded),
+                Err(CodecError::Malformed { .. }) => None,
+                Err(newer) => return Err(newer),
+            };
+            requests.push((origin, body));
+        }
         Ok(Self { stamp, requests })
     }
 
@@ -284,122 +231,3 @@ impl<'b> DecodedBatch<'b> {
             .map(|(origin, decoded)| (*origin, decoded.as_ref().map(|it| &it.body)))
     }
 }
-
-/// A request in memory.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
-    /// Where it entered the cluster.
-    pub origin: Origin,
-    /// The caller's own key, if it gave one.
-    pub key: Option<IdempotencyKey>,
-    /// What to do.
-    pub command: Command,
-}
-
-impl Request {
-    /// The request as it travels.
-    pub fn encode(&self) -> EncodedRequest {
-        let body = RequestBody {
-            command: self.command.clone(),
-            key: self.key.clone(),
-        };
-        EncodedRequest {
-            origin: self.origin,
-            body: body.encode(),
-        }
-    }
-}
-
-/// One log entry's worth of requests, under one leader's stamp, in memory.
-///
-/// The requests are applied in order, each with its own outcome: one that is rejected changes
-/// nothing for the others.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Batch {
-    /// The proposing leader's clock. [`State::apply`](crate::State::apply) never lets time go back.
-    pub stamp: Timestamp,
-    /// The requests, oldest first.
-    pub requests: Vec<Request>,
-}
-
-impl Batch {
-    /// The log entry's payload.
-    pub fn encode(&self) -> Bytes {
-        let mut batch = EncodedBatch::new(self.stamp);
-        for request in &self.requests {
-            let EncodedRequest { origin, body } = request.encode();
-            batch.push(origin, &body);
-        }
-        batch.into_bytes()
-    }
-
-    /// Reads the payload of a log entry whose requests are all well formed.
-    ///
-    /// # Errors
-    ///
-    /// As [`CodecError`] says, for the first request that cannot be decoded.
-    pub fn decode(bytes: &[u8]) -> Result<Self, CodecError> {
-        let reader = BatchReader::new(bytes)?;
-        let stamp = reader.stamp();
-        let request = |item: Result<(Origin, &[u8]), CodecError>| {
-            let (origin, body) = item?;
-            let RequestBody { command, key } = RequestBody::decode(body)?.body;
-            Ok(Request {
-                origin,
-                key,
-                command,
-            })
-        };
-        let requests = reader.map(request).collect::<Result<_, _>>()?;
-        Ok(Self { stamp, requests })
-    }
-}
-
-/// A caller's own name for a request: the same key gets the first outcome again.
-///
-/// 1 to 128 printable ASCII characters.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct IdempotencyKey(Arc<str>);
-
-impl IdempotencyKey {
-    /// The longest key accepted, in bytes.
-    pub const LEN_MAX: usize = 128;
-
-    /// Parses a key.
-    pub fn new(value: impl AsRef<str>) -> Result<Self, InvalidName> {
-        let value = value.as_ref();
-        let reason = if value.is_empty() {
-            "it is empty"
-        } else if value.len() > Self::LEN_MAX {
-            "it is longer than 128 bytes"
-        } else if !value.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-            "only printable ASCII characters are allowed"
-        } else {
-            return Ok(Self(value.into()));
-        };
-        Err(InvalidName {
-            kind: "idempotency key",
-            value: value.chars().take(80).collect(),
-            reason,
-        })
-    }
-
-    /// The key as text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for IdempotencyKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?}", &*self.0)
-    }
-}
-
-impl fmt::Display for IdempotencyKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-crate::codec::checked_text!(IdempotencyKey);

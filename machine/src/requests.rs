@@ -19,9 +19,9 @@ use minicbor::{Decode, Encode};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::codec;
-use crate::ids::{GlobalRevision, Timestamp};
+use crate::ids::{GlobalRevision, IdempotencyKey, Timestamp};
 use crate::outcome::{Outcome, Reply};
-use crate::request::{IdempotencyKey, Origin, SessionId};
+use crate::request::{Origin, SessionId};
 use crate::settings::Limits;
 
 /// A reply as the tables hold it: a node of a persistent map is copied when a snapshot shares it,
@@ -46,9 +46,9 @@ impl StoredReply {
 /// The sessions that requests come from, with the replies to those still outstanding.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Sessions {
-    sessions: OrdMap<SessionId, Session>,
+    pub(crate) sessions: OrdMap<SessionId, Session>,
     /// Counts the requests that named a session; orders their last uses.
-    uses: u64,
+    pub(crate) uses: u64,
 }
 
 /// One session's window of outstanding requests.
@@ -147,19 +147,6 @@ impl Sessions {
             .map(|session| session.replies.len())
             .sum()
     }
-
-    pub(crate) fn uses(&self) -> u64 {
-        self.uses
-    }
-
-    pub(crate) fn table(&self) -> &OrdMap<SessionId, Session> {
-        &self.sessions
-    }
-
-    /// The table of a snapshot.
-    pub(crate) fn restore(sessions: OrdMap<SessionId, Session>, uses: u64) -> Self {
-        Self { sessions, uses }
-    }
 }
 
 impl Session {
@@ -177,11 +164,11 @@ impl Session {
 /// The callers' keys, with the first outcome of each.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Keys {
-    first: OrdMap<IdempotencyKey, FirstUse>,
+    pub(crate) first: OrdMap<IdempotencyKey, FirstUse>,
     /// The same keys, oldest first.
-    order: Vector<IdempotencyKey>,
+    pub(crate) order: Vector<IdempotencyKey>,
     /// What the keys and their outcomes take.
-    bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// The first use of a key.
@@ -224,10 +211,6 @@ impl Fingerprint {
 }
 
 impl Keys {
-    pub(crate) fn get(&self, key: &IdempotencyKey) -> Option<&FirstUse> {
-        self.first.get(key)
-    }
-
     /// Keeps the first use of a key; if that makes too many, or too many bytes, the oldest go.
     pub(crate) fn store(&mut self, key: IdempotencyKey, first: FirstUse, limits: &Limits) {
         self.bytes += first.bytes(&key);
@@ -261,21 +244,9 @@ impl Keys {
         }
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
-        self.bytes
-    }
-
     /// How long ago the oldest was stored; 0 if there is none.
     pub(crate) fn oldest_age_ms(&self, now: Timestamp) -> u64 {
         let oldest = self.order.front().and_then(|key| self.first.get(key));
         oldest.map_or(0, |first| now.0.saturating_sub(first.stored_at.0))
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.order.len()
-    }
-
-    pub(crate) fn order(&self) -> &Vector<IdempotencyKey> {
-        &self.order
     }
 }

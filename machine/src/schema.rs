@@ -78,24 +78,4 @@ macro_rules! as_fields {
     };
 }
 
-macro_rules! text {
-    ($type:ident, date_time) => {
-        crate::schema::schema!(
-            $type,
-            text()
-                .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
-                .format(Some(SchemaFormat::KnownFormat(KnownFormat::DateTime)))
-        );
-    };
-    ($type:ident, $pattern:expr, $min:expr, $max:expr) => {
-        crate::schema::schema!($type, pattern($pattern, $min, $max));
-    };
-}
-
-macro_rules! number {
-    ($type:ident, $min:expr, $max:expr) => {
-        crate::schema::schema!($type, number($min, $max));
-    };
-}
-
-pub(crate) use {as_fields, number, schema, text};
+pub(crate) use {as_fields, schema};

@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(rejection.code(), "invalid_setting");
         assert_eq!(
             rejection.to_string(),
-            "sinks_max cannot be 1025; 1 to 1024 is allowed"
+            "sinks_max cannot be 1025; the range is 1 to 1024"
         );
         assert_eq!(driver.state.limits(), Limits::default());
     }

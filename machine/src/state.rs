@@ -3,24 +3,22 @@
 use std::fmt;
 use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 use xxhash_rust::xxh3::Xxh3;
 
-use crate::codec;
 use crate::command::Command;
 use crate::definition::{Compiled, Definition, triad};
-use crate::event::Ring;
 use crate::execute::{BUILT_IN_INSTANCE, execute};
-use crate::ids::{GlobalRevision, InstanceId, MachineName, StateName, Timestamp, Version};
+use crate::ids::{InstanceId, MachineName, StateName, Timestamp, Version};
 use crate::instance::Instance;
 use crate::metadata::Metadata;
 use crate::outcome::{Outcome, Reply};
 use crate::rejection::Rejection;
-use crate::request::{Batch, DecodedBatch, DecodedBody, IdempotencyKey, Origin};
+use crate::request::{DecodedBatch, DecodedBody, Origin, RequestBody};
 use crate::requests::{Fingerprint, FirstUse, Keys, Seen, Sessions, StoredReply};
 use crate::settings::Limits;
 use crate::snapshot::{self, SNAPSHOT_FORMAT};
-use crate::world::{Machine, Pinned, Retired, World};
+use crate::world::{Machine, Pinned, World};
 
 /// Everything the cluster agrees on. Cloning is O(1): the maps share their structure.
 #[derive(Debug, Clone)]
@@ -60,33 +58,22 @@ impl State {
     pub fn new(limits: Limits) -> Self {
         // The built-in machine is there whatever the limits say.
         let triad = Compiled::new(triad(), &Limits::default());
-        let triad = Arc::new(triad.expect("the built-in definition is valid"));
-        let machine = triad.definition().name.clone();
+        let triad = triad.expect("the built-in definition is valid");
+        let machine = triad.definition.name.clone();
         let id = InstanceId::new(machine.as_str(), BUILT_IN_INSTANCE)
             .expect("the literal is a valid instance name");
         let version = Version(1);
         let initial = triad.initial().clone();
         let instance = Instance::new(version, initial, Timestamp(0), Metadata::default());
-        let pinned = Pinned {
-            compiled: triad,
-            instances: 0,
-        };
         let built_in = Machine {
-            versions: OrdMap::unit(version, pinned),
+            versions: OrdMap::unit(version, Pinned::new(triad)),
             last_version: version,
             ..Machine::default()
         };
         let mut world = World {
             limits,
-            clock: Timestamp(0),
-            revision: GlobalRevision(0),
-            changes: 0,
             machines: OrdMap::unit(machine, built_in),
-            retired: Retired::default(),
-            timers: OrdSet::new(),
-            ring: Ring::default(),
-            sinks: OrdMap::new(),
-            instances: 0,
+            ..World::default()
         };
         world.insert(&id, instance);
         Self {
@@ -103,60 +90,27 @@ impl State {
     /// the first outcome again, marked as replayed, until the key is forgotten. A request whose
     /// body is malformed is rejected like one that cannot be executed.
     pub fn apply_decoded(&mut self, batch: &DecodedBatch<'_>) -> Vec<Reply> {
-        self.advance(batch.stamp);
-        let apply = |(origin, decoded): &(Origin, Option<DecodedBody>)| {
-            self.apply_once(*origin, |state| match decoded {
-                Some(DecodedBody {
-                    body,
-                    command_bytes,
-                }) => state.execute_request(body.key.as_ref(), &body.command, || {
-                    Fingerprint::of(command_bytes)
-                }),
-                None => state.reply(Outcome::Rejected(Rejection::MalformedRequest)),
-            })
-        };
+        let world = &mut self.world;
+        world.clock = world.clock.max(batch.stamp);
+        self.keys
+            .forget_expired(world.clock, world.limits.key_retention_ms);
+        let apply = |(origin, request): &(_, Option<_>)| self.apply_once(*origin, request.as_ref());
         batch.requests.iter().map(apply).collect()
     }
 
-    /// Applies requests that were never encoded, as [`State::apply_decoded`] does.
-    pub fn apply(&mut self, batch: &Batch) -> Vec<Reply> {
-        self.advance(batch.stamp);
-        let requests = batch.requests.iter();
-        requests
-            .map(|request| {
-                self.apply_once(request.origin, |state| {
-                    state.execute_request(request.key.as_ref(), &request.command, || {
-                        Fingerprint::of(&codec::encode(&request.command))
-                    })
-                })
-            })
-            .collect()
-    }
-
-    /// Time goes on, never back.
-    fn advance(&mut self, stamp: Timestamp) {
-        self.world.clock = self.world.clock.max(stamp);
-        self.keys
-            .forget_expired(self.world.clock, self.world.limits.key_retention_ms);
-    }
-
-    fn apply_once(
-        &mut self,
-        origin: Origin,
-        execute: impl FnOnce(&mut Self) -> StoredReply,
-    ) -> Reply {
+    /// Applies a request, or answers it from the tables; without one, its body is malformed.
+    fn apply_once(&mut self, origin: Origin, request: Option<&DecodedBody<'_>>) -> Reply {
         match self
             .sessions
             .look_up(origin, self.world.limits.sessions_max)
         {
             Seen::Before(reply) => reply,
-            Seen::Expired => Reply {
-                outcome: Outcome::Rejected(Rejection::RequestExpired),
-                replayed: false,
-                revision: self.world.revision,
-            },
+            Seen::Expired => self.rejected(Rejection::RequestExpired).to_reply(),
             Seen::Never => {
-                let stored = execute(self);
+                let stored = match request {
+                    Some(request) => self.execute_request(request),
+                    None => self.rejected(Rejection::MalformedRequest),
+                };
                 let reply = stored.to_reply();
                 self.sessions.store(origin, stored);
                 reply
@@ -164,17 +118,13 @@ impl State {
         }
     }
 
-    fn execute_request(
-        &mut self,
-        key: Option<&IdempotencyKey>,
-        command: &Command,
-        fingerprint: impl FnOnce() -> Fingerprint,
-    ) -> StoredReply {
+    fn execute_request(&mut self, request: &DecodedBody<'_>) -> StoredReply {
+        let RequestBody { command, key } = &request.body;
         let Some(key) = key else {
             return self.execute_once(command);
         };
-        let fingerprint = fingerprint();
-        if let Some(first) = self.keys.get(key) {
+        let fingerprint = Fingerprint::of(request.command_bytes);
+        if let Some(first) = self.keys.first.get(key) {
             if first.fingerprint == fingerprint {
                 return StoredReply {
                     outcome: first.outcome.clone(),
@@ -182,7 +132,7 @@ impl State {
                     revision: first.revision,
                 };
             }
-            return self.reply(Outcome::Rejected(Rejection::KeyReused));
+            return self.rejected(Rejection::KeyReused);
         }
         let reply = self.execute_once(command);
         let first = FirstUse {
@@ -212,6 +162,10 @@ impl State {
         }
     }
 
+    fn rejected(&self, reason: Rejection) -> StoredReply {
+        self.reply(Outcome::Rejected(reason))
+    }
+
     /// What a command would come to now, without changing anything.
     pub fn dry_run(&self, command: &Command) -> Outcome {
         execute(&mut self.world.clone(), command)
@@ -235,30 +189,20 @@ impl State {
     /// A definition by name and version.
     pub fn definition(&self, name: &MachineName, version: Version) -> Option<&Definition> {
         let pinned = self.world.machines.get(name)?.versions.get(&version)?;
-        Some(pinned.compiled.definition())
+        Some(&pinned.compiled.definition)
     }
 
     /// Where an instance may go from where it is, in the definition's order; empty when unknown.
     pub fn allowed(&self, id: &InstanceId) -> Vec<StateName> {
         let found = self.world.find(id);
         found
-            .map(|found| found.exits.allowed().to_vec())
+            .map(|found| found.exits.allowed.to_vec())
             .unwrap_or_default()
-    }
-
-    /// Every instance with its id, in order of id.
-    pub fn instances(&self) -> impl Iterator<Item = (InstanceId, &Instance)> {
-        self.world.machines.iter().flat_map(|(machine, it)| {
-            let id = |name: &_| InstanceId::from_parts(machine.clone(), Clone::clone(name));
-            it.instances
-                .iter()
-                .map(move |(name, instance)| (id(name), instance))
-        })
     }
 
     /// How many outcomes are kept for repeated requests: by caller's key, and by session.
     pub fn remembered(&self) -> (usize, usize) {
-        (self.keys.len(), self.sessions.replies())
+        (self.keys.order.len(), self.sessions.replies())
     }
 
     /// The state as self-contained records, in a fixed order: the snapshot form.

@@ -1,7 +1,8 @@
 use super::*;
 use crate::command::{Transition, Trigger};
-use crate::ids::Revision;
-use crate::request::{Request, SessionId};
+use crate::ids::{GlobalRevision, IdempotencyKey, Revision};
+use crate::request::SessionId;
+use crate::{Batch, Request};
 
 const HOUR_MS: u64 = 60 * 60 * 1000;
 

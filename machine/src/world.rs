@@ -24,7 +24,7 @@ use crate::sink::SinkRecord;
 /// How many deleted machines' version numbers are remembered one by one.
 pub(crate) const RETIRED_MAX: usize = 1024;
 
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct World {
     pub(crate) limits: Limits,
     pub(crate) clock: Timestamp,
@@ -58,6 +58,15 @@ pub(crate) struct Pinned {
     pub(crate) compiled: Arc<Compiled>,
     /// How many instances are pinned to it.
     pub(crate) instances: u64,
+}
+
+impl Pinned {
+    pub(crate) fn new(compiled: Compiled) -> Self {
+        Self {
+            compiled: Arc::new(compiled),
+            instances: 0,
+        }
+    }
 }
 
 /// A timeout that will be due, in order of when.
@@ -130,24 +139,17 @@ impl World {
     /// The instance with its definition, or why there is none.
     pub(crate) fn find(&self, id: &InstanceId) -> Result<Found<'_>, Rejection> {
         let machine = self.machine(&id.machine)?;
-        let unknown = || Rejection::UnknownInstance {
-            instance: id.clone(),
+        let found = || {
+            let instance = machine.instances.get(id.instance_name())?;
+            let compiled = &*machine.versions.get(&instance.version)?.compiled;
+            Some(Found {
+                machine,
+                instance,
+                compiled,
+                exits: compiled.exits(&instance.state)?,
+            })
         };
-        let instance = machine
-            .instances
-            .get(id.instance_name())
-            .ok_or_else(unknown)?;
-        let pinned = machine
-            .versions
-            .get(&instance.version)
-            .ok_or_else(unknown)?;
-        let exits = pinned.compiled.exits(&instance.state).ok_or_else(unknown)?;
-        Ok(Found {
-            machine,
-            instance,
-            compiled: &pinned.compiled,
-            exits,
-        })
+        found().ok_or_else(|| unknown(id))
     }
 
     pub(crate) fn check_quota(&self, quota: Quota, asked: u64) -> Result<(), Rejection> {
@@ -169,7 +171,7 @@ impl World {
 
     /// When a timeout of a state that is entered now is due.
     pub(crate) fn deadline(&self, exits: Option<&Exits>) -> Option<Timestamp> {
-        let timeout = exits?.timeout()?;
+        let timeout = exits?.timeout.as_ref()?;
         Some(Timestamp(self.clock.0.saturating_add(timeout.after_ms)))
     }
 
@@ -179,43 +181,37 @@ impl World {
             return;
         };
         let name = id.instance_name().clone();
-        if let Some(pinned) = machine.versions.get_mut(&instance.version) {
-            pinned.instances += 1;
-        }
-        if let Some(deadline) = instance.deadline {
-            self.timers.insert(Timer {
-                deadline,
-                machine: id.machine.clone(),
-                name: name.clone(),
-            });
-        }
+        let (state, deadline) = (instance.state.clone(), instance.deadline);
+        machine.count(instance.version, |instances| instances + 1);
         machine
             .by_state
-            .entry(instance.state.clone())
+            .entry(state)
             .or_default()
             .insert(name.clone());
         machine.instances.insert(name, instance);
+        self.rearm(&id.machine, id.instance_name(), None, deadline);
         self.instances += 1;
     }
 
     /// Takes an instance out. The caller records the event.
-    pub(crate) fn remove(&mut self, id: &InstanceId) -> Option<Instance> {
-        let machine = self.machines.get_mut(&id.machine)?;
-        let name = id.instance_name();
-        let instance = machine.instances.remove(name)?;
-        if let Some(pinned) = machine.versions.get_mut(&instance.version) {
-            pinned.instances -= 1;
-        }
+    pub(crate) fn remove(&mut self, id: &InstanceId) -> Result<Instance, Rejection> {
+        let (machine_name, name) = (&id.machine, id.instance_name());
+        let machine = self.machines.get_mut(machine_name);
+        let machine = machine.ok_or_else(|| unknown(id))?;
+        let instance = machine.instances.remove(name).ok_or_else(|| unknown(id))?;
+        machine.count(instance.version, |instances| instances - 1);
         machine.leave(&instance.state, name);
-        if let Some(deadline) = instance.deadline {
-            self.disarm(deadline, id);
-        }
+        self.rearm(machine_name, name, instance.deadline, None);
         self.instances -= 1;
-        Some(instance)
+        Ok(instance)
     }
 
     /// Moves an instance that exists, and records the event, which is the answer.
-    pub(crate) fn step(&mut self, id: &InstanceId, step: Step<'_>) -> Option<Arc<Event>> {
+    pub(crate) fn step(
+        &mut self,
+        id: &InstanceId,
+        step: Step<'_>,
+    ) -> Result<Arc<Event>, Rejection> {
         let Step {
             kind,
             version,
@@ -227,8 +223,10 @@ impl World {
         } = step;
         let (clock, limits) = (self.clock, self.limits);
         let (revision, position) = self.next_change();
-        let (machine_name, machine) = self.machines.get_key_value_mut(&id.machine)?;
-        let (name, instance) = machine.instances.get_key_value_mut(id.instance_name())?;
+        let machine = self.machines.get_key_value_mut(&id.machine);
+        let (machine_name, machine) = machine.ok_or_else(|| unknown(id))?;
+        let instance = machine.instances.get_key_value_mut(id.instance_name());
+        let (name, instance) = instance.ok_or_else(|| unknown(id))?;
 
         let from = std::mem::replace(&mut instance.state, to.clone());
         let from_version = std::mem::replace(&mut instance.version, version);
@@ -263,35 +261,18 @@ impl World {
             machine.count(version, |instances| instances + 1);
         }
         if armed != deadline {
-            if let Some(deadline) = armed {
-                self.disarm(deadline, id);
-            }
-            if let Some(deadline) = deadline {
-                self.timers.insert(Timer {
-                    deadline,
-                    machine: event.machine.clone(),
-                    name,
-                });
-            }
+            self.rearm(&event.machine, &name, armed, deadline);
         }
         self.changes += 1;
         self.ring.push(event.clone(), &limits);
-        Some(event)
+        Ok(event)
     }
 
     /// Records a change that is not a step; its revision and position are put in here.
-    pub(crate) fn record(&mut self, event: Event) {
-        let (revision, position) = self.next_change();
+    pub(crate) fn record(&mut self, mut event: Event) {
+        (event.revision, event.position) = self.next_change();
         self.changes += 1;
-        let limits = self.limits;
-        self.ring.push(
-            Arc::new(Event {
-                revision,
-                position,
-                ..event
-            }),
-            &limits,
-        );
+        self.ring.push(Arc::new(event), &self.limits);
     }
 
     /// The end of a command: what it changed, if anything, was one revision.
@@ -311,13 +292,30 @@ impl World {
         (self.next_revision(), self.changes)
     }
 
-    fn disarm(&mut self, deadline: Timestamp, id: &InstanceId) {
-        let (machine, name) = (id.machine.clone(), id.instance_name().clone());
-        self.timers.remove(&Timer {
+    fn rearm(
+        &mut self,
+        machine: &MachineName,
+        name: &InstanceName,
+        from: Option<Timestamp>,
+        to: Option<Timestamp>,
+    ) {
+        let timer = |deadline| Timer {
             deadline,
-            machine,
-            name,
-        });
+            machine: machine.clone(),
+            name: name.clone(),
+        };
+        if let Some(deadline) = from {
+            self.timers.remove(&timer(deadline));
+        }
+        if let Some(deadline) = to {
+            self.timers.insert(timer(deadline));
+        }
+    }
+}
+
+fn unknown(id: &InstanceId) -> Rejection {
+    Rejection::UnknownInstance {
+        instance: id.clone(),
     }
 }
 
@@ -325,7 +323,7 @@ impl World {
 pub(crate) struct Found<'a> {
     pub(crate) machine: &'a Machine,
     pub(crate) instance: &'a Instance,
-    pub(crate) compiled: &'a Arc<Compiled>,
+    pub(crate) compiled: &'a Compiled,
     pub(crate) exits: &'a Exits,
 }
 
@@ -335,7 +333,7 @@ impl Machine {
         &self,
         name: &MachineName,
         version: Option<Version>,
-    ) -> Result<(Version, &Arc<Compiled>), Rejection> {
+    ) -> Result<(Version, &Compiled), Rejection> {
         let unknown = || Rejection::UnknownMachine {
             machine: name.clone(),
         };

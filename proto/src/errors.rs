@@ -11,7 +11,7 @@
 
 use std::fmt;
 
-use lockstep_machine::{Quota, Rejection};
+use lockstep_machine::Rejection;
 use tonic::Code;
 
 /// Trailer with the stable code of a status.
@@ -293,11 +293,6 @@ impl ErrorCode {
         Some(entry.code)
     }
 
-    /// Its HTTP status.
-    pub fn http(self) -> u16 {
-        self.entry().http
-    }
-
     /// Its gRPC status, where it is the error of a call: `UNKNOWN` where gRPC has no such error.
     pub fn grpc(self) -> Code {
         match self.entry().grpc {
@@ -305,11 +300,6 @@ impl ErrorCode {
             Grpc::Rejection => Code::FailedPrecondition,
             Grpc::Never => Code::Unknown,
         }
-    }
-
-    /// Whether a retry helps.
-    pub fn retry(self) -> Retry {
-        self.entry().retry
     }
 }
 
@@ -325,53 +315,8 @@ impl PartialEq<&str> for ErrorCode {
     }
 }
 
-/// Exhaustive, so that a new rejection does not compile without its row.
 impl From<&Rejection> for ErrorCode {
     fn from(rejection: &Rejection) -> Self {
-        match rejection {
-            Rejection::UnknownMachine { .. } => Self::UnknownMachine,
-            Rejection::UnknownInstance { .. } => Self::UnknownInstance,
-            Rejection::UnknownState { .. } => Self::UnknownState,
-            Rejection::UnknownEvent { .. } => Self::UnknownEvent,
-            Rejection::IllegalTransition { .. } => Self::IllegalTransition,
-            Rejection::StateMismatch { .. } => Self::StateMismatch,
-            Rejection::RevisionMismatch { .. } => Self::RevisionMismatch,
-            Rejection::KeyReused => Self::IdempotencyKeyReused,
-            Rejection::RequestExpired => Self::RequestExpired,
-            Rejection::InvalidDefinition(_) => Self::InvalidDefinition,
-            Rejection::UnknownVersion { .. } => Self::UnknownVersion,
-            Rejection::DefinitionInUse { .. } => Self::DefinitionInUse,
-            Rejection::BuiltIn { .. } => Self::BuiltIn,
-            Rejection::InstanceExists { .. } => Self::InstanceExists,
-            Rejection::AlreadyAtVersion { .. } => Self::AlreadyAtVersion,
-            Rejection::UnmappedState { .. } => Self::UnmappedState,
-            Rejection::QuotaExceeded { quota, .. } => (*quota).into(),
-            Rejection::EmptyTransaction => Self::EmptyTransaction,
-            Rejection::InstanceTwice { .. } => Self::InstanceTwice,
-            Rejection::OperationFailed { .. } => Self::OperationFailed,
-            Rejection::SinkFenced { .. } => Self::SinkFenced,
-            Rejection::UnknownDeadLetter { .. } => Self::UnknownDeadLetter,
-            Rejection::MalformedRequest => Self::MalformedRequest,
-            Rejection::UnknownSetting { .. } => Self::UnknownSetting,
-            Rejection::InvalidSetting { .. } => Self::InvalidSetting,
-        }
-    }
-}
-
-impl From<Quota> for ErrorCode {
-    fn from(quota: Quota) -> Self {
-        match quota {
-            Quota::Definitions => Self::TooManyDefinitions,
-            Quota::Versions => Self::TooManyVersions,
-            Quota::States => Self::TooManyStates,
-            Quota::Transitions => Self::TooManyTransitions,
-            Quota::DocumentBytes => Self::DefinitionTooLarge,
-            Quota::Instances => Self::TooManyInstances,
-            Quota::MetadataEntries => Self::TooManyMetadataEntries,
-            Quota::MetadataBytes => Self::MetadataTooLarge,
-            Quota::Operations => Self::TooManyOperations,
-            Quota::Sinks => Self::TooManySinks,
-            Quota::DeadLetters => Self::TooManyDeadLetters,
-        }
+        Self::find(rejection.code()).expect("a test finds a row for the code of every rejection")
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use lockstep_machine::Quota;
+use lockstep_machine::{Quota, Rejection};
 use lockstep_proto::ErrorCode;
 use lockstep_proto::errors::{CATALOGUE, Entry, Grpc, Retry, Section};
 
@@ -159,20 +159,11 @@ fn every_rejection_is_a_rejection_over_grpc_and_final() {
 }
 
 #[test]
-fn the_state_machine_and_the_catalogue_use_the_same_names() {
-    for quota in [
-        Quota::Definitions,
-        Quota::Versions,
-        Quota::States,
-        Quota::Transitions,
-        Quota::DocumentBytes,
-        Quota::Instances,
-        Quota::MetadataEntries,
-        Quota::MetadataBytes,
-        Quota::Operations,
-        Quota::Sinks,
-        Quota::DeadLetters,
-    ] {
-        assert_eq!(ErrorCode::from(quota).as_str(), quota.code());
-    }
+fn the_catalogue_has_every_rejection_of_the_state_machine_and_no_other() {
+    let quotas = Quota::ALL.iter().map(|it| it.code());
+    let codes: BTreeSet<_> = Rejection::CODES.iter().copied().chain(quotas).collect();
+    let rows = CATALOGUE
+        .iter()
+        .filter(|it| it.section == Section::Rejected);
+    assert_eq!(rows.map(|it| it.name).collect::<BTreeSet<_>>(), codes);
 }

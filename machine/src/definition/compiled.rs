@@ -9,9 +9,9 @@ use crate::settings::Limits;
 /// A valid definition, indexed for lookup.
 #[derive(Debug)]
 pub(crate) struct Compiled {
-    definition: Definition,
+    pub(crate) definition: Definition,
     exits: BTreeMap<StateName, Exits>,
-    size: Size,
+    pub(crate) size: Size,
 }
 
 /// What a definition counts against the limits; kept, because metrics ask every second.
@@ -37,10 +37,10 @@ impl Size {
 #[derive(Debug, Default)]
 pub(crate) struct Exits {
     /// Where they lead, each once, in the definition's order.
-    allowed: Vec<StateName>,
+    pub(crate) allowed: Vec<StateName>,
     targets: BTreeSet<StateName>,
     events: BTreeMap<EventName, StateName>,
-    timeout: Option<Timeout>,
+    pub(crate) timeout: Option<Timeout>,
 }
 
 impl Compiled {
@@ -54,9 +54,9 @@ impl Compiled {
         Self::new(definition, &limits)
     }
 
-    /// Fails as [`Definition::validate_within`] does.
+    /// Fails as [`Definition::validate`] does.
     pub(crate) fn new(definition: Definition, limits: &Limits) -> Result<Self, DefinitionInvalid> {
-        definition.validate_within(limits)?;
+        definition.validate(limits)?;
         let named = |state: &StateDefinition| {
             let timeout = state.timeout.clone();
             (
@@ -99,14 +99,6 @@ impl Compiled {
         })
     }
 
-    pub(crate) fn definition(&self) -> &Definition {
-        &self.definition
-    }
-
-    pub(crate) fn size(&self) -> Size {
-        self.size
-    }
-
     /// The ways out of a state; `None` if the machine has no such state.
     pub(crate) fn exits(&self, state: &StateName) -> Option<&Exits> {
         self.exits.get(state)
@@ -129,10 +121,6 @@ impl Compiled {
 }
 
 impl Exits {
-    pub(crate) fn allowed(&self) -> &[StateName] {
-        &self.allowed
-    }
-
     /// The definition's own copy of the name, if a transition leads there.
     pub(crate) fn lead_to(&self, state: &StateName) -> Option<&StateName> {
         self.targets.get(state)
@@ -140,9 +128,5 @@ impl Exits {
 
     pub(crate) fn by_event(&self, event: &EventName) -> Option<(&EventName, &StateName)> {
         self.events.get_key_value(event)
-    }
-
-    pub(crate) fn timeout(&self) -> Option<&Timeout> {
-        self.timeout.as_ref()
     }
 }

@@ -6,98 +6,29 @@ use serde::Serialize;
 /// The most faults that are listed; a document with more is told how many there are.
 pub(crate) const FAULTS_MAX: usize = 100;
 
-macro_rules! codes {
-    ($($n:literal $(#[$doc:meta])* $name:ident = $code:literal,)*) => {
-        /// What kind of fault or warning it is.
-        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode, Serialize)]
-        #[cbor(index_only)]
-        pub enum FaultCode {
-            $(#[n($n)] #[serde(rename = $code)] $(#[$doc])* $name,)*
-        }
-
-        impl FaultCode {
-            /// Every code there is.
-            pub const ALL: &[FaultCode] = &[$(FaultCode::$name,)*];
-
-            /// The stable code: snake case, the same everywhere.
-            pub fn code(self) -> &'static str {
-                match self {
-                    $(FaultCode::$name => $code,)*
-                }
-            }
-        }
-    };
-}
-
-crate::schema::schema!(
-    FaultCode,
-    text().enum_values(Some(FaultCode::ALL.iter().map(|it| it.code())))
-);
-
-codes! {
-    0
-    /// A required field is missing.
-    Missing = "missing",
-    1
-    /// A field is of another type than it must be.
-    WrongType = "wrong_type",
-    2
-    /// There is no field of that name.
-    UnknownField = "unknown_field",
-    3
-    /// A key is there twice.
-    DuplicateKey = "duplicate_key",
-    4
-    /// A name breaks the rules for names.
-    InvalidName = "invalid_name",
-    5
-    /// A text is too long, or holds control characters.
-    InvalidText = "invalid_text",
-    6
-    /// A duration cannot be read, or is too short or too long.
-    InvalidDuration = "invalid_duration",
-    7
-    /// A state is named that is not listed.
-    UnknownState = "unknown_state",
-    8
-    /// A state is listed twice.
-    DuplicateState = "duplicate_state",
-    9
-    /// There are no states.
-    NoStates = "no_states",
-    10
-    /// There are more states than allowed.
-    TooManyStates = "too_many_states",
-    11
-    /// There are more transitions than allowed.
-    TooManyTransitions = "too_many_transitions",
-    12
-    /// A transition starts nowhere.
-    EmptyFrom = "empty_from",
-    13
-    /// The same transition is there twice.
-    DuplicateTransition = "duplicate_transition",
-    14
-    /// An event leads from one state to two.
-    ConflictingEvent = "conflicting_event",
-    15
-    /// A transition leaves a final state.
-    FinalHasExit = "final_has_exit",
-    16
-    /// A final state has a timeout.
-    FinalHasTimeout = "final_has_timeout",
-    17
-    /// The faults after the first hundred are not listed.
-    MoreFaults = "more_faults",
-    18
-    /// Warning: no way leads to the state.
-    Unreachable = "unreachable",
-    19
-    /// Warning: nothing leads out of a state that is not final.
-    NoWayOut = "no_way_out",
-    20
-    /// Warning: timeouts alone lead back to the state in less than 100 ms.
-    ShortCycle = "short_cycle",
+crate::codec::named! {
+    FaultCode, "What kind of fault or warning it is.";
+    0 Missing = "missing", "A required field is missing.";
+    1 WrongType = "wrong_type", "A field is of another type than it must be.";
+    2 UnknownField = "unknown_field", "There is no field of that name.";
+    3 DuplicateKey = "duplicate_key", "A key is there twice.";
+    4 InvalidName = "invalid_name", "A name breaks the rules for names.";
+    5 InvalidText = "invalid_text", "A text is too long, or holds control characters.";
+    6 InvalidDuration = "invalid_duration", "A duration cannot be read, or is too short or too long.";
+    7 UnknownState = "unknown_state", "A state is named that is not listed.";
+    8 DuplicateState = "duplicate_state", "A state is listed twice.";
+    9 NoStates = "no_states", "There are no states.";
+    10 TooManyStates = "too_many_states", "There are more states than allowed.";
+    11 TooManyTransitions = "too_many_transitions", "There are more transitions than allowed.";
+    12 EmptyFrom = "empty_from", "A transition starts nowhere.";
+    13 DuplicateTransition = "duplicate_transition", "The same transition is there twice.";
+    14 ConflictingEvent = "conflicting_event", "An event leads from one state to two.";
+    15 FinalHasExit = "final_has_exit", "A transition leaves a final state.";
+    16 FinalHasTimeout = "final_has_timeout", "A final state has a timeout.";
+    17 MoreFaults = "more_faults", "The faults after the first hundred are not listed.";
+    18 Unreachable = "unreachable", "Warning: no way leads to the state.";
+    19 NoWayOut = "no_way_out", "Warning: nothing leads out of a state that is not final.";
+    20 ShortCycle = "short_cycle", "Warning: timeouts alone lead back to the state in less than 100 ms.";
 }
 
 /// One thing wrong with a definition, or one warning about it.

@@ -184,18 +184,6 @@ fn unnamed() -> StateName {
     StateName::new("unnamed").expect("the literal is a valid state name")
 }
 
-impl StateDefinition {
-    /// A plain state: not final, no timeout, no description.
-    pub fn new(name: StateName) -> Self {
-        Self {
-            name,
-            description: String::new(),
-            is_final: false,
-            timeout: None,
-        }
-    }
-}
-
 impl Timeout {
     /// After how long, as people write it: `15m`, `1h 30m`.
     pub fn after(&self) -> String {
@@ -203,25 +191,7 @@ impl Timeout {
     }
 }
 
-impl Move {
-    /// A transition between two states.
-    pub fn new(from: StateName, to: StateName, event: Option<EventName>) -> Self {
-        let from = MoveFrom::States(vec![from]);
-        Self {
-            from,
-            to,
-            event,
-            description: String::new(),
-        }
-    }
-}
-
 impl Definition {
-    /// A state by its name.
-    pub fn state(&self, name: &StateName) -> Option<&StateDefinition> {
-        self.states.iter().find(|state| state.name == *name)
-    }
-
     /// The names of all states, in the author's order.
     pub fn state_names(&self) -> impl Iterator<Item = &StateName> {
         self.states.iter().map(|state| &state.name)
@@ -274,17 +244,12 @@ impl Definition {
 
     /// Whether both define the same machine: the order in which states are listed says nothing.
     pub fn is_equal(&self, other: &Self) -> bool {
-        fn sorted(definition: &Definition) -> Vec<&StateDefinition> {
-            let mut states: Vec<_> = definition.states.iter().collect();
-            states.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-            states
-        }
-        self.name == other.name
-            && self.description == other.description
-            && self.labels == other.labels
-            && self.initial == other.initial
-            && self.transitions == other.transitions
-            && sorted(self) == sorted(other)
+        let sorted = |it: &Self| {
+            let mut it = it.clone();
+            it.states.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+            it
+        };
+        sorted(self) == sorted(other)
     }
 
     /// Its size as stored, in bytes: what [`Limits::document_bytes_max`](crate::Limits) bounds.
@@ -293,23 +258,20 @@ impl Definition {
     }
 }
 
+const TRIAD: &str = r#"{
+    "name": "triad",
+    "description": "The machine that every cluster has from the start",
+    "initial": "first",
+    "states": {"first": {}, "second": {}, "third": {}},
+    "transitions": [
+        {"from": "first", "to": "second"},
+        {"from": "first", "to": "third"},
+        {"from": "second", "to": "third"},
+        {"from": "third", "to": "first"}
+    ]
+}"#;
+
 /// The machine that every cluster has from the start.
 pub fn triad() -> Definition {
-    let state = |name| StateName::new(name).expect("the literal is a valid state name");
-    let step = |from, to| Move::new(state(from), state(to), None);
-    Definition {
-        name: MachineName::new("triad").expect("the literal is a valid machine name"),
-        description: "The machine that every cluster has from the start".to_owned(),
-        labels: Metadata::default(),
-        initial: state("first"),
-        states: ["first", "second", "third"]
-            .map(|name| StateDefinition::new(state(name)))
-            .into(),
-        transitions: vec![
-            step("first", "second"),
-            step("first", "third"),
-            step("second", "third"),
-            step("third", "first"),
-        ],
-    }
+    serde_json::from_str(TRIAD).expect("the literal is a definition")
 }

@@ -16,15 +16,6 @@ pub const TIMEOUT_MS_MIN: u64 = 10;
 pub const TIMEOUT_MS_MAX: u64 = 100 * 365 * 24 * 60 * 60 * 1000;
 
 impl Definition {
-    /// Checks the whole definition, under the default limits.
-    ///
-    /// # Errors
-    ///
-    /// Every fault at once, in the order of the document.
-    pub fn validate(&self) -> Result<(), DefinitionInvalid> {
-        self.validate_within(&Limits::default())
-    }
-
     /// Checks the whole definition.
     ///
     /// # Errors
@@ -34,14 +25,14 @@ impl Definition {
     /// states that are not listed, one that leaves a final state, the same transition twice (`*`
     /// and lists written out), an event that would lead from one state to two, a text that is too
     /// long or holds control characters, and a timeout that is too short or too long.
-    pub fn validate_within(&self, limits: &Limits) -> Result<(), DefinitionInvalid> {
+    pub fn validate(&self, limits: &Limits) -> Result<(), DefinitionInvalid> {
         let mut faults = Faults::default();
         let positions: Vec<_> = (0..self.transitions.len()).collect();
         self.check(limits, &positions, &mut faults);
         faults.into_result()
     }
 
-    /// As [`Definition::validate_within`], for a document from which not every transition could be read:
+    /// As [`Definition::validate`], for a document from which not every transition could be read:
     /// `positions` holds each one's position there.
     pub fn check(&self, limits: &Limits, positions: &[usize], faults: &mut Faults) {
         check_text("description", &self.description, faults);
@@ -52,11 +43,8 @@ impl Definition {
         // Beyond the bound, writing `*` out could take long: the count is fault enough.
         let count = self.step_count();
         if count > limits.transitions_max {
-            faults.add(
-                "transitions",
-                FaultCode::TooManyTransitions,
-                too_many(count, limits.transitions_max),
-            );
+            let message = too_many(count, limits.transitions_max);
+            faults.add("transitions", FaultCode::TooManyTransitions, message);
             return;
         }
         self.check_transitions(&states, positions, faults);
@@ -66,18 +54,12 @@ impl Definition {
     fn check_states(&self, limits: &Limits, faults: &mut Faults) -> BTreeMap<&StateName, bool> {
         let count = self.states.len() as u64;
         if count == 0 {
-            faults.add(
-                "states",
-                FaultCode::NoStates,
-                "a machine has at least one state",
-            );
+            let message = "a machine has at least one state";
+            faults.add("states", FaultCode::NoStates, message);
         }
         if count > limits.states_max {
-            faults.add(
-                "states",
-                FaultCode::TooManyStates,
-                too_many(count, limits.states_max),
-            );
+            let message = too_many(count, limits.states_max);
+            faults.add("states", FaultCode::TooManyStates, message);
         }
         let mut states = BTreeMap::new();
         for state in &self.states {
@@ -94,22 +76,16 @@ impl Definition {
             };
             let path = format!("states.{}.timeout", state.name);
             if state.is_final {
-                faults.add(
-                    &path,
-                    FaultCode::FinalHasTimeout,
-                    "a final state cannot have a timeout",
-                );
+                let message = "a final state cannot have a timeout";
+                faults.add(&path, FaultCode::FinalHasTimeout, message);
             }
             if !(TIMEOUT_MS_MIN..=TIMEOUT_MS_MAX).contains(&timeout.after_ms) {
                 let message = format!("it is {}; {TIMEOUT_RANGE}", timeout.after());
                 faults.add(format!("{path}.after"), FaultCode::InvalidDuration, message);
             }
             if !states.contains_key(&timeout.to) {
-                faults.add(
-                    format!("{path}.to"),
-                    FaultCode::UnknownState,
-                    unknown(&timeout.to),
-                );
+                let message = unknown(&timeout.to);
+                faults.add(format!("{path}.to"), FaultCode::UnknownState, message);
             }
         }
         states
@@ -125,21 +101,14 @@ impl Definition {
         let mut events = BTreeMap::new();
         let named = self.named_sources();
         for (&i, it) in positions.iter().zip(&self.transitions) {
-            check_text(
-                format!("transitions[{i}].description"),
-                &it.description,
-                faults,
-            );
+            let path = format!("transitions[{i}]");
+            check_text(format!("{path}.description"), &it.description, faults);
             check_ends(i, it, states, faults);
             for from in self.sources(it, &named) {
                 let (to, event) = (&it.to, &it.event);
                 if !seen.insert((from, to, event)) {
                     let message = format!("the transition from {from:?} to {to:?} is listed twice");
-                    faults.add(
-                        format!("transitions[{i}]"),
-                        FaultCode::DuplicateTransition,
-                        message,
-                    );
+                    faults.add(&path, FaultCode::DuplicateTransition, message);
                     continue;
                 }
                 let Some(event) = event else { continue };
@@ -147,11 +116,8 @@ impl Definition {
                     let message = format!(
                         "event {event:?} leads from {from:?} to both {first:?} and {to:?}; an event may lead to only one state"
                     );
-                    faults.add(
-                        format!("transitions[{i}].event"),
-                        FaultCode::ConflictingEvent,
-                        message,
-                    );
+                    let path = format!("{path}.event");
+                    faults.add(path, FaultCode::ConflictingEvent, message);
                 }
             }
         }
@@ -248,11 +214,8 @@ fn check_ends(i: usize, it: &Move, states: &BTreeMap<&StateName, bool>, faults: 
     if let MoveFrom::States(from) = &it.from {
         if from.is_empty() {
             let message = "the list is empty: name at least one state";
-            faults.add(
-                format!("transitions[{i}].from"),
-                FaultCode::EmptyFrom,
-                message,
-            );
+            let path = format!("transitions[{i}].from");
+            faults.add(path, FaultCode::EmptyFrom, message);
         }
         for (j, state) in from.iter().enumerate() {
             let path = || match from.len() {
@@ -270,11 +233,8 @@ fn check_ends(i: usize, it: &Move, states: &BTreeMap<&StateName, bool>, faults: 
         }
     }
     if !states.contains_key(&it.to) {
-        faults.add(
-            format!("transitions[{i}].to"),
-            FaultCode::UnknownState,
-            unknown(&it.to),
-        );
+        let path = format!("transitions[{i}].to");
+        faults.add(path, FaultCode::UnknownState, unknown(&it.to));
     }
 }
 

@@ -1,8 +1,8 @@
 //! The command [`Create`]: one more instance.
 
+use super::exists;
 use crate::command::Create;
-use crate::event::{Cause, Event, EventKind};
-use crate::ids::{GlobalRevision, Revision};
+use crate::event::{Event, EventKind};
 use crate::instance::Instance;
 use crate::limits::Quota;
 use crate::outcome::Created;
@@ -14,11 +14,7 @@ pub(crate) fn execute(world: &mut World, command: &Create) -> Result<Created, Re
     let machine = world.machine(&id.machine)?;
     let (version, compiled) = machine.version(&id.machine, command.version)?;
     if let Some(there) = machine.instances.get(id.instance_name()) {
-        return Err(Rejection::InstanceExists {
-            instance: id.clone(),
-            current: there.state.clone(),
-            revision: there.revision,
-        });
+        return Err(exists(id, there));
     }
     world.check_metadata(&command.metadata)?;
     world.check_quota(Quota::Instances, world.instances + 1)?;
@@ -27,22 +23,12 @@ pub(crate) fn execute(world: &mut World, command: &Create) -> Result<Created, Re
     let state = compiled.initial().clone();
     let mut instance = Instance::new(version, state.clone(), at, command.metadata.clone());
     instance.deadline = world.deadline(compiled.exits(&state));
-    let machine = compiled.definition().name.clone();
+    let machine = compiled.definition.name.clone();
     let event = Event {
-        revision: GlobalRevision(0),
-        position: 0,
-        kind: EventKind::Created,
-        machine,
         name: Some(id.instance_name().clone()),
-        version,
-        from_version: None,
-        from: None,
         to: Some(state.clone()),
-        event: None,
-        instance_revision: Revision(0),
-        at,
-        cause: Cause::Request,
         metadata: command.metadata.clone(),
+        ..Event::new(EventKind::Created, machine, version, at)
     };
     world.insert(id, instance);
     world.record(event);

@@ -1,8 +1,8 @@
 //! The command [`DeleteDefinition`]: a definition that no instance uses is forgotten.
 
-use super::{BUILT_IN_MACHINE, define};
+use super::refuse_built_in_machine;
 use crate::command::DeleteDefinition;
-use crate::event::EventKind;
+use crate::event::{Event, EventKind};
 use crate::ids::Version;
 use crate::outcome::DefinitionDeleted;
 use crate::rejection::Rejection;
@@ -13,11 +13,7 @@ pub(crate) fn execute(
     command: &DeleteDefinition,
 ) -> Result<DefinitionDeleted, Rejection> {
     let name = &command.machine;
-    if name.as_str() == BUILT_IN_MACHINE {
-        return Err(Rejection::BuiltIn {
-            name: name.to_string(),
-        });
-    }
+    refuse_built_in_machine(name)?;
     let machine = world.machine(name)?;
     let versions: Vec<Version> = match command.version {
         Some(version) => vec![machine.version(name, Some(version))?.0],
@@ -34,7 +30,8 @@ pub(crate) fn execute(
     }
 
     for version in &versions {
-        let event = define::event(world, EventKind::DefinitionDeleted, name.clone(), *version);
+        let kind = EventKind::DefinitionDeleted;
+        let event = Event::new(kind, name.clone(), *version, world.clock);
         world.record(event);
     }
     if let Some(machine) = world.machines.get_mut(name) {

@@ -37,7 +37,7 @@ fn fire(world: &mut World, expiration: &Expiration) -> Option<u64> {
     {
         return None;
     }
-    let to = found.exits.timeout()?.to.clone();
+    let to = found.exits.timeout.as_ref()?.to.clone();
     let late_ms = world.clock.0 - deadline.0;
     let step = Step {
         kind: EventKind::Transitioned,
@@ -48,5 +48,5 @@ fn fire(world: &mut World, expiration: &Expiration) -> Option<u64> {
         cause: Cause::Timeout { late_ms },
         metadata: &Metadata::default(),
     };
-    world.step(id, step).map(|_| late_ms)
+    world.step(id, step).ok().map(|_| late_ms)
 }

@@ -1,6 +1,5 @@
 //! The command [`Migrate`]: an instance is pinned to another version of its definition.
 
-use super::check_expectations;
 use crate::command::Migrate;
 use crate::definition::Exits;
 use crate::event::{Cause, EventKind};
@@ -11,13 +10,9 @@ use crate::world::{Found, Step, World};
 
 pub(crate) fn execute(world: &mut World, command: &Migrate) -> Result<Migrated, Rejection> {
     let id = &command.instance;
-    let unknown = || Rejection::UnknownInstance {
-        instance: id.clone(),
-    };
     let found = world.find(id)?;
     let instance = found.instance;
-    let (state, revision) = (command.expect_state.as_ref(), command.expect_revision);
-    check_expectations(id, instance, state, revision)?;
+    found.check(id, command.expect_state.as_ref(), command.expect_revision)?;
     let (version, compiled) = found.machine.version(&id.machine, command.version)?;
     if version == instance.version {
         return Err(Rejection::AlreadyAtVersion {
@@ -52,7 +47,7 @@ pub(crate) fn execute(world: &mut World, command: &Migrate) -> Result<Migrated, 
         cause: Cause::Request,
         metadata: &command.metadata,
     };
-    let event = world.step(id, step).ok_or_else(unknown)?;
+    let event = world.step(id, step)?;
     Ok(Migrated {
         instance: id.clone(),
         from_version,
@@ -72,7 +67,7 @@ fn deadline(
     to: &StateName,
     exits: Option<&Exits>,
 ) -> Option<Timestamp> {
-    let after = |exits: &Exits| exits.timeout().map(|timeout| timeout.after_ms);
+    let after = |exits: &Exits| exits.timeout.as_ref().map(|timeout| timeout.after_ms);
     let stays = found.instance.state == *to;
     if stays && exits.is_some_and(|exits| after(exits) == after(found.exits)) {
         return found.instance.deadline;

@@ -16,11 +16,11 @@ mod transaction;
 mod transition;
 
 use crate::command::Command;
-use crate::ids::{InstanceId, Revision, StateName};
+use crate::ids::{InstanceId, MachineName, Revision, StateName};
 use crate::instance::Instance;
 use crate::outcome::Outcome;
 use crate::rejection::Rejection;
-use crate::world::World;
+use crate::world::{Found, World};
 
 /// Executes one command; what it changed is one revision.
 pub(crate) fn execute(world: &mut World, command: &Command) -> Outcome {
@@ -48,30 +48,41 @@ fn dispatch(world: &mut World, command: &Command) -> Result<Outcome, Rejection> 
     })
 }
 
-/// Refuses an instance that is not what the caller takes it for.
-fn check_expectations(
-    id: &InstanceId,
-    instance: &Instance,
-    state: Option<&StateName>,
-    revision: Option<Revision>,
-) -> Result<(), Rejection> {
-    if let Some(expected) = state.filter(|state| **state != instance.state) {
-        return Err(Rejection::StateMismatch {
-            instance: id.clone(),
-            expected: expected.clone(),
-            current: instance.state.clone(),
-            revision: instance.revision,
-        });
+impl Found<'_> {
+    /// Refuses an instance that is not what the caller takes it for.
+    fn check(
+        &self,
+        id: &InstanceId,
+        state: Option<&StateName>,
+        revision: Option<Revision>,
+    ) -> Result<(), Rejection> {
+        let instance = self.instance;
+        if let Some(expected) = state.filter(|state| **state != instance.state) {
+            return Err(Rejection::StateMismatch {
+                instance: id.clone(),
+                expected: expected.clone(),
+                current: instance.state.clone(),
+                revision: instance.revision,
+            });
+        }
+        if let Some(expected) = revision.filter(|revision| *revision != instance.revision) {
+            return Err(Rejection::RevisionMismatch {
+                instance: id.clone(),
+                expected,
+                current: instance.state.clone(),
+                revision: instance.revision,
+            });
+        }
+        Ok(())
     }
-    if let Some(expected) = revision.filter(|revision| *revision != instance.revision) {
-        return Err(Rejection::RevisionMismatch {
-            instance: id.clone(),
-            expected,
-            current: instance.state.clone(),
-            revision: instance.revision,
-        });
+}
+
+fn exists(id: &InstanceId, there: &Instance) -> Rejection {
+    Rejection::InstanceExists {
+        instance: id.clone(),
+        current: there.state.clone(),
+        revision: there.revision,
     }
-    Ok(())
 }
 
 /// The machine that every cluster has from the start.
@@ -79,13 +90,23 @@ pub(crate) const BUILT_IN_MACHINE: &str = "triad";
 /// Its instance, which the short interface acts on.
 pub(crate) const BUILT_IN_INSTANCE: &str = "default";
 
-fn refuse_built_in_instance(id: &InstanceId) -> Result<(), Rejection> {
-    if id.machine.as_str() == BUILT_IN_MACHINE && id.name() == BUILT_IN_INSTANCE {
-        return Err(Rejection::BuiltIn {
-            name: id.to_string(),
-        });
+fn refuse_built_in_machine(name: &MachineName) -> Result<(), Rejection> {
+    match name.as_str() {
+        BUILT_IN_MACHINE => Err(built_in(name)),
+        _ => Ok(()),
     }
-    Ok(())
+}
+
+fn refuse_built_in_instance(id: &InstanceId) -> Result<(), Rejection> {
+    match (id.machine.as_str(), id.name()) {
+        (BUILT_IN_MACHINE, BUILT_IN_INSTANCE) => Err(built_in(id)),
+        _ => Ok(()),
+    }
+}
+
+fn built_in(name: &impl ToString) -> Rejection {
+    let name = name.to_string();
+    Rejection::BuiltIn { name }
 }
 
 #[cfg(test)]

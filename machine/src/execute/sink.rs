@@ -122,7 +122,7 @@ fn bury(
 fn past(world: &World, event: &Arc<Event>) -> Option<Arc<Event>> {
     let was = match event.kind {
         EventKind::Seeded => event.is_seeded(world.revision),
-        _ if event.cursor() > world.ring.gone() => {
+        _ if event.cursor() > world.ring.gone => {
             return world.ring.at(event.cursor()).cloned();
         }
         _ => true,

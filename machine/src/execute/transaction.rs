@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{check_expectations, create, delete, transition};
+use super::{create, delete, exists, transition};
 use crate::command::{Expectation, Operation, Precondition, Transaction};
 use crate::limits::Quota;
 use crate::outcome::OperationResult;
@@ -69,19 +69,13 @@ fn check(world: &World, precondition: &Precondition) -> Result<(), Rejection> {
     if *expect == Expectation::Missing {
         return match world.instance(id) {
             None => Ok(()),
-            Some(there) => Err(Rejection::InstanceExists {
-                instance: id.clone(),
-                current: there.state.clone(),
-                revision: there.revision,
-            }),
+            Some(there) => Err(exists(id, there)),
         };
     }
     let found = world.find(id)?;
     match expect {
         Expectation::Exists | Expectation::Missing => Ok(()),
-        Expectation::InState(state) => check_expectations(id, found.instance, Some(state), None),
-        Expectation::AtRevision(revision) => {
-            check_expectations(id, found.instance, None, Some(*revision))
-        }
+        Expectation::InState(state) => found.check(id, Some(state), None),
+        Expectation::AtRevision(revision) => found.check(id, None, Some(*revision)),
     }
 }

@@ -1,6 +1,5 @@
 //! The command [`Transition`]: one instance, one step.
 
-use super::check_expectations;
 use crate::command::{Transition, Trigger};
 use crate::event::{Cause, EventKind};
 use crate::ids::{EventName, StateName};
@@ -12,8 +11,7 @@ use crate::world::{Found, Step, World};
 pub(crate) fn execute(world: &mut World, command: &Transition) -> Result<Transitioned, Rejection> {
     let id = &command.instance;
     let found = world.find(id)?;
-    let (state, revision) = (command.expect_state.as_ref(), command.expect_revision);
-    check_expectations(id, found.instance, state, revision)?;
+    found.check(id, command.expect_state.as_ref(), command.expect_revision)?;
     let (to, event) = target(command, &found)?;
     world.check_metadata(&command.metadata)?;
 
@@ -21,22 +19,19 @@ pub(crate) fn execute(world: &mut World, command: &Transition) -> Result<Transit
         kind: EventKind::Transitioned,
         version: found.instance.version,
         deadline: world.deadline(found.compiled.exits(&to)),
-        to,
-        event,
+        to: to.clone(),
+        event: event.clone(),
         cause: Cause::Request,
         metadata: &command.metadata,
     };
     let (from, version) = (found.instance.state.clone(), found.instance.version);
-    let unknown = || Rejection::UnknownInstance {
-        instance: id.clone(),
-    };
-    let made = world.step(id, step).ok_or_else(unknown)?;
+    let made = world.step(id, step)?;
     Ok(Transitioned {
-        instance: made.instance().ok_or_else(unknown)?,
+        instance: id.clone(),
         version,
         from,
-        to: made.to.clone().ok_or_else(unknown)?,
-        event: made.event.clone(),
+        to,
+        event,
         revision: made.instance_revision,
         at: made.at,
     })
@@ -80,7 +75,7 @@ fn no_way(command: &Transition, found: &Found<'_>, to: &StateName) -> Rejection 
         instance: id.clone(),
         from: instance.state.clone(),
         to: to.clone(),
-        allowed: found.exits.allowed().to_vec(),
+        allowed: found.exits.allowed.to_vec(),
         revision: instance.revision,
     }
 }

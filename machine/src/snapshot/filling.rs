@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdMap;
 
-use super::restore::{Fault, ensure};
-use super::{Counts, Header, Record};
+use super::restore::{damaged, ensure};
+use super::{Header, Record};
+use crate::codec::CodecError;
 use crate::definition::{Compiled, Definition};
 use crate::event::{Event, EventKind, Ring};
-use crate::ids::{InstanceId, InstanceName, MachineName, Version};
+use crate::ids::{GlobalRevision, InstanceId, InstanceName, MachineName, Version};
 use crate::instance::{History, Instance};
 use crate::request::SessionId;
 use crate::requests::{FirstUse, Keys, Session, Sessions, StoredReply};
@@ -21,10 +22,11 @@ use crate::world::{Machine, Pinned, RETIRED_MAX, Retired, World};
 #[derive(Debug)]
 pub(super) struct Filling {
     pub(super) header: Header,
-    pub(super) seen: Counts,
+    /// The [`Record::rank`] of the last one.
+    rank: u8,
     pub(super) world: World,
     pub(super) keys: Keys,
-    pub(super) sessions: OrdMap<SessionId, Session>,
+    pub(super) sessions: Sessions,
     pub(super) last_uses: BTreeSet<u64>,
     /// The session whose replies come next, and how many are left.
     pub(super) open: Option<(SessionId, u64)>,
@@ -32,69 +34,55 @@ pub(super) struct Filling {
 
 pub(super) const OUT_OF_ORDER: &str = "it is out of order";
 
+/// Refuses a key that does not come behind all that there are.
+pub(super) fn ensure_last<K: Ord + Clone, V: Clone>(
+    map: &OrdMap<K, V>,
+    key: &K,
+) -> Result<(), CodecError> {
+    let last = map.get_max();
+    ensure(last.is_none_or(|(last, _)| last < key), OUT_OF_ORDER)
+}
+
 impl Filling {
     pub(super) fn new(header: Header) -> Self {
         let world = World {
             limits: header.limits,
             clock: header.clock,
             revision: header.revision,
-            changes: 0,
-            machines: OrdMap::new(),
             retired: Retired {
                 floor: header.versions_floor,
                 ..Retired::default()
             },
-            timers: OrdSet::new(),
             ring: Ring::behind(header.events_gone),
-            sinks: OrdMap::new(),
-            instances: 0,
+            ..World::default()
+        };
+        let sessions = Sessions {
+            uses: header.session_uses,
+            ..Sessions::default()
         };
         Self {
             header,
-            seen: Counts::default(),
+            rank: 0,
             world,
             keys: Keys::default(),
-            sessions: OrdMap::new(),
+            sessions,
             last_uses: BTreeSet::new(),
             open: None,
         }
     }
 
-    pub(super) fn push(&mut self, record: Record) -> Result<(), Fault> {
-        if let Record::Reply {
-            session,
-            sequence,
-            replayed,
-            revision,
-            outcome,
-        } = record
-        {
-            let reply = StoredReply {
-                outcome,
-                replayed,
-                revision,
-            };
-            return self.reply(session, sequence, reply);
-        }
+    pub(super) fn push(&mut self, record: Record) -> Result<(), CodecError> {
         ensure(
-            self.open.is_none(),
+            self.open.is_none() || matches!(record, Record::Reply { .. }),
             "replies of the session before it are missing",
         )?;
+        ensure(record.rank() >= self.rank, OUT_OF_ORDER)?;
+        self.rank = record.rank();
         match record {
-            Record::Machine { name, last_version } => self.machine(name, last_version),
+            Record::Machine(name, last_version) => self.machine(name, last_version),
             Record::Definition(version, definition) => self.definition(version, definition),
             Record::Instance(name, instance) => self.instance(name, instance),
-            Record::Retired {
-                machine,
-                since,
-                last_version,
-            } => {
-                ensure(
-                    since <= self.header.revision,
-                    "it was retired at a later revision than the snapshot's",
-                )?;
-                self.retired(machine, (since, last_version))
-            }
+            Record::Retired(machine, since, last) => self.retired(machine, since, last),
             Record::Event(event) => self.event(event),
             Record::Sink {
                 name,
@@ -141,22 +129,23 @@ impl Filling {
                 };
                 self.session(id, session, replies)
             }
-            Record::Header(..) => Err("there is a second header".into()),
-            Record::Reply { .. } | Record::End => Err("it is not allowed here".into()),
+            Record::Reply {
+                session,
+                sequence,
+                replayed,
+                revision,
+                outcome,
+            } => {
+                let reply = StoredReply {
+                    outcome,
+                    replayed,
+                    revision,
+                };
+                self.reply(session, sequence, reply)
+            }
+            Record::Header(..) => Err(damaged("there is a second header")),
+            Record::End => Err(damaged("it is not allowed here")),
         }
-    }
-
-    /// How many records of a kind that belongs behind a machine's have been seen.
-    fn behind_instances(&self) -> u64 {
-        self.seen.retired + self.behind_retired()
-    }
-
-    fn behind_retired(&self) -> u64 {
-        self.seen.events + self.behind_events()
-    }
-
-    fn behind_events(&self) -> u64 {
-        self.seen.sinks + self.behind_sinks()
     }
 
     /// The machine whose records are being read, which must have a definition unless they begin.
@@ -166,33 +155,27 @@ impl Filling {
         Some((name, machine))
     }
 
-    fn ensure_machine_is_defined(&mut self) -> Result<(), Fault> {
+    fn ensure_machine_is_defined(&mut self) -> Result<(), CodecError> {
         let defined = self
             .last_machine()
             .is_none_or(|(_, it)| !it.versions.is_empty());
         ensure(defined, "the machine before it has no definition")
     }
 
-    fn machine(&mut self, name: MachineName, last_version: Version) -> Result<(), Fault> {
-        ensure(self.behind_instances() == 0, OUT_OF_ORDER)?;
+    fn machine(&mut self, name: MachineName, last_version: Version) -> Result<(), CodecError> {
         self.ensure_machine_is_defined()?;
-        let last = self.world.machines.get_max();
-        ensure(last.is_none_or(|(last, _)| *last < name), OUT_OF_ORDER)?;
-        self.world.machines.insert(
-            name,
-            Machine {
-                last_version,
-                ..Machine::default()
-            },
-        );
-        self.seen.machines += 1;
+        ensure_last(&self.world.machines, &name)?;
+        let machine = Machine {
+            last_version,
+            ..Machine::default()
+        };
+        self.world.machines.insert(name, machine);
         Ok(())
     }
 
-    fn definition(&mut self, version: Version, definition: Definition) -> Result<(), Fault> {
-        ensure(self.behind_instances() == 0, OUT_OF_ORDER)?;
+    fn definition(&mut self, version: Version, definition: Definition) -> Result<(), CodecError> {
         let Some((name, machine)) = self.last_machine() else {
-            return Err("the definition has no machine".into());
+            return Err(damaged("the definition has no machine"));
         };
         ensure(
             definition.name == name,
@@ -204,34 +187,23 @@ impl Filling {
             version <= machine.last_version,
             "the version was never assigned",
         )?;
-        let last = machine.versions.get_max();
-        ensure(last.is_none_or(|(last, _)| *last < version), OUT_OF_ORDER)?;
-        let compiled = Compiled::restore(definition).map_err(|invalid| invalid.to_string())?;
-        let compiled = Arc::new(compiled);
-        machine.versions.insert(
-            version,
-            Pinned {
-                compiled,
-                instances: 0,
-            },
-        );
-        self.seen.definitions += 1;
+        ensure_last(&machine.versions, &version)?;
+        let compiled = Compiled::restore(definition).map_err(damaged)?;
+        machine.versions.insert(version, Pinned::new(compiled));
         Ok(())
     }
 
-    fn instance(&mut self, name: InstanceName, mut instance: Instance) -> Result<(), Fault> {
-        ensure(self.behind_instances() == 0, OUT_OF_ORDER)?;
+    fn instance(&mut self, name: InstanceName, mut instance: Instance) -> Result<(), CodecError> {
         let clock = self.header.clock;
         let Some((machine_name, machine)) = self.world.machines.get_max() else {
-            return Err("the instance has no machine".into());
+            return Err(damaged("the instance has no machine"));
         };
-        let last = machine.instances.get_max();
-        ensure(last.is_none_or(|(last, _)| *last < name), OUT_OF_ORDER)?;
+        ensure_last(&machine.instances, &name)?;
         let version = instance.version;
         let Some(pinned) = machine.versions.get(&version) else {
-            return Err(
-                format!("instance {name} is of version {version}, which is not defined").into(),
-            );
+            return Err(damaged(format!(
+                "instance {name} is of version {version}, which is not defined"
+            )));
         };
         let compiled = &pinned.compiled;
         let (Some(exits), Some(state)) = (
@@ -239,24 +211,23 @@ impl Filling {
             compiled.shared(&instance.state),
         ) else {
             let state = &instance.state;
-            return Err(
-                format!("instance {name} is in state {state:?}, which is not defined").into(),
-            );
+            return Err(damaged(format!(
+                "instance {name} is in state {state:?}, which is not defined"
+            )));
         };
         instance.state = state.clone();
         let in_order = instance.created_at <= instance.changed_at && instance.changed_at <= clock;
         ensure(in_order, "the instance's times are not in order")?;
         let due = |after: u64| instance.created_at.0..=clock.0.saturating_add(after);
-        let armed = match (exits.timeout(), instance.deadline) {
+        let armed = match (exits.timeout.as_ref(), instance.deadline) {
             (None, None) => true,
             (Some(timeout), Some(deadline)) => due(timeout.after_ms).contains(&deadline.0),
             _ => false,
         };
         ensure(armed, "the instance's deadline does not match its state")?;
-        let id = InstanceId::from_parts(compiled.definition().name.clone(), name);
+        let id = InstanceId::from_parts(compiled.definition.name.clone(), name);
         instance.history = self.history(machine_name, &id, &instance)?;
         self.world.insert(&id, instance);
-        self.seen.instances += 1;
         Ok(())
     }
 
@@ -266,7 +237,7 @@ impl Filling {
         machine: &MachineName,
         id: &InstanceId,
         instance: &Instance,
-    ) -> Result<History, Fault> {
+    ) -> Result<History, CodecError> {
         let mut expected = instance
             .revision
             .0
@@ -321,34 +292,26 @@ impl Filling {
     fn retired(
         &mut self,
         machine: MachineName,
-        (since, last): (crate::ids::GlobalRevision, Version),
-    ) -> Result<(), Fault> {
-        ensure(self.behind_retired() == 0, OUT_OF_ORDER)?;
-        let before = self.world.retired.machines.get_max();
+        since: GlobalRevision,
+        last: Version,
+    ) -> Result<(), CodecError> {
+        let in_the_past = since <= self.header.revision;
         ensure(
-            before.is_none_or(|(before, _)| *before < machine),
-            OUT_OF_ORDER,
+            in_the_past,
+            "it was retired at a later revision than the snapshot's",
         )?;
-        ensure(
-            !self.world.machines.contains_key(&machine),
-            "a retired machine is defined",
-        )?;
-        self.seen.retired += 1;
-        ensure(
-            self.seen.retired <= RETIRED_MAX as u64,
-            "there are too many retired machines",
-        )?;
-        self.world.retired.machines.insert(machine, (since, last));
+        let defined = self.world.machines.contains_key(&machine);
+        ensure(!defined, "a retired machine is defined")?;
+        let retired = &mut self.world.retired.machines;
+        ensure_last(retired, &machine)?;
+        let room = retired.len() < RETIRED_MAX;
+        ensure(room, "there are too many retired machines")?;
+        retired.insert(machine, (since, last));
         Ok(())
     }
 
-    fn event(&mut self, event: Arc<Event>) -> Result<(), Fault> {
-        ensure(self.behind_events() == 0, OUT_OF_ORDER)?;
-        let before = self
-            .world
-            .ring
-            .newest()
-            .map_or(self.header.events_gone, |it| it.cursor());
+    fn event(&mut self, event: Arc<Event>) -> Result<(), CodecError> {
+        let before = self.world.ring.end();
         let (revision, position) = (event.revision.0, event.position);
         let follows = (Some(revision) == before.revision.0.checked_add(1) && position == 0)
             || (revision == before.revision.0 && Some(position) == before.position.checked_add(1));
@@ -359,9 +322,8 @@ impl Filling {
         )?;
         let event = self.shared_event(event);
         self.world.ring.push(event, &self.header.limits);
-        let kept = self.world.ring.gone() == self.header.events_gone;
+        let kept = self.world.ring.gone == self.header.events_gone;
         ensure(kept, "there are more events than the limits")?;
-        self.seen.events += 1;
         Ok(())
     }
 
@@ -377,26 +339,21 @@ impl Filling {
         Arc::new(event)
     }
 
-    pub(super) fn complete(mut self) -> Result<State, Fault> {
+    pub(super) fn complete(mut self) -> Result<State, CodecError> {
         ensure(
             self.open.is_none(),
             "replies of the last session are missing",
         )?;
         self.ensure_machine_is_defined()?;
-        let counted = self.seen == self.header.counts;
-        ensure(counted, "the number of records differs from the header")?;
-        let newest = self
-            .world
-            .ring
-            .newest()
-            .map_or(self.header.events_gone, |it| it.cursor());
-        let complete = newest.revision == self.header.revision;
-        ensure(complete, "the last events are missing")?;
-        let sessions = Sessions::restore(self.sessions, self.header.session_uses);
-        Ok(State {
+        let state = State {
             world: self.world,
             keys: self.keys,
-            sessions,
-        })
+            sessions: self.sessions,
+        };
+        let counted = Header::of(&state) == self.header;
+        ensure(counted, "the number of records differs from the header")?;
+        let complete = state.world.ring.end().revision == state.world.revision;
+        ensure(complete, "the last events are missing")?;
+        Ok(state)
     }
 }

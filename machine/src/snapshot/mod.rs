@@ -23,10 +23,12 @@ use minicbor::{Decode, Encode};
 use crate::codec::{self, Format};
 use crate::definition::Definition;
 use crate::event::{Event, EventCursor};
-use crate::ids::{GlobalRevision, InstanceName, MachineName, SinkName, Timestamp, Version};
+use crate::ids::{
+    GlobalRevision, IdempotencyKey, InstanceName, MachineName, SinkName, Timestamp, Version,
+};
 use crate::instance::Instance;
 use crate::outcome::Outcome;
-use crate::request::{IdempotencyKey, SessionId};
+use crate::request::SessionId;
 use crate::requests::Fingerprint;
 use crate::settings::Limits;
 use crate::sink::{DeadLetter, SinkCheckpoint};
@@ -44,28 +46,18 @@ pub const SNAPSHOT_FORMAT: u8 = 4;
 enum Record {
     #[n(0)]
     Header(#[n(0)] Header),
+    /// With the highest number ever given to a version.
     #[n(1)]
-    Machine {
-        #[n(0)]
-        name: MachineName,
-        #[n(1)]
-        last_version: Version,
-    },
+    Machine(#[n(0)] MachineName, #[n(1)] Version),
     /// Of the machine before it.
     #[n(2)]
     Definition(#[n(0)] Version, #[n(1)] Definition),
     /// Of the machine before it.
     #[n(3)]
     Instance(#[n(0)] InstanceName, #[n(1)] Instance),
+    /// Since a revision, with its highest version.
     #[n(4)]
-    Retired {
-        #[n(0)]
-        machine: MachineName,
-        #[n(1)]
-        since: GlobalRevision,
-        #[n(2)]
-        last_version: Version,
-    },
+    Retired(#[n(0)] MachineName, #[n(1)] GlobalRevision, #[n(2)] Version),
     #[n(5)]
     Event(#[cbor(n(0), with = "crate::codec::shared")] Arc<Event>),
     #[n(6)]
@@ -123,6 +115,21 @@ enum Record {
     },
     #[n(11)]
     End,
+}
+
+impl Record {
+    /// Its kind's place in the order of the records; those of one machine, sink or session alternate.
+    fn rank(&self) -> u8 {
+        match self {
+            Record::Machine(..) | Record::Definition(..) | Record::Instance(..) => 0,
+            Record::Retired(..) => 1,
+            Record::Event(_) => 2,
+            Record::Sink { .. } | Record::DeadLetter(_) => 3,
+            Record::Key { .. } => 4,
+            Record::Session { .. } | Record::Reply { .. } => 5,
+            Record::Header(_) | Record::End => 6,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]

@@ -1,9 +1,11 @@
 //! From records to a state, one record at a time.
 
 use super::filling::Filling;
-use super::{FORMAT, Header, Record};
+use super::{FORMAT, Record};
 use crate::codec::{self, CodecError};
 use crate::state::State;
+
+const WHAT: &str = "snapshot record";
 
 /// A snapshot that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -30,14 +32,15 @@ pub enum RestoreError {
 /// Rebuilds a [`State`] from the records of [`State::records`].
 ///
 /// After an error it must be dropped: it accepts nothing more and never finishes.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Restore {
     records: u64,
     stage: Stage,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 enum Stage {
+    #[default]
     Empty,
     Filling(Box<Filling>),
     Complete(Box<State>),
@@ -46,12 +49,8 @@ enum Stage {
 
 impl Restore {
     /// Starts from nothing.
-    #[allow(clippy::new_without_default)]
     pub fn new() -> Self {
-        Self {
-            records: 0,
-            stage: Stage::Empty,
-        }
+        Self::default()
     }
 
     /// Takes the next record in.
@@ -63,11 +62,11 @@ impl Restore {
     pub fn push(&mut self, record: &[u8]) -> Result<(), RestoreError> {
         let stage = std::mem::replace(&mut self.stage, Stage::Failed);
         self.stage = stage.push(record).map_err(|fault| match fault {
-            Fault::Newer(error) => RestoreError::Newer(error),
-            Fault::Damaged(reason) => RestoreError::Record {
+            CodecError::Malformed { reason, .. } => RestoreError::Record {
                 record: self.records,
                 reason,
             },
+            newer => RestoreError::Newer(newer),
         })?;
         self.records += 1;
         Ok(())
@@ -88,57 +87,29 @@ impl Restore {
     }
 }
 
-pub(super) enum Fault {
-    Newer(CodecError),
-    Damaged(String),
-}
-
-impl From<String> for Fault {
-    fn from(reason: String) -> Self {
-        Fault::Damaged(reason)
-    }
-}
-
-impl From<&str> for Fault {
-    fn from(reason: &str) -> Self {
-        Fault::Damaged(reason.to_owned())
-    }
+/// A record that contradicts the others.
+pub(super) fn damaged(reason: impl ToString) -> CodecError {
+    CodecError::malformed(WHAT, reason)
 }
 
 /// Refuses the record unless something holds.
-pub(super) fn ensure(holds: bool, reason: &str) -> Result<(), Fault> {
-    if holds { Ok(()) } else { Err(reason.into()) }
-}
-
-/// A record that cannot be read is damaged, or a newer build's.
-impl From<CodecError> for Fault {
-    fn from(error: CodecError) -> Self {
-        match error {
-            CodecError::Malformed { reason, .. } => Fault::Damaged(reason),
-            newer => Fault::Newer(newer),
-        }
-    }
-}
-
-fn decode_header(bytes: &[u8]) -> Result<Header, Fault> {
-    match FORMAT.decode(bytes)? {
-        Record::Header(header) => Ok(header),
-        _ => Err("the first record must be the header".into()),
-    }
+pub(super) fn ensure(holds: bool, reason: &str) -> Result<(), CodecError> {
+    if holds { Ok(()) } else { Err(damaged(reason)) }
 }
 
 impl Stage {
-    fn push(self, record: &[u8]) -> Result<Self, Fault> {
+    fn push(self, record: &[u8]) -> Result<Self, CodecError> {
         match self {
-            Stage::Empty => Ok(Stage::Filling(Box::new(Filling::new(decode_header(
-                record,
-            )?)))),
-            Stage::Filling(mut filling) => match codec::decode("snapshot record", record)? {
+            Stage::Empty => match FORMAT.decode(record)? {
+                Record::Header(header) => Ok(Stage::Filling(Box::new(Filling::new(header)))),
+                _ => Err(damaged("the first record must be the header")),
+            },
+            Stage::Filling(mut filling) => match codec::decode(WHAT, record)? {
                 Record::End => Ok(Stage::Complete(Box::new(filling.complete()?))),
                 record => filling.push(record).map(|()| Stage::Filling(filling)),
             },
-            Stage::Complete(_) => Err("there are records after the end mark".into()),
-            Stage::Failed => Err("an earlier record was invalid".into()),
+            Stage::Complete(_) => Err(damaged("there are records after the end mark")),
+            Stage::Failed => Err(damaged("an earlier record was invalid")),
         }
     }
 }

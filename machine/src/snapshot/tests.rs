@@ -240,11 +240,7 @@ fn a_record_that_contradicts_another_is_refused_by_number() {
             it[8] = clone(&it[2])
         }),
         (3, "the version was never assigned", &|it| {
-            let name = machine("order");
-            it[1] = Record::Machine {
-                name,
-                last_version: Version(1),
-            };
+            it[1] = Record::Machine(machine("order"), Version(1));
         }),
         (
             6,
@@ -292,20 +288,10 @@ fn a_record_that_contradicts_another_is_refused_by_number() {
             &instance(5, |it| it.state = name("done")),
         ),
         (10, "a retired machine is defined", &|it| {
-            let (since, last_version) = (GlobalRevision(1), Version(1));
-            it[10] = Record::Retired {
-                machine: machine("order"),
-                since,
-                last_version,
-            };
+            it[10] = Record::Retired(machine("order"), GlobalRevision(1), Version(1));
         }),
         (10, "retired at a later revision", &|it| {
-            let (since, last_version) = (GlobalRevision(99), Version(1));
-            it[10] = Record::Retired {
-                machine: machine("x"),
-                since,
-                last_version,
-            };
+            it[10] = Record::Retired(machine("x"), GlobalRevision(99), Version(1));
         }),
         (11, "it is out of order", &|it| it.swap(10, 11)),
         (12, "events are missing", &|it| drop(it.remove(12))),

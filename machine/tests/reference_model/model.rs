@@ -190,7 +190,8 @@ impl Model {
                 warnings,
             });
         }
-        it.validate().map_err(Rejection::InvalidDefinition)?;
+        it.validate(&Limits::default())
+            .map_err(Rejection::InvalidDefinition)?;
         let machines = self.definitions.keys().map(|(name, _)| name);
         let machines: std::collections::BTreeSet<_> = machines.collect();
         let asked = machines.len() as u64 + u64::from(versions.is_empty());

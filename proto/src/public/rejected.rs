@@ -76,7 +76,7 @@ impl From<&DefinitionFault> for v1::Fault {
     fn from(fault: &DefinitionFault) -> Self {
         Self {
             path: fault.path.clone(),
-            code: fault.code.code().to_owned(),
+            code: fault.code.name().to_owned(),
             message: fault.message.clone(),
         }
     }

@@ -81,7 +81,7 @@ impl Problem {
 
 /// The HTTP status of a code.
 pub(super) fn status(code: ErrorCode) -> StatusCode {
-    StatusCode::from_u16(code.http()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    StatusCode::from_u16(code.entry().http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
 /// A refusal as it is sent. Some codes have further members: docs/ERRORS.md.
@@ -204,7 +204,7 @@ fn particulars(rejection: &Rejection) -> Map<String, Value> {
 
 /// The faults or warnings of a definition.
 pub(super) fn faults_json(faults: &[DefinitionFault]) -> Value {
-    let fault = |it: &DefinitionFault| json!({ "path": it.path, "code": it.code.code(), "message": it.message });
+    let fault = |it: &DefinitionFault| json!({ "path": it.path, "code": it.code.name(), "message": it.message });
     faults.iter().map(fault).collect()
 }
 
