@@ -35,7 +35,7 @@ mod json;
 mod public;
 
 pub use errors::ErrorCode;
-pub use public::{NewInstance, UnexpectedOutcome, idempotency_key, optional_name};
+pub use public::{NewInstance, UnexpectedOutcome, optional_name};
 
 /// A message that breaks the contract: which field, and how.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

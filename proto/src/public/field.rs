@@ -7,8 +7,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use lockstep_machine::{
-    Event, EventName, Expectation, InstanceId, MachineName, Metadata, Revision, StateName,
-    Timestamp, Trigger, Version,
+    Event, EventName, Expectation, IdempotencyKey, InstanceId, MachineName, Metadata, Revision,
+    StateName, Timestamp, Trigger, Version,
 };
 
 use crate::{Malformed, parsed, v1};
@@ -55,6 +55,7 @@ fields! {
     StateName as String: |it| it.to_string(), |name, wire| parsed(name, Self::new(wire));
     EventName as String: |it| it.to_string(), |name, wire| parsed(name, Self::new(wire));
     InstanceId as String: |it| it.to_string(), |name, wire| parsed(name, wire.parse());
+    IdempotencyKey as String: |it| it.to_string(), |name, wire| parsed(name, Self::new(wire));
 }
 
 impl<T: Field> Field for Option<T> {
@@ -199,7 +200,7 @@ macro_rules! request {
                 Self {
                     $($name: Field::into_wire($field),)*
                     $($other: Default::default(),)?
-                    idempotency_key: key.map(|key| key.to_string()),
+                    idempotency_key: Field::into_wire(key),
                 }
             }
         }
@@ -210,7 +211,7 @@ macro_rules! request {
             fn try_from(request: v1::$wire) -> Result<Self, Malformed> {
                 let v1::$wire { $($name,)* $($other: _,)? idempotency_key: key } = request;
                 let command = $type { $($field: Field::parse(stringify!($name), $name)?),* };
-                Ok((command, idempotency_key(key)?))
+                Ok((command, Field::parse("idempotency_key", key)?))
             }
         }
     };

@@ -17,7 +17,7 @@ mod written;
 
 use std::str::FromStr;
 
-use lockstep_machine::{IdempotencyKey, InvalidName};
+use lockstep_machine::InvalidName;
 
 use crate::Malformed;
 use crate::parsed;
@@ -25,21 +25,11 @@ use crate::parsed;
 pub use requests::NewInstance;
 pub use written::UnexpectedOutcome;
 
-/// The caller's own key for a write, which every write has under the same name.
+/// A name or a key that may be left out.
 ///
 /// # Errors
 ///
-/// `idempotency_key`, if it is not 1 to 128 printable ASCII characters.
-pub fn idempotency_key(key: Option<String>) -> Result<Option<IdempotencyKey>, Malformed> {
-    key.map(|key| parsed("idempotency_key", IdempotencyKey::new(key)))
-        .transpose()
-}
-
-/// A name that may be left out.
-///
-/// # Errors
-///
-/// The field, if the name breaks the rules for names.
+/// The field, if the text breaks its rules.
 pub fn optional_name<T: FromStr<Err = InvalidName>>(
     field: &'static str,
     name: Option<String>,

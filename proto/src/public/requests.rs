@@ -6,7 +6,6 @@ use lockstep_machine::{
 };
 
 use super::field::{Field, request};
-use super::idempotency_key;
 use crate::parsed;
 use crate::{Malformed, v1};
 
@@ -83,7 +82,7 @@ impl TryFrom<v1::CreateInstanceRequest> for (NewInstance, Option<IdempotencyKey>
             version: Field::parse("version", version)?,
             metadata: Field::parse("metadata", metadata)?,
         };
-        Ok((new, idempotency_key(key)?))
+        Ok((new, Field::parse("idempotency_key", key)?))
     }
 }
 
@@ -96,7 +95,7 @@ impl From<(NewInstance, Option<IdempotencyKey>)> for v1::CreateInstanceRequest {
             },
             version: it.version.into_wire(),
             metadata: it.metadata.into_wire(),
-            idempotency_key: key.map(|key| key.to_string()),
+            idempotency_key: key.into_wire(),
         }
     }
 }

@@ -4,8 +4,8 @@ use lockstep_machine::{
     Delete, IdempotencyKey, Operation, OperationResult, Precondition, Transaction, Transition,
 };
 
+use super::NewInstance;
 use super::field::{Field, message};
-use super::{NewInstance, idempotency_key};
 use crate::{Malformed, v1};
 
 /// The field under which a fault of an operation is reported; its reason names the operation and the
@@ -24,7 +24,8 @@ impl TryFrom<v1::TransactRequest> for (Transaction, Option<IdempotencyKey>) {
         let transaction = Transaction {
             operations: operations.collect::<Result<_, _>>()?,
         };
-        Ok((transaction, idempotency_key(request.idempotency_key)?))
+        let key = Field::parse("idempotency_key", request.idempotency_key)?;
+        Ok((transaction, key))
     }
 }
 
@@ -32,7 +33,7 @@ impl From<(Transaction, Option<IdempotencyKey>)> for v1::TransactRequest {
     fn from((it, key): (Transaction, Option<IdempotencyKey>)) -> Self {
         Self {
             operations: it.operations.into_iter().map(Into::into).collect(),
-            idempotency_key: key.map(|key| key.to_string()),
+            idempotency_key: key.into_wire(),
         }
     }
 }

@@ -7,7 +7,7 @@ use lockstep_machine::{
     Outcome, Rejection, Reply, State, Transaction, Transition,
 };
 use lockstep_proto::ErrorCode;
-use lockstep_proto::{Malformed, NewInstance, UnexpectedOutcome, idempotency_key, v1};
+use lockstep_proto::{Malformed, NewInstance, UnexpectedOutcome, optional_name, v1};
 use tonic::Status;
 
 use super::GrpcState;
@@ -53,7 +53,7 @@ pub(super) async fn define(
     deadline: Duration,
 ) -> Result<v1::DefineResponse, Status> {
     use v1::define_request::Document as Wire;
-    let key = idempotency_key(request.idempotency_key).map_err(malformed)?;
+    let key = optional_name("idempotency_key", request.idempotency_key).map_err(malformed)?;
     let (language, text) = match &request.document {
         Some(Wire::Json(text)) => (Language::Json, text),
         Some(Wire::Yaml(text)) => (Language::Yaml, text),
@@ -159,7 +159,7 @@ pub(super) async fn update_settings(
     request: v1::UpdateSettingsRequest,
     deadline: Duration,
 ) -> Result<v1::UpdateSettingsResponse, Status> {
-    let key = idempotency_key(request.idempotency_key).map_err(malformed)?;
+    let key = optional_name("idempotency_key", request.idempotency_key).map_err(malformed)?;
     let values = request.values.into_iter();
     let update: Result<_, Rejection> = values.map(|(name, it)| Ok((name.parse()?, it))).collect();
     match update {
