@@ -80,16 +80,14 @@ pub fn mermaid(definition: &Definition, current: Option<&StateName>) -> String {
     for (i, state) in definition.states.iter().enumerate() {
         text.push_str(&format!("    state \"{}\" as s{i}\n", state.name));
     }
-    for (i, state) in definition.states.iter().enumerate() {
-        if state.name == definition.initial {
-            text.push_str(&format!("    [*] --> s{i}\n"));
-        }
+    let position = |name| definition.state_names().position(|it| it == name);
+    if let Some(i) = position(&definition.initial) {
+        text.push_str(&format!("    [*] --> s{i}\n"));
     }
     for ((from, to), way) in ways(definition) {
-        let label = if way.events.is_empty() {
-            String::new()
-        } else {
-            format!(": {}", way.label())
+        let label = match way.label() {
+            label if label.is_empty() => label,
+            label => format!(": {label}"),
         };
         text.push_str(&format!("    s{from} --> s{to}{label}\n"));
     }
@@ -98,11 +96,7 @@ pub fn mermaid(definition: &Definition, current: Option<&StateName>) -> String {
             text.push_str(&format!("    s{i} --> [*]\n"));
         }
     }
-    if let Some(i) = definition
-        .states
-        .iter()
-        .position(|it| Some(&it.name) == current)
-    {
+    if let Some(i) = current.and_then(position) {
         text.push_str("    classDef current fill:#ffd54f,stroke:#333,stroke-width:3px\n");
         text.push_str(&format!("    class s{i} current\n"));
     }

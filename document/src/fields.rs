@@ -14,11 +14,27 @@ pub(crate) struct Reader<'a> {
     pub(crate) limits: &'a Limits,
 }
 
-pub(crate) type Entries<'n> = &'n [(String, Node)];
+/// The entries of a map, and where it is.
+pub(crate) struct Fields<'n> {
+    pub(crate) path: String,
+    pub(crate) entries: &'n [(String, Node)],
+}
+
+impl<'n> Fields<'n> {
+    pub(crate) fn get(&self, name: &str) -> Option<&'n Node> {
+        let found = self.entries.iter().find(|(key, _)| key == name);
+        found.map(|(_, node)| node)
+    }
+
+    pub(crate) fn path_of(&self, name: &str) -> String {
+        join(&self.path, name)
+    }
+}
 
 impl Reader<'_> {
-    pub(crate) fn text(&mut self, path: &str, node: Option<&Node>) -> String {
-        match node {
+    pub(crate) fn text(&mut self, fields: &Fields<'_>, name: &str) -> String {
+        let path = fields.path_of(name);
+        match fields.get(name) {
             None | Some(Node::Null) => String::new(),
             Some(Node::Text(text)) => {
                 // Validation would report a bad text a second time.
@@ -31,18 +47,18 @@ impl Reader<'_> {
                 }
             }
             Some(node) => {
-                self.wrong(path, "text", node);
+                self.wrong(&path, "text", node);
                 String::new()
             }
         }
     }
 
-    pub(crate) fn flag(&mut self, path: &str, node: Option<&Node>) -> bool {
-        match node {
+    pub(crate) fn flag(&mut self, fields: &Fields<'_>, name: &str) -> bool {
+        match fields.get(name) {
             None => false,
             Some(Node::Bool(it)) => *it,
             Some(node) => {
-                self.wrong(path, "true or false", node);
+                self.wrong(&fields.path_of(name), "true or false", node);
                 false
             }
         }
@@ -56,11 +72,8 @@ impl Reader<'_> {
         match node {
             Node::Text(text) => self.valid(path, text.parse()),
             node => {
-                self.wrong(
-                    path,
-                    "a name; one that looks like a number needs quotes",
-                    node,
-                );
+                let wanted = "a name; one that looks like a number needs quotes";
+                self.wrong(path, wanted, node);
                 None
             }
         }
@@ -80,12 +93,12 @@ impl Reader<'_> {
         path: &str,
         node: &'n Node,
         known: &[&str],
-    ) -> Option<Entries<'n>> {
+    ) -> Option<Fields<'n>> {
         let Node::Map(entries) = node else {
             self.wrong(path, &format!("a map with {}", known.join(", ")), node);
             return None;
         };
-        self.duplicates(path, entries);
+        self.unique(path, entries);
         for (key, _) in entries
             .iter()
             .filter(|(key, _)| !known.contains(&key.as_str()))
@@ -100,32 +113,44 @@ impl Reader<'_> {
             self.faults
                 .add(join(path, key), FaultCode::UnknownField, message);
         }
-        Some(entries)
+        let path = path.to_owned();
+        Some(Fields { path, entries })
     }
 
-    pub(crate) fn duplicates(&mut self, path: &str, entries: Entries<'_>) {
-        let mut seen = BTreeSet::new();
-        for (key, _) in entries.iter().filter(|(key, _)| !seen.insert(key)) {
-            self.faults.add(
-                join(path, key),
-                FaultCode::DuplicateKey,
-                "the key appears twice",
-            );
-        }
-    }
-
-    pub(crate) fn required<'n>(
+    /// The first entry of each key; a key that is repeated is a fault.
+    pub(crate) fn unique<'n>(
         &mut self,
         path: &str,
-        fields: Entries<'n>,
-        name: &str,
-    ) -> Option<&'n Node> {
-        let node = field(fields, name);
-        if node.is_none() {
+        entries: &'n [(String, Node)],
+    ) -> Vec<&'n (String, Node)> {
+        let mut seen = BTreeSet::new();
+        let (first, repeated): (Vec<_>, Vec<_>) =
+            entries.iter().partition(|(key, _)| seen.insert(key));
+        for (key, _) in repeated {
+            let message = "the key appears twice";
             self.faults
-                .add(join(path, name), FaultCode::Missing, "it is required");
+                .add(join(path, key), FaultCode::DuplicateKey, message);
+        }
+        first
+    }
+
+    pub(crate) fn required<'n>(&mut self, fields: &Fields<'n>, name: &str) -> Option<&'n Node> {
+        let node = fields.get(name);
+        if node.is_none() {
+            let path = fields.path_of(name);
+            self.faults.add(path, FaultCode::Missing, "it is required");
         }
         node
+    }
+
+    /// A field that must be there and hold a name.
+    pub(crate) fn required_name<T: FromStr<Err = InvalidName>>(
+        &mut self,
+        fields: &Fields<'_>,
+        name: &str,
+    ) -> Option<T> {
+        let node = self.required(fields, name)?;
+        self.name(&fields.path_of(name), node)
     }
 
     pub(crate) fn wrong(&mut self, path: &str, wanted: &str, found: &Node) {
@@ -141,13 +166,6 @@ fn near(a: &str, b: &str) -> f64 {
     } else {
         strsim::jaro_winkler(a, b)
     }
-}
-
-pub(crate) fn field<'n>(fields: Entries<'n>, name: &str) -> Option<&'n Node> {
-    fields
-        .iter()
-        .find(|(key, _)| key == name)
-        .map(|(_, node)| node)
 }
 
 /// Appends a key to a path: at most 80 characters of it, without control characters.

@@ -1,7 +1,7 @@
 //! Definitions as people write them: JSON and YAML documents, and diagrams.
 //!
 //! [`parse_json`] and [`parse_yaml`] turn a document into a valid
-//! [`Definition`](lockstep_machine::Definition), or list every fault at once, each with its path in
+//! [`Definition`], or list every fault at once, each with its path in
 //! the document. A document is read in two steps: *tree* reads either language into one bounded tree
 //! of values, then *parse* (with *fields*) reads the tree as a definition and goes on after a fault,
 //! so that one fault does not hide another. Whether the definition makes sense is decided by the state
@@ -15,12 +15,21 @@
 //! for gigabytes. [`documents`] splits a file of several YAML documents.
 
 pub mod diagram;
-mod export;
 mod fields;
 mod parse;
 mod tree;
 
-pub use export::{to_json, to_yaml};
+use lockstep_machine::Definition;
 pub use lockstep_machine::DocumentError;
 pub use parse::{parse_json, parse_yaml};
 pub use tree::documents;
+
+/// Writes a definition as an indented JSON document that parses to an equal definition.
+pub fn to_json(definition: &Definition) -> String {
+    serde_json::to_string_pretty(definition).expect("every definition has a JSON form")
+}
+
+/// Writes a definition as a YAML document that parses to an equal definition.
+pub fn to_yaml(definition: &Definition) -> String {
+    serde_saphyr::to_string(definition).expect("every definition has a YAML form")
+}

@@ -1,13 +1,11 @@
 //! From a document to a [`Definition`], or to every fault of the document at once.
 
-use std::collections::BTreeSet;
-
 use lockstep_machine::{
     Definition, DefinitionInvalid, DocumentError, EventName, FaultCode, Faults, Limits,
     MachineName, Metadata, Move, MoveFrom, StateDefinition, StateName, Timeout, parse_duration,
 };
 
-use crate::fields::{Reader, field, join};
+use crate::fields::{Fields, Reader, join};
 use crate::tree::{self, Node};
 
 /// Reads a definition from JSON and validates it.
@@ -67,19 +65,15 @@ const TRANSITION: &[&str] = &["from", "to", "event", "description"];
 impl Reader<'_> {
     fn definition(&mut self, node: &Node) -> Option<Definition> {
         let top = self.fields("", node, TOP)?;
-        let name = self
-            .required("", top, "name")
-            .and_then(|it| self.name::<MachineName>("name", it));
-        let initial = self
-            .required("", top, "initial")
-            .and_then(|it| self.name::<StateName>("initial", it));
-        let description = self.text("description", field(top, "description"));
-        let labels = self.labels(field(top, "labels"));
+        let name = self.required_name(&top, "name");
+        let initial = self.required_name(&top, "initial");
+        let description = self.text(&top, "description");
+        let labels = self.labels(top.get("labels"));
         let states = self
-            .required("", top, "states")
+            .required(&top, "states")
             .map(|it| self.states(it))
             .unwrap_or_default();
-        let (positions, transitions) = self.transitions(field(top, "transitions"));
+        let (positions, transitions) = self.transitions(top.get("transitions"));
 
         // A missing part already has its fault; its stand-in must not cause another.
         let initial = initial.or_else(|| states.first().map(|state| state.name.clone()))?;
@@ -101,47 +95,40 @@ impl Reader<'_> {
 
     fn states(&mut self, node: &Node) -> Vec<StateDefinition> {
         let Node::Map(entries) = node else {
-            self.wrong(
-                "states",
-                "a map from each state's name to its details",
-                node,
-            );
+            let wanted = "a map from each state's name to its details";
+            self.wrong("states", wanted, node);
             return vec![];
         };
-        self.duplicates("states", entries);
         let mut states = vec![];
-        let mut seen = BTreeSet::new();
-        for (key, node) in entries.iter().filter(|(key, _)| seen.insert(key)) {
+        for (key, node) in self.unique("states", entries) {
             let path = join("states", key);
             let name = self.valid(&path, StateName::new(key));
             let details = match node {
-                Node::Null => Some(&[][..]),
+                Node::Null => None,
                 node => self.fields(&path, node, STATE),
             };
-            let details = details.unwrap_or_default();
-            let state = (
-                self.text(&join(&path, "description"), field(details, "description")),
-                self.flag(&join(&path, "final"), field(details, "final")),
-                field(details, "timeout").and_then(|it| self.timeout(&join(&path, "timeout"), it)),
-            );
-            let Some(name) = name else { continue };
-            let (description, is_final, timeout) = state;
-            states.push(StateDefinition {
-                name,
-                description,
-                is_final,
-                timeout,
-            });
+            let details = details.unwrap_or(Fields { path, entries: &[] });
+            let description = self.text(&details, "description");
+            let is_final = self.flag(&details, "final");
+            let timeout = details.get("timeout");
+            let timeout = timeout.and_then(|it| self.timeout(&details.path_of("timeout"), it));
+            if let Some(name) = name {
+                states.push(StateDefinition {
+                    name,
+                    description,
+                    is_final,
+                    timeout,
+                });
+            }
         }
         states
     }
 
     fn timeout(&mut self, path: &str, node: &Node) -> Option<Timeout> {
         let fields = self.fields(path, node, TIMEOUT)?;
-        let after = self.required(path, fields, "after");
-        let after_ms = after.and_then(|it| self.duration(&join(path, "after"), it));
-        let to = self.required(path, fields, "to");
-        let to = to.and_then(|it| self.name::<StateName>(&join(path, "to"), it));
+        let after = self.required(&fields, "after");
+        let after_ms = after.and_then(|it| self.duration(&fields.path_of("after"), it));
+        let to = self.required_name(&fields, "to");
         Some(Timeout {
             after_ms: after_ms?,
             to: to?,
@@ -177,15 +164,16 @@ impl Reader<'_> {
 
     fn transition(&mut self, path: &str, node: &Node) -> Option<Move> {
         let fields = self.fields(path, node, TRANSITION)?;
-        let from = self.required(path, fields, "from");
-        let from = from.and_then(|it| self.sources(&join(path, "from"), it));
-        let to = self.required(path, fields, "to");
-        let to = to.and_then(|it| self.name::<StateName>(&join(path, "to"), it));
-        let event = match field(fields, "event") {
+        let from = self.required(&fields, "from");
+        let from = from.and_then(|it| self.sources(&fields.path_of("from"), it));
+        let to = self.required_name(&fields, "to");
+        let event = match fields.get("event") {
             None | Some(Node::Null) => Some(None),
-            Some(it) => self.name::<EventName>(&join(path, "event"), it).map(Some),
+            Some(it) => self
+                .name::<EventName>(&fields.path_of("event"), it)
+                .map(Some),
         };
-        let description = self.text(&join(path, "description"), field(fields, "description"));
+        let description = self.text(&fields, "description");
         Some(Move {
             from: from?,
             to: to?,
@@ -204,11 +192,9 @@ impl Reader<'_> {
                 (states.len() == list.len()).then_some(MoveFrom::States(states))
             }
             _ => {
-                self.wrong(
-                    path,
-                    "a state, a list of states, or \"*\" for every state that is not final",
-                    node,
-                );
+                let wanted =
+                    "a state, a list of states, or \"*\" for every state that is not final";
+                self.wrong(path, wanted, node);
                 None
             }
         }
@@ -222,17 +208,14 @@ impl Reader<'_> {
             self.wrong("labels", "a map from names to texts", node);
             return Metadata::default();
         };
-        self.duplicates("labels", entries);
         let mut labels = vec![];
-        let mut seen = BTreeSet::new();
-        for (key, node) in entries.iter().filter(|(key, _)| seen.insert(key)) {
+        for (key, node) in self.unique("labels", entries) {
             match node {
                 Node::Text(text) => labels.push((key.as_str(), text.as_str())),
-                node => self.wrong(
-                    &join("labels", key),
-                    "text; numbers and dates need quotes",
-                    node,
-                ),
+                node => {
+                    let wanted = "text; numbers and dates need quotes";
+                    self.wrong(&join("labels", key), wanted, node);
+                }
             }
         }
         Metadata::new(labels).unwrap_or_else(|fault| {
