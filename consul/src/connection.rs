@@ -24,14 +24,17 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(3);
 const MESSAGE_CHARS_MAX: usize = 200;
 
 /// One Consul agent. Every request ends within [`REQUEST_TIMEOUT`].
-pub(crate) struct Connection {
+pub struct Directory {
     client: ConsulClient,
 }
 
-impl Connection {
+impl Directory {
     /// The agent at `address` (`http://host:port` or `https://...`). Connects with the first request.
-    pub(crate) fn new(address: &str, token: Option<String>) -> Result<Self, ConsulError> {
-        let address = checked_address(address)?;
+    ///
+    /// # Errors
+    /// An address or token that cannot be used.
+    pub fn new(address: impl AsRef<str>, token: Option<String>) -> Result<Self, ConsulError> {
+        let address = checked_address(address.as_ref())?;
         if let Some(token) = &token
             && HeaderValue::from_str(token).is_err()
         {
@@ -68,7 +71,7 @@ impl Connection {
     }
 
     /// The agent's address, as `http://host:port`.
-    pub(crate) fn address(&self) -> &str {
+    pub fn address(&self) -> &str {
         &self.client.settings.address
     }
 
@@ -151,10 +154,10 @@ impl Connection {
     }
 }
 
-impl std::fmt::Debug for Connection {
+impl std::fmt::Debug for Directory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // Not derived: the settings hold the token.
-        f.debug_struct("Connection")
+        f.debug_struct("Directory")
             .field("address", &self.address())
             .finish_non_exhaustive()
     }
@@ -211,22 +214,22 @@ mod tests {
             ("http://me:pw@consul:8500", "holds a user"),
             ("http://consul:99999", "invalid port"),
         ] {
-            let error = Connection::new(address, None).expect_err(address);
-            assert_eq!(error.code(), "consul_address", "{address}");
+            let error = Directory::new(address, None).expect_err(address);
+            assert!(matches!(error, ConsulError::Address { .. }), "{error}");
             assert!(error.to_string().contains(reason), "{address}: {error}");
         }
-        let connection = Connection::new("http://127.0.0.1:8500/", None).expect("usable");
-        assert_eq!(connection.address(), "http://127.0.0.1:8500");
+        let directory = Directory::new("http://127.0.0.1:8500/", None).expect("usable");
+        assert_eq!(directory.address(), "http://127.0.0.1:8500");
     }
 
     #[test]
     fn a_token_that_no_header_can_carry_is_refused_and_not_shown() {
-        let error = Connection::new("http://127.0.0.1:8500", Some("se\ncret".to_string()))
+        let error = Directory::new("http://127.0.0.1:8500", Some("se\ncret".to_string()))
             .expect_err("a line break cannot be sent");
-        assert_eq!(error.code(), "consul_token");
+        assert!(matches!(error, ConsulError::Token { .. }), "{error}");
         assert!(!error.to_string().contains("cret"), "{error}");
-        let connection =
-            Connection::new("http://127.0.0.1:8500", Some("secret".to_string())).expect("usable");
-        assert!(!format!("{connection:?}").contains("secret"));
+        let directory =
+            Directory::new("http://127.0.0.1:8500", Some("secret".to_string())).expect("usable");
+        assert!(!format!("{directory:?}").contains("secret"));
     }
 }

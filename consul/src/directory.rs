@@ -1,4 +1,4 @@
-//! A Consul agent: the nodes it knows, this node's entry, and keys.
+//! What a Consul agent is asked: the nodes it knows, this node's entry, and keys.
 
 use std::collections::HashMap;
 
@@ -9,7 +9,7 @@ use consulrs::api::service::requests::DeregisterServiceRequest;
 use rustify_derive::Endpoint;
 use serde::{Deserialize, Deserializer};
 
-use crate::connection::Connection;
+use crate::connection::Directory;
 use crate::error::{ConsulError, NAME_BYTES_MAX};
 use crate::registration::{HeldCheck, HeldService, Registration, meta};
 
@@ -30,8 +30,6 @@ pub struct ServiceEntry {
     pub http_address: Option<String>,
     /// The tags it registered with.
     pub tags: Vec<String>,
-    /// All of its metadata.
-    pub meta: HashMap<String, String>,
 }
 
 /// What [`Directory::register`] did.
@@ -45,28 +43,7 @@ pub enum Registered {
     Added,
 }
 
-/// A Consul agent.
-#[derive(Debug)]
-pub struct Directory {
-    connection: Connection,
-}
-
 impl Directory {
-    /// The agent at `address` (`http://host:port`). Connects with the first request.
-    ///
-    /// # Errors
-    /// An address or token that cannot be used.
-    pub fn new(address: impl AsRef<str>, token: Option<String>) -> Result<Self, ConsulError> {
-        Ok(Self {
-            connection: Connection::new(address.as_ref(), token)?,
-        })
-    }
-
-    /// The agent's address, as `http://host:port`.
-    pub fn address(&self) -> &str {
-        self.connection.address()
-    }
-
     /// The instances of service `name` that pass all their checks, with `tag` if one is given, in
     /// the order of their ids. Instances without a port are left out.
     ///
@@ -83,7 +60,7 @@ impl Directory {
             tag: tag.map(str::to_string),
             passing: true,
         };
-        let answers = self.connection.call(endpoint).await?;
+        let answers = self.call(endpoint).await?;
         let mut entries: Vec<_> = answers
             .into_iter()
             .filter_map(HealthyService::entry)
@@ -107,7 +84,7 @@ impl Directory {
         {
             return Ok(Registered::Unchanged);
         }
-        self.connection.call_raw(request).await?;
+        self.call_raw(request).await?;
         Ok(match service {
             Some(_) => Registered::Replaced,
             None => Registered::Added,
@@ -123,7 +100,7 @@ impl Directory {
             id: id.to_owned(),
             ..Default::default()
         };
-        match self.connection.call_raw(request).await {
+        match self.call_raw(request).await {
             // Newer agents answer 404 for what they do not have, older ones success.
             Err(error) if !error.is_not_found() => Err(error),
             _ => Ok(()),
@@ -146,7 +123,7 @@ impl Directory {
             raw: true,
             ..ReadRawKeyRequest::default()
         };
-        match self.connection.call_raw(read).await {
+        match self.call_raw(read).await {
             Ok(value) => Ok(Some(value)),
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error),
@@ -165,7 +142,7 @@ impl Directory {
             cas: Some(0),
             ..SetKeyRequest::default()
         };
-        self.connection.call(write).await
+        self.call(write).await
     }
 
     /// What the agent has of a registration.
@@ -175,12 +152,12 @@ impl Directory {
     ) -> Result<(Option<HeldService>, Option<HeldCheck>), ConsulError> {
         let id = wanted.id();
         let filter = format!("ServiceID == \"{id}\"");
-        let service = match self.connection.call(HeldServiceRequest { id }).await {
+        let service = match self.call(HeldServiceRequest { id }).await {
             Ok(service) => service,
             Err(error) if error.is_not_found() => return Ok((None, None)),
             Err(error) => return Err(error),
         };
-        let mut checks = self.connection.call(HeldChecksRequest { filter }).await?;
+        let mut checks = self.call(HeldChecksRequest { filter }).await?;
         Ok((Some(service), checks.remove(&wanted.check_id())))
     }
 }
@@ -301,7 +278,6 @@ impl HealthyService {
             http_address: held(meta::HTTP_ADDRESS),
             id,
             tags,
-            meta,
         })
     }
 }
@@ -359,7 +335,7 @@ mod tests {
         assert_eq!(entry.name, "x");
         assert_eq!(entry.node_id, None);
         assert_eq!(entry.grpc_address, "[fd00::1]:4333");
-        assert!(entry.tags.is_empty() && entry.meta.is_empty());
+        assert!(entry.tags.is_empty());
     }
 
     #[test]

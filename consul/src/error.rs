@@ -33,11 +33,8 @@ pub enum ConsulError {
         name: String,
     },
     /// A registration that Consul cannot hold.
-    #[error("{reason}")]
-    Registration {
-        /// What is wrong, with the value.
-        reason: String,
-    },
+    #[error("{0}")]
+    Registration(String),
     /// No answer, or not in time.
     #[error("consul at {address} cannot be reached: {reason}")]
     Unreachable {
@@ -71,34 +68,8 @@ pub enum ConsulError {
 }
 
 impl ConsulError {
-    /// A stable code, for programs.
-    pub fn code(&self) -> &'static str {
-        match self {
-            Self::Address { .. } => "consul_address",
-            Self::Token { .. } => "consul_token",
-            Self::Name { .. } => "consul_name",
-            Self::Registration { .. } => "consul_registration",
-            Self::Unreachable { .. } => "consul_unreachable",
-            Self::Refused { .. } => "consul_refused",
-            Self::Answer { .. } => "consul_answer",
-        }
-    }
-
-    /// Whether the same request may succeed later.
-    pub fn is_retryable(&self) -> bool {
-        match self {
-            Self::Unreachable { .. } => true,
-            Self::Refused { status, .. } => *status >= 500 || *status == 429,
-            Self::Address { .. }
-            | Self::Token { .. }
-            | Self::Name { .. }
-            | Self::Registration { .. }
-            | Self::Answer { .. } => false,
-        }
-    }
-
     /// Whether Consul answered that it does not have what was named.
-    pub fn is_not_found(&self) -> bool {
+    pub(crate) fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status: 404, .. })
     }
 }

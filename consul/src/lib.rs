@@ -12,16 +12,15 @@
 //! - [`Registration`] is the entry of a node: its addresses, its metadata and the HTTP check that
 //!   Consul runs against `/livez`.
 //!
-//! Every request ends within [`REQUEST_TIMEOUT`]. Errors name the agent, the request and the cause;
-//! [`ConsulError::is_retryable`] says whether the same request may succeed later. Nothing here
-//! retries, caches or runs in the background.
+//! Every request ends within [`REQUEST_TIMEOUT`]. Errors name the agent, the request and the cause.
+//! Nothing here retries, caches or runs in the background.
 
 mod connection;
 mod directory;
 mod error;
 mod registration;
 
-pub use connection::{CONNECT_TIMEOUT, REQUEST_TIMEOUT};
-pub use directory::{Directory, Registered, ServiceEntry, check_name};
+pub use connection::{CONNECT_TIMEOUT, Directory, REQUEST_TIMEOUT};
+pub use directory::{Registered, ServiceEntry, check_name};
 pub use error::ConsulError;
 pub use registration::{NODE_TAG, Registration, check_meta};

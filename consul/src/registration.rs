@@ -84,7 +84,7 @@ impl Registration {
             && request.port == Some(service.port)
             && request.tags == service.tags
             && request.meta == service.meta
-            && check.notes == self.check().1
+            && Some(&check.notes) == self.check().notes.as_ref()
     }
 
     /// The request that registers it. The agent keeps the verdict of a check it has; a new check
@@ -106,7 +106,7 @@ impl Registration {
             port: Some(u64::from(port)),
             tags: Some(tags),
             meta: Some(self.metadata()),
-            checks: Some(vec![self.check().0]),
+            checks: Some(vec![self.check()]),
             ..RegisterServiceRequest::default()
         })
     }
@@ -125,25 +125,25 @@ impl Registration {
         self.meta.iter().cloned().chain(own).collect()
     }
 
-    /// The check, and its settings in words: the agent reports a check's notes, not its settings.
-    fn check(&self) -> (AgentServiceCheck, String) {
+    /// The check. Its notes are its settings in words: the agent reports the notes of a check, not its
+    /// settings.
+    fn check(&self) -> AgentServiceCheck {
         let (interval, forgotten) = (self.check_interval, self.deregister_after);
         let timeout = interval.min(CHECK_TIMEOUT_MAX);
         let url = format!("http://{}/livez", self.http_address);
         let notes = format!(
             "GET {url} every {interval:?}, answered within {timeout:?}; forgotten after {forgotten:?} critical"
         );
-        let check = AgentServiceCheck {
+        AgentServiceCheck {
             check_id: Some(self.check_id()),
             name: Some("livez".to_string()),
-            notes: Some(notes.clone()),
+            notes: Some(notes),
             http: Some(url),
             interval: Some(go_duration(interval)),
             timeout: Some(go_duration(timeout)),
             deregister_critical_service_after: Some(go_duration(forgotten)),
             ..AgentServiceCheck::default()
-        };
-        (check, notes)
+        }
     }
 }
 
@@ -180,12 +180,10 @@ pub fn check_meta(configured: &[(String, String)]) -> Result<(), ConsulError> {
     let is_reserved = |(key, _): &&(String, String)| meta::RESERVED.contains(&key.as_str());
     match configured.iter().find(is_reserved) {
         None => Ok(()),
-        Some((key, _)) => Err(ConsulError::Registration {
-            reason: format!(
-                "metadata key {key:?} is reserved; the reserved keys are {}",
-                meta::RESERVED.join(", ")
-            ),
-        }),
+        Some((key, _)) => Err(ConsulError::Registration(format!(
+            "metadata key {key:?} is reserved; the reserved keys are {}",
+            meta::RESERVED.join(", ")
+        ))),
     }
 }
 
@@ -200,10 +198,10 @@ fn host_and_port(which: &str, address: &str) -> Result<(String, u16), ConsulErro
         let is_whole = !host.is_empty() && (bare.is_some() || !host.contains(':'));
         is_whole.then(|| (host.to_string(), port))
     });
-    parts.ok_or_else(|| ConsulError::Registration {
-        reason: format!(
+    parts.ok_or_else(|| {
+        ConsulError::Registration(format!(
             "the {which} address to advertise is {address:?}; write it like 10.0.0.1:4333 or [fd00::1]:4333"
-        ),
+        ))
     })
 }
 
@@ -246,7 +244,7 @@ mod tests {
             tags: request.tags,
             meta: request.meta,
         };
-        let notes = registration.check().1;
+        let notes = registration.check().notes.unwrap_or_default();
         (service, HeldCheck { notes })
     }
 

@@ -98,41 +98,40 @@ async fn an_answer_that_is_not_consuls_is_an_error_and_not_a_crash() -> Result<(
     let cases: [(&[u8], &str, &str); 6] = [
         (
             b"HTTP/1.0 200 OK\r\n\r\n<html>",
-            "consul_answer",
+            "unusable answer",
             "expected value",
         ),
         (
             b"HTTP/1.0 200 OK\r\n\r\n[{\"Service\":{\"ID\":7}}]",
-            "consul_answer",
+            "unusable answer",
             "invalid type",
         ),
         // consulrs' own calls unwrap this header and panic.
         (
             b"HTTP/1.0 200 OK\r\nX-Consul-Index: \xff\r\n\r\n{}",
-            "consul_answer",
+            "unusable answer",
             "invalid type",
         ),
         (
             b"HTTP/1.0 500 Error\r\n\r\nNo cluster leader",
-            "consul_refused",
+            "refused",
             "No cluster leader",
         ),
         (
             b"HTTP/1.0 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n",
-            "consul_refused",
+            "refused",
             "302",
         ),
-        (b"SSH-2.0-OpenSSH\r\n", "consul_unreachable", "HTTP"),
+        (b"SSH-2.0-OpenSSH\r\n", "cannot be reached", "HTTP"),
     ];
-    for (answer, code, text) in cases {
+    for (answer, what, text) in cases {
         let directory = Directory::new(answer_once(answer)?, None)?;
         let error = directory
             .services("machines", None)
             .await
             .expect_err("unusable");
         let said = error.to_string();
-        assert_eq!(error.code(), code, "{said}");
-        assert!(said.contains(text), "{said}");
+        assert!(said.contains(what) && said.contains(text), "{said}");
     }
     Ok(())
 }
