@@ -8,29 +8,29 @@ use reqwest::StatusCode;
 use lockstep_tests::cluster::Node;
 use lockstep_tests::http::Api;
 
-/// One row of a table: how many, and how their times are distributed.
-pub fn row(what: &str, mut times: Vec<Duration>) -> String {
+/// The times within which half of all were done, 99 %, 99.9 %, and all.
+pub type Latencies = [Duration; 4];
+
+pub const P99: usize = 1;
+
+/// None if nothing was done.
+pub fn latencies(mut times: Vec<Duration>) -> Option<Latencies> {
     times.sort();
-    let at = |share| within(&times, share).map_or("-".to_owned(), milliseconds);
-    format!(
-        "| {what} | {} | {} | {} | {} | {} |",
-        times.len(),
-        at(0.5),
-        at(0.99),
-        at(0.999),
-        at(1.0)
-    )
+    let last = times.len().checked_sub(1)?;
+    Some([0.5, 0.99, 0.999, 1.0].map(|share| times[(last as f64 * share).round() as usize]))
 }
 
-/// The time within which this share of them was done; none if there are none. They are sorted.
-pub fn within(sorted: &[Duration], share: f64) -> Option<Duration> {
-    let last = sorted.len().saturating_sub(1);
-    sorted.get((last as f64 * share).round() as usize).copied()
+/// The four columns of a table.
+pub fn shown(latencies: Option<Latencies>) -> String {
+    let shown = |time: Duration| format!("{:.1} ms", time.as_secs_f64() * 1e3);
+    let columns = latencies.map_or(["-"; 4].map(str::to_owned), |it| it.map(shown));
+    columns.join(" | ")
 }
 
-/// A time as tables show it.
-pub fn milliseconds(time: Duration) -> String {
-    format!("{:.1} ms", time.as_secs_f64() * 1e3)
+/// One row of a table: how many, and how their times are distributed.
+pub fn row(what: &str, times: Vec<Duration>) -> String {
+    let count = times.len();
+    format!("| {what} | {count} | {} |", shown(latencies(times)))
 }
 
 /// The head of a table of [`row`]s.

@@ -16,22 +16,27 @@ mod figures;
 mod scale;
 mod sinks;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
+use clap::Parser;
 
-const USAGE: &str = "usage:
-  lockstep-bench failover
-  lockstep-bench scale million | timers | snapshot-stall [INSTANCES]
-  lockstep-bench sinks stall [postgres | webhook]
-  lockstep-bench sinks backlog [postgres | webhook | mongo] [EVENTS]";
+/// Lockstep's benchmarks
+#[derive(Debug, Parser)]
+enum Benchmark {
+    /// How long writes stop when the leader is killed
+    Failover,
+    /// Memory, timeouts and snapshots with many instances
+    #[command(subcommand)]
+    Scale(scale::Scale),
+    /// Whether a sink slows commits down, and how fast it catches up
+    #[command(subcommand)]
+    Sinks(sinks::Sinks),
+}
 
 #[tokio::main]
 async fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
-    match arguments[..] {
-        ["failover"] => failover::run().await,
-        ["scale", ref rest @ ..] => scale::run(rest).await,
-        ["sinks", ref rest @ ..] => sinks::run(rest).await,
-        _ => bail!(USAGE),
+    match Benchmark::parse() {
+        Benchmark::Failover => failover::run().await,
+        Benchmark::Scale(scale) => scale.run().await,
+        Benchmark::Sinks(sinks) => sinks.run().await,
     }
 }

@@ -4,20 +4,34 @@ mod million;
 mod snapshot_stall;
 mod timers;
 
-use anyhow::{Context, Result, bail};
+use anyhow::Result;
+use clap::Subcommand;
 
-use crate::USAGE;
+#[derive(Debug, Subcommand)]
+pub enum Scale {
+    /// Memory, snapshots, restarts and lists
+    Million {
+        #[arg(default_value_t = 1_000_000)]
+        instances: usize,
+    },
+    /// Timeouts that are due within ten seconds
+    Timers {
+        #[arg(default_value_t = 100_000)]
+        instances: usize,
+    },
+    /// Whether writes wait for snapshots
+    SnapshotStall {
+        #[arg(default_value_t = 1_000_000)]
+        instances: usize,
+    },
+}
 
-pub async fn run(arguments: &[&str]) -> Result<()> {
-    let (what, instances) = match arguments {
-        [what] => (*what, None),
-        [what, instances] => (*what, Some(instances.parse().context(USAGE)?)),
-        _ => bail!(USAGE),
-    };
-    match what {
-        "million" => million::run(instances.unwrap_or(1_000_000)).await,
-        "timers" => timers::run(instances.unwrap_or(100_000)).await,
-        "snapshot-stall" => snapshot_stall::run(instances.unwrap_or(1_000_000)).await,
-        _ => bail!(USAGE),
+impl Scale {
+    pub async fn run(self) -> Result<()> {
+        match self {
+            Self::Million { instances } => million::run(instances).await,
+            Self::Timers { instances } => timers::run(instances).await,
+            Self::SnapshotStall { instances } => snapshot_stall::run(instances).await,
+        }
     }
 }

@@ -4,44 +4,64 @@
 mod backlog;
 mod stall;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+use clap::{Subcommand, ValueEnum};
 use lockstep_tests::cluster::Plan;
-use lockstep_tests::sinks::{Database, Destination, Documents, Webhook};
+use lockstep_tests::sinks::{Database, Destination, Documents, Stage, Webhook};
+use serde_json::Value;
 
-use crate::USAGE;
+#[derive(Debug, Subcommand)]
+pub enum Sinks {
+    /// Commits beside a sink that follows, and beside one whose destination answers nothing
+    Stall {
+        #[arg(value_enum, default_value = "postgres")]
+        kind: Kind,
+    },
+    /// Events that piled up while the destination was away
+    Backlog {
+        #[arg(value_enum, default_value = "postgres")]
+        kind: Kind,
+        #[arg(default_value_t = 1_000_000)]
+        events: usize,
+    },
+}
 
-pub async fn run(arguments: &[&str]) -> Result<()> {
-    match arguments {
-        ["stall"] => stall("postgres").await,
-        ["stall", kind] => stall(kind).await,
-        ["backlog"] => backlog("postgres", "1000000").await,
-        ["backlog", kind] => backlog(kind, "1000000").await,
-        ["backlog", kind, events] => backlog(kind, events).await,
-        _ => bail!(USAGE),
+/// What a sink writes into.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Kind {
+    /// A PostgreSQL server
+    Postgres,
+    /// A receiver of webhooks, in this process
+    Webhook,
+    /// What stands in for a MongoDB
+    Mongo,
+}
+
+impl Sinks {
+    pub async fn run(self) -> Result<()> {
+        use Kind::{Mongo, Postgres, Webhook as Hook};
+        match self {
+            Self::Stall { kind: Postgres } => stall::run("postgres", Database::start).await,
+            Self::Stall { kind: Hook } => stall::run("webhook", Webhook::start).await,
+            Self::Stall { kind: Mongo } => stall::run("mongo", Documents::start).await,
+            Self::Backlog { kind, events } => match kind {
+                Postgres => backlog::run("postgres", Database::start().await?, events).await,
+                Hook => backlog::run("webhook", Webhook::start().await?, events).await,
+                Mongo => backlog::run("mongo", Documents::start().await?, events).await,
+            },
+        }
     }
 }
 
-async fn stall(kind: &str) -> Result<()> {
-    match kind {
-        "postgres" => stall::run(kind, Database::start).await,
-        "webhook" => stall::run(kind, Webhook::start).await,
-        _ => bail!(USAGE),
-    }
+/// A cluster whose sink follows. It is connected directly: the cost of a cable is not the sink's.
+async fn stage<F: Destination>(destination: F, mut plan: Plan) -> Result<Stage<F>> {
+    let direct = destination.settings(destination.address());
+    plan.settings.extend(direct);
+    Stage::start_as(destination, plan).await
 }
 
-async fn backlog(kind: &str, events: &str) -> Result<()> {
-    let events = events.parse().context(USAGE)?;
-    match kind {
-        "postgres" => backlog::run(kind, Database::start().await?, events).await,
-        "webhook" => backlog::run(kind, Webhook::start().await?, events).await,
-        "mongo" => backlog::run(kind, Documents::start().await?, events).await,
-        _ => bail!(USAGE),
-    }
-}
-
-/// Connects the sink directly: the cost of a cable is not the sink's.
-fn direct(mut plan: Plan, destination: &impl Destination) -> Plan {
-    plan.settings
-        .extend(destination.settings(destination.address()));
-    plan
+/// How many events the sink is behind.
+fn lag(status: &Value) -> Result<u64> {
+    let lag = status["lag_events"].as_u64();
+    lag.with_context(|| format!("no lag in {status}"))
 }

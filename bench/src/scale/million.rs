@@ -9,7 +9,6 @@ use lockstep_tests::http::Api;
 use lockstep_tests::machines::order;
 use lockstep_tests::wait::wait_for;
 use reqwest::StatusCode;
-use serde_json::Value;
 
 use crate::figures::{head, resident, row, snapshots};
 
@@ -145,7 +144,7 @@ async fn lists(cluster: &Cluster, instances: usize) -> Result<()> {
             let began = Instant::now();
             let page = api.get(&path).await?.expect(StatusCode::OK)?;
             times.push(began.elapsed());
-            let page: Value = page.json()?;
+            let page = page.json()?;
             let found = page["instances"].as_array().map_or(0, Vec::len);
             ensure!(found > 0, "{path} found nothing");
         }
@@ -160,7 +159,7 @@ async fn cursor_at(api: &Api, instances: usize) -> Result<String> {
     let mut path = list.to_owned();
     let mut cursor = None;
     for _ in 0..instances.div_ceil(1000) {
-        let page = api.get(&path).await?.expect(StatusCode::OK)?.json()?;
+        let page = api.read(&path).await?;
         let next = page["next_cursor"].as_str().context("the list ended")?;
         path = format!("{list}&cursor={next}");
         cursor = Some(next.to_owned());
@@ -187,7 +186,7 @@ async fn restart(
     })
     .await?;
     let took = began.elapsed();
-    let machine = api.get("/v1/machines/order").await?.json()?;
+    let machine = api.read("/v1/machines/order").await?;
     ensure!(machine["instances"] == instances, "{machine}");
     let resident = resident(api).await?;
     println!(

@@ -79,10 +79,8 @@ async fn write(apis: &[Api], instances: usize) -> Result<Vec<Move>> {
             anyhow::Ok((clock + since, SystemTime::now()))
         });
     }
-    let mut moves = Vec::with_capacity(total);
-    while let Some(done) = tasks.join_next().await {
-        moves.push(done.context("a writer panicked")??);
-    }
+    let moves = tasks.join_all().await.into_iter();
+    let mut moves: Vec<_> = moves.collect::<Result<_>>()?;
     moves.sort();
     Ok(moves)
 }

@@ -9,8 +9,6 @@ use lockstep_tests::cluster::Cluster;
 use lockstep_tests::http::Api;
 use lockstep_tests::timeouts::{Fired, Firing};
 use lockstep_tests::watcher::Watcher;
-use reqwest::StatusCode;
-use serde_json::Value;
 
 use crate::figures::{head, row};
 
@@ -68,43 +66,19 @@ async fn one_run(timers: usize, kill: bool) -> Result<()> {
     let fired = Fired::of(&watcher.finish(DEADLINE).await?, AFTER)?;
     ensure!(fired.len() == timers, "{} fired", fired.len());
     check_histories(&apis[follower], timers).await?;
-    match killed {
-        None => {
-            let rows = [
-                ("undisturbed, by cluster time", late as Lateness),
-                ("undisturbed, as a watcher sees it", seen_late),
-            ];
-            show(&rows, &fired, |_| true);
-        }
-        Some(killed) => {
-            let rows = [
-                ("leader killed, by cluster time", late as Lateness),
-                ("leader killed, as a watcher sees it", seen_late),
-            ];
-            show(&rows, &fired, |_| true);
-            let rows = [("due over 2 s before or after the kill", late as Lateness)];
-            show(&rows, &fired, |firing| apart(firing.due, killed) > APART);
-            cluster.nodes[leader].restart().await?;
-        }
+    let what = if kill { "leader killed" } else { "undisturbed" };
+    let late = fired.iter().map(|firing| firing.late).collect();
+    println!("{}", row(&format!("{what}, by cluster time"), late));
+    let seen = fired.iter().map(|firing| firing.seen_late).collect();
+    println!("{}", row(&format!("{what}, as a watcher sees it"), seen));
+    if let Some(killed) = killed {
+        let had_a_leader = |firing: &&Firing| apart(firing.due, killed) > APART;
+        let late = fired.iter().filter(had_a_leader).map(|firing| firing.late);
+        let what = "due over 2 s before or after the kill";
+        println!("{}", row(what, late.collect()));
+        cluster.nodes[leader].restart().await?;
     }
     cluster.agree().await
-}
-
-type Lateness = fn(&Firing) -> Duration;
-
-fn late(firing: &Firing) -> Duration {
-    firing.late
-}
-
-fn seen_late(firing: &Firing) -> Duration {
-    firing.seen_late
-}
-
-fn show(rows: &[(&str, Lateness)], fired: &Fired, wanted: impl Fn(&Firing) -> bool) {
-    for (what, lateness) in rows {
-        let wanted = fired.iter().filter(|firing| wanted(firing));
-        println!("{}", row(what, wanted.map(lateness).collect()));
-    }
 }
 
 fn apart(one: SystemTime, other: SystemTime) -> Duration {
@@ -119,7 +93,7 @@ async fn check_histories(api: &Api, timers: usize) -> Result<()> {
     let mut path = list.to_owned();
     let mut found = 0;
     loop {
-        let page: Value = api.get(&path).await?.expect(StatusCode::OK)?.json()?;
+        let page = api.read(&path).await?;
         for instance in page["instances"].as_array().into_iter().flatten() {
             ensure!(instance["revision"] == 1, "{instance}");
             found += 1;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use lockstep_tests::bulk::{Entrances, OPERATIONS, create, numbered, transition};
 use lockstep_tests::cluster::Plan;
 use lockstep_tests::http::Api;
@@ -12,7 +12,7 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
-use super::direct;
+use super::{lag, stage};
 use crate::figures::resident;
 
 /// The cluster keeps this many events, so that it drops none before it is written.
@@ -46,9 +46,7 @@ pub async fn run<F: Destination>(kind: &str, destination: F, events: usize) -> R
     let plan = Plan::default()
         .setting("events_max", EVENTS_MAX as u64)
         .setting("event_bytes_max", EVENT_BYTES_MAX);
-    let plan = direct(plan, &destination);
-    let mut stage = Stage::start_as(destination, plan).await?;
-    stage.following().await?;
+    let mut stage = stage(destination, plan).await?;
     stage.destination.pause().await?;
     let began = Instant::now();
     let loaded = load(&stage.apis(), events).await;
@@ -122,10 +120,7 @@ async fn load(nodes: &[Api], events: usize) -> Result<()> {
             anyhow::Ok(())
         });
     }
-    while let Some(done) = tasks.join_next().await {
-        done.context("a writer panicked")??;
-    }
-    Ok(())
+    tasks.join_all().await.into_iter().collect()
 }
 
 /// Before the destination resumes: the leader, how many events its sink is behind, and its memory.
@@ -170,10 +165,4 @@ async fn drain<F: Destination>(stage: &Stage<F>, leader: &Api, behind: u64) -> R
             "nothing was written for {STUCK_AFTER:?}: {status}"
         );
     }
-}
-
-fn lag(status: &Value) -> Result<u64> {
-    status["lag_events"]
-        .as_u64()
-        .with_context(|| format!("no lag in {status}"))
 }

@@ -7,15 +7,15 @@ use anyhow::{Context, Result, ensure};
 use lockstep_tests::bulk::{Entrances, create, numbered};
 use lockstep_tests::cluster::{Cluster, Plan};
 use lockstep_tests::http::{Api, after, answer};
-use lockstep_tests::sinks::{Destination, Stage};
+use lockstep_tests::sinks::Destination;
 use lockstep_tests::wait::wait_for;
 use reqwest::{Method, StatusCode};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::direct;
-use crate::figures::{milliseconds, within};
+use super::{lag, stage};
+use crate::figures::{Latencies, P99, latencies, shown};
 
 /// Of each kind.
 const ROUNDS: usize = 3;
@@ -25,9 +25,6 @@ const WARM_UP: Duration = Duration::from_secs(2);
 const MEASURED: Duration = Duration::from_secs(10);
 /// For a sink to write what it was behind when its round ended.
 const CAUGHT_UP_DEADLINE: Duration = Duration::from_secs(300);
-/// The shares of the answers of which the latency is shown; the last is the longest.
-const SHARES: [f64; 4] = [0.5, 0.99, 0.999, 1.0];
-const P99: usize = 1;
 
 /// What the cluster has beside its writers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,8 +50,7 @@ impl Beside {
 #[derive(Debug, Clone, Copy)]
 struct Figures {
     answers_per_second: f64,
-    /// At each of [`SHARES`].
-    latencies: [Duration; SHARES.len()],
+    latencies: Latencies,
 }
 
 pub async fn run<F: Destination>(kind: &str, make: impl AsyncFn() -> Result<F>) -> Result<()> {
@@ -117,17 +113,14 @@ async fn one_round<F: Destination>(
         let cluster = Cluster::start().await?;
         return Ok((write(&cluster).await?, None));
     }
-    let destination = make().await?;
     // As it is by default, not as tests have it.
     let plan = Plan::default()
         .with("LOCKSTEP_SINK_FAR_TIMEOUT", "10s")
         .with("LOCKSTEP_SINK_FAR_RETRY_MAX", "30s");
-    let plan = direct(plan, &destination);
-    let mut stage = Stage::start_as(destination, plan).await?;
-    stage.following().await?;
+    let mut stage = stage(make().await?, plan).await?;
     if beside == Beside::Following {
         let figures = write(&stage.cluster).await?;
-        let behind = behind(&stage).await?;
+        let behind = lag(&stage.status().await?)?;
         wait_for("the sink to catch up", CAUGHT_UP_DEADLINE, async || {
             let status = stage.status().await?;
             ensure!(status["lag_events"] == 0, "it is {status}");
@@ -138,23 +131,16 @@ async fn one_round<F: Destination>(
     }
     stage.destination.pause().await?;
     let figures = write(&stage.cluster).await;
-    let behind = behind(&stage).await;
+    let status = stage.status().await;
     // Also after an error: a stopped process cannot end.
     stage.destination.resume().await?;
-    let (figures, behind) = (figures?, behind?);
+    let (figures, behind) = (figures?, lag(&status?)?);
     let answers = (figures.answers_per_second * MEASURED.as_secs_f64()) as u64;
     ensure!(
         behind >= answers,
         "{behind} events behind after {answers}: the destination did answer"
     );
     Ok((figures, Some(behind)))
-}
-
-async fn behind<F: Destination>(stage: &Stage<F>) -> Result<u64> {
-    let status = stage.status().await?;
-    status["lag_events"]
-        .as_u64()
-        .context("no lag in the status")
 }
 
 /// Each writer moves an instance of its own through the leader, one answer after the other.
@@ -171,15 +157,16 @@ async fn write(cluster: &Cluster) -> Result<Figures> {
     for id in ids {
         tasks.spawn(write_one(api.clone(), id, from));
     }
-    let mut times = Vec::new();
-    while let Some(done) = tasks.join_next().await {
-        times.extend(done.context("a writer panicked")??);
-    }
+    let times: Vec<_> = tasks.join_all().await.into_iter().collect::<Result<_>>()?;
     ensure!(
         cluster.leader().await? == leader,
         "another node leads meanwhile"
     );
-    Figures::of(times)
+    let times = times.concat();
+    Ok(Figures {
+        answers_per_second: times.len() as f64 / MEASURED.as_secs_f64(),
+        latencies: latencies(times).context("nothing was answered")?,
+    })
 }
 
 /// How long each move took that began while it was measured.
@@ -203,18 +190,6 @@ async fn write_one(leader: Api, id: String, from: Instant) -> Result<Vec<Duratio
 }
 
 impl Figures {
-    fn of(mut times: Vec<Duration>) -> Result<Self> {
-        times.sort();
-        let mut latencies = [Duration::ZERO; SHARES.len()];
-        for (latency, share) in latencies.iter_mut().zip(SHARES) {
-            *latency = within(&times, share).context("nothing was answered")?;
-        }
-        Ok(Self {
-            answers_per_second: times.len() as f64 / MEASURED.as_secs_f64(),
-            latencies,
-        })
-    }
-
     /// Each figure's own.
     fn median(mut rounds: Vec<Self>) -> Result<Self> {
         let middle = rounds.len() / 2;
@@ -231,10 +206,7 @@ impl Figures {
 impl std::fmt::Display for Figures {
     /// As the columns of a table.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:.0}", self.answers_per_second)?;
-        for latency in self.latencies {
-            write!(f, " | {}", milliseconds(latency))?;
-        }
-        Ok(())
+        let latencies = shown(Some(self.latencies));
+        write!(f, "{:.0} | {latencies}", self.answers_per_second)
     }
 }
