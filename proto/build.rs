@@ -16,6 +16,7 @@ const PEER: &[&str] = &["lockstep/raft/v1/peer.proto"];
 /// those of sink checks, which do not follow the message.
 const SHOWN: &[&str] = &[
     "Rejected",
+    "Defined",
     "Fault",
     "MachineSummary",
     "VersionSummary",

@@ -157,7 +157,6 @@ impl From<Error> for Failure {
             Error::Invalid(_) => Exit::Usage,
             Error::Unavailable { .. }
             | Error::OutcomeUnknown { .. }
-            | Error::Unanswered { .. }
             | Error::Discovery(_)
             | Error::Compacted { .. }
             | Error::Lagged { .. }
@@ -169,7 +168,7 @@ impl From<Error> for Failure {
             failure.0.message = rejection_message(rejected);
             failure.0.lines = fault_lines(rejected);
         }
-        if let Error::OutcomeUnknown { key, .. } = &error {
+        if let Error::OutcomeUnknown { key: Some(key), .. } = &error {
             failure = failure.with("idempotency_key", key.as_str());
         }
         failure.0.hint = next_step(&failure.0.code).map(str::to_owned);

@@ -5,11 +5,9 @@ use lockstep_client::{Error, Operation, OperationResult, Transaction};
 use lockstep_machine::Transaction as Document;
 use serde_json::json;
 
-use super::Context;
-use super::args::{Key, Maybe};
-use super::failure::Failure;
+use super::args::Key;
 use super::input::{self, Source};
-use super::{output, shape};
+use super::{Context, Failure, output, shape};
 
 const EXAMPLES: &str = r#"The document has one field, "operations": a list of objects, each with exactly one field that names
 the operation. POST /v1/transactions takes the same document:
@@ -42,13 +40,11 @@ impl Txn {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let (text, language) = self.file.document()?;
         let document: Document = input::decode(&self.file, &text, language)?;
-        let operations = document.operations.clone();
-        let transaction = Transaction::from(document);
-        let transaction = transaction.maybe(self.key.key, Transaction::idempotency_key);
-        let written = match context.target.client()?.transact(transaction).await {
-            Ok(written) => written,
-            Err(error) => return Err(rejected(error, &operations)),
-        };
+        let operations = document.operations;
+        let call: Transaction = operations.iter().cloned().collect();
+        let client = context.target.client()?;
+        let written = client.transact(self.key.on(call)).await;
+        let written = written.map_err(|error| rejected(error, &operations))?;
         let json = || shape::written(json!({ "results": written.made }), &written);
         Ok(context.show(json, || {
             let results = written.made.iter().zip(&operations).enumerate();

@@ -9,7 +9,7 @@ use crate::endpoints::Endpoints;
 use crate::error::Error;
 
 /// How long a call may take unless the builder says otherwise.
-pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// The longest time a call may be given.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 
@@ -23,13 +23,9 @@ pub struct Builder {
 
 impl Builder {
     /// Nodes to ask, `host:port` of their gRPC interfaces. The first is asked first.
-    pub fn endpoints<I>(mut self, endpoints: I) -> Self
-    where
-        I: IntoIterator,
-        I::Item: ToString,
-    {
-        self.endpoints
-            .extend(endpoints.into_iter().map(|endpoint| endpoint.to_string()));
+    pub fn endpoints(mut self, endpoints: impl IntoIterator<Item: ToString>) -> Self {
+        let endpoints = endpoints.into_iter();
+        self.endpoints.extend(endpoints.map(|it| it.to_string()));
         self
     }
 

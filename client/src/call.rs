@@ -10,10 +10,11 @@ use tonic::Request;
 use tonic::transport::Channel;
 
 use crate::address::Address;
-use crate::answer::{Execution, Failure, Verdict};
+use crate::answer::{Execution, Failure, Verdict, judge};
 use crate::discover::DiscoveryError;
 use crate::endpoints::{Endpoints, Slot};
 use crate::error::{Error, Tried};
+use crate::service::Unary;
 
 /// With less time left than this, no further attempt is made: a busy node does not answer that
 /// fast, and a write that is cut off has an unknown outcome, where every node before had refused it.
@@ -32,48 +33,36 @@ pub(crate) enum Effect<'a> {
     Repeatable,
 }
 
-/// What an attempt is made with.
-pub(crate) struct Attempt {
-    pub channel: Channel,
-    /// When it ends; sent along.
-    deadline: Instant,
-}
-
-impl Attempt {
-    /// Wraps a message with the time it has left, as the header `grpc-timeout`.
-    pub(crate) fn request<M>(&self, message: M) -> Request<M> {
-        let mut request = Request::new(message);
-        request.set_timeout(self.deadline.saturating_duration_since(Instant::now()));
-        request
-    }
-}
-
-/// Makes one attempt at one node, connecting first if need be.
-pub(crate) async fn attempt<T, F, Fut>(
+/// Makes one attempt at one node, connecting first if need be. The time left is sent along, as the
+/// header `grpc-timeout`.
+pub(crate) async fn attempt<M: Unary, T>(
     slot: &Slot,
     deadline: Instant,
-    send: &F,
-) -> Result<T, Verdict>
-where
-    F: Fn(Attempt) -> Fut,
-    Fut: Future<Output = Result<T, Verdict>>,
-{
-    let connection = within(deadline, "connection", Failure::not_sent, slot.connect()).await?;
-    let connection = connection.map_err(|cause| Verdict::Retry(Failure::not_sent(cause)))?;
-    let sent = send(Attempt {
-        channel: connection.channel.clone(),
-        deadline,
-    });
-    let result = within(deadline, "answer", Failure::no_answer, sent)
-        .await
-        .flatten();
+    message: M,
+    convert: impl Fn(M::Answer) -> Result<T, Verdict>,
+) -> Result<T, Verdict> {
+    let channel = connected(deadline, slot.connect()).await?;
+    let mut request = Request::new(message);
+    request.set_timeout(deadline.saturating_duration_since(Instant::now()));
+    let sent = M::send(request, Channel::clone(&channel));
+    let answered = within(deadline, "answer", Failure::no_answer, sent).await;
+    let answered = answered.and_then(|answer| answer.map_err(judge));
     if let Err(Verdict::Retry(Failure {
         disconnected: true, ..
-    })) = &result
+    })) = &answered
     {
-        slot.disconnect(&connection).await;
+        slot.disconnect(&channel).await;
     }
-    result
+    convert(answered?.into_inner())
+}
+
+/// The connection, if it is made before the deadline.
+pub(crate) async fn connected<T>(
+    deadline: Instant,
+    connecting: impl Future<Output = Result<T, String>>,
+) -> Result<T, Verdict> {
+    let connected = within(deadline, "connection", Failure::not_sent, connecting).await?;
+    connected.map_err(|cause| Verdict::Retry(Failure::not_sent(cause)))
 }
 
 /// What comes before the deadline, or the failure that it did not.
@@ -88,25 +77,10 @@ pub(crate) async fn within<T>(
         .map_err(|_| Verdict::Retry(failure(format!("no {what} in time"))))
 }
 
-/// Attempts a request until a node answers it or the deadline passes.
+/// Attempts a request, at one node after another, until one answers it or the deadline passes.
 ///
 /// Only a request that changes something can end with an unknown outcome.
 pub(crate) async fn run<T, F, Fut>(
-    endpoints: &Endpoints,
-    timeout: Duration,
-    effect: Effect<'_>,
-    send: F,
-) -> Result<T, Error>
-where
-    F: Fn(Attempt) -> Fut,
-    Fut: Future<Output = Result<T, Verdict>>,
-{
-    let once = async |slot: Arc<Slot>, deadline| attempt(&slot, deadline, &send).await;
-    run_each(endpoints, timeout, effect, once).await
-}
-
-/// Like [`run`], with attempts that the caller makes.
-pub(crate) async fn run_each<T, F, Fut>(
     endpoints: &Endpoints,
     timeout: Duration,
     effect: Effect<'_>,
@@ -259,17 +233,20 @@ impl Progress {
             execution,
             ..
         } = self;
-        match (execution, effect) {
-            (Execution::Possible, Effect::Once(key)) => Error::OutcomeUnknown {
-                key: key.clone(),
-                timeout,
-                tried,
-            },
-            (Execution::Possible, Effect::Repeatable) => Error::Unanswered { timeout, tried },
-            (Execution::Possible, Effect::None) | (Execution::None, _) => match undiscovered {
-                Some(error) if tried.is_empty() => Error::Discovery(error),
-                Some(_) | None => Error::Unavailable { timeout, tried },
-            },
+        let key = match effect {
+            Effect::Once(key) => Some(key.clone()),
+            Effect::Repeatable | Effect::None => None,
+        };
+        match (execution, effect, undiscovered) {
+            (Execution::Possible, Effect::Once(_) | Effect::Repeatable, _) => {
+                Error::OutcomeUnknown {
+                    key,
+                    timeout,
+                    tried,
+                }
+            }
+            (_, _, Some(error)) if tried.is_empty() => Error::Discovery(error),
+            _ => Error::Unavailable { timeout, tried },
         }
     }
 }

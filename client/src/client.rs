@@ -7,14 +7,14 @@ use std::time::Duration;
 use lockstep_machine::{GlobalRevision, IdempotencyKey};
 use lockstep_proto::{ErrorCode, Malformed, v1};
 
-use crate::answer::{Failure, Verdict, judge};
+use crate::answer::{Failure, Verdict};
 use crate::builder::Builder;
-use crate::call::{self, Attempt, Effect};
-use crate::endpoints::Endpoints;
+use crate::call::{self, Effect};
+use crate::endpoints::{Endpoints, Slot};
 use crate::error::{Error, Rejected};
 use crate::freshness::Read;
 use crate::service::{Unary, WriteAnswer};
-use crate::writes::{Written, random_key};
+use crate::writes::{Call, Written, random_key};
 
 /// A client of one cluster. Cloning is cheap, and clones share their connections.
 #[derive(Clone)]
@@ -51,29 +51,26 @@ impl Client {
     }
 
     /// Sends a change, executed at most once however often it is sent. Without a key, one is drawn.
-    pub(crate) async fn write<M, T>(
+    /// A dry run changes nothing, and has none.
+    pub(crate) async fn write<C, M, T>(
         &self,
-        key: Option<IdempotencyKey>,
-        message: impl FnOnce(&IdempotencyKey) -> M,
+        call: Call<C>,
+        message: impl FnOnce(C, Option<IdempotencyKey>) -> M,
     ) -> Result<Written<T>, Error>
     where
         M: Unary<Answer: WriteAnswer<Made: TryInto<T, Error: Into<Malformed>>>>,
         T: Send,
     {
-        let key = match key {
+        if call.dry_run {
+            let message = message(call.command, None);
+            return self.ask(Effect::None, message, settled).await;
+        }
+        let key = match call.key {
             Some(key) => key,
             None => random_key()?,
         };
-        self.ask(Effect::Once(&key), message(&key), settled).await
-    }
-
-    /// Asks what a change would return, and changes nothing.
-    pub(crate) async fn try_out<M, T>(&self, message: M) -> Result<Written<T>, Error>
-    where
-        M: Unary<Answer: WriteAnswer<Made: TryInto<T, Error: Into<Malformed>>>>,
-        T: Send,
-    {
-        self.ask(Effect::None, message, settled).await
+        let message = message(call.command, Some(key.clone()));
+        self.ask(Effect::Once(&key), message, settled).await
     }
 
     /// Sends a change without a key, which may be made again.
@@ -93,12 +90,10 @@ impl Client {
         message: M,
         convert: impl Fn(M::Answer) -> Result<T, Verdict> + Send + Sync,
     ) -> Result<T, Error> {
-        let send = async |attempt: Attempt| {
-            let request = attempt.request(message.clone());
-            let response = M::send(request, attempt.channel).await.map_err(judge)?;
-            convert(response.into_inner())
+        let once = async |slot: Arc<Slot>, deadline| {
+            call::attempt(&slot, deadline, message.clone(), &convert).await
         };
-        call::run(&self.endpoints, self.timeout, effect, send).await
+        call::run(&self.endpoints, self.timeout, effect, once).await
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::call::Effect;
 use crate::client::Client;
 use crate::error::Error;
-use crate::pages::Pages;
+use crate::pages::{Pages, pages};
 use crate::setters::setters;
 
 /// Which dead letters to list.
@@ -47,9 +47,6 @@ pub struct DeadLetterPage {
     pub next_cursor: Option<String>,
 }
 
-/// The dead letters of a sink, in the order of their events.
-pub type DeadLetters = Pages<DeadLetter>;
-
 /// Which dead letters of a sink to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Letters {
@@ -78,8 +75,7 @@ impl Client {
     /// A page of the dead letters of a sink.
     ///
     /// # Errors
-    /// [`Error::Rejected`] when there is no such sink, [`Error::Invalid`] when the limit or the cursor
-    /// is not valid, [`Error::Unavailable`] when no node could answer in time.
+    /// Those of every read, and [`Error::Invalid`] when the limit or the cursor is not valid.
     pub async fn dead_letters(&self, call: &DeadLettersCall) -> Result<DeadLetterPage, Error> {
         self.ask(Effect::None, call.0.clone(), |answer| {
             let letters = answer.dead_letters.into_iter().map(TryInto::try_into);
@@ -91,10 +87,11 @@ impl Client {
         .await
     }
 
-    /// All dead letters of a sink, page after page as they are taken.
+    /// All dead letters of a sink, in the order of their events, page after page as they are taken.
     ///
     /// ```no_run
     /// # async fn example(client: lockstep_client::Client) -> Result<(), lockstep_client::Error> {
+    /// use futures::StreamExt;
     /// use lockstep_client::{DeadLettersCall, Letters};
     ///
     /// let mut letters = client.all_dead_letters(DeadLettersCall::of("reports"));
@@ -107,25 +104,17 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn all_dead_letters(&self, call: DeadLettersCall) -> DeadLetters {
-        let client = self.clone();
-        Pages::new(call, move |call: DeadLettersCall| {
-            let client = client.clone();
-            async move {
-                let page = client.dead_letters(&call).await?;
-                let next = call.following(&page);
-                Ok((page.dead_letters, next))
-            }
+    pub fn all_dead_letters(&self, call: DeadLettersCall) -> Pages<DeadLetter> {
+        pages(self, call, async |client, call: DeadLettersCall| {
+            let page = client.dead_letters(&call).await?;
+            let next = call.following(&page);
+            Ok((page.dead_letters, next))
         })
     }
 
     /// Marks dead letters for another attempt; returns how many. The sink makes it later: a letter
     /// that the destination accepts disappears, and one that it rejects again stays, with the new
     /// reason.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`] when there is no such sink or dead letter, and those of
-    /// [`reseed_sink`](Self::reseed_sink).
     pub async fn replay_dead_letters(&self, sink: &str, which: Letters) -> Result<u64, Error> {
         let message = v1::ReplayDeadLettersRequest {
             sink: sink.to_owned(),
@@ -138,8 +127,7 @@ impl Client {
     /// Deletes dead letters: the destination will never have their events. Returns how many.
     ///
     /// # Errors
-    /// [`Error::Rejected`] when there is no such sink or dead letter, and those of
-    /// [`reseed_sink`](Self::reseed_sink). The client may have repeated the call because a response
+    /// Those of every write. The client may have repeated the call because a response
     /// was lost: then a dead letter reported as unknown was discarded by this very call.
     pub async fn discard_dead_letters(&self, sink: &str, which: Letters) -> Result<u64, Error> {
         let message = v1::DiscardDeadLettersRequest {

@@ -23,38 +23,19 @@ const WATCH_WINDOW_BYTES: u32 = 256 * 1024;
 /// One node: its address and, once asked, its connection.
 pub(crate) struct Slot {
     pub address: Address,
-    connection: Mutex<Option<Connection>>,
-}
-
-/// A connection with the number that tells it from its successors.
-#[derive(Clone)]
-pub(crate) struct Connection {
-    number: u64,
-    pub channel: Channel,
+    connection: Mutex<Option<Arc<Channel>>>,
 }
 
 impl Slot {
-    pub(crate) fn new(address: Address) -> Self {
-        Self {
-            address,
-            connection: Mutex::new(None),
-        }
-    }
-
     /// The connection, made now if there is none: a failure here means that nothing was sent,
     /// which a lazy connection could not tell.
-    pub(crate) async fn connect(&self) -> Result<Connection, String> {
-        let mut slot = self.connection.lock().await;
-        if let Some(connection) = &*slot {
-            return Ok(connection.clone());
+    pub(crate) async fn connect(&self) -> Result<Arc<Channel>, String> {
+        let mut connection = self.connection.lock().await;
+        if let Some(channel) = &*connection {
+            return Ok(channel.clone());
         }
-        let channel = dial(self.address.endpoint()?).await?;
-        let connection = Connection {
-            number: rand::random(),
-            channel,
-        };
-        *slot = Some(connection.clone());
-        Ok(connection)
+        let channel = Arc::new(dial(self.address.endpoint()?).await?);
+        Ok(connection.insert(channel).clone())
     }
 
     /// A connection for one watch alone. What is not read of it fills no window but its own, so
@@ -68,14 +49,9 @@ impl Slot {
     }
 
     /// Forgets a connection that failed, unless it was replaced meanwhile.
-    pub(crate) async fn disconnect(&self, failed: &Connection) {
-        let mut slot = self.connection.lock().await;
-        if slot
-            .as_ref()
-            .is_some_and(|current| current.number == failed.number)
-        {
-            *slot = None;
-        }
+    pub(crate) async fn disconnect(&self, failed: &Arc<Channel>) {
+        let mut connection = self.connection.lock().await;
+        connection.take_if(|current| Arc::ptr_eq(current, failed));
     }
 }
 
@@ -155,10 +131,7 @@ impl Endpoints {
 
     /// The node at an address, with its connection if it is a known one.
     pub(crate) fn at(&self, address: &Address) -> Arc<Slot> {
-        let known = self.known.lock();
-        let slot = known.slots.iter().find(|slot| slot.address == *address);
-        slot.cloned()
-            .unwrap_or_else(|| Arc::new(Slot::new(address.clone())))
+        self.known.lock().at(address)
     }
 
     /// Starts the following calls at this node.
@@ -172,15 +145,10 @@ impl Endpoints {
     /// Like [`prefer`](Self::prefer), for a node that may be new.
     pub(crate) fn adopt(&self, slot: &Arc<Slot>) {
         let mut known = self.known.lock();
-        if !known
-            .slots
-            .iter()
-            .any(|other| other.address == slot.address)
-        {
+        known.preferred = known.position(slot).unwrap_or(known.slots.len());
+        if known.preferred == known.slots.len() {
             known.slots.push(slot.clone());
         }
-        drop(known);
-        self.prefer(slot);
     }
 
     /// Starts the following calls elsewhere, if they would start at this node.
@@ -196,15 +164,9 @@ impl Endpoints {
         let mut known = self.known.lock();
         let mut slots: Vec<Arc<Slot>> = Vec::new();
         for address in self.fixed.iter().chain(&found) {
-            if slots.iter().any(|slot| slot.address == *address) {
-                continue;
+            if !slots.iter().any(|slot| slot.address == *address) {
+                slots.push(known.at(address));
             }
-            let kept = known
-                .slots
-                .iter()
-                .find(|slot| slot.address == *address)
-                .cloned();
-            slots.push(kept.unwrap_or_else(|| Arc::new(Slot::new(address.clone()))));
         }
         let preferred = known.slots.get(known.preferred).cloned();
         known.slots = slots;
@@ -215,6 +177,17 @@ impl Endpoints {
 }
 
 impl Known {
+    fn at(&self, address: &Address) -> Arc<Slot> {
+        let known = self.slots.iter().find(|slot| slot.address == *address);
+        let new = || {
+            Arc::new(Slot {
+                address: address.clone(),
+                connection: Mutex::default(),
+            })
+        };
+        known.cloned().unwrap_or_else(new)
+    }
+
     fn position(&self, slot: &Arc<Slot>) -> Option<usize> {
         self.slots
             .iter()

@@ -33,29 +33,17 @@ pub enum Error {
     /// The request was sent, and no answer came in time: it may or may not have been executed.
     /// Sending it again with the same key executes it at most once and returns its outcome.
     #[error(
-        "outcome unknown: the request was sent, but not answered within {timeout:?}; repeat it with \
-         idempotency key {key} to get its outcome; tried {}",
+        "outcome unknown: the request was sent, but not answered within {timeout:?}; {}; tried {}",
+        Repeat(key.as_ref()),
         Causes(tried)
     )]
     OutcomeUnknown {
-        /// The key the request carried: the caller's, or the one drawn for it.
-        key: IdempotencyKey,
+        /// The key the request carried: the caller's, or the one drawn for it. None of a change to a
+        /// sink, which is safe to repeat without one.
+        key: Option<IdempotencyKey>,
         /// How long the call was given.
         timeout: Duration,
         /// Every endpoint that was tried, with its last failure, in the order of these.
-        tried: Vec<Tried>,
-    },
-    /// A change to a sink was sent, and no answer came in time: it may or may not have been made.
-    /// It carries no key, since repeating it is safe.
-    #[error(
-        "outcome unknown: the request was sent, but not answered within {timeout:?}; repeating it is \
-         safe; tried {}",
-        Causes(tried)
-    )]
-    Unanswered {
-        /// How long the call was given.
-        timeout: Duration,
-        /// Every endpoint that was tried, with its last failure.
         tried: Vec<Tried>,
     },
     /// The request is not valid, on any node.
@@ -102,9 +90,7 @@ impl Error {
         match self {
             Error::Rejected(rejected) => &rejected.code,
             Error::Unavailable { .. } => ErrorCode::Unavailable.as_str(),
-            Error::OutcomeUnknown { .. } | Error::Unanswered { .. } => {
-                ErrorCode::OutcomeUnknown.as_str()
-            }
+            Error::OutcomeUnknown { .. } => ErrorCode::OutcomeUnknown.as_str(),
             Error::Invalid(_) => ErrorCode::InvalidArgument.as_str(),
             Error::Compacted { .. } => ErrorCode::Compacted.as_str(),
             Error::Lagged { .. } => ErrorCode::Lagged.as_str(),
@@ -177,6 +163,17 @@ pub struct Tried {
     pub endpoint: Address,
     /// What went wrong.
     pub cause: String,
+}
+
+struct Repeat<'a>(Option<&'a IdempotencyKey>);
+
+impl fmt::Display for Repeat<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(key) => write!(f, "repeat it with idempotency key {key} to get its outcome"),
+            None => f.write_str("repeating it is safe"),
+        }
+    }
 }
 
 struct Causes<'a>(&'a [Tried]);

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::client::{Client, required};
 use crate::error::Error;
 use crate::freshness::{Freshness, Read};
-use crate::pages::Pages;
+use crate::pages::{Pages, pages};
 use crate::setters::setters;
 
 /// What happened to an instance, as far as it is remembered.
@@ -83,15 +83,8 @@ pub struct InstancePage {
     pub total: u64,
 }
 
-/// The instances of a list, in order of id.
-pub type Instances = Pages<Instance>;
-
 impl Client {
     /// An instance, and the states it may go to.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`] when there is no such instance, [`Error::Unavailable`] when no node
-    /// could answer in time.
     pub async fn get(
         &self,
         instance: &InstanceId,
@@ -109,10 +102,6 @@ impl Client {
     }
 
     /// What happened to an instance.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`] when there is no such instance, [`Error::Unavailable`] when no node
-    /// could answer in time.
     pub async fn history(
         &self,
         instance: &InstanceId,
@@ -141,8 +130,7 @@ impl Client {
     /// A page of a machine's instances.
     ///
     /// # Errors
-    /// [`Error::Rejected`] when there is no such machine, [`Error::Invalid`] when the limit or the
-    /// cursor is not valid, [`Error::Unavailable`] when no node could answer in time.
+    /// Those of every read, and [`Error::Invalid`] when the limit or the cursor is not valid.
     pub async fn instances(&self, call: &ListCall) -> Result<Read<InstancePage>, Error> {
         self.read(call.0.clone(), |answer| {
             let instances = answer.instances.into_iter().map(TryInto::try_into);
@@ -156,10 +144,11 @@ impl Client {
         .await
     }
 
-    /// All instances that the call asks for, page after page as they are taken.
+    /// All instances that the call asks for, in order of id, page after page as they are taken.
     ///
     /// ```no_run
     /// # async fn example(client: lockstep_client::Client) -> Result<(), lockstep_client::Error> {
+    /// use futures::StreamExt;
     /// use lockstep_client::ListCall;
     ///
     /// let mut orders = client.all_instances(ListCall::of(&"order".parse()?).label("by", "ada"));
@@ -169,15 +158,11 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
-    pub fn all_instances(&self, call: ListCall) -> Instances {
-        let client = self.clone();
-        Pages::new(call, move |call: ListCall| {
-            let client = client.clone();
-            async move {
-                let page = client.instances(&call).await?;
-                let next = call.following(&page);
-                Ok((page.found.instances, next))
-            }
+    pub fn all_instances(&self, call: ListCall) -> Pages<Instance> {
+        pages(self, call, async |client, call: ListCall| {
+            let page = client.instances(&call).await?;
+            let next = call.following(&page);
+            Ok((page.found.instances, next))
         })
     }
 }

@@ -17,7 +17,7 @@
 //! ")).await?;
 //!
 //! // Every change of orders from here on.
-//! let call = WatchCall::of(&defined.made.machine).after(defined.cursor());
+//! let call = WatchCall::of(&defined.made.machine.parse()?).after(defined.cursor());
 //! let mut watch = client.watch(call).await?;
 //!
 //! let order = "order/42".parse()?;
@@ -70,12 +70,14 @@
 //! | sinks | [`sinks`](Client::sinks), [`sink`](Client::sink), [`check_sink`](Client::check_sink), [`reseed_sink`](Client::reseed_sink), [`dead_letters`](Client::dead_letters), [`all_dead_letters`](Client::all_dead_letters), [`replay_dead_letters`](Client::replay_dead_letters), [`discard_dead_letters`](Client::discard_dead_letters) |
 //! | the cluster | [`status`](Client::status), [`statuses`](Client::statuses), [`leader`](Client::leader), [`view`](Client::view), [`prefer_leader`](Client::prefer_leader), [`settings`](Client::settings), [`update_settings`](Client::update_settings) |
 //!
-//! # Errors of every write
+//! # Errors
 //!
-//! [`Error::Rejected`] when the state machine rejects it, [`Error::Unavailable`] when nothing was
+//! Of every read: [`Error::Rejected`] when what it names does not exist, [`Error::Unavailable`] when
+//! no node could answer in time.
+//!
+//! Of every write: [`Error::Rejected`] when the state machine rejects it, [`Error::Unavailable`] when nothing was
 //! executed, [`Error::OutcomeUnknown`] when it may have been, [`Error::Invalid`] when the request is
-//! not valid. Changes to sinks carry no key, because repeating them is safe: there it is
-//! [`Error::Unanswered`] when one may have been made.
+//! not valid. Changes to sinks carry no key, because repeating them is safe.
 //!
 //! Everything runs inside a tokio runtime with IO and time enabled.
 
@@ -102,15 +104,15 @@ mod watch;
 mod writes;
 
 pub use address::{Address, InvalidAddress};
-pub use builder::{Builder, TIMEOUT_DEFAULT, TIMEOUT_MAX};
+pub use builder::{Builder, TIMEOUT_MAX};
 pub use client::Client;
 pub use cluster::Leader;
-pub use dead_letters::{DeadLetterPage, DeadLetters, DeadLettersCall, Letters};
+pub use dead_letters::{DeadLetterPage, DeadLettersCall, Letters};
 pub use discover::{Discover, DiscoveryError};
 pub use error::{Error, Rejected, Tried};
 pub use freshness::{Freshness, Read};
-pub use instances::{History, InstancePage, Instances, ListCall};
-pub use machines::{Defined, DrawCall, Machine, Picture};
+pub use instances::{History, InstancePage, ListCall};
+pub use machines::{DrawCall, Machine, Picture};
 pub use pages::Pages;
 pub use settings::UpdateSettingsCall;
 pub use sinks::CHECK_TIMEOUT_DEFAULT;
@@ -128,7 +130,8 @@ pub use lockstep_machine::{
     Operation, OperationResult, Revision, StateName, Timestamp, Transitioned, Trigger, Version,
 };
 pub use lockstep_proto::v1::{
-    CheckSinkResponse as SinkCheck, CheckStep, Consistency, Fault, ListSinksResponse as SinkList,
-    MachineSummary, Member, PictureFormat, Rejected as Rejection, Role, SeedProgress, Settings,
-    SinkPhase, SinkStatus, StatusResponse as NodeStatus, VersionSummary,
+    CheckSinkResponse as SinkCheck, CheckStep, Consistency, Defined, Fault,
+    ListSinksResponse as SinkList, MachineSummary, Member, PictureFormat, Rejected as Rejection,
+    Role, SeedProgress, Settings, SinkPhase, SinkStatus, StatusResponse as NodeStatus,
+    VersionSummary,
 };

@@ -1,7 +1,7 @@
 //! Reading machines: what users define.
 
 use lockstep_machine::{Definition, InstanceId, MachineName, Version};
-use lockstep_proto::v1::{Fault, MachineSummary, PictureFormat, VersionSummary};
+use lockstep_proto::v1::{MachineSummary, PictureFormat, VersionSummary};
 use lockstep_proto::{Malformed, v1};
 use serde::Serialize;
 
@@ -9,35 +9,6 @@ use crate::client::{Client, required};
 use crate::error::Error;
 use crate::freshness::{Freshness, Read};
 use crate::setters::setters;
-
-/// A definition that is stored, or would be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Defined {
-    /// The machine.
-    pub machine: MachineName,
-    /// The version that holds the definition.
-    pub version: Version,
-    /// Whether the version is new; if not, the newest one was equal.
-    pub created: bool,
-    /// What is suspicious, but allowed.
-    pub warnings: Vec<Fault>,
-}
-
-impl TryFrom<v1::Defined> for Defined {
-    type Error = Malformed;
-
-    fn try_from(it: v1::Defined) -> Result<Self, Malformed> {
-        Ok(Self {
-            machine: it
-                .machine
-                .parse()
-                .map_err(|fault| Malformed::new("machine", fault))?,
-            version: Version(it.version),
-            created: it.created,
-            warnings: it.warnings,
-        })
-    }
-}
 
 /// A machine in full.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -98,9 +69,6 @@ setters! {
 
 impl Client {
     /// Every machine, in order of name.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when no node could answer in time.
     pub async fn machines(
         &self,
         freshness: impl Into<Freshness>,
@@ -113,10 +81,6 @@ impl Client {
     }
 
     /// A machine with its definition: the newest version, or the one asked for.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`] when there is no such machine or version, [`Error::Unavailable`] when no
-    /// node could answer in time.
     pub async fn machine(
         &self,
         machine: &MachineName,

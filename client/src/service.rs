@@ -51,8 +51,9 @@ pub(crate) trait WriteAnswer: Send + 'static {
     fn into_parts(self) -> (Option<Outcome<Self::Made>>, Option<v1::Written>);
 }
 
-macro_rules! unary {
-    ($service:ident: $($request:ident, $method:ident, $answer:ident;)*) => {$(
+/// The requests of a service: `request, its method -> its response;`
+macro_rules! requests {
+    ($service:ident: $($request:ident, $method:ident -> $answer:ident;)*) => {$(
         impl Unary for v1::$request {
             type Answer = v1::$answer;
 
@@ -66,9 +67,15 @@ macro_rules! unary {
     )*};
 }
 
-macro_rules! write_answer {
-    ($written:expr; $($answer:ident, $module:ident, $variant:ident, $made:ident;)*) => {$(
-        impl WriteAnswer for v1::$answer {
+/// Those that change something, with the outcome of each that is not a rejection, and where the part
+/// that all writes share is.
+macro_rules! changes {
+    ($service:ident, $written:expr => $(
+        $request:ident, $method:ident -> $answer:ident, $module:ident::$variant:ident($made:ident);
+    )*) => {
+        requests! { $service: $($request, $method -> $answer;)* }
+
+        $(impl WriteAnswer for v1::$answer {
             type Made = v1::$made;
 
             fn into_parts(self) -> (Option<Outcome<Self::Made>>, Option<v1::Written>) {
@@ -81,59 +88,53 @@ macro_rules! write_answer {
                 });
                 (outcome, written)
             }
-        }
-    )*};
+        })*
+    };
 }
 
-unary! {
+requests! {
     machines:
-    DefineRequest, define, DefineResponse;
-    ListMachinesRequest, list_machines, ListMachinesResponse;
-    GetMachineRequest, get_machine, GetMachineResponse;
-    DrawMachineRequest, draw_machine, DrawMachineResponse;
-    DeleteMachineRequest, delete_machine, DeleteMachineResponse;
-    CreateInstanceRequest, create_instance, CreateInstanceResponse;
-    GetInstanceRequest, get_instance, GetInstanceResponse;
-    ListInstancesRequest, list_instances, ListInstancesResponse;
-    GetHistoryRequest, get_history, GetHistoryResponse;
-    TransitionRequest, transition, TransitionResponse;
-    DeleteInstanceRequest, delete_instance, DeleteInstanceResponse;
-    MigrateInstanceRequest, migrate_instance, MigrateInstanceResponse;
-    TransactRequest, transact, TransactResponse;
+    ListMachinesRequest, list_machines -> ListMachinesResponse;
+    GetMachineRequest, get_machine -> GetMachineResponse;
+    DrawMachineRequest, draw_machine -> DrawMachineResponse;
+    GetInstanceRequest, get_instance -> GetInstanceResponse;
+    ListInstancesRequest, list_instances -> ListInstancesResponse;
+    GetHistoryRequest, get_history -> GetHistoryResponse;
 }
 
-unary! {
+changes! {
+    machines, |answer| answer.written =>
+    DefineRequest, define -> DefineResponse, define_response::Defined(Defined);
+    DeleteMachineRequest, delete_machine -> DeleteMachineResponse, delete_machine_response::Deleted(MachineDeleted);
+    CreateInstanceRequest, create_instance -> CreateInstanceResponse, create_instance_response::Created(Created);
+    TransitionRequest, transition -> TransitionResponse, transition_response::Transitioned(Transitioned);
+    DeleteInstanceRequest, delete_instance -> DeleteInstanceResponse, delete_instance_response::Deleted(Deleted);
+    MigrateInstanceRequest, migrate_instance -> MigrateInstanceResponse, migrate_instance_response::Migrated(Migrated);
+    TransactRequest, transact -> TransactResponse, transact_response::Committed(Committed);
+}
+
+requests! {
     cluster:
-    GetSettingsRequest, get_settings, GetSettingsResponse;
-    UpdateSettingsRequest, update_settings, UpdateSettingsResponse;
+    StatusRequest, status -> StatusResponse;
+    GetSettingsRequest, get_settings -> GetSettingsResponse;
 }
 
-unary! {
+changes! {
+    cluster, |answer| answer.written =>
+    UpdateSettingsRequest, update_settings -> UpdateSettingsResponse, update_settings_response::Updated(Settings);
+}
+
+requests! {
     sinks:
-    ListSinksRequest, list_sinks, ListSinksResponse;
-    CheckSinkRequest, check_sink, CheckSinkResponse;
-    ReseedSinkRequest, reseed_sink, ReseedSinkResponse;
-    ListDeadLettersRequest, list_dead_letters, ListDeadLettersResponse;
-    ReplayDeadLettersRequest, replay_dead_letters, ReplayDeadLettersResponse;
-    DiscardDeadLettersRequest, discard_dead_letters, DiscardDeadLettersResponse;
-}
-
-write_answer! {
-    |answer| answer.written;
-    DefineResponse, define_response, Defined, Defined;
-    DeleteMachineResponse, delete_machine_response, Deleted, MachineDeleted;
-    CreateInstanceResponse, create_instance_response, Created, Created;
-    TransitionResponse, transition_response, Transitioned, Transitioned;
-    DeleteInstanceResponse, delete_instance_response, Deleted, Deleted;
-    MigrateInstanceResponse, migrate_instance_response, Migrated, Migrated;
-    TransactResponse, transact_response, Committed, Committed;
-    UpdateSettingsResponse, update_settings_response, Updated, Settings;
+    ListSinksRequest, list_sinks -> ListSinksResponse;
+    CheckSinkRequest, check_sink -> CheckSinkResponse;
+    ListDeadLettersRequest, list_dead_letters -> ListDeadLettersResponse;
 }
 
 // Changes to a sink carry no key and report no revision.
-write_answer! {
-    |_| Some(v1::Written::default());
-    ReseedSinkResponse, reseed_sink_response, Asked, SeedAsked;
-    ReplayDeadLettersResponse, replay_dead_letters_response, Marked, DeadLettersMarked;
-    DiscardDeadLettersResponse, discard_dead_letters_response, Discarded, DeadLettersDiscarded;
+changes! {
+    sinks, |_| Some(v1::Written::default()) =>
+    ReseedSinkRequest, reseed_sink -> ReseedSinkResponse, reseed_sink_response::Asked(SeedAsked);
+    ReplayDeadLettersRequest, replay_dead_letters -> ReplayDeadLettersResponse, replay_dead_letters_response::Marked(DeadLettersMarked);
+    DiscardDeadLettersRequest, discard_dead_letters -> DiscardDeadLettersResponse, discard_dead_letters_response::Discarded(DeadLettersDiscarded);
 }

@@ -21,9 +21,6 @@ impl<N: Into<String>> FromIterator<(N, u64)> for UpdateSettingsCall {
 
 impl Client {
     /// The cluster settings.
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when no node could answer in time.
     pub async fn settings(&self, freshness: impl Into<Freshness>) -> Result<Read<Settings>, Error> {
         let request = v1::GetSettingsRequest {
             freshness: Some(freshness.into().into()),
@@ -54,10 +51,9 @@ impl Client {
         &self,
         call: UpdateSettingsCall,
     ) -> Result<Written<Settings>, Error> {
-        let values = call.command.values.into_iter().collect();
-        self.write(call.key, |key| v1::UpdateSettingsRequest {
-            values,
-            idempotency_key: Some(key.to_string()),
+        self.write(call, |settings, key| v1::UpdateSettingsRequest {
+            values: settings.values.into_iter().collect(),
+            idempotency_key: key.map(|key| key.to_string()),
         })
         .await
     }

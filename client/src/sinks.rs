@@ -9,13 +9,11 @@ use lockstep_proto::v1::{
 use lockstep_proto::{ErrorCode, Malformed, v1};
 use tokio::time::Instant;
 
-use crate::answer::judge;
 use crate::builder::TIMEOUT_MAX;
-use crate::call::{self, Attempt, Effect};
+use crate::call::{self, Effect};
 use crate::client::Client;
 use crate::endpoints::Slot;
 use crate::error::Error;
-use crate::service::Unary;
 
 /// How long a check may take unless the caller says otherwise: as long as a node allows.
 pub const CHECK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
@@ -31,9 +29,6 @@ impl Client {
     /// # Ok(())
     /// # }
     /// ```
-    ///
-    /// # Errors
-    /// [`Error::Unavailable`] when no node could answer in time, or there is no leader.
     pub async fn sinks(&self) -> Result<SinkList, Error> {
         self.ask(Effect::None, v1::ListSinksRequest {}, Ok).await
     }
@@ -82,29 +77,22 @@ impl Client {
         let message = v1::CheckSinkRequest {
             sink: sink.to_owned(),
         };
-        let send = async |attempt: Attempt| {
-            let request = attempt.request(message.clone());
-            let answer = Unary::send(request, attempt.channel).await.map_err(judge)?;
-            let check = answer.into_inner();
-            match check.steps.is_empty() {
-                true => Err(Malformed::new("steps", "there are none").into()),
-                false => Ok(check),
-            }
+        let checked = |check: SinkCheck| match check.steps.is_empty() {
+            true => Err(Malformed::new("steps", "there are none").into()),
+            false => Ok(check),
         };
         // One attempt has all the time there is: another node would only start the work again. A
         // lost node is noticed by its connection.
         let timeout = timeout.min(TIMEOUT_MAX);
         let deadline = Instant::now() + timeout;
-        let once = async |slot: Arc<Slot>, _| call::attempt(&slot, deadline, &send).await;
-        call::run_each(&self.endpoints, timeout, Effect::None, once).await
+        let once = async |slot: Arc<Slot>, _| {
+            call::attempt(&slot, deadline, message.clone(), checked).await
+        };
+        call::run(&self.endpoints, timeout, Effect::None, once).await
     }
 
     /// Starts a backfill: the sink writes the current states of all instances again, as soon as
     /// its destination is available. [`sinks`](Self::sinks) shows the progress.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`] when there is no such sink, [`Error::Unavailable`] when nothing was
-    /// changed, [`Error::Unanswered`] when it may have been.
     pub async fn reseed_sink(&self, sink: &str) -> Result<(), Error> {
         let sink = sink.to_owned();
         let _: v1::SeedAsked = self.change(v1::ReseedSinkRequest { sink }).await?;

@@ -1,32 +1,22 @@
 //! Several operations that happen together or not at all.
 
-use std::fmt::Display;
-
-use lockstep_machine::{
-    Create, Expectation, IdempotencyKey, InstanceId, Operation, OperationResult, Precondition,
-};
+use lockstep_machine::{Expectation, InstanceId, Operation, OperationResult, Precondition};
 use lockstep_proto::v1;
+use lockstep_proto::v1::operation::Operation as Wire;
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::writes::{CreateCall, DeleteCall, TransitionCall, Written};
+use crate::writes::{Call, CreateCall, DeleteCall, TransitionCall, Written};
 
 /// Operations that happen together, in one revision, or not at all. Each instance may be changed by
-/// one of them only. They are numbered from 0, in the order in which they were added.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Transaction {
-    operations: Vec<Operation>,
-    /// The first operation that is not valid, and why.
-    fault: Option<String>,
-    key: Option<IdempotencyKey>,
-}
+/// one of them only. They are numbered from 0, in the order in which they were added, and have no
+/// keys of their own.
+pub type Transaction = Call<Vec<v1::Operation>>;
 
-impl From<lockstep_machine::Transaction> for Transaction {
-    fn from(it: lockstep_machine::Transaction) -> Self {
-        Self {
-            operations: it.operations,
-            ..Self::default()
-        }
+impl FromIterator<Operation> for Transaction {
+    fn from_iter<I: IntoIterator<Item = Operation>>(operations: I) -> Self {
+        let operations: Vec<_> = operations.into_iter().map(Into::into).collect();
+        operations.into()
     }
 }
 
@@ -37,66 +27,30 @@ impl Transaction {
     }
 
     /// Create an instance; its name must be given.
-    pub fn create(mut self, call: CreateCall) -> Self {
-        match Create::try_from(call.command) {
-            Ok(create) => self.with(call.key, Operation::Create(create)),
-            Err(fault) => {
-                self.fault_of_next(fault);
-                self
-            }
-        }
+    pub fn create(self, call: CreateCall) -> Self {
+        self.with(Wire::Create((call.command, call.key).into()))
     }
 
     /// Move an instance along one transition.
     pub fn transition(self, call: TransitionCall) -> Self {
-        self.with(call.key, Operation::Transition(call.command))
+        self.with(Wire::Transition((call.command, call.key).into()))
     }
 
     /// Delete an instance.
     pub fn delete(self, call: DeleteCall) -> Self {
-        self.with(call.key, Operation::Delete(call.command))
+        self.with(Wire::Delete((call.command, call.key).into()))
     }
 
     /// Change nothing, but reject the transaction unless this holds before it.
     pub fn check(self, instance: &InstanceId, expect: Expectation) -> Self {
         let instance = instance.clone();
-        self.operation(Operation::Check(Precondition { instance, expect }))
+        self.with(Wire::Check(Precondition { instance, expect }.into()))
     }
 
-    /// One more operation.
-    pub fn operation(self, operation: Operation) -> Self {
-        self.with(None, operation)
-    }
-
-    /// The same key returns the first outcome again, also to another client. The operations have
-    /// no keys of their own.
-    pub fn idempotency_key(mut self, key: IdempotencyKey) -> Self {
-        self.key = Some(key);
+    fn with(mut self, operation: Wire) -> Self {
+        let operation = Some(operation);
+        self.command.push(v1::Operation { operation });
         self
-    }
-
-    /// The number of operations.
-    pub fn len(&self) -> usize {
-        self.operations.len()
-    }
-
-    /// Whether it has no operation: the cluster rejects such a transaction.
-    pub fn is_empty(&self) -> bool {
-        self.operations.is_empty()
-    }
-
-    fn with(mut self, key: Option<IdempotencyKey>, operation: Operation) -> Self {
-        if key.is_some() {
-            self.fault_of_next("it has an idempotency key; set one key for the whole transaction");
-        }
-        self.operations.push(operation);
-        self
-    }
-
-    fn fault_of_next(&mut self, fault: impl Display) {
-        let number = self.operations.len();
-        let fault = || format!("operation {number}: {fault}");
-        self.fault.get_or_insert_with(fault);
     }
 }
 
@@ -130,17 +84,9 @@ impl Client {
         &self,
         transaction: Transaction,
     ) -> Result<Written<Vec<OperationResult>>, Error> {
-        let Transaction {
+        self.write(transaction, |operations, key| v1::TransactRequest {
             operations,
-            fault,
-            key,
-        } = transaction;
-        if let Some(fault) = fault {
-            return Err(Error::Invalid(fault));
-        }
-        let transaction = lockstep_machine::Transaction { operations };
-        self.write(key, |key| {
-            v1::TransactRequest::from((transaction, Some(key.clone())))
+            idempotency_key: key.map(|key| key.to_string()),
         })
         .await
     }

@@ -1,24 +1,23 @@
 //! Writes: a command of the state machine, with the key that makes a repeat the same request.
 
 use lockstep_machine::{
-    Create, Created, Definition, DefinitionDeleted, Delete, DeleteDefinition, Deleted, EventCursor,
+    Created, Definition, DefinitionDeleted, Delete, DeleteDefinition, Deleted, EventCursor,
     EventName, GlobalRevision, IdempotencyKey, InstanceId, MachineName, Metadata, Migrate,
     Migrated, Revision, StateName, Transition, Transitioned, Trigger, Version,
 };
+use lockstep_proto::NewInstance;
 use lockstep_proto::v1::define_request::Document;
-use lockstep_proto::{Malformed, NewInstance, v1};
+use lockstep_proto::v1::{self, Defined};
 
 use crate::client::Client;
 use crate::error::Error;
-use crate::machines::Defined;
-use crate::service::{Unary, WriteAnswer};
 use crate::setters::setters;
 
 /// A write: a command, and the caller's key for it.
 ///
 /// The same key returns the first outcome again, also to another client. Without one, the client
 /// draws a key, so that its own retries execute the command once.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Call<C> {
     pub(crate) command: C,
     pub(crate) dry_run: bool,
@@ -53,12 +52,6 @@ impl<C> From<C> for Call<C> {
             dry_run: false,
             key: None,
         }
-    }
-}
-
-impl From<Create> for CreateCall {
-    fn from(it: Create) -> Self {
-        NewInstance::from(it).into()
     }
 }
 
@@ -255,54 +248,49 @@ impl Client {
     /// [`Error::Rejected`] with every fault of the definition, or when a limit is reached;
     /// [`Error::Invalid`] when the document is not JSON or YAML; and those of every write.
     pub async fn define(&self, call: DefineCall) -> Result<Written<Defined>, Error> {
-        let request = |key: Option<&IdempotencyKey>| v1::DefineRequest {
-            document: Some(call.command),
-            dry_run: call.dry_run,
-            idempotency_key: key.map(ToString::to_string),
-        };
-        match call.dry_run {
-            true => self.try_out(request(None)).await,
-            false => self.write(call.key, |key| request(Some(key))).await,
-        }
+        let dry_run = call.dry_run;
+        self.write(call, |document, key| v1::DefineRequest {
+            document: Some(document),
+            dry_run,
+            idempotency_key: key.map(|key| key.to_string()),
+        })
+        .await
     }
 
     /// Deletes a machine, or one version of it, that no instance uses. Version numbers are never
     /// reused.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`] with `definition_in_use` while there are instances, and those of every
-    /// write.
     pub async fn delete_machine(
         &self,
         call: DeleteMachineCall,
     ) -> Result<Written<DefinitionDeleted>, Error> {
-        self.command::<v1::DeleteMachineRequest, _, _>(call).await
+        self.write(call, |command, key| {
+            v1::DeleteMachineRequest::from((command, key))
+        })
+        .await
     }
 
     /// Creates an instance in its machine's initial state.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`] when it exists already or its machine does not, and those of every
-    /// write.
     pub async fn create(&self, call: CreateCall) -> Result<Written<Created>, Error> {
-        self.command::<v1::CreateInstanceRequest, _, _>(call).await
+        self.write(call, |command, key| {
+            v1::CreateInstanceRequest::from((command, key))
+        })
+        .await
     }
 
     /// Moves an instance along one transition.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`] when the definition or an expectation does not allow it, and those of
-    /// every write.
     pub async fn transition(&self, call: TransitionCall) -> Result<Written<Transitioned>, Error> {
-        self.command::<v1::TransitionRequest, _, _>(call).await
+        self.write(call, |command, key| {
+            v1::TransitionRequest::from((command, key))
+        })
+        .await
     }
 
     /// Deletes an instance, with its history.
-    ///
-    /// # Errors
-    /// [`Error::Rejected`] when it does not exist or is not as expected, and those of every write.
     pub async fn delete(&self, call: DeleteCall) -> Result<Written<Deleted>, Error> {
-        self.command::<v1::DeleteInstanceRequest, _, _>(call).await
+        self.write(call, |command, key| {
+            v1::DeleteInstanceRequest::from((command, key))
+        })
+        .await
     }
 
     /// Pins an instance to another version of its machine.
@@ -324,25 +312,11 @@ impl Client {
     /// [`Error::Rejected`] when its state does not exist in that version, with the states that do;
     /// and those of every write.
     pub async fn migrate(&self, call: MigrateCall) -> Result<Written<Migrated>, Error> {
-        if call.dry_run {
-            let request = v1::MigrateInstanceRequest::from((call.command, None));
-            return self
-                .try_out(v1::MigrateInstanceRequest {
-                    dry_run: true,
-                    ..request
-                })
-                .await;
-        }
-        self.command::<v1::MigrateInstanceRequest, _, _>(call).await
-    }
-
-    async fn command<M, C, T>(&self, call: Call<C>) -> Result<Written<T>, Error>
-    where
-        M: Unary<Answer: WriteAnswer<Made: TryInto<T, Error: Into<Malformed>>>>,
-        M: From<(C, Option<IdempotencyKey>)>,
-        T: Send,
-    {
-        let request = |key: &IdempotencyKey| M::from((call.command, Some(key.clone())));
-        self.write(call.key, request).await
+        let dry_run = call.dry_run;
+        self.write(call, |command, key| {
+            let request = v1::MigrateInstanceRequest::from((command, key));
+            v1::MigrateInstanceRequest { dry_run, ..request }
+        })
+        .await
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use futures::StreamExt;
 use lockstep_client::{
     Client, Consistency, CreateCall, DefineCall, DeleteCall, DrawCall, Error, EventKind,
     Expectation, Freshness, GlobalRevision, IdempotencyKey, InstanceId, ListCall, Metadata,
@@ -70,10 +71,14 @@ async fn a_program_defines_drives_and_reads_machines_through_any_node() -> Resul
     // A definition is tried, refused with every fault, stored once, and changed.
     let call = DefineCall::yaml(order("1h"));
     let would = one.define(call.clone().dry_run()).await?;
-    assert_eq!((would.made.version, would.made.created), (Version(1), true));
+    assert_eq!((would.made.version, would.made.created), (1, true));
     refusal(
-        one.machine(&would.made.machine, None, Consistency::Linearizable)
-            .await,
+        one.machine(
+            &would.made.machine.parse()?,
+            None,
+            Consistency::Linearizable,
+        )
+        .await,
     )?;
     let faulty = order("1h").replace("initial: placed", "initial: nowhere");
     let refused = refusal(
@@ -85,7 +90,7 @@ async fn a_program_defines_drives_and_reads_machines_through_any_node() -> Resul
         one.define(DefineCall::json("{")).await,
         Err(Error::Invalid(_))
     ));
-    let machine = one.define(call.clone()).await?.made.machine;
+    let machine = one.define(call.clone()).await?.made.machine.parse()?;
     ensure!(
         !two.define(call).await?.made.created,
         "an equal one is no new version"
@@ -162,10 +167,7 @@ async fn a_program_defines_drives_and_reads_machines_through_any_node() -> Resul
 
     // Another version, and a way to it.
     let renamed = order("1h").replace("placed", "open");
-    assert_eq!(
-        two.define(DefineCall::yaml(renamed)).await?.made.version,
-        Version(2)
-    );
+    assert_eq!(two.define(DefineCall::yaml(renamed)).await?.made.version, 2);
     let refused = refusal(two.migrate(MigrateCall::new(&id("43")?)).await)?;
     assert_eq!(refused.code, "unmapped_state");
     ensure!(
@@ -195,11 +197,8 @@ async fn all_pages_of_a_list_come_as_one_stream() -> Result<()> {
     const ORDERS: usize = 250;
     let cluster = Cluster::start().await?;
     let client = client(&cluster, &[0, 1, 2])?;
-    let machine = client
-        .define(DefineCall::yaml(order("1h")))
-        .await?
-        .made
-        .machine;
+    let defined = client.define(DefineCall::yaml(order("1h"))).await?;
+    let machine = defined.made.machine.parse()?;
     for chunk in (0..ORDERS).collect::<Vec<_>>().chunks(50) {
         let mut transaction = Transaction::new();
         for number in chunk {

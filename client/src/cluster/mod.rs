@@ -8,14 +8,13 @@ use futures::StreamExt;
 use futures::future::join_all;
 use futures::stream::FuturesUnordered;
 use lockstep_proto::v1;
-use lockstep_proto::v1::cluster_client::ClusterClient;
 use lockstep_proto::v1::{Member, StatusResponse as NodeStatus};
 use serde::Serialize;
 use tokio::time::Instant;
 
 use crate::address::Address;
-use crate::answer::{Failure, Verdict, judge};
-use crate::call::{self, Attempt};
+use crate::answer::{Failure, Verdict};
+use crate::call;
 use crate::client::{Client, required};
 use crate::discover::DiscoveryError;
 use crate::endpoints::Slot;
@@ -59,11 +58,7 @@ impl Client {
     ) -> Result<Vec<(Address, Result<NodeStatus, Error>)>, Error> {
         let deadline = Instant::now() + self.timeout;
         self.discover(deadline).await?;
-        let asked = self.endpoints.all().into_iter().map(async |slot| {
-            let answer = self.ask_status(&slot, deadline, with_state_hash).await;
-            (slot.address.clone(), answer)
-        });
-        Ok(join_all(asked).await)
+        Ok(join_all(self.ask_all(deadline, with_state_hash)).await)
     }
 
     /// The leader of the cluster, waiting while there is none.
@@ -110,27 +105,16 @@ impl Client {
         let address: Address = leader.member.grpc_address.parse()?;
         let slot = self.endpoints.at(&address);
         let deadline = Instant::now() + self.timeout;
-        let connected = call::within(deadline, "connection", Failure::not_sent, slot.connect());
-        let cause = match connected.await {
-            Ok(Ok(_)) => {
-                self.endpoints.adopt(&slot);
-                return Ok(leader);
-            }
-            Ok(Err(cause)) => cause,
-            Err(_) => "no connection in time".to_owned(),
-        };
-        let endpoint = address;
-        Err(self.unavailable(vec![Tried { endpoint, cause }]))
+        let connected = call::connected(deadline, slot.connect()).await;
+        connected.map_err(|verdict| self.failed(address, verdict))?;
+        self.endpoints.adopt(&slot);
+        Ok(leader)
     }
 
     /// Asks every endpoint until enough answers are in to know who leads.
     async fn survey(&self, deadline: Instant) -> Result<(Vec<NodeStatus>, Vec<Tried>), Error> {
         self.discover(deadline).await?;
-        let asked = self.endpoints.all().into_iter().map(async |slot| {
-            let answer = self.ask_status(&slot, deadline, false).await;
-            (slot.address.clone(), answer)
-        });
-        let mut asked: FuturesUnordered<_> = asked.collect();
+        let mut asked: FuturesUnordered<_> = self.ask_all(deadline, false).collect();
         let (mut answers, mut failures) = (Vec::new(), Vec::new());
         while let Some((endpoint, answer)) = asked.next().await {
             match answer {
@@ -161,31 +145,42 @@ impl Client {
         }
     }
 
+    fn ask_all(
+        &self,
+        deadline: Instant,
+        with_state_hash: bool,
+    ) -> impl Iterator<Item = impl Future<Output = (Address, Result<NodeStatus, Error>)>> {
+        let slots = self.endpoints.all().into_iter();
+        slots.map(move |slot| async move {
+            let answer = self.ask_status(&slot, deadline, with_state_hash).await;
+            (slot.address.clone(), answer)
+        })
+    }
+
     async fn ask_status(
         &self,
         slot: &Slot,
         deadline: Instant,
         with_state_hash: bool,
     ) -> Result<NodeStatus, Error> {
-        let ask = async |attempt: Attempt| {
-            let request = attempt.request(v1::StatusRequest { with_state_hash });
-            let response = ClusterClient::new(attempt.channel)
-                .status(request)
-                .await
-                .map_err(judge)?;
-            let status = response.into_inner();
+        let message = v1::StatusRequest { with_state_hash };
+        let checked = |status: NodeStatus| {
             required("node", status.node.as_ref())?;
             Ok(status)
         };
-        let endpoint = slot.address.clone();
-        let answer = call::attempt(slot, deadline, &ask).await;
-        answer.map_err(|verdict| match verdict {
+        let answer = call::attempt(slot, deadline, message, checked).await;
+        answer.map_err(|verdict| self.failed(slot.address.clone(), verdict))
+    }
+
+    /// The error of a call that has but one node to ask.
+    fn failed(&self, endpoint: Address, verdict: Verdict) -> Error {
+        match verdict {
             Verdict::Final(error) => error,
             Verdict::BadAnswer(reason) => Error::BadAnswer { endpoint, reason },
             Verdict::Retry(Failure { cause, .. }) => {
                 self.unavailable(vec![Tried { endpoint, cause }])
             }
-        })
+        }
     }
 
     fn unavailable(&self, tried: Vec<Tried>) -> Error {

@@ -9,7 +9,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Streaming};
 
 use crate::answer::{Failure, Verdict, judge};
-use crate::call::within;
+use crate::call::{connected, within};
 use crate::endpoints::Slot;
 use crate::service::machines;
 
@@ -34,15 +34,7 @@ impl Line {
         deadline: Instant,
         message: v1::WatchRequest,
     ) -> Result<Self, Verdict> {
-        let connected = within(
-            deadline,
-            "connection",
-            Failure::not_sent,
-            slot.connect_apart(),
-        );
-        let channel = connected
-            .await?
-            .map_err(|cause| Verdict::Retry(Failure::not_sent(cause)))?;
+        let channel = connected(deadline, slot.connect_apart()).await?;
         let begin = async {
             let mut client = machines(channel.clone());
             // Without a deadline on the wire: it would hold for the whole stream.

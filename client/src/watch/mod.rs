@@ -1,23 +1,33 @@
 //! Watches: subscriptions to the event stream.
+//!
+//! Only the cursor of the last message received is carried over to the next node: it is asked for the
+//! events after that cursor, and earlier ones are dropped, whichever node sends them.
 
 mod call;
-mod follow;
 mod line;
 
 pub use call::{WATCH_TIMEOUT_DEFAULT, WatchCall};
 
 use std::fmt;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::time::Duration;
+use std::vec;
 
-use futures::stream::BoxStream;
-use futures::{Stream, StreamExt};
+use futures::{Stream, stream};
 use lockstep_machine::{Event, EventCursor};
+use lockstep_proto::v1;
+use lockstep_proto::v1::watch_response::Message;
+use tokio::time::Instant;
 
 use crate::address::Address;
-use crate::client::Client;
+use crate::answer::{Failure, Verdict};
+use crate::call::{Backoff, Effect, run};
+use crate::client::{Client, required};
 use crate::error::Error;
-use follow::Follower;
+use line::Line;
+
+/// A stream that lasts for less than this counts as failed: reconnecting at once, again and again,
+/// would only add load to a cluster that has a problem.
+const SHORT: Duration = Duration::from_secs(1);
 
 /// An item of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,8 +50,8 @@ pub enum Watched {
     },
 }
 
-/// The events that match a call, each once, in order and without gaps: a `Stream` that continues on
-/// another node when the connection to its node is lost.
+/// The events that match a call, each once, in order and without gaps. It continues on another node
+/// when the connection to its node is lost.
 ///
 /// It ends after an error:
 ///
@@ -54,23 +64,46 @@ pub enum Watched {
 /// A reader that stops reading delays no other: about 256 KiB of events wait here, the rest in the
 /// cluster. Dropping it ends the watch; another one can continue after [`reached`](Self::reached).
 pub struct Watch {
-    endpoint: Address,
+    client: Client,
+    call: WatchCall,
+    line: Line,
+    stage: Stage,
     reached: Option<EventCursor>,
-    inner: BoxStream<'static, Result<Watched, Error>>,
+    /// Received, and not yet returned.
+    waiting: vec::IntoIter<v1::Event>,
+    /// The wait before the next node is asked, after a short stream.
+    backoff: Option<Backoff>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Following,
+    Lost,
+    Over,
 }
 
 impl Watch {
-    fn new(follower: Follower) -> Self {
-        Self {
-            endpoint: follower.endpoint().clone(),
-            reached: follower.origin(),
-            inner: follower.into_stream().boxed(),
-        }
-    }
-
     /// The next item; none after an error. Dropping the future loses nothing.
     pub async fn next(&mut self) -> Option<Result<Watched, Error>> {
-        StreamExt::next(self).await
+        let watched = match self.stage {
+            Stage::Over => return None,
+            Stage::Lost => self.resume().await,
+            Stage::Following => match self.receive().await {
+                Ok(watched) => Ok(watched),
+                Err(Verdict::Retry(failure)) => Ok(self.lost(failure)),
+                Err(Verdict::Final(error)) => Err(error),
+                Err(Verdict::BadAnswer(reason)) => Err(Error::BadAnswer {
+                    endpoint: self.endpoint().clone(),
+                    reason,
+                }),
+            },
+        };
+        Some(watched.map_err(|error| self.ended(error)))
+    }
+
+    /// The items as a stream.
+    pub fn into_stream(self) -> impl Stream<Item = Result<Watched, Error>> + Send {
+        stream::unfold(self, async |mut watch| Some((watch.next().await?, watch)))
     }
 
     /// The cursor of the last event or bookmark that was returned: after it, a later watch with the
@@ -81,31 +114,95 @@ impl Watch {
 
     /// The node that sends the events, or did until it was lost.
     pub fn endpoint(&self) -> &Address {
-        &self.endpoint
+        &self.line.slot.address
+    }
+
+    /// The next event or bookmark from the node that is new.
+    async fn receive(&mut self) -> Result<Watched, Verdict> {
+        loop {
+            while let Some(event) = self.waiting.next() {
+                let event = Event::try_from(event)?;
+                if self.move_to(event.cursor()) {
+                    return Ok(Watched::Event(Box::new(event)));
+                }
+            }
+            let response = self.line.next().await?;
+            if !response.cluster_id.is_empty() {
+                self.call.stay_in(response.cluster_id);
+            }
+            match required("message", response.message)? {
+                Message::Events(v1::Events { events }) => self.waiting = events.into_iter(),
+                Message::Bookmark(cursor) => {
+                    let cursor = cursor.into();
+                    if self.move_to(cursor) {
+                        return Ok(Watched::Bookmark(cursor));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Advances to a cursor; false if it was reached already.
+    fn move_to(&mut self, cursor: EventCursor) -> bool {
+        let is_new = self.reached.is_none_or(|reached| reached < cursor);
+        if is_new {
+            self.reached = Some(cursor);
+        }
+        is_new
+    }
+
+    fn lost(&mut self, failure: Failure) -> Watched {
+        self.stage = Stage::Lost;
+        self.backoff = match self.line.age() < SHORT {
+            true => Some(self.backoff.take().unwrap_or_default()),
+            false => None,
+        };
+        self.client.endpoints.demote(&self.line.slot);
+        Watched::Lost {
+            endpoint: self.endpoint().clone(),
+            cause: failure.cause,
+        }
+    }
+
+    fn ended(&mut self, mut error: Error) -> Error {
+        self.stage = Stage::Over;
+        if let Error::Lagged { reached, .. } = &mut error {
+            *reached = self.reached;
+        }
+        error
+    }
+
+    /// Continues on another node, after the cursor that was reached.
+    async fn resume(&mut self) -> Result<Watched, Error> {
+        if let Some(backoff) = &mut self.backoff {
+            tokio::time::sleep(backoff.next()).await;
+        }
+        let message = self.call.to_message(self.reached);
+        self.line = open(&self.client, self.call.timeout, message).await?;
+        self.stage = Stage::Following;
+        Ok(Watched::Resumed {
+            endpoint: self.endpoint().clone(),
+        })
     }
 }
 
-impl Stream for Watch {
-    type Item = Result<Watched, Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let polled = self.inner.poll_next_unpin(cx);
-        if let Poll::Ready(Some(Ok(watched))) = &polled {
-            match watched {
-                Watched::Event(event) => self.reached = Some(event.cursor()),
-                Watched::Bookmark(cursor) => self.reached = Some(*cursor),
-                Watched::Resumed { endpoint } => self.endpoint = endpoint.clone(),
-                Watched::Lost { .. } => {}
-            }
-        }
-        polled
-    }
+/// Opens a stream at the first node that begins one.
+async fn open(
+    client: &Client,
+    timeout: Duration,
+    message: v1::WatchRequest,
+) -> Result<Line, Error> {
+    let once = |slot, deadline: Instant| {
+        let deadline = deadline.min(Instant::now() + client.timeout);
+        Line::open(slot, deadline, message.clone())
+    };
+    run(&client.endpoints, timeout, Effect::None, once).await
 }
 
 impl fmt::Debug for Watch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Watch")
-            .field("endpoint", &self.endpoint)
+            .field("endpoint", self.endpoint())
             .field("reached", &self.reached)
             .finish_non_exhaustive()
     }
@@ -138,6 +235,15 @@ impl Client {
     /// when the filter is not valid, [`Error::Unavailable`] when no node could begin it within the
     /// client's timeout.
     pub async fn watch(&self, call: WatchCall) -> Result<Watch, Error> {
-        Ok(Watch::new(Follower::begin(self.clone(), call).await?))
+        let line = open(self, self.timeout, call.to_message(None)).await?;
+        Ok(Watch {
+            client: self.clone(),
+            line,
+            stage: Stage::Following,
+            reached: call.origin(),
+            waiting: vec::IntoIter::default(),
+            backoff: None,
+            call,
+        })
     }
 }

@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use lockstep_client::{
-    Address, Client, Consistency, DeadLettersCall, Error, IdempotencyKey, InstanceId, Letters,
-    StateName, TransitionCall,
+    Address, Consistency, DeadLettersCall, Error, IdempotencyKey, InstanceId, Letters, StateName,
+    TransitionCall,
 };
 use lockstep_scripted::{Answer, Node, closed_port};
+
+use crate::{client, client_within};
 
 /// For a call that must end long before its own timeout: a hang is what it detects.
 const DEADLINE: Duration = Duration::from_secs(30);
@@ -22,18 +24,10 @@ fn to(state: &str) -> TransitionCall {
     )
 }
 
-fn client<E: ToString>(endpoints: impl IntoIterator<Item = E>, timeout_ms: u64) -> Client {
-    Client::builder()
-        .endpoints(endpoints)
-        .timeout(Duration::from_millis(timeout_ms))
-        .build()
-        .expect("the test's endpoints are valid")
-}
-
 #[test]
 fn calls_can_be_spawned() {
     fn is_send<T: Send>(_: &T) {}
-    let client = client(["127.0.0.1:1"], 100);
+    let client = client_within(["127.0.0.1:1"], 100);
     let (instance, address) = (instance(), "127.0.0.1:1".parse::<Address>().expect("valid"));
     is_send(&client.get(&instance, Consistency::Stale));
     is_send(&client.transition(to("second")));
@@ -53,7 +47,7 @@ fn calls_can_be_spawned() {
 async fn a_dead_endpoint_is_passed_over_and_the_one_that_answers_is_kept() {
     let node = Node::start([Answer::Done, Answer::Done]).await;
     let dead = closed_port();
-    let client = client([dead.as_str(), &node.address], 5000);
+    let client = client([dead.as_str(), &node.address]);
     let moved = client
         .transition(to("second"))
         .await
@@ -70,7 +64,7 @@ async fn a_dead_endpoint_is_passed_over_and_the_one_that_answers_is_kept() {
 async fn a_refusal_to_serve_is_tried_elsewhere_under_the_same_key() {
     let first = Node::start([Answer::Unavailable]).await;
     let second = Node::start([Answer::Done]).await;
-    let client = client([&first.address, &second.address], 5000);
+    let client = client([&first.address, &second.address]);
     client
         .transition(to("second"))
         .await
@@ -85,7 +79,7 @@ async fn a_refusal_to_serve_is_tried_elsewhere_under_the_same_key() {
 #[tokio::test]
 async fn a_single_node_is_asked_again_until_it_serves() {
     let node = Node::start([Answer::Unavailable, Answer::Unavailable, Answer::Done]).await;
-    let client = client([&node.address], 5000);
+    let client = client([&node.address]);
     client
         .transition(to("second"))
         .await
@@ -102,7 +96,7 @@ async fn a_single_node_is_asked_again_until_it_serves() {
 #[tokio::test]
 async fn two_calls_have_two_keys_and_a_callers_key_is_kept() {
     let node = Node::start([Answer::Done, Answer::Done, Answer::Done]).await;
-    let client = client([&node.address], 5000);
+    let client = client([&node.address]);
     client.transition(to("second")).await.expect("answered");
     client.transition(to("second")).await.expect("answered");
     let key = IdempotencyKey::new("order-42").expect("valid");
@@ -124,7 +118,7 @@ async fn a_node_that_hangs_leaves_time_for_another() {
     let hung = Node::start([Answer::Hang]).await;
     let healthy = Node::start([Answer::Done]).await;
     // The half that the first one gets is enough to be heard by it, and the rest to be answered.
-    let client = client([&hung.address, &healthy.address], 4000);
+    let client = client_within([&hung.address, &healthy.address], 4000);
     client
         .transition(to("second"))
         .await
@@ -137,7 +131,7 @@ async fn one_deadline_holds_for_the_whole_call_and_is_sent_to_the_node() {
     // More than there is time for.
     let one = Node::start([Answer::Hang; 50]).await;
     let other = Node::start([Answer::Hang; 50]).await;
-    let client = client([&one.address, &other.address], 2000);
+    let client = client_within([&one.address, &other.address], 2000);
     let error = tokio::time::timeout(DEADLINE, client.transition(to("second")))
         .await
         .expect("it ends")
@@ -155,7 +149,7 @@ async fn one_deadline_holds_for_the_whole_call_and_is_sent_to_the_node() {
     assert!(
         requests
             .iter()
-            .all(|it| it.key.as_deref() == Some(key.as_str())),
+            .all(|it| it.key.as_deref() == key.as_ref().map(IdempotencyKey::as_str)),
         "{key:?}: {requests:?}"
     );
     assert_eq!(tried.len(), 2);
@@ -164,7 +158,7 @@ async fn one_deadline_holds_for_the_whole_call_and_is_sent_to_the_node() {
 #[tokio::test]
 async fn a_read_that_hangs_is_unavailable_for_it_changes_nothing() {
     let node = Node::start([Answer::Hang]).await;
-    let error = client([&node.address], 300)
+    let error = client_within([&node.address], 300)
         .get(&instance(), Consistency::Linearizable)
         .await;
     assert!(matches!(error, Err(Error::Unavailable { .. })), "{error:?}");
@@ -173,7 +167,7 @@ async fn a_read_that_hangs_is_unavailable_for_it_changes_nothing() {
 #[tokio::test]
 async fn without_a_node_nothing_was_executed() {
     let dead = closed_port();
-    let error = client([&dead], 300)
+    let error = client_within([&dead], 300)
         .transition(to("second"))
         .await
         .expect_err("no node is there");
@@ -192,7 +186,7 @@ async fn a_possible_execution_is_not_forgotten_when_later_attempts_are_refused()
         retry_after_ms: 60_000,
     };
     let node = Node::start([Answer::OutcomeUnknown, Answer::Unavailable, refused]).await;
-    let error = client([&node.address], 5000).transition(to("second")).await;
+    let error = client([&node.address]).transition(to("second")).await;
     assert_eq!(node.requests().len(), 3, "it was asked again");
     assert!(
         matches!(error, Err(Error::OutcomeUnknown { .. })),
@@ -203,7 +197,7 @@ async fn a_possible_execution_is_not_forgotten_when_later_attempts_are_refused()
 #[tokio::test]
 async fn an_unknown_outcome_is_learnt_by_asking_again() {
     let node = Node::start([Answer::OutcomeUnknown, Answer::Replayed]).await;
-    let moved = client([&node.address], 5000)
+    let moved = client([&node.address])
         .transition(to("second"))
         .await
         .expect("learnt");
@@ -222,7 +216,7 @@ async fn an_overloaded_cluster_is_left_alone_for_as_long_as_it_asks() {
     ])
     .await;
     let start = Instant::now();
-    client([&node.address], 5000)
+    client([&node.address])
         .transition(to("second"))
         .await
         .expect("answered later");
@@ -235,7 +229,7 @@ async fn an_overloaded_cluster_that_asks_for_more_time_than_there_is_ends_the_ca
         retry_after_ms: 3_600_000,
     }])
     .await;
-    let client = client([&node.address], 600_000);
+    let client = client_within([&node.address], 600_000);
     let error = tokio::time::timeout(DEADLINE, client.transition(to("second")))
         .await
         .expect("it does not wait for its own deadline");
@@ -246,7 +240,7 @@ async fn an_overloaded_cluster_that_asks_for_more_time_than_there_is_ends_the_ca
 #[tokio::test]
 async fn a_rejection_is_final_and_says_what_is_allowed() {
     let node = Node::start([Answer::Rejected]).await;
-    let error = client([&node.address, &closed_port()], 5000)
+    let error = client([&node.address, &closed_port()])
         .transition(to("second"))
         .await;
     let Err(Error::Rejected(rejected)) = error else {
@@ -260,7 +254,7 @@ async fn a_rejection_is_final_and_says_what_is_allowed() {
 #[tokio::test]
 async fn a_broken_rule_is_not_asked_about_twice() {
     let node = Node::start([Answer::Invalid]).await;
-    let error = client([&node.address], 5000).transition(to("second")).await;
+    let error = client([&node.address]).transition(to("second")).await;
     assert!(matches!(error, Err(Error::Invalid(_))), "{error:?}");
     assert_eq!(node.requests().len(), 1);
 }
@@ -268,7 +262,7 @@ async fn a_broken_rule_is_not_asked_about_twice() {
 #[tokio::test]
 async fn an_answer_against_the_contract_is_reported_with_its_sender() {
     let node = Node::start([Answer::Nonsense]).await;
-    let error = client([&node.address], 5000).transition(to("second")).await;
+    let error = client([&node.address]).transition(to("second")).await;
     let Err(Error::BadAnswer { endpoint, .. }) = error else {
         panic!("{error:?}")
     };
@@ -278,7 +272,7 @@ async fn an_answer_against_the_contract_is_reported_with_its_sender() {
 #[tokio::test]
 async fn a_node_that_dies_and_returns_is_found_again() {
     let node = Node::start([Answer::Done]).await;
-    let client = client([&node.address], 5000);
+    let client = client([&node.address]);
     client.transition(to("second")).await.expect("answered");
     let address = node.stop().await;
     let returning = async {
@@ -295,7 +289,7 @@ async fn the_leader_is_the_one_of_the_newest_term_and_can_be_preferred() {
     let leader = Node::start([Answer::Done]).await;
     follower.set_status(1, 7, Some((2, &leader.address)));
     leader.set_status(2, 7, Some((2, &leader.address)));
-    let client = client([&follower.address, &leader.address, &closed_port()], 5000);
+    let client = client([&follower.address, &leader.address, &closed_port()]);
     let found = client.prefer_leader().await.expect("there is a leader");
     assert_eq!((found.member.id, found.term), (2, 7));
     client
@@ -309,7 +303,7 @@ async fn the_leader_is_the_one_of_the_newest_term_and_can_be_preferred() {
 async fn a_cluster_without_a_leader_is_asked_until_the_deadline() {
     let node = Node::start([]).await;
     node.set_status(1, 3, None);
-    let error = client([&node.address], 2000)
+    let error = client_within([&node.address], 2000)
         .leader()
         .await
         .expect_err("there is no leader");
@@ -321,7 +315,7 @@ async fn every_endpoint_has_its_own_status_or_failure() {
     let node = Node::start([]).await;
     node.set_status(1, 3, None);
     let dead = closed_port();
-    let statuses = client([&dead, &node.address], 2000)
+    let statuses = client_within([&dead, &node.address], 2000)
         .statuses(true)
         .await
         .expect("nothing to discover");

@@ -2,9 +2,7 @@
 
 use std::time::Duration;
 
-use lockstep_client::{
-    Client, Consistency, Error, EventCursor, GlobalRevision, Watch, WatchCall, Watched,
-};
+use lockstep_client::{Consistency, Error, EventCursor, GlobalRevision, Watch, WatchCall, Watched};
 use lockstep_proto::v1;
 use lockstep_proto::v1::watch_request::From;
 use lockstep_scripted::watching::{
@@ -15,15 +13,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tonic::Code;
 
+use crate::client;
+
 /// For what nothing hinders.
 const DEADLINE: Duration = Duration::from_secs(30);
-
-fn client(nodes: &[&str]) -> Client {
-    Client::builder()
-        .endpoints(nodes)
-        .build()
-        .expect("the test's endpoints are valid")
-}
 
 async fn next(watch: &mut Watch) -> Option<Result<Watched, Error>> {
     tokio::time::timeout(DEADLINE, watch.next())
@@ -65,7 +58,7 @@ fn behind(revision: u64, position: u32) -> Option<From> {
 #[test]
 fn watches_can_be_spawned() {
     fn is_send<T: Send>(_: &T) {}
-    is_send(&client(&["127.0.0.1:1"]).watch(WatchCall::all()));
+    is_send(&client(["127.0.0.1:1"]).watch(WatchCall::all()));
     fn watch_is_send(mut watch: Watch) {
         is_send(&watch.next());
         is_send(&watch);
@@ -77,7 +70,7 @@ fn watches_can_be_spawned() {
 async fn a_watch_asks_for_what_the_call_says() {
     let node = Node::start([]).await;
     node.on(|_: v1::WatchRequest| Ok(open([bookmark(7)])));
-    let client = client(&[&node.address]);
+    let client = client([&node.address]);
     let instance = "order/42".parse().expect("valid");
     let state = "paid".parse().expect("valid");
     let call = WatchCall::instance(&instance).state(state).prefix("4");
@@ -111,7 +104,7 @@ async fn a_watch_goes_on_behind_its_last_event_when_its_node_is_killed() {
     other.on(|_: v1::WatchRequest| Ok(open([events(&[(5, 2), (6, 0)])])));
 
     let call = WatchCall::all().from_revision(GlobalRevision(4));
-    let client = client(&[&one.address, &other.address]);
+    let client = client([&one.address, &other.address]);
     let mut watch = client.watch(call).await.expect("it begins");
     assert_eq!(places(&mut watch, 3).await, [(4, 0), (5, 0), (5, 1)]);
     assert_eq!(watch.endpoint().as_str(), one.address);
@@ -156,7 +149,7 @@ async fn events_that_were_received_are_not_taken_again() {
             events(&[(4, 2), (5, 0)]),
         ]))
     });
-    let client = client(&[&one.address, &other.address]);
+    let client = client([&one.address, &other.address]);
     let mut watch = client.watch(WatchCall::all()).await.expect("it begins");
     assert_eq!(
         places(&mut watch, 4).await,
@@ -170,7 +163,7 @@ async fn a_watch_from_now_on_that_saw_no_event_goes_on_behind_its_bookmark() {
     one.on(|_: v1::WatchRequest| Ok(ending([bookmark(7)])));
     let other = Node::start([]).await;
     other.on(|_: v1::WatchRequest| Ok(open([events(&[(8, 0)])])));
-    let client = client(&[&one.address, &other.address]);
+    let client = client([&one.address, &other.address]);
     let mut watch = client.watch(WatchCall::all()).await.expect("it begins");
     assert_eq!(places(&mut watch, 1).await, [(8, 0)]);
     assert_eq!(
@@ -187,7 +180,7 @@ async fn a_watch_begins_at_a_node_that_can_and_not_before_it_has_a_place() {
     ends.on(|_: v1::WatchRequest| Ok(ending([])));
     let good = Node::start([]).await;
     good.on(|_: v1::WatchRequest| Ok(open([bookmark(7)])));
-    let client = client(&[&closed_port(), &full.address, &ends.address, &good.address]);
+    let client = client([&closed_port(), &full.address, &ends.address, &good.address]);
     let watch = client.watch(WatchCall::all()).await.expect("it begins");
     assert_eq!(watch.endpoint().as_str(), good.address);
 }
@@ -197,7 +190,7 @@ async fn a_lagging_watch_ends_and_says_from_where_on_it_is_possible() {
     let node = Node::start([]).await;
     node.on(|_: v1::WatchRequest| Ok(failing([events(&[(4, 0)])], no_longer_kept("lagged", 90))));
     let other = Node::start([]).await;
-    let client = client(&[&node.address, &other.address]);
+    let client = client([&node.address, &other.address]);
     let mut watch = client.watch(WatchCall::all()).await.expect("it begins");
     let error = end(&mut watch).await;
     let Error::Lagged { oldest, reached } = error else {
@@ -217,7 +210,7 @@ async fn a_watch_of_what_is_no_longer_kept_does_not_begin() {
             false => Err(no_longer_kept("compacted", 90)),
         });
         let call = WatchCall::all().from_revision(GlobalRevision(3));
-        let error = client(&[&node.address]).watch(call).await;
+        let error = client([&node.address]).watch(call).await;
         assert!(
             matches!(
                 error,
@@ -237,7 +230,7 @@ async fn a_watch_that_comes_back_too_late_ends() {
     one.on(|_: v1::WatchRequest| Ok(ending([events(&[(4, 0)])])));
     let other = Node::start([]).await;
     other.on(|_: v1::WatchRequest| Err(no_longer_kept("compacted", 90)));
-    let client = client(&[&one.address, &other.address]);
+    let client = client([&one.address, &other.address]);
     let mut watch = client.watch(WatchCall::all()).await.expect("it begins");
     let error = end(&mut watch).await;
     assert!(
@@ -255,7 +248,7 @@ async fn a_watch_that_comes_back_too_late_ends() {
 async fn a_filter_that_breaks_the_rules_is_not_tried_elsewhere() {
     let node = Node::start([Answer::Invalid]).await;
     let other = Node::start([]).await;
-    let error = client(&[&node.address, &other.address])
+    let error = client([&node.address, &other.address])
         .watch(WatchCall::all())
         .await;
     assert!(matches!(error, Err(Error::Invalid(_))), "{error:?}");
@@ -278,7 +271,7 @@ async fn an_event_that_cannot_be_understood_ends_the_watch() {
             },
         ]))
     });
-    let client = client(&[&node.address]);
+    let client = client([&node.address]);
     let mut watch = client.watch(WatchCall::all()).await.expect("it begins");
     let error = end(&mut watch).await;
     assert!(
@@ -291,7 +284,7 @@ async fn an_event_that_cannot_be_understood_ends_the_watch() {
 async fn a_watch_looks_for_a_node_for_as_long_as_its_timeout() {
     let node = Node::start([]).await;
     node.on(|_: v1::WatchRequest| Ok(open([events(&[(4, 0)])])));
-    let client = client(&[&node.address]);
+    let client = client([&node.address]);
     let call = WatchCall::all().timeout(Duration::from_millis(400));
     let mut watch = client.watch(call).await.expect("it begins");
     let address = node.kill().await;
@@ -307,7 +300,7 @@ async fn a_watch_looks_for_a_node_for_as_long_as_its_timeout() {
 async fn a_watch_waits_for_the_only_node_to_return() {
     let node = Node::start([]).await;
     node.on(|_: v1::WatchRequest| Ok(open([events(&[(4, 0)])])));
-    let client = client(&[&node.address]);
+    let client = client([&node.address]);
     let call = WatchCall::all().timeout(Duration::MAX);
     let mut watch = client.watch(call).await.expect("it begins");
     assert_eq!(places(&mut watch, 1).await, [(4, 0)]);
@@ -359,7 +352,7 @@ async fn a_node_that_vanishes_without_a_word_is_noticed() {
     let way = Way::to(&one).await;
     let other = Node::start([]).await;
     other.on(|_: v1::WatchRequest| Ok(open([events(&[(5, 0)])])));
-    let client = client(&[&way.address, &other.address]);
+    let client = client([&way.address, &other.address]);
     let mut watch = client.watch(WatchCall::all()).await.expect("it begins");
     assert_eq!(places(&mut watch, 1).await, [(4, 0)]);
     way.open.send_replace(false);
@@ -388,7 +381,7 @@ async fn a_watch_that_is_not_read_does_not_hold_up_calls() {
         Ok(stream::iter(1..=300).map(large).boxed())
     });
     node.on(|_: v1::GetInstanceRequest| Err(coded(Code::NotFound, "unknown_instance")));
-    let client = client(&[&node.address]);
+    let client = client([&node.address]);
     let mut watches = Vec::new();
     for _ in 0..8 {
         watches.push(client.watch(WatchCall::all()).await.expect("it begins"));

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use futures::StreamExt;
 use lockstep_client::{
     Client, CreateCall, Error, Event, Freshness, GlobalRevision, ListCall, WatchCall, Watched,
 };

@@ -20,13 +20,12 @@ fn written(answer: Answer) -> Option<v1::Written> {
 }
 
 /// The refusals that an answer stands for.
-fn refusal(answer: Answer, id: &str, to: &str) -> Option<v1::Rejected> {
+fn refusal(answer: Answer) -> Option<v1::Rejected> {
     match answer {
         Answer::Rejected => Some(v1::Rejected {
             code: "illegal_transition".to_owned(),
-            message: format!(
-                "{id} cannot go from \"third\" to {to:?}; allowed from \"third\": first"
-            ),
+            message: "it cannot go from \"third\" to \"second\"; allowed from \"third\": first"
+                .to_owned(),
             current_state: Some("third".to_owned()),
             current_revision: Some(9),
             allowed: vec!["first".to_owned()],
@@ -45,7 +44,7 @@ macro_rules! write {
     ($name:ident($request:ident) -> $response:ident, $module:ident::$variant:ident, |$it:ident| $made:expr) => {
         pub(super) fn $name($it: v1::$request, answer: Answer) -> Result<v1::$response, Status> {
             use v1::$module::Outcome;
-            let outcome = match (answer, refusal(answer, "it", "there")) {
+            let outcome = match (answer, refusal(answer)) {
                 (Answer::Nonsense, _) => None,
                 (_, Some(rejected)) => Some(Outcome::Rejected(rejected)),
                 _ => Some(Outcome::$variant($made)),
@@ -142,20 +141,10 @@ fn transitioned(id: String, to: String) -> v1::Transitioned {
     }
 }
 
-pub(super) fn transition(
-    request: v1::TransitionRequest,
-    answer: Answer,
-) -> Result<v1::TransitionResponse, Status> {
-    use v1::transition_response::Outcome;
-    let (id, to) = (request.id, target(request.trigger));
-    let outcome = match (answer, refusal(answer, &id, &to)) {
-        (Answer::Nonsense, _) => None,
-        (_, Some(rejected)) => Some(Outcome::Rejected(rejected)),
-        _ => Some(Outcome::Transitioned(transitioned(id, to))),
-    };
-    let written = written(answer);
-    Ok(v1::TransitionResponse { outcome, written })
-}
+write!(transition(TransitionRequest) -> TransitionResponse, transition_response::Transitioned, |it| {
+    let to = target(it.trigger);
+    transitioned(it.id, to)
+});
 
 pub(super) fn get(
     request: v1::GetInstanceRequest,
