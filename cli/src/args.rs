@@ -9,7 +9,7 @@ use lockstep_client::{
 };
 use lockstep_machine::InstanceName;
 
-use super::failure::Failure;
+use super::Failure;
 
 /// Calls that take the options that were given.
 pub(super) trait Maybe: Sized {

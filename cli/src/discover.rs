@@ -3,10 +3,8 @@
 use clap::Args;
 use serde_json::json;
 
-use super::Context;
-use super::failure::Failure;
-use super::output;
 use super::target::Registry;
+use super::{Context, Failure, output};
 
 /// Show the nodes in Consul that pass their health checks
 #[derive(Debug, Args)]

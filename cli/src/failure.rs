@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use lockstep_client::{Address, Error, Rejected};
+use lockstep_client::{Error, Rejected};
 use serde_json::{Map, Value, json};
 
 use super::output::{self, Format};
@@ -30,6 +30,7 @@ struct Report {
 /// The exit code. The greatest wins where a command fails in several ways.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Exit {
+    Done = 0,
     Refused = 1,
     Usage = 2,
     Unavailable = 3,
@@ -49,6 +50,11 @@ impl Failure {
     /// The local system prevents the command.
     pub(super) fn local(error: impl ToString) -> Self {
         Self::new(Exit::Unavailable, "local", error)
+    }
+
+    /// The reader of stdout closed the pipe. That ends the command, and is no failure.
+    pub(super) fn reader_gone() -> Self {
+        Self::new(Exit::Done, "reader_gone", "stdout is closed")
     }
 
     /// No node could answer.
@@ -118,7 +124,9 @@ impl Failure {
             // The failure itself matters more than a stdout that takes nothing.
             let _ = output::print(&partial);
         }
-        self.say(format);
+        if self.0.exit != Exit::Done {
+            self.say(format);
+        }
         ExitCode::from(self.0.exit as u8)
     }
 
@@ -235,23 +243,4 @@ fn next_step(code: &str) -> Option<&'static str> {
         "unavailable" => "`lockstep status` shows which nodes answer",
         _ => return None,
     })
-}
-
-/// The cause at one endpoint, where the line already names the endpoint.
-pub(super) fn short(error: &Error) -> String {
-    match error {
-        Error::Unavailable { tried, .. } if tried.len() == 1 => {
-            tried.iter().map(|tried| tried.cause.as_str()).collect()
-        }
-        error => error.to_string(),
-    }
-}
-
-/// Prints to stderr why endpoints did not answer.
-pub(super) fn explain<T>(answers: &[(Address, Result<T, Error>)]) {
-    for (endpoint, answer) in answers {
-        if let Err(error) = answer {
-            output::say(&format!("lockstep: {endpoint}: {}", short(error)));
-        }
-    }
 }

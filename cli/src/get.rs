@@ -4,11 +4,8 @@ use clap::Args;
 use lockstep_client::{Instance, InstanceId, Read};
 use serde_json::{Value, json};
 
-use super::Context;
 use super::args::Fresh;
-use super::failure::Failure;
-use super::output;
-use super::time;
+use super::{Context, Failure, output, time};
 
 /// The built-in instance.
 pub(super) const INSTANCE_DEFAULT: &str = "triad/default";

@@ -4,13 +4,13 @@ use std::convert::Infallible;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
-use serde::de::DeserializeOwned;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use tokio::sync::mpsc;
 
-use super::failure::Failure;
+use super::Failure;
 
 /// The largest document: more than any node takes in one message.
 const DOCUMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
@@ -96,22 +96,18 @@ impl Source {
 
     /// Reads JSON lines ahead, on a thread of its own: standard input may block.
     pub(super) fn lines<T: DeserializeOwned + Send + 'static>(&self) -> Result<Lines<T>, Failure> {
-        let file = self.open()?;
+        let mut lines = RawLines::new(BufReader::new(self.open()?));
         let bytes = match self {
             Source::Stdin => None,
             // A pipe or a device has no length.
-            Source::File(path) => length(path),
+            Source::File(path) => path.metadata().ok().filter(|it| it.is_file()),
         };
         let (sender, entries) = mpsc::channel(LINES_AHEAD);
+        let source = self.clone();
         std::thread::spawn(move || {
-            let mut lines = RawLines::new(BufReader::new(file));
-            while let Some(line) = lines.next_line().transpose() {
-                let entry = line.map(|line| Entry {
-                    number: line.number,
-                    read_bytes: line.read_bytes,
-                    value: line.value.and_then(|text| parse(&text)),
-                });
+            while let Some(entry) = lines.next_line().transpose() {
                 let is_last = entry.is_err();
+                let entry = entry.map_err(|error| source.unreadable(&error));
                 // The receiver is gone when the command has ended.
                 if sender.blocking_send(entry).is_err() || is_last {
                     return;
@@ -119,8 +115,7 @@ impl Source {
             }
         });
         Ok(Lines {
-            source: self.clone(),
-            bytes,
+            bytes: bytes.map(|metadata| metadata.len()),
             entries,
         })
     }
@@ -140,17 +135,11 @@ impl Source {
     }
 }
 
-fn length(path: &Path) -> Option<u64> {
-    let metadata = path.metadata().ok()?;
-    metadata.is_file().then_some(metadata.len())
-}
-
-/// Lines as they come, each with its number.
+/// The lines that are not blank, as they come.
 pub(super) struct Lines<T> {
-    source: Source,
     /// How many bytes there will be, where that is known.
     pub(super) bytes: Option<u64>,
-    entries: mpsc::Receiver<io::Result<Entry<T>>>,
+    pub(super) entries: mpsc::Receiver<Result<Entry<T>, Failure>>,
 }
 
 /// One line.
@@ -162,14 +151,6 @@ pub(super) struct Entry<T> {
     pub(super) read_bytes: u64,
     /// The value, or what is wrong with it.
     pub(super) value: Result<T, String>,
-}
-
-impl<T> Lines<T> {
-    /// The next line that is not blank; none at the end.
-    pub(super) async fn next(&mut self) -> Result<Option<Entry<T>>, Failure> {
-        let next = self.entries.recv().await.transpose();
-        next.map_err(|error| self.source.unreadable(&error))
-    }
 }
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
@@ -184,35 +165,29 @@ fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     })
 }
 
-/// What is wrong with a document, and where.
-struct Fault {
-    message: String,
-    /// The place in the document: `operations[0].create.id`.
-    path: String,
-    line: usize,
-    column: usize,
-}
-
 /// Parses a document of JSON or YAML; a fault has its path, its line and its column.
 pub(super) fn decode<T: DeserializeOwned>(
     source: &Source,
     text: &str,
     language: Language,
 ) -> Result<T, Failure> {
+    // The document itself.
+    let mut path = ".".to_owned();
     let decoded = match language {
-        Language::Json => json(text),
-        Language::Yaml => yaml(text),
+        Language::Json => {
+            let mut reader = serde_json::Deserializer::from_str(text);
+            located(&mut reader, &mut path)
+                .and_then(|value| reader.end().map(|()| value))
+                .map_err(|error| {
+                    let message = error.to_string();
+                    let message = message.split(" at line ").next().unwrap_or_default();
+                    (message.to_owned(), error.line(), error.column())
+                })
+        }
+        Language::Yaml => yaml(text, &mut path),
     };
-    decoded.map_err(|fault| {
-        let Fault {
-            message,
-            path,
-            line,
-            column,
-        } = fault;
-        let message = message.split(" at line ").next().unwrap_or_default();
+    decoded.map_err(|(message, line, column)| {
         let subject = match path.as_str() {
-            // The document itself.
             "." => source.to_string(),
             path => format!("{source}: {path}"),
         };
@@ -227,24 +202,18 @@ pub(super) fn decode<T: DeserializeOwned>(
     })
 }
 
-fn json<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
-    let mut reader = serde_json::Deserializer::from_str(text);
-    let value = serde_path_to_error::deserialize(&mut reader);
-    value
-        .map_err(|error| (error.path().to_string(), error.into_inner()))
-        .and_then(|value| {
-            let ended = reader.end().map_err(|error| (".".to_owned(), error));
-            ended.map(|()| value)
-        })
-        .map_err(|(path, error)| Fault {
-            message: error.to_string(),
-            path,
-            line: error.line(),
-            column: error.column(),
-        })
+/// Sets the path of a fault: `operations[0].create.id`.
+fn located<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    reader: D,
+    path: &mut String,
+) -> Result<T, D::Error> {
+    serde_path_to_error::deserialize(reader).map_err(|error| {
+        *path = error.path().to_string();
+        error.into_inner()
+    })
 }
 
-fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
+fn yaml<T: DeserializeOwned>(text: &str, path: &mut String) -> Result<T, (String, usize, usize)> {
     use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
     let options = serde_saphyr::options! {
         budget: serde_saphyr::budget! {
@@ -259,24 +228,16 @@ fn yaml<T: DeserializeOwned>(text: &str) -> Result<T, Fault> {
         strict_booleans: true,
         with_snippet: false,
     };
-    let mut path = ".".to_owned();
     serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| {
-        serde_path_to_error::deserialize(reader).map_err(|error| {
-            path = error.path().to_string();
-            error.into_inner()
-        })
+        located(reader, path)
     })
     .map_err(|error| {
         let at = error.location();
         let (line, column) = at.map_or((0, 0), |at| (at.line() as usize, at.column() as usize));
         let message = error.to_string();
-        let message = message.lines().next().unwrap_or_default().to_owned();
-        Fault {
-            message,
-            path,
-            line,
-            column,
-        }
+        let message = message.lines().next().unwrap_or_default();
+        let message = message.split(" at line ").next().unwrap_or_default();
+        (message.to_owned(), line, column)
     })
 }
 
@@ -297,7 +258,7 @@ impl<R: BufRead> RawLines<R> {
     }
 
     /// The next line that is not blank.
-    fn next_line(&mut self) -> io::Result<Option<Entry<String>>> {
+    fn next_line<T: DeserializeOwned>(&mut self) -> io::Result<Option<Entry<T>>> {
         loop {
             let mut bytes = Vec::new();
             let limit = LINE_BYTES_MAX + 1;
@@ -313,7 +274,7 @@ impl<R: BufRead> RawLines<R> {
             let value = if is_whole {
                 String::from_utf8(bytes).map_err(|_| "it is not UTF-8 text".to_owned())
             } else {
-                self.read_bytes += skip_line(&mut self.reader)?;
+                self.read_bytes += self.reader.skip_until(b'\n')? as u64;
                 Err(format!("it is longer than {LINE_BYTES_MAX} bytes"))
             };
             if value.as_ref().is_ok_and(|text| text.trim().is_empty()) {
@@ -322,25 +283,8 @@ impl<R: BufRead> RawLines<R> {
             return Ok(Some(Entry {
                 number: self.number,
                 read_bytes: self.read_bytes,
-                value,
+                value: value.and_then(|text| parse(&text)),
             }));
-        }
-    }
-}
-
-/// Skips to the end of the line; returns the number of bytes.
-fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
-    let mut skipped = 0;
-    loop {
-        let held = reader.fill_buf()?;
-        let (taken, is_end) = match held.iter().position(|byte| *byte == b'\n') {
-            Some(at) => (at + 1, true),
-            None => (held.len(), held.is_empty()),
-        };
-        reader.consume(taken);
-        skipped += taken as u64;
-        if is_end {
-            return Ok(skipped);
         }
     }
 }
@@ -349,11 +293,11 @@ fn skip_line(reader: &mut impl BufRead) -> io::Result<u64> {
 mod tests {
     use super::*;
 
-    fn lines(text: &[u8]) -> Vec<(u64, Result<String, String>)> {
+    fn lines(text: &[u8]) -> Vec<(u64, Result<u8, String>)> {
         let mut lines = RawLines::new(BufReader::with_capacity(7, text));
         let mut found = vec![];
         while let Some(line) = lines.next_line().expect("memory can be read") {
-            found.push((line.number, line.value.map(|text| text.trim().to_owned())));
+            found.push((line.number, line.value));
         }
         assert_eq!(lines.read_bytes, text.len() as u64);
         found
@@ -361,21 +305,20 @@ mod tests {
 
     #[test]
     fn lines_are_numbered_and_blank_ones_are_skipped() {
-        let expected = [(1, Ok("a".to_owned())), (4, Ok("b".to_owned()))];
-        assert_eq!(lines(b"a\n\n  \nb"), expected);
+        assert_eq!(lines(b"1\n\n  \n2"), [(1, Ok(1)), (4, Ok(2))]);
         assert_eq!(lines(b""), []);
     }
 
     #[test]
     fn a_line_that_is_too_long_or_not_text_is_a_fault_of_its_own() {
         let long = "x".repeat(3 * LINE_BYTES_MAX as usize);
-        let text = format!("a\n{long}\nb\n");
+        let text = format!("1\n{long}\n2\n");
         let found = lines(text.as_bytes());
         assert_eq!(found.len(), 3);
         assert!(found[1].1.as_ref().is_err_and(|why| why.contains("longer")));
-        assert_eq!(found[2], (3, Ok("b".to_owned())));
-        assert!(lines(b"\xff\nb")[0].1.is_err());
-        let exact = "x".repeat(LINE_BYTES_MAX as usize);
+        assert_eq!(found[2], (3, Ok(2)));
+        assert!(lines(b"\xff\n2")[0].1.is_err());
+        let exact = " ".repeat(LINE_BYTES_MAX as usize - 1) + "1";
         assert!(lines(exact.as_bytes())[0].1.is_ok());
     }
 

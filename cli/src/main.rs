@@ -35,7 +35,6 @@ mod status;
 mod target;
 mod time;
 mod txn;
-mod version;
 mod watch;
 
 use std::ffi::OsString;
@@ -50,7 +49,7 @@ use target::Target;
 
 /// Command line of Lockstep, the replicated finite-state-machine service
 #[derive(Debug, Parser)]
-#[command(name = "lockstep", version = version::OWN, propagate_version = false, arg_required_else_help = true)]
+#[command(name = "lockstep", version = status::OWN, propagate_version = false, arg_required_else_help = true)]
 #[command(
     after_help = "Exit codes: 0 done, 1 rejected by the machine, 2 usage, 3 unavailable or outcome unknown."
 )]
@@ -107,7 +106,7 @@ commands! {
         Members(members),
         Leader(members),
         Discover(discover),
-        Version(version),
+        Version(status),
         Completions(completions),
         Man(man),
     }
@@ -153,7 +152,7 @@ fn main() -> ExitCode {
     }
     let context = Context { target, output };
     match run(&context, command).and_then(|text| output::print(&text)) {
-        Ok(_) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::SUCCESS,
         Err(failure) => failure.report(output),
     }
 }

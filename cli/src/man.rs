@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, CommandFactory};
 use clap_mangen::Man as Page;
 
-use super::failure::Failure;
+use super::Failure;
 use super::{Arguments, Context};
 
 const EXAMPLES: &str = "\

@@ -4,9 +4,7 @@ use clap::Args;
 use lockstep_client::Member;
 use serde_json::json;
 
-use super::Context;
-use super::failure::Failure;
-use super::output;
+use super::{Context, Failure, output};
 
 /// Show the members of the cluster, as reported by the leader if it can be reached
 #[derive(Debug, Args)]

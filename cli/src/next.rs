@@ -6,8 +6,7 @@ use lockstep_machine::Transition;
 use serde_json::json;
 
 use super::args::{Expect, Key};
-use super::failure::Failure;
-use super::{Context, get};
+use super::{Context, Failure, get};
 
 /// Move an instance to another state, and print that state
 #[derive(Debug, Args)]

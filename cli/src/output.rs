@@ -5,10 +5,10 @@ use std::io::{self, Write};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use comfy_table::presets::NOTHING;
 use comfy_table::{ColumnConstraint, Row, Table, Width};
-use lockstep_client::Metadata;
+use lockstep_client::{Address, Metadata};
 use serde_json::{Value, json};
 
-use super::failure::Failure;
+use super::Failure;
 use super::paint::{NOTE, Paint};
 
 /// How data is printed.
@@ -43,24 +43,15 @@ impl Format {
     }
 }
 
-/// Whether stdout still has a reader.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Reader {
-    /// It has.
-    Reads,
-    /// The reader closed the pipe.
-    Gone,
-}
-
 /// Writes data to stdout.
-pub(super) fn print(text: &str) -> Result<Reader, Failure> {
+pub(super) fn print(text: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     match stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
     {
-        Ok(()) => Ok(Reader::Reads),
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Reader::Gone),
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(Failure::reader_gone()),
         Err(error) => Err(Failure::local(format!("cannot write to stdout: {error}"))),
     }
 }
@@ -70,12 +61,12 @@ pub(super) fn say(line: &str) {
     let _ = writeln!(io::stderr(), "{line}");
 }
 
-/// Prints a note to stderr, in the form of failures.
-pub(super) fn note(format: Format, code: &str, message: &str, mut details: Value) {
+/// Prints a note about an endpoint to stderr, in the form of failures.
+pub(super) fn note(format: Format, code: &str, message: &str, endpoint: Address) {
     if format == Format::Json {
-        details["code"] = code.into();
-        details["message"] = message.into();
-        say(&json!({ "note": details }).to_string());
+        let endpoint = endpoint.as_str();
+        let note = json!({ "code": code, "message": message, "endpoint": endpoint });
+        say(&json!({ "note": note }).to_string());
     } else {
         say(&format!(
             "{} {message}",

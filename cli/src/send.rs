@@ -5,10 +5,8 @@ use lockstep_client::{Client, Consistency, EventName, InstanceId, Rejected, Stat
 use lockstep_machine::Transition;
 use serde_json::json;
 
-use super::Context;
 use super::args::{Expect, Key, Meta};
-use super::failure::Failure;
-use super::shape;
+use super::{Context, Failure, shape};
 
 const EXAMPLES: &str = "\
 Prints only the new state of the instance.

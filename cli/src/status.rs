@@ -1,12 +1,10 @@
-//! `lockstep status`.
+//! What the nodes say of themselves: `lockstep status` and `lockstep version`.
 
 use clap::Args;
 use lockstep_client::{Address, Error, NodeStatus};
 use serde_json::{Value, json};
 
-use super::Context;
-use super::failure::{Failure, explain, short};
-use super::output;
+use super::{Context, Failure, output};
 
 /// Show how each endpoint sees the cluster
 #[derive(Debug, Args)]
@@ -25,7 +23,7 @@ type Answer = (Address, Result<NodeStatus, Error>);
 impl Status {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let answers = context.target.client()?.statuses(self.hash).await?;
-        let json = || json!({ "nodes": answers.iter().map(node_json).collect::<Vec<_>>() });
+        let json = || json!({ "nodes": bodies(&answers, |status| json!(status)) });
         let text = context.show(json, || {
             explain(&answers);
             table(&answers, self.hash)
@@ -90,12 +88,96 @@ fn leader_name(status: &NodeStatus) -> Option<String> {
     Some(status.leader().map_or(id, |leader| leader.name.clone()))
 }
 
-fn node_json((endpoint, answer): &Answer) -> Value {
-    let mut body = match answer {
-        Ok(status) => json!(status),
-        Err(error) => json!({ "error": short(error) }),
+/// Each node's answer in JSON.
+fn bodies(answers: &[Answer], shown: impl Fn(&NodeStatus) -> Value) -> Value {
+    let body = |(endpoint, answer): &Answer| {
+        let mut body = match answer {
+            Ok(status) => shown(status),
+            Err(error) => json!({ "error": short(error) }),
+        };
+        body["endpoint"] = endpoint.as_str().into();
+        body["reachable"] = answer.is_ok().into();
+        body
     };
-    body["endpoint"] = endpoint.as_str().into();
-    body["reachable"] = answer.is_ok().into();
-    body
+    answers.iter().map(body).collect()
+}
+
+/// This program's version.
+pub(super) const OWN: &str = match option_env!("LOCKSTEP_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
+
+/// Set by the build script.
+const BUILD_DATE: &str = env!("LOCKSTEP_BUILD_DATE");
+
+/// Show this program's version and those of the nodes
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep version
+  lockstep version -o json | jq -r '.servers[].version'")]
+pub(super) struct Version {}
+
+impl Version {
+    /// Succeeds even if no node answers, because the program's own version is known.
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let servers = context
+            .target
+            .client()?
+            .statuses(false)
+            .await
+            .unwrap_or_else(|error| {
+                output::say(&format!("lockstep: {error}"));
+                Vec::new()
+            });
+        let server = |it: &NodeStatus| json!({ "name": name(it), "version": it.version, "build_date": it.build_date });
+        let json = || {
+            json!({
+                "client": { "version": OWN, "build_date": BUILD_DATE },
+                "servers": bodies(&servers, server),
+            })
+        };
+        Ok(context.show(json, || {
+            explain(&servers);
+            let own = ["lockstep", "-", OWN, BUILD_DATE].map(str::to_owned);
+            let rows = std::iter::once(own).chain(servers.iter().map(version_row));
+            output::table(["ENDPOINT", "NODE", "VERSION", "BUILT"], rows)
+        }))
+    }
+}
+
+fn version_row((endpoint, answer): &Answer) -> [String; 4] {
+    let [name, version, built] = match answer {
+        Ok(status) => [
+            output::filled(name(status)),
+            output::filled(&status.version),
+            output::filled(&status.build_date),
+        ],
+        Err(_) => ["-", "unreachable", "-"].map(str::to_owned),
+    };
+    [endpoint.to_string(), name, version, built]
+}
+
+fn name(status: &NodeStatus) -> &str {
+    status.node.as_ref().map_or("", |node| &node.name)
+}
+
+/// The cause at one endpoint, where the line already names the endpoint.
+fn short(error: &Error) -> String {
+    match error {
+        Error::Unavailable { tried, .. } if tried.len() == 1 => {
+            tried.iter().map(|tried| tried.cause.as_str()).collect()
+        }
+        error => error.to_string(),
+    }
+}
+
+/// Prints to stderr why endpoints did not answer.
+fn explain(answers: &[Answer]) {
+    for (endpoint, answer) in answers {
+        if let Err(error) = answer {
+            output::say(&format!("lockstep: {endpoint}: {}", short(error)));
+        }
+    }
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use lockstep_client::{Address, Client, Discover, DiscoveryError, InvalidAddress, TIMEOUT_MAX};
 use lockstep_consul::{ConsulError, Directory, check_name};
 
-use super::failure::Failure;
+use super::Failure;
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Cluster")]

@@ -10,10 +10,9 @@ use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Maybe, Subject};
-use super::failure::Failure;
-use super::output::{self, Format, Reader};
+use super::output::{self, Format};
 use super::paint::{FAINT, FAULT, GOOD, MOVE, NOTE, Paint};
-use super::{Context, time};
+use super::{Context, Failure, time};
 
 const EXAMPLES: &str = "\
 Prints one line per change, from now on or from a revision of the cluster on: in order, once, and
@@ -86,7 +85,8 @@ impl Watch {
                         _ => line(&event, paint),
                     };
                     left -= 1;
-                    if output::print(&text)? == Reader::Gone || left == 0 {
+                    output::print(&text)?;
+                    if left == 0 {
                         return Ok(());
                     }
                 }
@@ -94,16 +94,10 @@ impl Watch {
                     let message = format!(
                         "lost the connection to {endpoint} ({cause}); looking for another node"
                     );
-                    output::note(
-                        format,
-                        "lost",
-                        &message,
-                        json!({ "endpoint": endpoint.as_str() }),
-                    );
+                    output::note(format, "lost", &message, endpoint);
                 }
                 Watched::Resumed { endpoint } => {
                     let message = format!("resumed on {endpoint}, after the last event received");
-                    let endpoint = json!({ "endpoint": endpoint.as_str() });
                     output::note(format, "resumed", &message, endpoint);
                 }
                 Watched::Bookmark(_) => {}

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use crate::failure::{Exit, Failure};
 use crate::input::{Lines, Source};
-use crate::output::{self, Format, Reader};
+use crate::output::{self, Format};
 use crate::progress::Progress;
 
 /// Lines named in the last message.
@@ -26,17 +26,10 @@ pub(super) enum Line {
     Differs(String, Failure),
 }
 
-/// How a file of lines is processed.
-pub(super) struct Bulk {
-    pub(super) format: Format,
-    pub(super) concurrency: usize,
-    /// What happened to a line that is done: "created".
-    pub(super) verb: &'static str,
-}
-
 /// The outcomes so far.
 #[derive(Debug, Default)]
 struct Tally {
+    format: Format,
     done: u64,
     skipped: u64,
     differing: u64,
@@ -47,106 +40,94 @@ struct Tally {
     exit: Option<Exit>,
     /// How many of the last lines in a row were not answered.
     unanswered: usize,
-    /// The last line that was executed, and how much of the input was read by then.
+    /// The last line that was executed.
     last: u64,
-    read_bytes: u64,
 }
 
-impl Bulk {
-    /// Reads and executes every line. It gives up, and reports where, when as many lines in a row
-    /// as are executed at once, and at least eight, are not answered.
-    pub(super) async fn run<T: DeserializeOwned + Send + 'static>(
-        &self,
-        source: &Source,
-        work: impl AsyncFn(T) -> Result<Line, Failure>,
-    ) -> Result<String, Failure> {
-        let lines: Lines<T> = source.lines()?;
-        let progress = Progress::over_bytes(lines.bytes);
-        let stopped = Cell::new(false);
-        let entries = stream::try_unfold(lines, async |mut lines| {
-            if stopped.get() {
-                return Ok(None);
-            }
-            let entry = lines.next().await?;
-            Ok::<_, Failure>(entry.map(|entry| (entry, lines)))
-        });
-        let outcomes = entries
-            .map_ok(async |entry| {
-                let outcome = match entry.value {
-                    Ok(value) => work(value).await,
-                    Err(fault) => Err(Failure::input("invalid_line", fault)),
-                };
-                Ok((entry.number, entry.read_bytes, outcome))
-            })
-            .try_buffered(self.concurrency);
-        let mut outcomes = std::pin::pin!(outcomes);
-
-        let mut tally = Tally::default();
-        while let Some((number, read_bytes, outcome)) = outcomes.next().await.transpose()? {
-            tally.last = number;
-            tally.read_bytes = read_bytes;
-            if self.settle(&progress, &mut tally, number, outcome)? == Reader::Gone {
-                return Ok(String::new());
-            }
-            // Requests in flight are waited for: their outcome would be unknown.
-            let unanswered_max = self.concurrency.max(UNANSWERED_MIN);
-            stopped.set(stopped.get() || tally.unanswered >= unanswered_max);
-            progress.show(read_bytes, || self.summary(&tally));
+/// Reads and executes every line, so many at once. It gives up, and reports where, when as many lines
+/// in a row, and at least eight, are not answered.
+pub(super) async fn run<T: DeserializeOwned + Send + 'static>(
+    format: Format,
+    concurrency: u16,
+    source: &Source,
+    work: impl AsyncFn(T) -> Result<Line, Failure>,
+) -> Result<String, Failure> {
+    let concurrency = usize::from(concurrency);
+    let lines: Lines<T> = source.lines()?;
+    let progress = Progress::over_bytes(lines.bytes);
+    let stopped = Cell::new(false);
+    let entries = stream::try_unfold(lines.entries, async |mut entries| {
+        if stopped.get() {
+            return Ok(None);
         }
-        drop(progress);
-        self.finish(&tally, stopped.get())
-    }
+        let entry = entries.recv().await.transpose()?;
+        Ok::<_, Failure>(entry.map(|entry| (entry, entries)))
+    });
+    let outcomes = entries
+        .map_ok(async |entry| {
+            let outcome = match entry.value {
+                Ok(value) => work(value).await,
+                Err(fault) => Err(Failure::input("invalid_line", fault)),
+            };
+            Ok((entry.number, entry.read_bytes, outcome))
+        })
+        .try_buffered(concurrency);
+    let mut outcomes = std::pin::pin!(outcomes);
 
+    let mut tally = Tally {
+        format,
+        ..Tally::default()
+    };
+    while let Some((number, read_bytes, outcome)) = outcomes.next().await.transpose()? {
+        tally.last = number;
+        tally.settle(&progress, outcome)?;
+        // Requests in flight are waited for: their outcome would be unknown.
+        let unanswered_max = concurrency.max(UNANSWERED_MIN);
+        stopped.set(stopped.get() || tally.unanswered >= unanswered_max);
+        progress.show(read_bytes, || tally.summary());
+    }
+    drop(progress);
+    tally.finish(stopped.get())
+}
+
+impl Tally {
     fn settle(
-        &self,
+        &mut self,
         progress: &Progress,
-        tally: &mut Tally,
-        number: u64,
         outcome: Result<Line, Failure>,
-    ) -> Result<Reader, Failure> {
-        tally.unanswered = match &outcome {
-            Err(failure) if failure.exit() == Exit::Unavailable => tally.unanswered + 1,
+    ) -> Result<(), Failure> {
+        self.unanswered = match &outcome {
+            Err(failure) if failure.exit() == Exit::Unavailable => self.unanswered + 1,
             _ => 0,
         };
-        let mut reader = Reader::Reads;
-        let (text, failure) = match outcome {
-            Ok(Line::Done(text)) => {
-                tally.done += 1;
-                (text, None)
-            }
-            Ok(Line::Skipped) => {
-                tally.skipped += 1;
-                (String::new(), None)
-            }
-            Ok(Line::Differs(text, failure)) => {
-                tally.differing += 1;
-                (text, Some(failure))
-            }
-            Err(failure) => {
-                tally.failed += 1;
-                (String::new(), Some(failure))
-            }
+        let (count, text, failure) = match outcome {
+            Ok(Line::Done(text)) => (&mut self.done, text, None),
+            Ok(Line::Skipped) => (&mut self.skipped, String::new(), None),
+            Ok(Line::Differs(text, failure)) => (&mut self.differing, text, Some(failure)),
+            Err(failure) => (&mut self.failed, String::new(), Some(failure)),
         };
+        *count += 1;
         if !text.is_empty() {
-            reader = progress.beside(|| output::print(&text))?;
+            progress.beside(|| output::print(&text))?;
         }
         if let Some(failure) = failure {
-            tally.exit = tally.exit.max(Some(failure.exit()));
-            if tally.lines.len() <= LINES_NAMED {
-                tally.lines.push(number);
+            self.exit = self.exit.max(Some(failure.exit()));
+            let number = self.last;
+            if self.lines.len() <= LINES_NAMED {
+                self.lines.push(number);
             }
             let failure = failure.about(format!("line {number}")).with("line", number);
             progress.aside(|| failure.say(self.format));
         }
-        Ok(reader)
+        Ok(())
     }
 
-    fn summary(&self, tally: &Tally) -> String {
-        let mut text = format!("{} {}", tally.done + tally.differing, self.verb);
+    fn summary(&self) -> String {
+        let mut text = format!("{} created", self.done + self.differing);
         for (number, what) in [
-            (tally.differing, "of them in another state than exported"),
-            (tally.skipped, "already existed"),
-            (tally.failed, "failed"),
+            (self.differing, "of them in another state than exported"),
+            (self.skipped, "already existed"),
+            (self.failed, "failed"),
         ] {
             if number > 0 {
                 text.push_str(&format!(", {number} {what}"));
@@ -155,33 +136,31 @@ impl Bulk {
         text
     }
 
-    fn finish(&self, tally: &Tally, stopped: bool) -> Result<String, Failure> {
-        let mut message = self.summary(tally);
-        let Some(exit) = tally.exit else {
+    fn finish(&self, stopped: bool) -> Result<String, Failure> {
+        let mut message = self.summary();
+        let Some(exit) = self.exit else {
             if self.format == Format::Table {
                 output::say(&format!("lockstep: {message}"));
             }
             return Ok(String::new());
         };
-        let named: Vec<_> = tally.lines.iter().take(LINES_NAMED).collect();
+        let named: Vec<_> = self.lines.iter().take(LINES_NAMED).collect();
         let noun = if named.len() == 1 { "line" } else { "lines" };
-        let more = if tally.lines.len() > LINES_NAMED {
+        let more = if self.lines.len() > LINES_NAMED {
             ", ..."
         } else {
             ""
         };
         message.push_str(&format!(": {noun} {}{more}", output::list(&named)));
         if stopped {
-            message.push_str(&format!(
-                "; given up after line {}: no node answered",
-                tally.last
-            ));
+            let last = self.last;
+            message.push_str(&format!("; given up after line {last}: no node answered"));
         }
         Err(Failure::incomplete(exit, message)
-            .with(self.verb, tally.done + tally.differing)
-            .with("skipped", tally.skipped)
-            .with("differing", tally.differing)
-            .with("failed", tally.failed)
-            .with("last_line", tally.last))
+            .with("created", self.done + self.differing)
+            .with("skipped", self.skipped)
+            .with("differing", self.differing)
+            .with("failed", self.failed)
+            .with("last_line", self.last))
     }
 }

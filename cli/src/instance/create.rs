@@ -5,12 +5,11 @@ use lockstep_client::{Client, CreateCall, Created, MachineName, Metadata, Versio
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::bulk::{Bulk, Line};
+use super::bulk::{self, Line};
 use crate::args::{self, Key, Maybe, Meta, Subject};
-use crate::failure::Failure;
 use crate::input::Source;
 use crate::output::{self, Format};
-use crate::{Context, shape};
+use crate::{Context, Failure, shape};
 
 const EXAMPLES: &str = r#"Prints the id of each instance that is created.
 
@@ -112,11 +111,6 @@ impl BulkArguments {
         source: &Source,
     ) -> Result<String, Failure> {
         let format = context.output;
-        let bulk = Bulk {
-            format,
-            concurrency: self.concurrency.into(),
-            verb: "created",
-        };
         let work = async |item: Item| match client.create(call(machine, item)?).await {
             Ok(written) => Ok(Line::Done(match format {
                 Format::Json => output::json_line(&body(&written)),
@@ -127,7 +121,7 @@ impl BulkArguments {
             }
             Err(error) => Err(error.into()),
         };
-        bulk.run(source, work).await
+        bulk::run(format, self.concurrency, source, work).await
     }
 }
 

@@ -5,8 +5,7 @@ use lockstep_client::InstanceId;
 use serde_json::json;
 
 use crate::args::{Expect, Key, Meta};
-use crate::failure::Failure;
-use crate::{Context, shape};
+use crate::{Context, Failure, shape};
 
 /// Delete an instance, with its history
 #[derive(Debug, Args)]

@@ -9,11 +9,9 @@ use lockstep_client::MachineName;
 use serde_json::json;
 
 use super::list::Filter;
-use crate::Context;
 use crate::args::PAGE_MAX;
-use crate::failure::Failure;
-use crate::output::{self, Reader};
 use crate::progress::Progress;
+use crate::{Context, Failure, output};
 
 const EXAMPLES: &str = "\
 Each line is an instance in the format of `instance get -o json`. The export is not a snapshot: instances
@@ -51,9 +49,7 @@ impl Export {
             let progress = progress.get_or_insert_with(|| Progress::over_count(page.found.total));
             let instances = page.found.instances.iter();
             let text: String = instances.map(|it| output::json_line(&json!(it))).collect();
-            if progress.beside(|| out.write(&text))? == Reader::Gone {
-                return Ok(String::new());
-            }
+            progress.beside(|| out.write(&text))?;
             written += page.found.instances.len() as u64;
             progress.show(written, || self.machine.to_string());
             next = call.following(&page);
@@ -100,15 +96,14 @@ impl Out {
         })
     }
 
-    fn write(&mut self, text: &str) -> Result<Reader, Failure> {
+    fn write(&mut self, text: &str) -> Result<(), Failure> {
         match self {
             Out::Stdout => output::print(text),
             Out::File {
                 partial, writer, ..
-            } => match writer.write_all(text.as_bytes()) {
-                Ok(()) => Ok(Reader::Reads),
-                Err(error) => Err(cannot_write(partial, &error)),
-            },
+            } => writer
+                .write_all(text.as_bytes())
+                .map_err(|error| cannot_write(partial, &error)),
         }
     }
 

@@ -4,8 +4,7 @@ use clap::Args;
 use lockstep_client::InstanceId;
 
 use crate::args::Fresh;
-use crate::failure::Failure;
-use crate::{Context, get};
+use crate::{Context, Failure, get};
 
 /// Show an instance: its state, its revision and the states it may go to
 #[derive(Debug, Args)]

@@ -5,9 +5,7 @@ use lockstep_client::{Cause, Event, InstanceId};
 use serde_json::json;
 
 use crate::args::Fresh;
-use crate::failure::Failure;
-use crate::output;
-use crate::{Context, shape, time};
+use crate::{Context, Failure, output, shape, time};
 
 /// Show the last changes of an instance
 #[derive(Debug, Args)]

@@ -1,14 +1,12 @@
 //! `lockstep instance import`.
 
 use clap::Args;
-use lockstep_client::{
-    Client, CreateCall, Created, Error, InstanceId, Metadata, StateName, Version, Written,
-};
+use lockstep_client::{CreateCall, Created, InstanceId, Metadata, StateName, Version, Written};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
-use super::bulk::{Bulk, Line};
+use super::bulk::{self, Line};
 use super::walk::Walker;
 use crate::args::{self, Maybe};
 use crate::failure::{Exit, Failure};
@@ -77,39 +75,17 @@ impl Import {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let client = context.target.client()?;
         let walker = self.walk.then(|| Walker::new(client.clone()));
-        let bulk = Bulk {
-            format: context.output,
-            concurrency: self.concurrency.into(),
-            verb: "created",
-        };
         let work = async |item: Item| {
-            let Item {
-                id,
-                state,
-                metadata,
-                version,
-                ..
-            } = item;
-            let call = CreateCall::new(&id)
-                .metadata(metadata)
-                .maybe(self.version.or(version), CreateCall::version);
-            match create(&client, call).await? {
-                Some(written) => {
-                    finish(context.output, walker.as_ref(), written, state.as_ref()).await
-                }
-                None => Ok(Line::Skipped),
+            let call = CreateCall::new(&item.id)
+                .metadata(item.metadata)
+                .maybe(self.version.or(item.version), CreateCall::version);
+            match client.create(call).await {
+                Ok(written) => finish(context.output, walker.as_ref(), written, item.state).await,
+                Err(error) if error.code() == "instance_exists" => Ok(Line::Skipped),
+                Err(error) => Err(error.into()),
             }
         };
-        bulk.run(&self.source, work).await
-    }
-}
-
-/// Creates an instance; none if it exists already.
-async fn create(client: &Client, call: CreateCall) -> Result<Option<Written<Created>>, Failure> {
-    match client.create(call).await {
-        Ok(written) => Ok(Some(written)),
-        Err(Error::Rejected(rejected)) if rejected.code == "instance_exists" => Ok(None),
-        Err(error) => Err(error.into()),
+        bulk::run(context.output, self.concurrency, &self.source, work).await
     }
 }
 
@@ -118,14 +94,14 @@ async fn finish(
     format: Format,
     walker: Option<&Walker>,
     written: Written<Created>,
-    exported: Option<&StateName>,
+    exported: Option<StateName>,
 ) -> Result<Line, Failure> {
     let created = &written.made;
-    let Some(exported) = exported.filter(|state| **state != created.state) else {
+    let Some(exported) = exported.filter(|state| *state != created.state) else {
         return Ok(Line::Done(line(format, &written, 0)));
     };
     let failure = match walker {
-        Some(walker) => match walker.walk(created, exported).await {
+        Some(walker) => match walker.walk(created, &exported).await {
             Ok(steps) => return Ok(Line::Done(line(format, &written, steps))),
             Err(failure) => failure.about(format!(
                 "{} was created, but not moved to its state",

@@ -7,9 +7,8 @@ use lockstep_client::{Instance, InstancePage, ListCall, MachineName, Read, State
 use serde_json::{Value, json};
 
 use crate::args::{self, Extent, Fresh, Maybe};
-use crate::failure::Failure;
-use crate::output::{self, Format, Pages, Reader};
-use crate::{Context, shape, time};
+use crate::output::{self, Format, Pages};
+use crate::{Context, Failure, shape, time};
 
 /// List a machine's instances, in order of id
 #[derive(Debug, Args)]
@@ -88,9 +87,7 @@ impl List {
                 Format::Json => document(&page, is_first, has_earlier, next.is_none()),
                 _ => table.page(page.found.instances.iter().map(row)),
             };
-            if output::print(&text)? == Reader::Gone {
-                break;
-            }
+            output::print(&text)?;
             if next.is_none() && context.output != Format::Json {
                 note(shown, &of, &page.found);
             }

@@ -7,8 +7,7 @@ use lockstep_client::{InstanceId, InvalidName, MigrateCall, Migrated, StateName,
 use serde_json::json;
 
 use crate::args::{self, Expect, Key, Meta};
-use crate::failure::Failure;
-use crate::{Context, shape};
+use crate::{Context, Failure, shape};
 
 /// Pin an instance to another version of its machine
 #[derive(Debug, Args)]

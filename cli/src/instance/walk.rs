@@ -4,8 +4,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use lockstep_client::{
-    Client, Consistency, Created, Definition, InstanceId, MachineName, Metadata, StateName,
-    TransitionCall, Version,
+    Client, Consistency, Created, Definition, MachineName, Metadata, StateName, TransitionCall,
+    Version,
 };
 use tokio::sync::Mutex;
 
@@ -36,29 +36,17 @@ impl Walker {
                 format!("{id} is in state {from:?}, from which no transitions lead to {to:?}");
             Failure::new(Exit::Refused, "no_way", why)
         })?;
-        let mut at = created.state.clone();
+        // Distinguishes these transitions in watches and in the history.
+        let mark = Metadata::new([("import", format!("walk to {to}"))]).map_err(Failure::local)?;
+        let mut at = &created.state;
         for next in &way {
-            self.step(id, &at, next, to).await?;
-            at = next.clone();
+            let call = TransitionCall::to(id, next.clone())
+                .expect_state(at.clone())
+                .metadata(mark.clone());
+            self.client.transition(call).await?;
+            at = next;
         }
         Ok(way.len())
-    }
-
-    async fn step(
-        &self,
-        id: &InstanceId,
-        from: &StateName,
-        next: &StateName,
-        goal: &StateName,
-    ) -> Result<(), Failure> {
-        // Distinguishes these transitions in watches and in the history.
-        let mark = Metadata::new([("import", format!("walk to {goal}"))]);
-        let mark = mark.map_err(Failure::local)?;
-        let call = TransitionCall::to(id, next.clone())
-            .expect_state(from.clone())
-            .metadata(mark);
-        self.client.transition(call).await?;
-        Ok(())
     }
 
     async fn definition(

@@ -1,15 +1,13 @@
 //! `lockstep machine apply`.
 
 use clap::Args;
-use lockstep_client::{Client, DefineCall, Defined, Fault, Written};
+use lockstep_client::{Client, DefineCall, Defined, Written};
 use serde_json::{Value, json};
 
-use crate::Context;
 use crate::args::Key;
-use crate::failure::Failure;
 use crate::input::{Language, Source};
 use crate::output::{self, Format};
-use crate::shape;
+use crate::{Context, Failure, shape};
 
 const EXAMPLES: &str = r#"A definition names the machine, its states and the transitions between them:
 
@@ -65,17 +63,56 @@ impl Apply {
             return Err(Failure::usage("standard input can be read only once"));
         }
         let client = context.target.client()?;
-        let mut report = Report {
-            format: context.output,
-            files: files.len(),
-            ..Report::default()
-        };
+        let mut outcomes = Vec::with_capacity(files.len());
         for file in &files {
             let outcome = apply(&client, file, dry_run, key.clone()).await;
-            report.add(file, dry_run, outcome);
+            if let (Ok(written), Format::Table) = (&outcome, context.output) {
+                for warning in &written.made.warnings {
+                    let code = &warning.code;
+                    output::say(&format!("lockstep: {file}: warning: {warning} ({code})"));
+                }
+            }
+            outcomes.push(outcome);
         }
-        report.finish()
+        if let [_] = &files[..] {
+            let written = outcomes.remove(0)?;
+            let text = || line(&written.made, dry_run);
+            return Ok(context.show(|| body(&written, dry_run), text));
+        }
+        report(context, &files, dry_run, outcomes)
     }
+}
+
+/// What came of several files.
+fn report(
+    context: &Context,
+    files: &[Source],
+    dry_run: bool,
+    outcomes: Vec<Result<Written<Defined>, Failure>>,
+) -> Result<String, Failure> {
+    let (mut text, mut results, mut failures) = (String::new(), vec![], vec![]);
+    for (file, outcome) in files.iter().zip(outcomes) {
+        let mut result = match &outcome {
+            Ok(written) => body(written, dry_run),
+            Err(failure) => json!({ "error": failure.json() }),
+        };
+        result["file"] = file.to_string().into();
+        results.push(result);
+        match outcome {
+            Ok(written) => text.push_str(&line(&written.made, dry_run)),
+            Err(failure) => failures.push(failure),
+        }
+    }
+    let text = context.show(|| json!({ "results": results }), || text);
+    let Some(exit) = failures.iter().map(Failure::exit).max() else {
+        return Ok(text);
+    };
+    if context.output == Format::Table {
+        failures.iter().for_each(|it| it.say(Format::Table));
+    }
+    let (failed, all) = (failures.len(), files.len());
+    let message = format!("{failed} of {all} files could not be applied");
+    Err(Failure::incomplete(exit, message).with_partial(text))
 }
 
 async fn apply(
@@ -98,65 +135,6 @@ async fn apply(
         .map_err(|error| Failure::from(error).about(file))
 }
 
-/// The outcome of each file.
-#[derive(Default)]
-struct Report {
-    format: Format,
-    files: usize,
-    text: String,
-    results: Vec<Value>,
-    failures: Vec<Failure>,
-}
-
-impl Report {
-    fn add(&mut self, file: &Source, dry_run: bool, outcome: Result<Written<Defined>, Failure>) {
-        let written = match outcome {
-            Ok(written) => written,
-            Err(failure) => {
-                let error = failure.json();
-                self.results
-                    .push(json!({ "file": file.to_string(), "error": error }));
-                self.failures.push(failure);
-                return;
-            }
-        };
-        let mut body = body(&written, dry_run);
-        if self.files > 1 {
-            body["file"] = file.to_string().into();
-        }
-        self.results.push(body);
-        self.text.push_str(&line(&written.made, dry_run));
-        if self.format == Format::Table {
-            for warning in &written.made.warnings {
-                output::say(&warning_line(file, warning));
-            }
-        }
-    }
-
-    fn finish(mut self) -> Result<String, Failure> {
-        let text = match self.format {
-            Format::Json if self.files == 1 => match self.failures.is_empty() {
-                true => self.results.iter().map(output::json).collect(),
-                false => String::new(),
-            },
-            Format::Json => output::json(&json!({ "results": self.results })),
-            _ => self.text,
-        };
-        let failed = self.failures.len();
-        let Some(exit) = self.failures.iter().map(Failure::exit).max() else {
-            return Ok(text);
-        };
-        if self.files == 1 {
-            return Err(self.failures.remove(0));
-        }
-        if self.format == Format::Table {
-            self.failures.iter().for_each(|it| it.say(self.format));
-        }
-        let message = format!("{failed} of {} files could not be applied", self.files);
-        Err(Failure::incomplete(exit, message).with_partial(text))
-    }
-}
-
 fn line(made: &Defined, dry_run: bool) -> String {
     let Defined {
         machine, version, ..
@@ -167,10 +145,6 @@ fn line(made: &Defined, dry_run: bool) -> String {
         (false, false) => format!("{machine}: unchanged, version {version}\n"),
         (false, true) => format!("{machine}: would be unchanged, version {version}\n"),
     }
-}
-
-fn warning_line(file: &Source, warning: &Fault) -> String {
-    format!("lockstep: {file}: warning: {warning} ({})", warning.code)
 }
 
 fn body(written: &Written<Defined>, dry_run: bool) -> Value {

@@ -5,11 +5,8 @@ use lockstep_client::{MachineName, Version};
 use lockstep_machine::DeleteDefinition;
 use serde_json::json;
 
-use crate::Context;
 use crate::args::{self, Key};
-use crate::failure::Failure;
-use crate::output;
-use crate::shape;
+use crate::{Context, Failure, output, shape};
 
 /// Delete a machine, or one version of it, that no instance uses
 #[derive(Debug, Args)]

@@ -4,10 +4,8 @@ use clap::{Args, ValueEnum};
 use lockstep_client::{DrawCall, MachineName, PictureFormat, Version};
 use serde_json::json;
 
-use crate::Context;
 use crate::args::{self, Fresh, Maybe};
-use crate::failure::Failure;
-use crate::shape;
+use crate::{Context, Failure, shape};
 
 /// Draw a machine as Mermaid, Graphviz DOT or SVG
 #[derive(Debug, Args)]

@@ -6,11 +6,8 @@ use clap::Args;
 use lockstep_client::MachineSummary;
 use serde_json::json;
 
-use crate::Context;
 use crate::args::Fresh;
-use crate::failure::Failure;
-use crate::output;
-use crate::shape;
+use crate::{Context, Failure, output, shape};
 
 /// States shown per machine, those with most instances first.
 const STATES_SHOWN: usize = 4;

@@ -5,11 +5,9 @@ use lockstep_client::{Definition, Machine, MachineName, MachineSummary, Version}
 use lockstep_machine::{Move, MoveFrom};
 use serde_json::json;
 
-use crate::Context;
 use crate::args::Fresh;
-use crate::failure::Failure;
 use crate::output::{self, Format};
-use crate::shape;
+use crate::{Context, Failure, shape};
 
 /// Show a machine: its states, transitions and versions
 #[derive(Debug, Args)]

@@ -3,10 +3,8 @@
 use clap::Args;
 use serde_json::json;
 
-use super::{Which, explained};
-use crate::Context;
-use crate::failure::Failure;
-use crate::output;
+use super::Which;
+use crate::{Context, Failure, output};
 
 /// Backfill a sink: write the current states of all instances again
 #[derive(Debug, Args)]
@@ -26,8 +24,7 @@ pub(crate) struct Reseed {
 impl Reseed {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let sink = self.sink;
-        let asked = context.target.client()?.reseed_sink(&sink).await;
-        asked.map_err(|error| explained(error, &sink))?;
+        context.target.client()?.reseed_sink(&sink).await?;
         Ok(context.show(
             || json!({ "sink": sink }),
             || format!("{sink}: the current states of all instances will be written\n"),
@@ -107,5 +104,16 @@ fn changed(sink: &str, number: u64, what: impl FnOnce(String) -> String) -> Stri
     match number {
         0 => format!("{sink}: there are no dead letters\n"),
         _ => format!("{sink}: {}\n", what(output::count(number, "dead letter"))),
+    }
+}
+
+/// The failure, with a hint where to look.
+fn explained(error: lockstep_client::Error, sink: &str) -> Failure {
+    let failure = Failure::from(error);
+    match failure.code() {
+        "unknown_dead_letter" => {
+            failure.hint(format!("`lockstep sink dead-letters {sink}` shows them"))
+        }
+        _ => failure,
     }
 }

@@ -6,10 +6,9 @@ use clap::Args;
 use lockstep_client::{CheckStep, SinkCheck};
 use serde_json::json;
 
-use super::{explained, shown};
-use crate::Context;
+use super::shown;
 use crate::failure::{Exit, Failure};
-use crate::output;
+use crate::{Context, output};
 
 /// Test a sink's destination step by step: insert test data, read it back, delete it
 #[derive(Debug, Args)]
@@ -33,8 +32,7 @@ pub(crate) struct Check {
 impl Check {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let client = context.target.client()?;
-        let checked = client.check_sink(&self.sink, self.patience).await;
-        let check = checked.map_err(|error| explained(error, &self.sink))?;
+        let check = client.check_sink(&self.sink, self.patience).await?;
         let table = || {
             output::table(
                 ["STEP", "MS", "RESULT", "DETAIL"],

@@ -4,11 +4,9 @@ use clap::Args;
 use lockstep_client::{Client, DeadLetter, DeadLetterPage, DeadLettersCall};
 use serde_json::json;
 
-use super::{explained, shown};
+use super::shown;
 use crate::args::{self, Extent, Maybe};
-use crate::failure::Failure;
-use crate::output;
-use crate::{Context, time};
+use crate::{Context, Failure, output, time};
 
 /// List the events that a sink's destination rejected permanently, and why
 #[derive(Debug, Args)]
@@ -35,8 +33,7 @@ impl DeadLetters {
         let wanted = extent.wanted();
         let call = DeadLettersCall::of(&sink).maybe(extent.cursor, DeadLettersCall::cursor);
         let client = context.target.client()?;
-        let gathered = gather(&client, call, wanted).await;
-        let page = gathered.map_err(|error| explained(error, &sink))?;
+        let page = gather(&client, call, wanted).await?;
         let letters = &page.dead_letters;
         Ok(context.show(
             || json!(page),

@@ -5,9 +5,7 @@ use lockstep_client::{SinkList, SinkStatus, Timestamp};
 use serde_json::json;
 
 use super::shown;
-use crate::failure::Failure;
-use crate::output;
-use crate::{Context, time};
+use crate::{Context, Failure, output, time};
 
 /// List the sinks, with their phase and lag
 #[derive(Debug, Args)]

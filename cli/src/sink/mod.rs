@@ -11,7 +11,6 @@ use clap::Args;
 use lockstep_client::{EventCursor, Letters};
 
 use super::commands;
-use super::failure::Failure;
 
 commands! {
     /// Inspect and operate sinks, which copy events to databases and webhooks
@@ -52,16 +51,5 @@ struct Which {
 impl From<Which> for Letters {
     fn from(which: Which) -> Self {
         which.event.map_or(Letters::All, Letters::One)
-    }
-}
-
-/// The failure, with a hint where to look.
-fn explained(error: lockstep_client::Error, sink: &str) -> Failure {
-    let failure = Failure::from(error);
-    match failure.code() {
-        "unknown_dead_letter" => {
-            failure.hint(format!("`lockstep sink dead-letters {sink}` shows them"))
-        }
-        _ => failure,
     }
 }

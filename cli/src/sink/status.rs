@@ -5,9 +5,7 @@ use lockstep_client::{SeedProgress, SinkStatus, Timestamp};
 use serde_json::json;
 
 use super::shown;
-use crate::failure::Failure;
-use crate::output;
-use crate::{Context, time};
+use crate::{Context, Failure, output, time};
 
 /// Show the details of a sink, and what to do if it has a problem
 #[derive(Debug, Args)]
