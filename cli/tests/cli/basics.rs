@@ -8,7 +8,7 @@ use lockstep_scripted::{Answer, Node, closed_port};
 #[tokio::test]
 async fn next_prints_the_new_state_alone() {
     let node = Node::start([Answer::Done]).await;
-    let output = lockstep(&["next", "second", "-e", &node.address, "--key", "k1"]).await;
+    let output = lockstep(&format!("next second -e {} --key k1", node.address)).await;
     assert_eq!(
         (
             code(&output),
@@ -23,7 +23,7 @@ async fn next_prints_the_new_state_alone() {
 #[tokio::test]
 async fn next_in_json_tells_the_whole_story() {
     let node = Node::start([Answer::Done]).await;
-    let output = lockstep(&["-o", "json", "-e", &node.address, "next", "second"]).await;
+    let output = lockstep(&format!("-o json -e {} next second", node.address)).await;
     let story = json(&stdout(&output));
     assert_eq!(story["instance"], "triad/default");
     assert_eq!(
@@ -39,13 +39,13 @@ async fn next_in_json_tells_the_whole_story() {
 #[tokio::test]
 async fn an_illegal_move_says_what_is_allowed_and_exits_1() {
     let node = Node::start([Answer::Rejected, Answer::Rejected]).await;
-    let output = lockstep(&["next", "second", "-e", &node.address]).await;
+    let output = lockstep(&format!("next second -e {}", node.address)).await;
     assert_eq!((code(&output), stdout(&output).as_str()), (Some(1), ""));
     let said = stderr(&output);
     assert!(said.contains("allowed from \"third\": first"), "{said}");
     assert_eq!(said.matches("allowed").count(), 1, "{said}");
 
-    let output = lockstep(&["next", "second", "-e", &node.address, "-o", "json"]).await;
+    let output = lockstep(&format!("next second -e {} -o json", node.address)).await;
     assert_eq!(code(&output), Some(1));
     let error = json(&stderr(&output))["error"].clone();
     assert_eq!(
@@ -57,23 +57,14 @@ async fn an_illegal_move_says_what_is_allowed_and_exits_1() {
 #[tokio::test]
 async fn get_shows_the_instance() {
     let node = Node::start([Answer::Done, Answer::Done]).await;
-    let output = lockstep(&["get", "-e", &node.address]).await;
+    let output = lockstep(&format!("get -e {}", node.address)).await;
     assert_eq!(code(&output), Some(0));
     let text = stdout(&output);
     assert!(
         text.contains("triad/default") && text.contains("2023-11-14T22:13:20.000Z"),
         "{text}"
     );
-    let output = lockstep(&[
-        "get",
-        "order/42",
-        "--stale",
-        "-e",
-        &node.address,
-        "-o",
-        "json",
-    ])
-    .await;
+    let output = lockstep(&format!("get order/42 --stale -e {} -o json", node.address)).await;
     let read = json(&stdout(&output));
     assert_eq!(
         (&read["instance"], &read["applied_index"]),
@@ -84,15 +75,8 @@ async fn get_shows_the_instance() {
 #[tokio::test]
 async fn without_a_node_it_exits_3_and_names_the_endpoints_it_tried() {
     let dead = closed_port();
-    for arguments in [
-        vec!["next", "second"],
-        vec!["get"],
-        vec!["leader"],
-        vec!["members"],
-        vec!["status"],
-    ] {
-        let output =
-            lockstep(&[&arguments[..], &["-e", &dead, "--timeout", "300ms"]].concat()).await;
+    for arguments in ["next second", "get", "leader", "members", "status"] {
+        let output = lockstep(&format!("{arguments} -e {dead} --timeout 300ms")).await;
         assert_eq!(code(&output), Some(3), "{arguments:?}");
         let said = stderr(&output);
         assert!(
@@ -105,7 +89,7 @@ async fn without_a_node_it_exits_3_and_names_the_endpoints_it_tried() {
 #[tokio::test]
 async fn an_unknown_outcome_exits_3_and_gives_the_key_to_repeat_with() {
     let node = Node::start([Answer::Hang]).await;
-    let output = lockstep(&["next", "second", "-e", &node.address, "--timeout", "2s"]).await;
+    let output = lockstep(&format!("next second -e {} --timeout 2s", node.address)).await;
     assert_eq!(code(&output), Some(3));
     let key = node.requests()[0].key.clone().expect("a key was drawn");
     assert!(stderr(&output).contains(&key), "{}", stderr(&output));
@@ -121,7 +105,7 @@ async fn status_lists_the_reachable_and_the_unreachable() {
     );
     let dead = closed_port();
     let endpoints = format!("{},{dead}", node.address);
-    let output = lockstep(&["status", "--hash", "-e", &endpoints]).await;
+    let output = lockstep(&format!("status --hash -e {endpoints}")).await;
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     let text = stdout(&output);
     let line = |endpoint: &str| {
@@ -135,7 +119,7 @@ async fn status_lists_the_reachable_and_the_unreachable() {
     );
     assert!(line(&dead).contains("unreachable"), "{text}");
 
-    let output = lockstep(&["status", "-e", &endpoints, "-o", "json"]).await;
+    let output = lockstep(&format!("status -e {endpoints} -o json")).await;
     let nodes = json(&stdout(&output))["nodes"].clone();
     assert_eq!(
         (&nodes[0]["reachable"], &nodes[1]["reachable"]),
@@ -151,18 +135,18 @@ async fn status_lists_the_reachable_and_the_unreachable() {
 async fn leader_members_and_version_ask_the_cluster() {
     let node = Node::start([]).await;
     node.set_status(1, 7, Some((1, &node.address)));
-    let output = lockstep(&["leader", "-e", &node.address, "-o", "json"]).await;
+    let output = lockstep(&format!("leader -e {} -o json", node.address)).await;
     assert_eq!(json(&stdout(&output))["leader"]["name"], "node1");
-    let output = lockstep(&["members", "-e", &node.address]).await;
+    let output = lockstep(&format!("members -e {}", node.address)).await;
     assert!(
         stdout(&output)
             .lines()
             .nth(1)
             .is_some_and(|line| line.starts_with("node1"))
     );
-    let output = lockstep(&["version", "-e", &node.address]).await;
+    let output = lockstep(&format!("version -e {}", node.address)).await;
     assert!(stdout(&output).contains("9.8.7"), "{}", stdout(&output));
-    let output = lockstep(&["version", "-e", &closed_port()]).await;
+    let output = lockstep(&format!("version -e {}", closed_port())).await;
     assert_eq!(code(&output), Some(0));
     assert!(stdout(&output).contains(env!("CARGO_PKG_VERSION")));
 }
@@ -170,31 +154,28 @@ async fn leader_members_and_version_ask_the_cluster() {
 #[tokio::test]
 async fn usage_errors_exit_2_and_name_the_fault() {
     for (arguments, part) in [
-        (&["next"][..], "STATE"),
-        (&["next", "no way"], "only letters"),
-        (&["next", ""], "it is empty"),
-        (&["next", "second", "--instance", "triad"], "machine/name"),
-        (&["next", "second", "--expect-revision", "-1"], "-1"),
-        (&["next", "second", "--key", ""], "empty"),
-        (&["get", "a/b/c"], "instance name"),
-        (&["get", "-e", "nowhere"], "host:port"),
-        (&["get", "-e", "a:1,,b:2"], "it is empty"),
-        (&["get", "--timeout", "soon"], "500ms"),
-        (&["get", "--timeout", "0s"], "1ms to 1h"),
-        (&["get", "--timeout", "1000000000years"], "--timeout"),
-        (&["get", "-o", "yaml"], "table, json"),
-        (&["get", "--consul", "not a url"], "not a url"),
-        (&["discover"], "--consul"),
-        (&["discover", "--service", "a b"], "a-z A-Z 0-9"),
-        (&["frobnicate"], "frobnicate"),
-        (&["completions", "cmd"], "bash"),
-        (
-            &["machine", "show", "order", "-o", "xml"],
-            "table, json, yaml",
-        ),
-        (&["machine"], "Usage"),
-        (&["instance"], "Usage"),
-        (&[], "Usage"),
+        ("next", "STATE"),
+        ("next no!way", "only letters"),
+        ("next ", "it is empty"),
+        ("next second --instance triad", "machine/name"),
+        ("next second --expect-revision -1", "-1"),
+        ("next second --key ", "empty"),
+        ("get a/b/c", "instance name"),
+        ("get -e nowhere", "host:port"),
+        ("get -e a:1,,b:2", "it is empty"),
+        ("get --timeout soon", "500ms"),
+        ("get --timeout 0s", "1ms to 1h"),
+        ("get --timeout 1000000000years", "--timeout"),
+        ("get -o yaml", "table, json"),
+        ("get --consul not-a-url", "not-a-url"),
+        ("discover", "--consul"),
+        ("discover --service a!b", "a-z A-Z 0-9"),
+        ("frobnicate", "frobnicate"),
+        ("completions cmd", "bash"),
+        ("machine show order -o xml", "table, json, yaml"),
+        ("machine", "Usage"),
+        ("instance", "Usage"),
+        ("", "Usage"),
     ] {
         let output = lockstep(arguments).await;
         assert_eq!(code(&output), Some(2), "{arguments:?}: {}", stderr(&output));
@@ -211,25 +192,24 @@ async fn usage_errors_exit_2_and_name_the_fault() {
 async fn endpoints_come_from_the_environment_too() {
     let node = Node::start([Answer::Done, Answer::Done]).await;
     let endpoints = format!("{},{}", closed_port(), node.address);
-    let run = async |extra: &[&str]| {
+    let run = async |arguments: &str| {
         let mut command = command();
         command
             .env("LOCKSTEP_ENDPOINTS", &endpoints)
             .env("LOCKSTEP_CONSUL", "")
-            .args(["next", "second"])
-            .args(extra);
+            .args(arguments.split(' '));
         command.output().await.expect("the program starts")
     };
-    assert_eq!(stdout(&run(&[]).await), "second\n");
+    assert_eq!(stdout(&run("next second").await), "second\n");
     // What is typed wins.
-    let output = run(&["-e", &closed_port(), "--timeout", "300ms"]).await;
+    let output = run(&format!("next second -e {} --timeout 300ms", closed_port())).await;
     assert_eq!(code(&output), Some(3));
 }
 
 #[tokio::test]
 async fn help_and_version_go_to_stdout() {
     for argument in ["--help", "--version"] {
-        let output = lockstep(&[argument]).await;
+        let output = lockstep(argument).await;
         assert_eq!((code(&output), stderr(&output).as_str()), (Some(0), ""));
         assert!(stdout(&output).contains("lockstep"));
     }
@@ -238,7 +218,7 @@ async fn help_and_version_go_to_stdout() {
 #[tokio::test]
 async fn completions_are_a_script() {
     for shell in ["bash", "zsh", "fish"] {
-        let output = lockstep(&["completions", shell]).await;
+        let output = lockstep(&format!("completions {shell}")).await;
         assert_eq!(code(&output), Some(0));
         assert!(stdout(&output).contains("expect-revision"), "{shell}");
     }

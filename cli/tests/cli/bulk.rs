@@ -59,15 +59,7 @@ async fn every_good_line_is_done_and_every_bad_one_is_named_by_its_number() {
 {"id": "g", "id": "h"}
 {"id": "a"}
 {}"#;
-    let create = [
-        "instance",
-        "create",
-        "order",
-        "--from",
-        "-",
-        "-e",
-        &node.address,
-    ];
+    let create = format!("instance create order --from - -e {}", node.address);
     let output = fed(&create, input).await;
     assert_eq!(code(&output), Some(2));
     assert_eq!(stdout(&output), "order/a\norder/c\norder/made-2\n");
@@ -106,17 +98,7 @@ async fn every_good_line_is_done_and_every_bad_one_is_named_by_its_number() {
 #[tokio::test]
 async fn in_json_the_good_and_the_bad_are_lines_of_their_own() {
     let node = creating().await;
-    let create = [
-        "instance",
-        "create",
-        "order",
-        "--from",
-        "-",
-        "-o",
-        "json",
-        "-e",
-        &node.address,
-    ];
+    let create = format!("instance create order --from - -o json -e {}", node.address);
     let output = fed(&create, "{\"id\": \"a\"}\n[]\n").await;
     assert_eq!(json(&stdout(&output))["created"]["id"], "order/a");
     let said: Vec<_> = stderr(&output)
@@ -140,15 +122,7 @@ async fn the_same_file_can_be_given_again() {
     std::fs::write(&file, "{\"id\": \"a\"}\n{\"id\": \"b\"}\n").expect("a file");
     let node = creating().await;
     let file = file.to_str().expect("text");
-    let create = [
-        "instance",
-        "create",
-        "order",
-        "--from",
-        file,
-        "-e",
-        &node.address,
-    ];
+    let create = format!("instance create order --from {file} -e {}", node.address);
     let output = lockstep(&create).await;
     assert_eq!(
         (code(&output), stdout(&output).as_str()),
@@ -158,7 +132,7 @@ async fn the_same_file_can_be_given_again() {
 
     let output = lockstep(&create).await;
     assert_eq!(code(&output), Some(1), "refused by the machine");
-    let output = lockstep(&[&create[..], &["--skip-existing"]].concat()).await;
+    let output = lockstep(&format!("{create} --skip-existing")).await;
     assert_eq!((code(&output), stdout(&output).as_str()), (Some(0), ""));
     assert_eq!(stderr(&output), "lockstep: 0 created, 2 there already\n");
 }
@@ -167,23 +141,17 @@ async fn the_same_file_can_be_given_again() {
 async fn no_more_lines_are_worked_on_at_once_than_asked_for() {
     let node = creating().await;
     let input: String = (0..200).map(|n| format!("{{\"id\": \"{n}\"}}\n")).collect();
-    let create = "instance create order --concurrency 4 --from - -e";
-    let create: Vec<_> = create.split(' ').chain([node.address.as_str()]).collect();
+    let create = format!(
+        "instance create order --concurrency 4 --from - -e {}",
+        node.address
+    );
     let output = fed(&create, &input).await;
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     let printed: Vec<_> = stdout(&output).lines().map(str::to_owned).collect();
     let expected: Vec<_> = (0..200).map(|n| format!("order/{n}")).collect();
     assert_eq!(printed, expected, "in the order of the lines");
     for (bad, part) in [("0", "1..=256"), ("257", "1..=256"), ("x", "invalid digit")] {
-        let arguments = [
-            "instance",
-            "create",
-            "order",
-            "--from",
-            "-",
-            "--concurrency",
-            bad,
-        ];
+        let arguments = format!("instance create order --from - --concurrency {bad}");
         let said = failed(&lockstep(&arguments).await, 2);
         assert!(said.contains(part), "{said}");
     }
@@ -195,8 +163,8 @@ async fn when_no_node_answers_it_gives_up_and_says_where() {
         .map(|n| format!("{{\"id\": \"{n}\"}}\n"))
         .collect();
     let dead = closed_port();
-    let create = "instance create order --concurrency 2 --timeout 200ms --from - -e";
-    let create: Vec<_> = create.split(' ').chain([dead.as_str()]).collect();
+    let create =
+        format!("instance create order --concurrency 2 --timeout 200ms --from - -e {dead}");
     let output = fed(&create, &input).await;
     assert_eq!((code(&output), stdout(&output).as_str()), (Some(3), ""));
     let said = stderr(&output);
@@ -207,26 +175,15 @@ async fn when_no_node_answers_it_gives_up_and_says_where() {
 #[tokio::test]
 async fn what_makes_no_sense_in_bulk_is_a_usage_error() {
     for (arguments, part) in [
+        ("instance create order/42 --from x", "use order instead"),
+        ("instance create order --from /nowhere", "No such file"),
         (
-            &["instance", "create", "order/42", "--from", "x"][..],
-            "use order instead",
-        ),
-        (
-            &["instance", "create", "order", "--from", "/nowhere"],
-            "No such file",
-        ),
-        (
-            &[
-                "instance", "create", "order", "--from", "x", "--meta", "a=b",
-            ],
+            "instance create order --from x --meta a=b",
             "cannot be used with",
         ),
-        (
-            &["instance", "create", "order", "--skip-existing"],
-            "--from",
-        ),
-        (&["instance", "import", "/nowhere"], "No such file"),
-        (&["instance", "import"], "FILE"),
+        ("instance create order --skip-existing", "--from"),
+        ("instance import /nowhere", "No such file"),
+        ("instance import", "FILE"),
     ] {
         let said = failed(&lockstep(arguments).await, 2);
         assert!(said.contains(part), "{arguments:?}: {said}");
@@ -241,7 +198,7 @@ const EXPORTED: &str = r#"{"id":"order/1","version":2,"state":"open","revision":
 #[tokio::test]
 async fn an_import_creates_what_is_not_there_and_says_where_the_state_differs() {
     let node = creating().await;
-    let import = ["instance", "import", "-", "-e", &node.address];
+    let import = format!("instance import - -e {}", node.address);
     let output = fed(&import, EXPORTED).await;
     assert_eq!(
         (code(&output), stdout(&output).as_str()),
@@ -289,7 +246,7 @@ async fn an_import_that_walks_takes_real_transitions_and_marks_them() {
             written: written(),
         })
     });
-    let import = ["instance", "import", "-", "--walk", "-e", &node.address];
+    let import = format!("instance import - --walk -e {}", node.address);
     let output = fed(&import, EXPORTED).await;
     assert_eq!(code(&output), Some(0), "{}", stderr(&output));
     let steps: Vec<_> = node
@@ -329,7 +286,7 @@ async fn an_import_that_walks_takes_real_transitions_and_marks_them() {
 #[tokio::test]
 async fn a_line_of_an_import_needs_an_id_and_knows_its_fields() {
     let node = creating().await;
-    let import = ["instance", "import", "-", "-e", &node.address];
+    let import = format!("instance import - -e {}", node.address);
     let output = fed(
         &import,
         "{}\n{\"id\": \"42\"}\n{\"id\": \"a/b\", \"sate\": \"x\"}\n",

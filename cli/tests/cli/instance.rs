@@ -14,13 +14,12 @@ use tonic::Code;
 #[tokio::test]
 async fn create_prints_the_id_and_makes_one_if_none_is_given() {
     let node = Node::start([Answer::Done, Answer::Done, Answer::Done]).await;
-    let create = ["instance", "create", "order", "-e", &node.address];
+    let create = format!("instance create order -e {}", node.address);
     assert_eq!(done(&lockstep(&create).await), "order/01hx\n");
-    let arguments = "instance create order/42 --meta customer=ann --version 2 --key k1 -e";
-    let arguments: Vec<_> = arguments
-        .split(' ')
-        .chain([node.address.as_str()])
-        .collect();
+    let arguments = format!(
+        "instance create order/42 --meta customer=ann --version 2 --key k1 -e {}",
+        node.address
+    );
     assert_eq!(done(&lockstep(&arguments).await), "order/42\n");
     let expected = v1::CreateInstanceRequest {
         id: "order/42".to_owned(),
@@ -29,7 +28,7 @@ async fn create_prints_the_id_and_makes_one_if_none_is_given() {
         idempotency_key: Some("k1".to_owned()),
     };
     assert_eq!(node.asked::<v1::CreateInstanceRequest>()[1], expected);
-    let output = lockstep(&[&create[..], &["-o", "json"]].concat()).await;
+    let output = lockstep(&format!("{create} -o json")).await;
     assert_eq!(
         json(&done(&output)),
         object!({
@@ -52,15 +51,7 @@ async fn get_shows_metadata_and_the_timeout_that_is_due() {
             read_at: read_at(),
         })
     });
-    let get = [
-        "instance",
-        "get",
-        "order/42",
-        "--min-revision",
-        "9",
-        "-e",
-        &node.address,
-    ];
+    let get = format!("instance get order/42 --min-revision 9 -e {}", node.address);
     let table = done(&lockstep(&get).await);
     for part in [
         "order/42  open",
@@ -73,9 +64,7 @@ async fn get_shows_metadata_and_the_timeout_that_is_due() {
     }
     let freshness = node.asked::<v1::GetInstanceRequest>()[0].freshness;
     assert_eq!(freshness.and_then(|it| it.min_revision), Some(9));
-    let body = json(&done(
-        &lockstep(&[&get[..], &["-o", "json"]].concat()).await,
-    ));
+    let body = json(&done(&lockstep(&format!("{get} -o json")).await));
     for (field, value) in [
         ("id", object!("order/42")),
         ("created_at", object!("2023-11-14T22:13:20.000Z")),
@@ -92,7 +81,7 @@ async fn a_missing_instance_is_refused_with_the_next_step() {
     let node = Node::start([]).await;
     node.on(|_: v1::GetInstanceRequest| Err(coded(Code::NotFound, "unknown_instance")));
     let said = failed(
-        &lockstep(&["instance", "get", "order/7", "-e", &node.address]).await,
+        &lockstep(&format!("instance get order/7 -e {}", node.address)).await,
         1,
     );
     assert!(said.contains("try: `lockstep instance list"), "{said}");
@@ -125,15 +114,9 @@ fn in_pages(request: v1::ListInstancesRequest) -> Result<v1::ListInstancesRespon
 async fn a_list_is_one_table_however_many_pages_it_takes() {
     let node = Node::start([]).await;
     node.on(in_pages);
-    let list = ["instance", "list", "order", "-e", &node.address];
-    let all = [
-        &list[..],
-        &[
-            "--all", "--state", "paid", "--prefix", "1", "--label", "a=b=c",
-        ],
-    ]
-    .concat();
-    let table = done(&lockstep(&all).await);
+    let filter = "--all --state paid --prefix 1 --label a=b=c";
+    let list = format!("instance list order {filter} -e {}", node.address);
+    let table = done(&lockstep(&list).await);
     let rows: Vec<_> = table.lines().map(|line| &line[..8]).collect();
     assert_eq!(rows[0], "INSTANCE");
     assert_eq!(
@@ -165,15 +148,7 @@ async fn a_list_is_one_table_however_many_pages_it_takes() {
 async fn a_list_that_is_not_whole_says_so_on_stderr() {
     let node = Node::start([]).await;
     node.on(in_pages);
-    let list = [
-        "instance",
-        "list",
-        "order",
-        "--limit",
-        "3",
-        "-e",
-        &node.address,
-    ];
+    let list = format!("instance list order --limit 3 -e {}", node.address);
     let output = lockstep(&list).await;
     assert_eq!(
         (code(&output), stdout(&output).lines().count()),
@@ -190,16 +165,7 @@ async fn a_list_that_is_not_whole_says_so_on_stderr() {
 async fn a_list_in_json_is_one_document() {
     let node = Node::start([]).await;
     node.on(in_pages);
-    let list = [
-        "instance",
-        "list",
-        "order",
-        "--all",
-        "-o",
-        "json",
-        "-e",
-        &node.address,
-    ];
+    let list = format!("instance list order --all -o json -e {}", node.address);
     let body = json(&done(&lockstep(&list).await));
     assert_eq!(body["instances"].as_array().map(Vec::len), Some(6));
     assert_eq!(body["instances"][5]["id"], "order/5");
@@ -216,15 +182,7 @@ async fn a_list_in_json_is_one_document() {
             ..Default::default()
         })
     });
-    let list = [
-        "instance",
-        "list",
-        "order",
-        "-o",
-        "json",
-        "-e",
-        &empty.address,
-    ];
+    let list = format!("instance list order -o json -e {}", empty.address);
     assert_eq!(
         json(&done(&lockstep(&list).await))["instances"],
         object!([])
@@ -261,7 +219,7 @@ async fn history_says_what_happened_and_what_is_forgotten() {
             read_at: read_at(),
         })
     });
-    let history = ["instance", "history", "order/42", "-e", &node.address];
+    let history = format!("instance history order/42 -e {}", node.address);
     let output = lockstep(&history).await;
     assert_eq!(code(&output), Some(0));
     assert!(
@@ -277,9 +235,7 @@ async fn history_says_what_happened_and_what_is_forgotten() {
     ] {
         assert!(table.contains(part), "{part:?} is not in\n{table}");
     }
-    let body = json(&done(
-        &lockstep(&[&history[..], &["-o", "json"]].concat()).await,
-    ));
+    let body = json(&done(&lockstep(&format!("{history} -o json")).await));
     assert_eq!(
         (&body["oldest_revision"], &body["events"][1]["cause"]),
         (&5.into(), &"timeout".into())
@@ -289,21 +245,18 @@ async fn history_says_what_happened_and_what_is_forgotten() {
 #[tokio::test]
 async fn delete_and_migrate_say_what_they_did_or_would_do() {
     let node = Node::start([Answer::Done, Answer::Done]).await;
-    let delete = [
-        "instance",
-        "delete",
-        "order/42",
-        "--expect-state",
-        "first",
-        "-e",
-        &node.address,
-    ];
+    let delete = format!(
+        "instance delete order/42 --expect-state first -e {}",
+        node.address
+    );
     assert_eq!(
         done(&lockstep(&delete).await),
         "order/42: deleted in state first at revision 5\n"
     );
-    let migrate = "instance migrate order/42 --version 3 --map first=second --map a=b --dry-run -e";
-    let migrate: Vec<_> = migrate.split(' ').chain([node.address.as_str()]).collect();
+    let migrate = format!(
+        "instance migrate order/42 --version 3 --map first=second --map a=b --dry-run -e {}",
+        node.address
+    );
     assert_eq!(
         done(&lockstep(&migrate).await),
         "order/42: would go from version 1 to 3, from state first to second\n"
@@ -315,13 +268,11 @@ async fn delete_and_migrate_say_what_they_did_or_would_do() {
     );
     assert!(asked[0].dry_run);
 
-    let twice = [
-        "instance", "migrate", "order/42", "--map", "a=b", "--map", "a=c",
-    ];
+    let twice = "instance migrate order/42 --map a=b --map a=c";
     assert!(failed(&lockstep(&twice).await, 2).contains("mapped twice"));
-    let odd = ["instance", "migrate", "order/42", "--map", "a"];
+    let odd = "instance migrate order/42 --map a";
     assert!(failed(&lockstep(&odd).await, 2).contains("FROM=TO"));
-    let none = ["instance", "migrate", "order/42", "--version", "0"];
+    let none = "instance migrate order/42 --version 0";
     assert!(failed(&lockstep(&none).await, 2).contains("at least 1"));
 }
 
@@ -338,16 +289,13 @@ async fn a_migration_without_its_state_says_which_there_are() {
             written: written(),
         })
     });
-    let migrate = ["instance", "migrate", "order/42", "-e", &node.address];
+    let migrate = format!("instance migrate order/42 -e {}", node.address);
     let said = failed(&lockstep(&migrate).await, 1);
     assert!(
         said.contains("settled") && said.contains("--map FROM=TO"),
         "{said}"
     );
-    let said = failed(
-        &lockstep(&[&migrate[..], &["-o", "json"]].concat()).await,
-        1,
-    );
+    let said = failed(&lockstep(&format!("{migrate} -o json")).await, 1);
     assert_eq!(json(&said)["error"]["known"][0], "settled");
 }
 
@@ -355,7 +303,7 @@ async fn a_migration_without_its_state_says_which_there_are() {
 async fn an_export_is_json_lines_of_every_page() {
     let node = Node::start([]).await;
     node.on(in_pages);
-    let export = ["instance", "export", "order", "-e", &node.address];
+    let export = format!("instance export order -e {}", node.address);
     let output = lockstep(&export).await;
     assert_eq!(code(&output), Some(0));
     let lines = stdout(&output);
@@ -377,8 +325,7 @@ async fn an_export_is_json_lines_of_every_page() {
 
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("orders.jsonl");
-    let out = ["--out", file.to_str().expect("text")];
-    let output = lockstep(&[&export[..], &out].concat()).await;
+    let output = lockstep(&format!("{export} --out {}", file.display())).await;
     assert_eq!((code(&output), stdout(&output).as_str()), (Some(0), ""));
     assert_eq!(fs::read_to_string(&file).expect("the file is there"), lines);
     assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
@@ -394,11 +341,11 @@ async fn an_export_that_breaks_off_leaves_the_file_of_before() {
         None => in_pages(request),
         Some(_) => Err(coded(Code::Unavailable, "unavailable")),
     });
-    let export = "instance export order --timeout 300ms --out";
-    let export: Vec<_> = export
-        .split(' ')
-        .chain([file.to_str().expect("text"), "-e", &node.address])
-        .collect();
+    let export = format!(
+        "instance export order --timeout 300ms --out {} -e {}",
+        file.to_str().expect("text"),
+        node.address
+    );
     failed(&lockstep(&export).await, 3);
     assert_eq!(
         fs::read_to_string(&file).expect("the file is there"),

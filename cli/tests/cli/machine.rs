@@ -58,18 +58,18 @@ async fn apply_says_what_came_of_it_and_warns_on_stderr() {
     fs::write(&file, "name: order\n").expect("a file");
     let file = file.to_str().expect("the path is text");
     for (created, extra, line) in [
-        (true, &[][..], "order: created version 2\n"),
-        (false, &[], "order: unchanged, version 2\n"),
-        (true, &["--dry-run"], "order: would create version 2\n"),
+        (true, "", "order: created version 2\n"),
+        (false, "", "order: unchanged, version 2\n"),
+        (true, " --dry-run", "order: would create version 2\n"),
         (
             false,
-            &["--dry-run"],
+            " --dry-run",
             "order: would be unchanged, version 2\n",
         ),
     ] {
         let node = Node::start([]).await;
         node.on(move |_: v1::DefineRequest| Ok(defined(created)));
-        let arguments = [&["machine", "apply", file, "-e", &node.address], extra].concat();
+        let arguments = format!("machine apply {file} -e {}{extra}", node.address);
         let output = lockstep(&arguments).await;
         assert_eq!((code(&output), stdout(&output).as_str()), (Some(0), line));
         let said = stderr(&output);
@@ -90,7 +90,7 @@ async fn apply_says_what_came_of_it_and_warns_on_stderr() {
 async fn standard_input_is_json_if_it_looks_like_it() {
     for (input, is_json) in [(ORDER, true), ("name: order\n", false)] {
         let node = Node::start([Answer::Done]).await;
-        done(&fed(&["machine", "apply", "-", "-e", &node.address], input).await);
+        done(&fed(&format!("machine apply - -e {}", node.address), input).await);
         let document = node.asked::<v1::DefineRequest>()[0].document.clone();
         assert_eq!(matches!(document, Some(Document::Json(_))), is_json);
     }
@@ -100,7 +100,7 @@ async fn standard_input_is_json_if_it_looks_like_it() {
 async fn every_fault_is_shown_with_its_path() {
     let node = Node::start([]).await;
     node.on(|_: v1::DefineRequest| Ok(refused()));
-    let arguments = ["machine", "apply", "-", "-e", &node.address];
+    let arguments = format!("machine apply - -e {}", node.address);
     let said = failed(&fed(&arguments, ORDER).await, 1);
     for part in [
         "standard input: the definition has 2 errors\n",
@@ -109,10 +109,7 @@ async fn every_fault_is_shown_with_its_path() {
     ] {
         assert!(said.contains(part), "{part:?} is not in {said}");
     }
-    let said = failed(
-        &fed(&[&arguments[..], &["-o", "json"]].concat(), ORDER).await,
-        1,
-    );
+    let said = failed(&fed(&format!("{arguments} -o json"), ORDER).await, 1);
     assert_eq!(
         json(&said)["error"]["faults"][1]["path"],
         "transitions[1].to"
@@ -137,7 +134,7 @@ async fn of_several_files_the_good_ones_are_applied() {
             refused()
         })
     });
-    let arguments = ["machine", "apply", good, bad, missing, "-e", &node.address];
+    let arguments = format!("machine apply {good} {bad} {missing} -e {}", node.address);
     let output = lockstep(&arguments).await;
     assert_eq!(
         (code(&output), stdout(&output).as_str()),
@@ -148,7 +145,7 @@ async fn of_several_files_the_good_ones_are_applied() {
         assert!(said.contains(part), "{part:?} is not in {said}");
     }
 
-    let output = lockstep(&[&arguments[..], &["-o", "json"]].concat()).await;
+    let output = lockstep(&format!("{arguments} -o json")).await;
     let results = json(&stdout(&output))["results"].clone();
     assert_eq!(results[0]["created"], true);
     assert_eq!(results[1]["error"]["code"], "invalid_definition");
@@ -172,12 +169,12 @@ async fn what_is_no_document_is_refused_before_anybody_is_asked() {
         (&here, "Is a directory"),
         ("/nowhere/x.yaml", "No such file"),
     ] {
-        let said = failed(&lockstep(&["machine", "apply", file]).await, 2);
+        let said = failed(&lockstep(&format!("machine apply {file}")).await, 2);
         assert!(said.contains(part) && said.contains(file), "{file}: {said}");
     }
-    let said = failed(&lockstep(&["machine", "apply", "-", "-"]).await, 2);
+    let said = failed(&lockstep("machine apply - -").await, 2);
     assert!(said.contains("once"), "{said}");
-    let keyed = ["machine", "apply", "a", "b", "--idempotency-key", "k"];
+    let keyed = "machine apply a b --idempotency-key k";
     assert!(failed(&lockstep(&keyed).await, 2).contains("one file"));
 }
 
@@ -189,22 +186,13 @@ async fn machines_are_listed_with_their_instances() {
         let read_at = read_at();
         Ok(v1::ListMachinesResponse { machines, read_at })
     });
-    let table = done(&lockstep(&["machine", "list", "-e", &node.address]).await);
+    let table = done(&lockstep(&format!("machine list -e {}", node.address)).await);
     assert_eq!(
         table,
         "MACHINE  VERSION  INSTANCES  STATES          DESCRIPTION\n\
          order    2        7          open 5, paid 2  What a customer wants\n"
     );
-    let list = lockstep(&[
-        "machine",
-        "list",
-        "-e",
-        &node.address,
-        "-o",
-        "json",
-        "--stale",
-    ])
-    .await;
+    let list = lockstep(&format!("machine list -e {} -o json --stale", node.address)).await;
     assert_eq!(
         json(&done(&list)),
         object!({
@@ -224,15 +212,7 @@ async fn machines_are_listed_with_their_instances() {
 async fn a_machine_is_shown_for_people_for_programs_and_to_be_changed() {
     let node = Node::start([]).await;
     node.on(|_: v1::GetMachineRequest| Ok(order_machine()));
-    let show = [
-        "machine",
-        "show",
-        "order",
-        "--version",
-        "2",
-        "-e",
-        &node.address,
-    ];
+    let show = format!("machine show order --version 2 -e {}", node.address);
     let table = done(&lockstep(&show).await);
     for part in [
         "open     5          -      15m to expired",
@@ -243,9 +223,7 @@ async fn a_machine_is_shown_for_people_for_programs_and_to_be_changed() {
     }
     assert_eq!(node.asked::<v1::GetMachineRequest>()[0].version, Some(2));
 
-    let body = json(&done(
-        &lockstep(&[&show[..], &["-o", "json"]].concat()).await,
-    ));
+    let body = json(&done(&lockstep(&format!("{show} -o json")).await));
     assert_eq!(
         body["definition"]["states"]["open"]["timeout"]["to"],
         "expired"
@@ -257,20 +235,12 @@ async fn a_machine_is_shown_for_people_for_programs_and_to_be_changed() {
     );
 
     // What it prints can be applied again.
-    let yaml = done(&lockstep(&[&show[..], &["-o", "yaml"]].concat()).await);
+    let yaml = done(&lockstep(&format!("{show} -o yaml")).await);
     assert!(yaml.starts_with("name: order\n"), "{yaml}");
     let again = Node::start([Answer::Done]).await;
-    done(&fed(&["machine", "apply", "-", "-e", &again.address], &yaml).await);
+    done(&fed(&format!("machine apply - -e {}", again.address), &yaml).await);
     // Before the command, the format means the same.
-    let global = [
-        "-o",
-        "json",
-        "machine",
-        "show",
-        "order",
-        "-e",
-        &node.address,
-    ];
+    let global = format!("-o json machine show order -e {}", node.address);
     assert_eq!(json(&done(&lockstep(&global).await)), body);
 }
 
@@ -284,28 +254,26 @@ async fn a_picture_is_printed_as_it_is() {
             version: 2,
         })
     });
-    let graph = ["machine", "graph", "order", "-e", &node.address];
+    let graph = format!("machine graph order -e {}", node.address);
     assert_eq!(done(&lockstep(&graph).await), "Mermaid None\n");
     for instance in ["42", "order/42"] {
-        let more = ["--format", "svg", "--instance", instance];
-        let picture = done(&lockstep(&[&graph[..], &more].concat()).await);
+        let more = format!("--format svg --instance {instance}");
+        let picture = done(&lockstep(&format!("{graph} {more}")).await);
         assert_eq!(picture, "Svg Some(\"42\")\n");
     }
-    let body = json(&done(
-        &lockstep(&[&graph[..], &["-o", "json"]].concat()).await,
-    ));
+    let body = json(&done(&lockstep(&format!("{graph} -o json")).await));
     assert_eq!(
         (&body["format"], &body["version"]),
         (&"mermaid".into(), &2.into())
     );
-    let other = [&graph[..], &["--instance", "stock/42"]].concat();
+    let other = format!("{graph} --instance stock/42");
     assert!(failed(&lockstep(&other).await, 2).contains("not an instance of order"));
 }
 
 #[tokio::test]
 async fn a_machine_that_is_used_is_not_deleted_and_it_says_what_to_do() {
     let node = Node::start([Answer::Done]).await;
-    let delete = ["machine", "delete", "order", "-e", &node.address];
+    let delete = format!("machine delete order -e {}", node.address);
     assert_eq!(
         done(&lockstep(&delete).await),
         "order: deleted versions 1, 2\n"
@@ -328,7 +296,7 @@ async fn a_machine_that_is_used_is_not_deleted_and_it_says_what_to_do() {
         said.contains("still use") && said.contains("instance list"),
         "{said}"
     );
-    let said = failed(&lockstep(&[&delete[..], &["-o", "json"]].concat()).await, 1);
+    let said = failed(&lockstep(&format!("{delete} -o json")).await, 1);
     let error = &json(&said)["error"];
     assert_eq!(
         (&error["version"], &error["instances"]),

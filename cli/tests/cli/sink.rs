@@ -32,7 +32,7 @@ fn columns(line: &str) -> Vec<&str> {
 #[tokio::test]
 async fn a_list_has_a_line_for_each_and_says_on_stderr_what_is_wrong() {
     let node = node().await;
-    let output = lockstep(&["sink", "list", "-e", &node.address]).await;
+    let output = lockstep(&format!("sink list -e {}", node.address)).await;
     assert_eq!(code(&output), Some(0));
     let text = stdout(&output);
     let lines: Vec<_> = text.lines().map(columns).collect();
@@ -50,7 +50,7 @@ async fn a_list_has_a_line_for_each_and_says_on_stderr_what_is_wrong() {
     let said = "lockstep: mail is failing: password authentication failed for lockstep\n";
     assert_eq!(stderr(&output), said);
 
-    let output = lockstep(&["sink", "list", "-o", "json", "-e", &node.address]).await;
+    let output = lockstep(&format!("sink list -o json -e {}", node.address)).await;
     let body = json(&done(&output));
     assert_eq!(body["node"], "node2");
     assert_eq!(body["sinks"][0]["phase"], "failing");
@@ -60,7 +60,7 @@ async fn a_list_has_a_line_for_each_and_says_on_stderr_what_is_wrong() {
 async fn where_no_sink_is_configured_that_is_said() {
     let node = Node::start([]).await;
     node.on(|_: v1::ListSinksRequest| Ok(listed([])));
-    let output = lockstep(&["sink", "list", "-e", &node.address]).await;
+    let output = lockstep(&format!("sink list -e {}", node.address)).await;
     assert_eq!(code(&output), Some(0));
     let said = stderr(&output);
     assert_eq!(said, "lockstep: no sink is configured on node2\n");
@@ -69,7 +69,7 @@ async fn where_no_sink_is_configured_that_is_said() {
 #[tokio::test]
 async fn a_status_says_everything_and_what_to_do() {
     let node = node().await;
-    let shown = done(&lockstep(&["sink", "status", "reports", "-e", &node.address]).await);
+    let shown = done(&lockstep(&format!("sink status reports -e {}", node.address)).await);
     for part in [
         "SINK               reports",
         "kind               postgres",
@@ -84,7 +84,7 @@ async fn a_status_says_everything_and_what_to_do() {
         let is_there = shown.lines().any(|line| columns(line) == wanted);
         assert!(is_there, "{part:?} is not in {shown}");
     }
-    let output = lockstep(&["sink", "status", "mail", "-e", &node.address]).await;
+    let output = lockstep(&format!("sink status mail -e {}", node.address)).await;
     assert_eq!(code(&output), Some(0));
     let text = stdout(&output);
     assert!(
@@ -99,15 +99,7 @@ async fn a_status_says_everything_and_what_to_do() {
 #[tokio::test]
 async fn a_status_in_json_has_the_fields_of_http() {
     let node = node().await;
-    let arguments = [
-        "sink",
-        "status",
-        "reports",
-        "-o",
-        "json",
-        "-e",
-        &node.address,
-    ];
+    let arguments = format!("sink status reports -o json -e {}", node.address);
     assert_eq!(
         json(&done(&lockstep(&arguments).await)),
         object!({
@@ -130,23 +122,20 @@ async fn an_unknown_sink_exits_1_and_names_those_there_are() {
     node.on(|_: v1::ReplayDeadLettersRequest| Err(unknown()));
     node.on(|_: v1::DiscardDeadLettersRequest| Err(unknown()));
     for command in [
-        &["status", "report"][..],
-        &["check", "report"],
-        &["reseed", "report"],
-        &["dead-letters", "report"],
-        &["replay", "report", "--all"],
-        &["discard", "report", "7-2"],
+        "status report",
+        "check report",
+        "reseed report",
+        "dead-letters report",
+        "replay report --all",
+        "discard report 7-2",
     ] {
-        let arguments = [&["sink"], command, &["-e", &node.address]].concat();
+        let arguments = format!("sink {command} -e {}", node.address);
         let said = failed(&lockstep(&arguments).await, 1);
         assert!(
             said.contains("try: `lockstep sink list`"),
             "{command:?}: {said}"
         );
-        let said = failed(
-            &lockstep(&[&arguments[..], &["-o", "json"]].concat()).await,
-            1,
-        );
+        let said = failed(&lockstep(&format!("{arguments} -o json")).await, 1);
         let error = &json(&said)["error"];
         assert_eq!(error["code"], "unknown_sink", "{command:?}");
         assert_eq!(error["known"], object!(["mail", "reports"]), "{command:?}");
@@ -157,7 +146,7 @@ async fn an_unknown_sink_exits_1_and_names_those_there_are() {
 async fn a_check_reports_each_step_with_its_time() {
     let node = Node::start([]).await;
     node.on(|_: v1::CheckSinkRequest| Ok(checked(Seen("3 rows".to_owned()))));
-    let arguments = ["sink", "check", "reports", "-e", &node.address];
+    let arguments = format!("sink check reports -e {}", node.address);
     let text = done(&lockstep(&arguments).await);
     let lines: Vec<_> = text.lines().map(columns).collect();
     assert_eq!(lines[0], ["STEP", "MS", "RESULT", "DETAIL"]);
@@ -175,7 +164,7 @@ async fn a_check_reports_each_step_with_its_time() {
 async fn a_check_that_fails_exits_1_with_all_steps_and_says_what_to_do() {
     let node = Node::start([]).await;
     node.on(|_: v1::CheckSinkRequest| Ok(checked(Failed("permission denied".to_owned()))));
-    let arguments = ["sink", "check", "reports", "-e", &node.address];
+    let arguments = format!("sink check reports -e {}", node.address);
     let output = lockstep(&arguments).await;
     assert_eq!(code(&output), Some(1));
     let (text, said) = (stdout(&output), stderr(&output));
@@ -186,7 +175,7 @@ async fn a_check_that_fails_exits_1_with_all_steps_and_says_what_to_do() {
     let expected = "reports: \"insert 3\" failed, as seen from node2: permission denied\ntry: fix";
     assert!(said.contains(expected), "{said}");
 
-    let output = lockstep(&[&arguments[..], &["-o", "json"]].concat()).await;
+    let output = lockstep(&format!("{arguments} -o json")).await;
     assert_eq!(code(&output), Some(1));
     let body = json(&stdout(&output));
     assert_eq!(
@@ -207,13 +196,13 @@ async fn a_reseed_says_what_will_happen() {
         let outcome = Some(Outcome::Asked(v1::SeedAsked { sink: request.sink }));
         Ok(v1::ReseedSinkResponse { outcome })
     });
-    let arguments = ["sink", "reseed", "reports", "-e", &node.address];
+    let arguments = format!("sink reseed reports -e {}", node.address);
     let text = done(&lockstep(&arguments).await);
     assert_eq!(
         text,
         "reports: the current states of all instances will be written\n"
     );
-    let body = done(&lockstep(&[&arguments[..], &["-o", "json"]].concat()).await);
+    let body = done(&lockstep(&format!("{arguments} -o json")).await);
     assert_eq!(json(&body), object!({ "sink": "reports" }));
 }
 
@@ -238,7 +227,7 @@ async fn node_with_letters() -> Node {
 #[tokio::test]
 async fn dead_letters_are_listed_with_their_reason_across_pages() {
     let node = node_with_letters().await;
-    let arguments = ["sink", "dead-letters", "reports", "-e", &node.address];
+    let arguments = format!("sink dead-letters reports -e {}", node.address);
     let text = done(&lockstep(&arguments).await);
     let lines: Vec<_> = text.lines().map(columns).collect();
     let header = "EVENT SUBJECT KIND ATTEMPTS REJECTED LAST-ATTEMPT REPLAY REASON";
@@ -251,9 +240,7 @@ async fn dead_letters_are_listed_with_their_reason_across_pages() {
         ("wanted", "9-0", 4)
     );
 
-    let body = json(&done(
-        &lockstep(&[&arguments[..], &["-o", "json"]].concat()).await,
-    ));
+    let body = json(&done(&lockstep(&format!("{arguments} -o json")).await));
     assert_eq!(body["next_cursor"], object!(null));
     let third = &body["dead_letters"][2];
     assert_eq!(
@@ -266,31 +253,13 @@ async fn dead_letters_are_listed_with_their_reason_across_pages() {
 #[tokio::test]
 async fn a_list_of_dead_letters_that_is_cut_says_so() {
     let node = node_with_letters().await;
-    let limited = [
-        "sink",
-        "dead-letters",
-        "reports",
-        "--limit",
-        "1",
-        "-e",
-        &node.address,
-    ];
+    let limited = format!("sink dead-letters reports --limit 1 -e {}", node.address);
     let output = lockstep(&limited).await;
     assert_eq!(code(&output), Some(0));
     assert_eq!(stderr(&output), "lockstep: 1 shown; --all shows the rest\n");
-    let body = json(&done(
-        &lockstep(&[&limited[..], &["-o", "json"]].concat()).await,
-    ));
+    let body = json(&done(&lockstep(&format!("{limited} -o json")).await));
     assert_eq!(body["next_cursor"], "7-0");
-    let behind = [
-        "sink",
-        "dead-letters",
-        "reports",
-        "--cursor",
-        "7-1",
-        "-e",
-        &node.address,
-    ];
+    let behind = format!("sink dead-letters reports --cursor 7-1 -e {}", node.address);
     let text = done(&lockstep(&behind).await);
     assert!(text.contains("9-0") && !text.contains("7-0"), "{text}");
 }
@@ -320,14 +289,12 @@ async fn letters_are_replayed_and_discarded_one_or_all() {
         });
         Ok(v1::DiscardDeadLettersResponse { outcome })
     });
-    let run = async |arguments: &[&str]| {
-        lockstep(&[&["sink"], arguments, &["-e", &node.address]].concat()).await
-    };
+    let run = async |command: &str| lockstep(&format!("sink {command} -e {}", node.address)).await;
     for (which, line) in [
         ("7-2", "reports: 1 dead letter will be delivered again\n"),
         ("--all", "reports: 3 dead letters will be delivered again\n"),
     ] {
-        assert_eq!(done(&run(&["replay", "reports", which]).await), line);
+        assert_eq!(done(&run(&format!("replay reports {which}")).await), line);
     }
     let asked = node.asked::<v1::ReplayDeadLettersRequest>();
     let which: Vec<_> = asked.iter().filter_map(|it| it.which).collect();
@@ -335,12 +302,12 @@ async fn letters_are_replayed_and_discarded_one_or_all() {
         v1::replay_dead_letters_request::Which::Event(lockstep_scripted::watching::place(7, 2));
     let all = v1::replay_dead_letters_request::Which::All(true);
     assert_eq!(which, [one, all]);
-    let body = done(&run(&["replay", "reports", "--all", "-o", "json"]).await);
+    let body = done(&run("replay reports --all -o json").await);
     assert_eq!(json(&body), object!({ "sink": "reports", "marked": 3 }));
 
-    let text = done(&run(&["discard", "reports", "--all"]).await);
+    let text = done(&run("discard reports --all").await);
     assert_eq!(text, "reports: there are no dead letters\n");
-    let said = failed(&run(&["discard", "reports", "9-0"]).await, 1);
+    let said = failed(&run("discard reports 9-0").await, 1);
     assert!(said.contains("no dead letter of event 9-0"), "{said}");
     assert!(
         said.contains("try: `lockstep sink dead-letters reports`"),
@@ -351,8 +318,8 @@ async fn letters_are_replayed_and_discarded_one_or_all() {
 #[tokio::test]
 async fn all_letters_are_never_meant_by_leaving_something_out() {
     for command in ["replay", "discard"] {
-        for rest in [&[][..], &["7-2", "--all"], &["7"], &["all"]] {
-            let arguments = [&["sink", command, "reports"], rest].concat();
+        for rest in ["", " 7-2 --all", " 7", " all"] {
+            let arguments = format!("sink {command} reports{rest}");
             let said = failed(&lockstep(&arguments).await, 2);
             assert!(said.contains("EVENT"), "{arguments:?}: {said}");
         }

@@ -24,7 +24,7 @@ async fn a_transaction_says_what_became_of_each_operation() {
     fs::write(&file, PAY).expect("a file");
     let node = Node::start([Answer::Done, Answer::Done]).await;
     let file = file.to_str().expect("text");
-    let txn = ["txn", file, "--idempotency-key", "k1", "-e", &node.address];
+    let txn = format!("txn {file} --idempotency-key k1 -e {}", node.address);
     assert_eq!(
         done(&lockstep(&txn).await),
         "OPERATION  INSTANCE    RESULT\n\
@@ -44,9 +44,7 @@ async fn a_transaction_says_what_became_of_each_operation() {
         matches!(&operations[2], Some(Operation::Transition(it)) if it.expect_revision == Some(3))
     );
 
-    let body = json(&done(
-        &lockstep(&[&txn[..], &["-o", "json"]].concat()).await,
-    ));
+    let body = json(&done(&lockstep(&format!("{txn} -o json")).await));
     assert_eq!(body["results"][0], serde_json::json!({"checked": true}));
     assert_eq!(body["results"][1]["created"]["id"], "shipment/7");
     assert_eq!(
@@ -77,7 +75,7 @@ async fn a_refusal_names_the_operation_and_why() {
             written: written(),
         })
     });
-    let txn = ["txn", "-", "-e", &node.address];
+    let txn = format!("txn - -e {}", node.address);
     let said = failed(&fed(&txn, PAY).await, 1);
     for part in [
         "operation 2: event \"pay\" does nothing",
@@ -86,7 +84,7 @@ async fn a_refusal_names_the_operation_and_why() {
     ] {
         assert!(said.contains(part), "{part:?} is not in {said}");
     }
-    let said = failed(&fed(&[&txn[..], &["-o", "json"]].concat(), PAY).await, 1);
+    let said = failed(&fed(&format!("{txn} -o json"), PAY).await, 1);
     let error = &json(&said)["error"];
     assert_eq!(
         (
@@ -116,7 +114,7 @@ async fn a_document_that_is_none_is_refused_with_its_place() {
             ["operations[0].check", "exactly one of"],
         ),
     ] {
-        let said = failed(&fed(&["txn", "-"], text).await, 2);
+        let said = failed(&fed("txn -", text).await, 2);
         assert!(
             parts.iter().all(|part| said.contains(part)),
             "{text}: {said}"
