@@ -269,11 +269,11 @@ async fn delete_and_migrate_say_what_they_did_or_would_do() {
     assert!(asked[0].dry_run);
 
     let twice = "instance migrate order/42 --map a=b --map a=c";
-    assert!(failed(&lockstep(&twice).await, 2).contains("mapped twice"));
+    assert!(failed(&lockstep(twice).await, 2).contains("mapped twice"));
     let odd = "instance migrate order/42 --map a";
-    assert!(failed(&lockstep(&odd).await, 2).contains("FROM=TO"));
+    assert!(failed(&lockstep(odd).await, 2).contains("FROM=TO"));
     let none = "instance migrate order/42 --version 0";
-    assert!(failed(&lockstep(&none).await, 2).contains("at least 1"));
+    assert!(failed(&lockstep(none).await, 2).contains("at least 1"));
 }
 
 #[tokio::test]

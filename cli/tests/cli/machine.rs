@@ -175,7 +175,7 @@ async fn what_is_no_document_is_refused_before_anybody_is_asked() {
     let said = failed(&lockstep("machine apply - -").await, 2);
     assert!(said.contains("once"), "{said}");
     let keyed = "machine apply a b --idempotency-key k";
-    assert!(failed(&lockstep(&keyed).await, 2).contains("one file"));
+    assert!(failed(&lockstep(keyed).await, 2).contains("one file"));
 }
 
 #[tokio::test]
