@@ -4,6 +4,7 @@
 use std::io;
 
 use lockstep_node::config::Config;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Files besides the connections of HTTP clients: the store, peers, gRPC clients.
 const OTHERS: u64 = 1024;
@@ -29,20 +30,13 @@ fn wanted(config: &Config) -> u64 {
 }
 
 fn raise_soft_limit() -> io::Result<u64> {
-    let mut limit = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
+    let maximum = getrlimit(Resource::Nofile).maximum;
+    let limit = Rlimit {
+        current: maximum,
+        maximum,
     };
-    // SAFETY: `limit` is valid for writes.
-    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    limit.rlim_cur = limit.rlim_max;
-    // SAFETY: `limit` is valid for reads, and not kept.
-    if unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    Ok(limit.rlim_cur)
+    setrlimit(Resource::Nofile, limit)?;
+    Ok(maximum.unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use super::folder::Folder;
@@ -133,12 +134,10 @@ impl Nodes {
     pub(super) async fn stop(&mut self) {
         let mut alive: Vec<&mut Node> = self.0.iter_mut().filter(|node| !node.ended).collect();
         // `id` is `None` once the process was waited for: no other process gets the signal.
-        for pid in alive
-            .iter()
-            .filter_map(|node| libc::pid_t::try_from(node.child.id()?).ok())
-        {
-            // SAFETY: kill takes no memory.
-            unsafe { libc::kill(pid, libc::SIGTERM) };
+        let pid = |node: &&mut Node| Pid::from_raw(node.child.id()?.try_into().ok()?);
+        for pid in alive.iter().filter_map(pid) {
+            // It fails only for a process that is gone.
+            let _ = kill_process(pid, Signal::TERM);
         }
         let all = futures::future::join_all(alive.iter_mut().map(|node| node.child.wait()));
         if tokio::time::timeout(STOP_TIMEOUT, all).await.is_err() {
@@ -157,7 +156,7 @@ fn spawn(program: &Path, args: &[String], log: &Path) -> Result<Child, DevError>
     let at_log = || DevError::io(log.display().to_string());
     let out = File::create(log).map_err(at_log())?;
     let err = out.try_clone().map_err(at_log())?;
-    let parent = std::process::id();
+    let parent = rustix::process::getpid();
     let mut command = Command::new(program);
     command
         .arg("run")
@@ -182,15 +181,11 @@ fn spawn(program: &Path, args: &[String], log: &Path) -> Result<Child, DevError>
 
 /// Has the kernel send SIGTERM to this process when its parent ends, however it ends.
 #[cfg(target_os = "linux")]
-fn die_with(parent: u32) -> io::Result<()> {
-    // SAFETY: PR_SET_PDEATHSIG takes a number.
-    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: getppid takes nothing and cannot fail.
-    if u32::try_from(unsafe { libc::getppid() }) != Ok(parent) {
-        // The parent ended before prctl took effect: there will be no signal.
-        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+fn die_with(parent: Pid) -> io::Result<()> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
+    if rustix::process::getppid() != Some(parent) {
+        // The parent ended before the call took effect: there will be no signal.
+        return Err(rustix::io::Errno::SRCH.into());
     }
     Ok(())
 }

@@ -103,21 +103,13 @@ impl PageQuery {
     }
 
     fn cursor_at(&self, name: &str) -> String {
-        let hex = |byte: &u8| format!("{byte:02x}");
-        let name_hex: String = name.as_bytes().iter().map(hex).collect();
-        format!("{:016x}{name_hex}", self.checksum(name))
+        format!("{:016x}{}", self.checksum(name), hex::encode(name))
     }
 
     fn read_cursor(&self, text: &str) -> Option<InstanceName> {
-        let (_, name_hex) = text.split_at_checked(16)?;
-        if !name_hex.is_ascii() || name_hex.len() % 2 != 0 {
-            return None;
-        }
-        let bytes = (0..name_hex.len()).step_by(2);
-        let bytes: Option<Vec<u8>> = bytes
-            .map(|at| u8::from_str_radix(&name_hex[at..at + 2], 16).ok())
-            .collect();
-        let name = InstanceName::new(String::from_utf8(bytes?).ok()?).ok()?;
+        let (_, name) = text.split_at_checked(16)?;
+        let name = String::from_utf8(hex::decode(name).ok()?).ok()?;
+        let name = InstanceName::new(name).ok()?;
         (self.cursor_at(name.as_str()) == text).then_some(name)
     }
 

@@ -1,12 +1,9 @@
 //! Space held back for the day the disk is full: sled cannot even reopen on a full disk, so the
 //! first write refused for lack of space gives this file up.
 
-use std::ffi::CString;
 use std::fs::{self, File};
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -93,17 +90,6 @@ fn allocate(mut file: &File, bytes: u64) -> io::Result<()> {
 
 /// Bytes an unprivileged process may still write to the disk that holds `dir`.
 pub(super) fn free_bytes(dir: &Path) -> io::Result<u64> {
-    let path = CString::new(dir.as_os_str().as_bytes())?;
-    let mut answer = MaybeUninit::<libc::statvfs>::uninit();
-    // SAFETY: `path` ends in NUL and `answer` has room for the answer.
-    if unsafe { libc::statvfs(path.as_ptr(), answer.as_mut_ptr()) } != 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the call succeeded, so it filled the answer.
-    let answer = unsafe { answer.assume_init() };
-    #[allow(
-        clippy::unnecessary_cast,
-        reason = "the fields' widths differ between platforms"
-    )]
-    Ok((answer.f_bavail as u64).saturating_mul(answer.f_frsize as u64))
+    let disk = rustix::fs::statvfs(dir)?;
+    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

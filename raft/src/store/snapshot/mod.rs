@@ -151,10 +151,9 @@ pub(super) async fn in_background<T: Send + 'static>(
 /// Lowers the calling thread's priority: about a tenth of a processor's time is left to it where
 /// others want all of it.
 fn yield_to_others() {
-    const NICE: libc::c_int = 10;
-    // SAFETY: no pointers. On Linux, 0 is the calling thread, not its process.
-    if unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, NICE) } != 0 {
-        let error = io::Error::last_os_error();
+    const NICE: i32 = 10;
+    // On Linux, no process is the calling thread, not its process.
+    if let Err(error) = rustix::process::setpriority_process(None, NICE) {
         tracing::debug!(%error, "cannot lower the priority of the snapshot thread");
     }
 }
