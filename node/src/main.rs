@@ -112,7 +112,7 @@ fn on_this_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(),
 
 /// Loads the configuration and prints its warnings.
 fn configuration(sources: &Sources) -> Result<Loaded, Failure> {
-    let loaded = config::load_explained(sources)?;
+    let loaded = config::load(sources)?;
     logs::parse_filter(&loaded.config.log.filter)?;
     for warning in &loaded.warnings {
         complain(&format!("warning: {warning}"));
@@ -177,7 +177,7 @@ fn check_config(options: &CheckConfig) -> Result<(), Failure> {
 fn health(options: &Health) -> Result<(), Failure> {
     let address = match options.http {
         Some(address) => address,
-        None => config::load(&options.sources())?.0.http.listen,
+        None => config::load(&options.sources())?.config.http.listen,
     };
     let paths: &[&str] = if options.live {
         &["/livez"]
@@ -214,7 +214,7 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
 fn discover(sources: Sources) -> Result<(), Failure> {
     let config = configuration(&sources)?.config;
     on_this_thread(async {
-        let discovery = discovery::open(config.discovery.clone()).map_err(failed)?;
+        let discovery = discovery::open(&config).map_err(failed)?;
         let peers = discovery.peers().await.map_err(failed)?;
         complain(&format!(
             "{} lists {} node(s)",

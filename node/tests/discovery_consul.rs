@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use lockstep_consul::ConsulError;
 use lockstep_node::config;
-use lockstep_node::discovery::{Announcement, ConsulDiscovery, Discovery, DiscoveryError, open};
+use lockstep_node::discovery::{Announcement, ConsulDiscovery, Discovery, DiscoveryError};
 use lockstep_raft::store::{BootstrapPlan, PlannedMember};
 use lockstep_tests::consul::ConsulAgent;
 use lockstep_tests::ports::Port;
@@ -31,8 +31,7 @@ fn settings(url: &str) -> config::Consul {
 }
 
 fn discovery(agent: &ConsulAgent) -> Result<Arc<dyn Discovery>> {
-    let kind = config::DiscoveryKind::Consul(settings(&agent.url()));
-    Ok(open(config::Discovery { expect: 3, kind })?)
+    Ok(Arc::new(ConsulDiscovery::new(&settings(&agent.url()))?))
 }
 
 /// The part of a node that Consul sees: `/livez`, healthy or not.

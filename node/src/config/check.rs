@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use super::StaticPeer;
+use super::keys::StaticPeer;
 use super::shape::Value;
 use super::values::Values;
 
@@ -156,7 +156,7 @@ fn expect(values: &mut Values) {
             true => listed,
             false => EXPECT_WITH_CONSUL,
         };
-        values.derive("discovery.expect", Value::count(expect));
+        values.derive("discovery.expect", Value::count(expect as u64));
     }
     let expect: usize = values.get_or_default("discovery.expect");
     let cited = values.cite("discovery.expect");

@@ -7,8 +7,9 @@ use lockstep_machine::SinkName;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use super::fault::{Fault, Origin};
-use super::keys::{KEYS, SINKS, Slot, nearest_path};
+use super::fault::{self, Origin};
+use super::keys::{KEYS, SINKS};
+use super::lookup::{Slot, nearest_path};
 use super::shape::Raw;
 use super::values::Values;
 
@@ -19,10 +20,9 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 pub(super) fn read(path: &Path, values: &mut Values) {
     match text(path) {
         Ok(text) => parse(path, &text, values),
-        Err(reason) => values.faults.push(Fault::Unreadable {
-            path: path.into(),
-            reason,
-        }),
+        Err(reason) => values
+            .faults
+            .push(format!("{}: cannot be read: {reason}", path.display())),
     }
 }
 
@@ -47,10 +47,9 @@ fn parse(path: &Path, text: &str, values: &mut Values) {
     }
     for error in errors {
         let origin = walk.origin(error.span().map_or(0, |span| span.start));
-        walk.values.faults.push(Fault::Syntax {
-            origin,
-            reason: error.message().replace('\n', ", "),
-        });
+        let reason = error.message().replace('\n', ", ");
+        let fault = format!("{origin}: not valid TOML: {reason}");
+        walk.values.faults.push(fault);
     }
 }
 
@@ -89,7 +88,10 @@ impl Walk<'_> {
                 (None, DeValue::Table(inner)) if is_section => self.table(&path, inner),
                 (None, DeValue::Table(inner)) if !inner.is_empty() && prefix.is_empty() => {
                     // A misspelt section: report each of its keys, so that each gets its hint.
-                    self.unknown_section(&path, inner);
+                    for (name, _) in in_file_order(inner) {
+                        let origin = self.origin(name.span().start);
+                        self.unknown(format!("{path}.{}", name.get_ref()), origin);
+                    }
                 }
                 (None, _) => self.unknown(path, origin),
             }
@@ -97,10 +99,8 @@ impl Walk<'_> {
     }
 
     fn unknown(&mut self, key: String, origin: Origin) {
-        let nearest = nearest_path(&key);
-        self.values
-            .faults
-            .push(Fault::unknown(origin, key, nearest));
+        let fault = fault::unknown(&origin, &key, nearest_path(&key));
+        self.values.faults.push(fault);
     }
 
     /// Each sink has a table under its name.
@@ -129,20 +129,6 @@ impl Walk<'_> {
                 Some(slot) => self.values.set(&slot, &raw(value.get_ref()), origin),
                 None => self.unknown(format!("{SINKS}.{sink}.{}", name.get_ref()), origin),
             }
-        }
-    }
-
-    fn unknown_section(&mut self, section: &str, table: &DeTable<'_>) {
-        for (name, _) in in_file_order(table) {
-            let key = format!("{section}.{}", name.get_ref());
-            let origin = self.origin(name.span().start);
-            let nearest = match strsim::damerau_levenshtein(section, SINKS) {
-                0..=2 => Some(format!("{SINKS}.{}", name.get_ref())),
-                _ => nearest_path(&key),
-            };
-            self.values
-                .faults
-                .push(Fault::unknown(origin, key, nearest));
         }
     }
 }

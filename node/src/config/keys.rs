@@ -1,10 +1,13 @@
 //! The tables of settings: one for the node, one for each sink. Both have rows of one type.
 
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use lockstep_machine::SinkName;
+use serde::Deserialize;
 
 use super::shape::Shape::{self, *};
+use super::sink::Sink;
 
 /// The value of a key that no source sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,116 +112,12 @@ pub(super) const KINDS: &[&str] = &["postgres", "mongo", "webhook"];
 /// The start of every environment variable.
 pub(super) const ENV_PREFIX: &str = "LOCKSTEP_";
 
-fn env_name(path: &str) -> String {
+/// The environment variable of a path.
+pub(super) fn env_name(path: &str) -> String {
     format!(
         "{ENV_PREFIX}{}",
         path.replace(['.', '-'], "_").to_uppercase()
     )
-}
-
-/// A key, and the sink it belongs to if it is a sink's key.
-#[derive(Debug, Clone)]
-pub(super) struct Slot {
-    pub(super) sink: Option<SinkName>,
-    pub(super) key: &'static Key,
-}
-
-impl Slot {
-    pub(super) fn of_path(path: &str) -> Option<Self> {
-        let key = KEYS.iter().find(|key| key.path == path)?;
-        Some(Slot { sink: None, key })
-    }
-
-    pub(super) fn of_sink(sink: &SinkName, path: &str) -> Option<Self> {
-        let key = SINK_KEYS.iter().find(|key| key.path == path)?;
-        Some(Slot {
-            sink: Some(sink.clone()),
-            key,
-        })
-    }
-
-    pub(super) fn of_env(variable: &str) -> Option<Self> {
-        if let Some(key) = KEYS.iter().find(|key| key.env() == variable) {
-            return Some(Slot { sink: None, key });
-        }
-        let rest = variable.strip_prefix(&env_name("sink."))?;
-        let (sink, path) = rest.split_once('_')?;
-        let sink = SinkName::new(sink.to_lowercase()).ok()?;
-        let slot = Self::of_sink(&sink, &path.to_lowercase())?;
-        // A variable in small letters is a mistake.
-        (slot.key.env_in(Some(sink.as_str())) == variable).then_some(slot)
-    }
-
-    pub(super) fn path(&self) -> String {
-        self.key.path_in(self.sink.as_ref().map(SinkName::as_str))
-    }
-}
-
-/// The known path that looks most like `wrong`; `None` if none is near.
-pub(super) fn nearest_path(wrong: &str) -> Option<String> {
-    let sinks = format!("{SINKS}.");
-    match wrong.strip_prefix(&sinks) {
-        Some(rest) => {
-            let sink = rest.split_once('.').map_or("<name>", |(sink, _)| sink);
-            nearest(wrong, SINK_KEYS.iter().map(|key| key.path_in(Some(sink))))
-        }
-        None => nearest(wrong, KEYS.iter().map(|key| key.path.to_owned())),
-    }
-}
-
-/// The known environment variable that looks most like `wrong`; `None` if none is near.
-pub(super) fn nearest_env(wrong: &str) -> Option<String> {
-    nearest_sink_env(wrong).or_else(|| nearest(wrong, KEYS.iter().map(Key::env)))
-}
-
-/// Where a sink's name ends is a guess, since both it and the key may contain `_`: the nearest key
-/// of all ways to split wins.
-fn nearest_sink_env(wrong: &str) -> Option<String> {
-    let upper = wrong.to_uppercase();
-    let rest = upper.strip_prefix(&env_name("sink."))?;
-    let splits = rest.match_indices('_').filter_map(|(at, _)| {
-        let sink = rest[..at].replace(['_', '-'], "").to_lowercase();
-        SinkName::new(&sink).ok()?;
-        let path = rest[at + 1..].to_lowercase();
-        let (distance, key) = SINK_KEYS
-            .iter()
-            .map(|key| (strsim::damerau_levenshtein(&path, key.path), key))
-            .filter(|(distance, key)| *distance <= 2.max(key.path.len() / 3))
-            .min_by_key(|(distance, _)| *distance)?;
-        Some((distance, key.env_in(Some(&sink))))
-    });
-    splits.min().map(|(_, variable)| variable)
-}
-
-fn nearest(wrong: &str, known: impl Iterator<Item = String>) -> Option<String> {
-    fn last(path: &str) -> &str {
-        path.rsplit('.').next().unwrap_or_default()
-    }
-    known
-        .map(|known| {
-            let whole = strsim::damerau_levenshtein(wrong, &known);
-            // `heartbeat` in the wrong section is closer to `raft.heartbeat` than its letters say.
-            let end = 1 + strsim::damerau_levenshtein(last(wrong), last(&known));
-            (whole.min(end), whole, known)
-        })
-        .filter(|(distance, _, known)| {
-            *distance <= 2.max(last(known).trim_start_matches(ENV_PREFIX).len() / 3)
-        })
-        .min()
-        .map(|(_, _, known)| known)
-}
-
-/// What to use instead of a flag that does not exist, if a setting has the name of that flag.
-pub fn instead_of_flag(flag: &str) -> Option<String> {
-    let plain = flag.trim_start_matches('-').split('=').next()?;
-    let key = KEYS
-        .iter()
-        .find(|key| key.path.replace(['.', '_'], "-") == plain)?;
-    Some(format!(
-        "set {} in the configuration file, or {} in the environment",
-        key.path,
-        key.env()
-    ))
 }
 
 const KIB: u64 = 1 << 10;
@@ -240,50 +139,148 @@ const fn bytes(min: u64, max: u64) -> Shape {
     Bytes { min, max }
 }
 
-/// Every setting of a node.
-#[rustfmt::skip]
-pub static KEYS: &[Key] = &[
-    key("name", Name, Required, "Name of the node, unique in the cluster.").flag("name"),
-    key("data_dir", Path, Derived("`lockstep-data/<name>`"), "Data folder: log, snapshots and identity.").flag("data-dir"),
-    key("watchers_max", count(1, 1_000_000), Is("10000"), "Maximum number of open watches, over HTTP and gRPC; more get 429 or RESOURCE_EXHAUSTED."),
-    key("http.listen", Address, Is("127.0.0.1:3333"), "Address that the HTTP interface listens on.").flag("http-listen"),
-    key("http.advertise", HostPort, Derived("`http.listen`"), "Address that others use to reach the HTTP interface.").flag("http-advertise"),
-    key("http.body_bytes_max", bytes(KIB, 64 * MIB), Is("64KiB"), "Maximum size of a request body."),
-    key("http.header_timeout", time(10, 5), Is("30s"), "Maximum time to receive the head of a request."),
-    key("http.request_timeout", time(10, 5), Is("5s"), "Maximum time to answer a request, including the read or write that it requests."),
-    key("http.concurrency_max", count(1, 1_000_000), Is("4096"), "Maximum number of requests served at once; more get 503."),
-    key("http.drain_timeout", time(0, 10), Is("5s"), "Maximum time for open requests to finish when the node stops."),
-    key("http.cors_origins", Origins, Is(""), "Origins whose pages may call the HTTP interface from a browser, such as `https://app.example`; `*` for all."),
-    key("grpc.listen", Address, Is("127.0.0.1:4333"), "Address that the gRPC interface listens on, for clients and peers.").flag("grpc-listen"),
-    key("grpc.advertise", HostPort, Derived("own address in `discovery.peers`, else `grpc.listen`"), "Address that others use to reach the gRPC interface.").flag("grpc-advertise"),
-    key("grpc.message_bytes_max", bytes(KIB, 256 * MIB), Is("4MiB"), "Maximum size of a message from a client."),
-    key("grpc.concurrency_max", count(1, 1_000_000), Is("1024"), "Maximum number of requests served at once on one connection."),
-    key("discovery.kind", OneOf(&["static", "consul"]), Is("static"), "How nodes find each other.").flag("discovery"),
-    key("discovery.expect", count(1, 99), Derived("number of `discovery.peers`; 3 with Consul"), "Number of nodes that form the first cluster.").flag("expect"),
-    key("discovery.peers", Peers, Derived("this node alone"), "All nodes, this one included, with their gRPC addresses. For `static`.").flag("peers"),
-    key("consul.address", Url, Is("http://127.0.0.1:8500"), "Address of the Consul agent.").flag("consul-address"),
-    key("consul.token", Text, Unset, "ACL token for Consul.").secret(),
-    key("consul.service", Name, Is("lockstep"), "Service name under which nodes register and find each other. Use a different name for each cluster."),
-    key("consul.tags", List, Is(""), "Tags to register."),
-    key("consul.meta", Meta, Is(""), "Additional metadata to register."),
-    key("consul.check_interval", time(100, 10), Is("2s"), "Interval between Consul's health checks."),
-    key("consul.deregister_after", time(60_000, 60 * 24 * 30), Is("10m"), "Time that a node may fail Consul's health check before Consul removes it."),
-    key("raft.heartbeat", time(5, 1), Is("100ms"), "Interval between heartbeats of a leader."),
-    key("raft.election_timeout_min", time(10, 5), Is("200ms"), "Minimum time without a heartbeat before a follower starts an election; at least two heartbeats."),
-    key("raft.election_timeout_max", time(10, 5), Is("400ms"), "Maximum time without a heartbeat before a follower starts an election."),
-    key("raft.snapshot_entries", count(1, 1_000_000_000), Is("50000"), "Number of log entries between snapshots. Each node adds up to a quarter, derived from its id, so that nodes do not write snapshots at the same time."),
-    key("raft.log_keep_entries", count(1, 1_000_000_000), Is("200000"), "Number of log entries kept after a snapshot covers them, for followers that lag."),
-    key("raft.batch_requests_max", count(1, 65_536), Is("256"), "Maximum number of requests in one log entry."),
-    key("raft.batch_bytes_max", bytes(KIB, 64 * MIB), Is("512KiB"), "Maximum size of the requests in one log entry."),
-    key("raft.proposals_in_flight_max", count(1, 1024), Is("4"), "Maximum number of log entries proposed and not yet applied."),
-    key("raft.queue_max", count(1, 10_000_000), Is("16384"), "Maximum number of requests waiting to be proposed; more are refused."),
-    key("storage.cache_bytes", bytes(MIB, 1024 * GIB), Is("32MiB"), "Size of sled's cache."),
-    key("storage.log_cache_bytes", bytes(MIB, 1024 * GIB), Is("32MiB"), "Size of the log entries kept in memory for replication."),
-    key("storage.reserve_bytes", bytes(MIB, 1024 * GIB), Is("16MiB"), "Size of the reserve file, which is deleted when the disk is full."),
-    key("storage.free_bytes_min", bytes(0, 1024 * GIB), Is("128MiB"), "Minimum free disk space. With less, a leader hands over leadership or rejects writes; 0 turns this off."),
-    key("log.format", OneOf(&["text", "json"]), Is("text"), "Format of log lines.").flag("log-format"),
-    key("log.filter", Filter, Is("info,openraft=error,consulrs=off,rustify=off"), "Which log lines to write, for example `info,lockstep_node=debug`.").flag("log-filter"),
-];
+/// Declares every setting of a node once: as a field of [`Config`] or of one of its sections, and as a
+/// row of [`KEYS`]. A section is a table in the TOML file.
+macro_rules! settings {
+    (
+        $($own:ident: $own_type:ty, $own_shape:expr, $own_default:expr, $own_doc:literal $(, $own_with:ident($($own_argument:literal)?))?;)*
+        $(
+            $(#[$about:meta])+
+            $section:ident: $Section:ident {
+                $($(#[$attribute:meta])* $field:ident: $type:ty, $shape:expr, $default:expr, $doc:literal $(, $with:ident($($argument:literal)?))?;)*
+            }
+        )*
+    ) => {
+        /// The whole configuration of a node, checked.
+        #[derive(Debug, Clone, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Config {
+            $(#[doc = $own_doc] pub $own: $own_type,)*
+            $($(#[$about])+ pub $section: $Section,)*
+            /// The destinations that follow the cluster, ordered by name.
+            #[serde(skip)]
+            pub sinks: Vec<Sink>,
+        }
+
+        $(
+            $(#[$about])+
+            #[derive(Debug, Clone, Deserialize)]
+            #[serde(deny_unknown_fields)]
+            pub struct $Section {
+                $(#[doc = $doc] $(#[$attribute])* pub $field: $type,)*
+            }
+        )*
+
+        /// Every setting of a node.
+        pub static KEYS: &[Key] = &[
+            $(key(stringify!($own), $own_shape, $own_default, $own_doc)$(.$own_with($($own_argument)?))?,)*
+            $($(
+                key(concat!(stringify!($section), ".", stringify!($field)), $shape, $default, $doc)$(.$with($($argument)?))?,
+            )*)*
+        ];
+    };
+}
+
+settings! {
+    name: String, Name, Required, "Name of the node, unique in the cluster.", flag("name");
+    data_dir: PathBuf, Path, Derived("`lockstep-data/<name>`"), "`lockstep-data/<name>`", flag("data-dir");
+    watchers_max: usize, count(1, 1_000_000), Is("10000"), "10000";
+
+    /// The public HTTP interface.
+    http: Http {
+        listen: SocketAddr, Address, Is("127.0.0.1:3333"), "127.0.0.1:3333", flag("http-listen");
+        advertise: String, HostPort, Derived("`http.listen`"), "`http.listen`", flag("http-advertise");
+        body_bytes_max: usize, bytes(KIB, 64 * MIB), Is("64KiB"), "64KiB";
+        header_timeout: Duration, time(10, 5), Is("30s"), "30s";
+        request_timeout: Duration, time(10, 5), Is("5s"), "5s";
+        concurrency_max: usize, count(1, 1_000_000), Is("4096"), "4096";
+        drain_timeout: Duration, time(0, 10), Is("5s"), "5s";
+        cors_origins: Vec<String>, Origins, Is(""), "";
+    }
+
+    /// The gRPC interface, for clients and peers.
+    grpc: Grpc {
+        listen: SocketAddr, Address, Is("127.0.0.1:4333"), "127.0.0.1:4333", flag("grpc-listen");
+        advertise: String, HostPort, Derived("own address in `discovery.peers`, else `grpc.listen`"), "own address in `discovery.peers`, else `grpc.listen`", flag("grpc-advertise");
+        message_bytes_max: usize, bytes(KIB, 256 * MIB), Is("4MiB"), "4MiB";
+        concurrency_max: usize, count(1, 1_000_000), Is("1024"), "1024";
+    }
+
+    /// How the nodes find each other.
+    discovery: Discovery {
+        kind: DiscoveryKind, OneOf(&["static", "consul"]), Is("static"), "static", flag("discovery");
+        expect: usize, count(1, 99), Derived("number of `discovery.peers`; 3 with Consul"), "number of `discovery.peers`; 3 with Consul", flag("expect");
+        #[serde(default)]
+        peers: Vec<StaticPeer>, Peers, Derived("this node alone"), "this node alone", flag("peers");
+    }
+
+    /// A Consul agent, and what to register there.
+    consul: Consul {
+        address: String, Url, Is("http://127.0.0.1:8500"), "http://127.0.0.1:8500", flag("consul-address");
+        token: Option<String>, Text, Unset, "ACL token for Consul.", secret();
+        service: String, Name, Is("lockstep"), "lockstep";
+        tags: Vec<String>, List, Is(""), "";
+        meta: Vec<(String, String)>, Meta, Is(""), "";
+        check_interval: Duration, time(100, 10), Is("2s"), "2s";
+        deregister_after: Duration, time(60_000, 60 * 24 * 30), Is("10m"), "10m";
+    }
+
+    /// Timings and sizes of consensus.
+    raft: Raft {
+        heartbeat: Duration, time(5, 1), Is("100ms"), "100ms";
+        election_timeout_min: Duration, time(10, 5), Is("200ms"), "200ms";
+        election_timeout_max: Duration, time(10, 5), Is("400ms"), "400ms";
+        snapshot_entries: u64, count(1, 1_000_000_000), Is("50000"), "50000";
+        log_keep_entries: u64, count(1, 1_000_000_000), Is("200000"), "200000";
+        batch_requests_max: usize, count(1, 65_536), Is("256"), "256";
+        batch_bytes_max: usize, bytes(KIB, 64 * MIB), Is("512KiB"), "512KiB";
+        proposals_in_flight_max: usize, count(1, 1024), Is("4"), "4";
+        queue_max: usize, count(1, 10_000_000), Is("16384"), "16384";
+    }
+
+    /// Disk.
+    storage: Storage {
+        cache_bytes: u64, bytes(MIB, 1024 * GIB), Is("32MiB"), "32MiB";
+        log_cache_bytes: usize, bytes(MIB, 1024 * GIB), Is("32MiB"), "32MiB";
+        reserve_bytes: u64, bytes(MIB, 1024 * GIB), Is("16MiB"), "16MiB";
+        free_bytes_min: u64, bytes(0, 1024 * GIB), Is("128MiB"), "128MiB";
+    }
+
+    /// Logs.
+    log: Log {
+        format: LogFormat, OneOf(&["text", "json"]), Is("text"), "text", flag("log-format");
+        filter: String, Filter, Is("info,openraft=error,consulrs=off,rustify=off"), "info,openraft=error,consulrs=off,rustify=off", flag("log-filter");
+    }
+}
+
+/// The ways to find peers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum DiscoveryKind {
+    /// A fixed list of all nodes, including this one.
+    Static,
+    /// A Consul agent.
+    Consul,
+}
+
+/// One node of a fixed list.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct StaticPeer {
+    /// Its name.
+    pub name: String,
+    /// Its gRPC address, `host:port`.
+    pub grpc: String,
+}
+
+/// How log lines look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// Text for people.
+    Text,
+    /// One JSON object per line.
+    Json,
+}
 
 const DATABASES: &[&str] = &["postgres", "mongo"];
 const POSTGRES: &[&str] = &["postgres"];

@@ -5,7 +5,7 @@
 //! ```text
 //!   defaults < TOML file < LOCKSTEP_* environment < flags      sources.rs, file.rs
 //!                          |
-//!                 KEYS, SINK_KEYS                               keys.rs
+//!                 KEYS, SINK_KEYS                               keys.rs, lookup.rs
 //!        path, shape, default, doc of every setting
 //!                          |
 //!        Raw --- Shape::read ---> Value + Origin                shape.rs, values.rs
@@ -17,10 +17,11 @@
 //!
 //! Two tables name every setting once: [`KEYS`] those of the node, [`SINK_KEYS`] those that each sink
 //! has below `sink.<name>`. A row states the path in the file, the shape of the value with its bounds,
-//! the default and what the setting does. The environment variable follows from the path; so does the
-//! flag, which only settings have that differ from node to node. Loading, `check-config --show`,
-//! `lockstepd run --help` and docs/CONFIGURATION.md are made from the tables. Adding a setting means a
-//! row and a field of the same name in the structs below.
+//! the default and what the setting does. The rows of the node are the fields of [`Config`], too. The
+//! environment variable follows from the path; so does the flag, which only settings have that differ
+//! from node to node. Loading, `check-config --show`, `lockstepd run --help` and docs/CONFIGURATION.md
+//! are made from the tables. Adding a setting means a row; for a sink, also a field of the same name in
+//! its struct.
 //!
 //! # What it guarantees
 //!
@@ -39,6 +40,7 @@ mod docs;
 mod fault;
 mod file;
 mod keys;
+mod lookup;
 mod shape;
 mod sink;
 mod sources;
@@ -48,20 +50,17 @@ mod values;
 mod tests;
 
 pub use docs::{markdown, show};
-pub use fault::{ConfigErrors, Fault, Origin, Warning};
-pub use keys::{KEYS, Key, KeyDefault, SINK_KEYS, instead_of_flag};
+pub use fault::{ConfigErrors, Origin};
+pub use keys::{
+    Config, Consul, Discovery, DiscoveryKind, Grpc, Http, KEYS, Key, KeyDefault, Log, LogFormat,
+    Raft, SINK_KEYS, StaticPeer, Storage,
+};
+pub use lookup::instead_of_flag;
 pub use shape::Shape;
 pub use sink::{
     DatabaseSink, Follow, Secret, Sink, SinkKind, Start, WebhookSink, is_local, postgres_config,
 };
 pub use sources::{ENV_CONFIG, Sources};
-
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::time::Duration;
-
-use serde::Deserialize;
-use serde_json::{Value as Json, json};
 
 use values::Values;
 
@@ -83,8 +82,8 @@ pub struct Setting {
 pub struct Loaded {
     /// The configuration.
     pub config: Config,
-    /// What an operator should know.
-    pub warnings: Vec<Warning>,
+    /// What is allowed but probably not intended, and why it matters.
+    pub warnings: Vec<String>,
     /// Every setting, in the order of [`KEYS`], then those of each sink.
     pub settings: Vec<Setting>,
 }
@@ -94,61 +93,27 @@ pub struct Loaded {
 /// # Errors
 ///
 /// Every fault of every source at once, including those of values that a stronger source overrides.
-pub fn load(sources: &Sources) -> Result<(Config, Vec<Warning>), ConfigErrors> {
-    load_explained(sources).map(|loaded| (loaded.config, loaded.warnings))
-}
-
-/// Like [`load`], with the source of each value.
-///
-/// # Errors
-///
-/// As [`load`].
-pub fn load_explained(sources: &Sources) -> Result<Loaded, ConfigErrors> {
+pub fn load(sources: &Sources) -> Result<Loaded, ConfigErrors> {
     let mut values = Values::default();
     sources.read(&mut values);
     values.set_defaults(None, KEYS.iter());
     let sinks = sink::check(&mut values);
     check::check(&mut values);
-    let settings = settings(&values);
-    let Values {
-        mut faults,
-        warnings,
-        ..
-    } = values.clone();
-    if faults.is_empty() {
-        match config(&values, sinks) {
+    if values.faults.is_empty() {
+        match serde_json::from_value(values.tree()) {
             Ok(config) => {
                 return Ok(Loaded {
-                    config,
-                    warnings,
-                    settings,
+                    config: Config { sinks, ..config },
+                    settings: settings(&values),
+                    warnings: values.warnings,
                 });
             }
-            // The tables and the structs disagree, which a test rules out.
-            Err(error) => faults.push(Fault::Conflict {
-                what: error.to_string(),
-            }),
+            // A row whose shape does not fit the type of its field, which a test rules out.
+            Err(error) => values.faults.push(error.to_string()),
         }
     }
+    let faults = values.faults;
     Err(ConfigErrors { faults })
-}
-
-fn config(values: &Values, sinks: Vec<Sink>) -> Result<Config, serde_json::Error> {
-    let mut tree = values.tree();
-    let consul = tree["consul"].take();
-    let peers = tree["discovery"]["peers"].take();
-    tree["discovery"]["kind"] = match tree["discovery"]["kind"].as_str() {
-        Some("consul") => json!({ "consul": consul }),
-        _ => json!({ "static": { "peers": peers } }),
-    };
-    for (section, key) in [("", "consul"), ("/discovery", "peers")] {
-        if let Some(Json::Object(keys)) = tree.pointer_mut(section) {
-            keys.remove(key);
-        }
-    }
-    let mut config: Config = serde_json::from_value(tree)?;
-    config.sinks = sinks;
-    Ok(config)
 }
 
 fn settings(values: &Values) -> Vec<Setting> {
@@ -172,177 +137,4 @@ fn settings(values: &Values) -> Vec<Setting> {
             .map(move |key| setting(key, Some(name)))
     });
     node.chain(sinks).collect()
-}
-
-/// The whole configuration of a node, checked.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Config {
-    /// The node's name, unique in the cluster.
-    pub name: String,
-    /// The directory of everything durable.
-    pub data_dir: PathBuf,
-    /// The public HTTP interface.
-    pub http: Http,
-    /// The gRPC interface, for clients and peers.
-    pub grpc: Grpc,
-    /// Maximum number of open watches over both interfaces; more are refused.
-    pub watchers_max: usize,
-    /// How the nodes find each other.
-    pub discovery: Discovery,
-    /// Timings and sizes of consensus.
-    pub raft: Raft,
-    /// Disk.
-    pub storage: Storage,
-    /// The destinations that follow the cluster, ordered by name.
-    #[serde(skip)]
-    pub sinks: Vec<Sink>,
-    /// Logs.
-    pub log: Log,
-}
-
-/// The public HTTP interface.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Http {
-    /// Address to listen on.
-    pub listen: SocketAddr,
-    /// `host:port` that others use to reach it.
-    pub advertise: String,
-    /// Maximum size of a request body, bytes.
-    pub body_bytes_max: usize,
-    /// Maximum time to receive the head of a request.
-    pub header_timeout: Duration,
-    /// Maximum time for a request, including its read or write.
-    pub request_timeout: Duration,
-    /// Maximum number of requests served at once; more get 503.
-    pub concurrency_max: usize,
-    /// Maximum time for open requests to finish when the node stops.
-    pub drain_timeout: Duration,
-    /// Origins whose pages may call from a browser; `*` for all.
-    pub cors_origins: Vec<String>,
-}
-
-/// The gRPC interface.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Grpc {
-    /// Address to listen on.
-    pub listen: SocketAddr,
-    /// `host:port` that others use to reach it.
-    pub advertise: String,
-    /// Maximum size of a message from a client, bytes.
-    pub message_bytes_max: usize,
-    /// Maximum number of requests served at once on one connection.
-    pub concurrency_max: usize,
-}
-
-/// How the nodes find each other.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Discovery {
-    /// Number of nodes that form the first cluster.
-    pub expect: usize,
-    /// The way to find peers.
-    pub kind: DiscoveryKind,
-}
-
-/// The ways to find peers.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum DiscoveryKind {
-    /// A fixed list of all nodes, including this one.
-    Static {
-        /// The nodes.
-        peers: Vec<StaticPeer>,
-    },
-    /// A Consul agent.
-    Consul(Consul),
-}
-
-/// One node of a fixed list.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct StaticPeer {
-    /// Its name.
-    pub name: String,
-    /// Its gRPC address, `host:port`.
-    pub grpc: String,
-}
-
-/// A Consul agent, and what to register there.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Consul {
-    /// The agent's HTTP address, for example `http://127.0.0.1:8500`.
-    pub address: String,
-    /// ACL token, if the agent requires one.
-    pub token: Option<String>,
-    /// The service name to register and to look for; one for each cluster.
-    pub service: String,
-    /// Tags to register.
-    pub tags: Vec<String>,
-    /// Additional metadata to register.
-    pub meta: Vec<(String, String)>,
-    /// Interval between Consul's health checks.
-    pub check_interval: Duration,
-    /// Time after which Consul removes a node that stays critical; at least a minute.
-    pub deregister_after: Duration,
-}
-
-/// Timings and sizes of consensus.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Raft {
-    /// Interval between heartbeats of a leader.
-    pub heartbeat: Duration,
-    /// Minimum time without a heartbeat before a follower starts an election.
-    pub election_timeout_min: Duration,
-    /// Maximum time without a heartbeat before a follower starts an election; also the leader's lease.
-    pub election_timeout_max: Duration,
-    /// Number of log entries between snapshots.
-    pub snapshot_entries: u64,
-    /// Number of log entries kept behind a snapshot, for followers that lag.
-    pub log_keep_entries: u64,
-    /// Maximum number of requests in one log entry.
-    pub batch_requests_max: usize,
-    /// Maximum size of the requests in one log entry, bytes.
-    pub batch_bytes_max: usize,
-    /// Maximum number of log entries proposed and not yet applied.
-    pub proposals_in_flight_max: usize,
-    /// Maximum number of requests waiting to be proposed; more are refused.
-    pub queue_max: usize,
-}
-
-/// Disk.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Storage {
-    /// Size of sled's cache, bytes.
-    pub cache_bytes: u64,
-    /// Size of the log entries kept in memory for replication, bytes.
-    pub log_cache_bytes: usize,
-    /// Size of the reserve file, which is deleted when the disk is full, bytes.
-    pub reserve_bytes: u64,
-    /// With less free disk space, bytes, a leader hands over leadership or refuses writes; 0 turns this off.
-    pub free_bytes_min: u64,
-}
-
-/// Logs.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Log {
-    /// Text or JSON.
-    pub format: LogFormat,
-    /// A `tracing` filter, for example `info,lockstep_node=debug`.
-    pub filter: String,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// Text for people.
-    Text,
-    /// One JSON object per line.
-    Json,
 }

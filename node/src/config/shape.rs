@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use lockstep_machine::{InstanceName, MachineName, Unit};
+use serde::Serialize;
 use serde_json::{Value as Json, json};
 
 use super::sink::address;
@@ -85,42 +86,23 @@ impl Raw {
 pub(super) struct Value {
     /// What the field of the configuration is deserialized from.
     pub(super) json: Json,
-    shown: Shown,
-}
-
-/// How a value is shown.
-#[derive(Debug, Clone)]
-enum Shown {
-    Bare(String),
-    Text(String),
-    List(Vec<String>),
+    /// How it is shown.
+    shown: toml::Value,
 }
 
 impl Value {
+    fn new(json: impl Serialize, shown: impl Into<toml::Value>) -> Self {
+        let (json, shown) = (json!(json), shown.into());
+        Value { json, shown }
+    }
+
     pub(super) fn text(text: impl Into<String>) -> Self {
         let text = text.into();
-        Value {
-            json: json!(text),
-            shown: Shown::Text(text),
-        }
+        Value::new(&text, text.as_str())
     }
 
-    fn bare(json: Json) -> Self {
-        Value {
-            shown: Shown::Bare(json.to_string()),
-            json,
-        }
-    }
-
-    pub(super) fn count(count: usize) -> Self {
-        Value::bare(json!(count))
-    }
-
-    fn list(json: Json, items: impl IntoIterator<Item = String>) -> Self {
-        Value {
-            json,
-            shown: Shown::List(items.into_iter().collect()),
-        }
+    pub(super) fn count(count: u64) -> Self {
+        Value::new(count, i64::try_from(count).unwrap_or(i64::MAX))
     }
 
     /// The list of peers as a value: pairs of names and addresses.
@@ -129,28 +111,24 @@ impl Value {
             .iter()
             .map(|(name, grpc)| json!({ "name": name, "grpc": grpc }));
         let items = peers.iter().map(|(name, grpc)| format!("{name}={grpc}"));
-        Value::list(json.collect(), items)
+        Value::new(json.collect::<Json>(), items.collect::<Vec<_>>())
     }
 
     /// For a sentence.
     pub(super) fn plain(&self) -> String {
         match &self.shown {
-            Shown::Bare(text) | Shown::Text(text) => text.clone(),
-            Shown::List(items) => items.join(", "),
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Array(items) => {
+                let items: Vec<&str> = items.iter().filter_map(toml::Value::as_str).collect();
+                items.join(", ")
+            }
+            other => other.to_string(),
         }
     }
 
     /// As TOML.
     pub(super) fn toml(&self) -> String {
-        let quote = |text: &String| toml::Value::String(text.clone()).to_string();
-        match &self.shown {
-            Shown::Bare(text) => text.clone(),
-            Shown::Text(text) => quote(text),
-            Shown::List(items) => {
-                let items: Vec<String> = items.iter().map(quote).collect();
-                format!("[{}]", items.join(", "))
-            }
-        }
+        self.shown.to_string()
     }
 }
 
@@ -270,34 +248,30 @@ impl Shape {
                 let text = raw.text("a whole number")?.replace('_', "");
                 let value = text.parse().map_err(|_| "expected a whole number")?;
                 between(value, *min, *max, |it| it.to_string())?;
-                Ok(Value::bare(json!(value)))
+                Ok(Value::count(value))
             }
             Shape::Bytes { min, max } => {
                 let value = read_size(raw)?;
                 between(value, *min, *max, |it| Unit::Bytes.show(it))?;
-                Ok(Value {
-                    json: json!(value),
-                    shown: Shown::Text(Unit::Bytes.show(value)),
-                })
+                Ok(Value::new(value, Unit::Bytes.show(value)))
             }
             Shape::Time { min, max } => {
                 let expected = "a duration with its unit, such as 100ms, 5s or 10m";
                 let value = humantime::parse_duration(raw.text(expected)?)
                     .map_err(|_| format!("expected {expected}"))?;
                 between(value, *min, *max, span)?;
-                Ok(Value {
-                    json: json!(value),
-                    shown: Shown::Text(span(value)),
-                })
+                Ok(Value::new(value, span(value)))
             }
-            Shape::Flag => match raw {
-                Raw::Flag(value) => Ok(Value::bare(json!(value))),
-                other => match other.text("true or false")? {
-                    "true" => Ok(Value::bare(json!(true))),
-                    "false" => Ok(Value::bare(json!(false))),
-                    _ => Err("expected true or false".into()),
-                },
-            },
+            Shape::Flag => {
+                let flag = match raw {
+                    Raw::Flag(value) => *value,
+                    other => match other.text("true or false")?.parse() {
+                        Ok(value) => value,
+                        Err(_) => return Err("expected true or false".into()),
+                    },
+                };
+                Ok(Value::new(flag, flag))
+            }
             Shape::OneOf(words) => {
                 let expected = match words {
                     [rest @ .., last] => format!("{} or {last}", rest.join(", ")),
@@ -310,7 +284,7 @@ impl Shape {
             }
             Shape::List => {
                 let items = raw.list("a comma-separated list")?;
-                Ok(Value::list(json!(items), items))
+                Ok(Value::new(&items, items.clone()))
             }
             Shape::Origins => origins(raw),
             Shape::Meta => meta(raw),
@@ -456,7 +430,7 @@ fn meta(raw: &Raw) -> Result<Value, String> {
         }
     }
     let items = pairs.iter().map(|(key, value)| format!("{key}={value}"));
-    Ok(Value::list(json!(pairs), items))
+    Ok(Value::new(&pairs, items.collect::<Vec<_>>()))
 }
 
 fn peers(raw: &Raw) -> Result<Value, String> {
@@ -490,10 +464,7 @@ fn location(raw: &Raw) -> Result<Value, String> {
     if text.contains(|c: char| c.is_whitespace() || c.is_control()) {
         return Err("a URL must not contain white space".into());
     }
-    Ok(Value {
-        json: json!(text),
-        shown: Shown::Text(address::shown(text)),
-    })
+    Ok(Value::new(text, address::shown(text)))
 }
 
 fn follows(raw: &Raw) -> Result<Value, String> {
@@ -518,7 +489,7 @@ fn follows(raw: &Raw) -> Result<Value, String> {
         Ok(json!({ "machine": machine, "prefix": prefix }))
     };
     let json: Result<Json, String> = items.iter().map(follow).collect();
-    Ok(Value::list(json?, items))
+    Ok(Value::new(json?, items))
 }
 
 /// A name that needs no quotes in any database.

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use super::fault::Origin;
 use super::file;
-use super::keys::{ENV_PREFIX, KEYS, Slot, nearest_env};
+use super::keys::{ENV_PREFIX, KEYS};
+use super::lookup::{Slot, nearest_env};
 use super::shape::Raw;
 use super::values::Values;
 

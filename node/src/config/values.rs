@@ -8,8 +8,9 @@ use lockstep_machine::SinkName;
 use serde::de::DeserializeOwned;
 use serde_json::{Value as Json, json};
 
-use super::fault::{Fault, Origin, Warning};
-use super::keys::{Key, KeyDefault, SINKS, Slot};
+use super::fault::Origin;
+use super::keys::{Key, KeyDefault, SINKS};
+use super::lookup::Slot;
 use super::shape::{Raw, Value};
 use super::sink;
 
@@ -28,8 +29,8 @@ pub(super) struct Values {
     bad: BTreeSet<String>,
     /// Sinks that a source named, even without any setting.
     pub(super) sinks: BTreeSet<SinkName>,
-    pub(super) faults: Vec<Fault>,
-    pub(super) warnings: Vec<Warning>,
+    pub(super) faults: Vec<String>,
+    pub(super) warnings: Vec<String>,
 }
 
 impl Values {
@@ -54,13 +55,9 @@ impl Values {
 
     /// Records a value that cannot be used.
     pub(super) fn bad_value(&mut self, key: String, value: String, reason: String, origin: Origin) {
-        self.bad.insert(key.clone());
-        self.faults.push(Fault::BadValue {
-            origin,
-            key,
-            value,
-            reason,
-        });
+        let fault = format!("{origin}: {key} = {value}: {reason}");
+        self.faults.push(fault);
+        self.bad.insert(key);
     }
 
     /// Gives every key without a value its default.
@@ -137,21 +134,18 @@ impl Values {
         paths.filter(move |path| path.starts_with(prefix) && self.is_set(path))
     }
 
-    pub(super) fn missing(&mut self, key: impl Into<String>, what: impl Into<String>) {
-        self.faults.push(Fault::Missing {
-            key: key.into(),
-            what: what.into(),
-        });
+    /// A setting without a default was not set.
+    pub(super) fn missing(&mut self, key: impl Display, what: impl Display) {
+        self.faults.push(format!("{key} is not set; {what}"));
     }
 
-    pub(super) fn conflict(&mut self, what: impl Display) {
-        let what = what.to_string();
-        self.faults.push(Fault::Conflict { what });
+    /// Settings that are valid alone contradict each other.
+    pub(super) fn conflict(&mut self, what: impl Into<String>) {
+        self.faults.push(what.into());
     }
 
-    pub(super) fn warn(&mut self, what: impl Display) {
-        let what = what.to_string();
-        self.warnings.push(Warning { what });
+    pub(super) fn warn(&mut self, what: impl Into<String>) {
+        self.warnings.push(what.into());
     }
 
     /// The node's values as a tree of sections, without the sinks.

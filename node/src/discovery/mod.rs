@@ -19,7 +19,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lockstep_consul::ConsulError;
 
-use crate::config;
+use crate::config::{Config, DiscoveryKind};
 use lockstep_raft::store::BootstrapPlan;
 
 mod consul;
@@ -126,9 +126,9 @@ pub trait Discovery: Send + Sync + 'static {
 ///
 /// # Errors
 /// [`DiscoveryError::Consul`] for an address, token, service name or metadata that Consul refuses.
-pub fn open(config: config::Discovery) -> Result<Arc<dyn Discovery>, DiscoveryError> {
-    Ok(match config.kind {
-        config::DiscoveryKind::Static { peers } => Arc::new(StaticDiscovery::new(peers)),
-        config::DiscoveryKind::Consul(consul) => Arc::new(ConsulDiscovery::new(&consul)?),
+pub fn open(config: &Config) -> Result<Arc<dyn Discovery>, DiscoveryError> {
+    Ok(match config.discovery.kind {
+        DiscoveryKind::Static => Arc::new(StaticDiscovery::new(config.discovery.peers.clone())),
+        DiscoveryKind::Consul => Arc::new(ConsulDiscovery::new(&config.consul)?),
     })
 }

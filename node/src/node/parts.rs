@@ -59,7 +59,7 @@ impl Parts {
             config.grpc.advertise.clone(),
             config.http.advertise.clone(),
         );
-        let discovery = discovery::open(config.discovery.clone())?;
+        let discovery = discovery::open(&config)?;
         let consensus = Consensus::<TokioRuntime, DiskStore>::open(
             local.node_id(),
             &settings(&config, local.node_id()),

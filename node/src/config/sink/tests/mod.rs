@@ -6,14 +6,15 @@ mod settings;
 
 use super::{DatabaseSink, Sink, SinkKind};
 use crate::config::tests::in_file;
-use crate::config::{Config, ConfigErrors, Warning, load};
+use crate::config::{Config, ConfigErrors, load};
 
 const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 
 /// A file that gives the node's name too.
-fn from_file(text: &str) -> Result<(Config, Vec<Warning>), ConfigErrors> {
+fn from_file(text: &str) -> Result<(Config, Vec<String>), ConfigErrors> {
     let (_dir, sources) = in_file(&format!("name = \"node1\"\n{text}"));
-    load(&sources)
+    let loaded = load(&sources)?;
+    Ok((loaded.config, loaded.warnings))
 }
 
 fn sinks(text: &str) -> Vec<Sink> {

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use super::{file_fault, from_file, hook_fault, postgres, sinks};
-use crate::config::keys::Slot;
+use crate::config::lookup::Slot;
 use crate::config::shape::Raw;
 use crate::config::tests::{env, from_env, in_file, warnings};
-use crate::config::{KeyDefault, SINK_KEYS, Secret, SinkKind, Start, load_explained};
+use crate::config::{KeyDefault, SINK_KEYS, Secret, SinkKind, Start, load};
 
 #[test]
 fn a_sink_needs_a_kind_and_an_address_and_has_defaults() {
@@ -56,7 +56,7 @@ fn the_environment_adds_sinks_and_beats_the_file() {
         ("LOCKSTEP_SINK_A1_START", "everything"),
         ("LOCKSTEP_SINK_UNSET_KIND", ""),
     ]);
-    let loaded = load_explained(&sources).expect("valid");
+    let loaded = load(&sources).expect("valid");
     let names: Vec<&str> = loaded
         .config
         .sinks
