@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lockstep_raft::consensus::log::LogStore;
 use lockstep_raft::consensus::state_machine::StateMachine;
 use lockstep_raft::consensus::{Silent, Types};
-use lockstep_raft::store::{DiskStore, NoObserver, StoreOptions};
+use lockstep_raft::store::{DiskStore, StoreOptions};
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft_rt::AsyncRuntime as _;
@@ -27,7 +27,7 @@ impl StoreBuilder<Types<TokioRuntime>, Log, Machine, TempDir> for NewFolder {
             cache_bytes: 1 << 20,
             reserve_bytes: 0,
         };
-        let disk = DiskStore::open(folder.path(), options, Arc::new(NoObserver)).unwrap();
+        let disk = DiskStore::open(folder.path(), options, Arc::new(())).unwrap();
         let log = Log::open(disk.clone(), self.recent_bytes_max)
             .await
             .unwrap();

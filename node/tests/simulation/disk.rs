@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_machine::{Restore, State};
-use lockstep_raft::store::{BoxFuture, Done, LogBounds, Record, Slot, SnapshotHandle, Storage};
+use lockstep_raft::store::{BoxFuture, Done, Record, Slot, SnapshotHandle, Storage};
 use openraft_rt::AsyncRuntime as _;
 use openraft_rt_sim::SimRuntime;
 use tokio::sync::Notify;
@@ -213,10 +213,11 @@ impl SimDisk {
 impl Storage for SimDisk {
     type Snapshot = SimSnapshot;
 
-    fn bounds(&self) -> io::Result<LogBounds> {
-        self.look(|image| LogBounds {
-            first: image.log.keys().next().copied(),
-            last: image.log.keys().next_back().copied(),
+    fn bounds(&self) -> io::Result<Option<(u64, u64)>> {
+        self.look(|image| {
+            let (first, _) = image.log.first_key_value()?;
+            let (last, _) = image.log.last_key_value()?;
+            Some((*first, *last))
         })
     }
 

@@ -69,9 +69,8 @@ impl<RT: Runtime, S: Storage> LogStore<RT, S> {
             .load(Slot::Vote)?
             .map(|bytes| wire::VOTE.decode(bytes, |vote| wire::vote_in(Some(vote))))
             .transpose()?;
-        let bounds = storage.bounds()?;
-        let last = match bounds.last {
-            Some(index) if purged.is_none_or(|p| p.index < index) => {
+        let last = match storage.bounds()? {
+            Some((_, index)) if purged.is_none_or(|p| p.index < index) => {
                 let record = storage.read(index, index + 1, usize::MAX).await?.pop();
                 let record = record.ok_or_else(|| wire::damaged_entry(index, "it is missing"))?;
                 Some(wire::decode_entry(record.bytes, index)?.log_id)

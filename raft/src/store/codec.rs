@@ -21,7 +21,7 @@ use super::{GROUP, StoreError};
 pub(super) const VALUE_BYTES_MAX: usize = 7 * 1024;
 
 /// The largest record: what fits the part number and the length.
-pub(super) const RECORD_BYTES_MAX: usize = 256 * 1024 * 1024;
+pub(super) const RECORD_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
 pub(super) const FORMAT: u8 = 2;
 const HEADER_BYTES: usize = 15;
@@ -52,50 +52,18 @@ pub(super) fn split_key(key: &[u8]) -> Result<(u64, u16), StoreError> {
             .then(|| (u64::from_be_bytes(*index), u16::from_be_bytes(part)))
     };
     split().ok_or_else(|| match key.len() {
-        KEY_BYTES_FORMAT_1 => unknown_format("the log".to_owned(), 1),
-        _ => StoreError::Damaged {
-            what: "log",
-            place: format!("key {key:02x?}"),
-            reason: "it is not a key of the log".to_owned(),
-        },
+        KEY_BYTES_FORMAT_1 => StoreError::format("the log", 1, FORMAT),
+        _ => StoreError::damaged(
+            "log",
+            format!("key {key:02x?}"),
+            "it is not a key of the log",
+        ),
     })
 }
 
 /// The key of a slot.
 pub(super) fn slot_key(name: &str) -> String {
     format!("{GROUP}/{name}")
-}
-
-/// What is wrong with a part.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum PartFault {
-    /// Its bytes are not the ones that were written.
-    Damaged(String),
-    /// It is sound, and has this format.
-    Format(u8),
-}
-
-impl PartFault {
-    /// The error for a part of `what` at `place`.
-    pub(super) fn at(self, what: &'static str, place: impl Into<String>) -> StoreError {
-        let place = place.into();
-        match self {
-            PartFault::Damaged(reason) => StoreError::Damaged {
-                what,
-                place,
-                reason,
-            },
-            PartFault::Format(found) => unknown_format(format!("{what} {place}"), found),
-        }
-    }
-}
-
-fn unknown_format(what: String, found: u8) -> StoreError {
-    StoreError::Format {
-        what,
-        found: found.into(),
-        supported: FORMAT.into(),
-    }
 }
 
 /// One part, with its checksum verified.
@@ -118,13 +86,11 @@ pub(super) fn record_crc(index: u64, bytes: &[u8]) -> u32 {
 
 /// The parts of a log entry, first part first.
 pub(super) fn encode(index: u64, bytes: &[u8]) -> Result<Vec<(Key, Vec<u8>)>, StoreError> {
-    if bytes.len() > RECORD_BYTES_MAX {
-        return Err(too_large(
-            format!("log entry {index}"),
-            bytes.len(),
-            RECORD_BYTES_MAX,
-        ));
-    }
+    StoreError::check_size(
+        format_args!("log entry {index}"),
+        bytes.len() as u64,
+        RECORD_BYTES_MAX,
+    )?;
     let crc = record_crc(index, bytes);
     let count = bytes.len().div_ceil(CHUNK_BYTES_MAX).max(1) as u16;
     let parts = (0..count).map(|part| {
@@ -144,13 +110,11 @@ pub(super) fn encode(index: u64, bytes: &[u8]) -> Result<Vec<(Key, Vec<u8>)>, St
 
 /// A slot's value in sled: one part, sealed under the slot's key.
 pub(super) fn encode_slot(key: &str, bytes: &[u8]) -> Result<Vec<u8>, StoreError> {
-    if bytes.len() > CHUNK_BYTES_MAX {
-        return Err(too_large(
-            format!("slot {key}"),
-            bytes.len(),
-            CHUNK_BYTES_MAX,
-        ));
-    }
+    StoreError::check_size(
+        format_args!("slot {key}"),
+        bytes.len() as u64,
+        CHUNK_BYTES_MAX as u64,
+    )?;
     Ok(seal(
         key.as_bytes(),
         Part {
@@ -164,35 +128,44 @@ pub(super) fn encode_slot(key: &str, bytes: &[u8]) -> Result<Vec<u8>, StoreError
 
 /// A slot's value, verified.
 pub(super) fn decode_slot<'a>(key: &str, value: &'a [u8]) -> Result<&'a [u8], StoreError> {
-    let part = unseal(key.as_bytes(), value).map_err(|fault| fault.at("slot", key))?;
+    let part = unseal(key.as_bytes(), value, "slot", || key.to_owned())?;
     if part.bytes.len() != part.length as usize {
         let reason = format!(
             "the length is {}, expected {}",
             part.bytes.len(),
             part.length
         );
-        return Err(PartFault::Damaged(reason).at("slot", key));
+        return Err(StoreError::damaged("slot", key, reason));
     }
     Ok(part.bytes)
 }
 
-/// Verifies one part against its key.
-pub(super) fn unseal<'a>(key: &[u8], value: &'a [u8]) -> Result<Part<'a>, PartFault> {
+/// Verifies one part against its key. `what` it is a part of, and its `place`, are for error messages.
+pub(super) fn unseal<'a>(
+    key: &[u8],
+    value: &'a [u8],
+    what: &'static str,
+    place: impl Fn() -> String,
+) -> Result<Part<'a>, StoreError> {
+    let damaged = |reason: String| StoreError::damaged(what, place(), reason);
     let Some((header, bytes)) = value.split_first_chunk::<HEADER_BYTES>() else {
-        let reason = format!("{} bytes are too short for a header", value.len());
-        return Err(PartFault::Damaged(reason));
+        let length = value.len();
+        return Err(damaged(format!(
+            "{length} bytes are too short for a header"
+        )));
     };
     let number = |at: usize| {
         u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
     };
     let (found, computed) = (number(11), crc(&[key, &header[..11], bytes]));
     if found != computed {
-        return Err(PartFault::Damaged(format!(
+        return Err(damaged(format!(
             "the checksum is {computed:08x}, expected {found:08x}"
         )));
     }
     if header[0] != FORMAT {
-        return Err(PartFault::Format(header[0]));
+        let what = format!("{what} {}", place());
+        return Err(StoreError::format(what, header[0].into(), FORMAT));
     }
     let parts = u16::from_be_bytes([header[1], header[2]]);
     Ok(Part {
@@ -231,17 +204,13 @@ fn crc(pieces: &[&[u8]]) -> u32 {
     hasher.finalize()
 }
 
-fn too_large(what: String, bytes: usize, bytes_max: usize) -> StoreError {
-    StoreError::TooLarge {
-        what,
-        bytes: bytes as u64,
-        bytes_max: bytes_max as u64,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn unsealed<'a>(key: &[u8], value: &'a [u8]) -> Result<Part<'a>, StoreError> {
+        unseal(key, value, "part", String::new)
+    }
 
     #[test]
     fn no_value_is_larger_than_sled_keeps_in_its_pages() {
@@ -255,7 +224,7 @@ mod tests {
             );
             let joined: Vec<u8> = parts
                 .iter()
-                .flat_map(|(key, value)| unseal(key, value).unwrap().bytes.to_vec())
+                .flat_map(|(key, value)| unsealed(key, value).unwrap().bytes.to_vec())
                 .collect();
             assert_eq!(joined, bytes);
         }
@@ -267,10 +236,10 @@ mod tests {
         for bit in 0..value.len() * 8 {
             let mut damaged = value.clone();
             damaged[bit / 8] ^= 1 << (bit % 8);
-            let fault = unseal(&key, &damaged).unwrap_err();
+            let fault = unsealed(&key, &damaged).unwrap_err();
             assert!(
-                matches!(fault, PartFault::Damaged(_)),
-                "bit {bit}: {fault:?}"
+                matches!(fault, StoreError::Damaged { .. }),
+                "bit {bit}: {fault}"
             );
         }
     }
@@ -278,6 +247,6 @@ mod tests {
     #[test]
     fn a_value_under_another_key_is_noticed() {
         let (_, value) = encode(9, b"state").unwrap().remove(0);
-        assert!(unseal(&key(10, 0), &value).is_err());
+        assert!(unsealed(&key(10, 0), &value).is_err());
     }
 }

@@ -7,7 +7,7 @@
 //! ```
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::reserve::{self, Reserve};
 use super::slots::{SlotName, Slots};
 use super::snapshot::{self, SnapshotFile, SnapshotReceiver, Snapshots, on_disk_thread};
 use super::writer::{Operation, Writer};
-use super::{BoxFuture, Done, LogBounds, Record, Slot, Storage, StoreError, database, files};
+use super::{BoxFuture, Done, Record, Slot, Storage, StoreError, database, files};
 
 /// How much memory and disk the store may take for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,36 +31,26 @@ pub struct StoreOptions {
 }
 
 /// Watches the store at work. Called on the writing thread: return soon.
+#[allow(unused_variables)]
 pub trait StoreObserver: Send + Sync {
     /// A flush took so long and made so many operations durable. Called before their completions.
-    fn flushed(&self, took: Duration, operations: usize);
+    fn flushed(&self, took: Duration, operations: usize) {}
 
     /// The store failed for good; the node must exit. Called once, before the completions.
-    fn failed(&self, error: &StoreError);
+    fn failed(&self, error: &StoreError) {}
 }
 
 /// Watches nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoObserver;
-
-impl StoreObserver for NoObserver {
-    fn flushed(&self, _took: Duration, _operations: usize) {}
-
-    fn failed(&self, _error: &StoreError) {}
-}
+impl StoreObserver for () {}
 
 /// [`Storage`] over a data folder. Clones share it; the last one to go waits for what is queued.
 #[derive(Clone)]
 pub struct DiskStore {
-    inner: Arc<Inner>,
-}
-
-struct Inner {
-    dir: PathBuf,
-    writer: Writer,
+    dir: Arc<Path>,
+    writer: Arc<Writer>,
     log: Log,
     slots: Slots,
-    snapshots: Snapshots,
+    snapshots: Arc<Snapshots>,
 }
 
 impl DiskStore {
@@ -76,73 +66,40 @@ impl DiskStore {
     ) -> Result<DiskStore, StoreError> {
         files::create_dir(dir)?;
         let reserve = Reserve::new(dir, options.reserve_bytes);
-        let opened = match Opened::open(dir, options.cache_bytes) {
+        let opened = match open(dir, options.cache_bytes) {
             Err(error) if error.is_disk_full() && reserve.give_back() => {
-                Opened::open(dir, options.cache_bytes)
+                open(dir, options.cache_bytes)
             }
             opened => opened,
         };
-        let Opened {
-            db,
-            log,
-            slots,
-            snapshots,
-        } = opened.map_err(|error| error.found_in(dir))?;
+        let (db, log, slots, snapshots) = opened.map_err(|error| error.found_in(dir))?;
         reserve.ensure();
         let writer = Writer::start(db, log.clone(), slots.clone(), reserve, observer)
             .map_err(StoreError::io("start the writing thread for", dir))?;
-        let inner = Inner {
-            dir: dir.to_owned(),
-            writer,
+        Ok(DiskStore {
+            dir: dir.into(),
+            writer: Arc::new(writer),
             log,
             slots,
-            snapshots,
-        };
-        Ok(DiskStore {
-            inner: Arc::new(inner),
+            snapshots: Arc::new(snapshots),
         })
     }
 
     /// Begins to take in a snapshot of `length` bytes from a peer. Blocks, briefly.
     pub fn receive_snapshot(&self, length: u64) -> io::Result<SnapshotReceiver> {
-        self.inner.snapshots.receive(length)
+        self.snapshots.receive(length)
     }
 
     /// Bytes that the data folder takes on disk, the reserve included. Blocks.
     pub fn size_on_disk(&self) -> io::Result<u64> {
-        files::size_on_disk(&self.inner.dir)
+        files::size_on_disk(&self.dir)
     }
 
     /// Bytes free on the disk that holds the data folder, the reserve not included. Blocks.
     pub fn free_bytes(&self) -> io::Result<u64> {
-        reserve::free_bytes(&self.inner.dir)
+        reserve::free_bytes(&self.dir)
     }
-}
 
-/// What opening finds.
-struct Opened {
-    db: sled::Db,
-    log: Log,
-    slots: Slots,
-    snapshots: Snapshots,
-}
-
-impl Opened {
-    fn open(dir: &Path, cache_bytes: u64) -> Result<Opened, StoreError> {
-        let database = database::open(&dir.join("log"), cache_bytes)?;
-        let slots = Slots::open(database.meta)?;
-        let log = Log::open(database.log, slots.purge_point()?.map(|(upto, _)| upto))?;
-        let snapshots = Snapshots::open(dir.join("snapshots"), slots.load(SlotName::Snapshot)?)?;
-        Ok(Opened {
-            db: database.db,
-            log,
-            slots,
-            snapshots,
-        })
-    }
-}
-
-impl Inner {
     fn make_current(&self, snapshot: &SnapshotFile) -> io::Result<()> {
         self.snapshots.make_current(snapshot, |value| {
             self.writer.perform(Operation::Save {
@@ -153,42 +110,45 @@ impl Inner {
     }
 }
 
+fn open(dir: &Path, cache_bytes: u64) -> Result<(sled::Db, Log, Slots, Snapshots), StoreError> {
+    let database = database::open(&dir.join("log"), cache_bytes)?;
+    let slots = Slots::open(database.meta)?;
+    let log = Log::open(database.log, slots.purge_point()?.map(|(upto, _)| upto))?;
+    let snapshots = Snapshots::open(dir.join("snapshots"), slots.load(SlotName::Snapshot)?)?;
+    Ok((database.db, log, slots, snapshots))
+}
+
 impl Storage for DiskStore {
     type Snapshot = SnapshotFile;
 
     /// Opening has checked that the log has no gaps.
-    fn bounds(&self) -> io::Result<LogBounds> {
-        Ok(self.inner.log.bounds())
+    fn bounds(&self) -> io::Result<Option<(u64, u64)>> {
+        Ok(self.log.bounds())
     }
 
     fn read(&self, from: u64, to: u64, bytes_max: usize) -> BoxFuture<io::Result<Vec<Record>>> {
-        let inner = self.inner.clone();
-        Box::pin(on_disk_thread(move || {
-            Ok(inner.log.read(from, to, bytes_max)?)
-        }))
+        let log = self.log.clone();
+        Box::pin(on_disk_thread(move || Ok(log.read(from, to, bytes_max)?)))
     }
 
     fn append(&self, records: Vec<Record>, done: Done) {
-        self.inner.writer.submit(Operation::Append(records), done);
+        self.writer.submit(Operation::Append(records), done);
     }
 
     fn truncate_after(&self, last_kept: Option<u64>, done: Done) {
-        self.inner
-            .writer
+        self.writer
             .submit(Operation::TruncateAfter(last_kept), done);
     }
 
     fn purge(&self, upto: u64, marker: Bytes, done: Done) {
-        self.inner
-            .writer
-            .submit(Operation::Purge { upto, marker }, done);
+        self.writer.submit(Operation::Purge { upto, marker }, done);
     }
 
     fn save(&self, slot: Slot, value: Bytes, done: Done) {
         if slot == Slot::Purged {
             return done(Err(StoreError::PurgePointSaved.into()));
         }
-        self.inner.writer.submit(
+        self.writer.submit(
             Operation::Save {
                 name: SlotName::Public(slot),
                 value,
@@ -199,8 +159,8 @@ impl Storage for DiskStore {
 
     fn load(&self, slot: Slot) -> io::Result<Option<Bytes>> {
         Ok(match slot {
-            Slot::Purged => self.inner.slots.purge_point()?.map(|(_, marker)| marker),
-            slot => self.inner.slots.load(SlotName::Public(slot))?,
+            Slot::Purged => self.slots.purge_point()?.map(|(_, marker)| marker),
+            slot => self.slots.load(SlotName::Public(slot))?,
         })
     }
 
@@ -210,10 +170,10 @@ impl Storage for DiskStore {
         meta: Bytes,
         state: State,
     ) -> BoxFuture<io::Result<SnapshotFile>> {
-        let inner = self.inner.clone();
+        let store = self.clone();
         Box::pin(snapshot::in_background(move || {
-            let snapshot = inner.snapshots.write(index, &meta, state.records())?;
-            inner.make_current(&snapshot)?;
+            let snapshot = store.snapshots.write(index, &meta, state.records())?;
+            store.make_current(&snapshot)?;
             Ok(snapshot)
         }))
     }
@@ -224,11 +184,11 @@ impl Storage for DiskStore {
 
     /// A current snapshot that is newer stays.
     fn adopt_snapshot(&self, snapshot: SnapshotFile) -> BoxFuture<io::Result<()>> {
-        let inner = self.inner.clone();
-        Box::pin(on_disk_thread(move || inner.make_current(&snapshot)))
+        let store = self.clone();
+        Box::pin(on_disk_thread(move || store.make_current(&snapshot)))
     }
 
     fn current_snapshot(&self) -> Option<SnapshotFile> {
-        self.inner.snapshots.current()
+        self.snapshots.current()
     }
 }

@@ -1,5 +1,6 @@
 //! What can be wrong with stored data, and what the operator can do about it.
 
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -122,21 +123,47 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Bytes that are not the ones that were written.
+    pub(crate) fn damaged(
+        what: &'static str,
+        place: impl Into<String>,
+        reason: impl ToString,
+    ) -> Self {
+        StoreError::Damaged {
+            what,
+            place: place.into(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// Sound bytes in another format.
+    pub(crate) fn format(what: impl Into<String>, found: u32, supported: impl Into<u32>) -> Self {
+        StoreError::Format {
+            what: what.into(),
+            found,
+            supported: supported.into(),
+        }
+    }
+
+    /// Fails if something is larger than its form on disk can hold.
+    pub(crate) fn check_size(what: impl Display, bytes: u64, bytes_max: u64) -> Result<(), Self> {
+        match bytes > bytes_max {
+            true => Err(StoreError::TooLarge {
+                what: what.to_string(),
+                bytes,
+                bytes_max,
+            }),
+            false => Ok(()),
+        }
+    }
+
     /// Bytes of the state machine that cannot be read.
     pub(crate) fn unreadable(what: &'static str, place: String, error: CodecError) -> Self {
         match error {
-            CodecError::Malformed { reason, .. } => StoreError::Damaged {
-                what,
-                place,
-                reason,
-            },
+            CodecError::Malformed { reason, .. } => StoreError::damaged(what, place, reason),
             CodecError::UnknownFormat {
                 found, supported, ..
-            } => StoreError::Format {
-                what: format!("{what} {place}"),
-                found: found.into(),
-                supported: supported.into(),
-            },
+            } => StoreError::format(format!("{what} {place}"), found.into(), supported),
             newer @ CodecError::UnknownVariant { .. } => StoreError::Newer {
                 place: format!("{what} {place}"),
                 reason: newer.to_string(),
@@ -163,11 +190,6 @@ impl StoreError {
             StoreError::NoSpace { .. } => "store_disk_full",
             StoreError::Stopped { .. } => "store_stopped",
         }
-    }
-
-    /// Whether the same call may succeed later in the same process.
-    pub fn may_retry(&self) -> bool {
-        matches!(self, StoreError::InUse { .. } | StoreError::NoSpace { .. })
     }
 
     /// Whether there was no space left on the disk.

@@ -3,9 +3,8 @@
 //! `identity.json` holds one line of JSON and its checksum. `lock` is held for as long as the
 //! process works in the folder, and holds its process id.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -150,11 +149,8 @@ fn refuse_foreign(dir: &Path) -> Result<(), StoreError> {
 }
 
 pub(super) fn read(path: &Path) -> Result<Identity, StoreError> {
-    let damaged = |reason: String| StoreError::Damaged {
-        what: "identity",
-        place: path.display().to_string(),
-        reason,
-    };
+    let damaged =
+        |reason: String| StoreError::damaged("identity", path.display().to_string(), reason);
     let content = fs::read(path).map_err(StoreError::io("read", path))?;
     let stored: Stored =
         serde_json::from_slice(&content).map_err(|error| damaged(error.to_string()))?;
@@ -172,11 +168,7 @@ pub(super) fn read(path: &Path) -> Result<Identity, StoreError> {
         .and_then(|format| u32::try_from(format).ok());
     if let Some(found) = found.filter(|found| *found != FORMAT) {
         let what = format!("identity {}", path.display());
-        return Err(StoreError::Format {
-            what,
-            found,
-            supported: FORMAT,
-        });
+        return Err(StoreError::format(what, found, FORMAT));
     }
     let identity: Identity =
         serde_json::from_value(stored.identity).map_err(|error| damaged(error.to_string()))?;
@@ -208,13 +200,13 @@ fn lock(dir: &Path, wait_max: Duration) -> Result<File, StoreError> {
         .open(&path);
     let mut file = open.map_err(StoreError::io("open", &path))?;
     let deadline = Instant::now() + wait_max;
-    // SAFETY: the descriptor belongs to `file`, which outlives the call.
-    while unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
-        let error = io::Error::last_os_error();
-        match error.kind() {
-            io::ErrorKind::Interrupted => {}
-            io::ErrorKind::WouldBlock if Instant::now() < deadline => thread::sleep(LOCK_WAIT_STEP),
-            io::ErrorKind::WouldBlock => {
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                thread::sleep(LOCK_WAIT_STEP);
+            }
+            Err(TryLockError::WouldBlock) => {
                 let mut text = String::new();
                 let _ = file.read_to_string(&mut text);
                 return Err(StoreError::InUse {
@@ -222,7 +214,7 @@ fn lock(dir: &Path, wait_max: Duration) -> Result<File, StoreError> {
                     holder: text.trim().parse().ok(),
                 });
             }
-            _ => return Err(StoreError::io("lock", &path)(error)),
+            Err(TryLockError::Error(error)) => return Err(StoreError::io("lock", &path)(error)),
         }
     }
     let mut write = || {

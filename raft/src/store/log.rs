@@ -8,10 +8,13 @@
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, RwLock};
 
-use super::codec::{self, Part, PartFault};
-use super::{LogBounds, Record, StoreError};
+use super::codec::{self, Part};
+use super::{Record, StoreError};
+
+/// What a record is called in error messages.
+const ENTRY: &str = "log entry";
 
 /// The log. Clones share it. One thread writes; any thread reads.
 #[derive(Clone)]
@@ -80,23 +83,19 @@ impl Log {
     }
 
     /// First and last index.
-    pub(super) fn bounds(&self) -> LogBounds {
-        let present = self.extent().present;
-        LogBounds {
-            first: present.map(|(first, _)| first),
-            last: present.map(|(_, last)| last),
-        }
+    pub(super) fn bounds(&self) -> Option<(u64, u64)> {
+        self.shared.extent.lock().present
     }
 
     /// The last index purged.
     pub(super) fn purged(&self) -> Option<u64> {
-        self.extent().purged
+        self.shared.extent.lock().purged
     }
 
     /// Inserts a record after the last one.
     pub(super) fn insert(&self, record: &Record) -> Result<(), StoreError> {
         let index = record.index;
-        if let Some(expected) = self.extent().next()
+        if let Some(expected) = self.shared.extent.lock().next()
             && index != expected
         {
             return Err(StoreError::OutOfOrder { index, expected });
@@ -106,7 +105,7 @@ impl Log {
                 .insert(key, value)
                 .map_err(StoreError::database("write to the log"))?;
         }
-        let mut extent = self.extent();
+        let mut extent = self.shared.extent.lock();
         extent.present = Some((extent.present.map_or(index, |(first, _)| first), index));
         Ok(())
     }
@@ -115,7 +114,7 @@ impl Log {
     pub(super) fn truncate_after(&self, last_kept: Option<u64>) -> Result<(), StoreError> {
         let _cutting = self.shared.cutting.write();
         {
-            let mut extent = self.extent();
+            let mut extent = self.shared.extent.lock();
             extent.present = match (extent.present, last_kept) {
                 (Some((first, last)), Some(kept)) if kept >= first => Some((first, last.min(kept))),
                 _ => None,
@@ -137,7 +136,7 @@ impl Log {
 
     /// Takes everything up to `upto` out of the log; [`Log::remove_purged`] then frees its space.
     pub(super) fn purge(&self, upto: u64) {
-        let mut extent = self.extent();
+        let mut extent = self.shared.extent.lock();
         extent.purged = Some(extent.purged.map_or(upto, |purged| purged.max(upto)));
         let start = extent.start();
         extent.present = extent
@@ -173,14 +172,14 @@ impl Log {
     ) -> Result<Vec<Record>, StoreError> {
         let _not_cutting = self.shared.cutting.read();
         loop {
-            let extent = *self.extent();
+            let extent = *self.shared.extent.lock();
             let Some((first, last)) = extent.present else {
                 return Ok(Vec::new());
             };
             let from = from.max(first);
             let answer = self.read_present(from, to.min(last.saturating_add(1)), bytes_max);
             // What was purged while it was being read is not missing.
-            if answer.is_err() && self.extent().start() > from {
+            if answer.is_err() && self.shared.extent.lock().start() > from {
                 continue;
             }
             return answer;
@@ -258,7 +257,7 @@ impl Log {
     }
 
     fn verify(&self) -> Result<(), StoreError> {
-        let purged = self.extent().purged;
+        let purged = self.shared.extent.lock().purged;
         let mut expected = purged.map(|purged| purged.saturating_add(1));
         let mut present = None;
         for record in (Records {
@@ -269,12 +268,8 @@ impl Log {
             expected = Some(index.saturating_add(1));
             present = Some((present.map_or(index, |(first, _)| first), index));
         }
-        self.extent().present = present;
+        self.shared.extent.lock().present = present;
         Ok(())
-    }
-
-    fn extent(&self) -> MutexGuard<'_, Extent> {
-        self.shared.extent.lock()
     }
 }
 
@@ -303,10 +298,10 @@ impl Records {
             return Err(damaged(
                 index,
                 number,
-                "it is an orphan: part 0 is missing or has a smaller number of parts".into(),
+                "it is an orphan: part 0 is missing or has a smaller number of parts",
             ));
         }
-        let head = codec::unseal(key, value).map_err(|fault| part_fault(index, 0, fault))?;
+        let head = codec::unseal(key, value, ENTRY, || place(index, 0))?;
         let bytes = if head.parts == 1 {
             Bytes::copy_from_slice(head.bytes)
         } else {
@@ -346,15 +341,14 @@ impl Records {
                     format!("it is missing, of {} parts", head.parts),
                 ));
             };
-            let part =
-                codec::unseal(&key, &value).map_err(|fault| part_fault(index, number, fault))?;
+            let part = codec::unseal(&key, &value, ENTRY, || place(index, number))?;
             if (part.parts, part.length, part.record_crc)
                 != (head.parts, head.length, head.record_crc)
             {
                 return Err(damaged(
                     index,
                     number,
-                    "it belongs to another record than part 0".into(),
+                    "it belongs to another record than part 0",
                 ));
             }
             bytes.extend_from_slice(part.bytes);
@@ -363,12 +357,12 @@ impl Records {
     }
 }
 
-fn part_fault(index: u64, part: u16, fault: PartFault) -> StoreError {
-    fault.at("log entry", format!("{index} part {part}"))
+fn place(index: u64, part: u16) -> String {
+    format!("{index} part {part}")
 }
 
-fn damaged(index: u64, part: u16, reason: String) -> StoreError {
-    part_fault(index, part, PartFault::Damaged(reason))
+fn damaged(index: u64, part: u16, reason: impl ToString) -> StoreError {
+    StoreError::damaged(ENTRY, place(index, part), reason)
 }
 
 fn follows(expected: u64, index: u64) -> Result<(), StoreError> {
@@ -380,9 +374,9 @@ fn follows(expected: u64, index: u64) -> Result<(), StoreError> {
 }
 
 fn missing(index: u64) -> StoreError {
-    StoreError::Damaged {
-        what: "log entry",
-        place: index.to_string(),
-        reason: "it is missing, but later entries exist".into(),
-    }
+    StoreError::damaged(
+        ENTRY,
+        index.to_string(),
+        "it is missing, but later entries exist",
+    )
 }

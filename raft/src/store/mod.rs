@@ -73,7 +73,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use lockstep_machine::State;
 
-pub use disk::{DiskStore, NoObserver, StoreObserver, StoreOptions};
+pub use disk::{DiskStore, StoreObserver, StoreOptions};
 pub use durability::assert_linked;
 pub use error::StoreError;
 pub use identity::{BootstrapPlan, Identity, IdentityFile, PlannedMember};
@@ -110,15 +110,6 @@ pub enum Slot {
     Purged,
 }
 
-/// What a log holds at start-up.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct LogBounds {
-    /// The first record's index.
-    pub first: Option<u64>,
-    /// The last record's index.
-    pub last: Option<u64>,
-}
-
 /// A disk. All writing calls queue at once and never block; they reach the disk in call order. What
 /// reads much is a future, so that it can do so off the runtime's threads.
 pub trait Storage: Clone + Send + Sync + 'static {
@@ -126,8 +117,8 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// read stays readable when a newer one replaces it.
     type Snapshot: SnapshotHandle;
 
-    /// The log's extent. Called once, before anything is written.
-    fn bounds(&self) -> io::Result<LogBounds>;
+    /// The first and the last record's index. Called once, before anything is written.
+    fn bounds(&self) -> io::Result<Option<(u64, u64)>>;
 
     /// Records `from..to`, in order, without gaps: at least one where there is one, then as many as
     /// stay within `bytes_max`. Sees every record whose append has completed.

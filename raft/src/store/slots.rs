@@ -76,11 +76,7 @@ impl Slots {
             .map(|upto| u64::from_be_bytes(*upto))
         else {
             let reason = format!("{} bytes are not an index", value.len());
-            return Err(StoreError::Damaged {
-                what: "slot",
-                place: "purged".into(),
-                reason,
-            });
+            return Err(StoreError::damaged("slot", "purged", reason));
         };
         Ok(Some((upto, value.split_off(8))))
     }

@@ -67,18 +67,9 @@ pub(in crate::store) fn write(
 }
 
 fn length(bytes: &[u8]) -> io::Result<u32> {
-    u32::try_from(bytes.len())
-        .ok()
-        .filter(|length| *length <= RECORD_BYTES_MAX)
-        .ok_or_else(|| {
-            let bytes_max = RECORD_BYTES_MAX.into();
-            StoreError::TooLarge {
-                what: "snapshot record".into(),
-                bytes: bytes.len() as u64,
-                bytes_max,
-            }
-            .into()
-        })
+    let length = bytes.len() as u64;
+    StoreError::check_size("snapshot record", length, RECORD_BYTES_MAX.into())?;
+    Ok(length as u32)
 }
 
 struct Hashing<W> {
@@ -131,11 +122,11 @@ impl<R: Read> Reader<R> {
             reader.check_crc("the format's")?;
         }
         if found != FORMAT {
-            return Err(StoreError::Format {
-                what: format!("snapshot {name}"),
+            return Err(StoreError::format(
+                format!("snapshot {name}"),
                 found,
-                supported: FORMAT,
-            });
+                FORMAT,
+            ));
         }
         let group = reader.number()?;
         if group != GROUP {
@@ -237,11 +228,7 @@ impl<R: Read> Reader<R> {
             "{} near byte {} (record {})",
             self.name, self.position, self.records
         );
-        StoreError::Damaged {
-            what: "snapshot",
-            place,
-            reason: reason.to_owned(),
-        }
+        StoreError::damaged("snapshot", place, reason)
     }
 }
 

@@ -108,11 +108,7 @@ impl Snapshots {
 pub(super) fn restore(snapshot: &SnapshotFile) -> io::Result<State> {
     let damaged = |error: RestoreError| match error {
         RestoreError::Newer(error) => StoreError::unreadable("snapshot", snapshot.name(), error),
-        damaged => StoreError::Damaged {
-            what: "snapshot",
-            place: snapshot.name(),
-            reason: damaged.to_string(),
-        },
+        damaged => StoreError::damaged("snapshot", snapshot.name(), damaged),
     };
     let mut reader = snapshot.reader()?;
     let mut restore = Restore::new();
@@ -159,11 +155,8 @@ fn yield_to_others() {
 }
 
 fn open_current(dir: &Path, name: &[u8]) -> Result<SnapshotFile, StoreError> {
-    let damaged = |reason: &str| StoreError::Damaged {
-        what: "snapshot",
-        place: String::from_utf8_lossy(name).into_owned(),
-        reason: reason.into(),
-    };
+    let damaged =
+        |reason: &str| StoreError::damaged("snapshot", String::from_utf8_lossy(name), reason);
     let file_name = std::str::from_utf8(name)
         .ok()
         .filter(|name| !name.is_empty() && !name.contains('/'));

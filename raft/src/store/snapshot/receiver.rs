@@ -35,15 +35,7 @@ impl SnapshotReceiver {
             self.written,
             self.written.saturating_add(piece.len() as u64),
         );
-        if end > self.length {
-            let what = "a snapshot being received".to_owned();
-            return Err(StoreError::TooLarge {
-                what,
-                bytes: end,
-                bytes_max: self.length,
-            }
-            .into());
-        }
+        StoreError::check_size("a snapshot being received", end, self.length)?;
         let file = self.unfinished.file.clone();
         on_disk_thread(move || {
             file.write_all_at(&piece, offset)?;
@@ -64,13 +56,7 @@ impl SnapshotReceiver {
         } = self;
         if written != length {
             let reason = format!("received {written} of {length} bytes");
-            let place = "received from a peer".to_owned();
-            return Err(StoreError::Damaged {
-                what: "snapshot",
-                place,
-                reason,
-            }
-            .into());
+            return Err(StoreError::damaged("snapshot", "received from a peer", reason).into());
         }
         on_disk_thread(move || Ok(unfinished.complete()?)).await
     }
