@@ -197,11 +197,11 @@ impl Observation {
         m.applied_index.set(signed(standing.applied_index));
         m.snapshot_index.set(signed(standing.snapshot_index));
         m.replication_lag_entries.reset();
-        for (id, (member, _, matched)) in &standing.members {
-            if let Some(matched) = matched.filter(|_| *id != standing.node_id) {
+        for it in &standing.members {
+            if let Some(matched) = it.matched_index.filter(|_| it.id != standing.node_id) {
                 let lag = standing.log_last_index.saturating_sub(matched);
                 m.replication_lag_entries
-                    .with_label_values(&[&member.name])
+                    .with_label_values(&[&it.member.name])
                     .set(signed(lag));
             }
         }
@@ -219,7 +219,8 @@ impl Observation {
     }
 }
 
-fn signed(value: u64) -> i64 {
+/// A value as a gauge takes it.
+pub(crate) fn signed(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 

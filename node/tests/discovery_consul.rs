@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use lockstep_consul::ConsulError;
 use lockstep_node::config;
 use lockstep_node::discovery::{Announcement, ConsulDiscovery, Discovery, DiscoveryError};
-use lockstep_raft::store::{BootstrapPlan, PlannedMember};
+use lockstep_raft::store::{BootstrapPlan, Member, PlannedMember};
 use lockstep_tests::consul::ConsulAgent;
 use lockstep_tests::ports::Port;
 
@@ -69,11 +69,13 @@ impl Node {
 
     fn announcement(&self, name: &str) -> Announcement {
         Announcement {
-            name: name.to_string(),
             node_id: 7,
+            member: Member {
+                name: name.to_string(),
+                grpc_address: "127.0.0.1:4333".to_string(),
+                http_address: self.http_address.to_string(),
+            },
             cluster_id: None,
-            grpc_address: "127.0.0.1:4333".to_string(),
-            http_address: self.http_address.to_string(),
         }
     }
 }
@@ -149,9 +151,11 @@ fn check_status(agent: &ConsulAgent) -> Result<String> {
 fn plan(cluster_id: &str) -> BootstrapPlan {
     let member = PlannedMember {
         node_id: u64::MAX >> 1,
-        name: "node1".to_string(),
-        grpc_address: "127.0.0.1:4333".to_string(),
-        http_address: "127.0.0.1:3333".to_string(),
+        member: Member {
+            name: "node1".to_string(),
+            grpc_address: "127.0.0.1:4333".to_string(),
+            http_address: "127.0.0.1:3333".to_string(),
+        },
     };
     BootstrapPlan {
         cluster_id: cluster_id.to_string(),

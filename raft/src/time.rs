@@ -4,6 +4,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::Duration;
 
+use derive_where::derive_where;
 use futures::future::{Either, select};
 use openraft_rt::Instant as _;
 
@@ -11,18 +12,11 @@ use crate::consensus::Runtime;
 
 /// The instant by which a request must be answered. It is made once, from a timeout, where the
 /// request enters; everything that waits on behalf of the request waits until the deadline.
+#[derive_where(Clone, Copy)]
 pub struct Deadline<RT: Runtime> {
     began: RT::Instant,
     timeout: Duration,
 }
-
-impl<RT: Runtime> Clone for Deadline<RT> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<RT: Runtime> Copy for Deadline<RT> {}
 
 impl<RT: Runtime> Deadline<RT> {
     /// The deadline `timeout` from now.

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use lockstep_raft::consensus::Types;
 use lockstep_raft::consensus::log::LogStore;
 use lockstep_raft::consensus::state_machine::StateMachine;
-use lockstep_raft::consensus::{Silent, Types};
 use lockstep_raft::store::{DiskStore, StoreOptions};
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
@@ -12,8 +12,8 @@ use openraft_rt::AsyncRuntime as _;
 use openraft_rt_tokio::TokioRuntime;
 use tempfile::TempDir;
 
-type Log = LogStore<TokioRuntime, DiskStore>;
-type Machine = StateMachine<TokioRuntime, DiskStore>;
+type Log = LogStore<DiskStore>;
+type Machine = StateMachine<DiskStore>;
 
 /// Opens a store in a new folder for each test. Keeps `recent_bytes_max` of the log in memory.
 struct NewFolder {
@@ -31,7 +31,7 @@ impl StoreBuilder<Types<TokioRuntime>, Log, Machine, TempDir> for NewFolder {
         let log = Log::open(disk.clone(), self.recent_bytes_max)
             .await
             .unwrap();
-        let (machine, _) = Machine::open(disk, Arc::new(Silent)).await.unwrap();
+        let (machine, _) = Machine::open(disk, Arc::new(())).await.unwrap();
         Ok((folder, log, machine))
     }
 }

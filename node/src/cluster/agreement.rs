@@ -14,15 +14,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use lockstep_machine::{State, StateHash};
-use lockstep_proto::Malformed;
-use lockstep_proto::raft as pb;
-use lockstep_proto::raft::peer_client::PeerClient;
+use lockstep_machine::State;
+use lockstep_proto::raft::{StateHash, StateHashesRequest};
 use openraft_rt_tokio::TokioRuntime;
 use parking_lot::Mutex;
 
-use lockstep_raft::consensus::network::{ClusterTag, addressed, channel};
-use lockstep_raft::consensus::{Consensus, Member, NodeId};
+use lockstep_raft::consensus::network::{ClusterTag, addressed, channel, client};
+use lockstep_raft::consensus::{Consensus, Member, MemberStatus, NodeId};
 use lockstep_raft::store::DiskStore;
 
 /// Minimum number of revisions between two hashes.
@@ -32,24 +30,14 @@ const APART_MIN: u64 = 4096;
 const APART_PER_INSTANCE: u64 = 16;
 /// Hashes remembered, so that members that lag can be compared.
 const KEPT: usize = 16;
-const COMPARE_EVERY: Duration = Duration::from_secs(10);
 /// For the answer of one member.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// The state's hash after one log entry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct IndexedHash {
-    /// The log index of the entry.
-    pub log_index: u64,
-    /// Over the whole state.
-    pub hash: StateHash,
-}
 
 /// The last hashes of this node.
 #[derive(Debug, Default)]
 pub struct RecentHashes {
     /// Oldest first.
-    kept: Mutex<VecDeque<IndexedHash>>,
+    kept: Mutex<VecDeque<StateHash>>,
     /// The revision after the last log entry.
     seen: AtomicU64,
     /// Whether a hash is being computed; one that becomes due meanwhile is skipped.
@@ -69,20 +57,22 @@ impl RecentHashes {
         }
         let (hashes, state) = (self.clone(), state.clone());
         tokio::task::spawn_blocking(move || {
-            hashes.keep(IndexedHash {
+            let hash = state.hash();
+            hashes.keep(StateHash {
                 log_index,
-                hash: state.hash(),
+                format: hash.format.into(),
+                value: hash.value.to_be_bytes().to_vec(),
             });
             hashes.hashing.store(false, Ordering::Release);
         });
     }
 
     /// The hashes, oldest first.
-    pub fn kept(&self) -> Vec<IndexedHash> {
-        self.kept.lock().iter().copied().collect()
+    pub fn kept(&self) -> Vec<StateHash> {
+        self.kept.lock().iter().cloned().collect()
     }
 
-    fn keep(&self, hash: IndexedHash) {
+    fn keep(&self, hash: StateHash) {
         let mut kept = self.kept.lock();
         if kept.len() >= KEPT {
             kept.pop_front();
@@ -112,15 +102,14 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    fn add(&mut self, name: &str, ours: &[IndexedHash], theirs: &[IndexedHash]) {
+    fn add(&mut self, name: &str, ours: &[StateHash], theirs: &[StateHash]) {
         let common = ours.iter().rev().filter_map(|our| {
             let their = theirs.iter().find(|it| it.log_index == our.log_index)?;
             Some((our, their))
         });
-        let comparable =
-            |(our, their): &(&IndexedHash, &IndexedHash)| our.hash.format == their.hash.format;
+        let comparable = |(our, their): &(&StateHash, &StateHash)| our.format == their.format;
         match common.clone().find(comparable) {
-            Some((our, their)) if our.hash.value == their.hash.value => self.same += 1,
+            Some((our, their)) if our.value == their.value => self.same += 1,
             Some((our, _)) => self.differing.push((name.to_owned(), our.log_index)),
             None if common.count() > 0 => self.incomparable += 1,
             None => {}
@@ -133,69 +122,32 @@ impl Comparison {
     }
 }
 
-/// Compares this node's hashes with those of the other members again and again, and reports each
-/// result to `found`. Runs until dropped.
-pub async fn keep_comparing(
-    cluster: ClusterTag,
+/// Compares this node's hashes with those of the other members.
+pub async fn compare(
+    cluster: &ClusterTag,
     consensus: &Consensus<TokioRuntime, DiskStore>,
     hashes: &RecentHashes,
-    mut found: impl FnMut(&Comparison) + Send,
-) {
-    loop {
-        tokio::time::sleep(COMPARE_EVERY).await;
-        let ours = hashes.kept();
-        let mut comparison = Comparison::default();
-        for (id, (member, _, _)) in consensus.standing().members {
-            if id == consensus.node_id() || ours.is_empty() {
-                continue;
-            }
-            let asked = tokio::time::timeout(ANSWER_TIMEOUT, ask(&cluster, id, &member)).await;
-            if let Ok(Some(theirs)) = asked {
-                comparison.add(&member.name, &ours, &theirs);
-            }
+) -> Comparison {
+    let ours = hashes.kept();
+    let mut comparison = Comparison::default();
+    for MemberStatus { id, member, .. } in consensus.standing().members {
+        if id == consensus.node_id() || ours.is_empty() {
+            continue;
         }
-        found(&comparison);
+        let asked = tokio::time::timeout(ANSWER_TIMEOUT, ask(cluster, id, &member)).await;
+        if let Ok(Some(theirs)) = asked {
+            comparison.add(&member.name, &ours, &theirs);
+        }
     }
+    comparison
 }
 
 /// A member's hashes; none if it does not answer.
-async fn ask(cluster: &ClusterTag, id: NodeId, member: &Member) -> Option<Vec<IndexedHash>> {
-    let request = addressed(pb::StateHashesRequest {}, cluster, id).ok()?;
-    let mut client = PeerClient::new(channel(&member.grpc_address).ok()?);
+async fn ask(cluster: &ClusterTag, id: NodeId, member: &Member) -> Option<Vec<StateHash>> {
+    let request = addressed(StateHashesRequest {}, cluster, id).ok()?;
+    let mut client = client(channel(&member.grpc_address).ok()?);
     let answer = client.state_hashes(request).await.ok()?.into_inner();
-    let hashes = answer.hashes.into_iter().take(KEPT);
-    Some(
-        hashes
-            .filter_map(|it| IndexedHash::try_from(it).ok())
-            .collect(),
-    )
-}
-
-impl From<IndexedHash> for pb::StateHash {
-    fn from(IndexedHash { log_index, hash }: IndexedHash) -> Self {
-        Self {
-            log_index,
-            format: hash.format.into(),
-            value: hash.value.to_be_bytes().to_vec(),
-        }
-    }
-}
-
-impl TryFrom<pb::StateHash> for IndexedHash {
-    type Error = Malformed;
-    fn try_from(it: pb::StateHash) -> Result<Self, Self::Error> {
-        let format = u8::try_from(it.format);
-        let value = it.value.as_slice().try_into();
-        Ok(Self {
-            log_index: it.log_index,
-            hash: StateHash {
-                format: format.map_err(|e| Malformed::new("state_hash.format", e))?,
-                value: u128::from_be_bytes(
-                    value.map_err(|e| Malformed::new("state_hash.value", e))?,
-                ),
-            },
-        })
-    }
+    Some(answer.hashes.into_iter().take(KEPT).collect())
 }
 
 #[cfg(test)]
@@ -204,9 +156,12 @@ mod tests {
 
     use super::*;
 
-    fn hash(log_index: u64, value: u128) -> IndexedHash {
-        let hash = StateHash { format: 1, value };
-        IndexedHash { log_index, hash }
+    fn hash(log_index: u64, value: u128) -> StateHash {
+        StateHash {
+            log_index,
+            format: 1,
+            value: value.to_be_bytes().to_vec(),
+        }
     }
 
     #[test]
@@ -228,8 +183,8 @@ mod tests {
 
     #[test]
     fn another_format_is_not_comparable_and_no_difference() {
-        let of_format = |format, mut it: IndexedHash| {
-            it.hash.format = format;
+        let of_format = |format, mut it: StateHash| {
+            it.format = format;
             it
         };
         let ours = [hash(1, 10), hash(2, 20)];
@@ -247,7 +202,11 @@ mod tests {
         };
         assert_eq!(found, expected);
         // It may have been upgraded between two hashes: the latest of one format counts.
-        found.add("differed before", &ours, &[hash(1, 11), upgraded[1]]);
+        found.add(
+            "differed before",
+            &ours,
+            &[hash(1, 11), upgraded[1].clone()],
+        );
         assert_eq!(found.differing, [("differed before".to_owned(), 1)]);
     }
 
@@ -272,7 +231,7 @@ mod tests {
         });
         assert_eq!(state.revision(), revision);
         let theirs = taken(&theirs, 8, &state).await;
-        assert_ne!(ours[0].hash, theirs[0].hash);
+        assert_ne!(ours[0].value, theirs[0].value);
         let mut found = Comparison::default();
         found.add("node2", &ours, &theirs);
         assert_eq!(found, Comparison::default());
@@ -287,18 +246,6 @@ mod tests {
         let kept = hashes.kept();
         assert_eq!(kept.len(), KEPT);
         assert_eq!(kept[0].log_index, KEPT as u64);
-    }
-
-    #[test]
-    fn a_hash_survives_the_wire_and_a_short_one_does_not() {
-        let it = hash(7, u128::MAX - 1);
-        let wire = pb::StateHash::from(it);
-        assert_eq!(IndexedHash::try_from(wire.clone()).unwrap(), it);
-        let short = pb::StateHash {
-            value: vec![1],
-            ..wire
-        };
-        assert!(IndexedHash::try_from(short).is_err());
     }
 
     #[test]

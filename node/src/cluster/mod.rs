@@ -1,4 +1,4 @@
-//! The life of a node in its cluster: its identity, how it joins a cluster, how it stays reachable.
+//! The life of a node in its cluster: its identity, how it joins a cluster, how it checks its state.
 //!
 //! **Identity.** A node has a name, which its operator chooses, and an id: random, drawn once per data
 //! folder. Raft knows ids, people see names. [`LocalNode`] holds both, with the id of the cluster once
@@ -11,7 +11,7 @@
 //! 2. It has agreed to a [`BootstrapPlan`], the exact first membership: it initializes consensus with
 //!    it. Every planned member does so, again after a crash, with the same result.
 //! 3. A plan is latched in discovery, and names this node: it stores the plan durably, then step 2.
-//! 4. A peer belongs to a cluster: it waits until that cluster's leader calls ([`PeerHost::join`]).
+//! 4. A peer belongs to a cluster: it waits until that cluster's leader calls ([`Host::join`]).
 //! 5. `expect` pristine peers answer, and discovery lets this node propose: it latches a plan of
 //!    exactly these nodes ([`Discovery::latch`]); the first plan wins.
 //!
@@ -26,28 +26,25 @@
 
 pub mod agreement;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_proto::raft as pb;
-use lockstep_proto::raft::peer_client::PeerClient;
 use openraft_rt_tokio::TokioRuntime;
 use parking_lot::Mutex;
 use tonic::Status;
 
 use self::agreement::RecentHashes;
 use crate::discovery::{Announcement, Discovery, DiscoveryError, FoundPeer};
-use lockstep_raft::consensus::network::{ClusterTag, PROTOCOL, channel};
+use lockstep_raft::consensus::network::{ClusterTag, PROTOCOL, channel, client};
 use lockstep_raft::consensus::server::Host;
 use lockstep_raft::consensus::{Consensus, ConsensusError, Member, NodeId};
 use lockstep_raft::store::{BootstrapPlan, DiskStore, IdentityFile, PlannedMember, StoreError};
 
 /// Time between two looks for peers while the node belongs to no cluster.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
-/// Time between two announcements.
-const ANNOUNCE_EVERY: Duration = Duration::from_secs(2);
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest cluster id accepted from a peer, bytes.
 const CLUSTER_ID_LEN_MAX: usize = 64;
@@ -63,37 +60,36 @@ pub enum ClusterError {
     Store(#[from] StoreError),
 }
 
-/// This node: its identity, its cluster, its addresses.
+/// This node, also as its peers see it: its identity, its cluster, its addresses.
 pub struct LocalNode {
     identity: Mutex<IdentityFile>,
     tag: ClusterTag,
-    name: String,
-    grpc_address: String,
-    http_address: String,
+    member: Member,
+    /// The hashes that it compares with other members.
+    hashes: Arc<RecentHashes>,
 }
 
 impl LocalNode {
     /// The node with the identity of a data folder.
-    pub fn new(
-        identity: IdentityFile,
-        name: String,
-        grpc_address: String,
-        http_address: String,
-    ) -> Arc<Self> {
+    pub fn new(identity: IdentityFile, member: Member, hashes: Arc<RecentHashes>) -> Arc<Self> {
         let tag = ClusterTag::default();
         tag.store(identity.identity().cluster_id.clone().map(Arc::new));
         Arc::new(Self {
             identity: Mutex::new(identity),
             tag,
-            name,
-            grpc_address,
-            http_address,
+            member,
+            hashes,
         })
     }
 
     /// The cluster the node belongs to; follows every change.
     pub fn tag(&self) -> ClusterTag {
         self.tag.clone()
+    }
+
+    /// The hashes of its state.
+    pub fn hashes(&self) -> &RecentHashes {
+        &self.hashes
     }
 
     /// The node's id.
@@ -104,11 +100,9 @@ impl LocalNode {
     /// What the node announces about itself.
     pub fn announcement(&self) -> Announcement {
         Announcement {
-            name: self.name.clone(),
             node_id: self.node_id(),
+            member: self.member.clone(),
             cluster_id: self.tag.load().as_deref().cloned(),
-            grpc_address: self.grpc_address.clone(),
-            http_address: self.http_address.clone(),
         }
     }
 
@@ -138,49 +132,42 @@ impl LocalNode {
     }
 }
 
-/// The node as the peer server sees it.
-pub struct PeerHost {
-    /// The node.
-    pub local: Arc<LocalNode>,
-    /// The hashes that it compares with other members.
-    pub hashes: Arc<RecentHashes>,
-}
-
 #[async_trait]
-impl Host for PeerHost {
+impl Host for LocalNode {
     fn identify(&self) -> pb::IdentifyResponse {
-        let me = self.local.announcement();
+        let Announcement {
+            node_id,
+            member,
+            cluster_id,
+        } = self.announcement();
         pb::IdentifyResponse {
-            node_id: me.node_id,
-            name: me.name,
-            grpc_address: me.grpc_address,
-            http_address: me.http_address,
-            cluster_id: me.cluster_id.unwrap_or_default(),
+            node_id,
+            name: member.name,
+            grpc_address: member.grpc_address,
+            http_address: member.http_address,
+            cluster_id: cluster_id.unwrap_or_default(),
             leader_id: None,
             protocol: PROTOCOL,
         }
     }
 
-    async fn join(&self, cluster_id: &str) -> Result<(), Status> {
+    async fn join(self: Arc<Self>, cluster_id: &str) -> Result<(), Status> {
         let printable = !cluster_id.is_empty() && cluster_id.bytes().all(|b| b.is_ascii_graphic());
         if !printable || cluster_id.len() > CLUSTER_ID_LEN_MAX {
             return Err(Status::invalid_argument(
                 "a cluster id is 1 to 64 printable ASCII characters",
             ));
         }
-        let (local, cluster_id) = (self.local.clone(), cluster_id.to_owned());
-        let joined = tokio::task::spawn_blocking(move || {
-            let joined = local.belong(&cluster_id, None);
-            if let Ok(true) = joined {
+        let id = cluster_id.to_owned();
+        let joined = tokio::task::spawn_blocking(move || self.belong(&id, None));
+        match joined.await {
+            Ok(Ok(true)) => {
                 tracing::info!(
                     cluster = cluster_id,
                     "joined the cluster of a leader that contacted this node"
                 );
+                Ok(())
             }
-            joined
-        });
-        match joined.await {
-            Ok(Ok(true)) => Ok(()),
             Ok(Ok(false)) => Err(Status::failed_precondition(
                 "this node belongs to another cluster",
             )),
@@ -190,7 +177,7 @@ impl Host for PeerHost {
     }
 
     fn state_hashes(&self) -> Vec<pb::StateHash> {
-        self.hashes.kept().into_iter().map(Into::into).collect()
+        self.hashes.kept()
     }
 }
 
@@ -202,7 +189,7 @@ pub async fn join(
     discovery: &Arc<dyn Discovery>,
     expect: usize,
 ) -> Result<(), ClusterError> {
-    let mut log = Once::default();
+    let mut last_reason = String::new();
     loop {
         if consensus.is_initialized().await? {
             return Ok(());
@@ -213,11 +200,12 @@ pub async fn join(
                 members = plan.members.len(),
                 "bootstrapping the cluster"
             );
-            return Ok(consensus.initialize(members(&plan)).await?);
+            let members = plan.members.into_iter().map(|it| (it.node_id, it.member));
+            return Ok(consensus.initialize(members.collect()).await?);
         }
         if local.tag().load().is_none() {
             match look(local, discovery, expect).await {
-                Ok(Found::Plan(plan)) => {
+                Ok(plan) => {
                     let (local, id) = (local.clone(), plan.cluster_id.clone());
                     let stored = tokio::task::spawn_blocking(move || local.belong(&id, Some(plan)));
                     // Nothing cancels the task, and a panic ends the process.
@@ -226,77 +214,56 @@ pub async fn join(
                     }
                     continue;
                 }
-                Ok(Found::Wait(why)) => log.info(why),
-                Err(error) => log.info(error.to_string()),
+                Err(why) if why != last_reason => {
+                    tracing::info!(reason = why, "waiting for a cluster");
+                    last_reason = why;
+                }
+                Err(_) => {}
             }
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-/// Logs a line when it differs from the last one.
-#[derive(Default)]
-struct Once(String);
-
-impl Once {
-    fn info(&mut self, line: String) {
-        if line != self.0 {
-            tracing::info!(reason = line, "waiting for a cluster");
-            self.0 = line;
-        }
-    }
-}
-
-enum Found {
-    /// The latched plan, which names this node.
-    Plan(BootstrapPlan),
-    /// Nothing yet, for this reason.
-    Wait(String),
-}
-
-/// Looks for a plan, for a cluster, and for enough peers to bootstrap one.
+/// Looks for a plan, for a cluster, and for enough peers to bootstrap one. Returns the latched plan,
+/// which names this node, or why there is none yet.
 async fn look(
     local: &LocalNode,
     discovery: &Arc<dyn Discovery>,
     expect: usize,
-) -> Result<Found, DiscoveryError> {
+) -> Result<BootstrapPlan, String> {
     let me = local.announcement();
-    if let Some(plan) = discovery.latched().await? {
-        return Ok(planned(plan, me.node_id));
+    let failed = |error: DiscoveryError| error.to_string();
+    if let Some(plan) = discovery.latched().await.map_err(failed)? {
+        return planned(plan, me.node_id);
     }
-    let found = discovery.peers().await?;
+    let found = discovery.peers().await.map_err(failed)?;
     let answers = futures::future::join_all(found.iter().map(identify)).await;
-    let candidates = match pristine(&me, answers.into_iter().flatten()) {
-        Ok(candidates) => candidates,
-        Err(why) => return Ok(Found::Wait(why)),
-    };
+    let candidates = pristine(me.node_id, answers.into_iter().flatten())?;
     if candidates.len() < expect {
-        let names: Vec<&str> = candidates.iter().map(|m| m.name.as_str()).collect();
-        let why = format!(
+        let names: Vec<&str> = candidates.iter().map(|m| m.member.name.as_str()).collect();
+        return Err(format!(
             "{} of {expect} nodes have answered: {}",
             names.len(),
             names.join(", ")
-        );
-        return Ok(Found::Wait(why));
-    }
-    if !discovery.may_propose(&me, &found) {
-        return Ok(Found::Wait(
-            "all nodes have answered; the first by name bootstraps the cluster".to_owned(),
         ));
     }
-    let cluster_id = format!("{:016x}", rand::random::<u64>());
+    if !discovery.may_propose(&me.member.name) {
+        return Err("all nodes have answered; the first by name bootstraps the cluster".to_owned());
+    }
     let plan = BootstrapPlan {
-        cluster_id,
+        cluster_id: format!("{:016x}", rand::random::<u64>()),
         members: candidates.into_iter().take(expect).collect(),
     };
-    Ok(planned(discovery.latch(&plan).await?, me.node_id))
+    planned(discovery.latch(&plan).await.map_err(failed)?, me.node_id)
 }
 
-fn planned(plan: BootstrapPlan, me: NodeId) -> Found {
+/// The plan, if it names this node.
+fn planned(plan: BootstrapPlan, me: NodeId) -> Result<BootstrapPlan, String> {
     if plan.members.iter().any(|m| m.node_id == me) {
-        return Found::Plan(plan);
+        return Ok(plan);
     }
-    Found::Wait(format!(
+    Err(format!(
         "cluster {} was bootstrapped without this node (id {me}); nodes cannot be added yet",
         plan.cluster_id
     ))
@@ -304,7 +271,7 @@ fn planned(plan: BootstrapPlan, me: NodeId) -> Found {
 
 /// The nodes that may form a cluster, ordered by name, this one included; or why they may not.
 fn pristine(
-    me: &Announcement,
+    me: NodeId,
     answers: impl Iterator<Item = pb::IdentifyResponse>,
 ) -> Result<Vec<PlannedMember>, String> {
     let mut nodes = BTreeMap::new();
@@ -323,74 +290,33 @@ fn pristine(
         }
         nodes.insert(answer.node_id, answer);
     }
-    if !nodes.contains_key(&me.node_id) {
+    if !nodes.contains_key(&me) {
         return Err("this node is not listed in discovery yet".to_owned());
     }
     let mut members: Vec<PlannedMember> = nodes
         .into_values()
         .map(|n| PlannedMember {
             node_id: n.node_id,
-            name: n.name,
-            grpc_address: n.grpc_address,
-            http_address: n.http_address,
+            member: Member {
+                name: n.name,
+                grpc_address: n.grpc_address,
+                http_address: n.http_address,
+            },
         })
         .collect();
-    members.sort_by(|a, b| a.name.cmp(&b.name));
-    let names: BTreeSet<&str> = members.iter().map(|m| m.name.as_str()).collect();
-    if names.len() < members.len() {
+    members.sort_by(|a, b| a.member.name.cmp(&b.member.name));
+    let twice = |pair: &[PlannedMember]| pair[0].member.name == pair[1].member.name;
+    if members.windows(2).any(twice) {
         return Err("two nodes have the same name; give each node a unique name".to_owned());
     }
     Ok(members)
 }
 
 async fn identify(peer: &FoundPeer) -> Option<pb::IdentifyResponse> {
-    let mut client = PeerClient::new(channel(&peer.grpc_address).ok()?);
+    let mut client = client(channel(&peer.grpc_address).ok()?);
     let answer = client.identify(pb::IdentifyRequest {});
     let answer = tokio::time::timeout(IDENTIFY_TIMEOUT, answer).await;
     Some(answer.ok()?.ok()?.into_inner())
-}
-
-fn members(plan: &BootstrapPlan) -> BTreeMap<NodeId, Member> {
-    let member = |m: &PlannedMember| Member {
-        name: m.name.clone(),
-        grpc_address: m.grpc_address.clone(),
-        http_address: m.http_address.clone(),
-    };
-    plan.members
-        .iter()
-        .map(|m| (m.node_id, member(m)))
-        .collect()
-}
-
-/// Announces the node again and again, and reports to `passing` how many nodes discovery lists.
-/// Runs until dropped.
-pub async fn announce(
-    local: &LocalNode,
-    discovery: &Arc<dyn Discovery>,
-    passing: impl Fn(usize) + Send,
-) {
-    let mut reachable = true;
-    loop {
-        let peers = async {
-            discovery.announce(&local.announcement()).await?;
-            discovery.peers().await
-        };
-        let answer = peers.await;
-        match &answer {
-            Ok(peers) => {
-                if !reachable {
-                    tracing::info!(discovery = discovery.kind(), "discovery is available again");
-                }
-                passing(peers.len());
-            }
-            Err(error) if reachable => {
-                tracing::warn!(%error, "discovery is unavailable; a running cluster is not affected");
-            }
-            Err(_) => {}
-        }
-        reachable = answer.is_ok();
-        tokio::time::sleep(ANNOUNCE_EVERY).await;
-    }
 }
 
 #[cfg(test)]
@@ -407,21 +333,11 @@ mod tests {
         }
     }
 
-    fn me() -> Announcement {
-        Announcement {
-            name: "node1".to_owned(),
-            node_id: 1,
-            cluster_id: None,
-            grpc_address: String::new(),
-            http_address: String::new(),
-        }
-    }
-
     #[test]
     fn no_cluster_is_bootstrapped_beside_a_running_one() {
         let answers = [answer(1, "node1", ""), answer(2, "node2", "c0ffee")];
         assert!(
-            pristine(&me(), answers.into_iter())
+            pristine(1, answers.into_iter())
                 .unwrap_err()
                 .contains("node2 belongs to cluster c0ffee")
         );
@@ -434,10 +350,10 @@ mod tests {
             answer(1, "node1", ""),
             answer(3, "node3", ""),
         ];
-        let names: Vec<String> = pristine(&me(), answers.into_iter())
+        let names: Vec<String> = pristine(1, answers.into_iter())
             .unwrap()
             .into_iter()
-            .map(|m| m.name)
+            .map(|m| m.member.name)
             .collect();
         assert_eq!(names, ["node1", "node3"]);
     }
@@ -445,7 +361,7 @@ mod tests {
     #[test]
     fn two_nodes_of_the_same_name_do_not_bootstrap() {
         let answers = [answer(1, "node1", ""), answer(2, "node1", "")];
-        assert!(pristine(&me(), answers.into_iter()).is_err());
+        assert!(pristine(1, answers.into_iter()).is_err());
     }
 
     #[test]
@@ -454,6 +370,6 @@ mod tests {
             cluster_id: "c".to_owned(),
             members: Vec::new(),
         };
-        assert!(matches!(planned(plan, 1), Found::Wait(_)));
+        assert!(planned(plan, 1).is_err());
     }
 }

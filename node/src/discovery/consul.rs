@@ -67,11 +67,11 @@ impl ConsulDiscovery {
         let settings = &self.settings;
         Registration {
             service: settings.service.clone(),
-            name: me.name.clone(),
+            name: me.member.name.clone(),
             node_id: me.node_id,
             cluster_id: me.cluster_id.clone(),
-            grpc_address: me.grpc_address.clone(),
-            http_address: me.http_address.clone(),
+            grpc_address: me.member.grpc_address.clone(),
+            http_address: me.member.http_address.clone(),
             version: env!("CARGO_PKG_VERSION").to_string(),
             tags: settings.tags.clone(),
             meta: settings.meta.clone(),
@@ -83,16 +83,16 @@ impl ConsulDiscovery {
     async fn read_plan(&self) -> Result<Option<BootstrapPlan>, DiscoveryError> {
         let value = self.directory.read_key(&self.latch_key()).await?;
         let plan = value.map(|value| decode(&value));
-        plan.transpose().map_err(|error| self.unreadable(error))
+        plan.transpose().map_err(|fault| self.unreadable(fault))
     }
 
     async fn write_plan(&self, plan: &BootstrapPlan) -> Result<BootstrapPlan, DiscoveryError> {
         let key = self.latch_key();
-        let value = encode(plan).map_err(|error| self.unreadable(error))?;
+        let value = encode(plan).map_err(|fault| self.unreadable(fault))?;
         let won = self.directory.create_key(&key, value).await?;
         let latched = self.read_plan().await?.ok_or_else(|| {
             let reason = "it was deleted right after it was created; the node will try again";
-            self.unreadable(Unreadable::Malformed(reason.to_string()))
+            self.unreadable(UnreadablePlan::Malformed(reason.to_string()))
         })?;
         tracing::info!(
             key,
@@ -103,32 +103,29 @@ impl ConsulDiscovery {
         Ok(latched)
     }
 
-    fn unreadable(&self, error: Unreadable) -> DiscoveryError {
-        let (address, key) = (self.directory.address().to_string(), self.latch_key());
-        match error {
-            Unreadable::Malformed(reason) => DiscoveryError::Plan {
-                address,
-                key,
-                reason,
-            },
-            Unreadable::Format(found) => DiscoveryError::UnknownFormat {
-                address,
-                key,
-                found,
-                supported: FORMAT,
-            },
+    fn unreadable(&self, fault: UnreadablePlan) -> DiscoveryError {
+        DiscoveryError::Plan {
+            address: self.directory.address().to_string(),
+            key: self.latch_key(),
+            fault,
         }
     }
 }
 
-/// A value under the latch key that is not a plan of format [`FORMAT`].
-#[derive(Debug, PartialEq, Eq)]
-enum Unreadable {
+/// Why a bootstrap plan cannot be read.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum UnreadablePlan {
+    /// It is not a plan.
+    #[error("is unusable: {0}")]
     Malformed(String),
+    /// Another release wrote it, in this format; 0 from before formats had numbers.
+    #[error(
+        "has format {0}; this build reads format {FORMAT}: run the release that wrote it, or a later one"
+    )]
     Format(u64),
 }
 
-impl From<serde_json::Error> for Unreadable {
+impl From<serde_json::Error> for UnreadablePlan {
     fn from(error: serde_json::Error) -> Self {
         Self::Malformed(error.to_string())
     }
@@ -143,18 +140,18 @@ struct LatchedPlan<T> {
     plan: T,
 }
 
-fn encode(plan: &BootstrapPlan) -> Result<Vec<u8>, Unreadable> {
+fn encode(plan: &BootstrapPlan) -> Result<Vec<u8>, UnreadablePlan> {
     let format = FORMAT;
     Ok(serde_json::to_vec(&LatchedPlan { format, plan })?)
 }
 
 /// The format comes first: a plan of another one is not malformed.
-fn decode(value: &[u8]) -> Result<BootstrapPlan, Unreadable> {
+fn decode(value: &[u8]) -> Result<BootstrapPlan, UnreadablePlan> {
     #[derive(Deserialize)]
     struct Any {}
     match serde_json::from_slice::<LatchedPlan<Any>>(value)?.format {
         FORMAT => Ok(serde_json::from_slice::<LatchedPlan<BootstrapPlan>>(value)?.plan),
-        other => Err(Unreadable::Format(other)),
+        other => Err(UnreadablePlan::Format(other)),
     }
 }
 
@@ -208,7 +205,7 @@ impl Discovery for ConsulDiscovery {
         self.in_time(self.write_plan(plan)).await
     }
 
-    fn may_propose(&self, _me: &Announcement, _found: &[FoundPeer]) -> bool {
+    fn may_propose(&self, _name: &str) -> bool {
         // The key decides between proposals.
         true
     }
@@ -227,16 +224,18 @@ impl Discovery for ConsulDiscovery {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_raft::store::PlannedMember;
+    use lockstep_raft::store::{Member, PlannedMember};
 
     const GOLDEN: &[u8] = include_bytes!("../../tests/golden/consul-bootstrap-plan-1.json");
 
     fn plan() -> BootstrapPlan {
         let member = |number: u64| PlannedMember {
             node_id: number,
-            name: format!("node{number}"),
-            grpc_address: format!("10.0.0.{number}:4333"),
-            http_address: format!("10.0.0.{number}:3333"),
+            member: Member {
+                name: format!("node{number}"),
+                grpc_address: format!("10.0.0.{number}:4333"),
+                http_address: format!("10.0.0.{number}:3333"),
+            },
         };
         BootstrapPlan {
             cluster_id: "9f0c2a51d3b87e46".to_string(),
@@ -261,13 +260,19 @@ mod tests {
     fn another_format_is_not_damage() {
         let text = String::from_utf8(GOLDEN.to_vec()).unwrap();
         let newer = text.replace("\"format\": 1", "\"format\": 2");
-        assert_eq!(decode(newer.as_bytes()), Err(Unreadable::Format(2)));
+        assert_eq!(decode(newer.as_bytes()), Err(UnreadablePlan::Format(2)));
         let unnumbered = text.replace("\"format\": 1,", "");
-        assert_eq!(decode(unnumbered.as_bytes()), Err(Unreadable::Format(0)));
+        assert_eq!(
+            decode(unnumbered.as_bytes()),
+            Err(UnreadablePlan::Format(0))
+        );
         assert!(matches!(
             decode(b"{\"format\": 1}"),
-            Err(Unreadable::Malformed(_))
+            Err(UnreadablePlan::Malformed(_))
         ));
-        assert!(matches!(decode(b"garbage"), Err(Unreadable::Malformed(_))));
+        assert!(matches!(
+            decode(b"garbage"),
+            Err(UnreadablePlan::Malformed(_))
+        ));
     }
 }

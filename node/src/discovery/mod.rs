@@ -20,27 +20,23 @@ use async_trait::async_trait;
 use lockstep_consul::ConsulError;
 
 use crate::config::{Config, DiscoveryKind};
-use lockstep_raft::store::BootstrapPlan;
+use lockstep_raft::store::{BootstrapPlan, Member};
 
 mod consul;
 mod static_peers;
 
-pub use consul::ConsulDiscovery;
+pub use consul::{ConsulDiscovery, UnreadablePlan};
 pub use static_peers::StaticDiscovery;
 
 /// What a node announces about itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Announcement {
-    /// The name that its operator chose.
-    pub name: String,
     /// Its node id.
     pub node_id: u64,
+    /// Its name and addresses.
+    pub member: Member,
     /// The cluster it belongs to, once it does.
     pub cluster_id: Option<String>,
-    /// `host:port` of its gRPC interface.
-    pub grpc_address: String,
-    /// `host:port` of its HTTP interface.
-    pub http_address: String,
 }
 
 /// A node that discovery lists. Not yet trusted: ask it who it is.
@@ -71,28 +67,14 @@ pub enum DiscoveryError {
         timeout: Duration,
     },
     /// The bootstrap plan cannot be read.
-    #[error("consul at {address}: the bootstrap plan under key {key} is unusable: {reason}")]
+    #[error("consul at {address}: the bootstrap plan under key {key} {fault}")]
     Plan {
         /// The agent's address.
         address: String,
         /// The key in Consul.
         key: String,
         /// What is wrong with the plan.
-        reason: String,
-    },
-    /// The bootstrap plan was written by another release.
-    #[error(
-        "consul at {address}: the bootstrap plan under key {key} has format {found}; this build reads format {supported}: run the release that wrote it, or a later one"
-    )]
-    UnknownFormat {
-        /// The agent's address.
-        address: String,
-        /// The key in Consul.
-        key: String,
-        /// The format found; 0 for a plan that was written before formats had numbers.
-        found: u64,
-        /// The format this build reads.
-        supported: u64,
+        fault: UnreadablePlan,
     },
 }
 
@@ -115,8 +97,9 @@ pub trait Discovery: Send + Sync + 'static {
     /// Latches a plan unless one is latched already, and returns the latched one: the first.
     async fn latch(&self, plan: &BootstrapPlan) -> Result<BootstrapPlan, DiscoveryError>;
 
-    /// Whether this node may propose a plan. The others wait until one is latched or a leader calls.
-    fn may_propose(&self, me: &Announcement, found: &[FoundPeer]) -> bool;
+    /// Whether the node of this name may propose a plan. The others wait until one is latched or a
+    /// leader calls.
+    fn may_propose(&self, name: &str) -> bool;
 
     /// Removes this node from the list.
     async fn withdraw(&self) -> Result<(), DiscoveryError>;

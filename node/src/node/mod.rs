@@ -34,9 +34,10 @@ use tokio_util::sync::CancellationToken;
 use tonic_health::server::HealthReporter;
 
 use crate::api;
-use crate::cluster::{ClusterError, PeerHost};
+use crate::cluster::ClusterError;
 use crate::config::Config;
 use crate::discovery::DiscoveryError;
+use crate::service;
 use lockstep_raft::consensus::ConsensusError;
 use lockstep_raft::consensus::server::PeerServer;
 use lockstep_raft::store::StoreError;
@@ -171,10 +172,6 @@ impl Node {
     /// Serves clients and peers on one port.
     async fn serve_grpc(&mut self, listener: TcpListener) -> Result<HealthReporter, NodeError> {
         let parts = self.parts.clone();
-        let host = PeerHost {
-            local: parts.local.clone(),
-            hashes: parts.hashes,
-        };
         let state = api::grpc::GrpcState {
             service: parts.service,
             metrics: parts.metrics,
@@ -187,12 +184,8 @@ impl Node {
         let public = api::grpc::public_routes(state, &parts.config.grpc)
             .await
             .map_err(|error| NodeError::Start(error.to_string()))?;
-        let peers = PeerServer::service(
-            parts.consensus,
-            parts.store,
-            parts.local.tag(),
-            std::sync::Arc::new(host),
-        );
+        let peers =
+            PeerServer::service(parts.consensus, parts.store, parts.local.tag(), parts.local);
         let routes = self.drain.observe(public.routes.add_service(peers));
         let stopping = self.stopping.clone();
         self.servers.spawn(async move {
@@ -212,7 +205,7 @@ impl Node {
         background.spawn(monitors::join_cluster(parts()));
         background.spawn_endless(self.parts.sinks.clone().run(leading));
         background.spawn_endless(monitors::announce(parts()));
-        background.spawn_endless(monitors::propose_own_commands(parts()));
+        background.spawn_endless(service::maintain(self.parts.router.clone()));
         background.spawn_endless(monitors::watch_readiness(parts(), health));
         background.spawn_endless(monitors::watch_disk_size(parts()));
         background.spawn_endless(monitors::watch_free_space(parts()));

@@ -10,8 +10,8 @@ use super::stop::HAND_OVER_TIMEOUT;
 use super::{NodeError, Parts};
 use crate::api;
 use crate::cluster::{self, agreement};
-use crate::service::{CLUSTER_TIME_AHEAD_MAX, Phase, Role, Service, maintain};
-use crate::telemetry::Metrics;
+use crate::observe::signed;
+use crate::service::{CLUSTER_TIME_AHEAD_MAX, Phase, Role};
 
 /// Time between two log lines about recovery.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -20,6 +20,10 @@ const READY_TIMEOUT: Duration = Duration::from_secs(1);
 /// A node that is not ready for this long ends its watches, because they miss what happens on the
 /// other nodes. Well above an election and a busy moment.
 const CUT_OFF_AFTER: Duration = Duration::from_secs(10);
+/// Time between two announcements to discovery.
+const ANNOUNCE_EVERY: Duration = Duration::from_secs(2);
+/// Time between two comparisons of the state with that of the other members.
+const COMPARE_EVERY: Duration = Duration::from_secs(10);
 const USAGE_EVERY: Duration = Duration::from_secs(1);
 const CLOCK_EVERY: Duration = Duration::from_secs(1);
 const DISK_SIZE_EVERY: Duration = Duration::from_secs(10);
@@ -54,15 +58,34 @@ pub(super) async fn follow_consensus(
     Err(ended.await.into())
 }
 
-/// Keeps this node in discovery.
+/// Announces this node to discovery again and again, and counts the nodes that discovery lists.
 pub(super) async fn announce(parts: Parts) {
-    let passing = |nodes| parts.metrics.discovery_passing_nodes.set(nodes as i64);
-    cluster::announce(&parts.local, &parts.discovery, passing).await;
-}
-
-/// Proposes what the leader proposes by itself: timeouts that are due.
-pub(super) async fn propose_own_commands(parts: Parts) {
-    maintain(parts.router).await;
+    let discovery = &parts.discovery;
+    let mut reachable = true;
+    loop {
+        let peers = async {
+            discovery.announce(&parts.local.announcement()).await?;
+            discovery.peers().await
+        };
+        let answer = peers.await;
+        match &answer {
+            Ok(peers) => {
+                if !reachable {
+                    tracing::info!(discovery = discovery.kind(), "discovery answers again");
+                }
+                parts
+                    .metrics
+                    .discovery_passing_nodes
+                    .set(peers.len() as i64);
+            }
+            Err(error) if reachable => {
+                tracing::warn!(%error, "discovery does not answer; a running cluster does not need it");
+            }
+            Err(_) => {}
+        }
+        reachable = answer.is_ok();
+        tokio::time::sleep(ANNOUNCE_EVERY).await;
+    }
 }
 
 /// Maintains the readiness metric, the gRPC health service and the cut-off of watches.
@@ -81,39 +104,31 @@ pub(super) async fn watch_readiness(parts: Parts, health: HealthReporter) {
     }
 }
 
-/// Compares the state of this node with that of the other members.
+/// Compares the state of this node with that of the other members. Logs each difference once.
 pub(super) async fn compare_states(parts: Parts) {
+    let (metrics, cluster) = (&parts.metrics, parts.local.tag());
     let mut known = Vec::new();
-    let found = |found: &agreement::Comparison| {
-        report_comparison(found, &mut known, &parts.service, &parts.metrics);
-    };
-    agreement::keep_comparing(parts.local.tag(), &parts.consensus, &parts.hashes, found).await;
-}
-
-/// Logs each difference once; `known` remembers them between two calls.
-fn report_comparison(
-    found: &agreement::Comparison,
-    known: &mut Vec<(String, u64)>,
-    service: &Service,
-    metrics: &Metrics,
-) {
-    for (member, log_index) in found.differing.iter().filter(|it| !known.contains(it)) {
-        tracing::error!(
-            member,
-            log_index,
-            "the state of this node differs from that of a member"
-        );
+    loop {
+        tokio::time::sleep(COMPARE_EVERY).await;
+        let found = agreement::compare(&cluster, &parts.consensus, parts.local.hashes()).await;
+        for (member, log_index) in found.differing.iter().filter(|it| !known.contains(*it)) {
+            tracing::error!(
+                member,
+                log_index,
+                "the state of this node differs from that of a member"
+            );
+        }
+        let differing = found.differing.len();
+        metrics.state_differing_members.set(differing as i64);
+        metrics
+            .state_incomparable_members
+            .set(found.incomparable as i64);
+        metrics
+            .state_comparisons_total
+            .inc_by((found.same + differing) as u64);
+        parts.service.set_outvoted(found.is_outvoted());
+        known = found.differing;
     }
-    known.clone_from(&found.differing);
-    let differing = found.differing.len();
-    metrics.state_differing_members.set(differing as i64);
-    metrics
-        .state_incomparable_members
-        .set(found.incomparable as i64);
-    metrics
-        .state_comparisons_total
-        .inc_by((found.same + differing) as u64);
-    service.set_outvoted(found.is_outvoted());
 }
 
 pub(super) async fn watch_disk_size(parts: Parts) {
@@ -121,7 +136,7 @@ pub(super) async fn watch_disk_size(parts: Parts) {
         let store = parts.store.clone();
         let size = tokio::task::spawn_blocking(move || store.size_on_disk());
         if let Ok(Ok(bytes)) = size.await {
-            parts.metrics.log_disk_bytes.set(gauge(bytes));
+            parts.metrics.log_disk_bytes.set(signed(bytes));
         }
         tokio::time::sleep(DISK_SIZE_EVERY).await;
     }
@@ -155,7 +170,7 @@ pub(super) async fn watch_free_space(parts: Parts) {
             }
             parts.consensus.set_disk_full(full);
             parts.metrics.disk_full.set(i64::from(full));
-            parts.metrics.disk_free_bytes.set(gauge(free));
+            parts.metrics.disk_free_bytes.set(signed(free));
         }
         tokio::time::sleep(FREE_SPACE_EVERY).await;
     }
@@ -214,10 +229,6 @@ pub(super) async fn watch_usage(parts: Parts) {
         drop(state);
         tokio::time::sleep(USAGE_EVERY).await;
     }
-}
-
-fn gauge(value: u64) -> i64 {
-    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

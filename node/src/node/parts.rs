@@ -16,11 +16,11 @@ use crate::config::Config;
 use crate::discovery::{self, Discovery};
 use crate::observe::Observation;
 use crate::service::peers::GrpcPeers;
-use crate::service::{MemberStatus, Router, Service};
+use crate::service::{Router, Service};
 use crate::sink::Sinks;
 use crate::telemetry::{Metrics, Report};
 use lockstep_raft::consensus::network::GrpcNetwork;
-use lockstep_raft::consensus::{BatchLimits, Consensus, Settings};
+use lockstep_raft::consensus::{BatchLimits, Consensus, Member, Settings};
 use lockstep_raft::store::{DiskStore, IdentityFile, StoreError, StoreOptions};
 
 /// Receives the one failure that a store reports.
@@ -33,7 +33,6 @@ pub(super) struct Parts {
     pub(super) started: Instant,
     pub(super) metrics: Arc<Metrics>,
     pub(super) report: Arc<Report>,
-    pub(super) hashes: Arc<RecentHashes>,
     pub(super) observation: Arc<Observation>,
     pub(super) local: Arc<LocalNode>,
     pub(super) store: DiskStore,
@@ -53,16 +52,18 @@ impl Parts {
         let hashes = Arc::new(RecentHashes::default());
         let observation = Observation::new(metrics.clone(), hashes.clone(), store_failed);
         let (identity, store) = open_disk(&config, observation.clone()).await?;
-        let local = LocalNode::new(
-            identity,
-            config.name.clone(),
-            config.grpc.advertise.clone(),
-            config.http.advertise.clone(),
-        );
+        let member = Member {
+            name: config.name.clone(),
+            grpc_address: config.grpc.advertise.clone(),
+            http_address: config.http.advertise.clone(),
+        };
+        let local = LocalNode::new(identity, member.clone(), hashes);
         let discovery = discovery::open(&config)?;
+        let settings = settings(&config, local.node_id());
         let consensus = Consensus::<TokioRuntime, DiskStore>::open(
             local.node_id(),
-            &settings(&config, local.node_id()),
+            settings.raft_config()?,
+            &settings,
             store.clone(),
             GrpcNetwork::new(local.tag(), observation.clone()),
             Arc::new(wall_clock),
@@ -73,11 +74,11 @@ impl Parts {
         let router = Router::new(
             consensus.clone(),
             peers.clone(),
-            batch_limits(&config),
+            settings.batch,
             Arc::new(|| SessionId(rand::random())),
             observation.clone(),
         );
-        let service = Service::new(router.clone(), local.tag(), member_status(&local));
+        let service = Service::new(router.clone(), local.tag(), local.node_id(), member);
         let service = Arc::new(service);
         let parts = Self {
             sinks: Sinks::new(&config.sinks, service.clone(), peers, &metrics),
@@ -86,7 +87,6 @@ impl Parts {
             started: Instant::now(),
             metrics,
             report: Arc::default(),
-            hashes,
             observation,
             local,
             store,
@@ -135,7 +135,12 @@ fn settings(config: &Config, node_id: u64) -> Settings {
         snapshot_entries: staggered(config.raft.snapshot_entries, node_id),
         log_keep_entries: config.raft.log_keep_entries,
         log_cache_bytes: config.storage.log_cache_bytes,
-        batch: batch_limits(config),
+        batch: BatchLimits {
+            requests_max: config.raft.batch_requests_max,
+            bytes_max: config.raft.batch_bytes_max,
+            in_flight_max: config.raft.proposals_in_flight_max,
+            queue_max: config.raft.queue_max,
+        },
     }
 }
 
@@ -143,27 +148,6 @@ fn settings(config: &Config, node_id: u64) -> Settings {
 /// build their snapshots together, and no quorum would be free of that work.
 fn staggered(snapshot_entries: u64, node_id: u64) -> u64 {
     snapshot_entries + node_id % (snapshot_entries / 4 + 1)
-}
-
-fn batch_limits(config: &Config) -> BatchLimits {
-    BatchLimits {
-        requests_max: config.raft.batch_requests_max,
-        bytes_max: config.raft.batch_bytes_max,
-        in_flight_max: config.raft.proposals_in_flight_max,
-        queue_max: config.raft.queue_max,
-    }
-}
-
-fn member_status(local: &LocalNode) -> MemberStatus {
-    let me = local.announcement();
-    MemberStatus {
-        id: me.node_id,
-        name: me.name,
-        grpc_address: me.grpc_address,
-        http_address: me.http_address,
-        voter: false,
-        matched_index: None,
-    }
 }
 
 #[cfg(test)]

@@ -32,10 +32,7 @@ pub async fn maintain<RT: Runtime, S: Storage>(router: Router<RT, S>) {
 /// Proposes what is due, if this node leads. Returns whether more is due.
 async fn propose_next<RT: Runtime, S: Storage>(router: &Router<RT, S>) -> bool {
     let consensus = router.consensus();
-    if consensus
-        .leader()
-        .is_none_or(|(leader, _)| leader != consensus.node_id())
-    {
+    if !consensus.leads() {
         return false;
     }
     let wanted = wanted(&consensus.state().read().state, consensus.now());

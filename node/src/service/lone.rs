@@ -1,7 +1,6 @@
 //! A service without a cluster: a command is applied at once, to a state in memory. For tests of the
 //! edges, which must not care.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use lockstep_machine::{Batch, Limits, Origin, Request, SessionId, State, Timestamp};
@@ -22,21 +21,14 @@ impl Service {
             shared,
             sequence: AtomicU64::new(0),
         };
-        let node = MemberStatus {
-            id: 1,
+        let member = Member {
             name: "node1".to_owned(),
             grpc_address: "127.0.0.1:4333".to_owned(),
             http_address: "127.0.0.1:3333".to_owned(),
-            voter: true,
-            matched_index: None,
         };
-        Self {
-            core: Arc::new(core),
-            cluster: ClusterTag::default(),
-            node,
-            phase: AtomicU8::new(Phase::Serving as u8),
-            outvoted: AtomicBool::new(false),
-        }
+        let service = Self::new(core, ClusterTag::default(), 1, member);
+        service.set_phase(Phase::Serving);
+        service
     }
 }
 
@@ -68,25 +60,6 @@ impl Core for Lone {
         Ok(replies.remove(0))
     }
 
-    async fn read(
-        &self,
-        id: &InstanceId,
-        _: Consistency,
-        _: Duration,
-    ) -> Result<ReadReply, ServiceError> {
-        let applied = self.shared.read();
-        let view = applied.state.instance(id).map(|instance| InstanceView {
-            id: id.clone(),
-            instance: instance.clone(),
-            allowed: applied.state.allowed(id),
-        });
-        let applied_index = applied.index();
-        Ok(ReadReply {
-            view,
-            applied_index,
-        })
-    }
-
     async fn confirm(&self, _: Duration) -> Result<(), ServiceError> {
         Ok(())
     }
@@ -96,14 +69,7 @@ impl Core for Lone {
             node_id: 1,
             term: 1,
             role: Role::Leader,
-            leader: None,
-            leader_contact: None,
-            members: BTreeMap::new(),
-            log_first_index: 0,
-            log_last_index: 0,
-            committed_index: 0,
-            applied_index: 0,
-            snapshot_index: 0,
+            ..Standing::default()
         }
     }
 

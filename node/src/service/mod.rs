@@ -40,8 +40,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use lockstep_machine::{
-    Command, EventCursor, EventFilter, IdempotencyKey, InstanceId, Reply, State, Timestamp,
-    Transition,
+    Command, EventCursor, EventFilter, IdempotencyKey, Reply, State, Timestamp,
 };
 
 pub use definitions::{DefineError, Document, Language};
@@ -52,10 +51,11 @@ pub use lists::{LIMIT_MAX, Listed, PageAsked, PageQuery, page_limit};
 use lockstep_raft::Deadline;
 pub use lockstep_raft::consensus::Role;
 use lockstep_raft::consensus::network::ClusterTag;
-use lockstep_raft::consensus::{Runtime, SharedState, Standing};
+pub use lockstep_raft::consensus::{Member, MemberStatus, Standing};
+use lockstep_raft::consensus::{NodeId, Runtime, SharedState};
 use lockstep_raft::store::Storage;
 pub use pictures::{Depicted, Picture, PictureError, PictureFormat};
-pub use reads::{Consistency, Freshness, InstanceView, ReadReply};
+pub use reads::{Consistency, Freshness};
 pub use router::{ForwardObserver, Peers, Router};
 pub use view::View;
 pub use watch::{EventId, Watch, WatchAsked, WatchEnded, WatchError, Watched, from_revision};
@@ -64,23 +64,6 @@ pub use watch::{EventId, Watch, WatchAsked, WatchEnded, WatchError, Watched, fro
 /// caught up.
 pub const CLUSTER_TIME_AHEAD_MAX: Duration = Duration::from_secs(5);
 
-/// A member of the cluster, from the membership in the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MemberStatus {
-    /// Node id.
-    pub id: u64,
-    /// Name.
-    pub name: String,
-    /// `host:port`.
-    pub grpc_address: String,
-    /// `host:port`.
-    pub http_address: String,
-    /// Whether it votes.
-    pub voter: bool,
-    /// The highest log index known to match the leader's; only a leader knows it.
-    pub matched_index: Option<u64>,
-}
-
 /// The cluster as this node sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Status {
@@ -88,26 +71,8 @@ pub struct Status {
     pub cluster_id: String,
     /// This node.
     pub node: MemberStatus,
-    /// Its role.
-    pub role: Role,
-    /// The current term.
-    pub term: u64,
-    /// The leader it knows.
-    pub leader_id: Option<u64>,
-    /// How long ago it last heard from the leader; as leader, how long ago a quorum last answered it.
-    pub leader_contact: Option<Duration>,
-    /// Every member, in order of name.
-    pub members: Vec<MemberStatus>,
-    /// The first log index still kept; 0 for none.
-    pub log_first_index: u64,
-    /// The last log index; 0 for none.
-    pub log_last_index: u64,
-    /// Known to be committed; 0 for none.
-    pub committed_index: u64,
-    /// Applied here; 0 for none.
-    pub applied_index: u64,
-    /// Covered by the current snapshot; 0 for none.
-    pub snapshot_index: u64,
+    /// Where it stands, and the members it knows.
+    pub standing: Standing,
 }
 
 /// The use cases. One per node, shared by the edges.
@@ -133,21 +98,19 @@ pub enum Phase {
 
 /// The routing core without its type parameters.
 #[async_trait]
-trait Core: Send + Sync + 'static {
+pub trait Core: Send + Sync + 'static {
+    /// Executes a command once, on whichever node leads.
     async fn submit(
         &self,
         command: Command,
         key: Option<IdempotencyKey>,
         timeout: Duration,
     ) -> Result<Reply, ServiceError>;
-    async fn read(
-        &self,
-        id: &InstanceId,
-        consistency: Consistency,
-        timeout: Duration,
-    ) -> Result<ReadReply, ServiceError>;
+    /// Waits until this node has applied every write acknowledged before the call.
     async fn confirm(&self, timeout: Duration) -> Result<(), ServiceError>;
+    /// Where this node stands.
     fn standing(&self) -> Standing;
+    /// The state that this node has applied.
     fn shared(&self) -> &SharedState;
     /// This node's clock.
     fn now(&self) -> Timestamp;
@@ -162,15 +125,6 @@ impl<RT: Runtime, S: Storage> Core for Router<RT, S> {
         timeout: Duration,
     ) -> Result<Reply, ServiceError> {
         Router::submit(self, command, key, Deadline::after(timeout)).await
-    }
-
-    async fn read(
-        &self,
-        id: &InstanceId,
-        consistency: Consistency,
-        timeout: Duration,
-    ) -> Result<ReadReply, ServiceError> {
-        Router::read(self, id, consistency, Deadline::after(timeout)).await
     }
 
     async fn confirm(&self, timeout: Duration) -> Result<(), ServiceError> {
@@ -191,16 +145,17 @@ impl<RT: Runtime, S: Storage> Core for Router<RT, S> {
 }
 
 impl Service {
-    /// The service of one node, described by `node`.
-    pub fn new<RT: Runtime, S: Storage>(
-        router: Router<RT, S>,
-        cluster: ClusterTag,
-        node: MemberStatus,
-    ) -> Self {
+    /// The service of one node.
+    pub fn new(core: impl Core, cluster: ClusterTag, node: NodeId, member: Member) -> Self {
         Self {
-            core: Arc::new(router),
+            core: Arc::new(core),
             cluster,
-            node,
+            node: MemberStatus {
+                id: node,
+                member,
+                voter: false,
+                matched_index: None,
+            },
             phase: AtomicU8::new(Phase::Recovering as u8),
             outvoted: AtomicBool::new(false),
         }
@@ -286,18 +241,6 @@ impl Service {
         Ok(Watch::new(self.core.shared().clone(), cursor, filter))
     }
 
-    /// Moves an instance: [`execute`](Self::execute) for the most frequent command.
-    pub async fn transition(
-        &self,
-        transition: Transition,
-        key: Option<IdempotencyKey>,
-        deadline: Duration,
-    ) -> Result<Reply, ServiceError> {
-        self.core
-            .submit(Command::Transition(transition), key, deadline)
-            .await
-    }
-
     /// The id of the cluster; empty until the node has joined one.
     pub fn cluster_id(&self) -> String {
         self.cluster.load().as_deref().cloned().unwrap_or_default()
@@ -313,36 +256,15 @@ impl Service {
     /// The cluster as this node sees it.
     pub fn status(&self) -> Status {
         let standing = self.core.standing();
-        let mut members: Vec<MemberStatus> = standing
+        let mut node = self.node.clone();
+        node.voter = standing
             .members
-            .into_iter()
-            .map(|(id, (member, voter, matched_index))| MemberStatus {
-                id,
-                name: member.name,
-                grpc_address: member.grpc_address,
-                http_address: member.http_address,
-                voter,
-                matched_index,
-            })
-            .collect();
-        members.sort_by(|a, b| (&a.name, a.id).cmp(&(&b.name, b.id)));
-        let voter = members.iter().any(|m| m.id == self.node.id && m.voter);
+            .iter()
+            .any(|it| it.id == node.id && it.voter);
         Status {
             cluster_id: self.cluster_id(),
-            node: MemberStatus {
-                voter,
-                ..self.node.clone()
-            },
-            role: standing.role,
-            term: standing.term,
-            leader_id: standing.leader.map(|(id, _)| id),
-            leader_contact: standing.leader_contact,
-            members,
-            log_first_index: standing.log_first_index,
-            log_last_index: standing.log_last_index,
-            committed_index: standing.committed_index,
-            applied_index: standing.applied_index,
-            snapshot_index: standing.snapshot_index,
+            node,
+            standing,
         }
     }
 

@@ -14,7 +14,7 @@ use tonic::transport::Channel;
 use tonic::{Code, Status};
 
 use super::router::Peers;
-use lockstep_raft::consensus::network::{ClusterTag, MESSAGE_BYTES_MAX, addressed, channel};
+use lockstep_raft::consensus::network::{ClusterTag, addressed, channel, client};
 use lockstep_raft::consensus::{Member, NodeId, ProposeError, ProposeResult, ReadPoint};
 
 /// By node id: the address that a connection was made for, and the connection.
@@ -56,10 +56,7 @@ impl GrpcPeers {
     }
 
     fn client(&self, id: NodeId, member: &Member) -> Result<PeerClient<Channel>, Status> {
-        let channel = self.channel(id, &member.grpc_address)?;
-        Ok(PeerClient::new(channel)
-            .max_decoding_message_size(MESSAGE_BYTES_MAX)
-            .max_encoding_message_size(MESSAGE_BYTES_MAX))
+        Ok(client(self.channel(id, &member.grpc_address)?))
     }
 
     async fn try_propose(

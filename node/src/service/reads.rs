@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use lockstep_machine::{GlobalRevision, Instance, InstanceId, State, StateName};
+use lockstep_machine::{GlobalRevision, State};
 
 use super::{Service, ServiceError, View};
 
@@ -24,26 +24,6 @@ pub struct Freshness {
     /// The lowest acceptable revision of the cluster. Pass the revision of a write's answer to read
     /// your own writes on any node.
     pub min_revision: Option<GlobalRevision>,
-}
-
-/// An instance as a reader sees it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct InstanceView {
-    /// Its id.
-    pub id: InstanceId,
-    /// The instance.
-    pub instance: Instance,
-    /// Where it may go from here.
-    pub allowed: Vec<StateName>,
-}
-
-/// A read's answer.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ReadReply {
-    /// The instance, if there is one.
-    pub view: Option<InstanceView>,
-    /// The last log index this node had applied.
-    pub applied_index: u64,
 }
 
 impl Service {
@@ -112,19 +92,6 @@ impl Service {
         } else {
             Err(ServiceError::RevisionAhead { asked, reached })
         }
-    }
-
-    /// Reads an instance. Stale reads are refused while the node re-applies its log.
-    pub async fn instance(
-        &self,
-        id: InstanceId,
-        consistency: Consistency,
-        deadline: Duration,
-    ) -> Result<ReadReply, ServiceError> {
-        if consistency == Consistency::Stale && self.recovering() {
-            return Err(Self::not_recovered());
-        }
-        self.core.read(&id, consistency, deadline).await
     }
 }
 

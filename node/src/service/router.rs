@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use derive_where::derive_where;
 use lockstep_machine::{
-    Command, EncodedRequest, IdempotencyKey, InstanceId, Outcome, Rejection, Reply, RequestBody,
-    SessionId,
+    Command, EncodedRequest, IdempotencyKey, Outcome, Rejection, Reply, RequestBody, SessionId,
 };
 
+use super::ServiceError;
 use super::sequencer::{Sequencer, Ticket};
-use super::{Consistency, InstanceView, ReadReply, ServiceError};
 use lockstep_raft::consensus::batcher::{Batcher, Confirm};
 use lockstep_raft::consensus::{
     BatchLimits, Consensus, Member, NodeId, ProposeError, ProposeResult, ReadPoint, Runtime,
@@ -56,6 +56,7 @@ pub trait ForwardObserver: Send + Sync + 'static {
 }
 
 /// Routes requests to the leader. Cheap to clone.
+#[derive_where(Clone)]
 pub struct Router<RT: Runtime, S: Storage> {
     consensus: Consensus<RT, S>,
     forward: Batcher<EncodedRequest, Reply>,
@@ -63,19 +64,6 @@ pub struct Router<RT: Runtime, S: Storage> {
     sequencer: Sequencer,
     draw_session: Arc<dyn Fn() -> SessionId + Send + Sync>,
     observer: Arc<dyn ForwardObserver>,
-}
-
-impl<RT: Runtime, S: Storage> Clone for Router<RT, S> {
-    fn clone(&self) -> Self {
-        Self {
-            consensus: self.consensus.clone(),
-            forward: self.forward.clone(),
-            forward_reads: self.forward_reads.clone(),
-            sequencer: self.sequencer.clone(),
-            draw_session: self.draw_session.clone(),
-            observer: self.observer.clone(),
-        }
-    }
 }
 
 impl<RT: Runtime, S: Storage> Router<RT, S> {
@@ -126,10 +114,7 @@ impl<RT: Runtime, S: Storage> Router<RT, S> {
 
     /// How many commands entered here and are not answered yet, and how many may be.
     pub fn outstanding(&self) -> (usize, usize) {
-        (
-            self.sequencer.outstanding(),
-            self.sequencer.outstanding_max(),
-        )
+        self.sequencer.outstanding()
     }
 
     /// Executes a command once, on whichever node leads.
@@ -202,41 +187,15 @@ impl<RT: Runtime, S: Storage> Router<RT, S> {
             origin: ticket.origin(),
             body: body.clone(),
         };
+        let unknown = Err(ProposeError::Unknown);
         if leader == self.consensus.node_id() {
-            return deadline
-                .bound(self.consensus.propose(request))
-                .await
-                .unwrap_or(Err(ProposeError::Unknown));
+            let proposed = self.consensus.propose(request);
+            return deadline.bound(proposed).await.unwrap_or(unknown);
         }
-        let result = deadline
-            .bound(self.forward.submit(request))
-            .await
-            .unwrap_or(Err(ProposeError::Unknown));
+        let forwarded = self.forward.submit(request);
+        let result = deadline.bound(forwarded).await.unwrap_or(unknown);
         self.observer.forwarded("propose", label(&result));
         result
-    }
-
-    /// Reads an instance.
-    pub async fn read(
-        &self,
-        id: &InstanceId,
-        consistency: Consistency,
-        deadline: Deadline<RT>,
-    ) -> Result<ReadReply, ServiceError> {
-        if consistency == Consistency::Linearizable {
-            self.confirm(deadline).await?;
-        }
-        let applied = self.consensus.state().read();
-        let state = &applied.state;
-        let view = state.instance(id).map(|instance| InstanceView {
-            id: id.clone(),
-            instance: instance.clone(),
-            allowed: state.allowed(id),
-        });
-        Ok(ReadReply {
-            view,
-            applied_index: applied.index(),
-        })
     }
 
     /// Waits until this node has applied every write acknowledged before the call.
@@ -287,11 +246,5 @@ async fn forward_read<RT: Runtime, S: Storage, P: Peers>(
 }
 
 fn label<T>(result: &Result<T, ProposeError>) -> &'static str {
-    match result {
-        Ok(_) => "ok",
-        Err(ProposeError::NotLeader { .. }) => "not_leader",
-        Err(ProposeError::Unknown) => "unknown",
-        Err(ProposeError::Overloaded) => "overloaded",
-        Err(ProposeError::DiskFull) => "disk_full",
-    }
+    result.as_ref().err().map_or("ok", ProposeError::name)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lockstep_machine::{Origin, SessionId};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 /// One node process's sequence of requests.
 #[derive(Clone)]
@@ -52,7 +52,7 @@ impl Sequencer {
 
     /// The next number; `None` while too many are outstanding.
     pub fn begin(&self) -> Option<Ticket> {
-        let mut session = self.lock();
+        let mut session = self.session.lock();
         if session.outstanding.len() >= self.outstanding_max {
             return None;
         }
@@ -66,33 +66,24 @@ impl Sequencer {
         })
     }
 
-    /// How many numbers are held.
-    pub fn outstanding(&self) -> usize {
-        self.lock().outstanding.len()
-    }
-
-    /// How many may be held.
-    pub fn outstanding_max(&self) -> usize {
-        self.outstanding_max
+    /// How many numbers are held, and how many may be.
+    pub fn outstanding(&self) -> (usize, usize) {
+        (self.session.lock().outstanding.len(), self.outstanding_max)
     }
 
     /// Starts another session, where the cluster has forgotten this one.
     pub fn renew(&self, forgotten: SessionId, id: SessionId) {
-        let mut session = self.lock();
+        let mut session = self.session.lock();
         if session.id == forgotten {
             *session = Session::new(id);
         }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Session> {
-        self.session.lock()
     }
 }
 
 impl Ticket {
     /// The request's origin, as of now.
     pub fn origin(&self) -> Origin {
-        let session = self.sequencer.lock();
+        let session = self.sequencer.session.lock();
         let answered_below = match session.outstanding.first() {
             Some(oldest) if session.id == self.session && session.known => *oldest,
             _ => 1,
@@ -103,12 +94,10 @@ impl Ticket {
             answered_below,
         }
     }
-}
 
-impl Ticket {
     /// The request was applied: the cluster knows the session.
     pub fn applied(&self) {
-        let mut session = self.sequencer.lock();
+        let mut session = self.sequencer.session.lock();
         if session.id == self.session {
             session.known = true;
         }
@@ -117,7 +106,7 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut session = self.sequencer.lock();
+        let mut session = self.sequencer.session.lock();
         if session.id == self.session {
             session.outstanding.remove(&self.sequence);
         }

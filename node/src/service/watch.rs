@@ -301,13 +301,8 @@ impl Watch {
                 continue;
             }
             tokio::select! {
-                changed = self.changes.changed() => {
-                    if changed.is_err() {
-                        // The node is stopping, and its connections with it.
-                        tokio::time::sleep_until(bookmark_due).await;
-                        return Ok(Watched::Bookmark(self.cursor.revision));
-                    }
-                }
+                // It fails when the node is stopping, and its connections with it.
+                Ok(()) = self.changes.changed() => {}
                 () = tokio::time::sleep_until(bookmark_due) => {
                     return Ok(Watched::Bookmark(self.cursor.revision));
                 }

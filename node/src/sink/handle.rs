@@ -102,7 +102,7 @@ impl Sinks {
         Self {
             service,
             peers,
-            leader: Arc::new(move || Leader::of(&status.status())),
+            leader: Arc::new(move || Leader::of(status.status().standing)),
             checks: Arc::new(Semaphore::new(CHECKS_MAX)),
             sinks: configs.iter().map(sink).collect(),
         }

@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use super::{SinkStatus, Sinks, SinksError};
-use crate::service::{self, Role, ServiceError};
+use crate::service::{Role, ServiceError, Standing};
 
 /// Limit for a check.
 pub(crate) const CHECK_MAX: Duration = Duration::from_secs(60);
@@ -48,15 +48,12 @@ pub(super) enum Leader {
 }
 
 impl Leader {
-    pub(super) fn of(status: &service::Status) -> Self {
-        if status.role == Role::Leader {
-            return Leader::Here;
+    pub(super) fn of(standing: Standing) -> Self {
+        match standing.leader {
+            _ if standing.role == Role::Leader => Leader::Here,
+            Some((id, member)) if id != standing.node_id => Leader::At(id, member.grpc_address),
+            _ => Leader::Unknown,
         }
-        let id = status.leader_id.filter(|id| *id != status.node.id);
-        let member = status.members.iter().find(|it| Some(it.id) == id);
-        member.map_or(Leader::Unknown, |it| {
-            Leader::At(it.id, it.grpc_address.clone())
-        })
     }
 }
 
@@ -172,7 +169,7 @@ impl Sinks {
 
     /// The name of this node.
     fn node(&self) -> String {
-        self.service.status().node.name
+        self.service.status().node.member.name
     }
 }
 

@@ -149,7 +149,7 @@ impl Cluster {
         if self.0.restores_leaders.load(Ordering::Relaxed) {
             config.enable_leader_restore = None;
         }
-        let consensus = Consensus::open_with(
+        let consensus = Consensus::open(
             id,
             config,
             &self.0.settings,

@@ -7,6 +7,7 @@
 use std::future::Future;
 use std::sync::Arc;
 
+use derive_where::derive_where;
 use lockstep_machine::{EncodedRequest, Reply};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
@@ -30,6 +31,18 @@ pub enum ProposeError {
     /// It was not appended: this node leads, and has too little disk space left.
     #[error("the leader's disk is nearly full")]
     DiskFull,
+}
+
+impl ProposeError {
+    /// Its name in metrics.
+    pub fn name(&self) -> &'static str {
+        match self {
+            ProposeError::NotLeader { .. } => "not_leader",
+            ProposeError::Unknown => "unknown",
+            ProposeError::Overloaded => "overloaded",
+            ProposeError::DiskFull => "disk_full",
+        }
+    }
 }
 
 /// What a request came to.
@@ -70,16 +83,9 @@ struct Waiting<Q, A> {
 }
 
 /// The entrance to a batcher. Cheap to clone; the batcher ends with its last entrance.
+#[derive_where(Clone)]
 pub struct Batcher<Q, A> {
     queue: mpsc::Sender<Waiting<Q, A>>,
-}
-
-impl<Q, A> Clone for Batcher<Q, A> {
-    fn clone(&self) -> Self {
-        Self {
-            queue: self.queue.clone(),
-        }
-    }
 }
 
 impl<Q: Question, A: Send + 'static> Batcher<Q, A> {

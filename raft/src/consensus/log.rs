@@ -7,15 +7,13 @@
 use std::collections::VecDeque;
 use std::fmt::Debug;
 use std::io;
-use std::marker::PhantomData;
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use openraft::OptionalSend;
-use openraft::alias::{EntryOf, LogIdOf, VoteOf};
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::types::{Entry, LogId, Runtime, Types, Vote};
 use super::wire;
@@ -25,9 +23,9 @@ use crate::store::{Record, Slot, Storage};
 const READ_BYTES_MAX: usize = 1 << 20;
 
 /// The log of one node. Cheap to clone; all clones are the same log.
-pub struct LogStore<RT, S> {
+#[derive(Clone)]
+pub struct LogStore<S> {
     inner: Arc<Inner<S>>,
-    runtime: PhantomData<fn() -> RT>,
 }
 
 struct Inner<S> {
@@ -49,16 +47,7 @@ struct Recent {
     vote: Option<Vote>,
 }
 
-impl<RT, S> Clone for LogStore<RT, S> {
-    fn clone(&self) -> Self {
-        Self {
-            inner: self.inner.clone(),
-            runtime: PhantomData,
-        }
-    }
-}
-
-impl<RT: Runtime, S: Storage> LogStore<RT, S> {
+impl<S: Storage> LogStore<S> {
     /// Opens the log on `storage`, keeping about `recent_bytes_max` bytes of it in memory.
     pub async fn open(storage: S, recent_bytes_max: usize) -> io::Result<Self> {
         let purged = storage
@@ -87,20 +76,18 @@ impl<RT: Runtime, S: Storage> LogStore<RT, S> {
             last,
             vote,
         };
-        let inner = Arc::new(Inner {
-            storage,
-            recent: Mutex::new(recent),
-            recent_bytes_max,
-        });
         Ok(Self {
-            inner,
-            runtime: PhantomData,
+            inner: Arc::new(Inner {
+                storage,
+                recent: Mutex::new(recent),
+                recent_bytes_max,
+            }),
         })
     }
 
     /// The first index still readable and the last one; 0 where there is none.
     pub fn extent(&self) -> (u64, u64) {
-        let recent = self.inner.recent();
+        let recent = self.inner.recent.lock();
         let last = recent.last.map_or(0, |id| id.index);
         let first = recent.purged.map_or(0, |id| id.index) + 1;
         (if first <= last { first } else { 0 }, last)
@@ -121,7 +108,7 @@ impl<RT: Runtime, S: Storage> LogStore<RT, S> {
     async fn read(&self, mut from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
         loop {
             let memory_from = {
-                let recent = self.inner.recent();
+                let recent = self.inner.recent.lock();
                 match recent.entries.front() {
                     Some(first) if first.log_id.index <= from => {
                         return Ok(recent.range(from, to, bytes_max));
@@ -146,23 +133,13 @@ impl<RT: Runtime, S: Storage> LogStore<RT, S> {
 }
 
 impl<S> Inner<S> {
-    fn recent(&self) -> MutexGuard<'_, Recent> {
-        self.recent.lock()
-    }
-
     fn durable(&self, upto: u64, epoch: u64) {
-        let mut recent = self.recent();
+        let mut recent = self.recent.lock();
         if recent.epoch == epoch {
             recent.durable = recent.durable.max(upto);
         }
-        while recent.bytes > self.recent_bytes_max
-            && recent
-                .entries
-                .front()
-                .is_some_and(|e| e.log_id.index <= recent.durable)
-        {
-            recent.pop_front();
-        }
+        let durable = recent.durable;
+        while recent.bytes > self.recent_bytes_max && recent.pop_front(durable) {}
     }
 }
 
@@ -195,10 +172,14 @@ impl Recent {
         self.entries.push_back(entry);
     }
 
-    fn pop_front(&mut self) {
-        if let Some(entry) = self.entries.pop_front() {
-            self.bytes -= wire::entry_size(&entry);
+    /// Forgets the first entry if its index is at most `upto`; whether it did.
+    fn pop_front(&mut self, upto: u64) -> bool {
+        if self.entries.front().is_none_or(|it| it.log_id.index > upto) {
+            return false;
         }
+        let entry = self.entries.pop_front();
+        self.bytes -= entry.as_ref().map_or(0, wire::entry_size);
+        true
     }
 }
 
@@ -216,11 +197,11 @@ fn half_open(range: &impl RangeBounds<u64>) -> (u64, u64) {
     (from, to)
 }
 
-impl<RT: Runtime, S: Storage> RaftLogReader<Types<RT>> for LogStore<RT, S> {
+impl<RT: Runtime, S: Storage> RaftLogReader<Types<RT>> for LogStore<S> {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
-    ) -> Result<Vec<EntryOf<Types<RT>>>, io::Error> {
+    ) -> Result<Vec<Entry>, io::Error> {
         let (mut from, to) = half_open(&range);
         let to = to.min(self.extent().1 + 1);
         let mut out = Vec::new();
@@ -237,7 +218,7 @@ impl<RT: Runtime, S: Storage> RaftLogReader<Types<RT>> for LogStore<RT, S> {
         &mut self,
         start: u64,
         end: u64,
-    ) -> Result<Vec<EntryOf<Types<RT>>>, io::Error> {
+    ) -> Result<Vec<Entry>, io::Error> {
         let mut entries = self.read(start, end, READ_BYTES_MAX).await?;
         // What was purged meanwhile must not leave a gap before the rest: openraft would send it.
         if entries
@@ -249,16 +230,16 @@ impl<RT: Runtime, S: Storage> RaftLogReader<Types<RT>> for LogStore<RT, S> {
         Ok(entries)
     }
 
-    async fn read_vote(&mut self) -> Result<Option<VoteOf<Types<RT>>>, io::Error> {
-        Ok(self.inner.recent().vote)
+    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+        Ok(self.inner.recent.lock().vote)
     }
 }
 
-impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<RT, S> {
+impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<S> {
     type LogReader = Self;
 
     async fn get_log_state(&mut self) -> Result<LogState<Types<RT>>, io::Error> {
-        let recent = self.inner.recent();
+        let recent = self.inner.recent.lock();
         Ok(LogState {
             last_purged_log_id: recent.purged,
             last_log_id: recent.last,
@@ -269,17 +250,14 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<RT, S> {
         self.clone()
     }
 
-    async fn save_vote(&mut self, vote: &VoteOf<Types<RT>>) -> Result<(), io::Error> {
-        self.inner.recent().vote = Some(*vote);
+    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+        self.inner.recent.lock().vote = Some(*vote);
         let bytes = wire::VOTE.encode(&wire::vote_out(vote));
         self.wait(|storage, done| storage.save(Slot::Vote, bytes, done))
             .await
     }
 
-    async fn save_committed(
-        &mut self,
-        committed: Option<LogIdOf<Types<RT>>>,
-    ) -> Result<(), io::Error> {
+    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
         let bytes = committed.as_ref().map_or_else(Bytes::new, |id| {
             wire::COMMITTED.encode(&wire::log_id_out(id))
         });
@@ -290,22 +268,16 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<RT, S> {
         Ok(())
     }
 
-    async fn read_committed(&mut self) -> Result<Option<LogIdOf<Types<RT>>>, io::Error> {
-        let Some(bytes) = self
-            .inner
-            .storage
-            .load(Slot::Committed)?
-            .filter(|b| !b.is_empty())
-        else {
+    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+        let saved = self.inner.storage.load(Slot::Committed)?;
+        let Some(bytes) = saved.filter(|bytes| !bytes.is_empty()) else {
             return Ok(None);
         };
         let committed = wire::COMMITTED.decode(bytes, wire::log_id_read)?;
-        let last = self.inner.recent().last;
-        Ok(if last.is_some_and(|last| committed <= last) {
-            Some(committed)
-        } else {
-            None
-        })
+        let last = self.inner.recent.lock().last;
+        Ok(last
+            .is_some_and(|last| committed <= last)
+            .then_some(committed))
     }
 
     async fn append<I>(
@@ -314,12 +286,12 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<RT, S> {
         callback: IOFlushed<Types<RT>>,
     ) -> Result<(), io::Error>
     where
-        I: IntoIterator<Item = EntryOf<Types<RT>>> + OptionalSend,
+        I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
         let mut records = Vec::new();
         let (upto, epoch) = {
-            let mut recent = self.inner.recent();
+            let mut recent = self.inner.recent.lock();
             for entry in entries {
                 records.push(Record {
                     index: entry.log_id.index,
@@ -344,12 +316,9 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<RT, S> {
         Ok(())
     }
 
-    async fn truncate_after(
-        &mut self,
-        last_log_id: Option<LogIdOf<Types<RT>>>,
-    ) -> Result<(), io::Error> {
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
         {
-            let mut recent = self.inner.recent();
+            let mut recent = self.inner.recent.lock();
             let keep = last_log_id.map_or(0, |id| id.index);
             recent.epoch += 1;
             recent.durable = recent.durable.min(keep);
@@ -369,16 +338,10 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<RT, S> {
             .await
     }
 
-    async fn purge(&mut self, log_id: LogIdOf<Types<RT>>) -> Result<(), io::Error> {
+    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
         {
-            let mut recent = self.inner.recent();
-            while recent
-                .entries
-                .front()
-                .is_some_and(|e| e.log_id.index <= log_id.index)
-            {
-                recent.pop_front();
-            }
+            let mut recent = self.inner.recent.lock();
+            while recent.pop_front(log_id.index) {}
             recent.purged = Some(log_id);
             if recent.last.is_none_or(|last| last < log_id) {
                 recent.last = Some(log_id);

@@ -59,5 +59,5 @@ pub(crate) mod wire;
 
 pub use batcher::{BatchLimits, ProposeError, ProposeResult};
 pub use node::{Consensus, ConsensusError, ReadPoint, Role, Settings, Standing};
-pub use state_machine::{Applied, Observer, SharedState, Silent};
-pub use types::{Member, NodeId, Runtime, Types};
+pub use state_machine::{Applied, Observer, SharedState};
+pub use types::{Member, MemberStatus, NodeId, Runtime, Types};

@@ -76,6 +76,13 @@ pub fn channel(grpc_address: &str) -> Result<Channel, tonic::transport::Error> {
         .connect_lazy())
 }
 
+/// A client of the peer protocol.
+pub fn client(channel: Channel) -> PeerClient<Channel> {
+    PeerClient::new(channel)
+        .max_decoding_message_size(MESSAGE_BYTES_MAX)
+        .max_encoding_message_size(MESSAGE_BYTES_MAX)
+}
+
 /// Marks a call as meant for one node of one cluster.
 pub fn addressed<T>(
     message: T,
@@ -110,16 +117,10 @@ impl GrpcNetwork {
     }
 
     fn peer(&self, target: NodeId, member: &Member, streams: bool) -> Peer {
-        let client = channel(&member.grpc_address).map(|channel| {
-            PeerClient::new(channel)
-                .max_decoding_message_size(MESSAGE_BYTES_MAX)
-                .max_encoding_message_size(MESSAGE_BYTES_MAX)
-        });
         Peer {
             target,
-            name: member.name.clone(),
-            address: member.grpc_address.clone(),
-            client: client.ok(),
+            member: member.clone(),
+            client: channel(&member.grpc_address).map(client).ok(),
             cluster: self.cluster.clone(),
             observer: self.observer.clone(),
             streams,
@@ -146,8 +147,7 @@ impl RaftNetworkFactory<C> for GrpcNetwork {
 /// A connection to one peer for one purpose.
 pub struct Peer {
     target: NodeId,
-    name: String,
-    address: String,
+    member: Member,
     /// Unset when the member's address is not one.
     client: Option<PeerClient<Channel>>,
     cluster: ClusterTag,
@@ -175,7 +175,7 @@ impl Peer {
         self.client.clone().ok_or_else(|| {
             let error = AnyError::error(format!(
                 "{}: {:?} is not an address",
-                self.name, self.address
+                self.member.name, self.member.grpc_address
             ));
             Unreachable::new(&error).into()
         })
@@ -199,7 +199,8 @@ impl RaftNetworkV2<C> for Peer {
         let request = self.request(wire::append_out(&rpc), &option)?;
         let sent = Instant::now();
         let reply = self.client()?.append(request).await.map_err(rpc_error)?;
-        self.observer.append_round_trip(&self.name, sent.elapsed());
+        self.observer
+            .append_round_trip(&self.member.name, sent.elapsed());
         wire::append_reply_in(reply.into_inner()).map_err(malformed)
     }
 

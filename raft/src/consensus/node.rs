@@ -6,19 +6,20 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use derive_where::derive_where;
 use lockstep_machine::{EncodedBatch, EncodedRequest, Reply, Timestamp};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError};
 use openraft::raft::linearizable_read::{Linearizer, ReadLogId};
 use openraft::{
-    Config, Instant as _, Raft, ReadPolicy, ServerState, SnapshotPolicy, StepDownPolicy,
+    Config, Instant as _, Raft, RaftMetrics, ReadPolicy, ServerState, SnapshotPolicy, StepDownPolicy,
 };
 use parking_lot::Mutex;
 
 use super::batcher::{BatchLimits, Batcher, Confirm, ProposeError, ProposeResult};
 use super::log::LogStore;
 use super::state_machine::{Observer, SharedState, StateMachine};
-use super::types::{LogId, Member, NodeId, Payload, Runtime, Types};
+use super::types::{LogId, Member, MemberStatus, NodeId, Payload, Runtime, Types};
 use crate::Deadline;
 use crate::store::Storage;
 
@@ -71,9 +72,7 @@ impl Settings {
             ..Config::default()
         }
         .validate()
-        .map_err(|e| ConsensusError::Settings {
-            reason: e.to_string(),
-        })
+        .map_err(|e| ConsensusError::Settings(e.to_string()))
     }
 }
 
@@ -81,24 +80,22 @@ impl Settings {
 #[derive(Debug, thiserror::Error)]
 pub enum ConsensusError {
     /// The settings contradict each other.
-    #[error("the raft settings are not usable: {reason}")]
-    Settings {
-        /// Which, and why.
-        reason: String,
-    },
+    #[error("the raft settings are not usable: {0}")]
+    Settings(String),
     /// The disk could not be read or written.
     #[error("storage failed: {0}")]
     Storage(#[from] io::Error),
     /// The consensus core stopped or failed: the process must end.
-    #[error("the consensus core ended: {reason}")]
-    Core {
-        /// What it said.
-        reason: String,
-    },
+    #[error("the consensus core ended: {0}")]
+    Core(String),
+}
+
+fn core_ended(error: impl ToString) -> ConsensusError {
+    ConsensusError::Core(error.to_string())
 }
 
 /// What a node is in its cluster.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Role {
     /// Leads.
     Leader,
@@ -107,6 +104,7 @@ pub enum Role {
     /// Stands for election.
     Candidate,
     /// Receives the log without a vote, or does not belong to a cluster yet.
+    #[default]
     Learner,
 }
 
@@ -123,7 +121,7 @@ impl Role {
 }
 
 /// Where this node stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
     /// This node.
     pub node_id: NodeId,
@@ -135,8 +133,8 @@ pub struct Standing {
     pub leader: Option<(NodeId, Member)>,
     /// How long ago it last heard from that leader; as leader, how long ago a quorum last answered it.
     pub leader_contact: Option<Duration>,
-    /// The members, whether each votes, and how far each is known to match (on a leader).
-    pub members: BTreeMap<NodeId, (Member, bool, Option<u64>)>,
+    /// Every member, in order of name.
+    pub members: Vec<MemberStatus>,
     /// The first log index kept; 0 for none.
     pub log_first_index: u64,
     /// The last log index; 0 for none.
@@ -169,10 +167,11 @@ impl ReadPoint {
 }
 
 /// One node's part in consensus. Cheap to clone.
+#[derive_where(Clone)]
 pub struct Consensus<RT: Runtime, S: Storage> {
     /// openraft itself, for the servers that hand it what peers send.
-    pub raft: Raft<Types<RT>, StateMachine<RT, S>>,
-    log: LogStore<RT, S>,
+    pub raft: Raft<Types<RT>, StateMachine<S>>,
+    log: LogStore<S>,
     shared: SharedState,
     proposals: Batcher<EncodedRequest, Reply>,
     /// Set while proposals are refused for want of disk space.
@@ -181,48 +180,15 @@ pub struct Consensus<RT: Runtime, S: Storage> {
     clock: Clock,
     /// When this node last accepted entries or a heartbeat.
     heard: Arc<Mutex<Option<RT::Instant>>>,
-    /// Reports what happens here.
-    pub observer: Arc<dyn Observer>,
-}
-
-impl<RT: Runtime, S: Storage> Clone for Consensus<RT, S> {
-    fn clone(&self) -> Self {
-        Self {
-            raft: self.raft.clone(),
-            log: self.log.clone(),
-            shared: self.shared.clone(),
-            proposals: self.proposals.clone(),
-            disk_full: self.disk_full.clone(),
-            reads: self.reads.clone(),
-            clock: self.clock.clone(),
-            heard: self.heard.clone(),
-            observer: self.observer.clone(),
-        }
-    }
 }
 
 impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     /// Opens the log and the state on `storage` and prepares the core. Nothing is sent and no vote
     /// is cast before [`run`](Self::run): serve peers first.
+    ///
+    /// `config` is [`Settings::raft_config`]; the simulation takes fences out of it, to see that it
+    /// notices.
     pub async fn open<N>(
-        node_id: NodeId,
-        settings: &Settings,
-        storage: S,
-        network: N,
-        clock: Clock,
-        observer: Arc<dyn Observer>,
-    ) -> Result<Self, ConsensusError>
-    where
-        N: openraft::RaftNetworkFactory<Types<RT>>,
-        N::Network: openraft::network::NetSnapshot<Types<RT>, SnapshotData = S::Snapshot>,
-    {
-        let config = settings.raft_config()?;
-        Self::open_with(node_id, config, settings, storage, network, clock, observer).await
-    }
-
-    /// [`open`](Self::open) with another configuration of the core than the settings make: the
-    /// simulation takes fences away to see that it notices.
-    pub async fn open_with<N>(
         node_id: NodeId,
         config: Config,
         settings: &Settings,
@@ -236,14 +202,12 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         N::Network: openraft::network::NetSnapshot<Types<RT>, SnapshotData = S::Snapshot>,
     {
         let log = LogStore::open(storage.clone(), settings.log_cache_bytes).await?;
-        let (machine, shared) = StateMachine::<RT, S>::open(storage, observer.clone()).await?;
+        let (machine, shared) = StateMachine::open(storage, observer.clone()).await?;
         let raft = Raft::build(node_id, Arc::new(config), network, log.clone(), machine)
             .await
-            .map_err(|e| ConsensusError::Core {
-                reason: e.to_string(),
-            })?;
+            .map_err(core_ended)?;
         let proposals = {
-            let (raft, observer, clock) = (raft.clone(), observer.clone(), clock.clone());
+            let (raft, clock) = (raft.clone(), clock.clone());
             Batcher::start::<RT, _, _>(settings.batch, move |requests| {
                 append(raft.clone(), clock.clone(), observer.clone(), requests)
             })
@@ -261,7 +225,6 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             reads,
             clock,
             heard: Arc::default(),
-            observer,
         })
     }
 
@@ -272,12 +235,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
 
     /// Whether this node has ever belonged to a cluster.
     pub async fn is_initialized(&self) -> Result<bool, ConsensusError> {
-        self.raft
-            .is_initialized()
-            .await
-            .map_err(|e| ConsensusError::Core {
-                reason: e.to_string(),
-            })
+        self.raft.is_initialized().await.map_err(core_ended)
     }
 
     /// Makes these the first members. Every member may call it, with the same members; on a node
@@ -288,9 +246,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     ) -> Result<(), ConsensusError> {
         match self.raft.initialize(members).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-            Err(e) => Err(ConsensusError::Core {
-                reason: e.to_string(),
-            }),
+            Err(e) => Err(core_ended(e)),
         }
     }
 
@@ -333,12 +289,8 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         let linearizer =
             Linearizer::<Types<RT>>::new(point.leader, ReadLogId::from_log_id(point.log_id), None);
         let timeout = Some(deadline.left());
-        match linearizer.try_await_ready(&self.raft, timeout).await {
-            Ok(ready) => Ok(ready.is_ok()),
-            Err(e) => Err(ConsensusError::Core {
-                reason: e.to_string(),
-            }),
-        }
+        let ready = linearizer.try_await_ready(&self.raft, timeout).await;
+        Ok(ready.map_err(core_ended)?.is_ok())
     }
 
     /// This node's clock now, as it would stamp a proposal.
@@ -365,21 +317,22 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
                 .and_then(|peers| peers.get(id))
                 .map(|matched| index(*matched))
         };
-        let members = membership
+        let mut members: Vec<MemberStatus> = membership
             .nodes()
-            .map(|(id, member)| (*id, (member.clone(), voters.contains(id), matched(id))))
+            .map(|(id, member)| MemberStatus {
+                id: *id,
+                member: member.clone(),
+                voter: voters.contains(id),
+                matched_index: matched(id),
+            })
             .collect();
-        let leader = metrics
-            .current_leader
-            .and_then(|id| membership.get_node(&id).map(|member| (id, member.clone())));
+        members.sort_by(|a, b| (&a.member.name, a.id).cmp(&(&b.member.name, b.id)));
+        let leader = leader(&metrics);
         let leader_contact = match metrics.state {
             // Without peers, it is a quorum by itself.
             ServerState::Leader if voters.len() == 1 => Some(Duration::ZERO),
             ServerState::Leader => metrics.last_quorum_acked.map(|at| at.elapsed()),
-            _ => leader
-                .as_ref()
-                .and(*self.heard.lock())
-                .map(|at| at.elapsed()),
+            _ => leader.as_ref().and(*self.heard.lock()).map(|at| at.elapsed()),
         };
         let (log_first_index, log_last_index) = self.log.extent();
         Standing {
@@ -404,14 +357,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
 
     /// The leader as this node knows it: cheaper than [`standing`](Self::standing).
     pub fn leader(&self) -> Option<(NodeId, Member)> {
-        let watched = self.raft.metrics();
-        let metrics = watched.borrow_watched();
-        let id = metrics.current_leader?;
-        metrics
-            .membership_config
-            .membership()
-            .get_node(&id)
-            .map(|member| (id, member.clone()))
+        leader(&self.raft.metrics().borrow_watched())
     }
 
     /// This node's id.
@@ -427,14 +373,10 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             let running = metrics.borrow_watched().running_state.clone();
             look(&self.standing());
             if let Err(fatal) = running {
-                return ConsensusError::Core {
-                    reason: fatal.to_string(),
-                };
+                return core_ended(fatal);
             }
             if metrics.changed().await.is_err() {
-                return ConsensusError::Core {
-                    reason: "it is gone".to_owned(),
-                };
+                return core_ended("it is gone");
             }
         }
     }
@@ -451,24 +393,19 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         if standing.role != Role::Leader {
             return true;
         }
+        let me = standing.node_id;
         let successor = standing
             .members
             .iter()
-            .filter(|(id, (_, voter, _))| *voter && **id != standing.node_id)
-            .max_by_key(|(_, (_, _, matched))| *matched);
-        let Some((successor, _)) = successor else {
+            .filter(|it| it.voter && it.id != me)
+            .max_by_key(|it| it.matched_index);
+        let Some(successor) = successor else {
             return false;
         };
-        if self
-            .raft
-            .trigger()
-            .transfer_leader(*successor)
-            .await
-            .is_err()
-        {
+        let trigger = self.raft.trigger();
+        if trigger.transfer_leader(successor.id).await.is_err() {
             return false;
         }
-        let me = standing.node_id;
         self.raft
             .wait(Some(timeout))
             .metrics(
@@ -479,17 +416,6 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             .is_ok()
     }
 
-    /// Builds a snapshot soon.
-    pub async fn snapshot(&self) -> Result<(), ConsensusError> {
-        self.raft
-            .trigger()
-            .snapshot()
-            .await
-            .map_err(|e| ConsensusError::Core {
-                reason: e.to_string(),
-            })
-    }
-
     /// Ends this node's part.
     pub async fn shutdown(&self) {
         // It fails only when the core is gone already.
@@ -497,9 +423,16 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     }
 }
 
+/// The leader that the node of these metrics knows, and how to reach it.
+fn leader<RT: Runtime>(metrics: &RaftMetrics<Types<RT>>) -> Option<(NodeId, Member)> {
+    let id = metrics.current_leader?;
+    let membership = metrics.membership_config.membership();
+    Some((id, membership.get_node(&id)?.clone()))
+}
+
 /// Puts a group of requests into one log entry, and waits until it is applied.
 async fn append<RT: Runtime, S: Storage>(
-    raft: Raft<Types<RT>, StateMachine<RT, S>>,
+    raft: Raft<Types<RT>, StateMachine<S>>,
     clock: Clock,
     observer: Arc<dyn Observer>,
     requests: Vec<EncodedRequest>,
@@ -526,16 +459,13 @@ async fn append<RT: Runtime, S: Storage>(
         // Discarded by a new leader, or the core failed: whether it survives is not known here.
         Err(_) => ProposeError::Unknown,
     };
-    observer.proposal_failed(match error {
-        ProposeError::NotLeader { .. } => "not_leader",
-        _ => "unknown",
-    });
+    observer.proposal_failed(error.name());
     vec![Err(error); count]
 }
 
 /// Asks a quorum whether this node still leads.
 async fn read_point<RT: Runtime, S: Storage>(
-    raft: Raft<Types<RT>, StateMachine<RT, S>>,
+    raft: Raft<Types<RT>, StateMachine<S>>,
 ) -> Result<ReadPoint, ProposeError> {
     use openraft::errors::LinearizableReadError as E;
     match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {

@@ -39,7 +39,7 @@ pub trait Host: Send + Sync + 'static {
 
     /// A leader knows this node, which belongs to no cluster yet, by its id: it is a member of that
     /// cluster from now on, durably.
-    async fn join(&self, cluster_id: &str) -> Result<(), Status>;
+    async fn join(self: Arc<Self>, cluster_id: &str) -> Result<(), Status>;
 
     /// Hashes of the state, to be compared with those of other nodes.
     fn state_hashes(&self) -> Vec<pb::StateHash>;
@@ -102,7 +102,7 @@ impl PeerServer {
         }
         match ours {
             Some(_) => Ok(()),
-            None => self.host.join(cluster).await,
+            None => self.host.clone().join(cluster).await,
         }
     }
 
@@ -257,10 +257,9 @@ impl peer_server::Peer for PeerServer {
             ));
         };
         let vote = wire::vote_in(header.vote).map_err(invalid)?;
-        let meta = header
-            .meta
-            .ok_or_else(|| invalid(Malformed::new("snapshot.meta", "it is missing")))?;
-        let meta = wire::snapshot_meta_in(meta).map_err(invalid)?;
+        let meta = wire::required(header.meta, "snapshot.meta")
+            .and_then(wire::snapshot_meta_in)
+            .map_err(invalid)?;
         if newer_than(&meta, &vote) {
             return Err(Status::unavailable(
                 "the snapshot is from a later term than its sender's",

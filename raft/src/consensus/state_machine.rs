@@ -1,21 +1,18 @@
 //! The replicated state as openraft wants it: applies entries, builds and installs snapshots.
 
 use std::io;
-use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use lockstep_machine::{DecodedBatch, Reply, State};
-use openraft::alias::{LogIdOf, SnapshotMetaOf, SnapshotOf, StoredMembershipOf};
+use openraft::alias::SnapshotOf;
 use openraft::storage::{EntryResponder, RaftSnapshotBuilder, RaftStateMachine, Snapshot};
 use openraft::{EntryPayload, Instant as _, OptionalSend};
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
-use super::types::{
-    LogId, Member, Payload, Replies, Runtime, SnapshotMeta, StoredMembership, Types,
-};
+use super::types::{LogId, Payload, Replies, Runtime, SnapshotMeta, StoredMembership, Types};
 use super::wire;
 use crate::store::{SnapshotHandle as _, Storage};
 
@@ -49,9 +46,7 @@ pub trait Observer: Send + Sync + 'static {
 }
 
 /// Observes nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Silent;
-impl Observer for Silent {}
+impl Observer for () {}
 
 /// What was applied, readable beside the worker that applies.
 #[derive(Debug, Clone, Default)]
@@ -66,14 +61,6 @@ impl Applied {
     /// The last log index applied; 0 for none.
     pub fn index(&self) -> u64 {
         self.last.map_or(0, |id| id.index)
-    }
-
-    /// The members and whether each votes, as of the last applied entry.
-    pub fn members(&self) -> impl Iterator<Item = (u64, &Member, bool)> {
-        let voters: std::collections::BTreeSet<u64> = self.membership.voter_ids().collect();
-        self.membership
-            .nodes()
-            .map(move |(id, member)| (*id, member, voters.contains(id)))
     }
 }
 
@@ -116,14 +103,13 @@ impl SharedState {
 }
 
 /// The state machine of one node.
-pub struct StateMachine<RT, S> {
+pub struct StateMachine<S> {
     shared: SharedState,
     storage: S,
     observer: Arc<dyn Observer>,
-    runtime: PhantomData<fn() -> RT>,
 }
 
-impl<RT: Runtime, S: Storage> StateMachine<RT, S> {
+impl<S: Storage> StateMachine<S> {
     /// Restores the current snapshot, if there is one.
     pub async fn open(storage: S, observer: Arc<dyn Observer>) -> io::Result<(Self, SharedState)> {
         let shared = SharedState::default();
@@ -138,15 +124,12 @@ impl<RT: Runtime, S: Storage> StateMachine<RT, S> {
                 };
             });
         }
-        Ok((
-            Self {
-                shared: shared.clone(),
-                storage,
-                observer,
-                runtime: PhantomData,
-            },
-            shared,
-        ))
+        let machine = Self {
+            shared: shared.clone(),
+            storage,
+            observer,
+        };
+        Ok((machine, shared))
     }
 }
 
@@ -154,13 +137,11 @@ fn read_meta<H: crate::store::SnapshotHandle>(snapshot: &H) -> io::Result<Snapsh
     wire::SNAPSHOT_META.decode(snapshot.meta(), wire::snapshot_meta_in)
 }
 
-impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<RT, S> {
+impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<S> {
     type SnapshotData = S::Snapshot;
-    type SnapshotBuilder = Builder<RT, S>;
+    type SnapshotBuilder = Builder<S>;
 
-    async fn applied_state(
-        &mut self,
-    ) -> Result<(Option<LogIdOf<Types<RT>>>, StoredMembershipOf<Types<RT>>), io::Error> {
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
         let applied = self.shared.read();
         Ok((applied.last, applied.membership.clone()))
     }
@@ -212,13 +193,12 @@ impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<RT, S
             applied: self.shared.read().clone(),
             storage: self.storage.clone(),
             observer: self.observer.clone(),
-            runtime: PhantomData,
         }
     }
 
     async fn install_snapshot(
         &mut self,
-        meta: &SnapshotMetaOf<Types<RT>>,
+        meta: &SnapshotMeta,
         snapshot: Self::SnapshotData,
     ) -> Result<(), io::Error> {
         let bytes = snapshot.length();
@@ -249,14 +229,13 @@ impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<RT, S
 }
 
 /// Writes one consistent view, taken when it was made, while the state moves on.
-pub struct Builder<RT, S> {
+pub struct Builder<S> {
     applied: Applied,
     storage: S,
     observer: Arc<dyn Observer>,
-    runtime: PhantomData<fn() -> RT>,
 }
 
-impl<RT: Runtime, S: Storage> RaftSnapshotBuilder<Types<RT>> for Builder<RT, S> {
+impl<RT: Runtime, S: Storage> RaftSnapshotBuilder<Types<RT>> for Builder<S> {
     type SnapshotData = S::Snapshot;
 
     async fn build_snapshot(

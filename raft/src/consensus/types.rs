@@ -4,14 +4,20 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use bytes::Bytes;
+use derive_where::derive_where;
 use lockstep_machine::Reply;
+use openraft::alias::{EntryOf, LogIdOf, SnapshotMetaOf, StoredMembershipOf, VoteOf};
 use openraft::impls::leader_id_std;
 use openraft::{AsyncRuntime, OptionalSend, RaftTypeConfig};
+use openraft_rt_tokio::TokioRuntime;
+
+pub use crate::store::Member;
 
 /// A node's id: random, drawn once per data directory.
 pub type NodeId = u64;
 
 /// The type configuration, over a runtime: tokio's in production, a simulated one in tests.
+#[derive_where(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Types<RT>(PhantomData<fn() -> RT>);
 
 /// A log entry's commands, encoded once by the leader and decoded only where they are applied.
@@ -22,15 +28,17 @@ pub struct Payload(pub Bytes);
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Replies(pub Vec<Reply>);
 
-/// A member as the log knows it.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Member {
-    /// The operator's name for it.
-    pub name: String,
-    /// `host:port` of its gRPC interface.
-    pub grpc_address: String,
-    /// `host:port` of its HTTP interface.
-    pub http_address: String,
+/// A member of the cluster as one node sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemberStatus {
+    /// Its node id.
+    pub id: NodeId,
+    /// Its name and addresses.
+    pub member: Member,
+    /// Whether it votes.
+    pub voter: bool,
+    /// The highest log index known to match the leader's; only a leader knows it.
+    pub matched_index: Option<u64>,
 }
 
 impl fmt::Debug for Payload {
@@ -42,26 +50,6 @@ impl fmt::Debug for Payload {
 impl fmt::Display for Payload {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(self, f)
-    }
-}
-
-// Derives would ask the runtime for the same traits; a marker needs none of them.
-macro_rules! marker_traits {
-    ($($trait:ident { $($body:tt)* })*) => { $(impl<RT> $trait for Types<RT> { $($body)* })* };
-}
-use std::cmp::Ordering;
-marker_traits! {
-    Clone { fn clone(&self) -> Self { *self } }
-    Copy {}
-    Default { fn default() -> Self { Self(PhantomData) } }
-    PartialEq { fn eq(&self, _: &Self) -> bool { true } }
-    Eq {}
-    PartialOrd { fn partial_cmp(&self, other: &Self) -> Option<Ordering> { Some(self.cmp(other)) } }
-    Ord { fn cmp(&self, _: &Self) -> Ordering { Ordering::Equal } }
-}
-impl<RT> fmt::Debug for Types<RT> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Types")
     }
 }
 
@@ -92,28 +80,17 @@ impl<RT: Runtime> RaftTypeConfig for Types<RT> {
     type ErrorSource = openraft::impls::BoxedErrorSource;
 }
 
+// The same types over every runtime.
+
 /// A log position: term and index.
-pub type LogId = openraft::LogId<
-    <leader_id_std::LeaderId<u64, NodeId> as openraft::vote::RaftLeaderId>::Committed,
->;
+pub type LogId = LogIdOf<Types<TokioRuntime>>;
 /// A vote: term, candidate, and whether a quorum granted it.
-pub type Vote = openraft::Vote<leader_id_std::LeaderId<u64, NodeId>>;
+pub type Vote = VoteOf<Types<TokioRuntime>>;
 /// A log entry.
-pub type Entry = openraft::Entry<
-    <leader_id_std::LeaderId<u64, NodeId> as openraft::vote::RaftLeaderId>::Committed,
-    openraft::EntryPayload<Payload, NodeId, Member>,
->;
+pub type Entry = EntryOf<Types<TokioRuntime>>;
 /// The voters and everything known about the members.
 pub type Membership = openraft::Membership<NodeId, Member>;
 /// A membership and the log position that set it.
-pub type StoredMembership = openraft::StoredMembership<
-    <leader_id_std::LeaderId<u64, NodeId> as openraft::vote::RaftLeaderId>::Committed,
-    NodeId,
-    Member,
->;
+pub type StoredMembership = StoredMembershipOf<Types<TokioRuntime>>;
 /// What a snapshot covers.
-pub type SnapshotMeta = openraft::SnapshotMeta<
-    <leader_id_std::LeaderId<u64, NodeId> as openraft::vote::RaftLeaderId>::Committed,
-    NodeId,
-    Member,
->;
+pub type SnapshotMeta = SnapshotMetaOf<Types<TokioRuntime>>;

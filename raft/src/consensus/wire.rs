@@ -20,6 +20,11 @@ use super::types::{
 };
 use crate::store::StoreError;
 
+/// The value of a field that must be there.
+pub(crate) fn required<T>(value: Option<T>, field: &'static str) -> Result<T, Malformed> {
+    value.ok_or_else(|| Malformed::new(field, "it is missing"))
+}
+
 pub(crate) fn log_id_out(id: &LogId) -> pb::LogId {
     pb::LogId {
         term: id.leader_id.term,
@@ -40,7 +45,7 @@ pub(crate) fn vote_out(vote: &Vote) -> pb::Vote {
 }
 
 pub(crate) fn vote_in(vote: Option<pb::Vote>) -> Result<Vote, Malformed> {
-    let vote = vote.ok_or_else(|| Malformed::new("vote", "it is missing"))?;
+    let vote = required(vote, "vote")?;
     Ok(if vote.committed {
         Vote::new_committed(vote.term, vote.node_id)
     } else {
@@ -110,15 +115,8 @@ pub(crate) fn entry_out(entry: &Entry) -> pb::Entry {
 
 pub(crate) fn entry_in(entry: pb::Entry) -> Result<Entry, Malformed> {
     use pb::entry::Payload as In;
-    let log_id = log_id_in(
-        entry
-            .log_id
-            .ok_or_else(|| Malformed::new("entry.log_id", "it is missing"))?,
-    );
-    let payload = match entry
-        .payload
-        .ok_or_else(|| Malformed::new("entry.payload", "it is missing"))?
-    {
+    let log_id = log_id_in(required(entry.log_id, "entry.log_id")?);
+    let payload = match required(entry.payload, "entry.payload")? {
         In::Blank(_) => EntryPayload::Blank,
         In::Batch(bytes) => EntryPayload::Normal(Payload(bytes)),
         In::Membership(membership) => EntryPayload::Membership(membership_in(membership)?),
@@ -182,17 +180,12 @@ pub(crate) fn append_reply_in<RT: Runtime>(
     reply: pb::AppendResponse,
 ) -> Result<AppendEntriesResponse<Types<RT>>, Malformed> {
     use pb::append_response::Result as In;
-    Ok(
-        match reply
-            .result
-            .ok_or_else(|| Malformed::new("append.result", "it is missing"))?
-        {
-            In::Success(_) => AppendEntriesResponse::Success,
-            In::Partial(id) => AppendEntriesResponse::PartialSuccess(Some(log_id_in(id))),
-            In::Conflict(_) => AppendEntriesResponse::Conflict,
-            In::HigherVote(vote) => AppendEntriesResponse::HigherVote(vote_in(Some(vote))?),
-        },
-    )
+    Ok(match required(reply.result, "append.result")? {
+        In::Success(_) => AppendEntriesResponse::Success,
+        In::Partial(id) => AppendEntriesResponse::PartialSuccess(Some(log_id_in(id))),
+        In::Conflict(_) => AppendEntriesResponse::Conflict,
+        In::HigherVote(vote) => AppendEntriesResponse::HigherVote(vote_in(Some(vote))?),
+    })
 }
 
 pub(crate) fn stream_reply_out<RT: Runtime>(
@@ -217,22 +210,15 @@ pub(crate) fn stream_reply_in<RT: Runtime>(
     reply: pb::AppendResponse,
 ) -> Result<StreamAppendResult<Types<RT>>, Malformed> {
     use pb::append_response::Result as In;
-    Ok(
-        match reply
-            .result
-            .ok_or_else(|| Malformed::new("append.result", "it is missing"))?
-        {
-            In::Success(success) => Ok(success.matched.map(log_id_in)),
-            In::Partial(id) => Ok(Some(log_id_in(id))),
-            In::Conflict(conflict) => {
-                let at = conflict
-                    .at
-                    .ok_or_else(|| Malformed::new("append.conflict.at", "it is missing"))?;
-                Err(StreamAppendError::Conflict(log_id_in(at)))
-            }
-            In::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote_in(Some(vote))?)),
-        },
-    )
+    Ok(match required(reply.result, "append.result")? {
+        In::Success(success) => Ok(success.matched.map(log_id_in)),
+        In::Partial(id) => Ok(Some(log_id_in(id))),
+        In::Conflict(conflict) => {
+            let at = required(conflict.at, "append.conflict.at")?;
+            Err(StreamAppendError::Conflict(log_id_in(at)))
+        }
+        In::HigherVote(vote) => Err(StreamAppendError::HigherVote(vote_in(Some(vote))?)),
+    })
 }
 
 pub(crate) fn vote_request_out<RT: Runtime>(request: &VoteRequest<Types<RT>>) -> pb::VoteRequest {
@@ -317,22 +303,17 @@ pub(crate) fn transfer_reply_in<RT: Runtime>(
     reply: pb::TransferLeaderResponse,
 ) -> Result<TransferLeaderResponse<Types<RT>>, Malformed> {
     use pb::transfer_leader_response::Result as In;
-    Ok(
-        match reply
-            .result
-            .ok_or_else(|| Malformed::new("transfer.result", "it is missing"))?
-        {
-            In::Accepted(_) => Ok(()),
-            In::VoteChanged(changed) => Err(TransferLeaderError::VoteChanged {
-                expected: vote_in(changed.expected)?,
-                actual: vote_in(changed.actual)?,
-            }),
-            In::LogNotFlushed(log) => Err(TransferLeaderError::LogNotFlushed {
-                expected: log.expected.map(log_id_in),
-                actual: log.actual.map(log_id_in),
-            }),
-        },
-    )
+    Ok(match required(reply.result, "transfer.result")? {
+        In::Accepted(_) => Ok(()),
+        In::VoteChanged(changed) => Err(TransferLeaderError::VoteChanged {
+            expected: vote_in(changed.expected)?,
+            actual: vote_in(changed.actual)?,
+        }),
+        In::LogNotFlushed(log) => Err(TransferLeaderError::LogNotFlushed {
+            expected: log.expected.map(log_id_in),
+            actual: log.actual.map(log_id_in),
+        }),
+    })
 }
 
 fn stored_membership_out(stored: &StoredMembership) -> pb::StoredMembership {
@@ -350,9 +331,7 @@ pub(crate) fn snapshot_meta_out(meta: &SnapshotMeta) -> pb::SnapshotMeta {
 }
 
 pub(crate) fn snapshot_meta_in(meta: pb::SnapshotMeta) -> Result<SnapshotMeta, Malformed> {
-    let stored = meta
-        .last_membership
-        .ok_or_else(|| Malformed::new("snapshot.last_membership", "it is missing"))?;
+    let stored = required(meta.last_membership, "snapshot.last_membership")?;
     let membership = membership_in(stored.membership.unwrap_or_default())?;
     Ok(SnapshotMeta {
         last_log_id: meta.last_log_id.map(log_id_in),
@@ -415,31 +394,17 @@ impl<M: prost::Message + Default> Stored<M> {
     ) -> io::Result<T> {
         let format = bytes.try_get_u8().unwrap_or_default();
         if format != FORMAT {
-            return Err(StoreError::Format {
-                what: format!("{} {place}", self.what).trim_end().to_owned(),
-                found: format.into(),
-                supported: FORMAT.into(),
-            }
-            .into());
+            let what = format!("{} {place}", self.what);
+            return Err(StoreError::format(what.trim_end(), format.into(), FORMAT).into());
         }
-        let what = self.what;
-        let message = M::decode(bytes).map_err(|e| damaged(what, place.clone(), e))?;
-        convert(message).map_err(|e| damaged(what, place, e))
+        let message = M::decode(bytes).map_err(|e| StoreError::damaged(self.what, &place, e))?;
+        Ok(convert(message).map_err(|e| StoreError::damaged(self.what, &place, e))?)
     }
-}
-
-fn damaged(what: &'static str, place: String, reason: impl ToString) -> io::Error {
-    StoreError::Damaged {
-        what,
-        place,
-        reason: reason.to_string(),
-    }
-    .into()
 }
 
 /// A log entry that cannot be what was written.
 pub(crate) fn damaged_entry(index: u64, reason: impl ToString) -> io::Error {
-    damaged(ENTRY.what, index.to_string(), reason)
+    StoreError::damaged(ENTRY.what, index.to_string(), reason).into()
 }
 
 /// A log entry whose payload the state machine cannot read.

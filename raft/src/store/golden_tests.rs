@@ -5,7 +5,7 @@ use std::io;
 
 use lockstep_machine::State;
 
-use super::{BootstrapPlan, Identity, PlannedMember, codec, identity, snapshot};
+use super::{BootstrapPlan, Identity, Member, PlannedMember, codec, identity, snapshot};
 use crate::golden_tests::Form;
 
 pub(crate) fn forms() -> Vec<Form> {
@@ -135,9 +135,11 @@ fn snapshot_records() -> Form {
 fn identity_file() -> Form {
     let member = PlannedMember {
         node_id: 9,
-        name: "node1".to_owned(),
-        grpc_address: "10.0.0.1:4333".to_owned(),
-        http_address: "10.0.0.1:3333".to_owned(),
+        member: Member {
+            name: "node1".to_owned(),
+            grpc_address: "10.0.0.1:4333".to_owned(),
+            http_address: "10.0.0.1:3333".to_owned(),
+        },
     };
     let identity = Identity {
         format: identity::FORMAT,

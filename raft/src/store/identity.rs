@@ -53,7 +53,15 @@ pub struct BootstrapPlan {
 pub struct PlannedMember {
     /// Its node id.
     pub node_id: u64,
-    /// Its name.
+    /// Its name and addresses.
+    #[serde(flatten)]
+    pub member: Member,
+}
+
+/// A node as others reach it: what the log, a plan and an announcement hold of it beside its id.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The operator's name for it.
     pub name: String,
     /// `host:port` of its gRPC interface.
     pub grpc_address: String,

@@ -76,7 +76,7 @@ use lockstep_machine::State;
 pub use disk::{DiskStore, StoreObserver, StoreOptions};
 pub use durability::assert_linked;
 pub use error::StoreError;
-pub use identity::{BootstrapPlan, Identity, IdentityFile, PlannedMember};
+pub use identity::{BootstrapPlan, Identity, IdentityFile, Member, PlannedMember};
 pub use snapshot::{SnapshotFile, SnapshotReceiver};
 
 /// The Raft group whose log a data folder holds. There is one group; its number is part of log

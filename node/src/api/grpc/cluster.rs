@@ -79,11 +79,12 @@ fn response(
     uptime: Duration,
     hash: Option<(u64, String)>,
 ) -> v1::StatusResponse {
+    let standing = status.standing;
     let (applied_index, state_hash) = match hash {
         Some((index, hash)) => (index, Some(hash)),
-        None => (status.applied_index, None),
+        None => (standing.applied_index, None),
     };
-    let role = match status.role {
+    let role = match standing.role {
         Role::Leader => v1::Role::Leader,
         Role::Follower => v1::Role::Follower,
         Role::Candidate => v1::Role::Candidate,
@@ -96,15 +97,15 @@ fn response(
         build_date: build::build_date().to_owned(),
         uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
         role: role.into(),
-        term: status.term,
-        leader_id: status.leader_id,
-        leader_contact_ms: status.leader_contact.map(|it| it.as_millis() as u64),
-        members: status.members.into_iter().map(member).collect(),
-        log_first_index: status.log_first_index,
-        log_last_index: status.log_last_index,
-        committed_index: status.committed_index,
+        term: standing.term,
+        leader_id: standing.leader.map(|(id, _)| id),
+        leader_contact_ms: standing.leader_contact.map(|it| it.as_millis() as u64),
+        members: standing.members.into_iter().map(member).collect(),
+        log_first_index: standing.log_first_index,
+        log_last_index: standing.log_last_index,
+        committed_index: standing.committed_index,
         applied_index,
-        snapshot_index: status.snapshot_index,
+        snapshot_index: standing.snapshot_index,
         state_hash,
     }
 }
@@ -112,9 +113,9 @@ fn response(
 fn member(member: MemberStatus) -> v1::Member {
     v1::Member {
         id: member.id,
-        name: member.name,
-        grpc_address: member.grpc_address,
-        http_address: member.http_address,
+        name: member.member.name,
+        grpc_address: member.member.grpc_address,
+        http_address: member.member.http_address,
         voter: member.voter,
         matched_index: member.matched_index,
     }
@@ -123,30 +124,25 @@ fn member(member: MemberStatus) -> v1::Member {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::service::{Member, Standing};
 
     #[test]
     fn a_hash_goes_with_the_index_it_was_taken_at() {
         let node = MemberStatus {
             id: 7,
-            name: "node1".to_owned(),
-            grpc_address: String::new(),
-            http_address: String::new(),
+            member: Member::default(),
             voter: true,
             matched_index: Some(9),
         };
         let status = service::Status {
             cluster_id: "c".to_owned(),
             node: node.clone(),
-            role: Role::Follower,
-            term: 2,
-            leader_id: None,
-            leader_contact: None,
-            members: vec![node],
-            log_first_index: 1,
-            log_last_index: 9,
-            committed_index: 9,
-            applied_index: 9,
-            snapshot_index: 0,
+            standing: Standing {
+                role: Role::Follower,
+                members: vec![node],
+                applied_index: 9,
+                ..Standing::default()
+            },
         };
         let hashed = response(status.clone(), Duration::ZERO, Some((8, "ab".to_owned())));
         assert_eq!(

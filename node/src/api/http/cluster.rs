@@ -153,8 +153,8 @@ fn checks(service: &Service) -> Value {
     let ahead = service.cluster_time_ahead();
     json!({
         "leader": {
-            "id": status.leader_id.map(|id| id.to_string()),
-            "contact_ms": status.leader_contact.map(|it| it.as_millis() as u64),
+            "id": status.standing.leader.map(|(id, _)| id.to_string()),
+            "contact_ms": status.standing.leader_contact.map(|it| it.as_millis() as u64),
         },
         "cluster_time": {
             "ahead_ms": ahead.as_millis() as u64,
@@ -171,27 +171,25 @@ fn readiness_of(sinks: Vec<SinkStatus>) -> Value {
 
 impl StatusBody {
     fn new(status: Status, uptime: Duration, state_hash: Option<StateHashBody>) -> Self {
-        let leader = status
-            .leader_id
-            .and_then(|id| status.members.iter().find(|member| member.id == id))
-            .map(|member| member.name.clone());
+        let standing = status.standing;
+        let (leader_id, leader) = standing.leader.unzip();
         Self {
             cluster_id: status.cluster_id,
             node: status.node.into(),
             version: build::version(),
             build_date: build::build_date(),
             uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
-            role: status.role.as_str(),
-            term: status.term,
-            leader_id: status.leader_id.map(|id| id.to_string()),
-            leader,
-            leader_contact_ms: status.leader_contact.map(|it| it.as_millis() as u64),
-            members: status.members.into_iter().map(MemberBody::from).collect(),
-            log_first_index: status.log_first_index,
-            log_last_index: status.log_last_index,
-            committed_index: status.committed_index,
-            applied_index: status.applied_index,
-            snapshot_index: status.snapshot_index,
+            role: standing.role.as_str(),
+            term: standing.term,
+            leader_id: leader_id.map(|id| id.to_string()),
+            leader: leader.map(|member| member.name),
+            leader_contact_ms: standing.leader_contact.map(|it| it.as_millis() as u64),
+            members: standing.members.into_iter().map(MemberBody::from).collect(),
+            log_first_index: standing.log_first_index,
+            log_last_index: standing.log_last_index,
+            committed_index: standing.committed_index,
+            applied_index: standing.applied_index,
+            snapshot_index: standing.snapshot_index,
             state_hash,
         }
     }
@@ -201,9 +199,9 @@ impl From<MemberStatus> for MemberBody {
     fn from(member: MemberStatus) -> Self {
         Self {
             id: member.id.to_string(),
-            name: member.name,
-            grpc_address: member.grpc_address,
-            http_address: member.http_address,
+            name: member.member.name,
+            grpc_address: member.member.grpc_address,
+            http_address: member.member.http_address,
             voter: member.voter,
             matched_index: member.matched_index,
         }
@@ -213,7 +211,7 @@ impl From<MemberStatus> for MemberBody {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::Role;
+    use crate::service::{Member, Role, Standing};
 
     #[test]
     fn readiness_names_each_sink_and_what_it_does() {
@@ -230,27 +228,26 @@ mod tests {
 
     #[test]
     fn the_status_names_the_leader_and_keeps_ids_whole() {
-        let member = MemberStatus {
-            id: (1 << 62) + 1,
+        let member = Member {
             name: "node1".to_owned(),
-            grpc_address: "127.0.0.1:4333".to_owned(),
-            http_address: "127.0.0.1:3333".to_owned(),
+            ..Member::default()
+        };
+        let node = MemberStatus {
+            id: (1 << 62) + 1,
+            member: member.clone(),
             voter: true,
             matched_index: None,
         };
         let status = Status {
             cluster_id: "c".to_owned(),
-            node: member.clone(),
-            role: Role::Leader,
-            term: 2,
-            leader_id: Some(member.id),
-            leader_contact: Some(Duration::from_millis(30)),
-            members: vec![member],
-            log_first_index: 1,
-            log_last_index: 5,
-            committed_index: 5,
-            applied_index: 5,
-            snapshot_index: 0,
+            node: node.clone(),
+            standing: Standing {
+                role: Role::Leader,
+                leader: Some((node.id, member)),
+                leader_contact: Some(Duration::from_millis(30)),
+                members: vec![node],
+                ..Standing::default()
+            },
         };
         let body =
             serde_json::to_value(StatusBody::new(status, Duration::from_secs(1), None)).unwrap();

@@ -8,7 +8,9 @@ use axum::extract::State;
 use axum::http::header::{ALLOW, RETRY_AFTER};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::Response;
-use lockstep_machine::{InstanceId, Outcome, Rejection, Reply, StateName, Transition, Trigger};
+use lockstep_machine::{
+    Command, Instance, InstanceId, Outcome, Rejection, Reply, StateName, Transition, Trigger,
+};
 use lockstep_proto::ErrorCode;
 
 use super::described::ShortRefusals;
@@ -17,7 +19,7 @@ use super::problem::{Problem, rejection_status, retry_after_seconds, status};
 use super::query::{Query, query};
 use super::{Edge, text};
 use crate::api::count_transitions;
-use crate::service::{Consistency, ReadReply, ServiceError};
+use crate::service::ServiceError;
 
 /// What the caller asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,14 +77,18 @@ pub(super) async fn handle(
     };
     let deadline = edge.local.limits.request_timeout;
     match ask {
-        Ask::Show => shown(
-            edge.service
-                .instance(instance, Consistency::Linearizable, deadline)
-                .await,
-        ),
+        Ask::Show => {
+            let confirmed = edge.service.confirm(deadline).await;
+            shown(confirmed.map(|()| {
+                let find = |instance: &Instance| instance.state.clone();
+                edge.service
+                    .peek(|state| state.instance(&instance).map(find))
+            }))
+        }
         Ask::Move(state) => {
             let transition = Transition::new(instance, Trigger::To(state));
-            let answer = edge.service.transition(transition, key, deadline).await;
+            let command = Command::Transition(transition);
+            let answer = edge.service.execute(command, key, deadline).await;
             if let Ok(reply) = &answer {
                 count_transitions(&edge.local.report, reply);
             }
@@ -120,12 +126,10 @@ fn refuse(problem: &Problem) -> Response {
     response
 }
 
-fn shown(answer: Result<ReadReply, ServiceError>) -> Response {
+fn shown(answer: Result<Option<StateName>, ServiceError>) -> Response {
     match answer {
-        Ok(ReadReply {
-            view: Some(view), ..
-        }) => text(StatusCode::OK, view.instance.state),
-        Ok(ReadReply { view: None, .. }) => text(
+        Ok(Some(state)) => text(StatusCode::OK, state),
+        Ok(None) => text(
             StatusCode::NOT_FOUND,
             "there is no instance \"triad/default\"",
         ),
