@@ -149,8 +149,8 @@ async fn run_node(config: Config, reload: impl Fn()) -> Result<(), NodeError> {
 fn reload(sources: &Sources, logs: &Logs) {
     let reloaded = config::load(sources)
         .map_err(|errors| errors.to_string())
-        .and_then(|(config, _)| {
-            let filter = config.log.filter;
+        .and_then(|loaded| {
+            let filter = loaded.config.log.filter;
             let set = logs.set_filter(&filter).map_err(|error| error.to_string());
             set.map(|()| filter)
         });

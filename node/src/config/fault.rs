@@ -37,19 +37,24 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The fault of a key, or of an environment variable, that no setting of a node has.
-pub(super) fn unknown(origin: &Origin, key: &str, nearest: Option<String>) -> String {
+/// The cluster setting that a key or an environment variable of an earlier release set.
+pub(super) fn cluster_setting(key: &str) -> Option<Setting> {
     let lower = key.to_lowercase();
     let limit = lower
         .strip_prefix("limits.")
-        .or_else(|| lower.strip_prefix("lockstep_limits_"));
-    if let Some(
+        .or_else(|| lower.strip_prefix("lockstep_limits_"))?;
+    match limit.parse() {
         Ok(setting)
         | Err(Rejection::UnknownSetting {
             nearest: setting, ..
-        }),
-    ) = limit.map(str::parse::<Setting>)
-    {
+        }) => Some(setting),
+        Err(_) => None,
+    }
+}
+
+/// The fault of a key, or of an environment variable, that no setting of a node has.
+pub(super) fn unknown(origin: &Origin, key: &str, nearest: Option<String>) -> String {
+    if let Some(setting) = cluster_setting(key) {
         return format!(
             "{origin}: {key} is a cluster setting; set it once for all nodes: \
              `lockstep cluster settings set {setting}=...`"

@@ -401,12 +401,10 @@ fn origins(raw: &Raw) -> Result<Value, String> {
             return Err(format!("{expected}; {item:?} is not an origin"));
         }
     }
-    Ok(Value::list(json!(items), items))
+    Ok(Value::new(&items, items.clone()))
 }
 
 fn meta(raw: &Raw) -> Result<Value, String> {
-    /// Set by the node itself.
-    const RESERVED: [&str; 3] = ["name", "id", "cluster"];
     const PAIRS_MAX: usize = 32;
     let pairs = raw.pairs("key=value pairs, such as rack=a,zone=b")?;
     if pairs.len() > PAIRS_MAX {
@@ -419,9 +417,6 @@ fn meta(raw: &Raw) -> Result<Value, String> {
                 "key {key:?}: expected 1 to 128 letters, digits, '-' and '_'"
             ));
         }
-        if RESERVED.contains(&key.as_str()) {
-            return Err(format!("key {key:?} is set by the node itself"));
-        }
         if value.len() > 512 {
             return Err(format!("the value of {key:?} is longer than 512 bytes"));
         }
@@ -429,6 +424,7 @@ fn meta(raw: &Raw) -> Result<Value, String> {
             return Err(format!("key {key:?} is given twice"));
         }
     }
+    lockstep_consul::check_meta(&pairs).map_err(|error| error.to_string())?;
     let items = pairs.iter().map(|(key, value)| format!("{key}={value}"));
     Ok(Value::new(&pairs, items.collect::<Vec<_>>()))
 }

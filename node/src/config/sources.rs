@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use super::fault::Origin;
+use super::fault::{self, Origin};
 use super::file;
 use super::keys::{ENV_PREFIX, KEYS};
 use super::lookup::{Slot, nearest_env};
@@ -85,6 +85,9 @@ impl Sources {
                     values.bad_value(slot.path(), "(bytes)".into(), reason, origin);
                 }
                 (None, _) if is_service_link(name) => {}
+                (None, _) if fault::cluster_setting(name).is_some() => {
+                    values.faults.push(fault::unknown(&origin, name, None));
+                }
                 // Another program of the same name may have set it.
                 (None, _) => {
                     let nearest = nearest_env(name).map(|it| format!("; did you mean {it}?"));

@@ -375,7 +375,7 @@ fn consul_is_configured_without_peers() {
         w.to_string()
             .contains("ignored because discovery.kind is consul: discovery.peers")
     }));
-    assert!(fault(&[("LOCKSTEP_CONSUL_META", "cluster=x")]).contains("is set by the node itself"));
+    assert!(fault(&[("LOCKSTEP_CONSUL_META", "cluster_id=x")]).contains("is reserved"));
     assert!(fault(&[("LOCKSTEP_CONSUL_ADDRESS", "ftp://x")]).contains("expected a URL"));
 }
 

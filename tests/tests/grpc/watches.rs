@@ -160,7 +160,7 @@ async fn a_watch_that_would_miss_events_or_never_see_one_is_refused() -> Result<
     for (request, code_expected) in [
         (
             v1::WatchRequest {
-                from: Some(after.clone()),
+                from: Some(after),
                 cluster_id: Some("0123456789abcdef".to_owned()),
                 ..Default::default()
             },

@@ -137,7 +137,7 @@ pub fn router(state: HttpState) -> Router {
         report,
         limits,
         started,
-        grpc_address: service.status().node.grpc_address,
+        grpc_address: service.status().node.member.grpc_address,
         admission,
         watchers,
     });

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use axum::http::header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use lockstep_machine::{
     DefinitionFault, DefinitionInvalid, DocumentError, InvalidMetadata, InvalidName, Rejection,
@@ -28,7 +28,7 @@ pub(super) struct Problem {
     extra: Map<String, Value>,
     retry_after: Option<Duration>,
     /// A header that tells what would be allowed.
-    hint: Option<(HeaderName, &'static str)>,
+    hint: Option<(&'static str, &'static str)>,
 }
 
 impl Problem {
@@ -62,13 +62,13 @@ impl Problem {
 
     /// Adds the `Allow` header where axum does not.
     pub(super) fn allow(mut self, methods: &'static str) -> Self {
-        self.hint = Some((ALLOW, methods));
+        self.hint = Some(("allow", methods));
         self
     }
 
     /// Adds the codings that a request body may have.
     pub(super) fn accept_encoding(mut self, codings: &'static str) -> Self {
-        self.hint = Some((ACCEPT_ENCODING, codings));
+        self.hint = Some(("accept-encoding", codings));
         self
     }
 
