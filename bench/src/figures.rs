@@ -1,4 +1,4 @@
-//! What several of the benchmarks measure, and how they show it.
+//! Measurements and output that several benchmarks share.
 
 use std::time::{Duration, SystemTime};
 

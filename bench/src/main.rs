@@ -1,4 +1,4 @@
-//! Lockstep's benchmarks: three release nodes on loopback, the load generator beside them.
+//! Lockstep's benchmarks: three nodes (release build) on loopback, and the load generator on the same machine.
 //! docs/BENCHMARKS.md has the figures.
 //!
 //! ```text

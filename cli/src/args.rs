@@ -87,7 +87,7 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// What must hold for a change to happen.
+/// Expectations.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Expect {
     /// Reject unless the instance is in this state
@@ -103,7 +103,7 @@ fn revision(text: &str) -> Result<Revision, std::num::ParseIntError> {
     text.parse().map(Revision)
 }
 
-/// What makes a repeat the same request.
+/// The idempotency key.
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Key {
     /// A request with the same key returns the first outcome instead of being executed again

@@ -1,4 +1,4 @@
-//! Input from files and pipes: bounded, and with the line of every fault.
+//! Input from files and pipes: limited in size, and errors have their line.
 
 use std::convert::Infallible;
 use std::fmt;

@@ -65,7 +65,7 @@ struct Arguments {
     command: Command,
 }
 
-/// A command that consists of others, and how each is run: `Variant(module)` names `module::Variant`.
+/// Declares a command with subcommands: `Variant(module)` stands for `module::Variant`.
 macro_rules! commands {
     ($(#[$attribute:meta])* $vis:vis $name:ident {
         $($(#[$of_variant:meta])* $variant:ident($module:ident),)*

@@ -102,7 +102,7 @@ fn lines(table: &mut Table) -> String {
         .collect()
 }
 
-/// A table that comes in parts: the header once, and columns that never become narrower.
+/// A table that is printed in parts: the header once, and columns that never become narrower.
 #[derive(Debug)]
 pub(super) struct Pages<const N: usize> {
     header: [&'static str; N],

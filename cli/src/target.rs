@@ -1,4 +1,4 @@
-//! Which cluster to talk to, and for how long.
+//! Which cluster to connect to, and the timeout.
 
 use std::time::Duration;
 

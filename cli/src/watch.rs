@@ -221,7 +221,7 @@ fn what(event: &Event) -> Option<String> {
     }
 }
 
-/// What made it happen, where that has a name.
+/// What caused it: the event's name or the timeout.
 fn by(event: &Event) -> Option<String> {
     match (&event.event, event.cause) {
         (_, Cause::Timeout { late_ms }) => Some(format!("(timeout, {late_ms} ms late)")),

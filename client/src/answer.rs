@@ -13,12 +13,12 @@ use crate::error::Error;
 /// No server's hint keeps a caller waiting for longer.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
-/// What an attempt that brought no answer means.
+/// The meaning of a failed attempt.
 #[derive(Debug)]
 pub(crate) enum Verdict {
-    /// Asking again or elsewhere changes nothing.
+    /// A retry, on this or another node, would have the same result.
     Final(Error),
-    /// The node answered against the contract.
+    /// The node's response violates the contract.
     BadAnswer(String),
     /// Another attempt may succeed.
     Retry(Failure),
@@ -35,13 +35,13 @@ impl From<Malformed> for Verdict {
 pub(crate) struct Failure {
     /// What went wrong, for people.
     pub cause: String,
-    /// Whether the request may have been executed all the same.
+    /// Whether the request may have been executed anyway.
     pub execution: Execution,
     /// Whether the cluster asked for less load: then going to the next node at once only adds to it.
     pub overloaded: bool,
     /// How long the node asked to wait.
     pub retry_after: Option<Duration>,
-    /// Whether the connection is suspect and must be made anew.
+    /// Whether to reconnect.
     pub disconnected: bool,
 }
 
@@ -169,7 +169,7 @@ fn cause(status: &Status) -> String {
     if status.code() == Code::Unimplemented {
         return "it does not serve lockstep.v1; is this a node's gRPC port?".to_owned();
     }
-    // The innermost error is the one that says something: "Connection refused", not "transport error".
+    // The innermost error is the specific one: "Connection refused", not "transport error".
     let innermost = sources(status).last().map(ToString::to_string);
     match innermost {
         Some(innermost) => innermost,

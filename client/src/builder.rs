@@ -1,4 +1,4 @@
-//! Says where the cluster is and how long calls may take.
+//! Builds a client: addresses or discovery, and timeouts.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -16,13 +16,13 @@ use crate::endpoints::{Endpoints, Slot};
 use crate::error::{Error, Tried};
 use crate::service::Unary;
 
-/// With less time left than this, no further attempt is made: a busy node does not answer that
-/// fast, and a write that is cut off has an unknown outcome, where every node before had refused it.
+/// With less time left than this, no further attempt is made. A busy node may not answer that fast, and a write
+/// that is aborted has an unknown outcome, although every earlier attempt had certainly not executed it.
 pub(crate) const ATTEMPT_MIN: Duration = Duration::from_millis(50);
-/// While there is another node to ask, an attempt has no less than this, or all that is left.
+/// Minimum time for an attempt while there are other nodes to try.
 const ATTEMPT_SHARE_MIN: Duration = Duration::from_millis(100);
 
-/// What sending a request again does to the cluster.
+/// The effect of repeating a request.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Effect<'a> {
     /// Nothing: it is a read.
@@ -65,7 +65,7 @@ pub(crate) async fn connected<T>(
     connected.map_err(|cause| Verdict::Retry(Failure::not_sent(cause)))
 }
 
-/// What comes before the deadline, or the failure that it did not.
+/// The result of the future, or a failure if the deadline passes first.
 pub(crate) async fn within<T>(
     deadline: Instant,
     what: &str,
@@ -127,7 +127,8 @@ where
     }
 }
 
-/// Waits that double from 50 ms to 1 s, less up to a half, so that clients do not come all at once.
+/// Pauses that double from 50 ms to 1 s, randomly reduced by up to half, so that clients do not retry
+/// simultaneously.
 #[derive(Debug, Default)]
 pub(crate) struct Backoff {
     previous: Duration,
@@ -151,7 +152,7 @@ struct Progress {
     rounds: u64,
     tried: Vec<Tried>,
     undiscovered: Option<DiscoveryError>,
-    /// Never goes back: once a request may have been executed, no later answer changes that.
+    /// Once set, stays set: if a request may have been executed, no later response changes that.
     execution: Execution,
 }
 

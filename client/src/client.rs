@@ -1,4 +1,4 @@
-//! The client: what a caller holds, and how it sends reads and writes.
+//! The client, and how it sends reads and writes.
 
 use std::fmt;
 use std::sync::Arc;

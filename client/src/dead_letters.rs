@@ -1,4 +1,4 @@
-//! Dead letters: the events that a sink's destination rejected for good.
+//! Dead letters: the events that a sink's destination rejected permanently.
 
 use lockstep_machine::{DeadLetter, EventCursor};
 use lockstep_proto::v1;
@@ -124,7 +124,7 @@ impl Client {
         Ok(marked.count)
     }
 
-    /// Deletes dead letters: the destination will never have their events. Returns how many.
+    /// Drops dead letters: their events will never be delivered. Returns their number.
     ///
     /// # Errors
     /// Those of every write. The client may have repeated the call because a response

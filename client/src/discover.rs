@@ -1,4 +1,4 @@
-//! Where nodes are found that were not given by address.
+//! Discovery of nodes, for clients without a list of addresses.
 
 use async_trait::async_trait;
 

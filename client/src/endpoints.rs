@@ -1,4 +1,4 @@
-//! The nodes a client knows, their connections, and which one to ask next.
+//! The nodes that a client knows, their connections, and which one to try next.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use crate::address::Address;
 use crate::answer::root_cause;
 use crate::discover::{Discover, DiscoveryError};
 
-/// A node that is up accepts a connection well within this.
+/// Connect timeout; a node that is up accepts a connection well within this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 /// A node that stopped without closing its connections is noticed after twice this.
 const KEEPALIVE: Duration = Duration::from_secs(1);
 
-/// How much of a watch travels ahead of its reader.
+/// Flow-control window of a watch.
 const WATCH_WINDOW_BYTES: u32 = 256 * 1024;
 
 /// One node: its address and, once asked, its connection.
@@ -27,8 +27,8 @@ pub(crate) struct Slot {
 }
 
 impl Slot {
-    /// The connection, made now if there is none: a failure here means that nothing was sent,
-    /// which a lazy connection could not tell.
+    /// The connection, established now if there is none. An error here means that nothing was sent; with a
+    /// lazy connection, that would be unknown.
     pub(crate) async fn connect(&self) -> Result<Arc<Channel>, String> {
         let mut connection = self.connection.lock().await;
         if let Some(channel) = &*connection {
@@ -38,8 +38,7 @@ impl Slot {
         Ok(connection.insert(channel).clone())
     }
 
-    /// A connection for one watch alone. What is not read of it fills no window but its own, so
-    /// that a slow reader never holds up other calls; and little of it is kept.
+    /// A separate connection for one watch, with a small window: a slow reader does not block other calls.
     pub(crate) async fn connect_apart(&self) -> Result<Channel, String> {
         let endpoint = self.address.endpoint()?;
         let endpoint = endpoint

@@ -12,7 +12,7 @@ use crate::freshness::{Freshness, Read};
 use crate::pages::{Pages, pages};
 use crate::setters::setters;
 
-/// What happened to an instance, as far as it is remembered.
+/// The last changes of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct History {
     /// The instance.
@@ -101,7 +101,7 @@ impl Client {
         .await
     }
 
-    /// What happened to an instance.
+    /// The last changes of an instance.
     pub async fn history(
         &self,
         instance: &InstanceId,

@@ -37,15 +37,15 @@
 //!
 //! # How a call runs
 //!
-//! A call has one deadline, the client's timeout, however many nodes it takes. It starts at the
-//! node that answered last and moves on when one does not; while there is another node to ask, an
-//! attempt has half of the time left at most. After a full round without an answer it waits, looks
-//! for nodes again where there is [discovery](Discover), and starts over. The time left is sent with
-//! each attempt (`grpc-timeout`), so that nodes stop working on a request that has no caller left. Any node
-//! answers any request; nodes forward to the leader themselves.
+//! A call has one deadline, the client's timeout, however many nodes it tries. It starts with the node that
+//! answered last, and moves on to the next if it does not answer; unless it is the only node left, an attempt gets
+//! at most half of the remaining time. After a full round without an answer it pauses, repeats
+//! [discovery](Discover) if there is any, and starts over. The remaining time is sent with each attempt
+//! (`grpc-timeout`), so that nodes stop working on a request whose caller has given up. Any node answers any
+//! request; nodes forward to the leader themselves.
 //!
-//! Requests are the state machine's own commands ([`Call`]), and outcomes and events its own types.
-//! What only informs, such as a status or a rejection, is the message of the contract as it was sent.
+//! Requests are commands of the state machine ([`Call`]), and outcomes and events are its types. Read-only
+//! data, such as a status or a rejection, is the protobuf message as it was sent.
 //!
 //! # What it guarantees
 //!

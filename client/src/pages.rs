@@ -9,8 +9,8 @@ use crate::error::Error;
 /// The items of a list, in order: a stream that fetches each page when the previous one is used up,
 /// and holds one page at a time.
 ///
-/// The pages are not one snapshot: an item that appears or disappears meanwhile may be returned or
-/// not, and one that stays is returned once. No page of instances is older than the one before it.
+/// The pages are not one snapshot: an item that is created or deleted in the meantime may or may not be
+/// returned; any other is returned exactly once.
 ///
 /// Each page has the client's timeout. The stream ends after an error.
 pub type Pages<T> = BoxStream<'static, Result<T, Error>>;

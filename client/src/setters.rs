@@ -1,4 +1,4 @@
-//! The methods of calls that set one field of what is sent.
+//! Setters for the fields of calls.
 
 /// `[calls].field-of-the-call { field of the request: type => value, }`, with the documentation of each
 /// method in front of its field.

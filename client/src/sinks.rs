@@ -1,4 +1,4 @@
-//! Sinks: the databases and webhooks that follow the cluster's events.
+//! Sinks, which copy the cluster's events to databases and webhooks.
 
 use std::sync::Arc;
 use std::time::Duration;

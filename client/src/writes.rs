@@ -1,4 +1,4 @@
-//! Writes: a command of the state machine, with the key that makes a repeat the same request.
+//! Writes: a command of the state machine, with its idempotency key.
 
 use lockstep_machine::{
     Created, Definition, DefinitionDeleted, Delete, DeleteDefinition, Deleted, EventCursor,
@@ -15,8 +15,8 @@ use crate::setters::setters;
 
 /// A write: a command, and the caller's key for it.
 ///
-/// The same key returns the first outcome again, also to another client. Without one, the client
-/// draws a key, so that its own retries execute the command once.
+/// Repeating a request with the same key returns the first outcome, even to another client. Without a key,
+/// the client generates one, so that its own retries execute the command once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Call<C> {
     pub(crate) command: C,
@@ -122,8 +122,8 @@ impl CreateCall {
         call
     }
 
-    /// An instance of this machine whose name the cluster makes: 26 characters that sort by time;
-    /// with a caller's key, a name derived from the key.
+    /// An instance of this machine with a generated name: 26 characters that sort by time, or, with a caller's
+    /// key, a name derived from the key.
     pub fn of(machine: &MachineName) -> Self {
         NewInstance {
             machine: machine.clone(),
@@ -196,7 +196,7 @@ impl MigrateCall {
 /// The answer to a write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Written<T> {
-    /// What happened.
+    /// The result.
     pub made: T,
     /// Whether this is the stored outcome of an earlier request with the same key; also after the
     /// client's own retry of a request that had been executed.

@@ -99,7 +99,7 @@ fn what_takes_too_long_to_lay_out_is_refused() {
 proptest! {
     #![proptest_config(ProptestConfig { cases: 30, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// The layout library asserts what it takes for granted: no graph of ours may break that.
+    /// The layout library has assertions; no valid definition may violate them.
     #[test]
     fn no_graph_makes_the_layout_panic(
         states in 1..SVG_STATES_MAX,

@@ -160,7 +160,7 @@ impl Reader<'_> {
 }
 
 fn near(a: &str, b: &str) -> f64 {
-    // Beyond a name's length nothing is near, and the comparison takes quadratic time.
+    // A text longer than any name has no near match, and the comparison takes quadratic time.
     if a.len() > 64 {
         0.0
     } else {

@@ -3,9 +3,9 @@
 //! [`parse_json`] and [`parse_yaml`] turn a document into a valid
 //! [`Definition`], or list every fault at once, each with its path in
 //! the document. A document is read in two steps: *tree* reads either language into one bounded tree
-//! of values, then *parse* (with *fields*) reads the tree as a definition and goes on after a fault,
-//! so that one fault does not hide another. Whether the definition makes sense is decided by the state
-//! machine itself; its faults are added with the paths of the document.
+//! of values, then *parse* (with *fields*) reads the tree as a definition and continues after an error, so
+//! that all errors are reported. The state machine then validates the definition; its errors are added, with
+//! paths in the document.
 //!
 //! [`to_json`] and [`to_yaml`] write a definition as a document that parses to an equal definition.
 //! [`diagram`] draws it as Mermaid, Graphviz or SVG.

@@ -1,4 +1,4 @@
-//! From a document to a [`Definition`], or to every fault of the document at once.
+//! Parses a document into a [`Definition`], or reports all of its errors at once.
 
 use lockstep_machine::{
     Definition, DefinitionInvalid, DocumentError, EventName, FaultCode, Faults, Limits,
@@ -75,7 +75,7 @@ impl Reader<'_> {
             .unwrap_or_default();
         let (positions, transitions) = self.transitions(top.get("transitions"));
 
-        // A missing part already has its fault; its stand-in must not cause another.
+        // The error for a missing part is already recorded; its placeholder must not cause another.
         let initial = initial.or_else(|| states.first().map(|state| state.name.clone()))?;
         if states.is_empty() && !self.faults.is_empty() {
             return None;

@@ -1,7 +1,7 @@
-//! A document as a tree of values, whichever language it is written in.
+//! A JSON or YAML document as a tree of values.
 //!
-//! Both readers bound the depth and the number of values, and keep repeated keys, so that the fault
-//! can name its path.
+//! Both readers limit the depth and the number of values, and keep duplicate keys, so that the error for a
+//! duplicate can give its path.
 
 use std::cell::Cell;
 use std::fmt;

@@ -1,5 +1,5 @@
 //! Hand-made documents that try to break the parser, each with its expected result in
-//! `corpus/expected.txt`. `LOCKSTEP_WRITE_EXPECTED=1` rewrites that file: review the difference.
+//! `corpus/expected.txt`. `LOCKSTEP_WRITE_EXPECTED=1` rewrites that file: review the diff.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -6,19 +6,19 @@
 //!
 //! How a form may change:
 //!
-//! - A new field gets the next number, and is an `Option` or has a default. Older builds skip it;
-//!   newer builds read its absence. Trailing fields that are absent are not written, so a command
-//!   that does not use the new field has the same bytes, and the same fingerprint, as before.
-//! - A number is never used again for something else, and a field never changes its type.
-//! - A new variant of an enum is an [`CodecError::UnknownVariant`] to older builds: it may be
-//!   written only when every node of the cluster knows it.
+//! - A new field gets the next number, and is an `Option` or has a default. Older builds ignore it;
+//!   newer builds accept data without it. Absent trailing fields are not written, so a command that does not
+//!   use the new field has the same bytes, and the same fingerprint, as before.
+//! - A number is never reused, and the type of a field never changes.
+//! - Older builds report a new enum variant as [`CodecError::UnknownVariant`]: it may be written only once
+//!   every node of the cluster knows it.
 //! - Anything else is a new [`Format`] version.
 //!
 //! The golden files in `machine/tests/golden` pin every form; their test says how to add one.
 //!
-//! Decoding trusts nothing. Names, ids, metadata and keys are checked as they are read, no length
-//! in the input makes the decoder allocate more than the input can hold, no input can nest without
-//! end, and bytes that are left over are an error.
+//! Decoding does not trust its input. Names, ids, metadata and keys are checked as they are read; a length
+//! in the input never makes the decoder allocate more than the input could contain; nesting is bounded; and
+//! trailing bytes are an error.
 
 use minicbor::decode::{Decoder, Error as DecodeError};
 use minicbor::encode::{Encoder, Error as EncodeError, Write};
@@ -27,7 +27,7 @@ use minicbor::{Decode, Encode};
 /// Bytes that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum CodecError {
-    /// The bytes are not what any build would write: they are damaged, or never were such a value.
+    /// No build would write these bytes: they are corrupt, or not a value of this type.
     #[error("{what} is malformed: {reason}")]
     Malformed {
         /// What was read, for example "log entry".
@@ -54,7 +54,7 @@ pub enum CodecError {
     UnknownVariant {
         /// What was read.
         what: &'static str,
-        /// Which kind, and where it stands.
+        /// Which variant, and where.
         reason: String,
     },
 }
@@ -66,7 +66,7 @@ impl CodecError {
         CodecError::Malformed { what, reason }
     }
 
-    /// Whether a newer build wrote the bytes: they are sound, and this build cannot read them.
+    /// Whether a newer build wrote the bytes: they are intact, but this build cannot read them.
     pub fn is_from_newer_build(&self) -> bool {
         !matches!(self, CodecError::Malformed { .. })
     }
@@ -171,7 +171,7 @@ pub(crate) fn decode_next<'b, T: Decode<'b, ()>>(
         .map_err(|error| CodecError::from_decoding(what, error))
 }
 
-/// Checks that nothing is left over.
+/// Checks that there are no trailing bytes.
 pub(crate) fn finish(what: &'static str, decoder: &Decoder<'_>) -> Result<(), CodecError> {
     match decoder.input().len().saturating_sub(decoder.position()) {
         0 => Ok(()),

@@ -14,7 +14,7 @@ use crate::schema;
 use crate::settings::Setting;
 use crate::sink::SinkCommand;
 
-/// What the state machine can be asked to do.
+/// A command of the state machine.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(flat)]
 pub enum Command {
@@ -24,7 +24,7 @@ pub enum Command {
     /// Store a definition: the machine's first version, or its next one.
     #[n(1)]
     Define(#[cbor(n(0), with = "crate::codec::shared")] Arc<Definition>),
-    /// Forget a definition.
+    /// Delete a definition.
     #[n(2)]
     DeleteDefinition(#[n(0)] DeleteDefinition),
     /// Create an instance.
@@ -36,7 +36,7 @@ pub enum Command {
     /// Move an instance to another version of its definition.
     #[n(5)]
     Migrate(#[n(0)] Migrate),
-    /// Do several things, all or none.
+    /// Execute several operations atomically.
     #[n(6)]
     Transaction(#[n(0)] Transaction),
     /// Fire timeouts that are due: proposed by the leader, checked again when applied.
@@ -45,14 +45,13 @@ pub enum Command {
     /// Change the cluster settings that are named.
     #[n(8)]
     UpdateSettings(#[n(0)] BTreeMap<Setting, u64>),
-    /// Keep account of a sink: proposed by the leader, which runs it, and for operators.
+    /// Change the record of a sink: proposed by the leader, which runs the sink, or by an operator.
     #[n(9)]
     Sink(#[n(0)] Box<SinkCommand>),
 }
 
 impl Command {
-    /// How many kinds of commands this build knows: their numbers in the binary form are 0 to this
-    /// one, exclusive.
+    /// The number of kinds of commands in this build: in the binary form they are numbered from 0.
     pub(crate) const KINDS: u32 = 10;
     /// The number of [`Command::Transition`].
     pub(crate) const TRANSITION: u32 = 0;
@@ -84,13 +83,13 @@ pub struct Transition {
     /// The instance to move.
     #[n(0)]
     pub instance: InstanceId,
-    /// Where to, or by what.
+    /// The target state or the event.
     #[n(1)]
     pub trigger: Trigger,
-    /// Refuse unless the instance is in this state.
+    /// Reject unless the instance is in this state.
     #[n(2)]
     pub expect_state: Option<StateName>,
-    /// Refuse unless the instance is at this revision.
+    /// Reject unless the instance is at this revision.
     #[n(3)]
     pub expect_revision: Option<Revision>,
     /// Who and why: kept in the instance's history and in the event.
@@ -99,7 +98,7 @@ pub struct Transition {
 }
 
 impl Transition {
-    /// Whatever state the instance is in, and without metadata.
+    /// A transition without expectations or metadata.
     pub fn new(instance: InstanceId, trigger: Trigger) -> Self {
         Self {
             instance,
@@ -118,7 +117,7 @@ pub enum Trigger {
     /// The state to go to.
     #[n(0)]
     To(#[n(0)] StateName),
-    /// The event that happened.
+    /// The event that triggers the transition.
     #[n(1)]
     Event(#[n(0)] EventName),
 }
@@ -130,9 +129,9 @@ pub enum Trigger {
 struct TransitionFields {
     /// The instance to move: `machine/name`.
     id: InstanceId,
-    /// The state to go to; or give `event`.
+    /// The target state. Give either this or `event`.
     to: Option<StateName>,
-    /// The event that happened; or give `to`.
+    /// The event that triggers the transition. Give either this or `to`.
     event: Option<EventName>,
     /// Refuse unless the instance is in this state.
     expect_state: Option<StateName>,
@@ -165,7 +164,7 @@ impl TryFrom<TransitionFields> for Transition {
     }
 }
 
-/// Forgets a definition that no instance uses. Its version numbers are never given again.
+/// Deletes a definition that no instance uses. Its version numbers are never reused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct DeleteDefinition {
     /// The machine.
@@ -181,14 +180,14 @@ pub struct DeleteDefinition {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Create {
-    /// Its id. The machine draws no random numbers: who wants one generated does it before.
+    /// Its id. The state machine generates no random ids; the caller must do that.
     #[n(0)]
     #[serde(rename = "id")]
     pub instance: InstanceId,
     /// The version to pin it to, or the newest.
     #[n(1)]
     pub version: Option<Version>,
-    /// Kept with the instance, where a list can ask for it, and in the event.
+    /// Stored with the instance, so that lists can filter by it, and in the event.
     #[n(2)]
     #[serde(default)]
     pub metadata: Metadata,
@@ -227,8 +226,7 @@ pub struct Migrate {
     /// The version to pin it to, or the newest.
     #[n(1)]
     pub version: Option<Version>,
-    /// Where instances in a state of the old version go, by that state's name. A state that is not
-    /// mentioned keeps its name.
+    /// Maps states of the old version to states of the new one. A state that is not listed keeps its name.
     #[n(2)]
     #[serde(default, deserialize_with = "json::mapping")]
     pub states: BTreeMap<StateName, StateName>,
@@ -249,7 +247,7 @@ pub struct Migrate {
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Transaction {
-    /// The operations. Each instance may be changed by one of them only.
+    /// The operations. At most one of them may change a given instance.
     #[n(0)]
     pub operations: Vec<Operation>,
 }
@@ -272,7 +270,7 @@ pub enum Operation {
     #[n(2)]
     #[serde(deserialize_with = "json::object")]
     Delete(#[n(0)] Delete),
-    /// Change nothing, but let the transaction fail unless something holds before it.
+    /// Change nothing, but fail the transaction unless a condition holds before it.
     #[n(3)]
     #[serde(deserialize_with = "json::object")]
     Check(#[n(0)] Precondition),
@@ -290,7 +288,7 @@ impl Operation {
     }
 }
 
-/// Something that must hold before a transaction.
+/// A condition that must hold before a transaction.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Deserialize)]
 #[serde(try_from = "PreconditionFields")]
 pub struct Precondition {
@@ -302,7 +300,7 @@ pub struct Precondition {
     pub expect: Expectation,
 }
 
-/// What must hold for an instance.
+/// A condition on an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(flat)]
 pub enum Expectation {
@@ -320,7 +318,7 @@ pub enum Expectation {
     AtRevision(#[n(0)] Revision),
 }
 
-/// The fields of a [`Precondition`] in JSON: beside the id, exactly one.
+/// The fields of a [`Precondition`] in JSON: the id, and exactly one of the others.
 #[derive(Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -355,7 +353,7 @@ impl TryFrom<PreconditionFields> for Precondition {
     }
 }
 
-/// A timeout that a leader saw due.
+/// A timeout that the leader found to be due.
 ///
 /// Fires only if the instance is still at this revision with this deadline, and the deadline has
 /// come in cluster time; otherwise it does nothing.

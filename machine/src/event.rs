@@ -1,4 +1,4 @@
-//! What changed: one event per change, in the order in which the changes happened.
+//! Events: one per change, in order.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,7 +22,7 @@ pub struct Event {
     /// The cluster's revision that the change belongs to.
     #[n(0)]
     pub revision: GlobalRevision,
-    /// The change's place among those of that revision, from 0.
+    /// The change's position within that revision, from 0.
     #[n(1)]
     pub position: u32,
     /// What happened.
@@ -55,10 +55,10 @@ pub struct Event {
     /// When, in cluster time.
     #[n(7)]
     pub at: Timestamp,
-    /// Who made it happen.
+    /// What caused it.
     #[n(8)]
     pub cause: Cause,
-    /// What the caller had to say about it.
+    /// The metadata of the request.
     #[n(13)]
     pub metadata: Metadata,
 }
@@ -134,8 +134,8 @@ impl Serialize for Event {
 
 crate::schema::as_fields!(Event, Flat);
 
-/// Places from here on are those of states that were written as a whole: far behind all changes
-/// that one command can make, and of nine digits like any other.
+/// Positions from here on are those of backfilled states: higher than the position of any change that a
+/// command can make, and still of at most nine digits.
 const SEEDED_POSITIONS: u32 = 500_000_000;
 
 impl Event {
@@ -165,7 +165,7 @@ impl Event {
         }
     }
 
-    /// The instance numbered `number` of those that are written as a whole, as of a revision.
+    /// The event for the `number`th instance of a backfill, as of a revision.
     pub fn seeded(
         (revision, at): (GlobalRevision, Timestamp),
         number: u32,
@@ -183,7 +183,7 @@ impl Event {
         }
     }
 
-    /// Whether it is one that [`Event::seeded`] makes, up to a revision.
+    /// Whether it stands for a state of a backfill ([`Event::seeded`]) at or before a revision.
     pub(crate) fn is_seeded(&self, upto: GlobalRevision) -> bool {
         self.kind == EventKind::Seeded
             && self.position >= SEEDED_POSITIONS
@@ -206,7 +206,7 @@ impl Event {
         }
     }
 
-    /// What it counts against the bounds in bytes: its texts and a fixed part.
+    /// Its size for limits in bytes: its strings and a fixed overhead.
     pub(crate) fn bytes(&self) -> u64 {
         fn len<T: std::borrow::Borrow<str>>(name: &Option<T>) -> usize {
             name.as_ref().map_or(0, |it| it.borrow().len())
@@ -216,19 +216,19 @@ impl Event {
     }
 }
 
-/// A place in the stream of events: right behind one of them.
+/// A position in the event stream: directly after one event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 pub struct EventCursor {
     /// The event's revision.
     #[n(0)]
     pub revision: GlobalRevision,
-    /// Its place in that revision.
+    /// Its position within that revision.
     #[n(1)]
     pub position: u32,
 }
 
 impl EventCursor {
-    /// Behind all events of a revision.
+    /// After all events of a revision.
     pub fn after(revision: GlobalRevision) -> Self {
         Self {
             revision,
@@ -272,7 +272,7 @@ crate::schema::schema!(EventCursor, pattern(r"^[0-9]{1,19}-[0-9]{1,9}$", 3, 29))
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("events after revision {} are no longer all kept; the oldest complete revision is {oldest}", asked.revision)]
 pub struct Compacted {
-    /// Where the reader wanted to go on.
+    /// The cursor that the reader wanted to resume from.
     pub asked: EventCursor,
     /// The oldest revision of which every event is kept.
     pub oldest: GlobalRevision,
@@ -283,12 +283,12 @@ pub struct Compacted {
 pub(crate) struct Ring {
     pub(crate) events: Vector<Arc<Event>>,
     pub(crate) bytes: u64,
-    /// The newest event that was let go.
+    /// The cursor of the newest event that was removed.
     pub(crate) gone: EventCursor,
 }
 
 impl Ring {
-    /// An empty ring behind the last event that was let go.
+    /// An empty ring that starts after a cursor.
     pub(crate) fn behind(gone: EventCursor) -> Self {
         Self {
             gone,
@@ -302,7 +302,7 @@ impl Ring {
         self.shrink(limits);
     }
 
-    /// Lets the oldest go until the bounds hold.
+    /// Removes the oldest events until the ring is within its limits.
     pub(crate) fn shrink(&mut self, limits: &Limits) {
         while self.events.len() as u64 > limits.events_max || self.bytes > limits.event_bytes_max {
             let Some(event) = self.events.pop_front() else {
@@ -336,13 +336,13 @@ impl Ring {
             .collect())
     }
 
-    /// The index of the first event behind a cursor, whether or not all events there are kept.
+    /// The index of the first event after a cursor, whether or not events in between were removed.
     pub(crate) fn index_behind(&self, cursor: EventCursor) -> usize {
         let found = self.events.binary_search_by(|it| it.cursor().cmp(&cursor));
         found.map_or_else(|at| at, |at| at + 1)
     }
 
-    /// The event at a place, if it is kept.
+    /// The event at a cursor, if it is kept.
     pub(crate) fn at(&self, cursor: EventCursor) -> Option<&Arc<Event>> {
         let found = self.events.binary_search_by(|it| it.cursor().cmp(&cursor));
         self.events.get(found.ok()?)
@@ -358,21 +358,21 @@ impl Ring {
     }
 }
 
-/// Which events a watcher wants; what is not said is not asked.
+/// Which events a watcher wants. An unset field does not restrict them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
     /// Of this machine.
     pub machine: Option<MachineName>,
     /// Of the instance of this name.
     pub name: Option<InstanceName>,
-    /// Of instances whose name starts like this.
+    /// Of instances whose name has this prefix.
     pub prefix: Option<String>,
     /// Into this state.
     pub state: Option<StateName>,
 }
 
 impl EventFilter {
-    /// Whether the event is one of them. A filter by name, prefix or state wants no definitions.
+    /// Whether the event matches. A filter by name, prefix or state excludes events of definitions.
     pub fn wants(&self, event: &Event) -> bool {
         let name = event.name.as_ref().map(InstanceName::as_str);
         let starts = |prefix: &String| name.is_some_and(|it| it.starts_with(prefix));

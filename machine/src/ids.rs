@@ -19,7 +19,7 @@ pub const IDEMPOTENCY_KEY_LEN_MAX: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {value:?} is not valid: {reason}")]
 pub struct InvalidName {
-    /// What the name was for: "machine name", "state name", ...
+    /// What the name is for: "machine name", "state name", ...
     pub kind: &'static str,
     /// The offending text, shortened to 80 characters.
     pub value: String,
@@ -153,7 +153,7 @@ name!(
     EventName, "event name"
 );
 name!(
-    /// The name of a sink: another system that follows the cluster.
+    /// The name of a sink.
     ///
     /// 1 to 32 bytes: small ASCII letters and digits, starting with a letter.
     SinkName, "sink name", sink_fault, r"^[a-z][a-z0-9]*$", SINK_NAME_LEN_MAX
@@ -182,7 +182,7 @@ name!(
 );
 
 impl InstanceId {
-    /// Puts an id together from its two parts.
+    /// Makes an id from its two parts.
     pub fn new(machine: impl AsRef<str>, name: impl AsRef<str>) -> Result<Self, InvalidName> {
         Ok(Self {
             machine: MachineName::new(machine)?,
@@ -190,7 +190,7 @@ impl InstanceId {
         })
     }
 
-    /// Puts an id together from its two parsed parts.
+    /// Makes an id from its two parsed parts.
     pub fn from_parts(machine: MachineName, name: InstanceName) -> Self {
         Self { machine, name }
     }
@@ -282,7 +282,7 @@ number!(
 number!(
     /// How many commands have changed a definition or an instance: one counter for the cluster.
     ///
-    /// All changes of one command share one; what a read sees is everything up to one.
+    /// All changes of a command have the same revision; a read sees everything up to some revision.
     GlobalRevision(u64), 0
 );
 number!(

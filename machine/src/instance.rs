@@ -1,4 +1,4 @@
-//! One thing that has a state.
+//! Instances, and their histories.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -33,10 +33,10 @@ pub struct Instance {
     /// When its state's timeout is due, if it has one.
     #[n(5)]
     pub deadline: Option<Timestamp>,
-    /// What it was created with.
+    /// The metadata it was created with.
     #[n(6)]
     pub metadata: Metadata,
-    /// What happened to it, as far as it is remembered.
+    /// Its last changes.
     #[n(7)]
     pub(crate) history: History,
 }
@@ -64,12 +64,12 @@ impl Instance {
         self.history.events().iter()
     }
 
-    /// What its history counts against [`Limits::history_bytes_max`].
+    /// The size of its history for [`Limits::history_bytes_max`].
     pub fn history_bytes(&self) -> u64 {
         self.history.0.as_ref().map_or(0, |kept| kept.bytes)
     }
 
-    /// The oldest revision whose change is remembered; none if nothing is.
+    /// The oldest revision in its history; `None` if the history is empty.
     pub fn oldest_kept(&self) -> Option<Revision> {
         self.history().next().map(|event| event.instance_revision)
     }

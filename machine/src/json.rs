@@ -1,7 +1,7 @@
-//! The JSON form: what serde does not derive by itself.
+//! The parts of the JSON form that serde does not derive.
 //!
-//! Types that are shown or asked for over `/v1` derive [`Serialize`] or [`Deserialize`], and with the
-//! feature `openapi` their schemas. HTTP, the command line, webhooks and MongoDB all use this form.
+//! Types in the requests and responses of `/v1` derive [`Serialize`] or [`Deserialize`] and, with the
+//! feature `openapi`, their schemas. HTTP, the command line, webhooks and MongoDB all use this form.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,8 +17,8 @@ use crate::ids::{StateName, Timestamp};
 const YEAR_10000_MS: u64 = 253_402_300_800_000;
 
 impl Timestamp {
-    /// RFC 3339 in UTC, with milliseconds; none for 0, which marks what was always there, and for times
-    /// after the year 9999.
+    /// RFC 3339 in UTC, with milliseconds. `None` for 0, which built-in instances have, and for times after the
+    /// year 9999.
     pub fn rfc3339(self) -> Option<String> {
         let time = SystemTime::UNIX_EPOCH.checked_add(Duration::from_millis(self.0))?;
         (1..YEAR_10000_MS)
@@ -34,8 +34,8 @@ impl Serialize for Timestamp {
     }
 }
 
-/// Reads a structure from an object only: serde would also accept an array of the fields in order,
-/// where nothing guards against a mistake.
+/// Deserializes a struct from an object only. serde would also accept an array of the fields in order, in
+/// which mistakes go unnoticed.
 pub fn object<'de, D: Deserializer<'de>, T: Deserialize<'de>>(d: D) -> Result<T, D::Error> {
     struct ObjectOnly<D>(D);
 

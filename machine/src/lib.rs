@@ -4,15 +4,15 @@
 //! [`Command`] does to an [`Instance`], which [`Outcome`] the caller gets, which [`Event`]s a
 //! watcher sees, and what a repeated request gets back. Nothing here does IO, reads a clock, draws
 //! a random number or spawns anything: the same batches applied to the same [`State`] give the same
-//! replies, the same events and the same [`State::hash`] on every node, for ever.
+//! replies, the same events and the same [`State::hash`] on every node and in every build.
 //!
-//! Time enters as the leader's stamp on each [`Batch`] and is kept monotonic here.
+//! Time comes from the leader's timestamp on each [`Batch`] and is made monotonic here.
 //!
-//! From top to bottom: [`State`] remembers requests and lets each command work on the *world*
-//! (definitions, instances, timers, events); one file per command says what it does there; the
-//! rest are the types they speak in, and the *snapshot* form of it all.
+//! From top to bottom: [`State`] deduplicates requests and executes each command on the *world*
+//! (definitions, instances, timers, events); *execute* has one file per command; the rest are the types that
+//! they use, and the *snapshot* form of the state.
 
-// A refusal is an outcome like any other, made once per request: boxing it would cost the others.
+// A rejection is an outcome like any other, created once per request; boxing it would cost the others.
 #![allow(clippy::result_large_err)]
 
 pub mod codec;

@@ -6,7 +6,7 @@ use crate::settings::{Limits, Setting};
 
 macro_rules! quotas {
     ($($number:literal $quota:ident: $setting:ident, $code:literal, $noun:literal;)+) => {
-        /// A bound that refuses; those that forget instead are not among them.
+        /// A limit that rejects commands. Limits that evict old data instead are not listed here.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Encode, Decode)]
         #[cbor(index_only)]
         pub enum Quota {

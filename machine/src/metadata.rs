@@ -1,4 +1,4 @@
-//! Small string maps: who did it and why, and what an instance is labelled with.
+//! Metadata: small string maps, attached to requests (who did it and why) and to instances (labels).
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,12 +13,12 @@ use crate::json::Entries;
 
 /// The longest key of a [`Metadata`], in bytes.
 pub const METADATA_KEY_LEN_MAX: usize = 64;
-/// The most bytes that all keys and values of one [`Metadata`] may have, whatever the limits say.
+/// The maximum total size of the keys and values of a [`Metadata`], regardless of the cluster settings.
 pub const METADATA_BYTES_CEILING: usize = 64 * 1024;
 
 /// A map from names to texts, in order of the names. Cloning is cheap: it is shared.
 ///
-/// Keys are 1 to 64 bytes, each at most once; neither keys nor values hold control characters.
+/// Keys are 1 to 64 bytes and unique; neither keys nor values contain control characters.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Metadata(Option<Arc<Vec<Entry>>>);
 

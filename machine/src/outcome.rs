@@ -1,4 +1,4 @@
-//! What a command came to: every end is a value, replicated like any other.
+//! Outcomes: the result of each command, replicated like the state.
 
 use minicbor::{Decode, Encode};
 use serde::{Serialize, Serializer};
@@ -17,15 +17,15 @@ pub const OUTCOME_FORMAT: Format = Format::new("outcome", 1);
 /// The answer to one [`Request`](crate::Request).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
-    /// What came of it.
+    /// The outcome.
     pub outcome: Outcome,
     /// Whether this is the stored outcome of an earlier request with the same caller's key.
     pub replayed: bool,
-    /// The cluster's revision right after it: a read at this one or later sees what it did.
+    /// The cluster's revision after the request: a read at this revision or later sees its changes.
     pub revision: GlobalRevision,
 }
 
-/// What a command came to.
+/// The outcome of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(flat)]
 pub enum Outcome {
@@ -38,7 +38,7 @@ pub enum Outcome {
     /// The definition is stored.
     #[n(2)]
     Defined(#[n(0)] Defined),
-    /// The definition is forgotten.
+    /// The definition was deleted.
     #[n(3)]
     DefinitionDeleted(#[n(0)] DefinitionDeleted),
     /// The instance is created.
@@ -50,19 +50,19 @@ pub enum Outcome {
     /// The instance is pinned to another version.
     #[n(6)]
     Migrated(#[n(0)] Migrated),
-    /// The transaction happened as a whole: one result per operation, in the same order.
+    /// The transaction was executed: one result per operation, in the same order.
     #[n(7)]
     Committed(#[n(0)] Vec<OperationResult>),
-    /// The timeouts were looked at.
+    /// The timeouts were checked.
     #[n(8)]
     Expired(#[n(0)] Expired),
-    /// The cluster settings are these now.
+    /// The cluster settings after the update.
     #[n(9)]
     SettingsUpdated(#[n(0)] Box<Limits>),
-    /// The account of a sink is as asked.
+    /// The record of a sink was changed.
     #[n(10)]
     SinkChanged {
-        /// Dead letters that were marked or discarded; for all else, 1 if anything changed.
+        /// The number of dead letters marked or discarded; for other changes, 1 if anything changed.
         #[n(0)]
         affected: u64,
     },
@@ -87,7 +87,7 @@ impl Outcome {
     }
 }
 
-/// What one operation of a transaction that happened came to; in JSON an object with one field.
+/// The result of one operation of a transaction; in JSON an object with one field.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cbor(flat)]
@@ -153,19 +153,19 @@ pub struct Defined {
     /// Whether the version is new; if not, the newest one was equal already.
     #[n(2)]
     pub created: bool,
-    /// What is odd about it, but allowed.
+    /// Warnings: what is suspicious but allowed.
     #[n(3)]
     pub warnings: Vec<DefinitionFault>,
 }
 
-/// A definition that was forgotten.
+/// A definition that was deleted.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct DefinitionDeleted {
     /// The machine.
     #[n(0)]
     pub machine: MachineName,
-    /// The versions that were forgotten.
+    /// The versions that were deleted.
     #[n(1)]
     pub versions: Vec<Version>,
 }
@@ -236,13 +236,13 @@ pub struct Migrated {
     pub at: Timestamp,
 }
 
-/// What came of the timeouts that a leader saw due.
+/// The result of an [`Expire`](crate::Command::Expire).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Expired {
-    /// How many fired; the others were no longer, or not yet, what the leader took them for.
+    /// The number that fired. The others were no longer, or not yet, due when the command was applied.
     #[n(0)]
     pub fired: u32,
-    /// How late the latest of them was, in milliseconds of cluster time.
+    /// The maximum lateness among them, in milliseconds of cluster time.
     #[n(1)]
     pub late_ms_max: u64,
 }

@@ -1,4 +1,4 @@
-//! What can be asked of a state without changing it: lists, totals, events, sinks, timers, usage.
+//! Queries: lists, totals, events, sinks, timers and the use of limits.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -19,26 +19,26 @@ use crate::settings::Setting;
 use crate::sink::SinkRecord;
 use crate::state::State;
 
-/// Which instances to list; what is not said is not asked.
+/// Which instances to list. An unset field does not restrict the list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListQuery {
     /// Of this machine.
     pub machine: Option<MachineName>,
     /// In this state.
     pub state: Option<StateName>,
-    /// Whose name (the part of the id after the slash) starts like this.
+    /// Whose name (the part of the id after the slash) has this prefix.
     pub prefix: String,
     /// With this metadata entry.
     pub label: Option<(String, String)>,
-    /// Behind this id: the cursor of the page before.
+    /// After this id: the cursor of the previous page.
     pub after: Option<InstanceId>,
     /// How many to return at most.
     pub limit: usize,
-    /// How many to look at, at most: a rare label must not cost a walk through all there are.
+    /// Maximum number of instances to examine, so that a filter by a rare label does not scan all instances.
     pub scan_max: usize,
 }
 
-/// An instance as it is shown.
+/// An instance as returned by a query.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[cfg_attr(feature = "openapi", schema(as = Instance))]
@@ -71,7 +71,7 @@ pub struct Page {
     /// The instances.
     pub instances: Vec<(InstanceId, Instance)>,
     /// Where the next page starts; none if this is the last. A page may be short, or even empty,
-    /// and still have a next one, when `scan_max` were looked at.
+    /// and still have a next one, when `scan_max` instances were examined.
     pub next: Option<InstanceId>,
 }
 
@@ -127,7 +127,7 @@ impl State {
         Some((*version, &pinned.compiled.definition))
     }
 
-    /// How many instances a machine has; none if it is not defined. Costs no walk over them.
+    /// The number of instances of a machine; `None` if it is not defined. O(1) in the number of instances.
     pub fn totals(&self, machine: &MachineName) -> Option<Totals> {
         let machine = self.world.machines.get(machine)?;
         let states = machine
@@ -211,11 +211,11 @@ impl State {
         self.world.revision
     }
 
-    /// The events behind a cursor, oldest first, at most `max`.
+    /// The events after a cursor, oldest first, at most `max`.
     ///
     /// # Errors
     ///
-    /// [`Compacted`] if events behind the cursor are no longer kept.
+    /// [`Compacted`] if events after the cursor are no longer kept.
     pub fn events_after(
         &self,
         cursor: EventCursor,
@@ -230,7 +230,7 @@ impl State {
         self.world.ring.oldest()
     }
 
-    /// How many of the events behind a cursor are kept. Costs a search, not a walk over them.
+    /// The number of kept events after a cursor. O(log n).
     pub fn events_behind(&self, cursor: EventCursor) -> u64 {
         let ring = &self.world.ring;
         (ring.events.len() - ring.index_behind(cursor)) as u64
@@ -243,12 +243,12 @@ impl State {
         ring.events.get(ring.index_behind(cursor))
     }
 
-    /// What is kept account of for a sink.
+    /// The record of a sink.
     pub fn sink(&self, name: &str) -> Option<&SinkRecord> {
         self.world.sinks.get(name)
     }
 
-    /// Every sink that is kept account of, by name.
+    /// The records of all sinks, by name.
     pub fn sinks(&self) -> impl Iterator<Item = (&SinkName, &SinkRecord)> {
         self.world.sinks.iter()
     }
@@ -279,12 +279,11 @@ impl State {
         self.world.instances
     }
 
-    /// How much of each bound on what is stored is used: of a bound on one definition, by the
-    /// largest there is, and of that on dead letters, by the sink that has most. Costs a walk over
-    /// the definitions, sinks and sessions, not over the instances.
+    /// The use of each limit on stored data. For limits on a definition, that of the largest definition; for dead
+    /// letters, that of the sink with the most. Scans definitions, sinks and sessions, but not instances.
     ///
-    /// Not among them are the bounds on one request and on one instance's history: nothing stored
-    /// adds up to them.
+    /// Does not include limits on a request or on an instance's history, which cannot be computed from the
+    /// stored state.
     pub fn usage(&self) -> Vec<(Setting, u64)> {
         let world = &self.world;
         let machines = || world.machines.values();

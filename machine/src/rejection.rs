@@ -14,7 +14,7 @@ const OPERATION_FAILED: u32 = 19;
 
 /// Why a command changed nothing.
 ///
-/// Each has a stable [`code`](Rejection::code) and a text for people (its `Display`).
+/// Each has a stable [`code`](Rejection::code) and a human-readable message (its `Display`).
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, thiserror::Error)]
 #[cbor(flat)]
 #[allow(
@@ -54,7 +54,7 @@ pub enum Rejection {
         #[n(4)]
         revision: Revision,
     },
-    /// No transition of the current state has this event.
+    /// No transition from the current state has this event.
     #[error("{instance} is in state {current:?}, where event {event:?} is not allowed")]
     #[n(3)]
     UnknownEvent {
@@ -113,11 +113,11 @@ pub enum Rejection {
         #[n(3)]
         revision: Revision,
     },
-    /// The caller's key was used before, for something else.
+    /// The caller's key was used before, for a different request.
     #[error("the idempotency key was used before, for a different request")]
     #[n(7)]
     KeyReused,
-    /// The request's number was answered before, or its session is forgotten: it must not run.
+    /// The request was already answered, or its session is forgotten: it must not be executed.
     #[error("a duplicate of this request arrived late and was not executed")]
     #[n(8)]
     RequestExpired,
@@ -155,7 +155,7 @@ pub enum Rejection {
         #[n(0)]
         name: String,
     },
-    /// There is an instance of that id already.
+    /// An instance with that id already exists.
     #[error("{instance} already exists, in state {current:?} at revision {revision}")]
     #[n(13)]
     InstanceExists {
@@ -224,10 +224,10 @@ pub enum Rejection {
     InstanceTwice {
         #[n(0)]
         instance: InstanceId,
-        /// The place of the first operation, from 0.
+        /// The index of the first operation, from 0.
         #[n(1)]
         first: u32,
-        /// The place of the second operation, from 0.
+        /// The index of the second operation, from 0.
         #[n(2)]
         second: u32,
     },
@@ -235,14 +235,14 @@ pub enum Rejection {
     #[error("operation {position}: {reason}")]
     #[n(19)]
     OperationFailed {
-        /// The operation's place, from 0.
+        /// The operation's index, from 0.
         #[n(0)]
         position: u32,
         /// Why it was rejected; never another operation's failure.
         #[cbor(n(1), decode_with = "decode_reason")]
         reason: Box<Rejection>,
     },
-    /// A leader of a later term writes to the sink: who asked no longer leads.
+    /// A leader of a later term has claimed the sink: the sender no longer leads.
     #[error("sink {sink:?} is claimed by the leader of term {term}")]
     #[n(20)]
     SinkFenced {
@@ -258,11 +258,11 @@ pub enum Rejection {
     UnknownDeadLetter {
         #[n(0)]
         sink: SinkName,
-        /// The event's place.
+        /// The event's cursor.
         #[n(1)]
         cursor: EventCursor,
     },
-    /// The request's bytes are not a request.
+    /// The bytes do not decode as a request.
     #[error("the request could not be decoded; nothing was changed")]
     #[n(22)]
     MalformedRequest,
@@ -272,7 +272,7 @@ pub enum Rejection {
     UnknownSetting {
         #[n(0)]
         name: String,
-        /// The one whose name is most like it.
+        /// The setting with the most similar name.
         #[n(1)]
         nearest: Setting,
     },
@@ -287,8 +287,8 @@ pub enum Rejection {
     },
 }
 
-/// Reads the reason of an [`Rejection::OperationFailed`], which is never another one: bytes that say
-/// otherwise could nest without end, and overflow the stack.
+/// Decodes the reason of a [`Rejection::OperationFailed`]. A nested `OperationFailed` is an error: without
+/// that check, malicious bytes could nest deeply enough to overflow the stack.
 fn decode_reason<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Box<Rejection>, DecodeError> {
     let mut ahead = d.probe();
     ahead.array()?;
@@ -353,7 +353,7 @@ codes! {
 }
 
 impl Rejection {
-    /// The state the instance is in and its revision, where the reason tells.
+    /// The instance's current state and revision, if the rejection has them.
     pub fn current(&self) -> Option<(&StateName, Revision)> {
         match self {
             Rejection::UnknownState {
@@ -387,7 +387,7 @@ impl Rejection {
         }
     }
 
-    /// Where the instance may go from where it is, where the reason tells.
+    /// The states that the instance may go to, if the rejection lists them.
     pub fn allowed(&self) -> &[StateName] {
         match self {
             Rejection::IllegalTransition { allowed, .. } => allowed,

@@ -1,4 +1,5 @@
-//! How a command travels: from the node that accepts it through the log to every node's state.
+//! Requests and batches: the form in which a command travels from the accepting node through the log to the
+//! state of every node.
 //!
 //! The accepting node encodes command and key once, as a [`RequestBody`], and gives the request an
 //! [`Origin`]: its session and sequence number. From there on the body is opaque bytes. Forwarding
@@ -10,13 +11,13 @@
 //! batch   format byte | stamp | [origin, body] [origin, body] ...      one log entry
 //! ```
 //!
-//! A leader cannot trust the bodies that other nodes forward, and need not understand them:
-//! [`RequestBody::validate`] checks the form, the format, the kind of command and the size, and
-//! refuses what this build would have to stop at. Names and other details are checked when the body
-//! is applied. A body that fails there is rejected as
+//! A leader does not trust the bodies that other nodes forward, but need not decode them fully:
+//! [`RequestBody::validate`] checks the structure, the format, the kind of command and the size, and
+//! rejects any body that would stop a node of this build when applied. Names and other details are checked
+//! when the body is applied; a body that fails there is rejected as
 //! [`MalformedRequest`](crate::Rejection::MalformedRequest), like any other request that cannot be
-//! executed. A body from a newer build is another matter: to skip it would make the states differ,
-//! so applying fails as a whole and changes nothing, and the node must stop.
+//! executed. A body from a newer build is different: skipping it would make the states diverge, so
+//! applying the entry fails as a whole, changes nothing, and the node must stop.
 
 use bytes::Bytes;
 use minicbor::decode::Decoder;
@@ -30,20 +31,19 @@ use crate::ids::{IdempotencyKey, Timestamp};
 pub const REQUEST_FORMAT: Format = Format::new("request", 1);
 /// The form of an [`EncodedBatch`].
 pub const BATCH_FORMAT: Format = Format::new("log entry", 1);
-/// The most bytes that an encoded [`RequestBody`] may have: half of what peers accept in a message.
+/// Maximum size of an encoded [`RequestBody`]: half of the largest message that peers accept.
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// A run of a node process, as the source of a numbered sequence of requests.
+/// One run of a node process, as the source of a numbered sequence of requests.
 ///
-/// Drawn at random when a node starts: a restarted node is a new session.
+/// Random, chosen when a node starts: a restarted node is a new session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]
 pub struct SessionId(#[n(0)] pub u64);
 
 /// Where a request entered the cluster: the request id of RIFL (Lee et al., SOSP 2015).
 ///
-/// The state keeps one outcome per request that is still outstanding, not one per request of the
-/// last minutes: everything below `answered_below` is forgotten.
+/// The state keeps outcomes only of outstanding requests: those below `answered_below` are dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub struct Origin {
     /// The session of the accepting node.
@@ -57,7 +57,7 @@ pub struct Origin {
     pub answered_below: u64,
 }
 
-/// What a request asks for, apart from where it entered the cluster.
+/// A request without its origin: the command and the caller's key.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 pub struct RequestBody {
     /// What to do.
@@ -77,7 +77,7 @@ pub(crate) struct DecodedBody<'b> {
 const WHAT: &str = REQUEST_FORMAT.what;
 
 impl RequestBody {
-    /// The bytes that travel.
+    /// The encoded bytes.
     pub fn encode(&self) -> Bytes {
         REQUEST_FORMAT.encode(self).into()
     }
@@ -113,7 +113,7 @@ impl RequestBody {
         }
         decoder.skip().map_err(malformed)?;
         codec::finish(WHAT, &decoder)?;
-        // A kind of value further inside that this build does not know would stop every node of it.
+        // A nested variant that this build does not know would stop every node of this build.
         match kind {
             Command::TRANSITION => {
                 ahead.array().map_err(malformed)?;
@@ -128,7 +128,7 @@ impl RequestBody {
         }
     }
 
-    /// Decodes a body; the command's bytes stay at hand.
+    /// Decodes a body, and keeps the bytes of its command.
     pub(crate) fn decode(bytes: &[u8]) -> Result<DecodedBody<'_>, CodecError> {
         let bytes = REQUEST_FORMAT.open(bytes)?;
         let mut decoder = Decoder::new(bytes);
@@ -154,7 +154,7 @@ impl RequestBody {
     }
 }
 
-/// A request as it travels: the header, which nodes read, and the body, which they carry.
+/// An encoded request: a header, which nodes decode, and an opaque body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EncodedRequest {
     /// Where it entered the cluster.
@@ -163,7 +163,7 @@ pub struct EncodedRequest {
     pub body: Bytes,
 }
 
-/// Writes the payload of one log entry: requests under one leader's stamp.
+/// Writes the payload of a log entry: requests with one timestamp of the leader.
 #[derive(Debug, Clone)]
 pub struct EncodedBatch(Vec<u8>);
 
@@ -181,7 +181,7 @@ impl EncodedBatch {
         Self(BATCH_FORMAT.encode(&stamp))
     }
 
-    /// Adds a request behind the others: its body is copied as it is.
+    /// Appends a request; its body is copied unchanged.
     pub fn push(&mut self, origin: Origin, body: &[u8]) {
         codec::encode_to(&BatchItem { origin, body }, &mut self.0);
     }

@@ -1,16 +1,16 @@
-//! What was asked before: stored outcomes, so that sending twice never executes twice.
+//! Deduplication: stored outcomes, so that a request that is sent twice is executed once.
 //!
-//! Two tables, asked in this order for each request:
+//! Each request is looked up in two tables, in this order:
 //!
-//! - [`Sessions`], by the request's [`Origin`]: the copies that forwarding and retrying make. It
-//!   is the completion table of RIFL (Lee et al., SOSP 2015): one reply per outstanding request.
-//! - [`Keys`], by the caller's [`IdempotencyKey`]: the copies that callers make. The first outcome
-//!   is kept, a rejection included, for a bounded time and number.
+//! - [`Sessions`], by the request's [`Origin`], for duplicates that nodes create by forwarding and
+//!   retrying. This is the completion table of RIFL (Lee et al., SOSP 2015): one reply per outstanding request.
+//! - [`Keys`], by the caller's [`IdempotencyKey`], for duplicates that callers create. The first outcome,
+//!   even if it is a rejection, is kept for a bounded time.
 //!
 //! The keys are bounded in number, time and bytes. The sessions are bounded in number; each holds
 //! no more replies than its node had requests outstanding, which the node bounds.
 //!
-//! Both forget in an order that follows from the log alone, so every node forgets alike.
+//! Both evict in an order that depends only on the log, so every node evicts the same entries.
 
 use std::sync::Arc;
 
@@ -24,8 +24,8 @@ use crate::outcome::{Outcome, Reply};
 use crate::request::{Origin, SessionId};
 use crate::settings::Limits;
 
-/// A reply as the tables hold it: a node of a persistent map is copied when a snapshot shares it,
-/// and one shared outcome is cheaper to copy than its many names.
+/// A stored reply. The outcome is behind an `Arc`, because nodes of the persistent map are copied when a
+/// snapshot shares them, and copying an `Arc` is cheaper than copying an outcome with its many names.
 #[derive(Debug, Clone)]
 pub(crate) struct StoredReply {
     pub(crate) outcome: Arc<Outcome>,
@@ -54,7 +54,7 @@ pub(crate) struct Sessions {
 /// One session's window of outstanding requests.
 #[derive(Debug, Clone)]
 pub(crate) struct Session {
-    /// Requests below this number must never run again; never goes back.
+    /// Requests below this number must never be executed again. Never decreases.
     pub(crate) answered_below: u64,
     /// The value of [`Sessions::uses`] at its last request.
     pub(crate) last_used: u64,
@@ -68,12 +68,12 @@ pub(crate) enum Seen {
     Never,
     /// It was executed; this was the reply.
     Before(Reply),
-    /// It was given up, or its session is forgotten: whether it was executed is unknown.
+    /// It was already answered, or its session is forgotten: whether it was executed is unknown.
     Expired,
 }
 
 impl Sessions {
-    /// Looks a request up, and forgets what its origin says is answered.
+    /// Looks up a request, and drops the replies that its origin says are answered.
     ///
     /// A session is remembered from its first request on; if that makes more than `sessions_max`
     /// (at least 1), the one idle for longest is forgotten.
@@ -84,8 +84,8 @@ impl Sessions {
             answered_below,
         } = origin;
         if !self.sessions.contains_key(&id) {
-            // Numbers start at 1: a first request that says others are answered belongs to a
-            // session that was forgotten, and this may be a copy of one that was executed.
+            // Sequence numbers start at 1. An unknown session whose request says that others are answered
+            // was known and has been evicted, so this may be a duplicate of an executed request.
             if answered_below > 1 {
                 return Seen::Expired;
             }
@@ -126,7 +126,7 @@ impl Sessions {
         self.make_room(sessions_max.max(1).saturating_add(1));
     }
 
-    /// Makes room for one more. A new session is a node that started: rare enough for a search.
+    /// Makes room for one more session. Sessions are new only when a node starts, so a linear search is fine.
     fn make_room(&mut self, sessions_max: u64) {
         while !self.sessions.is_empty() && self.sessions.len() as u64 >= sessions_max {
             let idle = self
@@ -167,14 +167,14 @@ pub(crate) struct Keys {
     pub(crate) first: OrdMap<IdempotencyKey, FirstUse>,
     /// The same keys, oldest first.
     pub(crate) order: Vector<IdempotencyKey>,
-    /// What the keys and their outcomes take.
+    /// Total size of the keys and their outcomes.
     pub(crate) bytes: u64,
 }
 
 /// The first use of a key.
 #[derive(Debug, Clone)]
 pub(crate) struct FirstUse {
-    /// Of the command: another command under the same key is a mistake of the caller.
+    /// Fingerprint of the command: a different command with the same key is rejected.
     pub(crate) fingerprint: Fingerprint,
     pub(crate) outcome: Arc<Outcome>,
     pub(crate) stored_at: Timestamp,
@@ -193,7 +193,7 @@ impl FirstUse {
 /// where they are absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 pub(crate) struct Fingerprint {
-    /// How the hash is made; those of different versions are of different commands.
+    /// The version of the hash. Fingerprints of different versions never match.
     #[n(0)]
     version: u8,
     #[cbor(n(1), with = "minicbor::bytes")]
@@ -211,7 +211,7 @@ impl Fingerprint {
 }
 
 impl Keys {
-    /// Keeps the first use of a key; if that makes too many, or too many bytes, the oldest go.
+    /// Stores the first use of a key, and evicts the oldest keys if a limit is exceeded.
     pub(crate) fn store(&mut self, key: IdempotencyKey, first: FirstUse, limits: &Limits) {
         self.bytes += first.bytes(&key);
         self.order.push_back(key.clone());

@@ -1,4 +1,4 @@
-//! OpenAPI schemas of the types whose JSON form is not derived. Without the feature `openapi`, nothing.
+//! OpenAPI schemas of the types whose JSON form is not derived. Empty without the feature `openapi`.
 
 #[cfg(feature = "openapi")]
 pub(crate) mod of {

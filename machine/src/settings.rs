@@ -60,12 +60,12 @@ macro_rules! settings {
             doc: $doc,
         }),+];
 
-        /// The bounds of everything that can grow. Part of the replicated state, because they
-        /// decide outcomes: every node must use the same.
+        /// The bounds of everything that can grow. They are part of the replicated state because
+        /// outcomes depend on them, so every node must use the same values.
         ///
-        /// What is already stored beyond a new bound stays; nothing new is accepted. The tables
-        /// that forget (keys, sessions, recent events) shrink at once, an instance's history at its
-        /// next change.
+        /// Lowering a bound below current use deletes nothing, but nothing new is accepted. The
+        /// exceptions: keys, sessions and recent events are trimmed at once, an instance's history at
+        /// its next change.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         pub struct Limits {
             $(#[doc = $doc] pub $field: u64,)+
@@ -149,7 +149,7 @@ impl FromStr for Setting {
 
     /// The setting of a name; [`Rejection::UnknownSetting`] names the nearest.
     fn from_str(name: &str) -> Result<Self, Rejection> {
-        // A name may have megabytes, and a distance costs its length in time and memory.
+        // A name may be megabytes long, and the cost of the distance grows with its length.
         let name: String = name.chars().take(80).collect();
         let distance = |it: &Setting| strsim::damerau_levenshtein(&name, it.info().name);
         let nearest = Self::ALL.into_iter().min_by_key(distance);
@@ -185,7 +185,7 @@ impl<C> Encode<C> for Limits {
     }
 }
 
-/// A setting that is not there, as in what an older build wrote, has its default.
+/// A setting that is missing, because an older build wrote the state, gets its default.
 impl<'b, C> Decode<'b, C> for Limits {
     fn decode(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Self, DecodeError> {
         let mut limits = Limits::default();

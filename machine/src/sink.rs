@@ -14,10 +14,10 @@ use serde::{Serialize, Serializer};
 use crate::event::{Event, EventCursor, EventKind};
 use crate::ids::{GlobalRevision, SinkName, Timestamp};
 
-/// The most bytes that are kept of a dead letter's reason; the rest is cut off.
+/// Maximum size of a dead letter's reason; longer ones are truncated.
 pub const DEAD_LETTER_REASON_BYTES_MAX: usize = 1024;
 
-/// How far a destination is.
+/// The progress of a destination.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Encode, Decode)]
 pub struct SinkCheckpoint {
     /// The last event that it has acknowledged.
@@ -161,7 +161,7 @@ pub struct SinkCommand {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode)]
 #[cbor(flat)]
 pub enum SinkChange {
-    /// The runner begins.
+    /// A runner claims the sink.
     #[n(0)]
     Claim {
         /// The term in which its node leads.
@@ -185,7 +185,7 @@ pub enum SinkChange {
         /// The term in which the runner's node leads.
         #[n(0)]
         term: u64,
-        /// The event; if it has a letter already, that one counts another attempt.
+        /// The event. If it is already a dead letter, its attempts are incremented.
         #[cbor(n(1), with = "crate::codec::shared")]
         event: Arc<Event>,
         /// The answer of the destination.
@@ -198,7 +198,7 @@ pub enum SinkChange {
         /// The term in which the runner's node leads.
         #[n(0)]
         term: u64,
-        /// The event's place.
+        /// The event's cursor.
         #[n(1)]
         cursor: EventCursor,
         /// The answer of the destination if it rejected it again; otherwise the dead letter is removed.
@@ -239,7 +239,7 @@ pub enum SinkChange {
         #[n(0)]
         which: Option<EventCursor>,
     },
-    /// An operator removed the sink for good: its record and its dead letters are deleted.
+    /// An operator removes the sink permanently: its record and its dead letters are deleted.
     #[n(9)]
     Forget,
 }

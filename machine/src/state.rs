@@ -28,8 +28,8 @@ pub struct State {
     pub(crate) sessions: Sessions,
 }
 
-/// A hash over the whole state. Two nodes that applied the same log have the same value, if they hash
-/// the same format; values of two formats say nothing about each other.
+/// A hash over the whole state. Nodes that have applied the same entries have the same hash if the format is
+/// the same; hashes of different formats cannot be compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StateHash {
     /// The format of the records that were hashed, [`SNAPSHOT_FORMAT`] in this build.
@@ -56,7 +56,7 @@ impl Default for State {
 impl State {
     /// The state before the first log entry, under other limits than the default ones.
     pub fn new(limits: Limits) -> Self {
-        // The built-in machine is there whatever the limits say.
+        // The built-in machine exists regardless of the limits.
         let triad = Compiled::new(triad(), &Limits::default());
         let triad = triad.expect("the built-in definition is valid");
         let machine = triad.definition.name.clone();
@@ -166,7 +166,7 @@ impl State {
         self.reply(Outcome::Rejected(reason))
     }
 
-    /// What a command would come to now, without changing anything.
+    /// The outcome that a command would have now. Changes nothing.
     pub fn dry_run(&self, command: &Command) -> Outcome {
         execute(&mut self.world.clone(), command)
     }
@@ -192,7 +192,7 @@ impl State {
         Some(&pinned.compiled.definition)
     }
 
-    /// Where an instance may go from where it is, in the definition's order; empty when unknown.
+    /// The states that an instance may go to, in the definition's order; empty if there is no such instance.
     pub fn allowed(&self, id: &InstanceId) -> Vec<StateName> {
         let found = self.world.find(id);
         found

@@ -199,7 +199,7 @@ fn what_is_answered_is_forgotten_and_never_runs_again() {
     assert_eq!(state.remembered(), (0, 2));
     send(&mut state, 1, origin(1, 3, 3), None, to("first"));
     assert_eq!(state.remembered(), (0, 1));
-    // A late copy that knows less does not take the word back.
+    // A late duplicate with a lower `answered_below` does not lower the stored one.
     assert_eq!(
         code(&send(&mut state, 1, origin(1, 2, 1), None, to("second"))),
         "request_expired"
@@ -247,7 +247,7 @@ fn the_same_key_gets_the_first_outcome_again_a_refusal_too() {
             revision: GlobalRevision(0)
         }
     );
-    // The copy's own copy is told as the copy was.
+    // A duplicate of the duplicate gets the same reply.
     assert_eq!(
         send(&mut state, 9, origin(2, 1, 1), Some("k"), to("first")),
         again

@@ -1,4 +1,4 @@
-//! How quantities are written for people: `64KiB`, `1h 30m`, `1000`.
+//! Human-readable quantities: `64KiB`, `1h 30m`, `1000`.
 
 use crate::duration::{parse_duration, show_duration};
 

@@ -1,8 +1,9 @@
-//! What commands work on: definitions, instances, timers, events and sinks, without the tables that
-//! remember requests. Cloning is O(1), so a transaction works on a clone and swaps it in.
+//! The part of the state that commands change: definitions, instances, timers, events and sinks. (The
+//! tables of sessions and keys are not part of it.) Cloning is O(1), so a transaction works on a clone and
+//! swaps it in.
 //!
-//! The few ways to change it are here, and keep what belongs together in step: the instances, the
-//! index by state, the timers, the counts, and the event that tells of the change.
+//! All changes go through the few methods here, which keep instances, the index by state, timers, counts and
+//! events consistent.
 
 use std::sync::Arc;
 
@@ -21,7 +22,7 @@ use crate::rejection::Rejection;
 use crate::settings::Limits;
 use crate::sink::SinkRecord;
 
-/// How many deleted machines' version numbers are remembered one by one.
+/// Number of deleted machines whose version numbers are remembered individually.
 pub(crate) const RETIRED_MAX: usize = 1024;
 
 #[derive(Debug, Clone, Default)]
@@ -29,13 +30,13 @@ pub(crate) struct World {
     pub(crate) limits: Limits,
     pub(crate) clock: Timestamp,
     pub(crate) revision: GlobalRevision,
-    /// How many changes the command at work has made; 0 between commands.
+    /// Number of changes that the current command has made; 0 between commands.
     pub(crate) changes: u32,
     pub(crate) machines: OrdMap<MachineName, Machine>,
     pub(crate) retired: Retired,
     pub(crate) timers: OrdSet<Timer>,
     pub(crate) ring: Ring,
-    /// What is kept account of for each sink; no part of any revision.
+    /// The records of sinks; changes to them have no revision.
     pub(crate) sinks: OrdMap<SinkName, SinkRecord>,
     /// Of all machines.
     pub(crate) instances: u64,
@@ -45,7 +46,7 @@ pub(crate) struct World {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Machine {
     pub(crate) versions: OrdMap<Version, Pinned>,
-    /// The highest number ever given to a version.
+    /// The highest version number ever assigned.
     pub(crate) last_version: Version,
     pub(crate) instances: OrdMap<InstanceName, Instance>,
     /// The names of the instances in each state.
@@ -77,13 +78,13 @@ pub(crate) struct Timer {
     pub(crate) name: InstanceName,
 }
 
-/// The version numbers of machines that are deleted: they are never given again.
+/// The version numbers of deleted machines, which are never reused.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Retired {
     /// Since which revision, and the highest version there was.
     pub(crate) machines: OrdMap<MachineName, (GlobalRevision, Version)>,
-    /// The highest version of those that are no longer remembered one by one: a new machine's
-    /// versions start behind it, which is seen only after a thousand deletions.
+    /// The highest version of those that are no longer remembered individually: the versions of a new machine
+    /// start above it. This becomes visible only after a thousand deletions.
     pub(crate) floor: Version,
 }
 
@@ -98,7 +99,7 @@ impl Retired {
     pub(crate) fn retire(&mut self, machine: MachineName, since: GlobalRevision, last: Version) {
         self.machines.insert(machine, (since, last));
         while self.machines.len() > RETIRED_MAX {
-            // Deleting machines by the thousand is rare enough for a search.
+            // Thousands of deleted machines are rare, so a linear search is fine.
             let oldest = self.machines.iter().min_by_key(|(_, (since, _))| *since);
             let Some((name, last)) = oldest.map(|(name, (_, last))| (name.clone(), *last)) else {
                 return;
@@ -109,7 +110,7 @@ impl Retired {
     }
 }
 
-/// How an instance moves.
+/// A change of an instance's state.
 pub(crate) struct Step<'a> {
     pub(crate) kind: EventKind,
     /// The version it is pinned to from now on.
@@ -193,7 +194,7 @@ impl World {
         self.instances += 1;
     }
 
-    /// Takes an instance out. The caller records the event.
+    /// Removes an instance. The caller records the event.
     pub(crate) fn remove(&mut self, id: &InstanceId) -> Result<Instance, Rejection> {
         let (machine_name, name) = (&id.machine, id.instance_name());
         let machine = self.machines.get_mut(machine_name);
@@ -268,14 +269,14 @@ impl World {
         Ok(event)
     }
 
-    /// Records a change that is not a step; its revision and position are put in here.
+    /// Records a change that is not a transition, and sets its revision and position.
     pub(crate) fn record(&mut self, mut event: Event) {
         (event.revision, event.position) = self.next_change();
         self.changes += 1;
         self.ring.push(Arc::new(event), &self.limits);
     }
 
-    /// The end of a command: what it changed, if anything, was one revision.
+    /// Ends a command: its changes, if any, become one revision.
     pub(crate) fn seal(&mut self) {
         if self.changes > 0 {
             self.revision = self.next_revision();
@@ -283,7 +284,7 @@ impl World {
         }
     }
 
-    /// The revision of the changes that the command at work makes.
+    /// The revision of the current command's changes.
     pub(crate) fn next_revision(&self) -> GlobalRevision {
         GlobalRevision(self.revision.0.saturating_add(1))
     }

@@ -1,8 +1,7 @@
-//! Whatever comes in from outside as text or bytes: documents and snapshot records. Nothing panics,
-//! and what is accepted can be written and read again.
+//! Arbitrary input: documents and snapshot records. Nothing panics, and accepted input survives a round
+//! trip.
 //!
-//! What was found once is in `fuzz.proptest-regressions` and is tried first; PROPTEST_CASES makes it
-//! try more.
+//! Past failures are in `fuzz.proptest-regressions` and run first; PROPTEST_CASES sets the number of cases.
 
 mod fixtures;
 

@@ -1,4 +1,4 @@
-//! Golden files: the bytes of every top-level form, as the builds before this one wrote them.
+//! Golden files: the bytes of every top-level form, as written by earlier builds.
 
 mod fixtures;
 

@@ -24,7 +24,7 @@ use folder::Folder;
 
 const NODE_COUNT: u16 = 3;
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Time between two looks at the nodes.
+/// Polling interval.
 const TICK: Duration = Duration::from_millis(200);
 
 /// Options of `dev`.
@@ -36,7 +36,7 @@ pub struct Options {
     /// Delete the data and logs of an earlier run first.
     #[arg(long)]
     fresh: bool,
-    /// HTTP port of the first node; the others take the next two.
+    /// HTTP port of the first node; the other nodes use the next two ports.
     #[arg(long, value_name = "PORT", default_value_t = 3333, value_parser = clap::value_parser!(u16).range(1..=65533))]
     http_port: u16,
     /// gRPC port of the first node; the others take the next two.

@@ -76,8 +76,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Ends the process on any panic, also in a build profile that unwinds: a node that lost one of its
-/// tasks is worse than one that is down.
+/// Ends the process on any panic, even in a build profile that unwinds: a node without one of its tasks is worse
+/// than one that is down.
 fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {

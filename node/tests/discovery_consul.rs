@@ -212,7 +212,7 @@ async fn a_node_whose_check_fails_disappears_and_comes_back() -> Result<()> {
 
     node.is_live.store(false, Ordering::SeqCst);
     wait_for_peers(&*discovery, &[]).await?;
-    // Announcing is no cure for being ill.
+    // Announcing the node again does not make it healthy.
     discovery.announce(&node.announcement("node1")).await?;
     assert_eq!(check_status(&agent)?, "critical");
 
@@ -251,7 +251,7 @@ async fn a_check_that_was_lost_is_registered_anew() -> Result<()> {
 async fn announcing_again_registers_only_what_changed_and_never_hides_the_node() -> Result<()> {
     let agent = ConsulAgent::start()?;
     let relay = Relay::start(agent.http_address())?;
-    // So seldom, and so long to answer in, that on a busy machine no check fails of itself.
+    // The interval and timeout are long enough that no check fails merely because the machine is busy.
     let settings = config::Consul {
         check_interval: Duration::from_secs(5),
         ..settings(&relay.url)
@@ -356,7 +356,7 @@ async fn an_agent_that_is_not_there_is_reported_by_its_refusal() -> Result<()> {
 
 #[tokio::test]
 async fn an_agent_that_never_answers_is_given_up_on() -> Result<()> {
-    // Accepts, by the kernel's hand, and says nothing.
+    // The kernel accepts the connection; nothing answers.
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let url = format!("http://{}", listener.local_addr()?);
     let discovery = ConsulDiscovery::new(&settings(&url))?;

@@ -1,7 +1,8 @@
-//! Three nodes in one thread and in virtual time, under faults: a seed is a history.
+//! Deterministic simulation: three nodes on one thread, in virtual time, under faults. A seed determines the
+//! whole run.
 //!
-//! What runs is what ships: router, batcher, log, state machine, openraft. Disk, network and clock
-//! are simulated. A failure names its seed; to see it again:
+//! Router, batcher, log, state machine and openraft are the production code; disk, network and clock are
+//! simulated. A failure reports its seed; to repeat the run:
 //!
 //! ```text
 //! LOCKSTEP_TEST_SEED=<seed> LOCKSTEP_TEST_SEEDS=1 cargo test -p lockstep-node --test simulation
@@ -85,7 +86,7 @@ fn nothing_acknowledged_is_lost_whatever_fails() {
         void * 10 <= count,
         "{void} of {count} histories were void: too few were looked at"
     );
-    // A simulation in which little happens would find nothing.
+    // Checks that the simulation really exercises faults.
     if count >= 50 {
         assert!(
             total.acknowledged > 100 * count,

@@ -1,10 +1,10 @@
 //! The catalogue of errors: one row per stable code.
 //!
-//! Every refusal carries a code, over HTTP as the `code` of a problem document (RFC 9457), over gRPC
-//! as the `code` of a rejection or in the trailer [`CODE_KEY`]. Texts may change; codes do not. The
-//! table fixes for each code the HTTP and gRPC status and whether a retry is safe, so that no edge
-//! and no client decides that on its own. docs/ERRORS.md is generated from it by the test
-//! `the_error_page_is_generated_from_the_catalogue`.
+//! Every error has a code, over HTTP as the `code` of a problem document (RFC 9457), over gRPC
+//! as the `code` of a rejection or in the trailer [`CODE_KEY`]. Messages may change; codes do not.
+//! The table gives each code its HTTP and gRPC status and says whether a retry is safe, so that the
+//! interfaces and clients do not decide that separately. The test
+//! `the_error_page_is_generated_from_the_catalogue` generates docs/ERRORS.md from it.
 //!
 //! To add an error, add a row in the section it belongs to. To retire one, keep the row: an older
 //! node may still send the code.
@@ -37,7 +37,7 @@ pub enum Retry {
 /// How gRPC reports an error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Grpc {
-    /// The error does not exist there.
+    /// gRPC has no such error.
     Never,
     /// With this status.
     Status(Code),
@@ -50,7 +50,7 @@ pub enum Grpc {
 /// What happened to a request that failed: one of the page's sections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Section {
-    /// The state machine decided against it.
+    /// The state machine rejected it.
     Rejected,
     /// The cluster gave no answer.
     Unanswered,
@@ -67,7 +67,7 @@ pub struct Entry {
     pub code: ErrorCode,
     /// Its stable name.
     pub name: &'static str,
-    /// Where it stands on the page.
+    /// Its section of the page.
     pub section: Section,
     /// The HTTP status; zero where HTTP has no such error.
     pub http: u16,
@@ -287,7 +287,7 @@ impl ErrorCode {
         self.entry().name
     }
 
-    /// The code of that name; none if a newer release made it.
+    /// The code with that name; `None` if a newer release introduced it.
     pub fn find(name: &str) -> Option<Self> {
         let entry = CATALOGUE.iter().find(|entry| entry.name == name)?;
         Some(entry.code)

@@ -1,4 +1,4 @@
-//! The JSON of messages: what serde does not derive by itself. `build.rs` names the fields.
+//! The parts of the messages' JSON that serde does not derive. `build.rs` applies them to fields.
 
 use lockstep_machine::Timestamp;
 use serde::ser::{Serialize, Serializer};

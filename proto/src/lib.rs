@@ -3,15 +3,14 @@
 //!
 //! - [`v1`] is the public interface, `lockstep.v1`, stable within a major version. Each message that a
 //!   client sends or receives is converted in one place, in `public`; both the node and the client
-//!   library use these conversions. Messages that only inform (statuses, rejections, lists) have no
-//!   other type: their JSON is derived, in `build.rs`, and the client library hands them out.
+//!   library use these conversions. Read-only messages (statuses, rejections, lists) have no other type:
+//!   `build.rs` derives their JSON, and the client library returns them as they are.
 //! - [`raft`] is the peer interface, `lockstep.raft.v1`. Only nodes of one cluster speak it.
 //! - [`errors`] is the one table of stable error codes, with their HTTP and gRPC statuses and whether
 //!   a retry is safe.
 //!
 //! A conversion to a machine type checks names, ids and required fields, and reports the first fault
-//! with its field ([`Malformed`]). It decides nothing: whether a request is legal is up to the state
-//! machine.
+//! with its field ([`Malformed`]). Whether a request is allowed is up to the state machine.
 
 use std::convert::Infallible;
 

@@ -1,7 +1,6 @@
 //! Damaged bytes as a public message: nothing panics.
 //!
-//! What was found once is in `fuzz.proptest-regressions` and is tried first; PROPTEST_CASES makes it
-//! try more.
+//! Past failures are in `fuzz.proptest-regressions` and run first; PROPTEST_CASES sets the number of cases.
 
 use lockstep_machine::{IdempotencyKey, Transition};
 use lockstep_proto::v1;

@@ -1,4 +1,4 @@
-//! Golden files: every form on disk, as the builds before this one wrote it.
+//! Golden files: every form on disk, as written by earlier builds.
 #![cfg(test)]
 
 use std::io;

@@ -20,7 +20,7 @@
 //! reply <── StateMachine::apply <── committed ──┘
 //! ```
 //!
-//! What holds:
+//! Guarantees:
 //!
 //! - A reply to a request means that its entry is flushed on a quorum: it survives the loss of power on
 //!   every node, and the loss of any minority of the disks.
@@ -30,7 +30,7 @@
 //! - Damage on disk is an error with its position, and an unknown format is an error with both
 //!   versions. Nothing is repaired, dropped or guessed.
 //!
-//! What does not:
+//! Not guaranteed:
 //!
 //! - A request without a reply may or may not have been executed
 //!   ([`ProposeError::Unknown`](consensus::ProposeError::Unknown)). Repeating it under the same session
@@ -39,7 +39,7 @@
 //! - Peers are trusted: Raft tolerates nodes that stop, not nodes that lie.
 //!
 //! The disk, the network, the clock and the runtime are parameters, so that the deterministic simulation
-//! (`node/tests/simulation.rs`) passes simulated ones and runs the code that ships.
+//! (`node/tests/simulation.rs`) runs the production code with simulated ones.
 
 pub mod consensus;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the nodes of one cluster must agree on, whatever they run in.
+//! Checks that the nodes of a cluster agree, whether they run as processes or in containers.
 
 use anyhow::{Context, Result, ensure};
 

@@ -27,7 +27,7 @@ pub struct Acknowledged {
     pub results: Vec<Value>,
 }
 
-/// Nodes to write through: a request goes to one, and when that one fails, to the next.
+/// The nodes to send writes to: a request goes to one, and, if that fails, to the next.
 #[derive(Clone)]
 pub struct Entrances {
     nodes: Vec<Api>,

@@ -1,4 +1,4 @@
-//! A network cable between two processes, that can be pulled and put in again.
+//! A proxy between two processes that simulates a network cable: it can be cut and reconnected.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -17,8 +17,8 @@ use crate::wait::wait_for;
 /// For something to be sent.
 const SENT_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Forwards connections. Pulled out, it drops bytes without any error, as a dead switch does: senders
-/// notice by a timeout.
+/// Forwards connections. While it is cut, it drops bytes without an error, as a failed switch does, so that
+/// senders notice only by a timeout.
 pub struct Cable {
     address: SocketAddr,
     state: watch::Sender<State>,

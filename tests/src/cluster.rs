@@ -349,7 +349,7 @@ impl Node {
         Ok(status)
     }
 
-    /// Stops its clock, so to speak: it runs no instruction until resumed.
+    /// Pauses it (SIGSTOP) until resumed.
     pub fn pause(&mut self) -> Result<()> {
         self.running()?.signal(libc::SIGSTOP)
     }

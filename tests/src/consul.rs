@@ -121,7 +121,7 @@ impl ConsulAgent {
         self.resume()
     }
 
-    /// Stops its clock, so to speak: it takes connections, and answers nothing until thawed.
+    /// Pauses it (SIGSTOP): it accepts connections, but does not answer until resumed.
     pub fn freeze(&self) -> Result<()> {
         self.signal(libc::SIGSTOP)
     }
@@ -220,7 +220,7 @@ impl ConsulAgent {
             .arg(format!("-serf-lan-port={}", self.ports.serf.number()))
             .arg(format!("-server-port={}", self.ports.server.number()))
             .arg(format!("-data-dir={}", self.data_dir().display()))
-            // The shortest election, and no call home.
+            // The shortest election timeout, and no update check.
             .args(["-hcl", "performance { raft_multiplier = 1 }"])
             .args(["-hcl", "disable_update_check = true"])
             .stdin(Stdio::null())

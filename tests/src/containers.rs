@@ -1,8 +1,8 @@
 //! Three nodes in containers that find each other through a Consul in a fourth.
 //!
 //! Each node is on two networks: `peers`, where nodes and Consul have their names and which leads
-//! nowhere else, and `edge`, which publishes its HTTP port on loopback. Cut off from `peers` it can
-//! still be asked what it thinks.
+//! nowhere else, and `edge`, which publishes its HTTP port on loopback. A node that is cut off from `peers`
+//! can still be queried.
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};

@@ -1,4 +1,4 @@
-//! A small disk of its own for a process under test, to be filled.
+//! A small file system for a process under test, to be filled up.
 
 use std::ffi::CString;
 use std::fs::{self, File};
@@ -13,8 +13,8 @@ use anyhow::{Context, Result};
 /// What takes up the room of a disk that is full.
 const BALLAST: &str = "ballast";
 
-/// A file system in memory. Only this thread sees it, and what it starts from then on: nothing stays
-/// mounted, however the test ends.
+/// A file system in memory, in a private mount namespace: only this thread, and processes that it starts from
+/// then on, see it, and it is unmounted however the test ends.
 pub struct Disk {
     at: PathBuf,
 }

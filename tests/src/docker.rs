@@ -1,4 +1,4 @@
-//! Docker's command line, and a promise that nothing made with it stays behind.
+//! Docker's command line, with cleanup of everything it creates.
 
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;

@@ -14,7 +14,7 @@ use crate::cluster::Node;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 /// A bookmark comes every few seconds: silence for longer means that the node is gone.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// What may be under way to a reader that does not read.
+/// Flow-control window for a reader that does not read.
 const WINDOW_BYTES: u32 = 64 << 10;
 
 /// A node's `lockstep.v1.Machines`, over a connection of its own that is made when it is needed.
@@ -44,7 +44,7 @@ pub fn code(status: &Status) -> &str {
     told(status, "lockstep-code")
 }
 
-/// A watch that remembers its place, so that it can go on on another node.
+/// A watch that keeps its cursor, so that it can resume on another node.
 pub struct Watch {
     request: v1::WatchRequest,
     stream: Option<Streaming<v1::WatchResponse>>,
@@ -57,7 +57,7 @@ impl Watch {
         Self { request, stream }
     }
 
-    /// Begins, or goes on behind the last place received.
+    /// Starts the watch, or resumes it after the last cursor received.
     pub async fn open(&mut self, node: &Node) -> Result<(), Status> {
         self.stream = None;
         let mut client = machines(node).map_err(|error| Status::internal(error.to_string()))?;

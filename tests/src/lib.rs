@@ -30,8 +30,8 @@
 //! | [`containers`] | nodes in containers, and what can be done to their networks |
 //! | [`compose`] | the cluster of `docker-compose.yml`, and its Prometheus |
 //!
-//! Nothing here knows the server's inside. What a test prints is shown only when it fails, so
-//! every process prints the end of its log when it is dropped.
+//! Nothing here uses the server's internals. The output of a test is shown only when it fails, so every
+//! process prints the end of its log when it is dropped.
 
 pub mod agreement;
 pub mod binaries;

@@ -1,8 +1,7 @@
 //! A MongoDB for one test: nx-27017, which speaks its wire protocol and keeps its documents in SQLite.
 //!
 //! `LOCKSTEP_TEST_MONGODB=mongodb://...` has the same tests run against a real server instead, each in a
-//! database of its own. That server is not theirs: tests that stop, kill or set it back leave it alone,
-//! and say so.
+//! database of its own. Tests that would stop, kill or restore the server are skipped then, with a message.
 
 use std::fs;
 use std::io;
@@ -175,7 +174,7 @@ impl StandIn {
         self.disk.as_ref()
     }
 
-    /// Stops its clock, so to speak: it takes connections, and answers nothing until resumed.
+    /// Pauses it (SIGSTOP): it accepts connections, but does not answer until resumed.
     pub fn pause(&mut self) -> Result<()> {
         self.process.signal(libc::SIGSTOP)
     }

@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use anyhow::{Result, bail};
 use tokio::net::TcpSocket;
 
-/// A loopback port kept for a process to listen on, also while that process is down.
+/// A loopback port that is reserved for a process, even while that process is down.
 ///
 /// It is bound, and never listened on. Bound without address reuse, so that a port kept by another
 /// process is refused even by number; with it from then on, so that Linux gives it to a listener with

@@ -192,7 +192,7 @@ impl Postgres {
         .await
     }
 
-    /// Stops the clock of all its processes, so to speak; returns those beside the first one.
+    /// Pauses all its processes (SIGSTOP); returns those except the first.
     pub fn pause(&mut self) -> Result<Vec<u32>> {
         let process = self.process.as_mut().context("postgres does not run")?;
         process.signal(libc::SIGSTOP)?;

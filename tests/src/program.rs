@@ -1,4 +1,4 @@
-//! One run of a program from start to end, and what it said where.
+//! One run of a program, with its exit code, stdout and stderr.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;

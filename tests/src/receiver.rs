@@ -1,5 +1,4 @@
-//! A receiver of webhooks that checks what it is sent, keeps what it accepted, and misbehaves as it
-//! is told.
+//! A webhook receiver that verifies messages, stores those it accepts, and fails on request.
 
 mod behaviour;
 mod wire;
@@ -136,7 +135,7 @@ impl Receiver {
         Ok(())
     }
 
-    /// From now on it does so too. Of several rules that apply, the first decides.
+    /// Adds a rule. If several rules apply, the first one wins.
     pub fn obey(&self, rule: Rule) {
         self.inner.seen().rules.push(rule);
     }
@@ -146,7 +145,7 @@ impl Receiver {
         self.inner.seen().rules.clear();
     }
 
-    /// Forgets what it accepted, as if it had been made anew.
+    /// Deletes everything it accepted, as after a reinstallation.
     pub fn forget(&self) {
         self.forget_behind(0);
     }
@@ -171,8 +170,8 @@ impl Receiver {
         self.inner.seen().accepted.len()
     }
 
-    /// How many of those it never got from a leader of the latest term that it knew by then: what it
-    /// would miss if it ignored the others.
+    /// Number of accepted messages that it never received from a leader of the latest term known at that time:
+    /// those that it would miss if it rejected earlier terms.
     pub fn never_timely_count(&self) -> usize {
         let seen = self.inner.seen();
         seen.accepted.len() - seen.timely.len()

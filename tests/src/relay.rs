@@ -66,8 +66,8 @@ impl Relay {
         self.counts.bids.load(Ordering::Acquire)
     }
 
-    /// Keeps bids for the bootstrap plan from the agent until
-    /// [let them pass](Self::let_bids_pass). Those that the node has given up meanwhile pass too.
+    /// Holds back attempts to create the bootstrap plan until [`let_bids_pass`](Self::let_bids_pass). Attempts that
+    /// the node has abandoned in the meantime are forwarded, too.
     pub fn hold_bids(&self) {
         self.bids_pass.send_replace(false);
     }

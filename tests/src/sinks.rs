@@ -53,10 +53,10 @@ pub trait Destination {
     /// Refuses nothing any more.
     async fn accept(&mut self) -> Result<()>;
 
-    /// Refuses the sink itself, whatever it writes.
+    /// Rejects the sink's credentials.
     async fn lock_out(&mut self) -> Result<()>;
 
-    /// Takes it again.
+    /// Accepts them again.
     async fn let_in(&mut self) -> Result<()>;
 
     /// Leaves it without room for more.
@@ -65,11 +65,11 @@ pub trait Destination {
     /// Gives it room again.
     async fn make_room(&mut self) -> Result<()>;
 
-    /// Every event that it holds, in order of place. Fails if it holds one twice, or got those of one
-    /// instance in another order than they happened.
+    /// All its events, in order of cursor. Fails if there is a duplicate, or if events of an instance arrived out
+    /// of order.
     async fn history(&mut self) -> Result<Vec<Written>>;
 
-    /// The revision behind which its history has every event. Of those up to it, it has some.
+    /// The revision after which its history is complete. Events up to it may be missing.
     fn complete_behind(&self) -> u64 {
         0
     }
@@ -100,6 +100,6 @@ pub struct Written {
     pub instance_revision: u64,
     /// When, in milliseconds since 1970.
     pub at_ms: u64,
-    /// What the caller had to say.
+    /// The metadata of the request.
     pub metadata: BTreeMap<String, String>,
 }

@@ -18,8 +18,8 @@ const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(20);
 /// Before a request that failed is repeated.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// A writer in the background that moves the built-in instance round and round, one move at a
-/// time, and counts. While it runs, nothing else may change the instance.
+/// A background writer that cycles the built-in instance through its states, one transition at a time, and counts
+/// them. While it runs, nothing else may change the instance.
 pub struct Writer {
     stop: Arc<AtomicBool>,
     acknowledged: Arc<AtomicU64>,

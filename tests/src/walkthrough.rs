@@ -30,7 +30,7 @@ const WRITTEN_HTTP_PORT: u16 = 3333;
 const ANYTHING: &str = "…";
 /// What times are compared as.
 const SOME_TIME: &str = "<time>";
-/// Set to anything, the documents are corrected instead of complained about.
+/// If set, the documents are updated instead of compared.
 const UPDATE: &str = "LOCKSTEP_UPDATE_WALKTHROUGHS";
 
 /// The folder of the repository.
@@ -214,8 +214,8 @@ fn is_line_as_written(written: &str, said: &str) -> bool {
     )
 }
 
-/// In a table, what stands for any text stands for the spaces behind it as well, all but one: a
-/// column is as wide as what happens to be in it.
+/// In a table, the placeholder for any text also matches the spaces after it, except one, because the width of
+/// a column depends on its content.
 fn without_padding(written: &str) -> String {
     let mut parts = written.split(ANYTHING);
     let mut text = parts.next().unwrap_or_default().to_owned();

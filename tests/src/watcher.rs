@@ -56,7 +56,7 @@ impl Watcher {
         let task = tokio::spawn(async move {
             let client = Client::builder().no_proxy().build()?;
             for node in nodes.iter().cycle() {
-                // Whatever ends a connection, the next one goes on behind the last event.
+                // However a connection ends, the next one resumes after the last event.
                 match course.follow(&client, node).await {
                     Ok(()) => break,
                     Err(error) => {

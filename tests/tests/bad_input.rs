@@ -1,4 +1,4 @@
-//! What breaks the rules gets the right status and a stable code, changes nothing and stops nothing.
+//! Invalid requests get the right status and a stable code, change nothing, and do not affect the node.
 
 use anyhow::Result;
 use lockstep_tests::cluster::{Cluster, Plan};

@@ -1,5 +1,5 @@
-//! gRPC messages that no client would encode, to every method there is: a status that says whose
-//! mistake it is, and a node that goes on.
+//! Malformed gRPC messages to every method: each gets a status that blames the client, and the node keeps
+//! serving.
 
 use std::time::Duration;
 
@@ -128,7 +128,7 @@ fn message(random: &mut StdRng) -> Bytes {
                 } else if random.random_ratio(1, 20) {
                     inner = inner.repeat(random.random_range(1..2000));
                 }
-                // Now and then a length that is not true.
+                // Sometimes with a wrong length.
                 let length = match random.random_ratio(1, 30) {
                     true => random.random::<u64>(),
                     false => inner.len() as u64,
@@ -151,7 +151,7 @@ async fn client(address: std::net::SocketAddr) -> Result<Grpc<Channel>> {
     Ok(Grpc::new(channel))
 }
 
-/// What came of one message; `None` for an answer.
+/// The error of one message; `None` if it was answered.
 async fn send(
     grpc: &mut Grpc<Channel>,
     path: &str,
@@ -201,7 +201,7 @@ async fn no_message_to_a_public_method_causes_a_server_error() -> Result<()> {
                 | Code::FailedPrecondition
                 | Code::AlreadyExists
                 | Code::ResourceExhausted => {}
-                // The library's own word for bytes that are no message of the method.
+                // tonic's own status for bytes that do not decode as the method's message.
                 Code::Internal if status.message().starts_with("failed to decode") => {}
                 _ => bail!("{path}, message {seed}, {message:?}: {status:?}"),
             }

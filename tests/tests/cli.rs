@@ -22,8 +22,8 @@ use serde_json::Value;
 
 /// For a run of the program; more than its own default of 5 s.
 const RUN_DEADLINE: Duration = Duration::from_secs(20);
-/// What starting and ending a process may cost on top of its own deadline, on a busy machine. So much
-/// because nothing rests on it: what it detects is a program that hangs.
+/// Allowance for process start and exit on a busy machine, on top of the command's own deadline. Generous, because
+/// it only serves to detect a hang.
 const SLACK: Duration = Duration::from_secs(10);
 
 async fn run(mut command: Command, arguments: &[&str]) -> Result<Ended> {

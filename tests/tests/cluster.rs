@@ -346,7 +346,7 @@ async fn a_paused_leader_is_replaced_and_follows_when_it_wakes() -> Result<()> {
     cluster.nodes[leader].resume()?;
     writer.wait_for_more(20, WRITES_DEADLINE).await?;
     let written = writer.finish().await?;
-    // A linearizable read through the one that slept: it must not answer from its old leadership.
+    // A linearizable read through the resumed node: it must not answer as leader of its old term.
     assert_eq!(
         cluster.nodes[leader].api().instance().await?.1,
         written.revision
@@ -458,7 +458,7 @@ async fn a_node_of_another_cluster_is_refused_and_the_log_says_so() -> Result<()
     })
     .await?;
 
-    // Nobody was drawn over, and ours goes on with two.
+    // No node switched to the other cluster, and ours continues with two nodes.
     assert_eq!(ours.nodes[0].api().cluster().await?.cluster_id, our_id);
     assert_eq!(theirs.nodes[2].api().cluster().await?.cluster_id, their_id);
     ours.nodes[1]

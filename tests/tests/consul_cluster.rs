@@ -18,9 +18,9 @@ use serde_json::Value;
 mod founding;
 
 const SERVICE: &str = "machines";
-/// The tag that tells Lockstep's nodes from whatever else has the service's name.
+/// The tag that distinguishes Lockstep's nodes from other services with the same name.
 const NODE_TAG: &str = "lockstep";
-/// Where the nodes put the bootstrap plan down.
+/// The key of the bootstrap plan.
 const PLAN_KEY: &str = "/v1/kv/lockstep/machines/bootstrap";
 /// A killed leader must be replaced, and writes must go on, within this.
 const FAILOVER_DEADLINE: Duration = Duration::from_secs(10);

@@ -167,7 +167,7 @@ async fn a_leader_cut_off_from_its_peers_refuses_and_the_others_go_on() -> Resul
         .await?;
     assert_eq!(code, 3, "{said}");
 
-    // What it was asked for in vain does not appear later: the writer would see a revision skipped.
+    // Requests that failed are not executed later: the writer would notice a skipped revision.
     cluster.nodes[leader].reconnect().await?;
     cluster.nodes[leader].wait_ready().await?;
     writer.wait_for_more(50, WRITES_DEADLINE).await?;
@@ -180,7 +180,7 @@ async fn a_follower_cut_off_for_long_catches_up_without_unseating_the_leader() -
     if skipped() {
         return Ok(());
     }
-    // Patient nodes: an election in here would be of the follower's making, not a busy machine's.
+    // Long election timeouts, so that only the partitioned follower could cause an election.
     let cluster = ContainerCluster::start_with(&[
         ("LOCKSTEP_RAFT_ELECTION_TIMEOUT_MIN", "1s"),
         ("LOCKSTEP_RAFT_ELECTION_TIMEOUT_MAX", "2s"),

@@ -13,9 +13,9 @@ use reqwest::StatusCode;
 const DISK_BYTES: u64 = 128 << 20;
 /// Free bytes below which a leader takes no writes.
 const FREE_BYTES_MIN: u64 = 16 << 20;
-/// What is left on a disk that is filled: the node itself goes on to write a little.
+/// Space left on a filled disk: the node itself still writes a little.
 const LEFT_BYTES: u64 = 8 << 20;
-/// For nodes to notice how full their disks are, and for leadership to go round.
+/// Timeout until nodes have noticed that their disks are full and leadership has moved.
 const NOTICED_DEADLINE: Duration = Duration::from_secs(30);
 
 /// Three nodes, each on a small disk of its own; none where this user may not mount one.

@@ -17,7 +17,7 @@ use tonic::transport::Channel;
 /// For what nothing hinders.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// What a write came to, if it came to this; else the test ends with what it came to.
+/// The outcome of a write, if it is of the expected kind; otherwise fails with the outcome.
 macro_rules! done {
     ($answer:expr, $module:ident, $kind:ident) => {{
         let answer = $answer.await?.into_inner();

@@ -1,4 +1,4 @@
-//! docs/GUARANTEES.md: what it says that no other test shows, and that the tests it names exist.
+//! docs/GUARANTEES.md: guarantees that no other test covers, and a check that the tests it names exist.
 
 use std::collections::BTreeSet;
 use std::fs;

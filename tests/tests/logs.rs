@@ -1,4 +1,4 @@
-//! Whatever happens behind standard error, the node serves on, and counts the lines that it lost.
+//! If standard error is closed, full or slow, the node keeps serving, and counts the log lines that it drops.
 
 use std::fs::File;
 use std::process::Stdio;

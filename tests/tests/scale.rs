@@ -32,8 +32,8 @@ const SINGLE_ROUNDS: usize = 250;
 const MOVES: usize = GROUPS * GROUP_ROUNDS * OPERATIONS + SINGLES * SINGLE_ROUNDS;
 const INSTANCES: usize = GROUPS * OPERATIONS + SINGLES;
 
-/// Writers under way. They go no further than they are let, so that what is done to the nodes
-/// happens in their midst, however fast they are.
+/// Running writers. They pause at set points, so that faults are injected while they are in the middle of
+/// their work, however fast they are.
 struct Writers {
     /// How much of their way they may go, in percent.
     allowed: watch::Sender<usize>,
@@ -129,7 +129,7 @@ impl Course {
     }
 }
 
-/// A change, as far as an answer and an event can both tell: place, instance, from, to, revision.
+/// The part of a change that both a response and an event contain: cursor, instance, from, to, revision.
 type Change = (String, String, Option<String>, String, u64);
 
 fn text(value: &Value, field: &str) -> Result<String> {

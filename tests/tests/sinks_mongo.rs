@@ -1,8 +1,7 @@
 //! A sink into MongoDB: whatever is done to either side, it ends up with what the cluster committed.
 //!
 //! The real driver, against nx-27017 or the server that `LOCKSTEP_TEST_MONGODB` names. The stand-in has
-//! no authentication, so nothing here locks the sink out: what it makes of that is shown against a
-//! scripted server, beside the sink.
+//! no authentication, so wrong credentials are tested against a scripted server, in the sink's own tests.
 
 use std::time::Duration;
 

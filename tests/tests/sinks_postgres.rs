@@ -77,7 +77,7 @@ async fn a_backlog_of_sixty_thousand_events_is_written() -> Result<()> {
     matrix::a_backlog_is_written(Database::start().await?, 60_000).await
 }
 
-/// The last write of an old leader is still under way when a new one has begun to write.
+/// The last write of a deposed leader is still in flight when its successor has begun to write.
 #[tokio::test]
 async fn the_late_write_of_an_old_leader_changes_nothing() -> Result<()> {
     let mut stage = Stage::start(Database::start().await?).await?;
@@ -141,7 +141,7 @@ async fn writer(database: &Client) -> Result<i32> {
     Ok(database.query_one(sql, &[]).await?.try_get(0)?)
 }
 
-/// The term of who writes, and how far that is.
+/// The term of the claim, and the checkpoint.
 async fn place(database: &Client) -> Result<(i64, i64, i64)> {
     let sql = "SELECT term, revision, position FROM lockstep.sinks";
     let row = database.query_one(sql, &[]).await?;

@@ -53,7 +53,7 @@ async fn a_backlog_is_written() -> Result<()> {
     matrix::a_backlog_is_written(Webhook::start().await?, 20_000).await
 }
 
-/// However often an event is answered with a failure then, it is not the event's.
+/// While the receiver fails for all messages, no event becomes a dead letter, however often it fails.
 #[tokio::test(flavor = "multi_thread")]
 async fn there_are_no_dead_letters_while_the_receiver_fails_for_every_message() -> Result<()> {
     let plan = Plan::default().with("LOCKSTEP_SINK_FAR_ATTEMPTS_MAX", 2);
@@ -107,7 +107,7 @@ async fn a_restored_receiver_gets_the_current_states_on_request() -> Result<()> 
     stage.compare_at_least(more).await
 }
 
-/// An old leader that wakes up in the midst of its deliveries, again and again.
+/// A deposed leader resumes in the middle of its deliveries, repeatedly.
 #[tokio::test(flavor = "multi_thread")]
 async fn leaders_hang_during_deliveries() -> Result<()> {
     let mut stage = Stage::start(Webhook::start().await?).await?;

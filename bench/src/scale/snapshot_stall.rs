@@ -71,7 +71,7 @@ async fn write(apis: &[Api], instances: usize) -> Result<Vec<Move>> {
         tokio::time::sleep_until(began + since).await;
         let permit = in_flight.clone().acquire_owned().await?;
         let mut entrances = Entrances::new(apis, n);
-        // A stride without a common divisor with any round number: all over, and none twice.
+        // A stride coprime to the number of instances visits each once, all over the range.
         let id = numbered("order", n * 7919 % instances);
         tasks.spawn(async move {
             entrances.transition(&id, "paid", None).await?;

@@ -1,5 +1,5 @@
-//! Timeouts that are due within ten seconds: each fires once, and how late; without a fault, and
-//! with the leader killed in their midst.
+//! Timeouts that are due within ten seconds: that each fires once, and how late, without a fault and
+//! with the leader killed halfway through.
 
 use std::time::{Duration, SystemTime};
 
@@ -29,7 +29,7 @@ transitions:
 const WRITERS: usize = 8;
 /// For all to be seen.
 const DEADLINE: Duration = Duration::from_secs(180);
-/// What is due further away from the kill than this had a leader all the time.
+/// Timeouts due further from the kill than this were not affected by the election.
 const APART: Duration = Duration::from_secs(2);
 
 pub async fn run(timers: usize) -> Result<()> {

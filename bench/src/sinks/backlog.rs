@@ -1,5 +1,5 @@
-//! A destination that was away while events piled up: how fast they are written once it is back, what
-//! memory that takes, and that each arrived as it was.
+//! Catching up after an outage of the destination: how fast the accumulated events are written, how much memory
+//! that takes, and that each event is correct.
 
 use std::time::Duration;
 

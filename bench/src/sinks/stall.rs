@@ -1,5 +1,5 @@
-//! Whether commits wait for a sink: their rate and latency without one, beside one that follows, and
-//! beside one whose destination takes connections and answers nothing.
+//! Whether commits wait for a sink: their rate and latency without a sink, with one that keeps up, and with
+//! one whose destination accepts connections but never answers.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ const MEASURED: Duration = Duration::from_secs(10);
 /// For a sink to write what it was behind when its round ended.
 const CAUGHT_UP_DEADLINE: Duration = Duration::from_secs(300);
 
-/// What the cluster has beside its writers.
+/// The kind of sink in a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Beside {
     Nothing,

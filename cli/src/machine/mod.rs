@@ -1,4 +1,4 @@
-//! `lockstep machine`: what users define.
+//! `lockstep machine`.
 
 mod apply;
 mod delete;

@@ -1,4 +1,4 @@
-//! `lockstep sink`: the databases and webhooks that follow the cluster.
+//! `lockstep sink`: status and operation of sinks.
 
 mod change;
 mod check;

@@ -1,4 +1,4 @@
-//! Sinks as people read them.
+//! Display of sinks.
 
 use lockstep_client::{SinkPhase, SinkStatus};
 

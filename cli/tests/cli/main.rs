@@ -81,7 +81,7 @@ fn done(output: &Output) -> String {
     stdout(output)
 }
 
-/// What it said, if it failed like this and printed no data.
+/// Its stderr, if it failed with this exit code and printed no data.
 fn failed(output: &Output, exit: i32) -> String {
     let said = stderr(output);
     assert_eq!(

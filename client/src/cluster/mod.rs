@@ -94,8 +94,8 @@ impl Client {
         }
     }
 
-    /// Finds the leader and starts the following calls there, which saves them a hop. Nodes
-    /// forward by themselves: this is for throughput, never needed for correctness.
+    /// Finds the leader and sends subsequent calls there first, which saves a hop. This only improves
+    /// throughput: nodes forward requests anyway.
     ///
     /// # Errors
     /// Those of [`leader`](Self::leader), and when the leader cannot be reached from here; calls

@@ -1,4 +1,4 @@
-//! What several nodes' answers say together.
+//! Combines the answers of several nodes.
 
 use lockstep_proto::v1::{Role, StatusResponse as NodeStatus};
 
@@ -29,8 +29,8 @@ pub(crate) fn leader(answers: &[NodeStatus]) -> Option<Leader> {
     })
 }
 
-/// The answer that knows most: of the newest term, the leader's own before one that names a
-/// leader before the rest.
+/// The best answer: of those from the newest term, the leader's own; else one that names a leader; else
+/// any.
 pub(crate) fn newest(answers: &[NodeStatus]) -> Option<&NodeStatus> {
     answers.iter().max_by_key(|answer| {
         (

@@ -1,4 +1,4 @@
-//! One stream of events from one node, on a connection of its own.
+//! One stream of events from one node, on its own connection.
 
 use std::sync::Arc;
 use std::time::Duration;

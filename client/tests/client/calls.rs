@@ -66,7 +66,7 @@ fn writes(client: &Client, key: Option<IdempotencyKey>) -> Vec<(&'static str, An
 
 #[tokio::test]
 async fn every_write_is_sent_again_under_the_same_key() {
-    // The first node executes it and is not heard; the second tells what came of it.
+    // The first node executes it, but its response is lost; the second returns the outcome.
     let script = [Answer::OutcomeUnknown; 7];
     let one = Node::start(script).await;
     let other = Node::start([Answer::Replayed; 7]).await;
@@ -118,7 +118,7 @@ async fn every_write_keeps_the_callers_key() {
 
 #[tokio::test]
 async fn every_write_whose_outcome_is_unknown_gives_its_key() {
-    // The second answer ends the call before its deadline: what it asks for is more than there is.
+    // The second response ends the call before its deadline: it asks for a longer pause than the time left.
     let overloaded = Answer::Overloaded {
         retry_after_ms: 60_000,
     };

@@ -181,7 +181,7 @@ async fn without_a_node_nothing_was_executed() {
 
 #[tokio::test]
 async fn a_possible_execution_is_not_forgotten_when_later_attempts_are_refused() {
-    // The last answer ends the call before its deadline: what it asks for is more than there is.
+    // The last response ends the call before its deadline: it asks for a longer pause than the time left.
     let refused = Answer::Overloaded {
         retry_after_ms: 60_000,
     };

@@ -218,7 +218,7 @@ async fn a_change_that_was_not_answered_may_have_been_made_and_is_asked_for_agai
         ("outcome_unknown", true)
     );
 
-    // The second answer ends the call before its deadline: what it asks for is more than there is.
+    // The second response ends the call before its deadline: it asks for a longer pause than the time left.
     let overloaded = Answer::Overloaded {
         retry_after_ms: 60_000,
     };

@@ -141,7 +141,7 @@ async fn events_that_were_received_are_not_taken_again() {
     let one = Node::start([]).await;
     one.on(|_: v1::WatchRequest| Ok(ending([events(&[(4, 0), (4, 1)])])));
     let other = Node::start([]).await;
-    // It should send what is behind the place; it sends what is before, too.
+    // It should send only events after the cursor, but also sends earlier ones.
     other.on(|_: v1::WatchRequest| {
         Ok(open([
             bookmark(3),

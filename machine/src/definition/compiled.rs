@@ -1,4 +1,4 @@
-//! A valid definition, indexed for lookup. Its names are the ones that instances and events share.
+//! A valid definition, indexed for lookup. Instances and events share its name strings.
 
 use std::collections::{BTreeMap, BTreeSet};
 

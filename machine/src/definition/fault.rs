@@ -1,9 +1,9 @@
-//! What can be wrong with a definition, and where.
+//! Errors in a definition, with their path.
 
 use minicbor::{Decode, Encode};
 use serde::Serialize;
 
-/// The most faults that are listed; a document with more is told how many there are.
+/// Maximum number of faults that are listed; further ones are only counted.
 pub(crate) const FAULTS_MAX: usize = 100;
 
 crate::codec::named! {
@@ -92,7 +92,7 @@ impl DocumentError {
     }
 }
 
-/// Collects faults, and counts those it has no room for.
+/// Collects faults up to the maximum, and counts the rest.
 #[derive(Debug, Default)]
 pub struct Faults {
     list: Vec<DefinitionFault>,

@@ -1,4 +1,4 @@
-//! What a machine is: its states and the moves between them. A definition is data, not code.
+//! Definitions: the states of a machine and the transitions between them. A definition is data, not code.
 //!
 //! A [`Definition`] is what an author wrote; [`Definition::validate`] finds every fault of it at once.
 //! Reading and writing it as a document is the business of the crate `lockstep-document`. What the state keeps
@@ -36,7 +36,7 @@ pub struct Definition {
     #[n(1)]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// The author's own marks on the definition.
+    /// The author's labels.
     #[n(2)]
     #[serde(default, skip_serializing_if = "Metadata::is_empty")]
     pub labels: Metadata,
@@ -67,11 +67,11 @@ pub struct StateDefinition {
     #[n(1)]
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub description: String,
-    /// Whether it is an end: nothing leads out of it, `*` and timeouts included.
+    /// Whether it is final: no transition leaves it, not even `*` or a timeout.
     #[n(2)]
     #[serde(rename = "final", default, skip_serializing_if = "std::ops::Not::not")]
     pub is_final: bool,
-    /// When an instance may not stay in it for ever.
+    /// How long an instance may stay in it, and where it goes then.
     #[n(3)]
     #[serde(skip_serializing_if = "Option::is_none")]
     #[cfg_attr(feature = "openapi", schema(nullable = false))]
@@ -80,7 +80,7 @@ pub struct StateDefinition {
 
 /// Where an instance goes when it stays in a state for too long.
 ///
-/// A timeout is a move of its own: no transition from the state to `to` is needed.
+/// A timeout needs no transition from the state to `to`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, Deserialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 #[serde(deny_unknown_fields)]
@@ -197,7 +197,7 @@ impl Definition {
         self.states.iter().map(|state| &state.name)
     }
 
-    /// Every transition from one state to one state, lists and `*` written out, in order.
+    /// All transitions from one state to one state, in order, with lists and `*` expanded.
     pub fn steps(&self) -> impl Iterator<Item = (&StateName, &Move)> {
         let named = self.named_sources();
         let sources = move |it| {
@@ -242,7 +242,7 @@ impl Definition {
         }
     }
 
-    /// Whether both define the same machine: the order in which states are listed says nothing.
+    /// Whether both define the same machine; the order of states does not matter.
     pub fn is_equal(&self, other: &Self) -> bool {
         let sorted = |it: &Self| {
             let mut it = it.clone();

@@ -1,4 +1,4 @@
-//! Is this definition sound? Every fault at once, and what is odd but allowed apart from them.
+//! Validates a definition: reports all errors at once, and warnings about what is allowed but suspicious.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -40,7 +40,7 @@ impl Definition {
         if !states.contains_key(&self.initial) && !states.is_empty() {
             faults.add("initial", FaultCode::UnknownState, unknown(&self.initial));
         }
-        // Beyond the bound, writing `*` out could take long: the count is fault enough.
+        // Above the limit, expanding `*` could take long, so only the count is reported.
         let count = self.step_count();
         if count > limits.transitions_max {
             let message = too_many(count, limits.transitions_max);
@@ -199,7 +199,7 @@ fn short_cycle_ms(start: &StateName, timeouts: &BTreeMap<&StateName, &Timeout>) 
 /// Timeouts that lead in a circle in less than this are warned of, in milliseconds.
 const TIMEOUT_CYCLE_MS_MIN: u64 = 100;
 
-/// The range of a timeout, as a fault says it.
+/// The range of a timeout, for error messages.
 pub const TIMEOUT_RANGE: &str = "it must be from 10 milliseconds to 100 years";
 
 fn unknown(state: &StateName) -> String {

@@ -1,4 +1,4 @@
-//! The command [`Create`]: one more instance.
+//! The command [`Create`]: creates an instance.
 
 use super::exists;
 use crate::command::Create;

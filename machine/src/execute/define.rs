@@ -1,4 +1,4 @@
-//! The command [`Define`](crate::Command::Define): a machine's first version, or its next one.
+//! The command [`Define`](crate::Command::Define): stores the first or next version of a machine.
 
 use super::refuse_built_in_machine;
 use crate::definition::{Compiled, Definition};

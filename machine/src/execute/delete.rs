@@ -1,4 +1,4 @@
-//! The command [`Delete`]: one instance less.
+//! The command [`Delete`]: deletes an instance.
 
 use super::refuse_built_in_instance;
 use crate::command::Delete;

@@ -1,4 +1,4 @@
-//! The command [`DeleteDefinition`]: a definition that no instance uses is forgotten.
+//! The command [`DeleteDefinition`]: deletes a definition that no instance uses.
 
 use super::refuse_built_in_machine;
 use crate::command::DeleteDefinition;

@@ -1,5 +1,5 @@
-//! The command [`Expire`](crate::Command::Expire): timeouts that a leader saw due are checked again
-//! and fire, each at most once and never early.
+//! The command [`Expire`](crate::Command::Expire): fires timeouts that the leader found to be due. Each is
+//! checked again when applied, so that it fires at most once and never early.
 
 use crate::command::Expiration;
 use crate::event::{Cause, EventKind};
@@ -30,7 +30,7 @@ fn fire(world: &mut World, expiration: &Expiration) -> Option<u64> {
     } = expiration;
     let found = world.find(id).ok()?;
     let instance = found.instance;
-    // An instance that moved on, or another one under the same id, has another deadline of its own.
+    // An instance that has left the state, or was recreated with the same id, has another deadline.
     if instance.revision != *revision
         || instance.deadline != Some(*deadline)
         || world.clock < *deadline

@@ -1,4 +1,4 @@
-//! The command [`Migrate`]: an instance is pinned to another version of its definition.
+//! The command [`Migrate`]: pins an instance to another version of its definition.
 
 use crate::command::Migrate;
 use crate::definition::Exits;
@@ -59,8 +59,8 @@ pub(crate) fn execute(world: &mut World, command: &Migrate) -> Result<Migrated, 
     })
 }
 
-/// An instance that stays in its state under the same timeout keeps its deadline; any other
-/// timeout starts anew.
+/// If the state and its timeout are unchanged, the instance keeps its deadline; otherwise the timeout
+/// starts again.
 fn deadline(
     world: &World,
     found: &Found<'_>,

@@ -1,7 +1,7 @@
-//! What each command does: one file per command. Each either changes the world and says what it
-//! did, or changes nothing and says why.
+//! Executes commands, one file per command. Each either changes the world and returns the result, or changes
+//! nothing and returns a rejection.
 //!
-//! The order of the checks is part of the contract: the same request gets the same reason on every
+//! The order of the checks is part of the contract: the same request gets the same rejection on every
 //! node and in every build.
 
 mod create;
@@ -49,7 +49,7 @@ fn dispatch(world: &mut World, command: &Command) -> Result<Outcome, Rejection> 
 }
 
 impl Found<'_> {
-    /// Refuses an instance that is not what the caller takes it for.
+    /// Checks the caller's expectations.
     fn check(
         &self,
         id: &InstanceId,
@@ -85,9 +85,9 @@ fn exists(id: &InstanceId, there: &Instance) -> Rejection {
     }
 }
 
-/// The machine that every cluster has from the start.
+/// The built-in machine.
 pub(crate) const BUILT_IN_MACHINE: &str = "triad";
-/// Its instance, which the short interface acts on.
+/// The built-in instance, which the short interface uses.
 pub(crate) const BUILT_IN_INSTANCE: &str = "default";
 
 fn refuse_built_in_machine(name: &MachineName) -> Result<(), Rejection> {

@@ -1,5 +1,5 @@
-//! The command [`Sink`](crate::Command::Sink): what became of events at a destination, and what
-//! operators want of it. It is kept beside the instances: no event, no revision.
+//! The command [`Sink`](crate::Command::Sink): updates the record of a sink with the results of
+//! deliveries and the requests of operators. It creates no event and no revision.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use crate::rejection::Rejection;
 use crate::sink::{DeadLetter, SinkChange, SinkCheckpoint, SinkCommand, SinkRecord};
 use crate::world::World;
 
-/// How many letters it marked or removed; for all else, 1 if anything changed.
+/// Returns the number of dead letters marked or removed; for other changes, 1 if anything changed.
 pub(crate) fn execute(world: &mut World, command: &SinkCommand) -> Result<u64, Rejection> {
     let SinkCommand { sink, change } = command;
     if *change == SinkChange::Forget {
         return Ok(u64::from(world.sinks.remove(sink).is_some()));
     }
-    // A copy, which shares the letters: a refusal leaves the record as it was.
+    // Works on a clone (which shares the dead letters), so that a rejection leaves the record unchanged.
     let mut record = world.sinks.get(sink).cloned().unwrap_or_default();
     let term = change.term().unwrap_or(record.term);
     if term < record.term {
@@ -117,8 +117,8 @@ fn bury(
     Ok(true)
 }
 
-/// The event as the recent ones have it, which is shared then; the one given, if those do not
-/// reach back to it. None if it never was: what is kept must agree with the events there are.
+/// The kept event with that cursor, to share it; the given event if it is no longer kept. `None` if there
+/// never was such an event.
 fn past(world: &World, event: &Arc<Event>) -> Option<Arc<Event>> {
     let was = match event.kind {
         EventKind::Seeded => event.is_seeded(world.revision),
@@ -130,7 +130,7 @@ fn past(world: &World, event: &Arc<Event>) -> Option<Arc<Event>> {
     (was && event.at <= world.clock).then(|| event.clone())
 }
 
-/// Removes the letters that stand for states.
+/// Removes the dead letters of backfilled states.
 fn drop_states(record: &mut SinkRecord) -> bool {
     let before = record.letters.len();
     if record.letters().any(DeadLetter::is_state) {

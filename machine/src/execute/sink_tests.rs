@@ -102,11 +102,11 @@ fn a_claim_of_a_later_term_ends_those_of_earlier_ones() {
     for change in earlier {
         assert_eq!(driver.rejected(sink("audit", change)), fenced);
     }
-    // Whatever the later one asks first is its claim, too.
+    // The first change by a runner of a later term also claims the sink.
     assert_eq!(driver.sink(bury(7, &events[0], "no")), 1);
     assert_eq!(driver.record().term, 7);
     assert_eq!(driver.refused(SinkChange::Claim { term: 6 }), "sink_fenced");
-    // Another sink is another one's.
+    // Other sinks are not affected.
     assert_eq!(
         driver.kind(sink("hook", SinkChange::Claim { term: 1 })),
         "sink_changed"
@@ -126,7 +126,7 @@ fn a_place_is_kept_and_never_ahead_of_the_revision() {
         assert_eq!(driver.sink(ahead), 0);
         assert_eq!(driver.record().checkpoint, Some(checkpoint(4, 2)));
     }
-    // Back is allowed: what was there may be lost.
+    // The checkpoint may go back, because the destination may have lost data.
     assert_eq!(driver.sink(advance(2, 2)), 1);
     assert_eq!(driver.record().checkpoint, Some(checkpoint(2, 2)));
 }
@@ -167,7 +167,7 @@ fn an_event_that_never_was_is_not_buried() {
     future.revision.0 += 1;
     assert_eq!(driver.sink(bury(0, &Arc::new(future), "no")), 0);
     assert_eq!(driver.state.sinks().count(), 0, "there is nothing to keep");
-    // What is kept is what was, whatever the runner says.
+    // The stored event is the cluster's, not the one that the runner sent.
     let mut forged = Event::clone(&events[2]);
     forged.to = None;
     assert_eq!(driver.sink(bury(0, &Arc::new(forged), "no")), 1);
@@ -244,7 +244,7 @@ fn a_full_list_refuses_new_letters_but_not_those_that_are_there() {
     let (mut driver, events) = moved(limits);
     driver.sink(bury(1, &events[0], "no"));
     driver.sink(bury(1, &events[1], "no"));
-    // A refusal does not even raise the term.
+    // A rejected change does not raise the term.
     let full = bury(2, &events[2], "no");
     assert_eq!(driver.refused(full.clone()), "too_many_dead_letters");
     assert_eq!(driver.sink(bury(1, &events[1], "still no")), 1);
@@ -344,15 +344,15 @@ fn a_seed_is_wanted_until_it_is_done() {
     assert_eq!(driver.sink(SinkChange::Seed), 1);
     assert!(driver.record().seed_wanted());
     assert_eq!(driver.sink(SinkChange::Claim { term: 2 }), 1);
-    // An operator is of no term.
+    // A change by an operator has no term.
     assert_eq!(driver.sink(SinkChange::Seed), 1);
-    // The one that began before the second wish.
+    // The backfill that began before the second request.
     assert_eq!(driver.sink(seeded(1)), 1);
     assert_eq!(driver.sink(seeded(1)), 0);
     assert!(driver.record().seed_wanted());
     assert_eq!(driver.sink(seeded(2)), 1);
     assert!(!driver.record().seed_wanted());
-    // There were no more wishes than that, and none is forgotten again.
+    // No more backfills were requested, and completed ones stay completed.
     assert_eq!(driver.sink(seeded(9)), 0);
     assert_eq!(driver.sink(seeded(1)), 0);
     assert_eq!(driver.sink(SinkChange::Seed), 1);

@@ -39,7 +39,7 @@ fn an_equal_definition_changes_nothing_and_another_one_is_the_next_version() {
     assert_eq!(driver.run(define(ORDER)), expect(1, false));
     assert_eq!(driver.state.revision(), GlobalRevision(1));
     assert_eq!(driver.run(define(&next_order("settle"))), expect(2, true));
-    // Only the newest counts: going back to what was before is a change.
+    // Only the newest version is compared: applying an older definition again creates a new version.
     assert_eq!(driver.run(define(ORDER)), expect(3, true));
     assert_eq!(
         driver.state.newest(&machine("order")).unwrap().0,
@@ -378,7 +378,7 @@ fn a_transaction_that_fails_changes_nothing_and_says_where() {
             check("order/9", Expectation::InState(name("open"))),
             "unknown_instance",
         ),
-        // Preconditions look at what was before.
+        // Preconditions see the state before the transaction.
         (
             check("order/1", Expectation::InState(name("paid"))),
             "state_mismatch",

@@ -1,4 +1,4 @@
-//! The command [`Transaction`]: several operations, all or none, in one revision.
+//! The command [`Transaction`]: executes several operations atomically, in one revision.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::outcome::OperationResult;
 use crate::rejection::Rejection;
 use crate::world::World;
 
-/// Works on a clone, which shares everything that is not changed, and keeps it on success.
+/// Executes the operations on a clone, which shares all unchanged data, and keeps the clone on success.
 pub(crate) fn execute(
     world: &mut World,
     transaction: &Transaction,
@@ -42,7 +42,7 @@ pub(crate) fn execute(
     Ok(results)
 }
 
-/// Preconditions may name an instance that is also changed: they look at what was before.
+/// A precondition may name an instance that the transaction also changes: it sees the state before.
 fn refuse_twice(operations: &[Operation]) -> Result<(), Rejection> {
     let mut changed = BTreeMap::new();
     for (second, operation) in (0u32..).zip(operations) {

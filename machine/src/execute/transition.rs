@@ -1,4 +1,4 @@
-//! The command [`Transition`]: one instance, one step.
+//! The command [`Transition`]: moves an instance along one transition.
 
 use crate::command::{Transition, Trigger};
 use crate::event::{Cause, EventKind};
@@ -37,7 +37,7 @@ pub(crate) fn execute(world: &mut World, command: &Transition) -> Result<Transit
     })
 }
 
-/// Where the instance goes and by which event, in the definition's own names.
+/// The target state and the event, as the definition's shared names.
 fn target(
     command: &Transition,
     found: &Found<'_>,

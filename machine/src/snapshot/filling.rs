@@ -1,4 +1,4 @@
-//! A state that is being put together from records, each checked against those before it.
+//! A state that is being restored from records; each record is checked against those before it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

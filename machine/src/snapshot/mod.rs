@@ -3,12 +3,12 @@
 //! A snapshot is a header, then each machine by name (followed by its definitions by version and
 //! its instances by name), the version numbers of deleted machines, the recent events, the sinks by
 //! name (each followed by its dead letters in order of their events), the callers' keys oldest
-//! first, the sessions by id (each followed by its replies by sequence number), and an end mark.
+//! first, the sessions by id (each followed by its replies by sequence number), and an end record.
 //! The first byte of the first record is the format. Equal states write equal records, which is what
-//! [`State::hash`] compares. What follows from the rest is not written but rebuilt: the timers, the
-//! index by state, the counts.
+//! [`State::hash`] hashes. Derived data is not written but rebuilt: the timers, the index by state and
+//! the counts.
 //!
-//! [`Restore`] trusts nothing: a record must stand where it belongs and agree with the others.
+//! [`Restore`] does not trust its input: records must be in order and consistent with each other.
 
 mod filling;
 mod requests;
@@ -52,7 +52,7 @@ enum Record {
     /// Of the machine before it.
     #[n(2)]
     Definition(#[n(0)] Version, #[n(1)] Definition),
-    /// Of the machine before it.
+    /// A record of the preceding machine.
     #[n(3)]
     Instance(#[n(0)] InstanceName, #[n(1)] Instance),
     /// Since a revision, with its highest version.
@@ -73,7 +73,7 @@ enum Record {
         #[n(4)]
         seeds_done: u64,
     },
-    /// Of the sink before it.
+    /// A record of the preceding sink.
     #[n(7)]
     DeadLetter(#[n(0)] DeadLetter),
     #[n(8)]

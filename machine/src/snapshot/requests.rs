@@ -1,4 +1,4 @@
-//! The tables that remember requests, put together from their records.
+//! Restores the tables of requests (sessions and idempotency keys) from a snapshot.
 
 use super::filling::{Filling, OUT_OF_ORDER, ensure_last};
 use super::restore::{damaged, ensure};

@@ -1,4 +1,4 @@
-//! From records to a state, one record at a time.
+//! Restores a state from records, one record at a time.
 
 use super::filling::Filling;
 use super::{FORMAT, Record};
@@ -53,7 +53,7 @@ impl Restore {
         Self::default()
     }
 
-    /// Takes the next record in.
+    /// Reads the next record.
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl Restore {
         Ok(())
     }
 
-    /// The state, once every record is in.
+    /// The state, once all records are read.
     ///
     /// # Errors
     ///
@@ -92,7 +92,7 @@ pub(super) fn damaged(reason: impl ToString) -> CodecError {
     CodecError::malformed(WHAT, reason)
 }
 
-/// Refuses the record unless something holds.
+/// An error unless a condition holds.
 pub(super) fn ensure(holds: bool, reason: &str) -> Result<(), CodecError> {
     if holds { Ok(()) } else { Err(damaged(reason)) }
 }

@@ -1,4 +1,4 @@
-//! What is kept account of for sinks, put together from its records.
+//! Restores the records of sinks from a snapshot.
 
 use std::sync::Arc;
 

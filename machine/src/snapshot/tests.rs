@@ -382,7 +382,7 @@ fn a_restored_state_goes_on_as_the_one_it_was_taken_from() {
         restored.events_after(from, 100),
         state.events_after(from, 100)
     );
-    // Names and events are shared as they were, which is what makes a million instances small.
+    // Names and events are shared as before, which keeps the memory of a million instances small.
     let b = restored.instance(&id("order/b")).unwrap();
     let kept = b.history().next_back().unwrap();
     let recent = restored

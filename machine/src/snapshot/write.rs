@@ -1,4 +1,4 @@
-//! From a state to its records.
+//! Writes a state as records.
 
 use super::{Counts, Header, Record, encode};
 use crate::ids::{MachineName, SinkName};

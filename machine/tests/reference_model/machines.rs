@@ -1,4 +1,4 @@
-//! The definitions that the traffic plays with: few names, several forms of each, one of them bad.
+//! The definitions in the generated traffic: a few names, several versions of each, one of them invalid.
 
 use std::sync::Arc;
 

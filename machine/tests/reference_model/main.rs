@@ -1,4 +1,4 @@
-//! The state machine against a model of it that is too plain to be wrong.
+//! Compares the state machine with a model that is simple enough to be obviously correct.
 //!
 //! A million random requests go to both: every command, executed, repeated, reordered, expired,
 //! under reused keys, with unknown names and false expectations, in transactions that fail, for
@@ -246,7 +246,7 @@ fn a_million_random_requests_get_the_replies_of_a_plain_model() {
             assert_alike(&state, &requests);
             restores += 1;
 
-            // A clone shares its structure with what went on: it must not have moved along.
+            // The clone shares structure with the state that was changed since; it must be unchanged.
             assert_eq!(kept.hash(), kept_hash, "seed {seed}, after {operations}");
             kept = state.clone();
             kept_hash = kept.hash();

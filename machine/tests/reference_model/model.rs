@@ -1,5 +1,5 @@
-//! The model: what each command does to definitions, instances, timers and events, in lists that
-//! are searched from one end to the other, written from the contract and not from the code.
+//! The model: what each command does to definitions, instances, timers and events. It uses plain lists with
+//! linear search, and is written from the specification, not from the code.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -279,7 +279,7 @@ impl Model {
         }
     }
 
-    /// When a state that is entered now is left by itself, and where to.
+    /// The deadline and target of the timeout of a state that is entered now.
     fn timeout(&self, machine: &MachineName, version: u32, state: &StateName) -> Option<Timeout> {
         let definition = &self.definitions[&(machine.clone(), version)];
         definition
@@ -400,7 +400,7 @@ impl Model {
         })
     }
 
-    /// Moves an instance, and tells of it.
+    /// Moves an instance, and records the event.
     fn step(
         &mut self,
         id: &InstanceId,

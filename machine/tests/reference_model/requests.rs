@@ -1,4 +1,4 @@
-//! The model of what is remembered of requests: sessions and callers' keys, in plain lists.
+//! The model of sessions and callers' keys, as plain lists.
 
 use lockstep_machine::*;
 

@@ -1,4 +1,4 @@
-//! Draws what happens with sinks: runners of several terms, and operators.
+//! Generates random commands for sinks: from runners of several terms, and from operators.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The model of what is kept account of for sinks: each record with a list of its dead letters.
+//! The model of the records of sinks, each with a list of its dead letters.
 
 use std::sync::Arc;
 

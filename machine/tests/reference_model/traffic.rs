@@ -1,4 +1,4 @@
-//! Draws requests: mostly sensible ones, from clients that are often confused.
+//! Generates random requests: most are plausible, many are invalid.
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ pub struct Traffic {
     sent: Vec<Request>,
     expirations: Vec<Expiration>,
     documents: Vec<Arc<Definition>>,
-    /// Some that sinks were told of, which may be gone since.
+    /// Some events that sinks have seen; they may be compacted by now.
     pub events: Vec<Event>,
 }
 

@@ -1,12 +1,12 @@
-//! The edges of a node: HTTP/JSON in [`http`], gRPC in [`grpc`].
+//! The interfaces of a node: HTTP/JSON in [`http`], gRPC in [`grpc`].
 //!
 //! Each handler parses a request, calls [`Service`](crate::service::Service) and encodes the answer.
 //! Rules that both interfaces share are in the service; status codes and retry hints come from the
 //! catalogue [`lockstep_proto::errors`]. The edges add only admission: a bound on concurrent HTTP
 //! requests, on message and body sizes, and on open watches ([`Watchers`]).
 //!
-//! Guarantees: a request is refused before anything is executed if any part of it is not understood;
-//! every refusal has a stable code; every answer arrives within the request's timeout. Not here: TLS
+//! Guarantees: a request with any unknown or invalid part is refused before anything is executed;
+//! every error has a stable code; every response is sent within the request's timeout. Not here: TLS
 //! and authentication, which a proxy must add.
 
 pub mod grpc;

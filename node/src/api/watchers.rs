@@ -1,7 +1,7 @@
-//! The open watches of this node, over both interfaces: one limit for all of them, and one end.
+//! The open watches of this node, over both interfaces: limits their number, and ends them all when the node
+//! stops or loses its cluster.
 //!
-//! A watch costs one chunk of events and one slot. It does not count as a concurrent request, lasts as
-//! long as its reader, and ends when the node stops or loses its cluster.
+//! A watch costs one chunk of events and one slot. It does not count as a concurrent request.
 
 use std::sync::Arc;
 use std::time::Duration;

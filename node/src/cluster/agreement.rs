@@ -1,13 +1,13 @@
 //! Comparing the states of the members.
 //!
-//! A replicated state machine has the same state everywhere, unless hardware, compiler or a defect
-//! interfered. Each node hashes its state after the same log entries, remembers the last hashes, and
-//! compares them with those of the other members. A node that differs from more members than it
-//! agrees with stops being ready; which side is right is for an operator to find out.
+//! All nodes have the same state at the same log index, unless there is a hardware fault or a bug. Each node
+//! hashes its state after the same log entries, keeps the last hashes, and compares them with those of the
+//! other members. A node that differs from more members than it agrees with is no longer ready; an operator
+//! must find out which side is right.
 //!
-//! Hashes are compared at the same log index, because an entry may change the state and not the
+//! Hashes are compared at the same log index, because an entry may change the state without changing the
 //! revision, and in the same format, because a build with another snapshot format hashes other bytes. A
-//! member of another format is not comparable, which is no difference.
+//! member with another format is not comparable; that does not count as a difference.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -45,7 +45,7 @@ pub struct RecentHashes {
 }
 
 impl RecentHashes {
-    /// Hashes the state on another thread if every node does so after this log entry. Called after
+    /// Hashes the state on another thread if this log entry is one after which every node does so. Called after
     /// each batch, in order, inside a tokio runtime.
     ///
     /// The first batch after a start is always hashed, perhaps by this node alone: other nodes have no

@@ -1,23 +1,23 @@
 //! The life of a node in its cluster: its identity, how it joins a cluster, how it checks its state.
 //!
 //! **Identity.** A node has a name, which its operator chooses, and an id: random, drawn once per data
-//! folder. Raft knows ids, people see names. [`LocalNode`] holds both, with the id of the cluster once
-//! the node belongs to one. A wiped disk returns under a new id, so that it can never vote twice.
+//! folder. Raft uses ids, operators use names. [`LocalNode`] has both, and the id of the cluster once the
+//! node belongs to one. A node whose disk was wiped gets a new id, so that it can never vote twice.
 //!
-//! **Bootstrap.** A node without a cluster looks around every 300 ms ([`join`]). It takes the first
-//! step that applies:
+//! **Bootstrap.** A node without a cluster polls discovery and its peers every 300 ms ([`join`]). It takes the
+//! first step that applies:
 //!
-//! 1. Its log knows a membership: it belongs to a cluster; done.
+//! 1. Its log contains a membership: it belongs to a cluster; done.
 //! 2. It has agreed to a [`BootstrapPlan`], the exact first membership: it initializes consensus with
 //!    it. Every planned member does so, again after a crash, with the same result.
 //! 3. A plan is latched in discovery, and names this node: it stores the plan durably, then step 2.
 //! 4. A peer belongs to a cluster: it waits until that cluster's leader calls ([`Host::join`]).
-//! 5. `expect` pristine peers answer, and discovery lets this node propose: it latches a plan of
-//!    exactly these nodes ([`Discovery::latch`]); the first plan wins.
+//! 5. `expect` peers that never belonged to a cluster answer, and discovery lets this node propose: it
+//!    latches a plan of exactly these nodes ([`Discovery::latch`]); the first plan wins.
 //!
-//! **The latch** is what rules out two clusters: a listing of live nodes differs from node to node and
-//! from moment to moment, a key that is created once does not. A node that ever belonged to a cluster
-//! never bootstraps another.
+//! **The latch** prevents two clusters: nodes may see different lists of live nodes at different times, but a
+//! key that is created once is the same for all. A node that ever belonged to a cluster never bootstraps
+//! another.
 //!
 //! **Agreement.** Members compare hashes of their states at the same log indexes ([`agreement`]); one
 //! that differs from the majority stops being ready.
@@ -43,7 +43,7 @@ use lockstep_raft::consensus::server::Host;
 use lockstep_raft::consensus::{Consensus, ConsensusError, Member, NodeId};
 use lockstep_raft::store::{BootstrapPlan, DiskStore, IdentityFile, PlannedMember, StoreError};
 
-/// Time between two looks for peers while the node belongs to no cluster.
+/// Interval between polls for peers while the node belongs to no cluster.
 const LOOK_EVERY: Duration = Duration::from_millis(300);
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 /// The longest cluster id accepted from a peer, bytes.
@@ -181,8 +181,8 @@ impl Host for LocalNode {
     }
 }
 
-/// Joins a cluster: at once when the node belongs to one, else by bootstrapping one with its peers, or
-/// by waiting for a leader to call. Returns once it belongs to one.
+/// Joins a cluster: at once if the node already belongs to one, else by bootstrapping one with its peers, or
+/// by waiting until a leader contacts it. Returns once it belongs to one.
 pub async fn join(
     local: &Arc<LocalNode>,
     consensus: &Consensus<TokioRuntime, DiskStore>,

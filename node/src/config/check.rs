@@ -1,4 +1,4 @@
-//! Whether the settings of the node are valid together. Sets those that follow from others.
+//! Validates the node's settings against each other, and derives those that depend on others.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -8,8 +8,8 @@ use super::keys::StaticPeer;
 use super::shape::Value;
 use super::values::Values;
 
-/// With fewer entries, a follower that lags a little needs a whole snapshot, and falls behind again
-/// while it is being sent.
+/// With fewer entries, a follower that lags a little needs a snapshot, and falls behind again while it
+/// receives it.
 const LOG_KEEP_ENTRIES_ADVISED: u64 = 200_000;
 /// The default of `discovery.expect` with Consul.
 const EXPECT_WITH_CONSUL: usize = 3;

@@ -41,7 +41,7 @@ fn text(path: &Path) -> Result<String, String> {
 fn parse(path: &Path, text: &str, values: &mut Values) {
     let (table, errors) = DeTable::parse_recoverable(text);
     let mut walk = Walk { path, text, values };
-    // What the parser recovers from a broken file is a guess, and not worth checking.
+    // What the parser recovers from an invalid file is unreliable, so it is not checked.
     if errors.is_empty() {
         walk.table("", table.get_ref());
     }

@@ -105,7 +105,7 @@ const fn key(path: &'static str, shape: Shape, default: KeyDefault, doc: &'stati
     }
 }
 
-/// The table that holds one table for each sink.
+/// The TOML table that contains a table for each sink.
 pub(super) const SINKS: &str = "sink";
 /// The kinds of sinks.
 pub(super) const KINDS: &[&str] = &["postgres", "mongo", "webhook"];
@@ -287,7 +287,7 @@ const POSTGRES: &[&str] = &["postgres"];
 const MONGO: &[&str] = &["mongo"];
 const WEBHOOK: &[&str] = &["webhook"];
 
-/// Names that the databases reserve, and names of the tables that sinks keep for themselves.
+/// Names that the databases reserve, and names of the sinks' internal tables.
 const SCHEMAS_TAKEN: &[&str] = &["information_schema", "pg_catalog", "pg_toast"];
 const DATABASES_TAKEN: &[&str] = &["admin", "config", "local"];
 const TABLES_TAKEN: &[&str] = &["sinks", "seeds"];

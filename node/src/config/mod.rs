@@ -30,7 +30,7 @@
 //! an unknown variable, which another program may have set, is a warning. Secrets appear in no message
 //! and no listing. A [`Config`] that exists is valid; later code does not check it again.
 //!
-//! # What it does not
+//! # Not here
 //!
 //! What must be equal on all nodes, such as the limits of the replicated state, is a cluster setting and
 //! part of that state. The configuration is read once, at the start; only secrets in files are read again.
@@ -64,7 +64,7 @@ pub use sources::{ENV_CONFIG, Sources};
 
 use values::Values;
 
-/// A setting as it came out.
+/// An effective setting.
 #[derive(Debug, Clone)]
 pub struct Setting {
     /// The path in the TOML file.

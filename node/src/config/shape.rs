@@ -1,4 +1,4 @@
-//! The shapes of values. A shape reads what a source gave, checks it, and says what it expects.
+//! Types of setting values. A shape parses a raw value, validates it, and describes what it expects.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;

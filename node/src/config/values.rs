@@ -1,5 +1,4 @@
-//! The values found so far: each with its source, checked against its shape, and not yet against
-//! the others.
+//! The values found so far, each with its source and validated on its own; checks across values come later.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -21,7 +20,7 @@ pub(super) struct Entry {
     pub(super) origin: Origin,
 }
 
-/// Everything that the sources said, by full path, and what was wrong with it.
+/// All values of the sources, by full path, and the errors in them.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Values {
     entries: BTreeMap<String, Entry>,

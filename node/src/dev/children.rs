@@ -133,7 +133,7 @@ impl Nodes {
     /// Sends SIGTERM to every node, waits, kills those that do not stop.
     pub(super) async fn stop(&mut self) {
         let mut alive: Vec<&mut Node> = self.0.iter_mut().filter(|node| !node.ended).collect();
-        // `id` is `None` once the process was waited for: no other process gets the signal.
+        // `id` is `None` once the process has been reaped, so that no other process gets the signal.
         let pid = |node: &&mut Node| Pid::from_raw(node.child.id()?.try_into().ok()?);
         for pid in alive.iter().filter_map(pid) {
             // It fails only for a process that is gone.

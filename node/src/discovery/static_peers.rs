@@ -9,7 +9,7 @@ use super::{Announcement, Discovery, DiscoveryError, FoundPeer};
 use crate::config::StaticPeer;
 use lockstep_raft::store::BootstrapPlan;
 
-/// Discovery by a fixed list: the nodes that should be there, not those that are.
+/// Discovery by a fixed list: it contains all configured nodes, whether they run or not.
 #[derive(Debug)]
 pub struct StaticDiscovery {
     peers: Vec<StaticPeer>,
@@ -51,7 +51,7 @@ impl Discovery for StaticDiscovery {
     }
 
     fn may_propose(&self, name: &str) -> bool {
-        // By the whole list, not by the nodes found: two nodes must never both be first.
+        // Uses the whole list, not the reachable nodes, so that two nodes never both consider themselves first.
         self.peers.iter().map(|peer| peer.name.as_str()).min() == Some(name)
     }
 

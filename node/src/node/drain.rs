@@ -34,7 +34,7 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    /// Keeps account of every call to `routes`.
+    /// Tracks every call to `routes`.
     pub(super) fn observe(&self, routes: Routes) -> Routes {
         let router = routes.into_axum_router();
         router

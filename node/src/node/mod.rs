@@ -5,15 +5,15 @@
 //!                     └──────failure──> the error ends the process
 //! ```
 //!
-//! **Start.** The ports come first: a second node started by mistake must not touch the data folder.
+//! **Start.** The ports are bound first, so that a second node started by mistake does not touch the data folder.
 //! Then `Parts` opens the store, consensus and the service above them; both interfaces begin to
 //! answer (`/readyz` fails until the node has joined a cluster and caught up); the background tasks
 //! begin.
 //!
 //! **Run.** A node owns its tasks: the `servers`, which must drain, and the `background` tasks, which
 //! may end at any point. When a task fails, the node has failed: the store can no longer flush,
-//! consensus has ended, an interface is gone. A failed node acknowledges nothing, so it is dropped
-//! without ceremony, and its error is the last line of the process.
+//! consensus has ended, or an interface has failed. A failed node acknowledges nothing, so it is dropped
+//! without a graceful stop, and its error is the last line that the process prints.
 //!
 //! **Stop.** In an order that loses no request, bounded by one deadline below the 10 seconds that
 //! Docker grants: fail `/readyz`; hand over leadership and withdraw from discovery; drain HTTP and
@@ -83,7 +83,7 @@ pub enum NodeError {
         /// Why.
         reason: String,
     },
-    /// The parts of the node do not fit together: a defect.
+    /// An internal error: the parts of the node are inconsistent.
     #[error("the node cannot start: {0}")]
     Start(String),
 }
@@ -96,7 +96,7 @@ pub struct Node {
     drain: Drain,
     /// The HTTP and gRPC servers.
     servers: Tasks,
-    /// Everything that may end at any point.
+    /// Tasks that may be aborted at any point.
     background: Tasks,
 }
 

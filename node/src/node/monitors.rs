@@ -17,8 +17,8 @@ use crate::service::{CLUSTER_TIME_AHEAD_MAX, Phase, Role};
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 const READY_EVERY: Duration = Duration::from_secs(1);
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
-/// A node that is not ready for this long ends its watches, because they miss what happens on the
-/// other nodes. Well above an election and a busy moment.
+/// A node that has not been ready for this long ends its watches, because they miss events of the
+/// other nodes. Well above the duration of an election or a load spike.
 const CUT_OFF_AFTER: Duration = Duration::from_secs(10);
 /// Time between two announcements to discovery.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(2);
@@ -143,7 +143,7 @@ pub(super) async fn watch_disk_size(parts: Parts) {
 }
 
 /// Keeps `storage.free_bytes_min` free (0 for no bound). A leader below it hands over, because
-/// another node may have space. A leader that finds none refuses writes and goes on serving reads.
+/// another node may have space. If none has, the leader rejects writes and keeps serving reads.
 pub(super) async fn watch_free_space(parts: Parts) {
     let free_bytes_min = parts.config.storage.free_bytes_min;
     let mut full = false;

@@ -1,4 +1,4 @@
-//! What a node consists of, in the order of construction.
+//! The components of a node, in the order of construction.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -144,8 +144,8 @@ fn settings(config: &Config, node_id: u64) -> Settings {
     }
 }
 
-/// The same log reaches all nodes at about the same time. With the same interval, all nodes would
-/// build their snapshots together, and no quorum would be free of that work.
+/// All nodes receive the same log at about the same time. With the same interval, all would build their
+/// snapshots at the same time, and slow down every quorum.
 fn staggered(snapshot_entries: u64, node_id: u64) -> u64 {
     snapshot_entries + node_id % (snapshot_entries / 4 + 1)
 }

@@ -1,4 +1,4 @@
-//! Tasks that end with their owner.
+//! Tasks that are aborted when their owner is dropped.
 
 use tokio::task::JoinSet;
 

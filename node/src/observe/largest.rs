@@ -1,5 +1,5 @@
-//! The use of limits on one request and on the history of one instance: the largest since the node
-//! started, because nothing stored adds up to it.
+//! The use of limits on one request and on one instance's history: the maximum since the node started,
+//! because it cannot be computed from the stored state.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -49,7 +49,7 @@ async fn propose_next<RT: Runtime, S: Storage>(router: &Router<RT, S>) -> bool {
 
 /// The command that is due at `now`, by the clock of this node, and whether more is due.
 fn wanted(state: &State, now: Timestamp) -> Option<(Command, bool)> {
-    // Cluster time may be ahead of this clock, when an earlier leader's was: what is due is due.
+    // Cluster time may be ahead of this clock, because an earlier leader's clock was; then it applies.
     let due = state.due(now.max(state.now()), EXPIRATIONS_MAX);
     let more = due.len() == EXPIRATIONS_MAX;
     (!due.is_empty()).then_some((Command::Expire(due), more))

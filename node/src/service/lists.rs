@@ -1,4 +1,4 @@
-//! Lists of instances, page by page: what may be asked, and where the next page starts.
+//! Lists of instances, page by page: filters and page cursors.
 
 use lockstep_machine::{
     Instance, InstanceId, InstanceName, ListQuery, MachineName, Rejection, StateName,

@@ -1,5 +1,5 @@
-//! A service without a cluster: a command is applied at once, to a state in memory. For tests of the
-//! edges, which must not care.
+//! A service without a cluster, for tests of the interfaces: a command is applied at once, to a state in
+//! memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -153,7 +153,7 @@ impl Peers for GrpcPeers {
                     status.code(),
                     Code::FailedPrecondition | Code::InvalidArgument
                 );
-                // All but what was never sent or not looked at may have been executed.
+                // Unless the request was certainly not sent or not processed, it may have been executed.
                 let error = if refused || never_sent(&status) {
                     ProposeError::NotLeader { leader: None }
                 } else {

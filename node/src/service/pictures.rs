@@ -65,7 +65,7 @@ impl View {
     ///
     /// # Errors
     ///
-    /// There is no such machine, version or instance, or too much in it for the format.
+    /// The machine, version or instance does not exist, or the machine is too large for the format.
     pub async fn draw(
         &self,
         machine: &MachineName,
@@ -87,7 +87,7 @@ impl View {
             PictureFormat::Dot => diagram::dot(definition, current.as_ref()),
             PictureFormat::Svg => {
                 let definition = definition.clone();
-                // A layout takes long enough to be in the way of others.
+                // A layout takes too long for an async thread.
                 tokio::task::spawn_blocking(move || diagram::svg(&definition, current.as_ref()))
                     .await
                     .map_err(|error| PictureError::Unfinished(error.to_string()))??

@@ -48,7 +48,7 @@ impl Service {
         })
     }
 
-    /// Looks at what this node has applied. `look` holds up whoever applies: it must be short.
+    /// Reads the applied state. `look` blocks the task that applies entries, so it must be short.
     pub fn peek<T>(&self, look: impl FnOnce(&State) -> T) -> T {
         look(&self.core.shared().read().state)
     }

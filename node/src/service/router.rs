@@ -29,7 +29,7 @@ const ATTEMPT_MAX: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_millis(5);
 const PAUSE_MAX: Duration = Duration::from_millis(100);
 
-/// The way to other nodes for requests that entered here.
+/// Forwards requests to other nodes.
 #[async_trait]
 pub trait Peers: Clone + Send + Sync + 'static {
     /// Has the leader propose requests; one result per request, in order.
@@ -135,7 +135,7 @@ impl<RT: Runtime, S: Storage> Router<RT, S> {
                 .await
             {
                 Ok(reply) => match reply.outcome {
-                    // The cluster has forgotten the session: nothing that is sent under it runs.
+                    // The cluster has forgotten the session, so none of its requests will be executed.
                     Outcome::Rejected(Rejection::RequestExpired) => {
                         let forgotten = ticket.origin().session;
                         self.sequencer.renew(forgotten, (self.draw_session)());

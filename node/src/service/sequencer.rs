@@ -1,4 +1,5 @@
-//! Numbers the requests that enter here, so that a request sent twice is executed once (RIFL).
+//! Assigns sequence numbers to the requests that this node accepts, so that a request that is sent twice is
+//! executed once (RIFL).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -17,8 +18,8 @@ struct Session {
     id: SessionId,
     next: u64,
     outstanding: BTreeSet<u64>,
-    /// Whether the cluster has seen this session. Until then nothing may be called answered: a
-    /// session that the state machine does not know must begin at its beginning.
+    /// Whether the cluster knows this session. Until then, no request may be reported as answered, because the
+    /// state machine accepts an unknown session only from its first request on.
     known: bool,
 }
 

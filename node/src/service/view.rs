@@ -1,4 +1,4 @@
-//! The state at one moment, and lookups in it.
+//! A consistent view of the state, and lookups in it.
 
 use lockstep_machine::{
     Command, Definition, Instance, InstanceId, MachineName, Rejection, Reply, State, Version,

@@ -1,8 +1,8 @@
-//! Following the cluster's events, in order, without gaps, from any node.
+//! Watches: the cluster's events in order and without gaps, from any node.
 //!
-//! A watch holds a place in the stream and nothing else: events are taken from the replicated ring
-//! when the reader is ready for more. A reader that never reads costs one chunk, and one that is too
-//! slow finds out where it can go on.
+//! A watch keeps only an event cursor: events are read from the replicated ring when the reader is ready for
+//! more. A reader that never reads costs one chunk of memory; one that is too slow gets an error that says
+//! where it can resume.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,18 +19,18 @@ use tokio::sync::watch;
 use super::{Invalid, ServiceError, invalid};
 use lockstep_raft::consensus::SharedState;
 
-/// How many events are taken from the ring at once, wanted or not: what a watcher that never reads
-/// holds on to.
+/// Number of events read from the ring at once, matching or not. A watcher that never reads holds
+/// this many.
 const CHUNK_EVENTS_MAX: usize = 128;
 /// How many states an error lists.
 const KNOWN_MAX: usize = 20;
 
-/// What a watch has to say.
+/// An item of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Watched {
     /// The next wanted events, oldest first.
     Events(Vec<Arc<Event>>),
-    /// Nothing wanted happened for a while; everything up to this revision was looked at.
+    /// A bookmark: there were no matching events up to this revision.
     Bookmark(GlobalRevision),
 }
 
@@ -52,7 +52,7 @@ pub enum WatchEnded {
         "the reader was too slow: events after revision {reached} are no longer kept; the oldest complete revision is {oldest}: read the state, then watch from the revision after it"
     )]
     Lagged {
-        /// How far the reader came.
+        /// The last revision that the reader received.
         reached: GlobalRevision,
         /// The oldest revision of which every event is kept.
         oldest: GlobalRevision,
@@ -289,7 +289,7 @@ impl Watch {
     pub async fn next(&mut self, idle: Duration) -> Result<Watched, WatchEnded> {
         let bookmark_due = tokio::time::Instant::now() + idle;
         loop {
-            // Marked as seen before the look: a change during it wakes the wait below.
+            // Marked as seen before reading, so that a concurrent change wakes the wait below.
             self.changes.borrow_and_update();
             let (events, behind) = self.take()?;
             if !events.is_empty() {

@@ -1,4 +1,4 @@
-//! The current state of an instance, as every destination gets it.
+//! The current state of an instance, in the form that every destination receives.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,8 +35,8 @@ pub(crate) struct Current {
     /// Its own revision.
     pub(crate) instance_revision: Revision,
     pub(crate) changed_at: Timestamp,
-    /// What only its creation, or the cluster's state, tells. `None` if it is known from later events
-    /// only; a destination then keeps what it has.
+    /// Data that is only in the creation event or the cluster's state. `None` if only later events are
+    /// available; the destination then keeps its stored values.
     #[serde(flatten)]
     pub(crate) details: Option<Details>,
 }

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{Change, CheckSteps, Current, SinkError, changes, mongo, postgres, webhook};
 use crate::config::{self, SinkKind};
 
-/// Who writes. In a database, a claim of a later term ends all earlier ones.
+/// The identity of a writer. In a database, a claim of a later term ends all earlier ones.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Claim {
     pub(crate) cluster: String,

@@ -84,7 +84,7 @@ fn list(names: &[String]) -> String {
 }
 
 impl Sinks {
-    /// The sinks of a node. They do nothing until [`run`](Self::run). `peers` lead to the leader.
+    /// The sinks of a node. They do nothing until [`run`](Self::run). `peers` are used to reach the leader.
     pub fn new(
         configs: &[config::Sink],
         service: Arc<Service>,
@@ -185,7 +185,7 @@ impl Sinks {
         Ok((page, next))
     }
 
-    /// Requests that one dead letter, or all, be written again. How many that are.
+    /// Requests that one dead letter, or all, be delivered again. Returns their number.
     pub async fn replay(
         &self,
         name: &str,

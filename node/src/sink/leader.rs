@@ -1,5 +1,5 @@
-//! Sinks of whichever node leads: the leader runs them and knows their status, so any other node asks it.
-//! Operations that go through the log need none of this.
+//! Requests about sinks that only the leader can answer: it runs the sinks and knows their status, so other
+//! nodes forward to it. Operations that go through the log do not need this.
 
 use std::time::Duration;
 

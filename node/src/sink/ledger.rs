@@ -48,7 +48,8 @@ impl Ledger<'_> {
         self.record(|record| record.seed_wanted().then_some(record.seeds_asked))
     }
 
-    /// A backfill starts: it writes the states again that became dead letters last time.
+    /// Starts a backfill. It writes the states that were rejected in earlier backfills again, so their dead
+    /// letters are removed.
     pub(super) async fn backfill_started(&self) -> Result<(), SessionError> {
         match self.record(|record| record.letters().find(|letter| letter.is_state()).map(drop)) {
             Some(()) => self.change(SinkChange::Seeding { term: self.term }).await,

@@ -1,4 +1,4 @@
-//! Sinks: external systems that follow the cluster's committed events.
+//! Sinks: copy the cluster's committed events to external systems.
 //!
 //! # What a sink is
 //!
@@ -46,7 +46,7 @@
 //! destination is empty, or if an operator asks for it, the session runs a *backfill* first and
 //! continues from there. An event that the destination rejects permanently becomes a *dead letter*: it
 //! is stored in the cluster's replicated state, where an operator can list, replay or discard it, and
-//! delivery goes on with the next event.
+//! delivery continues with the next event.
 //!
 //! An event and the current state of an instance each have one JSON form, derived from the types of
 //! `lockstep-machine`. A webhook sends it, PostgreSQL takes it as the parameter of a statement, and

@@ -1,4 +1,4 @@
-//! What is running.
+//! Version and build date.
 
 /// The version: `LOCKSTEP_VERSION` at build time, or the crate's.
 pub const fn version() -> &'static str {

@@ -1,8 +1,8 @@
 //! Logs: one event per line on standard error, as text or JSON.
 //!
-//! A thread of its own writes the lines. Whatever is behind standard error, a pipe that is closed or read
-//! slowly or a full disk, neither ends nor blocks the node: lines that cannot be written are lost, and
-//! counted. Once a line can be written again, another one says how many were lost.
+//! A separate thread writes the lines, so that a closed or slow pipe, or a full disk, neither stops nor
+//! blocks the node. Lines that cannot be written are dropped and counted; once writing works again, a line
+//! reports how many were lost.
 
 use std::io::{self, Write};
 use std::sync::OnceLock;

@@ -1,12 +1,12 @@
 //! What a node reports about itself.
 //!
 //! - [`Metrics`]: every metric in one table, in the format of Prometheus under `/metrics`.
-//! - [`Report`]: counters and timers that clients may feed, in the JSON of go-metrics under `/report`.
+//! - [`Report`]: counters and timers, which clients can update, in the JSON of go-metrics under `/report`.
 //! - [`logs`]: one event per line on standard error.
 //! - [`build`]: version and build date.
 //!
-//! Nothing here measures by itself: [`observe`](crate::observe) and the interfaces feed the metrics.
-//! The registries are bounded, so that no client can grow them.
+//! Nothing here measures anything: [`observe`](crate::observe) and the interfaces update the metrics. The
+//! registries are bounded, whatever clients send.
 
 pub mod build;
 pub mod logs;

@@ -1,7 +1,7 @@
 //! The registry behind `/report`: named counters and timers, in the JSON of go-metrics.
 //!
-//! The server feeds its own names; `/counter` and `/timer` let clients feed theirs. The registry is
-//! bounded: a fixed number of names, short names, histograms of a fixed size. Time comes in as an
+//! The server records its own values; clients record theirs through `/counter` and `/timer`. The registry is
+//! bounded: the number and length of names and the size of histograms are limited. The current time is an
 //! argument.
 
 use std::collections::BTreeMap;

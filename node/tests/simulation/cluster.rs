@@ -24,7 +24,7 @@ pub type SimRouter = Router<SimRuntime, SimDisk>;
 /// Ids of the nodes.
 pub const NODES: [NodeId; 3] = [1, 2, 3];
 
-/// Healed, a cluster must make progress and be equal everywhere within this.
+/// Maximum time after healing until the cluster makes progress and all nodes have the same state.
 const HEALED_WITHIN: Duration = Duration::from_secs(15);
 
 struct Unobserved;
@@ -49,7 +49,7 @@ struct Inner {
     began: SimInstant,
 }
 
-/// Settings under which snapshots are frequent and logs short: what a laggard needs is soon gone.
+/// Settings with frequent snapshots and short logs, so that a lagging follower soon needs a snapshot.
 fn settings() -> Settings {
     let batch = BatchLimits {
         requests_max: 1 + up_to(15) as usize,
@@ -117,7 +117,7 @@ impl Cluster {
             .collect()
     }
 
-    /// Takes a fence away: a leader that restarts goes on leading in the term it was in.
+    /// Disables a safeguard: a leader that restarts continues to lead in its old term.
     pub fn plant_leader_restore(&self) {
         self.0.restores_leaders.store(true, Ordering::Relaxed);
     }
@@ -127,7 +127,7 @@ impl Cluster {
         self.0.quiet.load(Ordering::Relaxed)
     }
 
-    /// Remembers a key that a client was told came to nothing, to see at the end that it is so.
+    /// Records a key whose request was reported as not executed, to verify that at the end.
     pub fn never_executed(&self, key: IdempotencyKey) {
         self.0.never_executed.lock().unwrap().push(key);
     }
@@ -203,7 +203,7 @@ impl Cluster {
         self.0.oracle.count(|counts| counts.crashes += 1);
     }
 
-    /// Has whoever leads hand over.
+    /// Makes the leader hand over.
     pub async fn transfer(&self) {
         for (_, consensus) in self.running() {
             if consensus.standing().role == lockstep_raft::consensus::Role::Leader {
@@ -215,7 +215,7 @@ impl Cluster {
         }
     }
 
-    /// Fails if anything did not hold so far, or a core is dead.
+    /// Fails if an invariant was violated, or a core has stopped.
     pub async fn check(&self) {
         for (id, consensus) in self.running() {
             if let Err(error) = consensus.is_initialized().await {

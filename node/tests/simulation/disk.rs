@@ -1,7 +1,7 @@
 //! A disk in memory that is slow, and forgets what was not flushed.
 //!
-//! A [`Medium`] outlives the process; a [`SimDisk`] is one process's opening of it. A crash moves
-//! the medium to another generation: what an older opening still does has no effect.
+//! A [`Medium`] outlives the process; a [`SimDisk`] is the handle of one process. A crash advances the
+//! medium's generation, after which writes through older handles have no effect.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::chance::{nap, up_to};
 
-/// What is on the platter.
+/// The flushed content.
 #[derive(Default)]
 struct Image {
     log: BTreeMap<u64, Bytes>,
@@ -25,7 +25,7 @@ struct Image {
     snapshot: Option<SimSnapshot>,
 }
 
-/// A change on its way there.
+/// A write that is not flushed yet.
 enum Change {
     Append(Vec<Record>),
     TruncateAfter(Option<u64>),
@@ -81,12 +81,12 @@ impl Medium {
         std::mem::replace(&mut self.0.lock().unwrap().flush_max, flush_max)
     }
 
-    /// A planted bug: appends are acknowledged when they are asked for.
+    /// An injected bug: appends are acknowledged before they are flushed.
     pub fn plant_acks_before_flush(&self) {
         self.0.lock().unwrap().acks_before_flush = true;
     }
 
-    /// The process that has it open dies. Of what was not flushed, some of the oldest survives.
+    /// The process crashes. A random prefix of the unflushed writes survives.
     pub fn crash(&self) {
         let forgotten = {
             let mut inner = self.0.lock().unwrap();
@@ -104,7 +104,7 @@ impl Medium {
             }
             std::mem::take(&mut inner.pending)
         };
-        // Outside the lock: whoever waits for a completion is told by its being dropped.
+        // Outside the lock: dropping the completions notifies their waiters.
         drop(forgotten);
     }
 
@@ -209,7 +209,7 @@ impl SimDisk {
     }
 }
 
-/// Reads see what is flushed and nothing else: no more than [`Storage`] promises.
+/// Reads see only what is flushed, which is all that [`Storage`] guarantees.
 impl Storage for SimDisk {
     type Snapshot = SimSnapshot;
 

@@ -1,4 +1,4 @@
-//! What goes wrong, one thing after another.
+//! Injects faults.
 
 use std::time::Duration;
 

@@ -31,13 +31,13 @@ use lockstep_raft::consensus::{
 };
 
 type C = Types<SimRuntime>;
-/// Consensus as it ships, on the simulated runtime and disk.
+/// Production consensus on the simulated runtime and disk.
 pub type SimConsensus = Consensus<SimRuntime, SimDisk>;
 
-/// After this long a connection that carries nothing is found dead, as keep-alive finds it.
+/// Time after which a dead idle connection is detected, as by keepalive.
 const CONNECTION_DEAD: Duration = Duration::from_secs(2);
 
-/// A run of a node process: node id, and the how-manieth.
+/// One run of a node process: the node's id and the number of the run.
 pub type Process = (NodeId, u64);
 
 /// The network between all nodes.
@@ -58,7 +58,7 @@ struct Inner {
 
 /// Why a call got no reply.
 enum Failure {
-    /// Nobody listens: nothing was sent.
+    /// The peer does not listen: nothing was sent.
     Refused,
     /// No reply in time.
     Lost,
@@ -99,7 +99,7 @@ impl SimNetwork {
         self.0.cuts.lock().unwrap().insert((from, to));
     }
 
-    /// Mends every cut.
+    /// Heals all partitions.
     pub fn mend(&self) {
         self.0.cuts.lock().unwrap().clear();
     }
@@ -117,7 +117,7 @@ impl SimNetwork {
         *self.0.reads_unconfirmed.lock().unwrap() = true;
     }
 
-    /// How many snapshots newer than their sender's leadership were held back.
+    /// Number of snapshots that were not sent because they were from a later term than their sender's.
     pub fn stale_snapshots(&self) -> u64 {
         self.0.stale_snapshots.load(Ordering::Relaxed)
     }
@@ -134,7 +134,7 @@ impl SimNetwork {
         self.0.running.lock().unwrap().get(&id).cloned()
     }
 
-    /// One message on its way; never arrives if it is lost.
+    /// Delays a message; never returns if the message is lost.
     async fn travel(&self, from: NodeId, to: NodeId) {
         nap(Duration::from_micros(
             self.0.delay_us_max.load(Ordering::Relaxed),
@@ -280,7 +280,7 @@ impl RaftNetworkV2<C> for Link {
             .map_err(Failure::into_rpc)
     }
 
-    /// The guards of the real sender and of the real receiver, both.
+    /// Applies the checks of both the real sender and the real receiver.
     async fn full_snapshot(
         &mut self,
         vote: VoteOf<C>,

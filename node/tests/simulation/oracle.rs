@@ -1,5 +1,4 @@
-//! What must hold, whatever fails. Violations are collected, not thrown: they are found in the
-//! middle of other tasks.
+//! The invariants. Violations are collected rather than raised, because they are found inside other tasks.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
@@ -12,7 +11,7 @@ use lockstep_machine::{
 
 use lockstep_raft::consensus::{NodeId, Observer};
 
-/// The moves of the built-in machine, written down again here.
+/// The transitions of the built-in machine, repeated here independently.
 const MOVES: [(&str, &str); 4] = [
     ("first", "second"),
     ("first", "third"),
@@ -23,7 +22,7 @@ const MOVES: [(&str, &str); 4] = [
 /// The state is hashed at every index that this divides.
 const HASH_EVERY: u64 = 8;
 
-/// What one simulation came to.
+/// The counts of a simulation.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     pub acknowledged: u64,
@@ -57,7 +56,7 @@ impl std::ops::AddAssign for Counts {
     }
 }
 
-/// Knows everything that any node applied and any client was told.
+/// Records everything that nodes have applied and clients have been answered.
 #[derive(Clone, Default)]
 pub struct Oracle(Arc<Mutex<Known>>);
 
@@ -71,7 +70,7 @@ struct Known {
     by_key: HashMap<IdempotencyKey, u64>,
     /// Transitions acknowledged as new, by revision.
     acknowledged: BTreeMap<u64, Transitioned>,
-    /// The highest revision that any client was told: nothing later may be older.
+    /// The highest revision in any response so far: later linearizable reads must not be older.
     told: u64,
     hashes: BTreeMap<u64, (StateHash, NodeId)>,
 }
@@ -86,7 +85,7 @@ struct Executed {
 
 impl Known {
     fn violated(&mut self, what: String) {
-        // The first ones tell what happened.
+        // The first violations are the informative ones.
         if self.violations.len() < 5 {
             self.violations.push(what);
         }
@@ -176,7 +175,7 @@ impl Oracle {
         self.known(|known| known.counts)
     }
 
-    /// Says that something did not hold.
+    /// Records a violation.
     pub fn violated(&self, what: String) {
         self.known(|known| known.violated(what));
     }

@@ -1,4 +1,4 @@
-//! Runs a history under a seed, and says which seed when it fails.
+//! Runs the simulation for each seed, and reports the seed of a failure.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -8,18 +8,18 @@ use std::sync::Once;
 use openraft_rt::AsyncRuntime as _;
 use openraft_rt_sim::SimRuntime;
 
-/// Says a debug build of the pinned openraft alpha when a snapshot comes to a follower whose log is
-/// already beyond it; harmless in release builds, where the position merely goes back.
+/// The panic message of a debug assertion in the pinned openraft alpha, when a follower receives a snapshot that is
+/// older than its log. Harmless in release builds, where the position merely goes back.
 const KNOWN_DEBUG_ASSERTION: &str = "expect submitted:";
 
 /// How a history ended.
 #[derive(Debug, PartialEq)]
 pub enum End<T> {
-    /// Everything held.
+    /// No invariant was violated.
     Held(T),
     /// A known debug assertion of openraft ended it before anything else did.
     Void,
-    /// Something did not hold.
+    /// An invariant was violated.
     Failed(String),
 }
 
@@ -49,8 +49,8 @@ pub fn failure(seed: u64, what: &str) -> String {
     )
 }
 
-/// The runtime catches what a task panics with, and under `panic = "abort"` nothing returns: so the
-/// hook notes the panic and names the seed.
+/// The runtime catches panics of tasks, and with `panic = "abort"` the process ends; so a panic hook
+/// records the panic and prints the seed.
 fn install_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {

@@ -44,7 +44,7 @@ pub async fn write_for_ever(cluster: Cluster, node: NodeId, client: u64) {
     }
 }
 
-/// What a client last heard of the instance.
+/// What a client last learned about the instance.
 struct View {
     state: StateName,
     revision: u64,
@@ -72,7 +72,7 @@ async fn write(
     });
     let told = oracle.told();
     let mut first = None;
-    // With a key, ask again: for what was not known, and now and then for what was.
+    // Requests with a key are repeated: always after an unknown outcome, sometimes after a known one.
     for attempt in 0..4 {
         match router
             .submit(command.clone(), key.clone(), deadline())
@@ -97,7 +97,7 @@ async fn write(
                             "a key came to revision {first}, then to {rejection}"
                         ));
                     }
-                    // A stored rejection tells the past.
+                    // A replayed rejection reports an old state.
                     if let (Some((state, revision)), false) = (rejection.current(), reply.replayed)
                     {
                         oracle.saw(told, revision.0, state, "a rejection");

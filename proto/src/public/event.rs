@@ -1,4 +1,4 @@
-//! Events and places in their stream.
+//! Events and event cursors.
 
 use lockstep_machine::{
     Cause, DeadLetter, Event, EventCursor, EventKind, GlobalRevision, InstanceId,

@@ -1,4 +1,4 @@
-//! Instances as they are shown.
+//! Responses about instances.
 
 use lockstep_machine::InstanceView;
 

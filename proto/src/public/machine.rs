@@ -1,4 +1,4 @@
-//! Machines as they are shown.
+//! Responses about machines.
 
 use lockstep_machine::{Definition, MachineName, Totals, Version};
 

@@ -1,9 +1,9 @@
 //! Conversions between public messages and the state machine's types.
 //!
-//! A conversion whose fields correspond one to one is a list of them; `field` has the macros. Names
-//! and ids are parsed here, and a fault is reported with its field. Whether a request is legal is
-//! decided by the state machine; defaults for consistency, page size and generated names by the node.
-//! Messages that only inform are not converted: `shown` has what can be read off them.
+//! If the fields of two types correspond one to one, a conversion is a list of them; `field` has the macros.
+//! Names and ids are parsed here, and an error names its field. The state machine decides whether a request
+//! is allowed; the node applies defaults for consistency, page size and generated names. Read-only
+//! messages are not converted; `shown` has accessors for them.
 
 mod event;
 mod field;

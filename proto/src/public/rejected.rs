@@ -1,4 +1,4 @@
-//! Refusals, and the faults of definitions.
+//! Rejections, and errors in definitions.
 
 use lockstep_machine::{DefinitionFault, DefinitionInvalid, DocumentError, Rejection, Setting};
 

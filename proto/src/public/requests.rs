@@ -1,4 +1,4 @@
-//! What one instance, or one machine, is asked to do.
+//! Requests about one instance or one machine.
 
 use lockstep_machine::{
     Create, Delete, DeleteDefinition, IdempotencyKey, InstanceId, InstanceName, MachineName,

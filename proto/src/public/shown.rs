@@ -1,4 +1,4 @@
-//! Messages that only inform: what can be read off them, and their text for people.
+//! Read-only messages (statuses, lists, rejections): accessors and display text.
 
 use std::fmt;
 

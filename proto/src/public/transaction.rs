@@ -1,4 +1,4 @@
-//! Several operations that happen together or not at all.
+//! Transactions.
 
 use lockstep_machine::{
     Delete, IdempotencyKey, Operation, OperationResult, Precondition, Transaction, Transition,

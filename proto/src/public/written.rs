@@ -1,4 +1,4 @@
-//! What came of a write.
+//! Outcomes of writes.
 
 use lockstep_machine::{
     Created, Defined, DefinitionDeleted, Deleted, GlobalRevision, Limits, Migrated,

@@ -1,8 +1,7 @@
-//! Groups questions: while a few groups are under way, the next ones gather, and go out as one.
+//! Batches requests: while a few batches are in flight, further requests queue up and are sent as one.
 //!
-//! Every way out uses it: requests into the log on the leader and over the network to the leader,
-//! and reads that need the leader's word. A group is closed before it is sent, so an answer is never
-//! older than the question.
+//! It is used for proposals on the leader, for requests forwarded to the leader, and for reads that need the
+//! leader's confirmation. A batch is closed before it is sent, so a response is never older than its request.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -45,7 +44,7 @@ impl ProposeError {
     }
 }
 
-/// What a request came to.
+/// The result of a request.
 pub type ProposeResult = Result<Reply, ProposeError>;
 
 /// The bounds of a [`Batcher`].
@@ -53,21 +52,21 @@ pub type ProposeResult = Result<Reply, ProposeError>;
 pub struct BatchLimits {
     /// Requests in one group at most.
     pub requests_max: usize,
-    /// Bytes in one group at most, about; a single larger request travels alone.
+    /// Approximate maximum size of a batch in bytes; a single larger request is a batch of its own.
     pub bytes_max: usize,
-    /// Groups under way at once.
+    /// Maximum number of batches in flight.
     pub in_flight_max: usize,
-    /// Requests waiting at most.
+    /// Maximum number of queued requests.
     pub queue_max: usize,
 }
 
-/// What can wait in line.
+/// An item that can be batched.
 pub trait Question: Send + 'static {
-    /// How many bytes it takes when it is sent, about.
+    /// Its approximate encoded size in bytes.
     fn size(&self) -> usize;
 }
 
-/// A read that asks for no more than a position: all that wait together get the same.
+/// A request for a read point. All requests of a batch get the same one.
 #[derive(Debug, Clone, Copy)]
 pub struct Confirm;
 
@@ -82,14 +81,14 @@ struct Waiting<Q, A> {
     reply: oneshot::Sender<Result<A, ProposeError>>,
 }
 
-/// The entrance to a batcher. Cheap to clone; the batcher ends with its last entrance.
+/// A handle to a batcher. Cheap to clone; the batcher stops when the last handle is dropped.
 #[derive_where(Clone)]
 pub struct Batcher<Q, A> {
     queue: mpsc::Sender<Waiting<Q, A>>,
 }
 
 impl<Q: Question, A: Send + 'static> Batcher<Q, A> {
-    /// Starts a batcher that hands its groups to `send`, which gives one result per question.
+    /// Starts a batcher that passes its batches to `send`, which returns one result per request.
     pub fn start<RT, F, Sent>(limits: BatchLimits, send: F) -> Self
     where
         RT: Runtime,
@@ -104,8 +103,8 @@ impl<Q: Question, A: Send + 'static> Batcher<Q, A> {
         Self { queue }
     }
 
-    /// Puts a question in line and waits for its answer. Dropping the future gives the question up:
-    /// if it still waits in line, it is never sent.
+    /// Queues a request and waits for its response. Dropping the future cancels the request if it is
+    /// still queued.
     pub async fn submit(&self, question: Q) -> Result<A, ProposeError> {
         let (reply, received) = oneshot::channel();
         if self.queue.try_send(Waiting { question, reply }).is_err() {
@@ -116,7 +115,7 @@ impl<Q: Question, A: Send + 'static> Batcher<Q, A> {
 }
 
 impl<A: Clone + Send + 'static> Batcher<Confirm, A> {
-    /// Starts a batcher that asks once for all that wait together.
+    /// Starts a batcher that makes one call per batch and gives all its requests the same result.
     pub fn share<RT, F, Asked>(queue_max: usize, ask: F) -> Self
     where
         RT: Runtime,
@@ -136,17 +135,16 @@ impl<A: Clone + Send + 'static> Batcher<Confirm, A> {
     }
 }
 
-/// One under way and one that follows it: whoever just missed the first waits for no more than one
-/// round trip.
+/// One in flight and one that follows: a request that just missed the first one does not have to wait for it.
 const CONFIRMATIONS_IN_FLIGHT_MAX: usize = 2;
 
-/// What waits, and what was taken from it but did not fit into the last group.
+/// The queue, and an item that was taken from it but did not fit into the last batch.
 type Waitings<Q, A> = (mpsc::Receiver<Waiting<Q, A>>, Option<Waiting<Q, A>>);
 type Line<Q, A> = Arc<Mutex<Waitings<Q, A>>>;
 type Replies<A> = Vec<oneshot::Sender<Result<A, ProposeError>>>;
 
-/// One of the few senders: takes all that waits, sends it, and comes back for more. Only a free
-/// sender takes from the line, so the line gathers while all are busy.
+/// A worker: takes all queued requests, sends them as a batch, and repeats. Only an idle worker takes
+/// from the queue, so requests accumulate while all are busy.
 async fn work<Q, A, F, Sent>(limits: BatchLimits, line: Line<Q, A>, send: F)
 where
     Q: Question,
@@ -197,7 +195,7 @@ async fn gather<Q: Question, A>(
     Some((questions, replies))
 }
 
-/// What an origin takes in the log, about.
+/// Approximate size of an origin in the log.
 const ORIGIN_BYTES: usize = 32;
 
 impl Question for EncodedRequest {

@@ -1,8 +1,8 @@
-//! The log as openraft wants it, over a [`Storage`].
+//! Implements openraft's log on a [`Storage`].
 //!
-//! Recent entries stay in memory, decoded: replication and apply read those, the disk is read for
-//! the far past only, and nothing waits for an insert. An entry leaves memory only once it is
-//! durable, so that every reader always sees every entry.
+//! Recent entries stay in memory, decoded, for replication and apply; only older entries are read from
+//! disk, and no reader waits for a write. An entry is evicted from memory only once it is durable, so
+//! that every reader always sees every entry.
 
 use std::collections::VecDeque;
 use std::fmt::Debug;
@@ -34,13 +34,13 @@ struct Inner<S> {
     recent_bytes_max: usize,
 }
 
-/// The end of the log, in memory, and where the whole of it begins and ends.
+/// The in-memory tail of the log, and the range of the whole log.
 struct Recent {
     entries: VecDeque<Entry>,
     bytes: usize,
     /// Everything up to here is durable.
     durable: u64,
-    /// Counts truncations: a completion from before one must not move `durable`.
+    /// Number of truncations: a completion from before a truncation must not advance `durable`.
     epoch: u64,
     purged: Option<LogId>,
     last: Option<LogId>,
@@ -120,7 +120,7 @@ impl<S: Storage> LogStore<S> {
             let storage = &self.inner.storage;
             let records = storage.read(from, to.min(memory_from), bytes_max).await?;
             if records.is_empty() && memory_from < to {
-                // What is in memory now may be on disk alone by the time it is looked for again.
+                // An entry that is in memory now may have been evicted by the next lookup.
                 from = memory_from;
                 continue;
             }
@@ -331,7 +331,7 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<S> {
                     recent.bytes -= wire::entry_size(&entry);
                 }
             }
-            // Keeping what lies beyond the end adds nothing to it.
+            // Truncating beyond the end has no effect.
             recent.last = recent.last.min(last_log_id).max(recent.purged);
         }
         self.wait(|storage, done| storage.truncate_after(last_log_id.map(|id| id.index), done))

@@ -5,8 +5,8 @@
 //!
 //! - [`batcher`] groups requests: while a few groups are in flight, the next requests gather and become
 //!   one log entry. Reads that wait at the same time share one confirmation by a quorum.
-//! - [`log`] is the log as openraft wants it. Recent entries stay in memory, so that replication and
-//!   applying rarely read the disk; an entry leaves memory only after it is durable.
+//! - [`log`] implements openraft's log. Recent entries stay in memory, so that replication and apply rarely
+//!   read the disk; an entry is evicted from memory only after it is durable.
 //! - [`state_machine`] applies committed entries to [`lockstep_machine::State`], and builds and installs
 //!   snapshots. Readers share the state through [`SharedState`].
 //! - [`network`] sends to peers over gRPC and [`server`] answers them. Every call names the cluster, the
@@ -27,16 +27,16 @@
 //! the read must have applied (the Raft dissertation's ReadIndex, section 6.4). There are no lease reads:
 //! no clock is trusted for correctness.
 //!
-//! # What holds
+//! # Guarantees
 //!
 //! - A reply follows only from a committed and applied entry. All errors but
 //!   [`ProposeError::Unknown`] mean that nothing was appended.
 //! - The vote and the log are durable before any peer or client learns of them.
 //! - Nothing here reads a clock, sleeps or spawns except through the runtime.
 //!
-//! # What does not
+//! # Not guaranteed
 //!
-//! - `propose` may wait without end while there is no quorum: the caller bounds the wait.
+//! - `propose` may wait forever while there is no quorum: the caller must set a timeout.
 //! - Requests are not forwarded, and not retried after a change of leader; the router in `node` does both.
 //!
 //! # Known defects of the pinned alpha

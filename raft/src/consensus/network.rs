@@ -1,4 +1,4 @@
-//! What consensus says to other nodes, over gRPC.
+//! The client side of the peer protocol, over gRPC.
 //!
 //! Each purpose has a connection of its own, so that neither a long append nor a snapshot delays a
 //! heartbeat. Connections are made when first needed; openraft decides when to try again.
@@ -51,16 +51,16 @@ pub const PROTOCOL: u32 = 1;
 /// entry may be larger.
 pub const MESSAGE_BYTES_MAX: usize = 32 << 20;
 
-/// What may be under way unacknowledged on one stream, bytes: bounds what a slow receiver holds.
+/// Flow-control window of a stream in bytes: bounds the memory of a slow receiver.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// A stream with something outstanding is given up after this; well above a slow fsync.
+/// Timeout of a stream with outstanding appends; well above a slow fsync.
 const STREAM_TIMEOUT_MIN: Duration = Duration::from_millis(300);
-/// After a stream could not be opened.
+/// Pause after a stream could not be opened.
 const REOPEN_PAUSE: Duration = Duration::from_millis(50);
 const SNAPSHOT_CHUNK_BYTES: usize = 1 << 20;
 
-/// The cluster this node belongs to: unset until it does.
+/// The cluster that this node belongs to; unset until it joins one.
 pub type ClusterTag = Arc<ArcSwapOption<String>>;
 
 /// Opens a connection to a node, when first used.
@@ -148,7 +148,7 @@ impl RaftNetworkFactory<C> for GrpcNetwork {
 pub struct Peer {
     target: NodeId,
     member: Member,
-    /// Unset when the member's address is not one.
+    /// Unset when the member's address is invalid.
     client: Option<PeerClient<Channel>>,
     cluster: ClusterTag,
     observer: Arc<dyn Observer>,
@@ -156,7 +156,7 @@ pub struct Peer {
     streams: bool,
 }
 
-/// A peer that cannot be talked to now is left alone for a while; anything else is tried again.
+/// Errors of an unreachable peer cause a back-off; any other error is retried at once.
 fn rpc_error(status: Status) -> RPCError<C> {
     match status.code() {
         Code::Unavailable | Code::FailedPrecondition | Code::Unimplemented => {
@@ -219,7 +219,7 @@ impl RaftNetworkV2<C> for Peer {
             let timeout = option.soft_ttl().max(STREAM_TIMEOUT_MIN);
             let sent = Arc::new(AtomicU64::new(0));
             let count = sent.clone();
-            // Pulled by the transport: back-pressure reaches the log's reader.
+            // The transport pulls the stream, so back-pressure reaches the log reader.
             let output = input.map(move |request| {
                 count.fetch_add(1, Ordering::Relaxed);
                 wire::append_out(&request)
@@ -230,8 +230,8 @@ impl RaftNetworkV2<C> for Peer {
             let replies = match opening {
                 Ok(Ok(opened)) => opened.into_inner(),
                 Ok(Err(status)) => {
-                    // openraft opens the next one at once: without a pause, a peer that is down is
-                    // asked thousands of times a second.
+                    // openraft reopens the stream at once: without a pause, it would try a peer that is down
+                    // thousands of times a second.
                     tokio::time::sleep(REOPEN_PAUSE).await;
                     return Err(rpc_error(status));
                 }
@@ -272,8 +272,8 @@ impl RaftNetworkV2<C> for Peer {
         cancel: impl Future<Output = ReplicationClosed> + OptionalSend + 'static,
         _option: RPCOption,
     ) -> Result<SnapshotResponse<C>, StreamingError<C>> {
-        // openraft reads the newest snapshot on every retry, under the vote it began with: entries of
-        // a newer term under an older vote would end the receiver's core.
+        // On every retry, openraft reads the newest snapshot but keeps the vote it began with. Entries of
+        // a newer term under an older vote would stop the receiver's core.
         if newer_than(&snapshot.meta, &vote) {
             return Err(ReplicationClosed::new(
                 "the snapshot is from a later term than this leader's",
@@ -320,20 +320,20 @@ impl RaftNetworkV2<C> for Peer {
     }
 }
 
-/// Whether a snapshot holds entries of a later leadership than `vote`'s.
+/// Whether a snapshot contains entries of a later term than `vote`'s.
 pub fn newer_than(meta: &super::types::SnapshotMeta, vote: &super::types::Vote) -> bool {
     meta.last_log_id
         .as_ref()
         .is_some_and(|last| last.committed_leader_id() > &vote.leader_id().to_committed())
 }
 
-/// A failed snapshot is never resent at once: each try is the whole file.
+/// A failed snapshot is not resent at once, because each attempt sends the whole file.
 fn unreachable(status: Status) -> StreamingError<C> {
     StreamingError::Unreachable(Unreachable::new(&status))
 }
 
-/// The replies of a stream, until one that is not a success; an error when one is overdue. An idle
-/// stream may stay silent for ever.
+/// The responses of a stream, up to the first that is not a success; an error if one is overdue. An
+/// idle stream never times out.
 fn in_order(
     replies: tonic::Streaming<pb::AppendResponse>,
     sent: Arc<AtomicU64>,

@@ -1,4 +1,4 @@
-//! One node's part in consensus: start it, propose, confirm reads, look at it, stop it.
+//! A node's Raft instance: start, propose, confirm reads, observe, stop.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -12,7 +12,8 @@ use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError};
 use openraft::raft::linearizable_read::{Linearizer, ReadLogId};
 use openraft::{
-    Config, Instant as _, Raft, RaftMetrics, ReadPolicy, ServerState, SnapshotPolicy, StepDownPolicy,
+    Config, Instant as _, Raft, RaftMetrics, ReadPolicy, ServerState, SnapshotPolicy,
+    StepDownPolicy,
 };
 use parking_lot::Mutex;
 
@@ -26,14 +27,14 @@ use crate::store::Storage;
 /// Reads the wall clock. The state machine keeps its time monotonic, whatever this does.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// How consensus is to behave.
+/// Settings of consensus.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Between a leader's heartbeats.
+    /// Interval between a leader's heartbeats.
     pub heartbeat: Duration,
-    /// Shortest wait before standing for election.
+    /// Minimum election timeout.
     pub election_timeout_min: Duration,
-    /// Longest wait before standing for election, and the leader's lease.
+    /// Maximum election timeout, and the leader's lease.
     pub election_timeout_max: Duration,
     /// Snapshot after this many log entries.
     pub snapshot_entries: u64,
@@ -46,7 +47,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// The settings as openraft takes them, with the fences that its defaults lack.
+    /// openraft's configuration, including the options that avoid defects of the pinned version.
     pub fn raft_config(&self) -> Result<Config, ConsensusError> {
         let millis = |d: Duration| d.as_millis() as u64;
         Config {
@@ -55,17 +56,17 @@ impl Settings {
             election_timeout_min: millis(self.election_timeout_min),
             election_timeout_max: millis(self.election_timeout_max),
             enable_pre_vote: Some(true),
-            // By default a restarted leader resumes its term and may give a log id out twice.
+            // By default, a restarted leader resumes its term, and may assign the same log id twice.
             enable_leader_restore: Some(false),
-            // A leader that can send but not hear must not keep its followers loyal for ever.
+            // Otherwise a leader that can send but not receive would keep its followers forever.
             quorum_loss_probe_interval: Some((millis(self.election_timeout_max) * 2).max(1000)),
             removed_leader_step_down: StepDownPolicy::After(500),
             snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_entries),
-            // Installing a snapshot on a busy follower can panic it: let live followers never need one.
+            // Installing a snapshot on a busy follower can panic: keep enough log that live followers need none.
             max_in_snapshot_log_to_keep: self.log_keep_entries,
             purge_batch_size: 4096.min(self.log_keep_entries.max(1)),
             replication_lag_threshold: 10_000,
-            // Covers sending and installing; the default of 200 ms fits neither.
+            // Covers sending and installing; the default of 200 ms is too short for either.
             install_snapshot_timeout: 60_000,
             max_payload_entries: 1024,
             api_channel_size: Some(4096),
@@ -120,7 +121,7 @@ impl Role {
     }
 }
 
-/// Where this node stands.
+/// A node's view of the cluster.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standing {
     /// This node.
@@ -147,10 +148,10 @@ pub struct Standing {
     pub snapshot_index: u64,
 }
 
-/// A log position that a linearizable read must have applied, and who vouched for it.
+/// A log index that a linearizable read must have applied, and the leader that confirmed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadPoint {
-    /// Who vouched.
+    /// The leader that confirmed it.
     pub leader: NodeId,
     /// The position.
     pub log_id: LogId,
@@ -228,7 +229,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         })
     }
 
-    /// Begins to take part.
+    /// Starts participating in the cluster.
     pub fn run(&self) {
         self.raft.run();
     }
@@ -251,7 +252,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     }
 
     /// Proposes a request here, if this node leads. Once it is committed and applied, its reply.
-    /// May never end while a leader has no quorum: bound the wait.
+    /// May wait forever while the leader has no quorum: set a timeout.
     pub async fn propose(&self, request: EncodedRequest) -> ProposeResult {
         if self.disk_full.load(Ordering::Relaxed) && self.leads() {
             return Err(ProposeError::DiskFull);
@@ -259,7 +260,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         self.proposals.submit(request).await
     }
 
-    /// Has proposals refused while this node leads, or taken again.
+    /// Sets whether proposals are refused while this node leads.
     pub fn set_disk_full(&self, full: bool) {
         self.disk_full.store(full, Ordering::Relaxed);
     }
@@ -332,7 +333,10 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             // Without peers, it is a quorum by itself.
             ServerState::Leader if voters.len() == 1 => Some(Duration::ZERO),
             ServerState::Leader => metrics.last_quorum_acked.map(|at| at.elapsed()),
-            _ => leader.as_ref().and(*self.heard.lock()).map(|at| at.elapsed()),
+            _ => leader
+                .as_ref()
+                .and(*self.heard.lock())
+                .map(|at| at.elapsed()),
         };
         let (log_first_index, log_last_index) = self.log.extent();
         Standing {
@@ -365,7 +369,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         *self.raft.node_id()
     }
 
-    /// Calls `look` at once and after every change of where this node stands, until the core ends;
+    /// Calls `look` at once and after every change of this node's view of the cluster, until the core ends;
     /// returns why it ended.
     pub async fn watch(&self, mut look: impl FnMut(&Standing) + Send) -> ConsensusError {
         let mut metrics = self.raft.metrics();
@@ -416,7 +420,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             .is_ok()
     }
 
-    /// Ends this node's part.
+    /// Stops the Raft instance.
     pub async fn shutdown(&self) {
         // It fails only when the core is gone already.
         drop(self.raft.shutdown().await);
@@ -456,7 +460,7 @@ async fn append<RT: Runtime, S: Storage>(
                 leader: forward.leader_id,
             }
         }
-        // Discarded by a new leader, or the core failed: whether it survives is not known here.
+        // A new leader discarded it, or the core failed: whether it will be committed is unknown here.
         Err(_) => ProposeError::Unknown,
     };
     observer.proposal_failed(error.name());
@@ -484,7 +488,7 @@ async fn read_point<RT: Runtime, S: Storage>(
 mod tests {
     use super::*;
 
-    /// Each of these keeps a defect of the pinned version from biting: see `docs/decisions`.
+    /// Each of these options avoids a defect of the pinned version: see `docs/decisions`.
     #[test]
     fn the_core_is_configured_with_every_fence() {
         let config = Settings {

@@ -1,4 +1,4 @@
-//! What consensus answers to other nodes, over gRPC.
+//! The server side of the peer protocol, over gRPC.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,14 +31,14 @@ use crate::store::{DiskStore, GROUP};
 /// The longest that a forwarded request may wait here.
 const PROPOSE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
 
-/// Who this node is, and what it does when a cluster claims it.
+/// This node's identity, and its reaction to a leader that treats it as a member.
 #[async_trait]
 pub trait Host: Send + Sync + 'static {
     /// The answer to "who is there".
     fn identify(&self) -> pb::IdentifyResponse;
 
-    /// A leader knows this node, which belongs to no cluster yet, by its id: it is a member of that
-    /// cluster from now on, durably.
+    /// A leader has addressed this node, which belongs to no cluster yet, by its id: the node durably joins
+    /// that cluster.
     async fn join(self: Arc<Self>, cluster_id: &str) -> Result<(), Status>;
 
     /// Hashes of the state, to be compared with those of other nodes.
@@ -51,7 +51,7 @@ pub struct PeerServer {
     store: DiskStore,
     cluster: ClusterTag,
     host: Arc<dyn Host>,
-    /// Foreign cluster ids already complained about: each is logged once, and only so many.
+    /// Foreign cluster ids that were already logged: each is logged once, up to a maximum number.
     strangers: Mutex<Vec<String>>,
 }
 
@@ -343,7 +343,7 @@ impl peer_server::Peer for PeerServer {
     }
 }
 
-/// What a forwarded body that this build cannot append comes to. Nothing was appended.
+/// The result for a forwarded body that this build cannot append. Nothing was appended.
 fn refused(error: &CodecError, revision: GlobalRevision) -> ProposeResult {
     if error.is_from_newer_build() {
         // Another leader may be able to: the accepting node tries again until its deadline.

@@ -1,4 +1,4 @@
-//! The replicated state as openraft wants it: applies entries, builds and installs snapshots.
+//! Implements openraft's state machine: applies entries, builds and installs snapshots.
 
 use std::io;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use super::types::{LogId, Payload, Replies, Runtime, SnapshotMeta, StoredMembers
 use super::wire;
 use crate::store::{SnapshotHandle as _, Storage};
 
-/// Told what happens in consensus, for metrics. Every method has an empty default.
+/// Callbacks from consensus, for metrics. Every method has an empty default.
 #[allow(unused_variables)]
 pub trait Observer: Send + Sync + 'static {
     /// The batch of the log entry at `index` was applied here, with these replies.
@@ -35,7 +35,7 @@ pub trait Observer: Send + Sync + 'static {
     fn snapshot_installed(&self, bytes: u64) {}
     /// A snapshot was sent to another node.
     fn snapshot_sent(&self, bytes: u64) {}
-    /// This many more requests (fewer, if negative) are in the log and not answered yet.
+    /// Changes the number of requests that are in the log and not answered yet.
     fn pending(&self, change: i64) {}
     /// Requests were put into one log entry.
     fn proposed(&self, requests: usize) {}
@@ -48,7 +48,7 @@ pub trait Observer: Send + Sync + 'static {
 /// Observes nothing.
 impl Observer for () {}
 
-/// What was applied, readable beside the worker that applies.
+/// The applied state, for concurrent readers.
 #[derive(Debug, Clone, Default)]
 pub struct Applied {
     /// The replicated state.
@@ -76,7 +76,7 @@ struct Shared {
 }
 
 impl SharedState {
-    /// Looks at the state. Never hold the guard across an await.
+    /// Reads the state. Never hold the guard across an await.
     pub fn read(&self) -> RwLockReadGuard<'_, Applied> {
         self.0.applied.read()
     }
@@ -228,7 +228,7 @@ impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<S> {
     }
 }
 
-/// Writes one consistent view, taken when it was made, while the state moves on.
+/// Writes a snapshot of the state as of its creation, while the state machine keeps applying.
 pub struct Builder<S> {
     applied: Applied,
     storage: S,

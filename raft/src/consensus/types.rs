@@ -1,4 +1,4 @@
-//! The type configuration: openraft's many types, named once.
+//! openraft's type configuration, and short names for its types.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -53,7 +53,7 @@ impl fmt::Display for Payload {
     }
 }
 
-/// What a runtime must bring: openraft's own, and that handles may be shared between threads.
+/// Requirements on a runtime: openraft's, and that handles can be shared between threads.
 pub trait Runtime: AsyncRuntime + Sync + Send {}
 impl<RT: AsyncRuntime + Sync + Send> Runtime for RT {}
 

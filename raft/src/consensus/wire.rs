@@ -1,6 +1,6 @@
-//! Consensus' own types in protobuf: the form in which they are stored and sent to peers.
+//! Raft's types in protobuf, as stored and sent to peers.
 //!
-//! openraft's types never reach the disk or the network, so that a new openraft changes no format.
+//! openraft's own types are never stored or sent, so that upgrading openraft does not change a format.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;

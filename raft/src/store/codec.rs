@@ -11,8 +11,8 @@
 //! crc covers the index and the whole record, so that parts of different records that had the same
 //! index are never joined.
 //!
-//! The format byte and the part crc stay where they are in every later format. So a flipped bit in
-//! the format byte is damage, and a format byte with a valid crc is the format that was written.
+//! The format byte and the part crc keep their position in every later format. So corruption of the format
+//! byte can be distinguished from a newer format: in the latter, the crc is valid.
 //! Format 1 had no group in its keys.
 
 use super::{GROUP, StoreError};

@@ -1,4 +1,4 @@
-//! Opens sled so that what it flushes is there after a power loss.
+//! Opens sled such that its flushes survive a power loss.
 
 use std::path::Path;
 use std::thread;

@@ -3,7 +3,7 @@
 //! ```text
 //! <data folder>/log/         sled: trees "log" and "meta"
 //! <data folder>/snapshots/   one file each
-//! <data folder>/reserve      space to give up when the disk is full
+//! <data folder>/reserve      preallocated, deleted when the disk is full
 //! ```
 
 use std::io;
@@ -26,14 +26,14 @@ use super::{BoxFuture, Done, Record, Slot, Storage, StoreError, database, files}
 pub struct StoreOptions {
     /// sled's page cache, bytes.
     pub cache_bytes: u64,
-    /// The file held back for a full disk, bytes; 0 for none.
+    /// Size of the reserve file in bytes; 0 for none.
     pub reserve_bytes: u64,
 }
 
-/// Watches the store at work. Called on the writing thread: return soon.
+/// Callbacks from the store. They run on the writer thread and must return quickly.
 #[allow(unused_variables)]
 pub trait StoreObserver: Send + Sync {
-    /// A flush took so long and made so many operations durable. Called before their completions.
+    /// A flush finished: its duration, and the number of operations it made durable. Called before their completions.
     fn flushed(&self, took: Duration, operations: usize) {}
 
     /// The store failed for good; the node must exit. Called once, before the completions.
@@ -57,8 +57,8 @@ impl DiskStore {
     /// Opens the store in a data folder, makes it where there is none, and reads and checks
     /// everything in it. Blocks.
     ///
-    /// On a full disk the reserve is given up and opening tried once more. A process that was just
-    /// killed is waited for, for a few seconds.
+    /// On a full disk, the reserve file is deleted, and opening is tried once more. If a process that was just
+    /// killed still holds the lock, waits a few seconds for it.
     pub fn open(
         dir: &Path,
         options: StoreOptions,

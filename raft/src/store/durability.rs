@@ -1,9 +1,9 @@
 //! Makes sled's flushes durable on Linux.
 //!
-//! sled 0.34 ends a flush with `sync_file_range(2)`, which neither empties the disk's own cache nor
-//! writes the file's metadata: in simulated power losses every acknowledged entry was gone. When
-//! that call answers `ENOSYS`, and only then, sled falls back to `fsync`. So this module defines the
-//! symbol; an executable's own definition wins over the C library's.
+//! sled 0.34 ends a flush with `sync_file_range(2)`, which neither flushes the disk's cache nor writes the
+//! file's metadata: in simulated power losses, all acknowledged entries were lost. sled falls back to
+//! `fsync` only if that call returns `ENOSYS`. So this module defines the symbol `sync_file_range`, which
+//! overrides the C library's and returns `ENOSYS`.
 
 use super::StoreError;
 

@@ -1,4 +1,4 @@
-//! What can be wrong with stored data, and what the operator can do about it.
+//! Errors of the store, and what the operator can do about them.
 
 use std::fmt::Display;
 use std::io;

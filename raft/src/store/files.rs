@@ -1,4 +1,4 @@
-//! Files and directories that are there after a power loss.
+//! Creates files and directories that survive a power loss.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -73,7 +73,7 @@ pub(super) fn size_on_disk(dir: &Path) -> io::Result<u64> {
     let mut bytes = 0;
     for entry in fs::read_dir(dir)? {
         let entry = entry?;
-        // Files come and go while this looks.
+        // Files may be created and deleted concurrently.
         let Ok(metadata) = entry.metadata() else {
             continue;
         };

@@ -1,7 +1,7 @@
 //! The node's identity: its id, drawn once per data folder, and the cluster it belongs to.
 //!
-//! `identity.json` holds one line of JSON and its checksum. `lock` is held for as long as the
-//! process works in the folder, and holds its process id.
+//! `identity.json` contains one line of JSON and its checksum. `lock` is locked while a process uses the
+//! folder, and contains its process id.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Write};

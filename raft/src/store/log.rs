@@ -1,9 +1,9 @@
-//! The log in its sled tree: writing in an order that a crash may cut anywhere, and reading back
-//! with every byte checked.
+//! The log in its sled tree. Writes are ordered so that a crash at any point is safe; every byte is checked
+//! when it is read.
 //!
-//! sled brings back a prefix of what was written, in order. So a record's part 0 is written last and
-//! removed first: a record without it was never acknowledged, or was being removed. Only the
-//! log's very end can hold one, and [`Log::open`] removes it; anywhere else it is damage.
+//! After a crash, sled recovers a prefix of the writes. So a record's part 0 is written last and removed
+//! first: a record without it was never acknowledged, or was being removed. Such a record can only be the last
+//! one of the log, and [`Log::open`] removes it; anywhere else it is corruption.
 
 use std::sync::Arc;
 

@@ -27,7 +27,7 @@
 //! the slot. The previous snapshot is removed after that, and entries that a snapshot covers are purged
 //! only once the snapshot is durable.
 //!
-//! # What holds
+//! # Guarantees
 //!
 //! - An operation whose completion was called with `Ok` survives a power loss. The exception is
 //!   [`Slot::Committed`], which saves work after a restart and is not needed for safety.
@@ -38,7 +38,7 @@
 //! - Opening reads and checks every byte. Damage is reported with its position, an unknown format with
 //!   both versions, and neither is modified.
 //!
-//! # What does not
+//! # Limits
 //!
 //! - Damage is detected, not repaired: replace the node, or restore its folder from a copy.
 //! - There is no encryption, and checksums are CRC-32: they find accidents, not intent.
@@ -46,8 +46,8 @@
 //!
 //! # Changing a format
 //!
-//! The golden files in `tests/golden` hold every form as it was written once; their test says how to
-//! change one.
+//! The golden files in `tests/golden` contain a sample of every form as written by an earlier build; their test
+//! describes how to change one.
 
 mod codec;
 mod database;
@@ -86,7 +86,7 @@ pub const GROUP: u32 = 0;
 /// A boxed future that may move between threads.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
 
-/// Called once, from any thread, when an operation is durable or has failed for good.
+/// Called once, from any thread, when an operation is durable or has failed permanently.
 pub type Done = Box<dyn FnOnce(io::Result<()>) + Send + 'static>;
 
 /// One encoded log entry.
@@ -110,8 +110,8 @@ pub enum Slot {
     Purged,
 }
 
-/// A disk. All writing calls queue at once and never block; they reach the disk in call order. What
-/// reads much is a future, so that it can do so off the runtime's threads.
+/// A disk. Writes are queued without blocking, and reach the disk in call order. Long reads are futures, so
+/// that they can run off the runtime's threads.
 pub trait Storage: Clone + Send + Sync + 'static {
     /// A complete, immutable, verified snapshot: a handle, not its bytes. A snapshot that is being
     /// read stays readable when a newer one replaces it.

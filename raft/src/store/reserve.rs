@@ -1,5 +1,5 @@
-//! Space held back for the day the disk is full: sled cannot even reopen on a full disk, so the
-//! first write refused for lack of space gives this file up.
+//! A preallocated file that is deleted when the disk is full. sled cannot be reopened on a full disk, so
+//! the first write that fails for lack of space deletes it.
 
 use std::fs::{self, File};
 use std::io;
@@ -25,9 +25,9 @@ impl Reserve {
         }
     }
 
-    /// Allocates the file where it is missing and there is space for it and as much again: on a disk
-    /// that is still full it would take away what reopening has just been given. Its absence is
-    /// logged, and is no failure.
+    /// Allocates the file if it is missing and at least twice its size is free. (On a disk that is still full, it
+    /// would take back the space that was just freed for reopening.) If it cannot be allocated, that is logged,
+    /// but not an error.
     pub(super) fn ensure(&self) {
         if self.bytes == 0
             || fs::metadata(&self.path).is_ok_and(|found| found.blocks() * 512 >= self.bytes)
@@ -40,7 +40,7 @@ impl Reserve {
         }
     }
 
-    /// Gives the space back; whether there was any.
+    /// Deletes the file. Returns whether it existed.
     pub(super) fn give_back(&self) -> bool {
         let given = fs::remove_file(&self.path).is_ok();
         if given {

@@ -1,4 +1,4 @@
-//! Small values beside the log, in a sled tree of their own.
+//! Slots: single small values (vote, purge point, ...), in their own sled tree.
 
 use bytes::Bytes;
 

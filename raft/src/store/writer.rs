@@ -1,8 +1,8 @@
-//! The one thread that writes: takes what waits in the queue, inserts it in order, flushes once, and
-//! completes the callbacks in order.
+//! The writer thread: takes all queued operations, inserts them in order, flushes once, and calls the
+//! completions in order.
 //!
-//! A failure is final. sled keeps a failed write's error for good, and what a disk holds after a
-//! failed flush is unknown, so everything after it fails too, until the node is started again.
+//! A failure is permanent: sled returns the error of a failed write forever, and the content of a disk after a
+//! failed flush is unknown. So all later operations fail, too, until the node is restarted.
 
 use std::collections::VecDeque;
 use std::io;
@@ -94,7 +94,7 @@ impl Writer {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.queue = None;
-        // The last handle may go with a callback, on the thread itself.
+        // The last handle may be dropped by a callback, on this very thread.
         if let Some(thread) = self
             .thread
             .take()

@@ -1,4 +1,4 @@
-//! What this machine has for the server: its binaries, and whom it runs as.
+//! The installed PostgreSQL binaries, and the user to run the server as.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ fn version(binaries: &Path) -> Option<u32> {
     version.to_str()?.parse().ok()
 }
 
-/// The system's user `postgres`, if this is root; else whoever this is will do.
+/// The user to run the server as: `postgres` if this is root, else the current user.
 pub(super) fn account() -> Result<Option<Account>> {
     // SAFETY: geteuid takes nothing and cannot fail.
     if unsafe { libc::geteuid() } != 0 {

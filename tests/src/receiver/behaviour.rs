@@ -9,8 +9,7 @@ use super::Accepted;
 pub enum Behaviour {
     /// It is kept and answered at once.
     Accept,
-    /// It is kept and answered after a while that is drawn anew each time: messages that are under way
-    /// at once overtake each other.
+    /// It is stored and answered after a random delay, so that concurrent messages overtake each other.
     Slow {
         /// The longest while.
         at_most: Duration,
@@ -26,7 +25,7 @@ pub enum Behaviour {
     },
     /// It is not kept, and never answered.
     Stall,
-    /// It is kept, and the connection breaks in the midst of the answer: the sender must send it again.
+    /// It is stored, but the connection breaks in the middle of the response, so that the sender must resend it.
     Cut,
 }
 
@@ -36,7 +35,7 @@ impl Behaviour {
         Self::failure(status, "", "")
     }
 
-    /// A failure that says more.
+    /// A failure with a body.
     pub fn failure(status: u16, headers: &str, body: &str) -> Self {
         Self::Fail {
             status,
@@ -91,7 +90,7 @@ impl Rule {
         self
     }
 
-    /// Only to such a share of them, drawn anew each time one comes.
+    /// Only to a random share of them.
     pub fn share(mut self, share: f64) -> Self {
         self.share = Some(share);
         self

@@ -1,4 +1,4 @@
-//! As much of HTTP/1.1 as the receiver needs, by hand: libraries end every answer that they begin.
+//! A minimal HTTP/1.1 server, because libraries always complete a response once it has begun.
 
 use anyhow::{Context, Result, ensure};
 use reqwest::header::{CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};

@@ -44,7 +44,7 @@ pub async fn leaders_and_the_destination_are_killed(destination: impl Destinatio
     stage.compare_at_least(changes).await
 }
 
-/// The cable is pulled, the destination hangs, the leader hangs and wakes up as an old one.
+/// The network is cut, the destination hangs, the leader hangs and resumes after another was elected.
 pub async fn the_cable_is_pulled_and_both_sides_hang(destination: impl Destination) -> Result<()> {
     let mut stage = Stage::start(destination).await?;
     let traffic = Traffic::start(&stage.apis(), PAUSE);
@@ -68,8 +68,8 @@ pub async fn the_cable_is_pulled_and_both_sides_hang(destination: impl Destinati
     stage.compare_at_least(changes).await
 }
 
-/// The leader hangs with a request in flight until its successor has written; then the request arrives,
-/// and the old leader wakes up unaware. Several times, with different requests.
+/// The leader is paused with a request in flight until its successor has written. Then the request arrives, and
+/// the old leader resumes without knowing that it was deposed. Several times, with different requests.
 pub async fn old_leaders_write_late(destination: impl Destination) -> Result<()> {
     let mut stage = Stage::start(destination).await?;
     let traffic = Traffic::start(&stage.apis(), PAUSE);

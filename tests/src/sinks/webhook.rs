@@ -1,4 +1,4 @@
-//! A receiver of webhooks as a destination. Its knowledge is what it derives from accepted messages.
+//! A webhook receiver as a destination. It derives its state from the messages that it accepts.
 //!
 //! It does what any receiver has to do, and no more:
 //!
@@ -10,8 +10,7 @@
 //!   a deletion in a gap is not reported in any other way. Until such an event comes they remain known;
 //!   the tests end with one. A backfill without a single instance is not reported at all.
 //!
-//! Its history is complete after the revision of the last backfill. Before it, events may be missing: a
-//! receiver gets the present instead of the past.
+//! Its history is complete after the revision of the last backfill. Before that, events may be missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;

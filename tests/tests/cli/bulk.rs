@@ -82,7 +82,7 @@ async fn an_export_can_be_imported_into_another_cluster() -> Result<()> {
 
     let new = Desk::with_orders().await?;
     let import = ["instance", "import", &file];
-    // The machine lets nothing begin in another state: that is said, not hidden.
+    // Instances can only be created in the initial state; the import reports the difference.
     new.run(&["instance", "create", "order/2"]).await?;
     let ended = new.ended(&import).await?;
     assert_eq!(

@@ -1,4 +1,4 @@
-//! `next`: what it does, and why it may refuse.
+//! `next`: successes and rejections.
 
 use anyhow::Result;
 use lockstep_tests::cluster::Cluster;

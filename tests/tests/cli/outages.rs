@@ -82,7 +82,7 @@ async fn without_a_majority_a_command_is_unavailable_and_its_key_makes_the_retry
     let told = lockstep(&["get", "-e", &all, "--timeout", "1s", "-o", "json"]).await?;
     assert_eq!(error(&told.failed(3)?)?["code"], "unavailable");
 
-    // What one node can say by itself, it still says.
+    // A node still answers requests that need no other node.
     let alone = endpoints(&cluster, [survivor]);
     let read = lockstep(&["get", "--stale", "-e", &alone, "-o", "json"])
         .await?

@@ -1,4 +1,4 @@
-//! What needs no cluster: usage errors, help, completions.
+//! Commands that need no cluster: usage errors, help, completions.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! Nodes that belong to no cluster: together they found one, whatever comes between.
+//! Bootstrap: nodes without a cluster form exactly one, under faults.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -164,7 +164,7 @@ async fn of_six_concurrent_bootstrap_plans_one_becomes_the_cluster() -> Result<(
         Ok(())
     })
     .await?;
-    // Nobody acts on a plan before it holds.
+    // No node acts on a plan before it is latched.
     assert_eq!(planned(&race.agent)?, None);
     for (_, view) in race.cluster.views().await? {
         assert_pristine(&view);
@@ -246,7 +246,7 @@ async fn a_node_with_a_wiped_disk_does_not_bootstrap_a_second_cluster() -> Resul
     cluster.nodes[2].kill9()?;
     std::fs::remove_dir_all(cluster.nodes[2].data())?;
     let since = cluster.nodes[2].log().len();
-    // Alone it is enough to found one: nothing but what it sees holds it back.
+    // `expect` is 1, so only the cluster that it sees prevents it from bootstrapping one.
     cluster.nodes[2].set("LOCKSTEP_EXPECT", 1);
     cluster.nodes[2].start()?;
     wait_for("the wiped node as a stranger", READY_DEADLINE, async || {
@@ -284,7 +284,7 @@ async fn a_node_with_a_wiped_disk_does_not_bootstrap_a_second_cluster() -> Resul
         );
     }
 
-    // That it was the first's life that held it back: with the first gone, it founds one.
+    // It was held back by the first cluster's being alive: once that is gone, it bootstraps one.
     for node in &mut cluster.nodes[..2] {
         node.terminate().await?;
     }

@@ -1,4 +1,4 @@
-//! What can be read: machines, pictures, instances, histories and lists.
+//! Reads: machines, diagrams, instances, histories and lists.
 
 use anyhow::{Context, Result};
 use lockstep_proto::v1;

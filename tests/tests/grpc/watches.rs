@@ -1,4 +1,4 @@
-//! What changes: in order, once, without gaps, on any node; and what is said when that cannot be.
+//! Watches: in order, once, without gaps, on any node; and the errors when that is impossible.
 
 use anyhow::{Context, Result, ensure};
 use lockstep_proto::v1;

@@ -1,4 +1,4 @@
-//! What happens once, as a whole, or only on paper.
+//! Writes: idempotency, transactions and dry runs.
 
 use anyhow::{Context, Result};
 use lockstep_proto::v1;

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 
 use super::{Watching, coded};
 
-/// A place behind everything of a revision.
+/// A cursor after all events of a revision.
 pub const END: u32 = u32::MAX;
 /// The cluster that scripted nodes are of.
 pub const CLUSTER: &str = "3584844cf6683eb5";

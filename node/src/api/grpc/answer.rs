@@ -11,8 +11,8 @@ use tonic::{Code, Status};
 use crate::api::watchers::WatchRefused;
 use crate::service::{Invalid, PictureError, ServiceError, WatchEnded};
 
-/// The answer is sent this much before a client's own deadline, so that it learns whether its
-/// request may have been executed: tonic cuts the call off at the deadline without saying so.
+/// The response is sent this much before the client's deadline, so that it says whether the request may have
+/// been executed; at the deadline, tonic would abort the call without that information.
 const HEAD_START_MAX: Duration = Duration::from_millis(20);
 
 /// An error of the catalogue as a status.

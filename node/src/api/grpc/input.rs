@@ -1,4 +1,4 @@
-//! What several requests ask in the same words, and several answers say.
+//! Fields that several requests and responses share.
 
 use lockstep_machine::{GlobalRevision, InvalidName, MachineName, Version};
 use lockstep_proto::{Malformed, v1};

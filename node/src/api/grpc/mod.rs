@@ -29,9 +29,9 @@ use crate::service::Service;
 use crate::sink::Sinks;
 use crate::telemetry::{Metrics, Report};
 
-/// Between two looks whether a silent connection is still alive, and for the answer.
+/// Keepalive interval of idle connections, and the timeout of the answer.
 const KEEPALIVE: Duration = Duration::from_secs(5);
-/// What may be under way on one stream, bytes: appends from a leader are up to this far ahead.
+/// Flow-control window of a stream in bytes: a leader's appends run at most this far ahead.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
 /// What the gRPC interface works with.
@@ -136,7 +136,7 @@ impl GrpcState {
         answer::deadline(Self::asked_timeout(request), self.request_timeout)
     }
 
-    /// How long the client wants to wait, as it says it.
+    /// The client's timeout, as sent.
     fn asked_timeout<T>(request: &Request<T>) -> Option<&str> {
         request.metadata().get("grpc-timeout")?.to_str().ok()
     }

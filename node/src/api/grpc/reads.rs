@@ -1,4 +1,4 @@
-//! The calls that change nothing.
+//! The calls that read.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `Watch`: what changes, as a stream of messages.
+//! `Watch`: events as a stream of messages.
 
 use std::pin::Pin;
 use std::sync::Arc;

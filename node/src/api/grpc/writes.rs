@@ -1,4 +1,4 @@
-//! The calls that change something, or say what changing it would come to.
+//! The calls that write, and their dry runs.
 
 use std::time::Duration;
 
@@ -73,8 +73,8 @@ pub(super) async fn define(
     }
 }
 
-/// A document that has faults is refused as the state machine would refuse it; one that cannot be
-/// read is no request.
+/// A document with faults gets a rejection, as from the state machine; one that cannot be parsed is an invalid
+/// request.
 fn refused(error: &DocumentError, revision: GlobalRevision) -> Result<v1::DefineResponse, Status> {
     if let DocumentError::Syntax { .. } = error {
         return Err(coded(ErrorCode::MalformedDocument, error));

@@ -1,4 +1,4 @@
-//! What the answers of all writes share.
+//! Fields that the responses of all writes share.
 
 use lockstep_machine::{Outcome, Reply};
 use lockstep_proto::ErrorCode;
@@ -12,7 +12,7 @@ use super::problem::Problem;
 pub(super) struct Written {
     /// Whether this is the stored answer to an earlier request with the same key.
     pub(super) replayed: bool,
-    /// The cluster's revision right after it: give it to a read as `min_revision`.
+    /// The cluster's revision after the write; pass it to a read as `min_revision`.
     pub(super) revision: u64,
 }
 

@@ -68,7 +68,7 @@ struct StateHashBody {
 query! {
     /// What to add to the status.
     WithHash {
-        /// Add the hash over the whole state.
+        /// Also return the hash of the whole state.
         state_hash: bool,
     }
 }
@@ -163,7 +163,7 @@ fn checks(service: &Service) -> Value {
     })
 }
 
-/// What the sinks of this node do, for whoever wants to know: a node serves without them.
+/// The phases of this node's sinks, for information only: readiness does not depend on them.
 fn readiness_of(sinks: Vec<SinkStatus>) -> Value {
     let phase = |sink: SinkStatus| json!({ "name": sink.name, "phase": sink.phase().to_string() });
     sinks.into_iter().map(phase).collect()

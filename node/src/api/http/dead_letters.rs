@@ -37,7 +37,7 @@ pub(super) struct DiscardedBody {
 query! {
     /// A page of dead letters.
     Page {
-        /// Dead letters on the page at most; 100 without it.
+        /// Maximum number of dead letters on the page; default 100.
         limit: Option<Limit>,
         /// `next_cursor` of the previous page.
         cursor: Option<EventPageCursor>,

@@ -1,7 +1,7 @@
-//! Parts of the OpenAPI description that the types of the routes do not carry: the rules for texts and
-//! numbers, and the refusals of each kind of route.
+//! Parts of the OpenAPI description that cannot be derived from the routes' types: formats of strings and
+//! numbers, and the error responses of each kind of route.
 //!
-//! No value of these types is ever made; they describe what is parsed elsewhere.
+//! These types are never instantiated; they describe what other modules parse.
 
 use std::collections::BTreeMap;
 
@@ -11,7 +11,7 @@ use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Type};
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, Schema};
 use utoipa::{IntoResponses, PartialSchema, ToSchema};
 
-/// Every refusal but those of the short interface.
+/// The media type of all errors except those of the short interface.
 pub(super) const PROBLEM: &str = "application/problem+json";
 
 macro_rules! schemas {
@@ -33,7 +33,7 @@ macro_rules! schemas {
 schemas! {
     /// A transition of the instance that the path names.
     TransitionBody = without_id(Transition::schema());
-    /// What must hold for the instance that the path names to be deleted.
+    /// The conditions for deleting the instance that the path names.
     DeleteBody = without_id(Delete::schema());
     /// A migration of the instance that the path names.
     MigrateBody = without_id(Migrate::schema());
@@ -108,7 +108,7 @@ macro_rules! refusals {
 }
 
 refusals! {
-    /// A request that has anything to read in it.
+    /// A request with a query, a path parameter or a body.
     Malformed {
         400: "The request is not valid; nothing was executed",
     }
@@ -149,7 +149,7 @@ refusals! {
         429: "`too_many_watchers`: this node already has `watchers_max` open watches",
         503: "The cluster cannot answer now",
     }
-    /// What needs the cluster.
+    /// A request that needs a leader.
     Unanswered {
         503: "The cluster cannot answer now, or this node is too busy; nothing was executed",
         504: "`outcome_unknown`: no answer in time; a write may or may not have been executed",
@@ -175,7 +175,8 @@ fn retry_after() -> utoipa::openapi::Header {
         .build()
 }
 
-/// With what the short interface refuses: one line of text, but for what is said before it is asked.
+/// Error responses of the short interface: one line of text, except for errors that are raised before the
+/// route is reached.
 pub(super) struct ShortRefusals;
 
 impl IntoResponses for ShortRefusals {

@@ -76,7 +76,7 @@ impl Call {
     }
 }
 
-/// The machine that a path names.
+/// The machine in a path.
 pub(super) struct MachinePath(pub(super) MachineName);
 
 /// The instance that a path names.

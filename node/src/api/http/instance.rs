@@ -29,13 +29,13 @@ pub(super) struct ShownBody {
     cluster_revision: u64,
 }
 
-/// What happened to an instance, as far as it is remembered.
+/// The last changes of an instance.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct HistoryBody {
     id: String,
     /// The instance's.
     instance_revision: u64,
-    /// The oldest revision of the instance whose change is remembered; null if none is.
+    /// The oldest revision in the history; null if the history is empty.
     oldest_revision: Option<u64>,
     /// Oldest first.
     #[schema(value_type = Vec<Event>)]
@@ -100,7 +100,7 @@ fn find<'a>(id: &InstanceId, view: &'a View) -> Result<&'a Instance, Problem> {
     })
 }
 
-/// What happened to an instance, oldest first.
+/// The last changes of an instance, oldest first.
 #[utoipa::path(
     get, path = "/v1/machines/{machine}/instances/{instance}/history", operation_id = "instance_history", tag = "instances",
     params(InstancePath, Freshness),
@@ -129,14 +129,14 @@ pub(super) async fn history(
 query! {
     /// What must hold for an instance to be deleted.
     Expected {
-        /// Refuse unless it is in this state.
+        /// Reject unless it is in this state.
         expect_state: Option<StateName>,
-        /// Refuse unless it is at this revision.
+        /// Reject unless it is at this revision.
         expect_revision: Option<Revision>,
     }
 }
 
-/// Deletes an instance, with its history. What must hold is in the body or in the query.
+/// Deletes an instance, with its history. Expectations are in the body or in the query.
 #[utoipa::path(
     delete, path = "/v1/machines/{machine}/instances/{instance}", operation_id = "delete_instance", tag = "instances",
     params(InstancePath, Expected, Key, IfMatch),

@@ -23,11 +23,11 @@ use crate::service::{Freshness, PageAsked};
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct CreateBody {
-    /// Its name within the machine; a sortable one is made without it.
+    /// Its name within the machine; if absent, one that sorts by time is generated.
     id: Option<InstanceName>,
-    /// The version to pin it to; the newest without it.
+    /// The version to pin it to; default: the newest.
     version: Option<Version>,
-    /// Kept with the instance, where a list can ask for it.
+    /// Stored with the instance; lists can filter by it.
     #[serde(default)]
     metadata: Metadata,
 }
@@ -53,7 +53,7 @@ pub(super) struct PageBody {
     revision: u64,
 }
 
-/// Creates an instance in its machine's initial state. Without an id, one is made; it follows from the
+/// Creates an instance in its machine's initial state. Without an id, one is generated; it is derived from the
 /// idempotency key if there is one.
 #[utoipa::path(
     post, path = "/v1/machines/{machine}/instances", operation_id = "create_instance", tag = "instances",
@@ -92,15 +92,15 @@ pub(super) async fn create(
 query! {
     /// Filters of a list, and its page.
     Filters {
-        /// Only those in this state.
+        /// Only instances in this state.
         state: Option<StateName>,
-        /// Only those whose name starts like this.
+        /// Only instances whose name has this prefix.
         prefix: Option<Prefix>,
-        /// Only those with this metadata entry: key=value.
+        /// Only instances with this metadata entry: key=value.
         label: Option<Label>,
-        /// Instances on the page at most; 100 without it.
+        /// Maximum number of instances on the page; default 100.
         limit: Option<Limit>,
-        /// `next_cursor` of the page before, with the same filters.
+        /// `next_cursor` of the previous page; the filters must be the same.
         cursor: Option<PageCursor>,
     }
 }

@@ -285,7 +285,7 @@ fn nearest_field(detail: &str) -> String {
     let Some((_, rest)) = detail.split_once("unknown field `") else {
         return String::new();
     };
-    // Odd places are between backticks: the wrong name, then the known ones.
+    // The odd-numbered parts were between backticks: the unknown name, then the known ones.
     let mut names = rest.split('`').step_by(2);
     let wrong = names.next().unwrap_or_default();
     hint(wrong, names.filter(|name| !name.is_empty()))

@@ -1,4 +1,4 @@
-//! Closes a connection so that its last answer arrives.
+//! Closes a connection such that the last response reaches the client ("lingering close").
 //!
 //! A server may answer before it has read the whole request, for example when the declared length of
 //! a body is too large. If it then closes the socket with unread bytes, the kernel resets the

@@ -23,7 +23,7 @@ use crate::telemetry::{build, logs};
 /// The answer of `/counter` and `/timer` without parameters.
 const SUCCESS: &str = "success";
 
-/// `GET /livez`: that this answers is the answer.
+/// `GET /livez`: always 200 while the process runs.
 #[utoipa::path(get, path = "/livez", tag = "node", responses(
     (status = 200, body = Object, description = "The process answers"),
 ))]
@@ -92,7 +92,7 @@ query! {
     Count {
         /// The counter; `counterhandler.counter` without it.
         name: Option<ReportName>,
-        /// How much to add, with `name`; 1 without it.
+        /// How much to add; requires `name`; default 1.
         by: Option<Amount>,
     }
 }

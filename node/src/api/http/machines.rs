@@ -1,4 +1,4 @@
-//! `/v1/machines`: definitions, their versions, and how they look.
+//! `/v1/machines`: definitions, their versions and diagrams.
 
 use std::collections::BTreeMap;
 
@@ -76,7 +76,7 @@ pub(super) struct MachineBody {
     revision: u64,
 }
 
-/// Versions of a machine that were forgotten.
+/// Versions of a machine that were deleted.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct DefinitionDeletedBody {
     #[serde(flatten)]

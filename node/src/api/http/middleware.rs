@@ -42,7 +42,7 @@ pub(super) async fn observe(
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
     }
-    // Nothing here stays true: no cache may answer in the node's place.
+    // Responses become stale at once, so they must not be cached.
     let cached = response.headers_mut().entry(CACHE_CONTROL);
     cached.or_insert(HeaderValue::from_static("no-store"));
     let now = Instant::now();

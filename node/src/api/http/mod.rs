@@ -2,8 +2,8 @@
 //!
 //! JSON in and out, refusals as RFC 9457 problem details with a stable `code`; plain text only on
 //! the short interface, `/?next=`. Everything is bounded: bodies, time, requests served at once,
-//! connections. Routes that only look at this process (`/livez`, `/readyz`, `/metrics`, ...) are
-//! answered however busy the rest is.
+//! connections. Routes that concern only this process (`/livez`, `/readyz`, `/metrics`, ...) are
+//! answered even under overload.
 
 mod body;
 mod cluster;

@@ -94,7 +94,7 @@ fn some_bodies_may_be_left_out(paths: &mut Value) {
     }
 }
 
-/// One function that answers two methods has one name for both, and a name may be there once.
+/// A handler of two methods has one operation id, but operation ids must be unique.
 fn each_method_is_an_operation_of_its_own(document: &mut Value) {
     let paths = document["paths"].as_object_mut().into_iter();
     for methods in paths.flat_map(|paths| paths.values_mut()) {

@@ -1,4 +1,4 @@
-//! A definition as a document or as a picture.
+//! A definition as a document or a diagram.
 
 use axum::http::StatusCode;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -19,7 +19,7 @@ query! {
     }
 }
 
-/// A definition as it could be sent again.
+/// A definition, in a form that can be stored again.
 #[utoipa::path(
     get, path = "/v1/machines/{machine}/definition", operation_id = "machine_definition", tag = "machines",
     params(MachinePath, OneVersion, Written, Freshness),
@@ -58,7 +58,7 @@ query! {
     }
 }
 
-/// A machine as a picture, with an instance's state highlighted.
+/// A diagram of a machine, optionally with an instance's state highlighted.
 #[utoipa::path(
     get, path = "/v1/machines/{machine}/graph", operation_id = "machine_graph", tag = "machines",
     params(MachinePath, Drawn, OneVersion, Freshness),

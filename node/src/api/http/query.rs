@@ -380,7 +380,7 @@ pub(super) use query;
 query! {
     /// Which version of a machine.
     OneVersion {
-        /// A version; the newest without it.
+        /// The version; default: the newest.
         version: Option<Version>,
     }
 }
@@ -388,7 +388,7 @@ query! {
 query! {
     /// Whether to execute at all.
     DryRun {
-        /// Only say what would happen.
+        /// Only validate, and return what would happen.
         dry_run: bool,
     }
 }

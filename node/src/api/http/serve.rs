@@ -275,7 +275,7 @@ mod tests {
         let mut text = Vec::new();
         let read =
             tokio::time::timeout(Duration::from_secs(5), stream.read_to_end(&mut text)).await;
-        // A reset is an end as well.
+        // A reset also ends the connection.
         let _ = read.expect("the server ends the connection");
         String::from_utf8_lossy(&text).into_owned()
     }

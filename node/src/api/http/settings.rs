@@ -74,7 +74,7 @@ pub(super) async fn show(
     }))
 }
 
-/// Changes the cluster settings that it names, all or none.
+/// Changes the named cluster settings, all or none.
 #[utoipa::path(
     patch, path = "/v1/cluster/settings", operation_id = "update_settings", tag = "cluster",
     params(Key),

@@ -62,8 +62,8 @@ pub(super) async fn show(
     Ok(Json(ShownSinkBody { sink, node }))
 }
 
-/// Tests the destination of a sink with a table or collection of its own: inserts several rows, finds one,
-/// drops the table. May take a minute.
+/// Tests a sink's destination in a separate table or collection: inserts rows, reads one back, drops the table.
+/// May take up to a minute.
 #[utoipa::path(
     post, path = "/v1/sinks/{sink}/check", operation_id = "check_sink", tag = "sinks",
     params(SinkPath),

@@ -12,7 +12,7 @@ use super::json::JsonBody;
 use super::problem::Problem;
 use super::query::Query;
 
-/// What every operation came to, in the same order.
+/// The results of the operations, in the same order.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct CommittedBody {
     results: Vec<OperationResult>,
@@ -20,8 +20,8 @@ pub(super) struct CommittedBody {
     written: Written,
 }
 
-/// Does several things, all or none, in one revision. A refusal names the `operation` and its
-/// `reason`.
+/// Executes several operations atomically, in one revision. A rejection names the `operation` that failed and
+/// its `reason`.
 #[utoipa::path(
     post, path = "/v1/transactions", operation_id = "transact", tag = "transactions",
     params(Key),

@@ -1,4 +1,4 @@
-//! `/v1/watch`: what changes, as server-sent events.
+//! `/v1/watch`: events as server-sent events.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -43,16 +43,16 @@ query! {
 query! {
     /// Which events, and where to begin.
     Events {
-        /// Only of instances whose name starts like this.
+        /// Only of instances whose name has this prefix.
         prefix: Option<Prefix>,
-        /// Only into this state.
+        /// Only changes into this state.
         state: Option<StateName>,
-        /// From this revision of the cluster on; from now on without it.
+        /// Start at this revision of the cluster; default: after the latest.
         from_revision: Option<GlobalRevision>,
     }
 }
 
-/// What changes, of every machine or of one.
+/// Watches the events of all machines, of one machine or of one instance.
 #[utoipa::path(
     get, path = "/v1/watch", operation_id = "watch", tag = "watch",
     params(Everything, Events, LastEvent),
@@ -70,7 +70,7 @@ pub(super) async fn all(
     begin(call, of.machine, instance, events, last).await
 }
 
-/// What changes, of one machine.
+/// Watches the events of one machine.
 #[utoipa::path(
     get, path = "/v1/machines/{machine}/watch", operation_id = "watch_machine", tag = "watch",
     params(MachinePath, OfMachine, Events, LastEvent),

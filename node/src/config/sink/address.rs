@@ -1,4 +1,4 @@
-//! Addresses of destinations: which are valid, which database they lead to, how they are shown.
+//! Addresses of destinations: validation, the database that they name, and display without secrets.
 
 use std::error::Error;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};

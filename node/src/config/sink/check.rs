@@ -1,4 +1,4 @@
-//! Whether the settings of the sinks are valid together.
+//! Validates the settings of sinks against each other.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! Sinks: the destinations that follow the cluster's events.
+//! Configuration of sinks.
 
 pub(super) mod address;
 mod check;
@@ -16,7 +16,7 @@ pub use address::{is_local, postgres_config};
 pub(super) use address::{shown, shown_host};
 pub(super) use check::check;
 
-/// One sink: a destination that follows the cluster's events.
+/// The configuration of a sink.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Sink {
     /// Its name.

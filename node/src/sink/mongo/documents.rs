@@ -35,7 +35,7 @@ fn document(form: &impl Serialize) -> Result<Document, mongodb::bson::error::Err
         let safe = metadata.into_iter().map(|(key, value)| (safe(&key), value));
         document.insert("metadata", safe.collect::<Document>());
     }
-    // No event tells a deadline, so it would soon be wrong.
+    // Events do not contain the deadline, so a stored one would soon be wrong.
     document.remove("deadline");
     Ok(document)
 }

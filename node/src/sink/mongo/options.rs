@@ -33,7 +33,7 @@ pub(super) async fn client_options(
     options.connect_timeout = Some(sink.timeout);
     // A little less, so that the driver reports what it waited for.
     options.server_selection_timeout = Some(sink.timeout.mul_f32(0.9));
-    // Whatever the address says: guards must be checked on the server that takes writes.
+    // Overrides the address: the claim must be checked on the primary.
     let primary = SelectionCriteria::ReadPreference(ReadPreference::Primary);
     options.selection_criteria = Some(primary);
     let mut concern = options.write_concern.take().unwrap_or_default();

@@ -17,9 +17,8 @@ pub(super) const CLAIM: &str = "\
 /// the expected checkpoint; the new cursor; whether the states belong to a backfill, which replaces any
 /// other state; events; states.
 ///
-/// A state without `state` is that of a deleted instance. One without `created_at` does not tell what only
-/// the creation tells, and keeps the stored metadata and time of creation. A built-in instance has never
-/// been created, and its `changed_at` is null.
+/// A row without `state` is a deleted instance. If `created_at` is missing, the stored metadata and creation
+/// time are kept. A built-in instance was never created; its `changed_at` is null.
 pub(super) const WRITE: &str = "\
     WITH fence AS ( \
       UPDATE {sinks} SET revision = coalesce($6::bigint, revision), \

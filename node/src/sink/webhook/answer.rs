@@ -28,8 +28,8 @@ impl From<SinkError> for DeliveryError {
     }
 }
 
-/// Classifies a status other than 2xx. Only a status that is certainly about the message rejects it; for any
-/// other, the sink retries until an operator has looked.
+/// Classifies a status other than 2xx. Only a status that clearly concerns the message itself rejects it; for
+/// all others, the sink retries until an operator fixes the cause.
 pub(super) fn classify(
     status: StatusCode,
     said: &str,

@@ -1,5 +1,5 @@
-//! What became of the messages of the current batch: a batch that failed is delivered again, as a whole or
-//! in parts.
+//! The delivery results of the messages of the current batch, for when the batch fails and is delivered again
+//! as a whole or in parts.
 
 use std::collections::HashMap;
 
@@ -74,9 +74,8 @@ impl DeliveryLog {
         self.states.insert(key, DeliveryState::Rejected(reason));
     }
 
-    /// It was sent in vain; `server_error` if the receiver failed on it. Returns how often that happened if
-    /// other messages were accepted since the first time: then the message is at fault, and not the
-    /// receiver.
+    /// An attempt failed; `server_error` if with a 5xx. Returns the number of such failures if other messages
+    /// have been accepted since the first one: then the message is at fault, not the receiver.
     pub(super) fn fail(&mut self, key: MessageKey, server_error: bool) -> Option<u32> {
         let (mut failures, mut accepted_before) = match self.states.get(&key) {
             Some(DeliveryState::Failing {
@@ -97,8 +96,8 @@ impl DeliveryLog {
         (server_error && accepted_before.is_some_and(|it| it < self.accepted)).then_some(failures)
     }
 
-    /// The messages after one that is at fault are suspects too: they are about the same instance, and there
-    /// may be nothing left to accept between their failures.
+    /// The messages that follow a rejected one are suspect, too: they concern the same instance, and there may be no
+    /// other messages to accept between their failures.
     pub(super) fn suspect(
         &mut self,
         at_fault: &MessageKey,

@@ -81,7 +81,7 @@ impl Endpoint {
         if !status.is_success() {
             return Err(classify(status, &quote(&said), wait));
         }
-        // An answer that breaks off is none: the receiver may have crashed over the message.
+        // An incomplete response does not count: the receiver may have crashed on the message.
         end.map_err(|e| self.no_answer(&e))?;
         Ok(status)
     }

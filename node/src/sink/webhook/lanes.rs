@@ -1,4 +1,4 @@
-//! Lanes: messages about one instance are sent strictly one after another, those of several lanes at once.
+//! Lanes: messages about one instance are sent strictly in sequence, those of different instances concurrently.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

@@ -18,8 +18,8 @@ pub(super) const COMPLETE: &str = "snapshot";
 /// How the name of an unfinished snapshot ends.
 pub(super) const UNFINISHED: &str = "tmp";
 
-/// Bytes written between two syncs: a few milliseconds' work for a disk. Left to the end, a large
-/// snapshot reaches the disk in one go, and the log's own syncs wait behind it.
+/// Bytes written between two syncs: a few milliseconds of work for a disk. With a single sync at the end, a large
+/// snapshot would be written in one go, and the log's flushes would wait for it.
 const SYNC_EVERY_BYTES: u64 = 4 << 20;
 
 /// A complete, verified snapshot: an open file. It stays readable when a newer one replaces it; one
@@ -109,7 +109,7 @@ impl SnapshotFile {
         Arc::ptr_eq(&self.inner, &other.inner)
     }
 
-    /// Lets the file stay when the handles go, or not.
+    /// Sets whether the file is kept when its handles are dropped.
     pub(super) fn keep(&self, kept: bool) {
         self.inner.kept.store(kept, Ordering::Release);
     }

@@ -1,7 +1,7 @@
-//! Snapshots: one file each. One of them is current: a slot beside the log names it.
+//! Snapshots, one file each. A slot in the log's database names the current one.
 //!
-//! A file gets its final name when it is complete and synced, and the slot is written after that. So
-//! a crash leaves at worst a file that no slot names; opening the store removes it.
+//! A file gets its final name when it is complete and flushed, and the slot is written after that. So
+//! a crash leaves at most a file that no slot names; opening the store deletes it.
 
 mod file;
 pub(super) mod format;
@@ -127,8 +127,7 @@ pub(super) async fn on_disk_thread<T: Send + 'static>(
         .unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-/// Runs long work on a thread of its own, behind whatever else wants the processor: a snapshot can
-/// wait, the writes that come meanwhile cannot.
+/// Runs long work on a separate thread of low priority: a snapshot can wait, concurrent writes cannot.
 pub(super) async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -144,8 +143,7 @@ pub(super) async fn in_background<T: Send + 'static>(
         .unwrap_or_else(|_| Err(io::Error::other("the snapshot's thread has ended")))
 }
 
-/// Lowers the calling thread's priority: about a tenth of a processor's time is left to it where
-/// others want all of it.
+/// Lowers the calling thread's priority, to about a tenth of the CPU time when others compete for it.
 fn yield_to_others() {
     const NICE: i32 = 10;
     // On Linux, no process is the calling thread, not its process.

@@ -1,4 +1,4 @@
-//! Takes in a snapshot from a peer.
+//! Receives a snapshot from a peer.
 
 use std::io;
 use std::os::unix::fs::FileExt;
