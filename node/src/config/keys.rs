@@ -195,7 +195,7 @@ settings! {
         request_timeout: Duration, time(10, 5), Is("5s"), "5s";
         concurrency_max: usize, count(1, 1_000_000), Is("4096"), "4096";
         drain_timeout: Duration, time(0, 10), Is("5s"), "5s";
-        cors_origins: Vec<String>, Origins, Is(""), "";
+        cors_origins: Vec<String>, Origins, Is(""), "Origins whose pages may call the HTTP interface from a browser, such as `https://app.example`; `*` for all.";
     }
 
     /// The gRPC interface, for clients and peers.
@@ -219,8 +219,8 @@ settings! {
         address: String, Url, Is("http://127.0.0.1:8500"), "http://127.0.0.1:8500", flag("consul-address");
         token: Option<String>, Text, Unset, "ACL token for Consul.", secret();
         service: String, Name, Is("lockstep"), "lockstep";
-        tags: Vec<String>, List, Is(""), "";
-        meta: Vec<(String, String)>, Meta, Is(""), "";
+        tags: Vec<String>, List, Is(""), "Tags to register.";
+        meta: Vec<(String, String)>, Meta, Is(""), "Additional metadata to register.";
         check_interval: Duration, time(100, 10), Is("2s"), "2s";
         deregister_after: Duration, time(60_000, 60 * 24 * 30), Is("10m"), "10m";
     }
