@@ -6,7 +6,7 @@
 //! a random number or spawns anything: the same batches applied to the same [`State`] give the same
 //! replies, the same events and the same [`State::hash`] on every node and in every build.
 //!
-//! Time comes from the leader's timestamp on each [`Batch`] and is made monotonic here.
+//! Time comes from the leader's timestamp on each [`EncodedBatch`] and is made monotonic here.
 //!
 //! From top to bottom: [`State`] deduplicates requests and executes each command on the *world*
 //! (definitions, instances, timers, events); *execute* has one file per command; the rest are the types that

@@ -14,7 +14,7 @@ use crate::settings::Limits;
 /// The form of an [`Outcome`] that a leader sends back to the node that forwarded the request.
 pub const OUTCOME_FORMAT: Format = Format::new("outcome", 1);
 
-/// The answer to one [`Request`](crate::Request).
+/// The answer to one [`EncodedRequest`](crate::EncodedRequest).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     /// The outcome.
