@@ -134,7 +134,7 @@ async fn the_same_file_can_be_given_again() {
     assert_eq!(code(&output), Some(1), "refused by the machine");
     let output = lockstep(&format!("{create} --skip-existing")).await;
     assert_eq!((code(&output), stdout(&output).as_str()), (Some(0), ""));
-    assert_eq!(stderr(&output), "lockstep: 0 created, 2 there already\n");
+    assert_eq!(stderr(&output), "lockstep: 0 created, 2 already existed\n");
 }
 
 #[tokio::test]
