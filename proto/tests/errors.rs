@@ -13,29 +13,29 @@ const HEAD: &str = "\
 
 # Errors
 
-Every refusal carries a stable code: over HTTP as `code` in a problem document (RFC 9457,
+Every error has a stable code: over HTTP as `code` in a problem document (RFC 9457,
 `application/problem+json`), over gRPC as `code` of a rejection or in the trailer `lockstep-code`.
-Texts may change; codes do not.
+Messages may change; codes do not.
 
-- A dash means that the code does not exist there. \"rejection\" means that gRPC answers `OK` with the
-  rejection in the message: the state machine decided, nothing went wrong on the way.
-- \"Retry\" says what a repetition of the same request does. *no*: nothing was executed, and the answer
-  stays the same. *safe*: nothing was executed, and a repetition may succeed. *with key*: a write may
-  have been executed, so repeat it only with the same idempotency key.
+- A dash means that the interface does not use the code. \"rejection\" means that the gRPC status is `OK`, and
+  the response message contains the rejection: the call itself succeeded.
+- \"Retry\" says whether to repeat the same request. *no*: nothing was executed, and the answer will be the
+  same. *safe*: nothing was executed, and a retry may succeed. *with key*: a write may have been executed,
+  so repeat it only with the same idempotency key.
 ";
 
 const SECTIONS: [(Section, &str, &str, &str); 4] = [
     (
         Section::Rejected,
         "The state machine rejected the request",
-        "Nothing was changed. The answer is replicated: the same idempotency key gets it again.",
+        "Nothing was changed. The rejection is replicated: a request with the same idempotency key gets it again.",
         "\
 Over HTTP, `operation_failed` has the status of its `reason`.
 
-In a definition sent as a document, `too_many_states` and `too_many_transitions` are faults of
-`invalid_definition`, so that all faults are reported at once.
+If the definition is sent as a document, `too_many_states` and `too_many_transitions` are reported as faults
+of `invalid_definition`, together with all others.
 
-507 means that the cluster is at a limit. Waiting does not help, so it is not 429.",
+507 means that the cluster is at a limit. It is not 429, because waiting does not help.",
     ),
     (Section::Unanswered, "The cluster did not answer", "", ""),
     (
