@@ -91,7 +91,11 @@ async fn an_export_can_be_imported_into_another_cluster() -> Result<()> {
     );
     let told = "order/3 was created in state \"open\", but was exported in state \"shipped\"";
     ensure!(ended.stderr.contains(told), "{}", ended.stderr);
-    ensure!(ended.stderr.contains("1 already existed"), "{}", ended.stderr);
+    ensure!(
+        ended.stderr.contains("1 already existed"),
+        "{}",
+        ended.stderr
+    );
 
     for id in ["order/1", "order/2", "order/3"] {
         new.run(&["instance", "delete", id]).await?;
