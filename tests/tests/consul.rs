@@ -98,18 +98,18 @@ async fn an_answer_that_is_not_consuls_is_an_error_and_not_a_crash() -> Result<(
     let cases: [(&[u8], &str, &str); 6] = [
         (
             b"HTTP/1.0 200 OK\r\n\r\n<html>",
-            "unusable answer",
+            "sent an invalid response",
             "expected value",
         ),
         (
             b"HTTP/1.0 200 OK\r\n\r\n[{\"Service\":{\"ID\":7}}]",
-            "unusable answer",
+            "sent an invalid response",
             "invalid type",
         ),
         // consulrs' own calls unwrap this header and panic.
         (
             b"HTTP/1.0 200 OK\r\nX-Consul-Index: \xff\r\n\r\n{}",
-            "unusable answer",
+            "sent an invalid response",
             "invalid type",
         ),
         (

@@ -167,8 +167,10 @@ fn acknowledged_changes(acknowledged: &[Acknowledged]) -> Result<Vec<Change>> {
 
 fn seen_change(event: &Seen) -> Result<Change> {
     let data = &event.data;
+    // The id also names the cluster.
+    let (cursor, _) = event.id.rsplit_once('-').context("a cluster")?;
     Ok((
-        event.id.clone(),
+        cursor.to_owned(),
         text(data, "id")?,
         data["from"].as_str().map(str::to_owned),
         text(data, "to")?,

@@ -71,7 +71,7 @@ pub(super) async fn announce(parts: Parts) {
         match &answer {
             Ok(peers) => {
                 if !reachable {
-                    tracing::info!(discovery = discovery.kind(), "discovery answers again");
+                    tracing::info!(discovery = discovery.kind(), "discovery is available again");
                 }
                 parts
                     .metrics
@@ -79,7 +79,7 @@ pub(super) async fn announce(parts: Parts) {
                     .set(peers.len() as i64);
             }
             Err(error) if reachable => {
-                tracing::warn!(%error, "discovery does not answer; a running cluster does not need it");
+                tracing::warn!(%error, "discovery is unavailable; a running cluster is not affected");
             }
             Err(_) => {}
         }
