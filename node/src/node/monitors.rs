@@ -187,7 +187,7 @@ fn is_full(free: u64, free_bytes_min: u64, was: bool) -> bool {
 pub(super) async fn watch_leader(parts: Parts) {
     let timeout = parts.config.raft.election_timeout_max;
     loop {
-        let contact = parts.consensus.standing().leader_contact;
+        let contact = parts.consensus.leader_contact();
         let heard = contact.is_some_and(|ago| ago <= timeout);
         parts.metrics.has_leader.set(i64::from(heard));
         tokio::time::sleep(timeout).await;

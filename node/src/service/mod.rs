@@ -208,13 +208,12 @@ impl Service {
     ) -> Result<Watch, WatchError> {
         let began = Instant::now();
         let left = || deadline.saturating_sub(began.elapsed());
-        if self
-            .peek(|state| watch::unmatchable(&filter, state))
-            .is_some()
-        {
+        // On a clone, which is cheap: the walk over all definitions must not block the task that applies.
+        let unmatchable = || watch::unmatchable(&filter, &self.peek(State::clone));
+        if unmatchable().is_some() {
             // This node may lag behind the definition.
             self.core.confirm(deadline).await?;
-            if let Some(error) = self.peek(|state| watch::unmatchable(&filter, state)) {
+            if let Some(error) = unmatchable() {
                 return Err(error);
             }
         }

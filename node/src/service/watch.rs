@@ -156,15 +156,17 @@ impl FromStr for EventId {
 
 /// Why nothing matches a filter, if nothing can.
 pub(super) fn unmatchable(filter: &EventFilter, state: &State) -> Option<WatchError> {
+    if let Some(machine) = &filter.machine
+        && state.newest(machine).is_none()
+    {
+        let machine = machine.clone();
+        return Some(WatchError::UnknownMachine { machine });
+    }
+    let wanted = filter.state.as_ref()?;
     let machines: Vec<_> = match &filter.machine {
-        Some(machine) if state.newest(machine).is_none() => {
-            let machine = machine.clone();
-            return Some(WatchError::UnknownMachine { machine });
-        }
         Some(machine) => vec![machine],
         None => state.machines().map(|(name, ..)| name).collect(),
     };
-    let wanted = filter.state.as_ref()?;
     let versions = machines.iter().flat_map(|it| state.versions(it));
     let states: BTreeSet<_> = versions.flat_map(|(_, it)| it.state_names()).collect();
     if states.contains(wanted) {

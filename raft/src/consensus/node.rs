@@ -328,16 +328,6 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             })
             .collect();
         members.sort_by(|a, b| (&a.member.name, a.id).cmp(&(&b.member.name, b.id)));
-        let leader = leader(&metrics);
-        let leader_contact = match metrics.state {
-            // Without peers, it is a quorum by itself.
-            ServerState::Leader if voters.len() == 1 => Some(Duration::ZERO),
-            ServerState::Leader => metrics.last_quorum_acked.map(|at| at.elapsed()),
-            _ => leader
-                .as_ref()
-                .and(*self.heard.lock())
-                .map(|at| at.elapsed()),
-        };
         let (log_first_index, log_last_index) = self.log.extent();
         Standing {
             node_id: metrics.id,
@@ -348,8 +338,8 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
                 ServerState::Follower => Role::Follower,
                 ServerState::Learner | ServerState::Shutdown => Role::Learner,
             },
-            leader,
-            leader_contact,
+            leader: leader(&metrics),
+            leader_contact: self.contact(&metrics),
             members,
             log_first_index,
             log_last_index,
@@ -362,6 +352,23 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     /// The leader as this node knows it: cheaper than [`standing`](Self::standing).
     pub fn leader(&self) -> Option<(NodeId, Member)> {
         leader(&self.raft.metrics().borrow_watched())
+    }
+
+    /// [`Standing::leader_contact`]: cheaper than [`standing`](Self::standing).
+    pub fn leader_contact(&self) -> Option<Duration> {
+        self.contact(&self.raft.metrics().borrow_watched())
+    }
+
+    fn contact(&self, metrics: &RaftMetrics<Types<RT>>) -> Option<Duration> {
+        let voters = metrics.membership_config.membership().voter_ids();
+        match metrics.state {
+            // Without peers, it is a quorum by itself.
+            ServerState::Leader if voters.count() == 1 => Some(Duration::ZERO),
+            ServerState::Leader => metrics.last_quorum_acked.map(|at| at.elapsed()),
+            _ => leader(metrics)
+                .and(*self.heard.lock())
+                .map(|at| at.elapsed()),
+        }
     }
 
     /// This node's id.
