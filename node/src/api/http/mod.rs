@@ -261,11 +261,7 @@ fn is_grpc(headers: &HeaderMap) -> bool {
 /// Tells a gRPC client, in its own terms, that it called the wrong port.
 fn not_grpc(grpc_address: &str) -> Response {
     let message = format!("this is the HTTP port of the node; its gRPC address is {grpc_address}");
-    let mut response = Status::unimplemented(message).into_http::<Body>();
-    response
-        .headers_mut()
-        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
+    Status::unimplemented(message).into_http::<Body>()
 }
 
 fn no_route(uri: &Uri) -> Response {
