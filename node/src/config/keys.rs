@@ -183,73 +183,73 @@ macro_rules! settings {
 
 settings! {
     name: String, Name, Required, "Name of the node, unique in the cluster.", flag("name");
-    data_dir: PathBuf, Path, Derived("`lockstep-data/<name>`"), "`lockstep-data/<name>`", flag("data-dir");
-    watchers_max: usize, count(1, 1_000_000), Is("10000"), "10000";
+    data_dir: PathBuf, Path, Derived("`lockstep-data/<name>`"), "Data folder: log, snapshots and identity.", flag("data-dir");
+    watchers_max: usize, count(1, 1_000_000), Is("10000"), "Maximum number of open watches, over HTTP and gRPC; more get 429 or RESOURCE_EXHAUSTED.";
 
     /// The public HTTP interface.
     http: Http {
-        listen: SocketAddr, Address, Is("127.0.0.1:3333"), "127.0.0.1:3333", flag("http-listen");
-        advertise: String, HostPort, Derived("`http.listen`"), "`http.listen`", flag("http-advertise");
-        body_bytes_max: usize, bytes(KIB, 64 * MIB), Is("64KiB"), "64KiB";
-        header_timeout: Duration, time(10, 5), Is("30s"), "30s";
-        request_timeout: Duration, time(10, 5), Is("5s"), "5s";
-        concurrency_max: usize, count(1, 1_000_000), Is("4096"), "4096";
-        drain_timeout: Duration, time(0, 10), Is("5s"), "5s";
+        listen: SocketAddr, Address, Is("127.0.0.1:3333"), "Address that the HTTP interface listens on.", flag("http-listen");
+        advertise: String, HostPort, Derived("`http.listen`"), "Address that others use to reach the HTTP interface.", flag("http-advertise");
+        body_bytes_max: usize, bytes(KIB, 64 * MIB), Is("64KiB"), "Maximum size of a request body.";
+        header_timeout: Duration, time(10, 5), Is("30s"), "Maximum time to receive the head of a request.";
+        request_timeout: Duration, time(10, 5), Is("5s"), "Maximum time to answer a request, including the read or write that it requests.";
+        concurrency_max: usize, count(1, 1_000_000), Is("4096"), "Maximum number of requests served at once; more get 503.";
+        drain_timeout: Duration, time(0, 10), Is("5s"), "Maximum time for open requests to finish when the node stops.";
         cors_origins: Vec<String>, Origins, Is(""), "Origins whose pages may call the HTTP interface from a browser, such as `https://app.example`; `*` for all.";
     }
 
     /// The gRPC interface, for clients and peers.
     grpc: Grpc {
-        listen: SocketAddr, Address, Is("127.0.0.1:4333"), "127.0.0.1:4333", flag("grpc-listen");
-        advertise: String, HostPort, Derived("own address in `discovery.peers`, else `grpc.listen`"), "own address in `discovery.peers`, else `grpc.listen`", flag("grpc-advertise");
-        message_bytes_max: usize, bytes(KIB, 256 * MIB), Is("4MiB"), "4MiB";
-        concurrency_max: usize, count(1, 1_000_000), Is("1024"), "1024";
+        listen: SocketAddr, Address, Is("127.0.0.1:4333"), "Address that the gRPC interface listens on, for clients and peers.", flag("grpc-listen");
+        advertise: String, HostPort, Derived("own address in `discovery.peers`, else `grpc.listen`"), "Address that others use to reach the gRPC interface.", flag("grpc-advertise");
+        message_bytes_max: usize, bytes(KIB, 256 * MIB), Is("4MiB"), "Maximum size of a message from a client.";
+        concurrency_max: usize, count(1, 1_000_000), Is("1024"), "Maximum number of requests served at once on one connection.";
     }
 
     /// How the nodes find each other.
     discovery: Discovery {
-        kind: DiscoveryKind, OneOf(&["static", "consul"]), Is("static"), "static", flag("discovery");
-        expect: usize, count(1, 99), Derived("number of `discovery.peers`; 3 with Consul"), "number of `discovery.peers`; 3 with Consul", flag("expect");
+        kind: DiscoveryKind, OneOf(&["static", "consul"]), Is("static"), "How nodes find each other.", flag("discovery");
+        expect: usize, count(1, 99), Derived("number of `discovery.peers`; 3 with Consul"), "Number of nodes that form the first cluster.", flag("expect");
         #[serde(default)]
-        peers: Vec<StaticPeer>, Peers, Derived("this node alone"), "this node alone", flag("peers");
+        peers: Vec<StaticPeer>, Peers, Derived("this node alone"), "All nodes, this one included, with their gRPC addresses. For `static`.", flag("peers");
     }
 
     /// A Consul agent, and what to register there.
     consul: Consul {
-        address: String, Url, Is("http://127.0.0.1:8500"), "http://127.0.0.1:8500", flag("consul-address");
+        address: String, Url, Is("http://127.0.0.1:8500"), "Address of the Consul agent.", flag("consul-address");
         token: Option<String>, Text, Unset, "ACL token for Consul.", secret();
-        service: String, Name, Is("lockstep"), "lockstep";
+        service: String, Name, Is("lockstep"), "Service name under which nodes register and find each other. Use a different name for each cluster.";
         tags: Vec<String>, List, Is(""), "Tags to register.";
         meta: Vec<(String, String)>, Meta, Is(""), "Additional metadata to register.";
-        check_interval: Duration, time(100, 10), Is("2s"), "2s";
-        deregister_after: Duration, time(60_000, 60 * 24 * 30), Is("10m"), "10m";
+        check_interval: Duration, time(100, 10), Is("2s"), "Interval between Consul's health checks.";
+        deregister_after: Duration, time(60_000, 60 * 24 * 30), Is("10m"), "Time that a node may fail Consul's health check before Consul removes it.";
     }
 
     /// Timings and sizes of consensus.
     raft: Raft {
-        heartbeat: Duration, time(5, 1), Is("100ms"), "100ms";
-        election_timeout_min: Duration, time(10, 5), Is("200ms"), "200ms";
-        election_timeout_max: Duration, time(10, 5), Is("400ms"), "400ms";
-        snapshot_entries: u64, count(1, 1_000_000_000), Is("50000"), "50000";
-        log_keep_entries: u64, count(1, 1_000_000_000), Is("200000"), "200000";
-        batch_requests_max: usize, count(1, 65_536), Is("256"), "256";
-        batch_bytes_max: usize, bytes(KIB, 64 * MIB), Is("512KiB"), "512KiB";
-        proposals_in_flight_max: usize, count(1, 1024), Is("4"), "4";
-        queue_max: usize, count(1, 10_000_000), Is("16384"), "16384";
+        heartbeat: Duration, time(5, 1), Is("100ms"), "Interval between heartbeats of a leader.";
+        election_timeout_min: Duration, time(10, 5), Is("200ms"), "Minimum time without a heartbeat before a follower starts an election; at least two heartbeats.";
+        election_timeout_max: Duration, time(10, 5), Is("400ms"), "Maximum time without a heartbeat before a follower starts an election.";
+        snapshot_entries: u64, count(1, 1_000_000_000), Is("50000"), "Number of log entries between snapshots. Each node adds up to a quarter, derived from its id, so that nodes do not write snapshots at the same time.";
+        log_keep_entries: u64, count(1, 1_000_000_000), Is("200000"), "Number of log entries kept after a snapshot covers them, for followers that lag.";
+        batch_requests_max: usize, count(1, 65_536), Is("256"), "Maximum number of requests in one log entry.";
+        batch_bytes_max: usize, bytes(KIB, 64 * MIB), Is("512KiB"), "Maximum size of the requests in one log entry.";
+        proposals_in_flight_max: usize, count(1, 1024), Is("4"), "Maximum number of log entries proposed and not yet applied.";
+        queue_max: usize, count(1, 10_000_000), Is("16384"), "Maximum number of requests waiting to be proposed; more are refused.";
     }
 
     /// Disk.
     storage: Storage {
-        cache_bytes: u64, bytes(MIB, 1024 * GIB), Is("32MiB"), "32MiB";
-        log_cache_bytes: usize, bytes(MIB, 1024 * GIB), Is("32MiB"), "32MiB";
-        reserve_bytes: u64, bytes(MIB, 1024 * GIB), Is("16MiB"), "16MiB";
-        free_bytes_min: u64, bytes(0, 1024 * GIB), Is("128MiB"), "128MiB";
+        cache_bytes: u64, bytes(MIB, 1024 * GIB), Is("32MiB"), "Size of sled's cache.";
+        log_cache_bytes: usize, bytes(MIB, 1024 * GIB), Is("32MiB"), "Size of the log entries kept in memory for replication.";
+        reserve_bytes: u64, bytes(MIB, 1024 * GIB), Is("16MiB"), "Size of the reserve file, which is deleted when the disk is full.";
+        free_bytes_min: u64, bytes(0, 1024 * GIB), Is("128MiB"), "Minimum free disk space. With less, a leader hands over leadership or rejects writes; 0 turns this off.";
     }
 
     /// Logs.
     log: Log {
-        format: LogFormat, OneOf(&["text", "json"]), Is("text"), "text", flag("log-format");
-        filter: String, Filter, Is("info,openraft=error,consulrs=off,rustify=off"), "info,openraft=error,consulrs=off,rustify=off", flag("log-filter");
+        format: LogFormat, OneOf(&["text", "json"]), Is("text"), "Format of log lines.", flag("log-format");
+        filter: String, Filter, Is("info,openraft=error,consulrs=off,rustify=off"), "Which log lines to write, for example `info,lockstep_node=debug`.", flag("log-filter");
     }
 }
 

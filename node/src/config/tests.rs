@@ -459,6 +459,18 @@ fn the_environment_variable_and_the_flag_follow_from_the_path() {
 }
 
 #[test]
+fn every_setting_has_a_description_that_is_not_its_default() {
+    for key in KEYS.iter().chain(SINK_KEYS) {
+        let default = match key.default {
+            KeyDefault::Is(value) | KeyDefault::Derived(value) => value,
+            KeyDefault::Required | KeyDefault::Unset => "",
+        };
+        assert_ne!(key.doc, default, "{}", key.path);
+        assert!(key.doc.len() >= 12, "{}: {:?}", key.path, key.doc);
+    }
+}
+
+#[test]
 fn the_documentation_is_generated_from_the_tables() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/CONFIGURATION.md");
     if std::env::var_os("LOCKSTEP_UPDATE_DOCS").is_some() {
