@@ -85,7 +85,7 @@ impl<S: Storage> LogStore<S> {
         })
     }
 
-    /// The first index still readable and the last one; 0 where there is none.
+    /// The first and the last index of the log; 0 if it is empty.
     pub fn extent(&self) -> (u64, u64) {
         let recent = self.inner.recent.lock();
         let last = recent.last.map_or(0, |id| id.index);

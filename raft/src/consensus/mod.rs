@@ -1,9 +1,9 @@
-//! Consensus: openraft behind our own names. Its types appear nowhere else.
+//! Consensus: openraft behind our own names. The server itself names only openraft's tokio runtime.
 //!
-//! [`Consensus`] is one node's part. It joins these pieces, each over the runtime, the disk
-//! ([`Storage`](crate::store::Storage)) and the network that it is given:
+//! [`Consensus`] is one node's Raft instance. It is assembled from these parts, which are generic over the
+//! runtime, the disk ([`Storage`](crate::store::Storage)) and the network:
 //!
-//! - [`batcher`] groups requests: while a few groups are in flight, the next requests gather and become
+//! - [`batcher`] batches requests: while a few batches are in flight, further requests queue up and become
 //!   one log entry. Reads that wait at the same time share one confirmation by a quorum.
 //! - [`log`] implements openraft's log. Recent entries stay in memory, so that replication and apply rarely
 //!   read the disk; an entry is evicted from memory only after it is durable.
@@ -16,7 +16,7 @@
 //!
 //! # A write
 //!
-//! `Consensus::propose` queues a request on the leader. The batcher stamps a group with the leader's
+//! `Consensus::propose` queues a request on the leader. The batcher stamps a batch with the leader's
 //! clock and hands it to openraft as one entry of opaque bytes. openraft appends it to the log and sends
 //! it to the followers at the same time. When a quorum has flushed it, it is committed; each node decodes
 //! and applies it, and on the leader each request gets its reply.
@@ -24,8 +24,8 @@
 //! # A read
 //!
 //! `Consensus::read_point` asks a quorum whether this node still leads, and returns the log index that
-//! the read must have applied (the Raft dissertation's ReadIndex, section 6.4). There are no lease reads:
-//! no clock is trusted for correctness.
+//! the read must have applied (the Raft dissertation's ReadIndex, section 6.4). No read relies
+//! on a lease: no clock is trusted for correctness.
 //!
 //! # Guarantees
 //!
@@ -45,7 +45,7 @@
 //!
 //! - [`Settings::raft_config`]: leader restore off, log kept for followers that lag, snapshot timeout of
 //!   a minute, pre-vote on;
-//! - [`network`]: no snapshot is sent under a leadership older than what it holds;
+//! - [`network`]: no snapshot is sent by a leader whose term is older than the entries in it;
 //! - [`log`]: reads are limited in bytes.
 
 pub mod batcher;

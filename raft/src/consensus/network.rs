@@ -327,7 +327,7 @@ pub fn newer_than(meta: &super::types::SnapshotMeta, vote: &super::types::Vote) 
         .is_some_and(|last| last.committed_leader_id() > &vote.leader_id().to_committed())
 }
 
-/// A failed snapshot is not resent at once, because each attempt sends the whole file.
+/// A failed snapshot transfer is not retried immediately, because each attempt sends the whole file.
 fn unreachable(status: Status) -> StreamingError<C> {
     StreamingError::Unreachable(Unreachable::new(&status))
 }

@@ -34,15 +34,16 @@ pub struct Settings {
     pub heartbeat: Duration,
     /// Minimum election timeout.
     pub election_timeout_min: Duration,
-    /// Maximum election timeout, and the leader's lease.
+    /// Maximum election timeout; also the length of the lease in which a follower that heard from the leader
+    /// votes for no other node. No read relies on the lease.
     pub election_timeout_max: Duration,
     /// Snapshot after this many log entries.
     pub snapshot_entries: u64,
-    /// Entries kept behind a snapshot.
+    /// Number of log entries kept although a snapshot covers them.
     pub log_keep_entries: u64,
-    /// Bytes of log kept in memory, about.
+    /// Approximate number of bytes of the log kept in memory.
     pub log_cache_bytes: usize,
-    /// How requests are grouped into log entries.
+    /// How requests are batched into log entries.
     pub batch: BatchLimits,
 }
 
@@ -110,7 +111,7 @@ pub enum Role {
 }
 
 impl Role {
-    /// In lower case.
+    /// The name in lower case, for metrics and JSON.
     pub fn as_str(self) -> &'static str {
         match self {
             Role::Leader => "leader",
@@ -167,7 +168,7 @@ impl ReadPoint {
     }
 }
 
-/// One node's part in consensus. Cheap to clone.
+/// One node's Raft instance. Cheap to clone.
 #[derive_where(Clone)]
 pub struct Consensus<RT: Runtime, S: Storage> {
     /// openraft itself, for the servers that hand it what peers send.
@@ -175,7 +176,7 @@ pub struct Consensus<RT: Runtime, S: Storage> {
     log: LogStore<S>,
     shared: SharedState,
     proposals: Batcher<EncodedRequest, Reply>,
-    /// Set while proposals are refused for want of disk space.
+    /// Set while the disk is nearly full and proposals are rejected.
     disk_full: Arc<AtomicBool>,
     reads: Batcher<Confirm, ReadPoint>,
     clock: Clock,
@@ -187,8 +188,8 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     /// Opens the log and the state on `storage` and prepares the core. Nothing is sent and no vote
     /// is cast before [`run`](Self::run): serve peers first.
     ///
-    /// `config` is [`Settings::raft_config`]; the simulation takes fences out of it, to see that it
-    /// notices.
+    /// `config` is [`Settings::raft_config`]; the simulation removes workarounds from it, to check that it
+    /// detects the defect.
     pub async fn open<N>(
         node_id: NodeId,
         config: Config,
@@ -251,7 +252,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         }
     }
 
-    /// Proposes a request here, if this node leads. Once it is committed and applied, its reply.
+    /// Proposes a request, if this node leads, and returns its reply once it is committed and applied.
     /// May wait forever while the leader has no quorum: set a timeout.
     pub async fn propose(&self, request: EncodedRequest) -> ProposeResult {
         if self.disk_full.load(Ordering::Relaxed) && self.leads() {
@@ -260,7 +261,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         self.proposals.submit(request).await
     }
 
-    /// Sets whether proposals are refused while this node leads.
+    /// Sets whether proposals are rejected while this node leads.
     pub fn set_disk_full(&self, full: bool) {
         self.disk_full.store(full, Ordering::Relaxed);
     }
@@ -397,7 +398,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         self.raft.wait_for_recovery(Some(timeout)).await.is_ok()
     }
 
-    /// Hands leadership to the voter with the longest matching log, if this node leads. Returns
+    /// Transfers leadership to the voter whose log matches furthest, if this node leads. Returns
     /// whether another node leads, after `timeout` at most.
     pub async fn hand_over(&self, timeout: Duration) -> bool {
         let standing = self.standing();
@@ -441,7 +442,7 @@ fn leader<RT: Runtime>(metrics: &RaftMetrics<Types<RT>>) -> Option<(NodeId, Memb
     Some((id, membership.get_node(&id)?.clone()))
 }
 
-/// Puts a group of requests into one log entry, and waits until it is applied.
+/// Puts a batch of requests into one log entry, and waits until it is applied.
 async fn append<RT: Runtime, S: Storage>(
     raft: Raft<Types<RT>, StateMachine<S>>,
     clock: Clock,

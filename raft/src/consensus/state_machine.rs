@@ -45,7 +45,7 @@ pub trait Observer: Send + Sync + 'static {
     fn append_round_trip(&self, peer: &str, took: Duration) {}
 }
 
-/// Observes nothing.
+/// An observer that does nothing.
 impl Observer for () {}
 
 /// The applied state, for concurrent readers.

@@ -36,11 +36,11 @@ pub trait StoreObserver: Send + Sync {
     /// A flush finished: its duration, and the number of operations it made durable. Called before their completions.
     fn flushed(&self, took: Duration, operations: usize) {}
 
-    /// The store failed for good; the node must exit. Called once, before the completions.
+    /// The store failed permanently; the node must exit. Called once, before the completions.
     fn failed(&self, error: &StoreError) {}
 }
 
-/// Watches nothing.
+/// An observer that does nothing.
 impl StoreObserver for () {}
 
 /// [`Storage`] over a data folder. Clones share it; the last one to go waits for what is queued.

@@ -11,7 +11,7 @@ use lockstep_machine::CodecError;
 pub enum StoreError {
     /// The stored bytes are not the ones that were written. Nothing is repaired or dropped.
     #[error(
-        "{what} {place}: {reason}; the data is corrupt: while a majority of the other nodes is healthy, replace this node (keep the folder for inspection), or restore the data folder from a copy"
+        "{what} {place}: {reason}; the data is corrupt: keep the folder for inspection, and never start a node with an older copy of it; while a majority of the other nodes is healthy, start this node with an empty data folder, and it joins under a new id"
     )]
     Damaged {
         /// What is damaged, for example "log entry".
@@ -21,7 +21,7 @@ pub enum StoreError {
         /// What is wrong with it.
         reason: String,
     },
-    /// Sound, but written in a format that this build does not read.
+    /// Intact, but in a format that this build does not read.
     #[error(
         "{what} has format {found}; this build reads format {supported}: run the release that wrote it{}",
         if found > supported { ", or a later one" } else { "" }
@@ -65,7 +65,7 @@ pub enum StoreError {
         "this build does not override sync_file_range, so sled's flushes would not be durable: do not use it"
     )]
     NotDurable,
-    /// Records were appended out of order. A defect in the caller.
+    /// Records were appended out of order: a bug in the caller.
     #[error("log entry {index} appended out of order: entry {expected} is next")]
     OutOfOrder {
         /// The index that came.
@@ -83,7 +83,7 @@ pub enum StoreError {
         /// The largest there may be.
         bytes_max: u64,
     },
-    /// The purge point was written other than by a purge. A defect in the caller.
+    /// The purge point was written other than by a purge: a bug in the caller.
     #[error("the purge point can be written only by a purge")]
     PurgePointSaved,
     /// Another process works in the data folder.

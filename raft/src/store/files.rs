@@ -58,7 +58,7 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
     sync_dir(path.parent().unwrap_or(path))
 }
 
-/// Removes a file, which may be gone already.
+/// Removes a file; it is not an error if it does not exist.
 pub(super) fn remove(path: &Path) -> Result<(), StoreError> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {

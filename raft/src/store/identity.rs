@@ -58,7 +58,7 @@ pub struct PlannedMember {
     pub member: Member,
 }
 
-/// A node as others reach it: what the log, a plan and an announcement hold of it beside its id.
+/// A node's name and addresses, as the log, the bootstrap plan and announcements carry them next to its id.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Member {
     /// The operator's name for it.
@@ -86,8 +86,8 @@ struct Stored {
 }
 
 impl IdentityFile {
-    /// Locks a data folder and reads its identity. Makes the folder where there is none, and draws
-    /// an identity where it is empty. Blocks.
+    /// Locks a data folder and reads its identity. Creates the folder if it does not exist, and a random
+    /// identity if it is empty. Blocks.
     ///
     /// # Errors
     ///

@@ -15,8 +15,8 @@
 //!
 //! # Writing
 //!
-//! Every writing call puts an operation into one queue and returns. A single thread takes all that has
-//! queued, inserts it into sled in order, flushes once, and calls the completions in order. So one flush
+//! Every write puts an operation into one queue and returns. A single thread takes everything in the queue,
+//! inserts it into sled in order, flushes once, and calls the completions in order. So one flush
 //! serves many operations, and no caller on the async runtime waits for a disk.
 //!
 //! A log entry larger than sled's pages is split into parts, each with a checksum; part 0 is written
@@ -30,7 +30,7 @@
 //! # Guarantees
 //!
 //! - An operation whose completion was called with `Ok` survives a power loss. The exception is
-//!   [`Slot::Committed`], which saves work after a restart and is not needed for safety.
+//!   [`Slot::Committed`], which is an optimization: it only speeds up recovery.
 //! - Operations reach the disk in call order. After a crash the disk holds a prefix of them.
 //! - A failure is final: what a disk holds after a failed flush is unknown, so every later operation
 //!   fails too, until the process is started again. On a full disk the reserve is freed first, so that
@@ -40,8 +40,9 @@
 //!
 //! # Limits
 //!
-//! - Damage is detected, not repaired: replace the node, or restore its folder from a copy.
-//! - There is no encryption, and checksums are CRC-32: they find accidents, not intent.
+//! - Corruption is detected, not repaired: start the node with an empty data folder, and it joins under a new
+//!   id. Never restore an older copy of the folder: it has forgotten votes and flushed entries.
+//! - There is no encryption, and checksums are CRC-32: they detect accidental corruption, not tampering.
 //! - One process works in a data folder at a time; the lock is advisory.
 //!
 //! # Changing a format
@@ -131,7 +132,7 @@ pub trait Storage: Clone + Send + Sync + 'static {
     fn truncate_after(&self, last_kept: Option<u64>, done: Done);
 
     /// Writes `marker` to [`Slot::Purged`] durably, then removes every record up to `upto`.
-    /// Completes once the marker is written; the removal may go on behind.
+    /// Completes once the marker is written; the removal may continue in the background.
     fn purge(&self, upto: u64, marker: Bytes, done: Done);
 
     /// Overwrites a slot.

@@ -60,7 +60,7 @@ impl Snapshots {
         Ok(unfinished.complete()?)
     }
 
-    /// Makes a snapshot current unless that one is newer. `point` writes the name down durably.
+    /// Makes a snapshot current, unless the current one is newer. `point` persists the name.
     /// Blocks.
     pub(super) fn make_current(
         &self,
@@ -86,7 +86,7 @@ impl Snapshots {
         Ok(())
     }
 
-    /// Begins to take in a snapshot of `length` bytes. Blocks, briefly.
+    /// Starts receiving a snapshot of `length` bytes. Blocks briefly.
     pub(super) fn receive(&self, length: u64) -> io::Result<SnapshotReceiver> {
         let free = reserve::free_bytes(&self.dir)?;
         if free < length {
