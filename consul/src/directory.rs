@@ -145,7 +145,7 @@ impl Directory {
         self.call(write).await
     }
 
-    /// What the agent has of a registration.
+    /// The service and the check that the agent has for a registration.
     async fn held(
         &self,
         wanted: &Registration,
@@ -162,7 +162,7 @@ impl Directory {
     }
 }
 
-/// Refuses a name that Consul would not receive as it is written.
+/// Rejects a name that would not reach Consul unchanged.
 ///
 /// consulrs escapes a path twice and splits it at slashes: `a b` would be sent as `a%20b`.
 ///

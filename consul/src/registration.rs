@@ -30,7 +30,7 @@ pub(crate) mod meta {
     /// The version of the server.
     pub(crate) const VERSION: &str = "version";
 
-    /// All of them.
+    /// All reserved keys.
     pub(crate) const RESERVED: [&str; 5] = [NAME, NODE_ID, CLUSTER_ID, HTTP_ADDRESS, VERSION];
 }
 
@@ -172,7 +172,7 @@ pub(crate) struct HeldCheck {
     notes: String,
 }
 
-/// Refuses configured metadata under a key that the node sets itself.
+/// Rejects configured metadata under a key that the node sets itself.
 ///
 /// # Errors
 /// [`ConsulError::Registration`].

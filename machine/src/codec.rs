@@ -264,7 +264,7 @@ macro_rules! named {
         }
 
         impl $type {
-            /// Every one there is.
+            /// All variants.
             pub const ALL: &[Self] = &[$(Self::$variant),+];
 
             /// The stable name: snake case, the same everywhere.

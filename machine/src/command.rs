@@ -133,9 +133,9 @@ struct TransitionFields {
     to: Option<StateName>,
     /// The event that triggers the transition. Give either this or `to`.
     event: Option<EventName>,
-    /// Refuse unless the instance is in this state.
+    /// Reject unless the instance is in this state.
     expect_state: Option<StateName>,
-    /// Refuse unless the instance is at this revision.
+    /// Reject unless the instance is at this revision.
     expect_revision: Option<Revision>,
     /// Who and why: kept in the instance's history and in the event.
     #[serde(default)]
@@ -202,10 +202,10 @@ pub struct Delete {
     #[n(0)]
     #[serde(rename = "id")]
     pub instance: InstanceId,
-    /// Refuse unless the instance is in this state.
+    /// Reject unless the instance is in this state.
     #[n(1)]
     pub expect_state: Option<StateName>,
-    /// Refuse unless the instance is at this revision.
+    /// Reject unless the instance is at this revision.
     #[n(2)]
     pub expect_revision: Option<Revision>,
     /// Who and why: kept in the event.
@@ -230,10 +230,10 @@ pub struct Migrate {
     #[n(2)]
     #[serde(default, deserialize_with = "json::mapping")]
     pub states: BTreeMap<StateName, StateName>,
-    /// Refuse unless the instance is in this state.
+    /// Reject unless the instance is in this state.
     #[n(3)]
     pub expect_state: Option<StateName>,
-    /// Refuse unless the instance is at this revision.
+    /// Reject unless the instance is at this revision.
     #[n(4)]
     pub expect_revision: Option<Revision>,
     /// Who and why: kept in the instance's history and in the event.

@@ -19,7 +19,7 @@ const FORMATS: &str = "write it as 15m, 1h 30m, 24:00:00 or PT15M; the units are
 ///
 /// # Errors
 ///
-/// The text is no duration, is ambiguous, or is not a whole number of milliseconds.
+/// The text is not a duration, is ambiguous, or is not a whole number of milliseconds.
 pub fn parse_duration(text: &str) -> Result<u64, InvalidDuration> {
     milliseconds(text.trim()).map_err(|reason| InvalidDuration {
         text: text.chars().take(80).collect(),

@@ -198,7 +198,7 @@ impl Event {
         Some(InstanceId::from_parts(self.machine.clone(), name))
     }
 
-    /// Its place in the stream of all events.
+    /// Its cursor in the event stream.
     pub fn cursor(&self) -> EventCursor {
         EventCursor {
             revision: self.revision,
@@ -352,22 +352,22 @@ impl Ring {
         GlobalRevision(self.gone.revision.0.saturating_add(1))
     }
 
-    /// The newest event there ever was.
+    /// The cursor of the newest event, whether or not it is still kept.
     pub(crate) fn end(&self) -> EventCursor {
         self.events.last().map_or(self.gone, |it| it.cursor())
     }
 }
 
-/// Which events a watcher wants. An unset field does not restrict them.
+/// Which events a watcher receives. An unset field does not restrict them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EventFilter {
-    /// Of this machine.
+    /// The machine.
     pub machine: Option<MachineName>,
-    /// Of the instance of this name.
+    /// Only events of the instance with this name.
     pub name: Option<InstanceName>,
-    /// Of instances whose name has this prefix.
+    /// Only events of instances whose names have this prefix.
     pub prefix: Option<String>,
-    /// Into this state.
+    /// Only events that lead into this state.
     pub state: Option<StateName>,
 }
 

@@ -155,7 +155,7 @@ name!(
 name!(
     /// The name of a sink.
     ///
-    /// 1 to 32 bytes: small ASCII letters and digits, starting with a letter.
+    /// 1 to 32 lowercase ASCII letters and digits, starting with a letter.
     SinkName, "sink name", sink_fault, r"^[a-z][a-z0-9]*$", SINK_NAME_LEN_MAX
 );
 

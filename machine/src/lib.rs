@@ -8,9 +8,9 @@
 //!
 //! Time comes from the leader's timestamp on each [`EncodedBatch`] and is made monotonic here.
 //!
-//! From top to bottom: [`State`] deduplicates requests and executes each command on the *world*
-//! (definitions, instances, timers, events); *execute* has one file per command; the rest are the types that
-//! they use, and the *snapshot* form of the state.
+//! The layers, from top to bottom: [`State`] deduplicates requests and executes each command on the *world*
+//! (definitions, instances, timers, events). *execute* has one file per command. The rest are the types that
+//! these use, and the *snapshot* format of the state.
 
 // A rejection is an outcome like any other, created once per request; boxing it would cost the others.
 #![allow(clippy::result_large_err)]

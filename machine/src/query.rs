@@ -110,7 +110,7 @@ impl State {
         })
     }
 
-    /// The versions of a machine, oldest first; nothing if it is not defined.
+    /// The versions of a machine, oldest first; empty if the machine is not defined.
     pub fn versions(&self, machine: &MachineName) -> impl Iterator<Item = (Version, &Definition)> {
         let versions = self
             .world

@@ -34,9 +34,10 @@ pub const BATCH_FORMAT: Format = Format::new("log entry", 1);
 /// Maximum size of an encoded [`RequestBody`]: half of the largest message that peers accept.
 pub const REQUEST_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// One run of a node process, as the source of a numbered sequence of requests.
+/// The source of one numbered sequence of requests: normally one run of a node process.
 ///
-/// Random, chosen when a node starts: a restarted node is a new session.
+/// Random, chosen when a node starts, so a restarted node has a new session; and again if the cluster has
+/// forgotten the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(transparent)]
 pub struct SessionId(#[n(0)] pub u64);

@@ -1,8 +1,8 @@
 //! Sinks: the replicated record of each, and the commands that change it.
 //!
 //! A record holds the checkpoint of a destination that stores none itself, the dead letters, and the
-//! backfills and replays that operators have requested. Only the leader of the latest term that claimed
-//! a sink may change its record, so that a former leader that does not know it yet changes nothing.
+//! backfills and replays that operators have requested. Only the latest leader that claimed a sink may
+//! change its record, so a deposed leader that does not know it yet changes nothing.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -69,7 +69,7 @@ impl SinkRecord {
     }
 }
 
-/// An event that the destination rejected for good; or a state that it rejected during a backfill, as an
+/// An event that the destination rejected permanently; or a state that it rejected during a backfill, as an
 /// event of the kind [`Seeded`](crate::EventKind::Seeded).
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode, Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
@@ -178,7 +178,7 @@ pub enum SinkChange {
         #[n(1)]
         checkpoint: SinkCheckpoint,
     },
-    /// The destination rejected an event, or a backfilled state ([`Event::seeded`]), for good. No effect if
+    /// The destination permanently rejected an event, or a backfilled state ([`Event::seeded`]). No effect if
     /// there never was such an event.
     #[n(2)]
     Bury {

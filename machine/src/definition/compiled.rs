@@ -14,7 +14,7 @@ pub(crate) struct Compiled {
     pub(crate) size: Size,
 }
 
-/// What a definition counts against the limits; kept, because metrics ask every second.
+/// How much of each limit the definition uses; precomputed, because metrics read it every second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Size {
     pub(crate) states: u64,
@@ -44,7 +44,7 @@ pub(crate) struct Exits {
 }
 
 impl Compiled {
-    /// A definition that was stored under limits which may be others by now.
+    /// Compiles a stored definition without checking the limits, which may have changed since.
     pub(crate) fn restore(definition: Definition) -> Result<Self, DefinitionInvalid> {
         let limits = Limits {
             states_max: u64::MAX,

@@ -119,7 +119,7 @@ impl Faults {
         self.list.is_empty()
     }
 
-    /// How many there are, those without room included.
+    /// The number of faults, including those that were not listed.
     pub fn count(&self) -> usize {
         self.list.len() + self.more
     }

@@ -133,8 +133,8 @@ impl Definition {
         self.transitions.iter().map(count).sum()
     }
 
-    /// What is odd about a valid definition, but allowed: states that no way leads to, states without a
-    /// way out that are not final, and timeouts that chase each other.
+    /// What is odd about a valid definition, but allowed: unreachable states, non-final states without
+    /// outgoing transitions, and timeouts that form a short cycle.
     pub fn warnings(&self) -> Vec<DefinitionFault> {
         let mut ways: BTreeMap<&StateName, Vec<&StateName>> = BTreeMap::new();
         for (from, it) in self.steps() {
@@ -196,7 +196,7 @@ fn short_cycle_ms(start: &StateName, timeouts: &BTreeMap<&StateName, &Timeout>) 
     }
 }
 
-/// Timeouts that lead in a circle in less than this are warned of, in milliseconds.
+/// A cycle of timeouts shorter than this, in milliseconds, causes a warning.
 const TIMEOUT_CYCLE_MS_MIN: u64 = 100;
 
 /// The range of a timeout, for error messages.

@@ -34,7 +34,7 @@ pub(super) struct Filling {
 
 pub(super) const OUT_OF_ORDER: &str = "it is out of order";
 
-/// Refuses a key that does not come behind all that there are.
+/// Fails unless the key is greater than all keys so far.
 pub(super) fn ensure_last<K: Ord + Clone, V: Clone>(
     map: &OrdMap<K, V>,
     key: &K,

@@ -76,7 +76,7 @@ impl Restore {
     ///
     /// # Errors
     ///
-    /// [`RestoreError::Truncated`] if the end mark is missing, or an earlier record was refused.
+    /// [`RestoreError::Truncated`] if the end mark is missing, or an earlier record was rejected.
     pub fn finish(self) -> Result<State, RestoreError> {
         match self.stage {
             Stage::Complete(state) => Ok(*state),

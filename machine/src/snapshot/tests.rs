@@ -93,7 +93,7 @@ pub(super) fn restore(records: &[Vec<u8>]) -> Result<State, RestoreError> {
     restore.finish()
 }
 
-/// What a snapshot is refused for after `damage`: the record's number and the reason.
+/// Why a snapshot is rejected after `damage`: the record's number and the reason.
 pub(super) fn fault(damage: impl Fn(&mut Vec<Record>)) -> (u64, String) {
     let mut records = state().records().map(|it| decode(&it)).collect();
     damage(&mut records);
