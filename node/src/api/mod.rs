@@ -5,7 +5,7 @@
 //! catalogue [`lockstep_proto::errors`]. The edges add only admission: a bound on concurrent HTTP
 //! requests, on message and body sizes, and on open watches ([`Watchers`]).
 //!
-//! Guarantees: a request with any unknown or invalid part is refused before anything is executed;
+//! Guarantees: a request with any unknown or invalid part is rejected before anything is executed;
 //! every error has a stable code; every response is sent within the request's timeout. Not here: TLS
 //! and authentication, which a proxy must add.
 

@@ -30,7 +30,7 @@ const APART_MIN: u64 = 4096;
 const APART_PER_INSTANCE: u64 = 16;
 /// Hashes remembered, so that members that lag can be compared.
 const KEPT: usize = 16;
-/// For the answer of one member.
+/// Timeout of one member's answer.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The last hashes of this node.
@@ -45,8 +45,8 @@ pub struct RecentHashes {
 }
 
 impl RecentHashes {
-    /// Hashes the state on another thread if this log entry is one after which every node does so. Called after
-    /// each batch, in order, inside a tokio runtime.
+    /// Hashes the state on another thread, if a hash is due after this log entry. All nodes hash after the same
+    /// entries. Called after each batch, in order, inside a tokio runtime.
     ///
     /// The first batch after a start is always hashed, perhaps by this node alone: other nodes have no
     /// hash of that index.

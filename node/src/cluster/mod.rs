@@ -11,16 +11,16 @@
 //! 2. It has agreed to a [`BootstrapPlan`], the exact first membership: it initializes consensus with
 //!    it. Every planned member does so, again after a crash, with the same result.
 //! 3. A plan is latched in discovery, and names this node: it stores the plan durably, then step 2.
-//! 4. A peer belongs to a cluster: it waits until that cluster's leader calls ([`Host::join`]).
-//! 5. `expect` peers that never belonged to a cluster answer, and discovery lets this node propose: it
-//!    latches a plan of exactly these nodes ([`Discovery::latch`]); the first plan wins.
+//! 4. A peer belongs to a cluster: the node waits until that cluster's leader contacts it ([`Host::join`]).
+//! 5. At least `expect` nodes (this one included) that never belonged to a cluster answer, and discovery lets
+//!    this node propose: it latches a plan of exactly these nodes ([`Discovery::latch`]); the first plan wins.
 //!
 //! **The latch** prevents two clusters: nodes may see different lists of live nodes at different times, but a
 //! key that is created once is the same for all. A node that ever belonged to a cluster never bootstraps
 //! another.
 //!
-//! **Agreement.** Members compare hashes of their states at the same log indexes ([`agreement`]); one
-//! that differs from the majority stops being ready.
+//! **Agreement.** Members compare hashes of their states at the same log indexes ([`agreement`]). One that
+//! differs from more members than it agrees with stops being ready.
 //!
 //! Membership does not change after the bootstrap yet: a node that is not in the plan waits.
 

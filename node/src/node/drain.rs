@@ -16,7 +16,7 @@ use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::service::Routes;
 
-/// Calls of consensus: those that may be cut without a client noticing.
+/// Consensus calls, which can be cut without any client noticing.
 const REPLICATION: [&str; 6] = [
     "/lockstep.raft.v1.Peer/Append",
     "/lockstep.raft.v1.Peer/StreamAppend",

@@ -11,8 +11,8 @@
 //! begin.
 //!
 //! **Run.** A node owns its tasks: the `servers`, which must drain, and the `background` tasks, which
-//! may end at any point. When a task fails, the node has failed: the store can no longer flush,
-//! consensus has ended, or an interface has failed. A failed node acknowledges nothing, so it is dropped
+//! may end at any point. If any task fails (the store can no longer flush, consensus has ended, an
+//! interface has failed), the node as a whole has failed. A failed node acknowledges nothing, so it is dropped
 //! without a graceful stop, and its error is the last line that the process prints.
 //!
 //! **Stop.** In an order that loses no request, bounded by one deadline below the 10 seconds that

@@ -58,7 +58,7 @@ pub(super) async fn follow_consensus(
     Err(ended.await.into())
 }
 
-/// Announces this node to discovery again and again, and counts the nodes that discovery lists.
+/// Announces this node to discovery periodically, and counts the nodes that discovery lists.
 pub(super) async fn announce(parts: Parts) {
     let discovery = &parts.discovery;
     let mut reachable = true;
@@ -142,8 +142,8 @@ pub(super) async fn watch_disk_size(parts: Parts) {
     }
 }
 
-/// Keeps `storage.free_bytes_min` free (0 for no bound). A leader below it hands over, because
-/// another node may have space. If none has, the leader rejects writes and keeps serving reads.
+/// Enforces `storage.free_bytes_min` (0 disables it). A leader with less free space hands over, because another
+/// node may have more. If no node has enough, the leader rejects writes and keeps serving reads.
 pub(super) async fn watch_free_space(parts: Parts) {
     let free_bytes_min = parts.config.storage.free_bytes_min;
     let mut full = false;

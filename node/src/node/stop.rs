@@ -60,7 +60,7 @@ impl Node {
         let drain_timeout = self.parts.config.http.drain_timeout;
         let deadline = Instant::now() + drain_timeout + STOP_MARGIN;
         self.parts.service.set_phase(Phase::Stopping);
-        // Aborts them: none has anything to finish.
+        // Aborts the background tasks: none of them has work to finish.
         drop(std::mem::take(&mut self.background));
         tokio::join!(hand_over(&self.parts), withdraw(&self.parts));
 

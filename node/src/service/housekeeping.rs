@@ -14,17 +14,17 @@ use lockstep_raft::store::Storage;
 
 /// The interval of the loop, and so the most that it delays a timeout.
 const CHECK_EVERY: Duration = Duration::from_millis(20);
-/// Timeouts in one proposal at most; the next ones follow at once.
+/// Maximum number of timeouts in one proposal; further ones follow immediately.
 const EXPIRATIONS_MAX: usize = 1024;
-/// For one proposal; the loop proposes again what was not applied by then.
+/// Timeout of one proposal. Whatever was not applied by then is proposed again.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Runs until dropped.
 pub async fn maintain<RT: Runtime, S: Storage>(router: Router<RT, S>) {
     loop {
         RT::sleep(CHECK_EVERY).await;
-        // Proposals follow each other at once, each after the one before was applied: what that
-        // one changed must not be proposed again.
+        // Proposes without a pause, but only after the previous proposal was applied, so that nothing is
+        // proposed twice.
         while propose_next(&router).await {}
     }
 }
@@ -49,7 +49,8 @@ async fn propose_next<RT: Runtime, S: Storage>(router: &Router<RT, S>) -> bool {
 
 /// The command that is due at `now`, by the clock of this node, and whether more is due.
 fn wanted(state: &State, now: Timestamp) -> Option<(Command, bool)> {
-    // Cluster time may be ahead of this clock, because an earlier leader's clock was; then it applies.
+    // Cluster time may be ahead of this clock, because the clock of an earlier leader was; in that case cluster
+    // time counts.
     let due = state.due(now.max(state.now()), EXPIRATIONS_MAX);
     let more = due.len() == EXPIRATIONS_MAX;
     (!due.is_empty()).then_some((Command::Expire(due), more))

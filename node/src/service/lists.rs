@@ -33,17 +33,17 @@ pub fn page_limit(requested: Option<u64>) -> Result<usize, Invalid> {
 /// A request for a page, unchecked.
 #[derive(Debug, Clone)]
 pub struct PageAsked {
-    /// Of this machine.
+    /// The machine.
     pub machine: MachineName,
-    /// In this state.
+    /// Only instances in this state.
     pub state: Option<StateName>,
-    /// Whose name starts like this.
+    /// Only instances whose names have this prefix.
     pub prefix: String,
-    /// With this metadata entry.
+    /// Only instances with this metadata entry.
     pub label: Option<(String, String)>,
-    /// How many at most, 1 to 1000; 100 without it.
+    /// Maximum number of instances, 1 to 1000; 100 if unset.
     pub limit: Option<u64>,
-    /// The cursor of the page before.
+    /// The cursor of the previous page.
     pub cursor: Option<String>,
 }
 
@@ -96,8 +96,8 @@ impl PageAsked {
 }
 
 impl PageQuery {
-    /// The cursor of a page whose last instance this is: the checksum over place and filters, and
-    /// the name, in hexadecimal. The same on every node.
+    /// The cursor for the page after `last`: a checksum over the position and the filters, and the name, in
+    /// hexadecimal. The same on every node.
     pub fn cursor(&self, last: &InstanceId) -> String {
         self.cursor_at(last.name())
     }

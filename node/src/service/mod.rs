@@ -8,15 +8,15 @@
 //!   request that is sent twice is executed once.
 //! - **Reads.** [`Service::view`] returns the whole state at one moment, as a cheap clone. A
 //!   linearizable view first confirms the leader's read point and waits until this node has applied
-//!   it; a stale view is what this node has applied. Lists, instances and diagrams are cut from a
-//!   [`View`], so that every part of an answer belongs to one revision.
+//!   it; a stale view is what this node has applied. Lists, instances and diagrams are all read from
+//!   one [`View`], so that every part of an answer belongs to one revision.
 //! - **Watches.** [`Watch`] follows the applied events from an [`EventCursor`], and ends with an error
 //!   when events it has not returned are no longer kept.
-//! - **Maintenance.** `housekeeping` runs on the leader: it expires timeouts.
+//! - **Maintenance.** `housekeeping` runs on the leader: it proposes timeouts that are due.
 //!
 //! Guarantees: a request is executed at most once; an error says whether it may have been executed
 //! ([`ServiceError`]); a linearizable read sees every write acknowledged before it. Not here: request
-//! formats, status codes and admission limits, which belong to the edges; consensus and storage, which
+//! formats, status codes and admission limits, which belong to HTTP and gRPC; consensus and storage, which
 //! are `lockstep-raft`.
 
 mod definitions;
@@ -166,7 +166,7 @@ impl Service {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// Sets whether this node's state differs from that of most members.
+    /// Sets whether this node's state differs from that of more members than it agrees with.
     pub fn set_outvoted(&self, outvoted: bool) {
         self.outvoted.store(outvoted, Ordering::Relaxed);
     }
@@ -288,7 +288,10 @@ impl Service {
         }
         if self.outvoted.load(Ordering::Relaxed) {
             return Err(ServiceError::NotReady {
-                reason: "its state differs from that of most members; replace the node".to_owned(),
+                reason: "its state differs from that of more members than it agrees with: find out which \
+                         side is right (`lockstep status --hash`); to replace a node, start it with an \
+                         empty data folder, and it joins under a new id"
+                    .to_owned(),
             });
         }
         self.core.confirm(deadline).await

@@ -16,7 +16,7 @@ pub enum Consistency {
     Stale,
 }
 
-/// How fresh a read must be, and from which revision on.
+/// How fresh a read must be, and its minimum revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Freshness {
     /// How fresh it must be.

@@ -51,7 +51,7 @@ impl View {
     ///
     /// # Errors
     ///
-    /// There is none of that id.
+    /// There is no instance with that id.
     pub fn instance(&self, id: &InstanceId) -> Result<&Instance, Box<Rejection>> {
         self.state.instance(id).ok_or_else(|| {
             let instance = id.clone();

@@ -200,13 +200,13 @@ impl WatchEnded {
 /// A filter for events, unchecked; absent fields match everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WatchAsked {
-    /// Of this machine.
+    /// The machine.
     pub machine: Option<MachineName>,
-    /// Of this instance: `machine/name`, or its name if the machine is given.
+    /// Only events of this instance: `machine/name`, or its name if the machine is given.
     pub instance: Option<String>,
-    /// Of instances whose name starts like this.
+    /// Only events of instances whose names have this prefix.
     pub prefix: Option<String>,
-    /// Into this state.
+    /// Only events that lead into this state.
     pub state: Option<StateName>,
 }
 
@@ -215,7 +215,7 @@ impl WatchAsked {
     ///
     /// # Errors
     ///
-    /// No name begins with the prefix, or the instance is not named well, or of another machine.
+    /// The prefix or the instance is not a valid name, or the instance belongs to another machine.
     pub fn filter(self) -> Result<EventFilter, Invalid> {
         let Self {
             mut machine,
@@ -248,7 +248,7 @@ impl WatchAsked {
     }
 }
 
-/// Where a watch starts that sees a revision of the cluster and all later ones.
+/// The start position of a watch that includes `revision` and everything after it.
 pub fn from_revision(revision: GlobalRevision) -> EventId {
     let before = revision.0.checked_sub(1).map(GlobalRevision);
     EventId {
@@ -287,7 +287,7 @@ impl Watch {
     ///
     /// # Errors
     ///
-    /// When events that it has not returned are no longer kept. It stays so.
+    /// If events that it has not returned yet were compacted. Every later call fails in the same way.
     pub async fn next(&mut self, idle: Duration) -> Result<Watched, WatchEnded> {
         let bookmark_due = tokio::time::Instant::now() + idle;
         loop {

@@ -5,8 +5,8 @@
 //! A sink delivers the events that the cluster has committed to one *destination*: a PostgreSQL
 //! database, a MongoDB database, or an HTTP endpoint (webhook). A database ends up with two things:
 //! the *history*, one row per event, and the *instances*, one row per instance with its current state.
-//! A webhook receives one signed request per event. Every node configures the same sinks; the node that
-//! leads the cluster runs them. A sink is not part of a commit: a slow or unreachable destination never
+//! A webhook receives one signed request per event. Every node is configured with the same sinks; the
+//! leader runs them. A sink is not part of a commit: a slow or unreachable destination never
 //! delays a write to the cluster.
 //!
 //! # How the parts work together
@@ -17,7 +17,7 @@
 //!                                 │ events after it are compacted? ── a backfill of all current states
 //!                                 ▼
 //!             the cluster's events ──> Batch ──> Destination: postgres, mongo or webhook
-//!                                 │ rejected for good
+//!                                 │ rejected permanently
 //!                                 ▼
 //!                               Ledger ──> a command in the log: the event is a dead letter
 //! ```
@@ -43,7 +43,7 @@
 //! one, which starts again from the checkpoint that the destination reports.
 //!
 //! The cluster keeps a bounded number of events. If the events after a checkpoint are compacted, if the
-//! destination is empty, or if an operator asks for it, the session runs a *backfill* first and
+//! destination is empty, or if an operator requests it, the session runs a *backfill* first and
 //! continues from there. An event that the destination rejects permanently becomes a *dead letter*: it
 //! is stored in the cluster's replicated state, where an operator can list, replay or discard it, and
 //! delivery continues with the next event.
@@ -57,7 +57,7 @@
 //! - **Order.** Events of one instance are delivered in commit order.
 //! - **At least once.** After a failure the last batch may be delivered again.
 //! - **Exact result in databases.** The history is keyed by event cursor and a row of the instances
-//!   only gives way to a later revision, so a repeated write changes nothing. PostgreSQL commits events,
+//!   is replaced only by one of a later revision, so a repeated write changes nothing. PostgreSQL commits events,
 //!   states and checkpoint in one statement; MongoDB writes the checkpoint after the data, so readers may
 //!   briefly see the history ahead of the instances.
 //! - **No loss.** No event is skipped without a dead letter. A sink whose dead letters are full halts.

@@ -156,7 +156,7 @@ refusals! {
     }
 }
 
-/// A refusal as a problem document.
+/// An error as a problem document.
 pub(super) fn problem(status: u16, what: &str) -> RefOr<Response> {
     let body = Ref::from_schema_name("ProblemBody");
     let mut response = ResponseBuilder::new()

@@ -1,7 +1,7 @@
 //! The HTTP interface.
 //!
-//! JSON in and out, refusals as RFC 9457 problem details with a stable `code`; plain text only on
-//! the short interface, `/?next=`. Everything is bounded: bodies, time, requests served at once,
+//! Requests and responses are JSON; errors are RFC 9457 problem details with a stable `code`. Only the short
+//! interface, `/?next=`, is plain text. Everything is bounded: bodies, time, requests served at once,
 //! connections. Routes that concern only this process (`/livez`, `/readyz`, `/metrics`, ...) are
 //! answered even under overload.
 

@@ -84,7 +84,7 @@ pub(super) fn status(code: ErrorCode) -> StatusCode {
     StatusCode::from_u16(code.entry().http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
-/// A refusal as it is sent. Some codes have further members: docs/ERRORS.md.
+/// An error as it is sent. Some codes have further members: docs/ERRORS.md.
 #[derive(utoipa::ToSchema)]
 #[expect(dead_code, reason = "describes what `into_response` writes")]
 pub(super) struct ProblemBody {

@@ -2,7 +2,7 @@
 //!
 //! [`query!`](query) declares the parameters of a route as a structure. Its fields are [`Value`]s, and
 //! their comments the text of `/openapi.json`. A parameter that is unknown, repeated, missing or
-//! malformed refuses the whole request, so that a typing error never changes what a request means.
+//! malformed rejects the whole request, so that a typing error never changes what a request means.
 
 use std::fmt::Display;
 use std::str::FromStr;
