@@ -22,7 +22,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// Nodes to ask, `host:port` of their gRPC interfaces. The first is asked first.
+    /// Nodes to contact, `host:port` of their gRPC interfaces. The first is tried first.
     pub fn endpoints(mut self, endpoints: impl IntoIterator<Item: ToString>) -> Self {
         let endpoints = endpoints.into_iter();
         self.endpoints.extend(endpoints.map(|it| it.to_string()));

@@ -50,7 +50,7 @@ impl Client {
         .await
     }
 
-    /// Sends a change, executed at most once however often it is sent. Without a key, one is drawn.
+    /// Sends a change, executed at most once however often it is sent. Without a key, one is generated.
     /// A dry run changes nothing, and has none.
     pub(crate) async fn write<C, M, T>(
         &self,

@@ -23,7 +23,7 @@ pub trait Discover: Send + Sync + 'static {
 /// Why no node could be found.
 #[derive(Debug, thiserror::Error)]
 pub enum DiscoveryError {
-    /// The registry could not be asked, or returned an error.
+    /// The registry could not be reached, or returned an error.
     #[error("discovery failed: {0}")]
     Failed(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// The registry did not answer within the call's deadline.

@@ -20,7 +20,7 @@ const KEEPALIVE: Duration = Duration::from_secs(1);
 /// Flow-control window of a watch.
 const WATCH_WINDOW_BYTES: u32 = 256 * 1024;
 
-/// One node: its address and, once asked, its connection.
+/// One node: its address and, once used, its connection.
 pub(crate) struct Slot {
     pub address: Address,
     connection: Mutex<Option<Arc<Channel>>>,

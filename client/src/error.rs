@@ -38,7 +38,7 @@ pub enum Error {
         Causes(tried)
     )]
     OutcomeUnknown {
-        /// The key the request carried: the caller's, or the one drawn for it. None of a change to a
+        /// The key the request carried: the caller's, or the one generated for it. None of a change to a
         /// sink, which is safe to repeat without one.
         key: Option<IdempotencyKey>,
         /// How long the call was given.

@@ -47,7 +47,7 @@ impl From<Consistency> for Freshness {
 /// The answer to a read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Read<T> {
-    /// What was asked for.
+    /// What was requested.
     pub found: T,
     /// The last log index applied by the node that answered.
     pub applied_index: u64,

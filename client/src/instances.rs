@@ -79,7 +79,7 @@ pub struct InstancePage {
     /// Where the next page starts; none on the last. A page may be short, or empty, and still have
     /// a next one.
     pub next_cursor: Option<String>,
-    /// The number of instances of the machine, in the state asked for if there is one.
+    /// The number of instances of the machine, in the requested state if there is one.
     pub total: u64,
 }
 

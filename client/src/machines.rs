@@ -25,7 +25,7 @@ pub struct Machine {
 /// A machine, drawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
-    /// Its text, in the format asked for.
+    /// Its text, in the requested format.
     pub text: String,
     /// The version that it shows.
     pub version: Version,
@@ -80,7 +80,7 @@ impl Client {
             .await
     }
 
-    /// A machine with its definition: the newest version, or the one asked for.
+    /// A machine with its definition: the newest version, or the requested one.
     pub async fn machine(
         &self,
         machine: &MachineName,

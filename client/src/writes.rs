@@ -213,7 +213,7 @@ impl<T> Written<T> {
     }
 }
 
-/// A key that no other client draws.
+/// A key that no other client generates.
 pub(crate) fn random_key() -> Result<IdempotencyKey, Error> {
     Ok(IdempotencyKey::new(format!(
         "{:032x}",

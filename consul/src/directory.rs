@@ -1,4 +1,4 @@
-//! What a Consul agent is asked: the nodes it knows, this node's entry, and keys.
+//! Requests to a Consul agent: about the nodes it knows, this node's entry, and keys.
 
 use std::collections::HashMap;
 

@@ -96,7 +96,7 @@ impl Format {
         Self { what, version }
     }
 
-    /// The bytes of a value behind the version byte.
+    /// The bytes of a value after the version byte.
     pub fn encode<T: Encode<()> + ?Sized>(self, value: &T) -> Vec<u8> {
         let mut bytes = vec![self.version];
         encode_to(value, &mut bytes);

@@ -100,7 +100,7 @@ pub enum Cause {
 struct Flat {
     /// The cluster's revision that the change belongs to.
     revision: GlobalRevision,
-    /// Its place among the changes of that revision.
+    /// Its position within that revision.
     position: u32,
     kind: EventKind,
     machine: MachineName,
@@ -268,11 +268,11 @@ impl FromStr for EventCursor {
 crate::codec::json_text!(EventCursor);
 crate::schema::schema!(EventCursor, pattern(r"^[0-9]{1,19}-[0-9]{1,9}$", 3, 29));
 
-/// The events asked for are no longer kept.
+/// The requested events are no longer kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("events after revision {} are no longer all kept; the oldest complete revision is {oldest}", asked.revision)]
 pub struct Compacted {
-    /// The cursor that the reader wanted to resume from.
+    /// The requested cursor.
     pub asked: EventCursor,
     /// The oldest revision of which every event is kept.
     pub oldest: GlobalRevision,

@@ -2,8 +2,8 @@
 //!
 //! Everything the cluster agrees on is decided here: what a [`Definition`] allows, what a
 //! [`Command`] does to an [`Instance`], which [`Outcome`] the caller gets, which [`Event`]s a
-//! watcher sees, and what a repeated request gets back. Nothing here does IO, reads a clock, draws
-//! a random number or spawns anything: the same batches applied to the same [`State`] give the same
+//! watcher sees, and what a repeated request gets back. Nothing here does IO, reads a clock, uses
+//! random numbers or spawns anything: the same batches applied to the same [`State`] give the same
 //! replies, the same events and the same [`State::hash`] on every node and in every build.
 //!
 //! Time comes from the leader's timestamp on each [`EncodedBatch`] and is made monotonic here.

@@ -236,7 +236,7 @@ impl State {
         (ring.events.len() - ring.index_behind(cursor)) as u64
     }
 
-    /// The first event behind a cursor that is kept: the next one, unless the cursor is
+    /// The first event after a cursor that is kept: the next one, unless the cursor is
     /// [`Compacted`].
     pub fn oldest_behind(&self, cursor: EventCursor) -> Option<&Arc<Event>> {
         let ring = &self.world.ring;

@@ -179,7 +179,7 @@ pub enum Rejection {
         #[n(3)]
         revision: Revision,
     },
-    /// The state that the instance would be in does not exist in the version asked for.
+    /// The state that the instance would be in does not exist in the requested version.
     #[error(
         "{instance} is in state {current:?}; version {version} has no state {state:?}: map {current:?} to one of {}",
         list(known)

@@ -210,7 +210,7 @@ impl State {
         snapshot::records(self.clone())
     }
 
-    /// The hash over [`records`](State::records): xxh3 (128 bits) of each record behind its length
+    /// The hash over [`records`](State::records): xxh3 (128 bits) of each record after its length
     /// as a little-endian `u64`. Costs one pass over the state.
     pub fn hash(&self) -> StateHash {
         let mut hash = Xxh3::new();

@@ -329,7 +329,7 @@ pub(crate) struct Found<'a> {
 }
 
 impl Machine {
-    /// The version asked for, or the newest.
+    /// The requested version, or the newest.
     pub(crate) fn version(
         &self,
         name: &MachineName,

@@ -1,4 +1,4 @@
-//! The Lockstep server: a Raft cluster of state machines behind HTTP and gRPC.
+//! The Lockstep server: a Raft cluster of state machines, served over HTTP and gRPC.
 //!
 //! [`node::Node`] puts a server together, runs it and stops it. A request enters at an edge of [`api`],
 //! which decodes it and calls [`service`]. The service routes it to the leader and waits for its

@@ -201,7 +201,7 @@ fn health(options: &Health) -> Result<(), Failure> {
     })
 }
 
-/// A node that listens on every address is asked on loopback.
+/// A node that listens on every address is contacted on loopback.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

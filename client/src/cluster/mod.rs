@@ -34,7 +34,7 @@ pub struct Leader {
 const LEADER_POLL: Duration = Duration::from_millis(100);
 
 impl Client {
-    /// Asks one node, known or not, how it sees the cluster. Asked once: it does not fail over.
+    /// Asks one node, known or not, how it sees the cluster. Does not fail over.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when it does not answer.
@@ -81,7 +81,7 @@ impl Client {
         }
     }
 
-    /// The cluster as the node that knows most sees it: the leader, where it can be asked.
+    /// The cluster as the node that knows most sees it: the leader, if it can be reached.
     ///
     /// # Errors
     /// [`Error::Unavailable`] when no endpoint answers.

@@ -118,7 +118,7 @@ enum Record {
 }
 
 impl Record {
-    /// Its kind's place in the order of the records; those of one machine, sink or session alternate.
+    /// The position of its kind in the order of the records; those of one machine, sink or session alternate.
     fn rank(&self) -> u8 {
         match self {
             Record::Machine(..) | Record::Definition(..) | Record::Instance(..) => 0,

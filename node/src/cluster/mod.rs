@@ -1,6 +1,6 @@
 //! The life of a node in its cluster: its identity, how it joins a cluster, how it checks its state.
 //!
-//! **Identity.** A node has a name, which its operator chooses, and an id: random, drawn once per data
+//! **Identity.** A node has a name, which its operator chooses, and an id: random, chosen once per data
 //! folder. Raft uses ids, operators use names. [`LocalNode`] has both, and the id of the cluster once the
 //! node belongs to one. A node whose disk was wiped gets a new id, so that it can never vote twice.
 //!
@@ -181,7 +181,7 @@ impl Host for LocalNode {
     }
 }
 
-/// Joins a cluster: at once if the node already belongs to one, else by bootstrapping one with its peers, or
+/// Joins a cluster: immediately if the node already belongs to one, else by bootstrapping one with its peers, or
 /// by waiting until a leader contacts it. Returns once it belongs to one.
 pub async fn join(
     local: &Arc<LocalNode>,

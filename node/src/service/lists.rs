@@ -66,7 +66,7 @@ pub struct PageQuery {
 }
 
 impl PageAsked {
-    /// Checks what is asked.
+    /// Checks the request.
     ///
     /// # Errors
     ///

@@ -42,7 +42,7 @@ pub struct Ticket {
 }
 
 impl Sequencer {
-    /// A new session. `id` must be drawn at random at each start of the process.
+    /// A new session. `id` must be random, and new at each start of the process.
     pub fn new(id: SessionId, outstanding_max: usize) -> Self {
         let session = Session::new(id);
         Self {

@@ -28,7 +28,7 @@ const KNOWN_MAX: usize = 20;
 /// An item of a watch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Watched {
-    /// The next wanted events, oldest first.
+    /// The next matching events, oldest first.
     Events(Vec<Arc<Event>>),
     /// A bookmark: there were no matching events up to this revision.
     Bookmark(GlobalRevision),
@@ -211,7 +211,7 @@ pub struct WatchAsked {
 }
 
 impl WatchAsked {
-    /// Checks what is asked.
+    /// Checks the filter.
     ///
     /// # Errors
     ///

@@ -18,7 +18,7 @@ use crate::service::peers::GrpcPeers;
 use crate::service::{Freshness, Service, ServiceError};
 use crate::telemetry::Metrics;
 
-/// Checks that run at once; others wait.
+/// Maximum number of concurrent checks; others wait.
 const CHECKS_MAX: usize = 4;
 /// How often the gauges are updated.
 const MEASURE_EVERY: Duration = Duration::from_secs(1);

@@ -191,7 +191,7 @@ macro_rules! message {
 }
 
 /// Like [`message!`], for a command and the request that carries it with the caller's key. A field
-/// of the request that is no part of the command stands behind `beside`.
+/// of the request that is no part of the command follows `beside`.
 macro_rules! request {
     ($type:ident as $wire:ident { $($field:ident: $name:ident),* $(,)? } $(beside $other:ident)?) => {
         impl From<($type, Option<IdempotencyKey>)> for v1::$wire {

@@ -9,7 +9,7 @@ use super::field::{Field, message};
 use crate::{Malformed, v1};
 
 /// The state machine came to something that this build does not know, or that does not answer
-/// what was asked.
+/// the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unexpected outcome {0}: it belongs to a different kind of request, or this build is too old to know it"

@@ -156,7 +156,7 @@ pub struct Peer {
     streams: bool,
 }
 
-/// Errors of an unreachable peer cause a back-off; any other error is retried at once.
+/// Errors of an unreachable peer cause a back-off; any other error is retried immediately.
 fn rpc_error(status: Status) -> RPCError<C> {
     match status.code() {
         Code::Unavailable | Code::FailedPrecondition | Code::Unimplemented => {

@@ -377,7 +377,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         *self.raft.node_id()
     }
 
-    /// Calls `look` at once and after every change of this node's view of the cluster, until the core ends;
+    /// Calls `look` immediately and after every change of this node's view of the cluster, until the core ends;
     /// returns why it ended.
     pub async fn watch(&self, mut look: impl FnMut(&Standing) + Send) -> ConsensusError {
         let mut metrics = self.raft.metrics();
@@ -430,7 +430,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
 
     /// Stops the Raft instance.
     pub async fn shutdown(&self) {
-        // It fails only when the core is gone already.
+        // It fails only if the core has already ended.
         drop(self.raft.shutdown().await);
     }
 }

@@ -13,7 +13,7 @@ use openraft_rt_tokio::TokioRuntime;
 
 pub use crate::store::Member;
 
-/// A node's id: random, drawn once per data directory.
+/// A node's id: random, chosen once per data folder.
 pub type NodeId = u64;
 
 /// The type configuration, over a runtime: tokio's in production, a simulated one in tests.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::{StoreError, durability, files};
 
 /// How long sled's lock may be held by a process that was just killed, or in this one by sled's own
-/// threads, which finish their work after the last handle is gone.
+/// threads, which finish their work after the last handle is dropped.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(5);
 
 /// Between two attempts to open.

@@ -1,4 +1,4 @@
-//! The node's identity: its id, drawn once per data folder, and the cluster it belongs to.
+//! The node's identity: its id, chosen at random once per data folder, and the cluster it belongs to.
 //!
 //! `identity.json` contains one line of JSON and its checksum. `lock` is locked while a process uses the
 //! folder, and contains its process id.

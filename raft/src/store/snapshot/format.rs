@@ -8,7 +8,7 @@
 //! ```
 //!
 //! The preamble stays as it is in every later format, so that an unknown format with a valid
-//! checksum is told apart from damage. Format 1 had neither that checksum nor the group.
+//! checksum is distinguished from corruption. Format 1 had neither that checksum nor the group.
 //!
 //! A snapshot is written and read as a stream; it is never in memory as a whole.
 
