@@ -23,6 +23,10 @@ const SHOWN: &[&str] = &[
     "Settings",
     "StatusResponse",
     "Member",
+    "MemberReport",
+    "ListMembersResponse",
+    "ChangeMembersResponse",
+    "TransferLeadershipResponse",
     "ListSinksResponse",
     "SinkStatus",
     "SeedProgress",
@@ -47,6 +51,7 @@ const FIELDS: &[(&str, &str)] = &[
     ("Rejected.used_by", IF_SOME),
     ("Rejected.used_by", r#"rename = "instances""#),
     ("Rejected.operations", IF_ANY),
+    ("Rejected.events", IF_ANY),
     (
         "StatusResponse.role",
         r#"serialize_with = "crate::json::role""#,
@@ -56,6 +61,16 @@ const FIELDS: &[(&str, &str)] = &[
         r#"serialize_with = "crate::json::optional_text""#,
     ),
     ("Member.id", r#"serialize_with = "crate::json::text""#),
+    (
+        "Member.learner",
+        r#"skip_serializing_if = "std::ops::Not::not""#,
+    ),
+    ("Member.contact_ms", IF_SOME),
+    ("Member.report", IF_SOME),
+    (
+        "MemberReport.role",
+        r#"serialize_with = "crate::json::role""#,
+    ),
     (
         "SinkStatus.phase",
         r#"serialize_with = "crate::json::phase""#,
@@ -77,6 +92,11 @@ const FIELDS: &[(&str, &str)] = &[
 
 /// Messages that the OpenAPI description of HTTP shows, and their names there.
 const DESCRIBED: &[(&str, &str)] = &[
+    ("Member", "MemberBody"),
+    ("MemberReport", "MemberReportBody"),
+    ("ListMembersResponse", "MembersBody"),
+    ("ChangeMembersResponse", "QuorumChangeBody"),
+    ("TransferLeadershipResponse", "LeaderBody"),
     ("ListSinksResponse", "SinksBody"),
     ("SinkStatus", "SinkBody"),
     ("SeedProgress", "SeedingBody"),
@@ -84,6 +104,8 @@ const DESCRIBED: &[(&str, &str)] = &[
 
 /// Types of their fields in JSON, where they differ.
 const TYPES: &[(&str, &str)] = &[
+    ("Member.id", "String"),
+    ("MemberReport.role", "String"),
     ("SinkStatus.name", "lockstep_machine::SinkName"),
     ("SinkStatus.phase", "String"),
     ("SinkStatus.since_ms", "lockstep_machine::Timestamp"),

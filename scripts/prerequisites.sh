@@ -6,7 +6,7 @@
 prerequisites() {
   command -v "${CARGO:-cargo}" >/dev/null ||
     { echo "no ${CARGO:-cargo}: install Rust first (https://rustup.rs)" >&2; return 1; }
-  local packages=() with=env root=
+  local packages=() root=
   [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || root=yes
   command -v cc >/dev/null || packages+=(gcc libc6-dev)
   command -v git >/dev/null || packages+=(git)
@@ -20,16 +20,20 @@ prerequisites() {
       perl -MFindBin -MFile::Compare -MIPC::Cmd -e 1 2>/dev/null || packages+=(perl)
     fi
   fi
-  # For scripts/check-openapi and scripts/install-mongo-stand-in; without them, their tests say that
-  # they are skipped.
-  [ -z "$root" ] || python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3 python3-venv)
-  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ||
-    { packages+=(postgresql); with=without_a_cluster; }
+  # For scripts/python-tools.
+  python3 -c 'import venv, ensurepip' 2>/dev/null || packages+=(python3 python3-venv)
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || packages+=(postgresql)
+  [ -x /usr/sbin/nginx ] || command -v nginx >/dev/null || packages+=(nginx)
+  # Of the browsers the smallest: 100 MB.
+  [ -x /usr/lib/chromium/chromium-headless-shell ] || [ -x /usr/lib/chromium/chromium ] ||
+    packages+=(chromium-headless-shell)
+  # To set the clock of a node back; without it, that test says that it is skipped.
+  [ -z "$root" ] || compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || packages+=(faketime)
   if [ ${#packages[@]} -eq 0 ]; then
     echo "all here"
   elif [ -n "$root" ]; then
     apt-get -qq update
-    "$with" env DEBIAN_FRONTEND=noninteractive \
+    without_services env DEBIAN_FRONTEND=noninteractive \
       apt-get -qq install -y --no-install-recommends "${packages[@]}"
   else
     echo "missing: ${packages[*]} (Debian's names). As root this script installs them." >&2
@@ -37,14 +41,19 @@ prerequisites() {
   fi
 }
 
-# without_a_cluster COMMAND...: what COMMAND installs of PostgreSQL creates no database cluster and
-# starts no server on this machine; the tests create and start their own.
-without_a_cluster() {
-  local setting=/etc/postgresql-common/createcluster.d/lockstep-tests.conf code=0
-  mkdir -p "${setting%/*}"
-  echo 'create_main_cluster = off' >"$setting"
+# without_services COMMAND...: what COMMAND installs starts no server on this machine, neither now nor
+# when it boots, and creates no database; the tests start their own.
+without_services() {
+  local database=/etc/postgresql-common/createcluster.d/lockstep-tests.conf
+  local policy=/usr/sbin/policy-rc.d own_policy= own_nginx= code=0
+  mkdir -p "${database%/*}"
+  echo 'create_main_cluster = off' >"$database"
+  [ -e "$policy" ] || { own_policy=yes; printf '#!/bin/sh\nexit 101\n' >"$policy"; chmod +x "$policy"; }
+  [ -x /usr/sbin/nginx ] || own_nginx=yes
   "$@" || code=$?
-  rm -f "$setting"
+  [ -z "$own_nginx" ] || [ ! -x /usr/sbin/nginx ] || update-rc.d nginx disable
+  [ -z "$own_policy" ] || rm -f "$policy"
+  rm -f "$database"
   return "$code"
 }
 

@@ -2,11 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result};
-use reqwest::StatusCode;
-
 use lockstep_tests::cluster::Node;
-use lockstep_tests::http::Api;
 
 /// The times within which half of all were done, 99 %, 99.9 %, and all.
 pub type Latencies = [Duration; 4];
@@ -38,19 +34,9 @@ pub fn head(what: &str, of: &str) -> String {
     format!("| {what} | {of} | p50 | p99 | p99.9 | max |\n|---|---:|---:|---:|---:|---:|")
 }
 
-/// A node's metric that has no labels.
-pub async fn metric(node: &Api, name: &str) -> Result<f64> {
-    let text = node.get("/metrics").await?.expect(StatusCode::OK)?.text;
-    text.lines()
-        .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
-        .with_context(|| format!("no metric {name}"))?
-        .parse()
-        .with_context(|| format!("metric {name}"))
-}
-
-/// The memory of a node's process that is in RAM, in bytes.
-pub async fn resident(node: &Api) -> Result<f64> {
-    metric(node, "process_resident_memory_bytes").await
+/// How many in a second.
+pub fn per_second(count: usize, took: Duration) -> f64 {
+    count as f64 / took.as_secs_f64()
 }
 
 /// A snapshot that a node has built, as its log tells.

@@ -1,13 +1,14 @@
 //! Arguments that several commands take.
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use lockstep_client::{
     Call, Consistency, Freshness, GlobalRevision, IdempotencyKey, InstanceId, InvalidName,
     MachineName, Metadata, Revision, StateName, Version,
 };
-use lockstep_machine::InstanceName;
+use lockstep_machine::{InstanceName, InvalidDuration, parse_duration};
 
 use super::Failure;
 
@@ -87,9 +88,9 @@ pub(super) fn pair(text: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Expectations.
+/// What every change of an instance takes.
 #[derive(Debug, Clone, Default, Args)]
-pub(super) struct Expect {
+pub(super) struct Change {
     /// Reject unless the instance is in this state
     #[arg(long, value_name = "STATE")]
     pub(super) expect_state: Option<StateName>,
@@ -97,6 +98,12 @@ pub(super) struct Expect {
     /// Reject unless the instance is at this revision
     #[arg(long, value_name = "N", value_parser = revision)]
     pub(super) expect_revision: Option<Revision>,
+
+    #[command(flatten)]
+    pub(super) meta: Meta,
+
+    #[command(flatten)]
+    pub(super) key: Key,
 }
 
 fn revision(text: &str) -> Result<Revision, std::num::ParseIntError> {
@@ -161,6 +168,11 @@ pub(super) fn version(text: &str) -> Result<Version, String> {
     }
 }
 
+/// A duration, as in definitions.
+pub(super) fn duration(text: &str) -> Result<Duration, InvalidDuration> {
+    parse_duration(text).map(Duration::from_millis)
+}
+
 /// How fresh a read must be.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub(super) struct Fresh {
@@ -208,7 +220,7 @@ mod tests {
             assert_eq!(id.as_deref(), Ok("order/42"));
         }
         assert!(within(&machine, "stock/42").is_err_and(|why| why.contains("not an instance")));
-        assert!(within(&machine, "4 2").is_err_and(|why| why.contains("only letters")));
+        assert!(within(&machine, "4 2").is_err_and(|why| why.contains("character 2 is a space")));
     }
 
     #[test]

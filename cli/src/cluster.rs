@@ -1,9 +1,9 @@
 //! `lockstep cluster`: the cluster itself.
 
-use super::{commands, members, settings, status};
+use super::{change_members, commands, members, settings, status};
 
 commands! {
-    /// Show the state of the cluster, and its settings
+    /// Show the state of the cluster, change its members and settings
     #[command(after_help = "\
 Examples:
   lockstep cluster status --hash   equal hashes mean equal states
@@ -13,6 +13,12 @@ Examples:
         Status(status),
         Members(members),
         Leader(members),
+        Add(change_members),
+        Remove(change_members),
+        Replace(change_members),
+        Promote(change_members),
+        Demote(change_members),
+        TransferLeader(change_members),
         #[command(subcommand)]
         Settings(settings),
     }

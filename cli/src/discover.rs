@@ -1,6 +1,7 @@
 //! `lockstep discover`.
 
 use clap::Args;
+use lockstep_client::TIMEOUT_DEFAULT;
 use serde_json::json;
 
 use super::target::Registry;
@@ -21,7 +22,7 @@ impl Discover {
             service,
             tag,
         } = context.target.registry()?;
-        let timeout = context.target.timeout();
+        let timeout = context.target.timeout.unwrap_or(TIMEOUT_DEFAULT);
         let found = tokio::time::timeout(timeout, directory.services(&service, tag.as_deref()))
             .await
             .map_err(|_| {
@@ -46,19 +47,14 @@ impl Discover {
             json!({ "services": services.collect::<Vec<_>>() })
         };
         Ok(context.show(json, || {
-            output::table(
-                ["NAME", "ID", "CLUSTER", "GRPC", "HTTP", "TAGS"],
-                found.iter().map(|entry| {
-                    [
-                        output::filled(&entry.name),
-                        output::or_dash(entry.node_id),
-                        output::or_dash(entry.cluster_id.as_ref()),
-                        output::filled(&entry.grpc_address),
-                        output::or_dash(entry.http_address.as_ref()),
-                        output::list(&entry.tags),
-                    ]
-                }),
-            )
+            output::columns!(&found, |entry| {
+                "NAME": output::filled(&entry.name),
+                "ID": output::or_dash(entry.node_id),
+                "CLUSTER": output::or_dash(entry.cluster_id.as_ref()),
+                "GRPC": output::filled(&entry.grpc_address),
+                "HTTP": output::or_dash(entry.http_address.as_ref()),
+                "TAGS": output::list(&entry.tags),
+            })
         }))
     }
 }

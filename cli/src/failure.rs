@@ -1,12 +1,14 @@
 //! How a command fails: the message on stderr, a hint, and the exit code.
 
+use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 
 use lockstep_client::{Error, Rejected};
 use serde_json::{Map, Value, json};
 
 use super::output::{self, Format};
-use super::paint::{FAULT, Paint};
+use super::paint::{FAULT, paint};
 
 /// Why a command failed. Boxed, because every function returns it.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ struct Report {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Exit {
     Done = 0,
-    Refused = 1,
+    Rejected = 1,
     Usage = 2,
     Unavailable = 3,
 }
@@ -52,9 +54,20 @@ impl Failure {
         Self::new(Exit::Unavailable, "local", error)
     }
 
+    /// A file or folder cannot be written.
+    pub(super) fn cannot_write(path: &Path, error: &io::Error) -> Self {
+        Self::local(format!("cannot write {}: {error}", path.display()))
+    }
+
     /// The reader of stdout closed the pipe. That ends the command, and is no failure.
     pub(super) fn reader_gone() -> Self {
         Self::new(Exit::Done, "reader_gone", "stdout is closed")
+    }
+
+    /// What happened.
+    #[cfg(test)]
+    pub(super) fn message(&self) -> &str {
+        &self.0.message
     }
 
     /// No node could answer.
@@ -136,7 +149,7 @@ impl Failure {
             output::say(&json!({ "error": self.json() }).to_string());
             return;
         }
-        let name = Paint::stderr().apply(FAULT, "lockstep:");
+        let name = paint(FAULT, "lockstep:");
         output::say(&format!("{name} {}", self.0.message));
         for line in &self.0.lines {
             output::say(&format!("  {line}"));
@@ -161,7 +174,7 @@ impl Failure {
 impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         let exit = match &error {
-            Error::Rejected(_) => Exit::Refused,
+            Error::Rejected(_) => Exit::Rejected,
             Error::Invalid(_) => Exit::Usage,
             Error::Unavailable { .. }
             | Error::OutcomeUnknown { .. }
@@ -238,6 +251,7 @@ fn next_step(code: &str) -> Option<&'static str> {
             "read the instance with `lockstep instance get ID`, then decide again"
         }
         "unknown_setting" => "`lockstep cluster settings get` lists the settings",
+        "unknown_dead_letter" => "`lockstep sink dead-letters NAME` lists the dead letters",
         "unknown_sink" => "`lockstep sink list` lists the sinks",
         "picture_too_large" => "use --format dot or --format mermaid",
         "unavailable" => "`lockstep status` shows which nodes answer",

@@ -10,7 +10,7 @@ use super::{Context, Failure, output, time};
 /// The built-in instance.
 pub(super) const INSTANCE_DEFAULT: &str = "triad/default";
 
-/// Show an instance: its state, its revision and the states it may go to
+/// Show an instance: its state, its revision, and the states and events that come next
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -28,18 +28,10 @@ pub(super) struct Get {
 
 impl Get {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        show(context, &self.instance, self.fresh).await
+        let client = context.target.client()?;
+        let read = client.get(&self.instance, self.fresh).await?;
+        Ok(context.show(|| body(&read), || table(&read.found)))
     }
-}
-
-/// Reads an instance and shows it.
-pub(super) async fn show(
-    context: &Context,
-    instance: &InstanceId,
-    fresh: Fresh,
-) -> Result<String, Failure> {
-    let read = context.target.client()?.get(instance, fresh).await?;
-    Ok(context.show(|| body(&read), || table(&read.found)))
 }
 
 fn table(found: &Instance) -> String {
@@ -55,9 +47,18 @@ fn table(found: &Instance) -> String {
         time::age(found.changed_at),
         found.version.to_string(),
     ];
+    if !found.events.is_empty() {
+        header.push("EVENTS");
+        row.push(output::list(&found.events));
+    }
     if let Some(deadline) = found.deadline {
         header.push("TIMEOUT");
-        row.push(time::until(deadline));
+        let until = time::until(deadline);
+        row.push(match &found.timeout_to {
+            // `overdue in 5m`, or `overdue due`: it has not fired yet.
+            Some(to) => format!("{to} {until}"),
+            None => until,
+        });
     }
     if !found.metadata.is_empty() {
         header.push("METADATA");

@@ -7,13 +7,16 @@ use std::io::{self, BufRead, BufReader, Read};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use serde::de::{Deserialize, DeserializeOwned, Deserializer};
+use lockstep_machine::json::explain;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, IgnoredAny};
 use tokio::sync::mpsc;
 
 use super::Failure;
 
 /// The largest document: more than any node takes in one message.
 const DOCUMENT_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// The most documents in one file: as many as a cluster has machines unless that limit is raised.
+const DOCUMENTS_MAX: usize = 1000;
 /// The longest line of JSON lines: twice the most metadata that an instance may ever have.
 const LINE_BYTES_MAX: u64 = 128 * 1024;
 /// Lines read ahead.
@@ -64,21 +67,56 @@ impl Source {
             .read_to_end(&mut bytes);
         read.map_err(|error| self.unreadable(&error))?;
         if bytes.len() as u64 > DOCUMENT_BYTES_MAX {
-            let message = format!("{self} is larger than {DOCUMENT_BYTES_MAX} bytes");
+            let message = format!("{self} is larger than {DOCUMENT_BYTES_MAX} bytes; split it");
             return Err(Failure::input("document_too_large", message));
         }
-        let text = String::from_utf8(bytes).map_err(|error| {
+        let mut text = String::from_utf8(bytes).map_err(|error| {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = good.iter().filter(|byte| **byte == b'\n').count() + 1;
             let message = format!("{self}: line {line} is not UTF-8 text");
             Failure::input("malformed_document", message).with("line", line)
         })?;
+        if text.starts_with(BYTE_ORDER_MARK) {
+            text.drain(..BYTE_ORDER_MARK.len_utf8());
+        }
         if text.trim().is_empty() {
-            let message = format!("{self} is empty");
-            return Err(Failure::input("malformed_document", message));
+            return Err(self.empty());
         }
         let language = self.language(&text);
         Ok((text, language))
+    }
+
+    /// The documents of a YAML stream or of a file of JSON values, in order. Those without content are left
+    /// out.
+    pub(super) fn documents(&self) -> Result<Vec<Document>, Failure> {
+        let (text, language) = self.document()?;
+        let found = match language {
+            Language::Json => json_values(&text),
+            Language::Yaml => lockstep_document::documents(&text),
+        };
+        match found.len() {
+            0 => return Err(self.empty()),
+            1..=DOCUMENTS_MAX => {}
+            _ => {
+                let message = format!("{self} has more than {DOCUMENTS_MAX} documents; split it");
+                return Err(Failure::input("document_too_large", message));
+            }
+        }
+        let is_alone = found.len() == 1;
+        let read = |(number, (lines_before, text)): (usize, (usize, &str))| {
+            let blank = &text[..text.len() - text.trim_start().len()];
+            Document {
+                number: (!is_alone).then_some(number),
+                line: lines_before + newlines(blank) + 1,
+                text: "\n".repeat(lines_before) + text,
+                language,
+            }
+        };
+        Ok((1..).zip(found).map(read).collect())
+    }
+
+    fn empty(&self) -> Failure {
+        Failure::input("malformed_document", format!("{self} is empty"))
     }
 
     fn language(&self, text: &str) -> Language {
@@ -135,6 +173,43 @@ impl Source {
     }
 }
 
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// One document of a file.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Document {
+    /// Which of the file's documents it is, from 1, if there are several.
+    pub(super) number: Option<usize>,
+    /// The line of the file on which it begins, from 1.
+    pub(super) line: usize,
+    /// Its text, below as many empty lines as the file has before it: a fault's line is that of the file.
+    pub(super) text: String,
+    pub(super) language: Language,
+}
+
+fn newlines(text: &str) -> usize {
+    text.bytes().filter(|byte| *byte == b'\n').count()
+}
+
+/// The JSON values of a text, each with the number of lines before it. What cannot be parsed is the last one.
+fn json_values(text: &str) -> Vec<(usize, &str)> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
+    let (mut found, mut start, mut lines_before) = (vec![], 0, 0);
+    while let Some(value) = values.next() {
+        let end = match value {
+            Ok(_) => values.byte_offset(),
+            Err(_) => text.len(),
+        };
+        found.push((lines_before, &text[start..end]));
+        if end == text.len() || found.len() > DOCUMENTS_MAX {
+            break;
+        }
+        lines_before += newlines(&text[start..end]);
+        start = end;
+    }
+    found
+}
+
 /// The lines that are not blank, as they come.
 pub(super) struct Lines<T> {
     /// How many bytes there will be, where that is known.
@@ -155,11 +230,10 @@ pub(super) struct Entry<T> {
 
 fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| {
+        let message = explain(&error.to_string());
         // Within one line, only the column says something.
-        let text = error.to_string();
-        let message = text.split(" at line ").next().unwrap_or_default();
         match error.column() {
-            0 => message.to_owned(),
+            0 => message,
             column => format!("{message} (column {column})"),
         }
     })
@@ -179,9 +253,8 @@ pub(super) fn decode<T: DeserializeOwned>(
             located(&mut reader, &mut path)
                 .and_then(|value| reader.end().map(|()| value))
                 .map_err(|error| {
-                    let message = error.to_string();
-                    let message = message.split(" at line ").next().unwrap_or_default();
-                    (message.to_owned(), error.line(), error.column())
+                    let message = explain(&error.to_string());
+                    (message, error.line(), error.column())
                 })
         }
         Language::Yaml => yaml(text, &mut path),
@@ -234,10 +307,7 @@ fn yaml<T: DeserializeOwned>(text: &str, path: &mut String) -> Result<T, (String
     .map_err(|error| {
         let at = error.location();
         let (line, column) = at.map_or((0, 0), |at| (at.line() as usize, at.column() as usize));
-        let message = error.to_string();
-        let message = message.lines().next().unwrap_or_default();
-        let message = message.split(" at line ").next().unwrap_or_default();
-        (message.to_owned(), line, column)
+        (lockstep_document::explain_yaml(&error), line, column)
     })
 }
 
@@ -323,6 +393,21 @@ mod tests {
     }
 
     #[test]
+    fn json_values_are_told_apart_and_keep_their_lines() {
+        assert_eq!(json_values(" {}\n"), [(0, " {}")]);
+        assert_eq!(
+            json_values("{}\n\n{\n}{\"a\": 1}\n"),
+            [(0, "{}"), (0, "\n\n{\n}"), (3, "{\"a\": 1}")]
+        );
+        assert_eq!(
+            json_values("{}\n{]\n{}"),
+            [(0, "{}"), (0, "\n{]\n{}")],
+            "what cannot be parsed is left to the cluster to explain"
+        );
+        assert_eq!(json_values(&"{}".repeat(5000)).len(), DOCUMENTS_MAX + 1);
+    }
+
+    #[test]
     fn the_language_follows_the_extension_or_else_the_content() {
         for (name, text, language) in [
             ("a.json", "x", Language::Json),
@@ -335,5 +420,63 @@ mod tests {
             let source: Source = name.parse().expect("any text is a source");
             assert_eq!(source.language(text), language, "{name}");
         }
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    #[expect(dead_code, reason = "is never read")]
+    struct Sample {
+        id: lockstep_machine::InstanceId,
+        version: Option<lockstep_machine::Version>,
+        metadata: Option<lockstep_machine::Metadata>,
+        kinds: Option<Vec<Kind>>,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(rename_all = "snake_case")]
+    #[expect(dead_code, reason = "is never read")]
+    enum Kind {
+        Check(u8),
+        Create,
+    }
+
+    #[test]
+    fn no_fault_of_a_document_or_a_line_has_a_word_of_a_library() {
+        let good = r#"{"id": "a/b", "version": 1, "metadata": {"by": "ann"}, "kinds": ["create", {"check": 7}]}"#;
+        let mut texts: Vec<String> = (0..good.len()).map(|end| good[..end].to_owned()).collect();
+        for wrong in [
+            "7", "-1", "1.5", "null", "true", "[]", "{}", "\"x\"", "x", "*a", "&a",
+        ] {
+            let places = good.match_indices(": ").map(|(at, found)| at + found.len());
+            texts.extend(places.map(|at| {
+                let end = good[at..].find([',', '}']).map_or(good.len(), |it| at + it);
+                format!("{}{wrong}{}", &good[..at], &good[end..])
+            }));
+        }
+        let odd = [
+            "{\"a\": 1}",
+            "id: a\nid: b",
+            "<<: {}",
+            "- a",
+            "a: b: c",
+            "'",
+            "? [a]\n: b",
+            "!!set {a}",
+        ];
+        texts.extend(odd.map(str::to_owned));
+        let mut faults = 0;
+        for text in texts {
+            let json = decode::<Sample>(&Source::Stdin, &text, Language::Json);
+            let yaml = decode::<Sample>(&Source::Stdin, &text, Language::Yaml);
+            let said = [json, yaml].into_iter().filter_map(Result::err);
+            let said: Vec<String> = said.map(|it| it.message().to_owned()).collect();
+            let line = parse::<Sample>(&text).err();
+            for message in said.into_iter().chain(line) {
+                let word = lockstep_machine::library_words(&message);
+                assert_eq!(word, None, "{text}: {message}");
+                faults += 1;
+            }
+        }
+        assert!(faults > 200, "{faults}");
     }
 }

@@ -13,6 +13,7 @@
 //! fields are added to it, never renamed or removed.
 
 mod args;
+mod change_members;
 mod cluster;
 mod completions;
 mod discover;

@@ -1,7 +1,7 @@
 //! `lockstep man`.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use clap::{Args, CommandFactory};
 use clap_mangen::Man as Page;
@@ -26,41 +26,32 @@ pub(super) struct Man {
 
 impl Man {
     pub(super) async fn run(self, _: &Context) -> Result<String, Failure> {
-        let mut program = Arguments::command();
+        let mut program = Arguments::command().disable_help_subcommand(true);
         program.build();
         let Some(folder) = &self.folder else {
-            return render(program).map(|page| String::from_utf8_lossy(&page).into_owned());
+            let mut page = Vec::new();
+            let rendered = page_of(program).render(&mut page);
+            rendered.map_err(Failure::local)?;
+            return Ok(String::from_utf8_lossy(&page).into_owned());
         };
-        fs::create_dir_all(folder).map_err(|error| cannot_write(folder, &error))?;
         let mut written = String::new();
-        write_all(folder, program, &mut written)?;
+        fs::create_dir_all(folder)
+            .and_then(|()| write_all(folder, program, &mut written))
+            .map_err(|error| Failure::cannot_write(folder, &error))?;
         Ok(written)
     }
 }
 
 /// Writes the pages of a command and its subcommands, and lists the files.
-fn write_all(folder: &Path, command: clap::Command, written: &mut String) -> Result<(), Failure> {
-    for below in command
-        .get_subcommands()
-        .filter(|it| !it.is_hide_set() && it.get_name() != "help")
-    {
+fn write_all(folder: &Path, command: clap::Command, written: &mut String) -> io::Result<()> {
+    for below in command.get_subcommands() {
         write_all(folder, below.clone(), written)?;
     }
-    let name = command.get_display_name().unwrap_or(command.get_name());
-    let path = folder.join(format!("{name}.1"));
-    let page = render(command)?;
-    fs::write(&path, page).map_err(|error| cannot_write(&path, &error))?;
+    let path = page_of(command).generate_to(folder)?;
     written.push_str(&format!("{}\n", path.display()));
     Ok(())
 }
 
-fn render(command: clap::Command) -> Result<Vec<u8>, Failure> {
-    let mut page = Vec::new();
-    let rendered = Page::new(command).manual("Lockstep").render(&mut page);
-    rendered.map_err(Failure::local)?;
-    Ok(page)
-}
-
-fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::local(format!("cannot write {}: {error}", path.display()))
+fn page_of(command: clap::Command) -> Page {
+    Page::new(command).manual("Lockstep")
 }

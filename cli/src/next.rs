@@ -5,47 +5,45 @@ use lockstep_client::{InstanceId, StateName, Trigger};
 use lockstep_machine::Transition;
 use serde_json::json;
 
-use super::args::{Expect, Key};
+use super::args::Change;
 use super::{Context, Failure, get};
 
-/// Move an instance to another state, and print that state
+/// Make a transition to another state, and print that state
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
-  lockstep next second                  moves the built-in instance, triad/default
+  lockstep next second                  of the built-in instance, triad/default
   lockstep next paid -i order/42        the same as: lockstep send order/42 --to paid")]
 pub(super) struct Next {
     /// The state to go to
     state: StateName,
 
-    /// The instance to move, machine/name
+    /// The instance, machine/name
     #[arg(long, short, value_name = "INSTANCE", default_value = get::INSTANCE_DEFAULT)]
     instance: InstanceId,
 
     #[command(flatten)]
-    expect: Expect,
-
-    #[command(flatten)]
-    key: Key,
+    change: Change,
 }
 
 impl Next {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let call = Transition {
-            expect_state: self.expect.expect_state,
-            expect_revision: self.expect.expect_revision,
+            expect_state: self.change.expect_state,
+            expect_revision: self.change.expect_revision,
+            metadata: self.change.meta.into_metadata()?,
             ..Transition::new(self.instance, Trigger::To(self.state))
         };
-        let call = self.key.on(call);
-        let moved = context.target.client()?.transition(call).await?;
-        let made = &moved.made;
+        let call = self.change.key.on(call);
+        let written = context.target.client()?.transition(call).await?;
+        let made = &written.made;
         // The fields of HTTP, and the older names of some of them.
         let json = || {
             let mut body = json!(made);
             body["instance"] = made.instance.to_string().into();
             body["state"] = json!(made.to);
             body["at_ms"] = json!(made.at.0);
-            body["replayed"] = moved.replayed.into();
+            body["replayed"] = written.replayed.into();
             body
         };
         Ok(context.show(json, || format!("{}\n", made.to)))

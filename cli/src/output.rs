@@ -1,15 +1,19 @@
 //! What is printed, and where.
 
 use std::io::{self, Write};
+use std::thread;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use comfy_table::presets::NOTHING;
 use comfy_table::{ColumnConstraint, Row, Table, Width};
-use lockstep_client::{Address, Metadata};
+use lockstep_client::{Address, Event, Metadata};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::retry_on_intr;
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use super::Failure;
-use super::paint::{NOTE, Paint};
+use super::paint::{NOTE, paint};
 
 /// How data is printed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -45,7 +49,7 @@ impl Format {
 
 /// Writes data to stdout.
 pub(super) fn print(text: &str) -> Result<(), Failure> {
-    let mut stdout = io::stdout().lock();
+    let mut stdout = anstream::stdout().lock();
     match stdout
         .write_all(text.as_bytes())
         .and_then(|()| stdout.flush())
@@ -56,9 +60,30 @@ pub(super) fn print(text: &str) -> Result<(), Failure> {
     }
 }
 
+/// The result of a command that may print nothing for long. The command ends early when no process reads its
+/// output any more, which it would otherwise notice only as it prints.
+pub(super) async fn while_read<T>(
+    work: impl Future<Output = Result<T, Failure>>,
+) -> Result<T, Failure> {
+    let (closed, unread) = oneshot::channel();
+    // A thread, because the runtime waits for its own blocking tasks when the program ends.
+    thread::spawn(move || {
+        let stdout = io::stdout();
+        // Errors and hang-ups are reported without being asked for. A file has neither.
+        let mut polled = [PollFd::new(&stdout, PollFlags::empty())];
+        if retry_on_intr(|| poll(&mut polled, None)).is_ok() {
+            let _ = closed.send(());
+        }
+    });
+    tokio::select! {
+        done = work => done,
+        Ok(()) = unread => Err(Failure::reader_gone()),
+    }
+}
+
 /// Writes a line to stderr, if it is open.
 pub(super) fn say(line: &str) {
-    let _ = writeln!(io::stderr(), "{line}");
+    let _ = writeln!(anstream::stderr(), "{line}");
 }
 
 /// Prints a note about an endpoint to stderr, in the form of failures.
@@ -68,10 +93,7 @@ pub(super) fn note(format: Format, code: &str, message: &str, endpoint: Address)
         let note = json!({ "code": code, "message": message, "endpoint": endpoint });
         say(&json!({ "note": note }).to_string());
     } else {
-        say(&format!(
-            "{} {message}",
-            Paint::stderr().apply(NOTE, "lockstep:")
-        ));
+        say(&format!("{} {message}", paint(NOTE, "lockstep:")));
     }
 }
 
@@ -91,6 +113,17 @@ pub(super) fn table(header: impl Into<Row>, rows: impl IntoIterator<Item: Into<R
     table.load_style(NOTHING).set_header(header).add_rows(rows);
     lines(&mut table)
 }
+
+/// A table of values: the header of each column, and its cell in the row of a value.
+macro_rules! columns {
+    ($values:expr, |$value:pat_param| { $($header:literal: $cell:expr,)+ }) => {
+        $crate::output::table(
+            [$($header),+],
+            $values.into_iter().map(|$value| [$(ToString::to_string(&$cell)),+]),
+        )
+    };
+}
+pub(super) use columns;
 
 fn lines(table: &mut Table) -> String {
     for column in table.column_iter_mut() {
@@ -161,6 +194,13 @@ pub(super) fn metadata(metadata: &Metadata) -> String {
     filled(&pairs.join(" "))
 }
 
+/// What an event is about: an instance, or a machine.
+pub(super) fn subject(event: &Event) -> String {
+    event
+        .instance()
+        .map_or_else(|| event.machine.to_string(), |id| id.to_string())
+}
+
 /// A value that may be missing.
 pub(super) fn or_dash(value: Option<impl ToString>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
@@ -169,6 +209,10 @@ pub(super) fn or_dash(value: Option<impl ToString>) -> String {
 /// Text that may be empty.
 pub(super) fn filled(text: &str) -> String {
     or_dash(Some(text).filter(|text| !text.is_empty()))
+}
+
+pub(super) fn yes_or_dash(is: bool) -> &'static str {
+    if is { "yes" } else { "-" }
 }
 
 /// Names in a row; a dash for none.

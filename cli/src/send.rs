@@ -1,11 +1,11 @@
 //! `lockstep send`.
 
 use clap::Args;
-use lockstep_client::{Client, Consistency, EventName, InstanceId, Rejected, StateName, Trigger};
+use lockstep_client::{EventName, InstanceId, StateName, Trigger};
 use lockstep_machine::Transition;
 use serde_json::json;
 
-use super::args::{Expect, Key, Meta};
+use super::args::Change;
 use super::{Context, Failure, shape};
 
 const EXAMPLES: &str = "\
@@ -16,7 +16,7 @@ Examples:
   lockstep send order/42 --to paid --expect-state open --meta who=ann --meta why='paid in cash'
   lockstep send order/42 --event pay --idempotency-key payment-7   # executed once, however often it is run";
 
-/// Move an instance to another state, by event or by target state
+/// Make a transition, by event or to a state
 #[derive(Debug, Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Send {
@@ -28,13 +28,7 @@ pub(super) struct Send {
     by: By,
 
     #[command(flatten)]
-    expect: Expect,
-
-    #[command(flatten)]
-    meta: Meta,
-
-    #[command(flatten)]
-    key: Key,
+    change: Change,
 }
 
 #[derive(Debug, Args)]
@@ -61,60 +55,18 @@ impl By {
 
 impl Send {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let call = self.key.on(Transition {
-            expect_state: self.expect.expect_state,
-            expect_revision: self.expect.expect_revision,
-            metadata: self.meta.into_metadata()?,
+        let call = self.change.key.on(Transition {
+            expect_state: self.change.expect_state,
+            expect_revision: self.change.expect_revision,
+            metadata: self.change.meta.into_metadata()?,
             ..Transition::new(self.instance.clone(), self.by.trigger()?)
         });
         let client = context.target.client()?;
-        let written = match client.transition(call).await {
-            Ok(written) => written,
-            Err(lockstep_client::Error::Rejected(rejected)) => {
-                return Err(explained(&client, &self.instance, *rejected).await);
-            }
-            Err(error) => return Err(error.into()),
-        };
+        let written = client.transition(call).await?;
         let json = || {
             let made = json!({ "transitioned": written.made });
             shape::written(made, &written)
         };
         Ok(context.show(json, || format!("{}\n", written.made.to)))
     }
-}
-
-/// The rejection; of an unknown event, with the events that have a transition, if they can be read.
-async fn explained(client: &Client, instance: &InstanceId, rejected: Rejected) -> Failure {
-    let is_unknown = rejected.code == "unknown_event";
-    let current = rejected.current_state.clone();
-    let failure = Failure::from(lockstep_client::Error::Rejected(Box::new(rejected)));
-    match current {
-        Some(state) if is_unknown => match events(client, instance, &state).await {
-            Some(events) if events.is_empty() => {
-                failure.because("no event is allowed in this state")
-            }
-            Some(events) => failure
-                .because(format!("allowed events: {}", events.join(", ")))
-                .with("events", events),
-            None => failure,
-        },
-        _ => failure,
-    }
-}
-
-/// The events that lead out of a state, in order of name; none if the definition cannot be read.
-async fn events(client: &Client, instance: &InstanceId, state: &str) -> Option<Vec<String>> {
-    let found = client.get(instance, Consistency::Linearizable).await.ok()?;
-    let version = Some(found.found.version);
-    let machine = client.machine(&instance.machine, version, Consistency::Linearizable);
-    let definition = machine.await.ok()?.found.definition;
-    let steps = definition
-        .steps()
-        .filter(|(from, _)| from.as_str() == state);
-    let mut events: Vec<_> = steps
-        .filter_map(|(_, it)| it.event.as_ref().map(ToString::to_string))
-        .collect();
-    events.sort_unstable();
-    events.dedup();
-    Some(events)
 }

@@ -100,12 +100,14 @@ fn unknown(name: &str) -> Failure {
         Err(rejection) => rejection.to_string(),
         Ok(_) => format!("the cluster runs an older release, which has no setting {name:?}"),
     };
-    Failure::new(Exit::Refused, "unknown_setting", message)
+    Failure::new(Exit::Rejected, "unknown_setting", message)
 }
 
 fn table<'a>(values: impl Iterator<Item = (&'a String, &'a u64)>) -> String {
-    let row = |(name, value): (&String, &u64)| [name.clone(), unit(name).show(*value)];
-    output::table(["SETTING", "VALUE"], values.map(row))
+    output::columns!(values, |(name, value)| {
+        "SETTING": name,
+        "VALUE": unit(name).show(*value),
+    })
 }
 
 /// The unit of a setting; none of one that this build does not know.

@@ -1,5 +1,7 @@
 //! What the nodes say of themselves: `lockstep status` and `lockstep version`.
 
+use std::iter;
+
 use clap::Args;
 use lockstep_client::{Address, Error, NodeStatus};
 use serde_json::{Value, json};
@@ -26,7 +28,8 @@ impl Status {
         let json = || json!({ "nodes": bodies(&answers, |status| json!(status)) });
         let text = context.show(json, || {
             explain(&answers);
-            table(&answers, self.hash)
+            let columns = STATUS.len() - usize::from(!self.hash);
+            table(&STATUS[..columns], None, &answers)
         });
         if answers.iter().all(|(_, answer)| answer.is_err()) {
             return Err(Failure::unavailable("no endpoint answered").with_partial(text));
@@ -35,51 +38,49 @@ impl Status {
     }
 }
 
-fn table(answers: &[Answer], with_hash: bool) -> String {
-    let mut header = vec![
-        "ENDPOINT",
-        "NODE",
-        "ID",
-        "ROLE",
-        "TERM",
-        "LEADER",
-        "APPLIED",
-        "COMMITTED",
-        "LOG",
-        "SNAPSHOT",
-    ];
-    if with_hash {
-        header.push("STATE HASH");
-    }
-    let rows = answers.iter().map(|(endpoint, answer)| match answer {
-        Ok(status) => {
-            let mut row = vec![
-                endpoint.to_string(),
-                output::or_dash(status.node.as_ref().map(|node| &node.name)),
-                output::or_dash(status.node.as_ref().map(|node| node.id)),
-                status.role().to_string(),
-                status.term.to_string(),
-                output::or_dash(leader_name(status)),
-                status.applied_index.to_string(),
-                status.committed_index.to_string(),
-                format!("{}-{}", status.log_first_index, status.log_last_index),
-                output::or_dash(Some(status.snapshot_index).filter(|index| *index > 0)),
-            ];
-            if with_hash {
-                row.push(output::or_dash(status.state_hash.as_ref()));
-            }
-            row
-        }
-        Err(_) => header
+/// A column after the endpoint: its header, and its cell for a node that answered.
+type Column = (&'static str, fn(&NodeStatus) -> String);
+
+const STATUS: [Column; 10] = [
+    ("NODE", |it| output::filled(name(it))),
+    ("ID", |it| {
+        output::or_dash(it.node.as_ref().map(|node| node.id))
+    }),
+    ("ROLE", |it| it.role().to_string()),
+    ("TERM", |it| it.term.to_string()),
+    ("LEADER", |it| output::or_dash(leader_name(it))),
+    ("APPLIED", |it| it.applied_index.to_string()),
+    ("COMMITTED", |it| it.committed_index.to_string()),
+    ("LOG", |it| {
+        format!("{}-{}", it.log_first_index, it.log_last_index)
+    }),
+    ("SNAPSHOT", |it| {
+        output::or_dash(Some(it.snapshot_index).filter(|index| *index > 0))
+    }),
+    ("STATE HASH", |it| output::or_dash(it.state_hash.as_ref())),
+];
+
+const VERSION: [Column; 3] = [
+    ("NODE", |it| output::filled(name(it))),
+    ("VERSION", |it| output::filled(&it.version)),
+    ("BUILT", |it| output::filled(&it.build_date)),
+];
+
+/// A table of what the nodes answered, below another row if there is one.
+fn table(columns: &[Column], first: Option<Vec<String>>, answers: &[Answer]) -> String {
+    let headers = columns.iter().map(|(header, _)| *header);
+    let header: Vec<_> = iter::once("ENDPOINT").chain(headers).collect();
+    let rows = answers.iter().map(|(endpoint, answer)| {
+        let cells = columns
             .iter()
-            .map(|column| match *column {
-                "ENDPOINT" => endpoint.to_string(),
-                "ROLE" => "unreachable".to_owned(),
-                _ => "-".to_owned(),
-            })
-            .collect(),
+            .map(|(header, cell)| match (answer, *header) {
+                (Ok(status), _) => cell(status),
+                (Err(_), "ROLE" | "VERSION") => "unreachable".to_owned(),
+                (Err(_), _) => "-".to_owned(),
+            });
+        iter::once(endpoint.to_string()).chain(cells).collect()
     });
-    output::table(header.clone(), rows)
+    output::table(header, first.into_iter().chain(rows))
 }
 
 /// The leader by name; by id when it is not among the members.
@@ -141,22 +142,9 @@ impl Version {
         Ok(context.show(json, || {
             explain(&servers);
             let own = ["lockstep", "-", OWN, BUILD_DATE].map(str::to_owned);
-            let rows = std::iter::once(own).chain(servers.iter().map(version_row));
-            output::table(["ENDPOINT", "NODE", "VERSION", "BUILT"], rows)
+            table(&VERSION, Some(own.to_vec()), &servers)
         }))
     }
-}
-
-fn version_row((endpoint, answer): &Answer) -> [String; 4] {
-    let [name, version, built] = match answer {
-        Ok(status) => [
-            output::filled(name(status)),
-            output::filled(&status.version),
-            output::filled(&status.build_date),
-        ],
-        Err(_) => ["-", "unreachable", "-"].map(str::to_owned),
-    };
-    [endpoint.to_string(), name, version, built]
 }
 
 fn name(status: &NodeStatus) -> &str {

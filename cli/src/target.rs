@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use clap::Args;
-use lockstep_client::{Address, Client, Discover, DiscoveryError, InvalidAddress, TIMEOUT_MAX};
+use lockstep_client::{
+    Address, Builder, Client, Discover, DiscoveryError, InvalidAddress, TIMEOUT_MAX,
+};
 use lockstep_consul::{ConsulError, Directory, check_name};
 
 use super::Failure;
+use super::args::{self, Maybe};
 
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Cluster")]
@@ -40,18 +43,11 @@ pub(super) struct Target {
     #[arg(long, value_name = "TAG", global = true)]
     tag: Option<String>,
 
-    /// Timeout of the command, for example 500ms or 5s
-    #[arg(long, value_name = "DURATION", global = true, default_value = "5s", value_parser = timeout)]
-    timeout: Duration,
-}
-
-fn timeout(text: &str) -> Result<Duration, String> {
-    let timeout = humantime::parse_duration(text)
-        .map_err(|error| format!("{error} (for example 500ms, 5s, 1m)"))?;
-    if timeout < Duration::from_millis(1) || timeout > TIMEOUT_MAX {
-        return Err("it must be from 1ms to 1h".to_owned());
-    }
-    Ok(timeout)
+    /// Timeout of the command, for example 500ms, 5s or 1h; of a watch, how long it looks for a node, at the
+    /// start and when it has lost one
+    /// [default: 5s; 1m for `sink check`, and for a watch that has lost its node]
+    #[arg(long, value_name = "DURATION", global = true, value_parser = args::duration)]
+    pub(super) timeout: Option<Duration>,
 }
 
 /// An endpoint, which may have blanks around it in a list.
@@ -104,12 +100,12 @@ impl Target {
     }
 
     pub(super) fn client(&self) -> Result<Client, Failure> {
-        let mut builder = Client::builder()
+        let timeout = self.timeout.map(|timeout| timeout.min(TIMEOUT_MAX));
+        let registry = self.consul.is_some().then(|| self.registry());
+        let builder = Client::builder()
             .endpoints(&self.endpoints)
-            .timeout(self.timeout);
-        if self.consul.is_some() {
-            builder = builder.discover(self.registry()?);
-        }
+            .maybe(timeout, Builder::timeout)
+            .maybe(registry.transpose()?, Builder::discover);
         Ok(builder.build()?)
     }
 
@@ -126,10 +122,6 @@ impl Target {
             service: self.service.clone(),
             tag: self.tag.clone(),
         })
-    }
-
-    pub(super) fn timeout(&self) -> Duration {
-        self.timeout
     }
 }
 

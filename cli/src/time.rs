@@ -1,9 +1,10 @@
 //! Times as people and programs read them.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::tz::{Offset, TimeZone};
 use lockstep_client::Timestamp;
+use lockstep_machine::show_duration;
 
 /// RFC 3339 where this program runs; a dash for none.
 pub(super) fn local(at: Timestamp) -> String {
@@ -54,19 +55,15 @@ fn now_ms() -> u64 {
     })
 }
 
-/// A length of time in the largest unit, with the next one where the first is small.
+/// A length of time in its largest unit, and the next one where there are fewer than ten of the largest.
 fn span(ms: u64) -> String {
-    let seconds = Duration::from_millis(ms).as_secs();
-    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
-    match (days, hours, minutes, seconds % 60) {
-        (0, 0, 0, seconds) => format!("{seconds}s"),
-        (0, 0, minutes @ ..10, seconds) => format!("{minutes}m{seconds}s"),
-        (0, 0, minutes, _) => format!("{minutes}m"),
-        (0, hours @ ..10, minutes, _) => format!("{hours}h{minutes}m"),
-        (0, hours, ..) => format!("{hours}h"),
-        (days @ ..10, hours, ..) => format!("{days}d{hours}h"),
-        (days, ..) => format!("{days}d"),
-    }
+    let unit = match ms / 1000 {
+        ..600 => 1000,
+        600..36_000 => 60_000,
+        36_000..864_000 => 3_600_000,
+        _ => 86_400_000,
+    };
+    show_duration(ms / unit * unit)
 }
 
 #[cfg(test)]
@@ -111,11 +108,12 @@ mod tests {
         for (seconds, text) in [
             (0, "0s"),
             (59, "59s"),
-            (61, "1m1s"),
+            (61, "1m 1s"),
             (659, "10m"),
-            (3660, "1h1m"),
+            (3660, "1h 1m"),
+            (3600, "1h"),
             (36_000, "10h"),
-            (90_000, "1d1h"),
+            (90_000, "1d 1h"),
             (900_000, "10d"),
         ] {
             assert_eq!(ago(seconds), text);

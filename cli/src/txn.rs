@@ -48,13 +48,11 @@ impl Txn {
         let json = || shape::written(json!({ "results": written.made }), &written);
         Ok(context.show(json, || {
             let results = written.made.iter().zip(&operations).enumerate();
-            output::table(
-                ["OPERATION", "INSTANCE", "RESULT"],
-                results.map(|(number, (made, operation))| {
-                    let id = operation.instance().to_string();
-                    [number.to_string(), id, result(made)]
-                }),
-            )
+            output::columns!(results, |(number, (made, operation))| {
+                "OPERATION": number,
+                "INSTANCE": operation.instance(),
+                "RESULT": result(made),
+            })
         }))
     }
 }
@@ -133,7 +131,7 @@ mod tests {
             ),
             (
                 "{\"operations\": [{\"create\": {\"id\": \"a/1\", \"id\": \"a/2\"}}]}",
-                ["duplicate", "line 1"],
+                ["appears twice", "line 1"],
             ),
             (
                 "{\"operations\": [{\"create\": {\"id\": \"a\"}}]}",
@@ -148,7 +146,7 @@ mod tests {
                 ["operations[0].check", "exactly one"],
             ),
             ("{\"operatons\": []}", ["operatons", "operations"]),
-            ("{", ["EOF", "line 1"]),
+            ("{", ["ends", "line 1"]),
         ] {
             let said = read(text, Language::Json).expect_err(text);
             assert!(
@@ -160,7 +158,7 @@ mod tests {
             ("operations:\n  - creat: {}\n", ["creat", "line 2"]),
             (
                 "operations:\n  - create: {id: a/1, id: a/2}\n",
-                ["duplicate", "line 2"],
+                ["appears twice", "line 2"],
             ),
             ("operations: [&x 1, *x]\n", ["standard input", "line 1"]),
         ] {

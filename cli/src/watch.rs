@@ -1,7 +1,5 @@
 //! `lockstep watch`.
 
-use std::time::Duration;
-
 use clap::Args;
 use lockstep_client::{
     Cause, Error, Event, EventCursor, EventKind, GlobalRevision, StateName, WatchCall, Watched,
@@ -11,15 +9,15 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::args::{Maybe, Subject};
 use super::output::{self, Format};
-use super::paint::{FAINT, FAULT, GOOD, MOVE, NOTE, Paint};
+use super::paint::{FAINT, FAULT, GOOD, NOTE, TRANSITION, paint};
 use super::{Context, Failure, time};
 
 const EXAMPLES: &str = "\
-Prints one line per change, from now on or from a revision of the cluster on: in order, once, and
+Prints one line per event, from now on or from a revision of the cluster on: in order, once, and
 without gaps. When its node is lost, it continues on another one. -o json prints JSON lines. Ctrl-C
 ends it with exit code 0.
 
-The cluster keeps a bounded number of recent changes (the cluster setting events_max). A watch that should start
+The cluster keeps a bounded number of recent events (the cluster setting events_max). A watch that should start
 before them (`compacted`) or was too slow for them (`lagged`) prints the revision from which it can
 continue, and exits with 3.
 
@@ -41,7 +39,7 @@ pub(super) struct Watch {
     #[arg(long, value_name = "TEXT")]
     prefix: Option<String>,
 
-    /// Only changes into this state
+    /// Only events into this state
     #[arg(long, value_name = "STATE")]
     state: Option<StateName>,
 
@@ -52,10 +50,6 @@ pub(super) struct Watch {
     /// Exit after this many events
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-
-    /// How long to look for another node when the connection is lost
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
-    patience: Duration,
 }
 
 impl Watch {
@@ -63,18 +57,17 @@ impl Watch {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(Failure::local)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(Failure::local)?;
         tokio::select! {
-            ended = self.follow(context) => ended?,
+            ended = output::while_read(self.print_events(context)) => ended?,
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
         }
         Ok(String::new())
     }
 
-    async fn follow(&self, context: &Context) -> Result<(), Failure> {
+    async fn print_events(&self, context: &Context) -> Result<(), Failure> {
         let client = context.target.client()?;
         let format = context.output;
-        let paint = Paint::stdout();
-        let begun = client.watch(self.call()).await;
+        let begun = client.watch(self.call(context)).await;
         let mut watch = begun.map_err(|error| self.explained(error, None))?;
         let mut left = self.count.unwrap_or(u64::MAX);
         while let Some(watched) = watch.next().await {
@@ -82,7 +75,7 @@ impl Watch {
                 Watched::Event(event) => {
                     let text = match format {
                         Format::Json => output::json_line(&json!(event)),
-                        _ => line(&event, paint),
+                        _ => line(&event),
                     };
                     left -= 1;
                     output::print(&text)?;
@@ -106,7 +99,7 @@ impl Watch {
         Ok(())
     }
 
-    fn call(&self) -> WatchCall {
+    fn call(&self, context: &Context) -> WatchCall {
         let call = match &self.subject {
             None => WatchCall::all(),
             Some(Subject::Machine(machine)) => WatchCall::of(machine),
@@ -116,7 +109,7 @@ impl Watch {
         call.maybe(self.prefix.as_deref(), WatchCall::prefix)
             .maybe(self.state.clone(), WatchCall::state)
             .maybe(from_revision, WatchCall::from_revision)
-            .timeout(self.patience)
+            .maybe(context.target.timeout, WatchCall::timeout)
     }
 
     /// The failure, with the command that continues where this one ends.
@@ -177,20 +170,17 @@ fn following(reached: EventCursor) -> u64 {
 }
 
 /// One line: when, at which revision of the cluster, what, and what happened to it.
-fn line(event: &Event, paint: Paint) -> String {
-    let when = paint.apply(FAINT, time::local(event.at));
-    let revision = paint.apply(FAINT, format!("r{}", event.revision));
-    let subject = match event.instance() {
-        Some(id) => id.to_string(),
-        None => event.machine.to_string(),
-    };
+fn line(event: &Event) -> String {
+    let when = paint(FAINT, time::local(event.at));
+    let revision = paint(FAINT, format!("r{}", event.revision));
+    let subject = output::subject(event);
     let style = match event.kind {
         EventKind::Created | EventKind::Defined => GOOD,
         EventKind::Deleted | EventKind::DefinitionDeleted => FAULT,
         EventKind::Migrated => NOTE,
-        EventKind::Transitioned | EventKind::Seeded => MOVE,
+        EventKind::Transitioned | EventKind::Seeded => TRANSITION,
     };
-    let kind = paint.apply(style, event.kind.name());
+    let kind = paint(style, event.kind.name());
     let mut text = format!("{when}  {revision}  {subject}  {kind}");
     for part in [what(event), by(event)].into_iter().flatten() {
         text.push_str(&format!("  {part}"));
@@ -234,7 +224,7 @@ fn by(event: &Event) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn place(revision: u64, position: u32) -> EventCursor {
+    fn cursor(revision: u64, position: u32) -> EventCursor {
         EventCursor {
             revision: GlobalRevision(revision),
             position,
@@ -245,6 +235,6 @@ mod tests {
     fn it_continues_after_the_last_complete_revision() {
         assert_eq!(following(EventCursor::after(GlobalRevision(7))), 8);
         // Another event of that revision may follow.
-        assert_eq!(following(place(7, 0)), 7);
+        assert_eq!(following(cursor(7, 0)), 7);
     }
 }

@@ -9,7 +9,7 @@ use crate::endpoints::Endpoints;
 use crate::error::Error;
 
 /// How long a call may take unless the builder says otherwise.
-const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
+pub const TIMEOUT_DEFAULT: Duration = Duration::from_secs(5);
 /// The longest time a call may be given.
 pub const TIMEOUT_MAX: Duration = Duration::from_secs(3600);
 

@@ -22,7 +22,7 @@ pub enum Error {
     /// No node answered in time. Nothing was executed; the same request may succeed later.
     #[error(
         "unavailable: no node could answer within {timeout:?}; tried {}",
-        Causes(tried)
+        causes(tried)
     )]
     Unavailable {
         /// How long the call was given.
@@ -34,8 +34,8 @@ pub enum Error {
     /// Sending it again with the same key executes it at most once and returns its outcome.
     #[error(
         "outcome unknown: the request was sent, but not answered within {timeout:?}; {}; tried {}",
-        Repeat(key.as_ref()),
-        Causes(tried)
+        repeat(key.as_ref()),
+        causes(tried)
     )]
     OutcomeUnknown {
         /// The key the request carried: the caller's, or the one generated for it. None of a change to a
@@ -165,28 +165,19 @@ pub struct Tried {
     pub cause: String,
 }
 
-struct Repeat<'a>(Option<&'a IdempotencyKey>);
-
-impl fmt::Display for Repeat<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(key) => write!(f, "repeat it with idempotency key {key} to get its outcome"),
-            None => f.write_str("repeating it is safe"),
-        }
+fn repeat(key: Option<&IdempotencyKey>) -> String {
+    match key {
+        Some(key) => format!("repeat it with idempotency key {key} to get its outcome"),
+        None => "repeating it is safe".to_owned(),
     }
 }
 
-struct Causes<'a>(&'a [Tried]);
-
-impl fmt::Display for Causes<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("no endpoint");
-        }
-        for (i, Tried { endpoint, cause }) in self.0.iter().enumerate() {
-            let separator = if i > 0 { ", " } else { "" };
-            write!(f, "{separator}{endpoint} ({cause})")?;
-        }
-        Ok(())
+fn causes(tried: &[Tried]) -> String {
+    if tried.is_empty() {
+        return "no endpoint".to_owned();
     }
+    let causes = tried
+        .iter()
+        .map(|Tried { endpoint, cause }| format!("{endpoint} ({cause})"));
+    causes.collect::<Vec<_>>().join(", ")
 }

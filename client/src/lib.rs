@@ -104,9 +104,9 @@ mod watch;
 mod writes;
 
 pub use address::{Address, InvalidAddress};
-pub use builder::{Builder, TIMEOUT_MAX};
+pub use builder::{Builder, TIMEOUT_DEFAULT, TIMEOUT_MAX};
 pub use client::Client;
-pub use cluster::Leader;
+pub use cluster::{Leader, MemberChange};
 pub use dead_letters::{DeadLetterPage, DeadLettersCall, Letters};
 pub use discover::{Discover, DiscoveryError};
 pub use error::{Error, Rejected, Tried};
@@ -117,7 +117,7 @@ pub use pages::Pages;
 pub use settings::UpdateSettingsCall;
 pub use sinks::CHECK_TIMEOUT_DEFAULT;
 pub use transaction::Transaction;
-pub use watch::{WATCH_TIMEOUT_DEFAULT, Watch, WatchCall, Watched};
+pub use watch::{Watch, WatchCall, Watched};
 pub use writes::{
     Call, CreateCall, DefineCall, DeleteCall, DeleteMachineCall, MigrateCall, TransitionCall,
     Written,
@@ -130,8 +130,8 @@ pub use lockstep_machine::{
     Operation, OperationResult, Revision, StateName, Timestamp, Transitioned, Trigger, Version,
 };
 pub use lockstep_proto::v1::{
-    CheckSinkResponse as SinkCheck, CheckStep, Consistency, Defined, Fault,
-    ListSinksResponse as SinkList, MachineSummary, Member, PictureFormat, Rejected as Rejection,
-    Role, SeedProgress, Settings, SinkPhase, SinkStatus, StatusResponse as NodeStatus,
-    VersionSummary,
+    ChangeMembersResponse as QuorumChange, CheckSinkResponse as SinkCheck, CheckStep, Consistency,
+    Defined, Fault, ListSinksResponse as SinkList, MachineSummary, Member, MemberReport,
+    PictureFormat, Rejected as Rejection, Role, SeedProgress, Settings, SinkPhase, SinkStatus,
+    StatusResponse as NodeStatus, VersionSummary,
 };

@@ -1,6 +1,6 @@
 //! Reading machines: what users define.
 
-use lockstep_machine::{Definition, InstanceId, MachineName, Version};
+use lockstep_machine::{Definition, InstanceId, MachineName, Version, json};
 use lockstep_proto::v1::{MachineSummary, PictureFormat, VersionSummary};
 use lockstep_proto::{Malformed, v1};
 use serde::Serialize;
@@ -122,5 +122,6 @@ impl Client {
 
 /// The cluster has validated it, under limits of its own.
 fn definition(json: &str) -> Result<Definition, Malformed> {
-    serde_json::from_str(json).map_err(|fault| Malformed::new("definition", fault))
+    let explain = |fault: serde_json::Error| json::explain(&fault.to_string());
+    serde_json::from_str(json).map_err(|fault| Malformed::new("definition", explain(fault)))
 }

@@ -117,6 +117,9 @@ requests! {
     cluster:
     StatusRequest, status -> StatusResponse;
     GetSettingsRequest, get_settings -> GetSettingsResponse;
+    ListMembersRequest, list_members -> ListMembersResponse;
+    ChangeMembersRequest, change_members -> ChangeMembersResponse;
+    TransferLeadershipRequest, transfer_leadership -> TransferLeadershipResponse;
 }
 
 changes! {

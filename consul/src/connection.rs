@@ -14,6 +14,7 @@ use reqwest011::header::HeaderValue;
 use rustify::endpoint::{Endpoint, EndpointResult};
 use rustify::errors::ClientError;
 
+use crate::answer;
 use crate::error::ConsulError;
 
 /// How long a connection to the agent may take to open.
@@ -75,16 +76,22 @@ impl Directory {
         &self.client.settings.address
     }
 
-    /// Sends a request and parses the answer.
-    pub(crate) async fn call<E>(&self, endpoint: E) -> Result<E::Response, ConsulError>
+    /// Sends a request and reads the answer, which must be what is `expected`.
+    pub(crate) async fn call<E>(
+        &self,
+        endpoint: E,
+        expected: &str,
+    ) -> Result<E::Response, ConsulError>
     where
         E: Endpoint + FeaturedEndpoint,
     {
         let request = endpoint.path();
-        let result = self.execute(endpoint).await?;
-        result
-            .parse()
-            .map_err(|error| self.explain(&request, error))
+        let body = self.call_raw(endpoint).await?;
+        answer::read(&body, expected).map_err(|reason| ConsulError::Answer {
+            address: self.address().to_string(),
+            request,
+            reason,
+        })
     }
 
     /// Sends a request and returns the body of the answer.
@@ -139,12 +146,6 @@ impl Directory {
                 };
                 ConsulError::Unreachable { address, reason }
             }
-            ClientError::ResponseParseError { source, .. }
-            | ClientError::ResponseConversionError { source, .. } => ConsulError::Answer {
-                address,
-                request,
-                reason: source.root_cause().to_string(),
-            },
             other => ConsulError::Answer {
                 address,
                 request,

@@ -60,7 +60,7 @@ impl Directory {
             tag: tag.map(str::to_string),
             passing: true,
         };
-        let answers = self.call(endpoint).await?;
+        let answers = self.call(endpoint, HEALTHY).await?;
         let mut entries: Vec<_> = answers
             .into_iter()
             .filter_map(HealthyService::entry)
@@ -142,7 +142,7 @@ impl Directory {
             cas: Some(0),
             ..SetKeyRequest::default()
         };
-        self.call(write).await
+        self.call(write, "true or false").await
     }
 
     /// The service and the check that the agent has for a registration.
@@ -152,12 +152,12 @@ impl Directory {
     ) -> Result<(Option<HeldService>, Option<HeldCheck>), ConsulError> {
         let id = wanted.id();
         let filter = format!("ServiceID == \"{id}\"");
-        let service = match self.call(HeldServiceRequest { id }).await {
+        let service = match self.call(HeldServiceRequest { id }, HELD).await {
             Ok(service) => service,
             Err(error) if error.is_not_found() => return Ok((None, None)),
             Err(error) => return Err(error),
         };
-        let mut checks = self.call(HeldChecksRequest { filter }).await?;
+        let mut checks = self.call(HeldChecksRequest { filter }, CHECKS).await?;
         Ok((Some(service), checks.remove(&wanted.check_id())))
     }
 }
@@ -178,6 +178,11 @@ pub fn check_name(name: &str) -> Result<(), ConsulError> {
     }
     Ok(())
 }
+
+/// What the answers must be, in the words of an error.
+pub(crate) const HEALTHY: &str = "a list of instances, each with Node (Address: text) and Service (ID and Address: text, Port: number, Tags: list of texts, Meta: texts by name)";
+const HELD: &str = "a service with Service and Address: text, Port: number, Tags: list of texts, Meta: texts by name";
+const CHECKS: &str = "checks by id, each with Notes: text";
 
 /// Endpoints that consulrs lacks, or whose answers it cannot parse. None has features.
 macro_rules! without_features {
@@ -223,7 +228,7 @@ struct HealthyServices {
 // consulrs' own types take `TaggedAddresses` for strings and fail on every answer.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct HealthyService {
+pub(crate) struct HealthyService {
     node: Node,
     service: Service,
 }

@@ -56,7 +56,9 @@ pub enum ConsulError {
         message: String,
     },
     /// An answer that cannot be parsed.
-    #[error("consul at {address} sent an invalid response to {request}: {reason}")]
+    #[error(
+        "consul at {address} sent an invalid response to {request}: {reason}; check that this is the HTTP address of a Consul agent and that no proxy answers in its place"
+    )]
     Answer {
         /// The agent's address.
         address: String,

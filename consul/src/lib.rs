@@ -15,6 +15,7 @@
 //! Every request ends within [`REQUEST_TIMEOUT`]. Errors name the agent, the request and the cause.
 //! Nothing here retries, caches or runs in the background.
 
+mod answer;
 mod connection;
 mod directory;
 mod error;

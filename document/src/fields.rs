@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::str::FromStr;
 
-use lockstep_machine::{FaultCode, Faults, InvalidName, Limits, check_text};
+use lockstep_machine::{FaultCode, Faults, InvalidName, Limits, check_text, nearest};
 
 use crate::tree::Node;
 
@@ -103,12 +103,12 @@ impl Reader<'_> {
             .iter()
             .filter(|(key, _)| !known.contains(&key.as_str()))
         {
-            let nearest = known
-                .iter()
-                .max_by(|a, b| near(key, a).total_cmp(&near(key, b)));
-            let message = match nearest.filter(|it| near(key, it) > 0.6) {
-                Some(it) => format!("unknown field; did you mean {it:?}?"),
-                None => format!("unknown field; the fields are {}", known.join(", ")),
+            let message = match nearest(key, known.iter().copied()) {
+                Some(it) => format!("there is no such field; did you mean {it:?}?"),
+                None => format!(
+                    "there is no such field; the fields are {}",
+                    known.join(", ")
+                ),
             };
             self.faults
                 .add(join(path, key), FaultCode::UnknownField, message);
@@ -127,7 +127,7 @@ impl Reader<'_> {
         let (first, repeated): (Vec<_>, Vec<_>) =
             entries.iter().partition(|(key, _)| seen.insert(key));
         for (key, _) in repeated {
-            let message = "the key appears twice";
+            let message = "the key appears twice; give it once";
             self.faults
                 .add(join(path, key), FaultCode::DuplicateKey, message);
         }
@@ -156,15 +156,6 @@ impl Reader<'_> {
     pub(crate) fn wrong(&mut self, path: &str, wanted: &str, found: &Node) {
         let message = format!("found {}, expected {wanted}", found.noun());
         self.faults.add(path, FaultCode::WrongType, message);
-    }
-}
-
-fn near(a: &str, b: &str) -> f64 {
-    // A text longer than any name has no near match, and the comparison takes quadratic time.
-    if a.len() > 64 {
-        0.0
-    } else {
-        strsim::jaro_winkler(a, b)
     }
 }
 

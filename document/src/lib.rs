@@ -8,17 +8,23 @@
 //! paths in the document.
 //!
 //! [`to_json`] and [`to_yaml`] write a definition as a document that parses to an equal definition.
-//! [`diagram`] draws it as Mermaid, Graphviz or SVG.
+//! A [`diagram::Diagram`] draws it as Mermaid, Graphviz or SVG.
 //!
 //! What a document may cost is bounded: its length by the cluster's limit, its depth and its number of
 //! values by constants, which hold after YAML aliases and merge keys are expanded: a page of them can stand
 //! for gigabytes. [`documents`] splits a file of several YAML documents.
+//!
+//! A document written for another tool is refused like any other, and the refusal says which tool it seems to
+//! be (*foreign*); docs/TRANSLATING.md shows how to translate it.
 
 pub mod diagram;
+mod explain;
 mod fields;
+mod foreign;
 mod parse;
 mod tree;
 
+pub use explain::explain_yaml;
 use lockstep_machine::Definition;
 pub use lockstep_machine::DocumentError;
 pub use parse::{parse_json, parse_yaml};

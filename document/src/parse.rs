@@ -6,6 +6,7 @@ use lockstep_machine::{
 };
 
 use crate::fields::{Fields, Reader, join};
+use crate::foreign::Foreign;
 use crate::tree::{self, Node};
 
 /// Reads a definition from JSON and validates it.
@@ -37,8 +38,12 @@ fn parse(
         return Err(DocumentError::TooLarge { bytes, max });
     }
     // A byte order mark is no part of the text.
-    let node = read(text.strip_prefix('\u{feff}').unwrap_or(text))?;
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let node = read(text).map_err(|error| advised(error, text))?;
     let mut faults = Faults::default();
+    if let Some(foreign) = Foreign::of(&node, text) {
+        faults.add("", FaultCode::WrongType, foreign.advice());
+    }
     let definition = Reader {
         faults: &mut faults,
         limits,
@@ -48,6 +53,16 @@ fn parse(
         Some(definition) if faults.is_empty() => Ok(definition),
         _ => Err(DefinitionInvalid(faults.into_list()).into()),
     }
+}
+
+/// Adds to a fault in the syntax what the text seems to be instead.
+fn advised(mut error: DocumentError, text: &str) -> DocumentError {
+    if let DocumentError::Syntax { message, .. } = &mut error
+        && let Some(foreign) = Foreign::of_text(text)
+    {
+        *message = format!("{message}; {}", foreign.advice());
+    }
+    error
 }
 
 const TOP: &[&str] = &[

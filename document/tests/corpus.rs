@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use lockstep_document::{parse_json, parse_yaml, to_json, to_yaml};
-use lockstep_machine::{DefinitionInvalid, DocumentError, Limits};
+use lockstep_machine::{DefinitionInvalid, DocumentError, Limits, library_words};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus")
@@ -27,6 +27,10 @@ fn outcome(name: &str, bytes: &[u8]) -> String {
         Some((_, "json")) => parse_json(text, &limits),
         _ => parse_yaml(text, &limits),
     };
+    if let Err(error) = &read {
+        let message = error.to_string();
+        assert_eq!(library_words(&message), None, "{name}: {message}");
+    }
     match read {
         Ok(definition) => {
             let again = parse_json(&to_json(&definition), &limits);
@@ -52,11 +56,39 @@ fn outcome(name: &str, bytes: &[u8]) -> String {
     }
 }
 
+/// Also where a document is read as the other language, or damaged.
+#[test]
+fn no_fault_of_a_document_has_a_word_of_a_library() {
+    let limits = Limits::default();
+    for entry in fs::read_dir(folder()).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            continue;
+        }
+        let text = String::from_utf8_lossy(&fs::read(&path).unwrap()).into_owned();
+        let cut = text.char_indices().nth(text.chars().count() / 2);
+        let cut = cut.map_or("", |(at, _)| &text[..at]);
+        for text in [text.as_str(), cut] {
+            for read in [parse_json(text, &limits), parse_yaml(text, &limits)] {
+                let message = read
+                    .err()
+                    .map(|error| error.to_string())
+                    .unwrap_or_default();
+                assert_eq!(library_words(&message), None, "{path:?}: {message}");
+            }
+        }
+    }
+}
+
 #[test]
 fn every_document_comes_to_what_is_expected() {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();
+        // The folders are those of `translated.rs`.
+        if path.is_dir() {
+            continue;
+        }
         let name = path.file_name().unwrap().to_string_lossy().into_owned();
         if name != "expected.txt" {
             let outcome = outcome(&name, &fs::read(&path).unwrap());

@@ -71,13 +71,46 @@ impl CodecError {
         !matches!(self, CodecError::Malformed { .. })
     }
 
-    fn from_decoding(what: &'static str, error: DecodeError) -> Self {
-        let reason = error.to_string();
+    pub(crate) fn from_decoding(what: &'static str, error: &DecodeError) -> Self {
+        let reason = reason(error);
         if error.is_unknown_variant() {
             CodecError::UnknownVariant { what, reason }
         } else {
             CodecError::Malformed { what, reason }
         }
+    }
+}
+
+/// What minicbor found wrong, and the byte at which. Its own messages name Rust's types.
+fn reason(error: &DecodeError) -> String {
+    let text = error.to_string();
+    let number = || {
+        let mut numbers = text.split(|c: char| !c.is_ascii_digit());
+        numbers.find(|it| !it.is_empty()).unwrap_or("?")
+    };
+    let what = if error.is_end_of_input() {
+        "it ends too early".to_owned()
+    } else if error.is_type_mismatch() || error.is_tag_mismatch() {
+        "a value is of another type than it must be".to_owned()
+    } else if error.is_missing_value() {
+        format!("a value has no field {}", number())
+    } else if error.is_unknown_variant() {
+        format!("kind {}", number())
+    } else if error.is_message() {
+        match text.split_once(": ") {
+            // Of minicbor's derives; the other messages are those of this crate.
+            Some((_, it)) if it.starts_with("flat enum ") || it.starts_with("expected enum ") => {
+                "a value is of another type than it must be".to_owned()
+            }
+            Some((_, message)) => message.to_owned(),
+            None => text.clone(),
+        }
+    } else {
+        "a number or a text cannot be read".to_owned()
+    };
+    match error.position() {
+        Some(at) => format!("{what}, at byte {at}"),
+        None => what,
     }
 }
 
@@ -168,7 +201,7 @@ pub(crate) fn decode_next<'b, T: Decode<'b, ()>>(
 ) -> Result<T, CodecError> {
     decoder
         .decode()
-        .map_err(|error| CodecError::from_decoding(what, error))
+        .map_err(|error| CodecError::from_decoding(what, &error))
 }
 
 /// Checks that there are no trailing bytes.

@@ -61,25 +61,39 @@ fn milliseconds(text: &str) -> Result<u64, &'static str> {
 /// A day, in nanoseconds.
 const DAY: i128 = 86_400_000_000_000;
 
-/// A duration as [`parse_duration`] reads it. Days are the largest unit.
+/// The units in which durations are shown, in milliseconds: short, and as a word.
+const UNITS: [(u64, &str, &str); 5] = [
+    (86_400_000, "d", "day"),
+    (3_600_000, "h", "hour"),
+    (60_000, "m", "minute"),
+    (1000, "s", "second"),
+    (1, "ms", "millisecond"),
+];
+
+/// A duration as [`parse_duration`] reads it, `1h 30m`. Days are the largest unit.
 pub fn show_duration(ms: u64) -> String {
-    let units = [
-        (86_400_000, "d"),
-        (3_600_000, "h"),
-        (60_000, "m"),
-        (1000, "s"),
-        (1, "ms"),
-    ];
+    shown(ms, "0s", |count, short, _| format!("{count}{short}"))
+}
+
+/// A duration in words, `1 hour 30 minutes`. [`parse_duration`] reads it too.
+pub fn duration_in_words(ms: u64) -> String {
+    shown(ms, "0 seconds", |count, _, word| {
+        let plural = if count == 1 { "" } else { "s" };
+        format!("{count} {word}{plural}")
+    })
+}
+
+fn shown(ms: u64, zero: &str, part: fn(u64, &str, &str) -> String) -> String {
     let mut left = ms;
     let mut parts = vec![];
-    for (unit, name) in units {
+    for (unit, short, word) in UNITS {
         if left >= unit {
-            parts.push(format!("{}{name}", left / unit));
+            parts.push(part(left / unit, short, word));
             left %= unit;
         }
     }
     match parts.is_empty() {
-        true => "0s".to_owned(),
+        true => zero.to_owned(),
         false => parts.join(" "),
     }
 }
@@ -111,6 +125,7 @@ mod tests {
         ] {
             assert_eq!(parse_duration(text), Ok(ms), "{text}");
             assert_eq!(parse_duration(&show_duration(ms)), Ok(ms), "{text}");
+            assert_eq!(parse_duration(&duration_in_words(ms)), Ok(ms), "{text}");
         }
     }
 
@@ -140,13 +155,15 @@ mod tests {
 
     #[test]
     fn a_duration_is_shown_in_days_and_less() {
-        for (ms, text) in [
-            (0, "0s"),
-            (90 * 86_400_000, "90d"),
-            (5_400_000, "1h 30m"),
-            (1500, "1s 500ms"),
+        for (ms, text, words) in [
+            (0, "0s", "0 seconds"),
+            (1, "1ms", "1 millisecond"),
+            (90 * 86_400_000, "90d", "90 days"),
+            (5_400_000, "1h 30m", "1 hour 30 minutes"),
+            (1500, "1s 500ms", "1 second 500 milliseconds"),
         ] {
             assert_eq!(show_duration(ms), text);
+            assert_eq!(duration_in_words(ms), words);
         }
     }
 }

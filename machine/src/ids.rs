@@ -8,74 +8,7 @@ use serde::de::{Deserialize, Deserializer};
 use serde::ser::{Serialize, Serializer};
 use smol_str::SmolStr;
 
-/// The longest name accepted, in bytes.
-pub const NAME_LEN_MAX: usize = 64;
-/// The longest name of a sink accepted, in bytes.
-pub const SINK_NAME_LEN_MAX: usize = 32;
-/// The longest idempotency key accepted, in bytes.
-pub const IDEMPOTENCY_KEY_LEN_MAX: usize = 128;
-
-/// A name that breaks the rules, with the rule it breaks.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{kind} {value:?} is not valid: {reason}")]
-pub struct InvalidName {
-    /// What the name is for: "machine name", "state name", ...
-    pub kind: &'static str,
-    /// The offending text, shortened to 80 characters.
-    pub value: String,
-    /// The rule it breaks.
-    pub reason: &'static str,
-}
-
-/// The rule that a name breaks, if it breaks one.
-fn fault(value: &str) -> Option<&'static str> {
-    if value.is_empty() {
-        Some("it is empty")
-    } else if value.len() > NAME_LEN_MAX {
-        Some("it is longer than 64 bytes")
-    } else if !value.starts_with(|c: char| c.is_ascii_alphanumeric()) {
-        Some("it must start with a letter or a digit")
-    } else if !value
-        .bytes()
-        .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-    {
-        Some("only letters, digits, '-', '_' and '.' are allowed")
-    } else {
-        None
-    }
-}
-
-/// The rule that a sink's name breaks, if it breaks one: it becomes part of settings, tables and
-/// paths at the destination.
-fn sink_fault(value: &str) -> Option<&'static str> {
-    if value.is_empty() {
-        Some("it is empty")
-    } else if value.len() > SINK_NAME_LEN_MAX {
-        Some("it is longer than 32 bytes")
-    } else if !value.starts_with(|c: char| c.is_ascii_lowercase()) {
-        Some("it must start with a lowercase letter")
-    } else if !value
-        .bytes()
-        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
-    {
-        Some("only lowercase letters and digits are allowed")
-    } else {
-        None
-    }
-}
-
-/// The rule that a caller's key breaks, if it breaks one.
-fn key_fault(value: &str) -> Option<&'static str> {
-    if value.is_empty() {
-        Some("it is empty")
-    } else if value.len() > IDEMPOTENCY_KEY_LEN_MAX {
-        Some("it is longer than 128 bytes")
-    } else if !value.bytes().all(|b| (0x20..0x7f).contains(&b)) {
-        Some("only printable ASCII characters are allowed")
-    } else {
-        None
-    }
-}
+use crate::name::{InvalidName, NameRule};
 
 macro_rules! name {
     ($(#[$doc:meta])* $type:ident, $kind:literal) => {
@@ -83,10 +16,10 @@ macro_rules! name {
             $(#[$doc])*
             ///
             /// 1 to 64 bytes: ASCII letters, digits, `-`, `_`, `.`, starting with a letter or a digit.
-            $type, $kind, fault, r"^[A-Za-z0-9][A-Za-z0-9._-]*$", NAME_LEN_MAX
+            $type, $kind, NAME, r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
         );
     };
-    ($(#[$doc:meta])* $type:ident, $kind:literal, $fault:ident, $pattern:literal, $len:ident) => {
+    ($(#[$doc:meta])* $type:ident, $kind:literal, $rule:ident, $pattern:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub struct $type(SmolStr);
@@ -94,13 +27,7 @@ macro_rules! name {
         impl $type {
             /// Parses a name.
             pub fn new(value: impl AsRef<str>) -> Result<Self, InvalidName> {
-                if let Some(reason) = $fault(value.as_ref()) {
-                    return Err(InvalidName {
-                        kind: $kind,
-                        value: value.as_ref().chars().take(80).collect(),
-                        reason,
-                    });
-                }
+                NameRule::$rule.check($kind, value.as_ref())?;
                 Ok(Self(SmolStr::new(value)))
             }
 
@@ -136,7 +63,7 @@ macro_rules! name {
         }
 
         crate::codec::checked_text!($type);
-        crate::schema::schema!($type, pattern($pattern, 1, $len));
+        crate::schema::schema!($type, pattern($pattern, 1, NameRule::$rule.len_max));
     };
 }
 
@@ -155,15 +82,15 @@ name!(
 name!(
     /// The name of a sink.
     ///
-    /// 1 to 32 lowercase ASCII letters and digits, starting with a letter.
-    SinkName, "sink name", sink_fault, r"^[a-z][a-z0-9]*$", SINK_NAME_LEN_MAX
+    /// 1 to 32 bytes: lowercase ASCII letters and digits, starting with a letter.
+    SinkName, "sink name", SINK, r"^[a-z][a-z0-9]*$"
 );
 
 name!(
     /// A caller's own name for a request: the same key gets the first outcome again.
     ///
     /// 1 to 128 printable ASCII characters.
-    IdempotencyKey, "idempotency key", key_fault, r"^[ -~]+$", IDEMPOTENCY_KEY_LEN_MAX
+    IdempotencyKey, "idempotency key", KEY, r"^[ -~]+$"
 );
 
 /// The identity of an instance: `machine/name`, for example `order/42`.
@@ -224,7 +151,7 @@ crate::schema::schema!(
     pattern(
         r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}/[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         3,
-        2 * NAME_LEN_MAX + 1
+        2 * NameRule::NAME.len_max + 1
     )
 );
 
@@ -232,11 +159,8 @@ impl FromStr for InstanceId {
     type Err = InvalidName;
     fn from_str(value: &str) -> Result<Self, InvalidName> {
         let Some((machine, name)) = value.split_once('/') else {
-            return Err(InvalidName {
-                kind: "instance id",
-                value: value.chars().take(80).collect(),
-                reason: "it must have the form machine/name",
-            });
+            let rule = "it must have the form machine/name, such as order/42";
+            return Err(InvalidName::new("instance id", value, rule));
         };
         Self::new(machine, name)
     }

@@ -26,6 +26,8 @@ mod instance;
 pub mod json;
 mod limits;
 mod metadata;
+mod name;
+mod nearest;
 mod outcome;
 mod query;
 mod rejection;
@@ -52,16 +54,17 @@ pub use definition::{
     MoveFrom, StateDefinition, TIMEOUT_MS_MAX, TIMEOUT_MS_MIN, TIMEOUT_RANGE, Timeout, check_text,
     triad,
 };
-pub use duration::{InvalidDuration, parse_duration, show_duration};
+pub use duration::{InvalidDuration, duration_in_words, parse_duration, show_duration};
 pub use event::{Cause, Compacted, Event, EventCursor, EventFilter, EventKind, InvalidCursor};
 pub use ids::{
-    EventName, GlobalRevision, IDEMPOTENCY_KEY_LEN_MAX, IdempotencyKey, InstanceId, InstanceName,
-    InvalidName, MachineName, NAME_LEN_MAX, Revision, SINK_NAME_LEN_MAX, SinkName, StateName,
-    Timestamp, Version,
+    EventName, GlobalRevision, IdempotencyKey, InstanceId, InstanceName, MachineName, Revision,
+    SinkName, StateName, Timestamp, Version,
 };
 pub use instance::Instance;
 pub use limits::Quota;
 pub use metadata::{InvalidMetadata, METADATA_BYTES_CEILING, METADATA_KEY_LEN_MAX, Metadata};
+pub use name::{IDEMPOTENCY_KEY_LEN_MAX, InvalidName, NAME_LEN_MAX, NameRule, SINK_NAME_LEN_MAX};
+pub use nearest::nearest;
 pub use outcome::{
     Created, Defined, DefinitionDeleted, Deleted, Expired, Migrated, OUTCOME_FORMAT,
     OperationResult, Outcome, Reply, Transitioned,
@@ -79,5 +82,5 @@ pub use sink::{
 pub use snapshot::{Restore, RestoreError, SNAPSHOT_FORMAT};
 pub use state::{State, StateHash};
 #[cfg(any(test, feature = "testing"))]
-pub use testing::{Batch, Request};
+pub use testing::{Batch, Request, library_words};
 pub use unit::Unit;

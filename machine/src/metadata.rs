@@ -31,7 +31,7 @@ pub struct InvalidMetadata {
     /// The entry's key, shortened to 80 characters.
     pub key: String,
     /// The rule it breaks.
-    pub reason: &'static str,
+    pub reason: String,
 }
 
 impl Metadata {
@@ -58,7 +58,8 @@ impl Metadata {
         }
         map.sort_unstable();
         if let Some(pair) = map.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            return Err(InvalidMetadata::new(&pair[0].0, "the key is given twice"));
+            let reason = "the key is given twice; give each key once".to_owned();
+            return Err(InvalidMetadata::new(&pair[0].0, reason));
         }
         Ok(Self((!map.is_empty()).then(|| Arc::new(map))))
     }
@@ -95,23 +96,33 @@ impl Metadata {
 }
 
 impl InvalidMetadata {
-    fn new(key: &str, reason: &'static str) -> Self {
+    fn new(key: &str, reason: String) -> Self {
         let key = key.chars().take(80).collect();
         Self { key, reason }
     }
 }
 
-fn fault(key: &str, value: &str, bytes: usize) -> Option<&'static str> {
+fn fault(key: &str, value: &str, bytes: usize) -> Option<String> {
+    let control = |text: &str| text.chars().enumerate().find(|(_, c)| c.is_control());
     if key.is_empty() {
-        Some("the key is empty")
+        Some("the key is empty; it must have 1 to 64 bytes".to_owned())
     } else if key.len() > METADATA_KEY_LEN_MAX {
-        Some("the key is longer than 64 bytes")
-    } else if key.chars().any(char::is_control) {
-        Some("the key contains a control character")
-    } else if value.chars().any(char::is_control) {
-        Some("the value contains a control character")
+        let bytes = key.len();
+        Some(format!(
+            "the key has {bytes} bytes; it must have 1 to {METADATA_KEY_LEN_MAX}"
+        ))
+    } else if let Some((at, c)) = control(key) {
+        Some(format!(
+            "the key contains the control character {c:?} (character {}), which is not allowed",
+            at + 1
+        ))
+    } else if let Some((at, c)) = control(value) {
+        Some(format!(
+            "the value contains the control character {c:?} (character {}), which is not allowed",
+            at + 1
+        ))
     } else if bytes > METADATA_BYTES_CEILING {
-        Some("the metadata is larger than 64 KiB")
+        Some("the metadata is larger than 64 KiB, the maximum".to_owned())
     } else {
         None
     }
@@ -218,7 +229,10 @@ mod tests {
         let big = "v".repeat(METADATA_BYTES_CEILING);
         let cases: [(&[(&str, &str)], &str); 6] = [
             (&[("", "v")], "empty"),
-            (&[(&long, "v")], "longer than 64"),
+            (
+                &[(&long, "v")],
+                "the key has 65 bytes; it must have 1 to 64",
+            ),
             (&[("a\n", "v")], "the key contains"),
             (&[("a", "v\u{7f}")], "the value contains"),
             (&[("a", &big)], "larger than 64 KiB"),

@@ -16,9 +16,9 @@ pub const OUTCOME_FORMAT: Format = Format::new("outcome", 1);
 
 /// The answer to one [`EncodedRequest`](crate::EncodedRequest).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Reply {
+pub struct Reply<O = Outcome> {
     /// The outcome.
-    pub outcome: Outcome,
+    pub outcome: O,
     /// Whether this is the stored outcome of an earlier request with the same caller's key.
     pub replayed: bool,
     /// The cluster's revision after the request: a read at this revision or later sees its changes.

@@ -10,8 +10,8 @@ use crate::command::Expiration;
 use crate::definition::{Definition, Size};
 use crate::event::{Compacted, Event, EventCursor};
 use crate::ids::{
-    GlobalRevision, InstanceId, InstanceName, MachineName, Revision, SinkName, StateName,
-    Timestamp, Version,
+    EventName, GlobalRevision, InstanceId, InstanceName, MachineName, Revision, SinkName,
+    StateName, Timestamp, Version,
 };
 use crate::instance::Instance;
 use crate::metadata::Metadata;
@@ -57,9 +57,14 @@ pub struct InstanceView {
     pub changed_at: Timestamp,
     /// The states it may move to.
     pub allowed: Vec<StateName>,
+    /// The events that its state allows, in order of name.
+    pub events: Vec<EventName>,
     /// When its state's timeout is due, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deadline: Option<Timestamp>,
+    /// The state it goes to then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub timeout_to: Option<StateName>,
     /// What it was created with.
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     pub metadata: Metadata,
@@ -89,6 +94,8 @@ pub struct Totals {
 impl State {
     /// An instance of this state as it is shown.
     pub fn view(&self, id: &InstanceId, instance: &Instance) -> InstanceView {
+        let exits = self.world.exits(id, instance.version, &instance.state);
+        let timeout = exits.and_then(|it| it.timeout.as_ref());
         InstanceView {
             id: id.clone(),
             version: instance.version,
@@ -96,8 +103,10 @@ impl State {
             revision: instance.revision,
             created_at: instance.created_at,
             changed_at: instance.changed_at,
-            allowed: self.allowed(id),
+            allowed: exits.map(|it| it.allowed.clone()).unwrap_or_default(),
+            events: exits.map_or_else(Vec::new, |it| it.events().cloned().collect()),
             deadline: instance.deadline,
+            timeout_to: instance.deadline.and(timeout).map(|it| it.to.clone()),
             metadata: instance.metadata.clone(),
         }
     }

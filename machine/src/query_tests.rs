@@ -1,7 +1,7 @@
 use super::*;
 use crate::event::EventFilter;
 use crate::testing::*;
-use crate::{Command, Create, Limits};
+use crate::{Command, Create, Limits, Rejection};
 
 /// Orders 000 to 099, each tenth marked and each fourth paid; and one other machine's.
 fn state() -> State {
@@ -345,4 +345,77 @@ fn a_reader_may_stop_in_the_middle_of_a_revision() {
         "one of the four is gone"
     );
     assert_eq!(driver.state.oldest_event(), GlobalRevision(3));
+}
+
+#[test]
+fn an_instance_is_shown_with_the_events_and_the_timeout_of_its_state() {
+    const DOOR: &str = r#"{
+        "name": "door", "initial": "shut",
+        "states": {
+            "shut": {}, "open": {"timeout": {"after": "1s", "to": "shut"}}, "gone": {"final": true}
+        },
+        "transitions": [
+            {"from": "*", "to": "gone", "event": "remove"},
+            {"from": "shut", "to": "open", "event": "open"},
+            {"from": "open", "to": "shut", "event": "close"},
+            {"from": "open", "to": "open", "event": "remove"},
+            {"from": "open", "to": "gone"}
+        ]}"#;
+    let mut driver = Driver::new(Limits::default());
+    driver.run(Command::Define(definition(DOOR)));
+    driver.run(Command::Create(create("door/1")));
+    let shown = |driver: &Driver| {
+        let id = id("door/1");
+        let shown = driver.state.view(&id, driver.state.instance(&id).unwrap());
+        let events: Vec<_> = shown.events.iter().map(ToString::to_string).collect();
+        let to = shown.timeout_to.map(|it| it.to_string());
+        (events.join(" "), shown.deadline.is_some(), to)
+    };
+    assert_eq!(shown(&driver), ("open remove".to_owned(), false, None));
+    driver.run(Command::Transition(to("door/1", "open")));
+    let pending = Some("shut".to_owned());
+    assert_eq!(shown(&driver), ("close remove".to_owned(), true, pending));
+    driver.run(Command::Transition(to("door/1", "gone")));
+    assert_eq!(shown(&driver), (String::new(), false, None));
+}
+
+#[test]
+fn a_rejected_transition_names_the_allowed_events_where_the_instance_is_known() {
+    let mut driver = Driver::with_order(Limits::default());
+    let before = driver.state.clone();
+    driver.run(Command::Create(create("order/1")));
+    let mut rejection = driver.rejected(Command::Transition(to("order/1", "sent")));
+    assert_eq!(rejection.events(), None, "it is not replicated");
+    assert!(!before.name_events(&mut rejection), "it lags");
+    assert_eq!(rejection.events(), None);
+
+    assert!(driver.state.name_events(&mut rejection));
+    let words = "; allowed events: cancel, pay";
+    assert!(rejection.to_string().ends_with(words), "{rejection}");
+    let failed = || Rejection::OperationFailed {
+        position: 0,
+        reason: Box::new(rejection.clone()),
+    };
+    assert_eq!(failed().events(), rejection.events());
+
+    let mut other = Rejection::KeyReused;
+    assert!(before.name_events(&mut other), "it has none");
+}
+
+#[test]
+fn a_message_names_sixteen_events_and_counts_the_others() {
+    let named = |count: u32| {
+        let events = (0..count).map(|it| EventName::new(format!("e{it:02}")).unwrap());
+        let unknown = Rejection::UnknownEvent {
+            instance: id("order/1"),
+            event: EventName::new("x").unwrap(),
+            current: name("open"),
+            revision: Revision(0),
+            events: Some(events.collect()),
+        };
+        unknown.to_string()
+    };
+    assert!(named(0).ends_with("not allowed; no event is allowed in this state"));
+    assert!(named(16).ends_with(", e14, e15"), "{}", named(16));
+    assert!(named(4096).ends_with(", e15 and 4080 more"));
 }

@@ -9,8 +9,14 @@ use crate::ids::{EventName, InstanceId, MachineName, Revision, SinkName, StateNa
 use crate::limits::Quota;
 use crate::settings::Setting;
 
+/// How many names a message lists: a definition may have thousands.
+const NAMED_MAX: usize = 16;
+
 /// The number of [`Rejection::OperationFailed`] in the binary form.
 const OPERATION_FAILED: u32 = 19;
+
+/// The events that an instance's state allows, in order of name; unset until they are added.
+pub type AllowedEvents = Option<Box<[EventName]>>;
 
 /// Why a command changed nothing.
 ///
@@ -39,7 +45,7 @@ pub enum Rejection {
     /// The machine has no such state.
     #[error(
         "machine {machine:?} has no state {state:?}; its states are {}",
-        list(known)
+        list(known, "none")
     )]
     #[n(2)]
     UnknownState {
@@ -55,7 +61,10 @@ pub enum Rejection {
         revision: Revision,
     },
     /// No transition from the current state has this event.
-    #[error("{instance} is in state {current:?}, where event {event:?} is not allowed")]
+    #[error(
+        "{instance} is in state {current:?}, where event {event:?} is not allowed{}",
+        after_unknown(events.as_deref())
+    )]
     #[n(3)]
     UnknownEvent {
         #[n(0)]
@@ -66,11 +75,16 @@ pub enum Rejection {
         current: StateName,
         #[n(3)]
         revision: Revision,
+        /// The events that are, in order of name. Not replicated: added by
+        /// [`State::name_events`](crate::State::name_events) where the request entered.
+        #[cbor(skip)]
+        events: AllowedEvents,
     },
     /// The definition has no transition from here to there.
     #[error(
-        "{instance} cannot go from {from:?} to {to:?}; allowed from {from:?}: {}",
-        list(allowed)
+        "{instance} cannot go from {from:?} to {to:?}; allowed from {from:?}: {}{}",
+        list(allowed, "none (the state is final)"),
+        after_illegal(events.as_deref())
     )]
     #[n(4)]
     IllegalTransition {
@@ -84,6 +98,9 @@ pub enum Rejection {
         allowed: Vec<StateName>,
         #[n(4)]
         revision: Revision,
+        /// As in [`Rejection::UnknownEvent`].
+        #[cbor(skip)]
+        events: AllowedEvents,
     },
     /// The instance is not in the state the caller expected.
     #[error("{instance} is in state {current:?} at revision {revision}, not in {expected:?}")]
@@ -182,7 +199,7 @@ pub enum Rejection {
     /// The state that the instance would be in does not exist in the requested version.
     #[error(
         "{instance} is in state {current:?}; version {version} has no state {state:?}: map {current:?} to one of {}",
-        list(known)
+        list(known, "none")
     )]
     #[n(15)]
     UnmappedState {
@@ -300,12 +317,30 @@ fn decode_reason<'b, C>(d: &mut Decoder<'b>, ctx: &mut C) -> Result<Box<Rejectio
     Rejection::decode(d, ctx).map(Box::new)
 }
 
-fn list(names: &[StateName]) -> String {
-    if names.is_empty() {
-        return "none (the state is final)".to_owned();
+/// Names in a message; how many more there are than it has room for.
+fn list<N: ToString>(names: &[N], none: &str) -> String {
+    let named: Vec<_> = names.iter().take(NAMED_MAX).map(N::to_string).collect();
+    match names.len().saturating_sub(NAMED_MAX) {
+        0 if named.is_empty() => none.to_owned(),
+        0 => named.join(", "),
+        more => format!("{} and {more} more", named.join(", ")),
     }
-    let names: Vec<_> = names.iter().map(StateName::as_str).collect();
-    names.join(", ")
+}
+
+fn after_unknown(events: Option<&[EventName]>) -> String {
+    match events {
+        None => String::new(),
+        Some([]) => "; no event is allowed in this state".to_owned(),
+        Some(events) => format!("; allowed events: {}", list(events, "")),
+    }
+}
+
+/// Machines without events have no use for a sentence about them.
+fn after_illegal(events: Option<&[EventName]>) -> String {
+    match events {
+        None | Some([]) => String::new(),
+        Some(events) => format!("; allowed events: {}", list(events, "")),
+    }
 }
 
 macro_rules! codes {
@@ -393,6 +428,36 @@ impl Rejection {
             Rejection::IllegalTransition { allowed, .. } => allowed,
             Rejection::OperationFailed { reason, .. } => reason.allowed(),
             _ => &[],
+        }
+    }
+
+    /// The events that the instance's state allows, in order of name, where they were added.
+    pub fn events(&self) -> Option<&[EventName]> {
+        match self {
+            Rejection::UnknownEvent { events, .. }
+            | Rejection::IllegalTransition { events, .. } => events.as_deref(),
+            Rejection::OperationFailed { reason, .. } => reason.events(),
+            _ => None,
+        }
+    }
+
+    /// The instance, its state, and where the allowed events belong.
+    pub(crate) fn events_mut(&mut self) -> Option<(&InstanceId, &StateName, &mut AllowedEvents)> {
+        match self {
+            Rejection::UnknownEvent {
+                instance,
+                current,
+                events,
+                ..
+            }
+            | Rejection::IllegalTransition {
+                instance,
+                from: current,
+                events,
+                ..
+            } => Some((&*instance, &*current, events)),
+            Rejection::OperationFailed { reason, .. } => reason.events_mut(),
+            _ => None,
         }
     }
 }

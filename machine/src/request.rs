@@ -99,7 +99,7 @@ impl RequestBody {
             );
             return Err(CodecError::malformed(WHAT, reason));
         }
-        let malformed = |error| CodecError::malformed(WHAT, error);
+        let malformed = |error| CodecError::from_decoding(WHAT, &error);
         let mut decoder = Decoder::new(REQUEST_FORMAT.open(bytes)?);
         let mut ahead = decoder.clone();
         let fields = ahead.array().map_err(malformed)?;
@@ -133,7 +133,7 @@ impl RequestBody {
     pub(crate) fn decode(bytes: &[u8]) -> Result<DecodedBody<'_>, CodecError> {
         let bytes = REQUEST_FORMAT.open(bytes)?;
         let mut decoder = Decoder::new(bytes);
-        let malformed = |error| CodecError::malformed(WHAT, error);
+        let malformed = |error| CodecError::from_decoding(WHAT, &error);
         let Some(fields @ 1..) = decoder.array().map_err(malformed)? else {
             return Err(CodecError::malformed(WHAT, "it has no command"));
         };

@@ -26,12 +26,7 @@ use crate::settings::Limits;
 
 /// A stored reply. The outcome is behind an `Arc`, because nodes of the persistent map are copied when a
 /// snapshot shares them, and copying an `Arc` is cheaper than copying an outcome with its many names.
-#[derive(Debug, Clone)]
-pub(crate) struct StoredReply {
-    pub(crate) outcome: Arc<Outcome>,
-    pub(crate) replayed: bool,
-    pub(crate) revision: GlobalRevision,
-}
+pub(crate) type StoredReply = Reply<Arc<Outcome>>;
 
 impl StoredReply {
     pub(crate) fn to_reply(&self) -> Reply {

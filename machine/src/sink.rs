@@ -53,11 +53,6 @@ impl SinkRecord {
         self.letters.values()
     }
 
-    /// The dead letter of one event.
-    pub fn letter(&self, cursor: EventCursor) -> Option<&DeadLetter> {
-        self.letters.get(&cursor)
-    }
-
     /// Its dead letters after that of one event, or all of them.
     pub fn letters_after(
         &self,

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::Xxh3;
 use crate::command::Command;
 use crate::definition::{Compiled, Definition, triad};
 use crate::execute::{BUILT_IN_INSTANCE, execute};
-use crate::ids::{InstanceId, MachineName, StateName, Timestamp, Version};
+use crate::ids::{InstanceId, MachineName, Timestamp, Version};
 use crate::instance::Instance;
 use crate::metadata::Metadata;
 use crate::outcome::{Outcome, Reply};
@@ -192,12 +192,21 @@ impl State {
         Some(&pinned.compiled.definition)
     }
 
-    /// The states that an instance may go to, in the definition's order; empty if there is no such instance.
-    pub fn allowed(&self, id: &InstanceId) -> Vec<StateName> {
-        let found = self.world.find(id);
-        found
-            .map(|found| found.exits.allowed.to_vec())
-            .unwrap_or_default()
+    /// Adds the allowed events to the rejection of a transition. Returns false if this state lacks the
+    /// instance, or has an earlier revision of it.
+    pub fn name_events(&self, rejection: &mut Rejection) -> bool {
+        let Some((_, revision)) = rejection.current() else {
+            return true;
+        };
+        let Some((id, state, events)) = rejection.events_mut() else {
+            return true;
+        };
+        let Some(instance) = self.instance(id).filter(|it| it.revision >= revision) else {
+            return false;
+        };
+        let exits = self.world.exits(id, instance.version, state);
+        *events = exits.map(|exits| exits.events().cloned().collect());
+        true
     }
 
     /// How many outcomes are kept for repeated requests: by caller's key, and by session.

@@ -1,4 +1,5 @@
 use super::*;
+use crate::StateName;
 use crate::command::{Transition, Trigger};
 use crate::ids::{GlobalRevision, IdempotencyKey, Revision};
 use crate::request::SessionId;
@@ -112,9 +113,9 @@ fn a_move_tells_where_from_and_when_and_a_state_where_to() {
             revision: GlobalRevision(1)
         }
     );
-    assert_eq!(state.allowed(&default()), [name("third")]);
-    assert_eq!(state.allowed(&InstanceId::new("triad", "x").unwrap()), []);
-    assert_eq!(state.instance(&default()).unwrap().changed_at, Timestamp(7));
+    let moved = state.instance(&default()).unwrap();
+    assert_eq!(state.view(&default(), moved).allowed, [name("third")]);
+    assert_eq!(moved.changed_at, Timestamp(7));
 }
 
 #[test]

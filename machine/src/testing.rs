@@ -9,6 +9,60 @@ use crate::{
     Timestamp,
 };
 
+/// Words of the errors of serde, serde_json, serde-saphyr, minicbor and the standard library. No message about
+/// what a user, a peer or another system wrote may have one: it names the place, the value and the rule.
+const LIBRARY_WORDS: &[&str] = &[
+    "serde",
+    "deserialize",
+    "budget",
+    "breach",
+    "EOF while parsing",
+    " at line 1 column",
+    "expected value",
+    "expected ident",
+    "trailing characters",
+    "invalid type",
+    "invalid value",
+    "invalid length",
+    "missing field",
+    "duplicate field",
+    "unknown field",
+    "unknown variant",
+    "unknown enum variant",
+    "untagged enum",
+    "invalid digit found",
+    "unexpected type",
+    "decode error",
+    "end of input bytes",
+    "struct ",
+    "enum ",
+    "expected f32",
+    "expected f64",
+    "Option<",
+    "Vec<",
+    "Map<",
+    "&str",
+];
+
+/// Names of Rust's types; a message may have them within a word.
+const LIBRARY_TYPES: &[&str] = &[
+    "u8", "u16", "u32", "u64", "u128", "usize", "i8", "i16", "i32", "i64", "i128", "isize", "str",
+    "bool", "Option", "Vec", "String", "BTreeMap", "HashMap",
+];
+
+/// The word of a library that a message has, if it has one.
+pub fn library_words(message: &str) -> Option<&'static str> {
+    let words = LIBRARY_WORDS.iter().find(|word| message.contains(**word));
+    let is_word = |it: &str| {
+        message
+            .split(|c: char| !c.is_ascii_alphanumeric() && c != '_')
+            .any(|word| word == it)
+    };
+    words
+        .or_else(|| LIBRARY_TYPES.iter().find(|it| is_word(it)))
+        .copied()
+}
+
 /// A request that is not encoded yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {

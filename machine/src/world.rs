@@ -137,6 +137,17 @@ impl World {
             .get(id.instance_name())
     }
 
+    /// The ways out of a state, by the definition that the instance is pinned to.
+    pub(crate) fn exits(
+        &self,
+        id: &InstanceId,
+        version: Version,
+        state: &StateName,
+    ) -> Option<&Exits> {
+        let pinned = self.machines.get(&id.machine)?.versions.get(&version)?;
+        pinned.compiled.exits(state)
+    }
+
     /// The instance with its definition, or why there is none.
     pub(crate) fn find(&self, id: &InstanceId) -> Result<Found<'_>, Rejection> {
         let machine = self.machine(&id.machine)?;

@@ -11,6 +11,7 @@ use lockstep_node::config::{self, KEYS, KeyDefault, Sources};
 use lockstep_node::telemetry::build;
 
 use crate::dev;
+use crate::rejoin::Rejoin;
 
 /// The Lockstep server: a replicated finite-state-machine service.
 #[derive(Debug, Parser)]
@@ -55,6 +56,10 @@ pub enum Command {
     CheckConfig(CheckConfig),
     /// Ask the node on this machine whether it is healthy; exit code 0 if so.
     Health(Health),
+    /// Discard a data folder, so that its node joins the cluster again as a new member.
+    Rejoin(Rejoin),
+    /// Give the stopped node of the data folder the configured name.
+    Rename(Settings),
     /// Print the nodes that discovery lists.
     Discover(Settings),
     /// Print a script that completes the arguments, for example: source <(lockstepd completions bash)

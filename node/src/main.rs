@@ -13,11 +13,13 @@ use lockstep_node::discovery;
 use lockstep_node::node::{Node, NodeError, Signals};
 use lockstep_node::telemetry::build;
 use lockstep_node::telemetry::logs::{self, Logs, LogsError};
+use lockstep_raft::store::IdentityFile;
 
 mod cli;
 mod dev;
 mod open_files;
 mod probe;
+mod rejoin;
 
 use cli::{CheckConfig, Cli, Command, Health};
 
@@ -55,6 +57,8 @@ fn main() -> ExitCode {
         Command::Dev(options) => on_this_thread(async { dev::run(options).await.map_err(failed) }),
         Command::CheckConfig(options) => check_config(&options),
         Command::Health(options) => health(&options),
+        Command::Rejoin(rejoin) => rejoin.run().map_err(failed).and_then(print),
+        Command::Rename(settings) => rename(&settings.sources()),
         Command::Discover(settings) => discover(settings.sources()),
         Command::Completions { shell } => print(cli::completions(shell)),
         Command::Man { command } => match cli::man(command.as_deref()) {
@@ -209,6 +213,17 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
         ip => ip,
     };
     SocketAddr::new(ip, listen.port())
+}
+
+fn rename(sources: &Sources) -> Result<(), Failure> {
+    let config = configuration(sources)?.config;
+    let Config { name, data_dir, .. } = &config;
+    let earlier = IdentityFile::rename(data_dir, name).map_err(failed)?;
+    let earlier = earlier.map_or_else(|| "it had no name".to_owned(), |it| format!("was {it:?}"));
+    let dir = data_dir.display();
+    print(format!(
+        "the node of data folder {dir} is named {name:?} now; {earlier}\n"
+    ))
 }
 
 fn discover(sources: Sources) -> Result<(), Failure> {

@@ -17,8 +17,8 @@ use tokio::sync::mpsc;
 use crate::cluster::agreement::RecentHashes;
 use crate::service::ForwardObserver;
 use crate::telemetry::Metrics;
-use lockstep_raft::consensus::{Observer, Role, Standing};
-use lockstep_raft::store::{StoreError, StoreObserver};
+use lockstep_raft::consensus::{DiskLevel, Observer, Role, Standing};
+use lockstep_raft::store::{DiskSpace, StoreError, StoreObserver};
 
 use largest::Largest;
 
@@ -282,6 +282,17 @@ impl Observer for Observation {
             .set(signed(state.remembered().0 as u64));
         self.show_state(state);
         self.hashes.look(index, state);
+    }
+
+    fn disk(&self, space: &DiskSpace, level: DiskLevel) {
+        self.metrics.disk_free_bytes.set(signed(space.free));
+        self.metrics.log_disk_bytes.set(signed(space.log_used));
+        self.metrics
+            .disk_low
+            .set(i64::from(level >= DiskLevel::Low));
+        self.metrics
+            .disk_full
+            .set(i64::from(level >= DiskLevel::Full));
     }
 
     fn snapshot_built(&self, bytes: u64, took: Duration) {

@@ -74,6 +74,7 @@ impl Node {
                 name: name.to_string(),
                 grpc_address: "127.0.0.1:4333".to_string(),
                 http_address: self.http_address.to_string(),
+                learner: false,
             },
             cluster_id: None,
         }
@@ -155,6 +156,7 @@ fn plan(cluster_id: &str) -> BootstrapPlan {
             name: "node1".to_string(),
             grpc_address: "127.0.0.1:4333".to_string(),
             http_address: "127.0.0.1:3333".to_string(),
+            learner: false,
         },
     };
     BootstrapPlan {

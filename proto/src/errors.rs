@@ -56,6 +56,8 @@ pub enum Section {
     Unanswered,
     /// A watch ended, or cannot start.
     WatchEnded,
+    /// The membership was not changed.
+    Members,
     /// The request breaks a rule of its interface.
     Malformed,
 }
@@ -123,9 +125,9 @@ catalogue! {
         UnknownState = "unknown_state", 422, Rejected, Pointless,
             "The machine has no such state; `known` lists its states.", "Correct the name.";
         UnknownEvent = "unknown_event", 422, Rejected, Pointless,
-            "The event triggers no transition from the current state.", "Read the instance, then choose an event that its state allows.";
+            "The event triggers no transition from the current state; `events` lists those that do.", "Send one of `events`.";
         IllegalTransition = "illegal_transition", 409, Rejected, Pointless,
-            "The definition has no transition between the two states; `allowed` lists the possible targets.", "Choose one of `allowed`.";
+            "The definition has no transition between the two states; `allowed` lists the possible targets, `events` the events.", "Choose one of `allowed`, or send one of `events`.";
         StateMismatch = "state_mismatch", 409, Rejected, Pointless,
             "The instance is in `current_state`, not in the expected state.", "Read the instance, then decide again.";
         RevisionMismatch = "revision_mismatch", 409, Rejected, Pointless,
@@ -219,6 +221,24 @@ catalogue! {
         Lagged = "lagged", 410, Status(Code::OutOfRange), Pointless,
             "The reader was too slow: events that it has not read are no longer kept; `oldest_revision` is as for `compacted`.", "Read the state, then watch from the revision after it.";
     }
+    Members: {
+        UnknownMember = "unknown_member", 404, Status(Code::NotFound), Pointless,
+            "The cluster has no member of that name or id.", "List the members, then correct it.";
+        MemberNameTaken = "member_name_taken", 409, Status(Code::AlreadyExists), Pointless,
+            "A member that answers has the name of the new node.", "Give the new node another name, or stop the other one first.";
+        LastVoter = "last_voter", 409, Status(Code::FailedPrecondition), Pointless,
+            "The member is the only voter.", "Add another voter first.";
+        QuorumLost = "quorum_lost", 409, Status(Code::FailedPrecondition), Pointless,
+            "After the change, too few of the voters would answer to form a quorum; the message has the numbers.", "Bring members back first. Forced, the cluster accepts no writes until enough voters return.";
+        MembershipChangeInProgress = "membership_change_in_progress", 409, Status(Code::Aborted), Safe,
+            "Another membership change is not complete, or has just changed the members.", "Retry once it is complete.";
+        NodeUnreachable = "node_unreachable", 422, Status(Code::FailedPrecondition), Safe,
+            "No node answers at the address of the node to add.", "Start the node, or correct the address.";
+        NodeInCluster = "node_in_cluster", 409, Status(Code::FailedPrecondition), Pointless,
+            "The node to add belongs to another cluster.", "Start it with an empty data folder.";
+        NoSuccessor = "no_successor", 409, Status(Code::FailedPrecondition), Safe,
+            "No other voter that answers could take over leadership.", "Look at the members, then retry.";
+    }
     Malformed: {
         NotFound = "not_found", 404, Never, Pointless,
             "Nothing exists at this path.", "See `/openapi.json`.";
@@ -243,7 +263,7 @@ catalogue! {
         InvalidParameter = "invalid_parameter", 400, Never, Pointless,
             "The value of a query parameter is not valid.", "Correct it.";
         InvalidName = "invalid_name", 400, Never, Pointless,
-            "A name breaks the rules for names.", "Use 1 to 64 letters, digits, `-`, `_` or `.`, starting with a letter or digit.";
+            "A name breaks the rules for names.", "Use 1 to 64 ASCII letters, digits, `-`, `_` or `.`, starting with a letter or a digit; the message names the first wrong character.";
         InvalidMetadata = "invalid_metadata", 400, Never, Pointless,
             "A metadata entry breaks the rules, or appears twice.", "Correct it.";
         InvalidIdempotencyKey = "invalid_idempotency_key", 400, Never, Pointless,

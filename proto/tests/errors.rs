@@ -24,7 +24,7 @@ Messages may change; codes do not.
   so repeat it only with the same idempotency key.
 ";
 
-const SECTIONS: [(Section, &str, &str, &str); 4] = [
+const SECTIONS: [(Section, &str, &str, &str); 5] = [
     (
         Section::Rejected,
         "The state machine rejected the request",
@@ -43,6 +43,12 @@ of `invalid_definition`, together with all others.
         "A watch ended",
         "",
         "An open watch over HTTP ends with the event `lagged` instead of a status.",
+    ),
+    (
+        Section::Members,
+        "The membership was not changed",
+        "",
+        "",
     ),
     (
         Section::Malformed,

@@ -26,6 +26,7 @@ impl StoreBuilder<Types<TokioRuntime>, Log, Machine, TempDir> for NewFolder {
         let options = StoreOptions {
             cache_bytes: 1 << 20,
             reserve_bytes: 0,
+            free_bytes_min: 0,
         };
         let disk = DiskStore::open(folder.path(), options, Arc::new(())).unwrap();
         let log = Log::open(disk.clone(), self.recent_bytes_max)

@@ -131,6 +131,8 @@ pub struct Creation {
     pub window: Duration,
     /// Whether each request has an idempotency key: needed where nodes may die, and remembered.
     pub keyed: bool,
+    /// The state to which each is moved after its creation, in a transaction of its own.
+    pub moved_to: Option<&'static str>,
 }
 
 impl Creation {
@@ -161,13 +163,21 @@ impl Creation {
         for first in firsts.skip(writer).step_by(self.writers) {
             let share = (first - self.numbers.start) as f64 / self.numbers.len() as f64;
             tokio::time::sleep_until(began + self.window.mul_f64(share)).await;
-            let operations: Vec<_> = (first..self.numbers.end.min(first + OPERATIONS))
-                .map(|number| create(&numbered(&self.machine, number)))
-                .collect();
-            let key = self
-                .keyed
-                .then(|| format!("create-{}-{first}", self.machine));
-            acknowledged.push(entrances.commit(key.as_deref(), &operations).await?);
+            let numbers = first..self.numbers.end.min(first + OPERATIONS);
+            let ids: Vec<_> = numbers.map(|n| numbered(&self.machine, n)).collect();
+            let created: Vec<_> = ids.iter().map(|id| create(id)).collect();
+            let moved = self
+                .moved_to
+                .map(|to| ids.iter().map(|id| transition(id, to)).collect());
+            for (what, operations) in [("create", Some(created)), ("move", moved)] {
+                let Some(operations) = operations else {
+                    continue;
+                };
+                let key = self
+                    .keyed
+                    .then(|| format!("{what}-{}-{first}", self.machine));
+                acknowledged.push(entrances.commit(key.as_deref(), &operations).await?);
+            }
         }
         Ok(acknowledged)
     }

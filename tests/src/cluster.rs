@@ -90,7 +90,7 @@ impl Plan {
 pub struct Cluster {
     /// The nodes, `node1` first.
     pub nodes: Vec<Node>,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl Cluster {
@@ -141,10 +141,7 @@ impl Cluster {
                 node.set(key, value);
             }
         }
-        Ok(Self {
-            nodes,
-            _folder: folder,
-        })
+        Ok(Self { nodes, folder })
     }
 
     /// Starts every node that is down.
@@ -208,6 +205,26 @@ impl Cluster {
         peers(&self.nodes)
     }
 
+    /// One more node, which knows all others, and is not started. Returns its position.
+    pub fn lay_out_another(&mut self) -> Result<usize> {
+        let position = self.nodes.len();
+        let name = format!("node{}", position + 1);
+        let mut node = Node::lay_out(&name, self.folder.path())?;
+        node.set("LOCKSTEP_DISCOVERY", "static");
+        self.nodes.push(node);
+        let peers = self.peers();
+        self.nodes[position].set("LOCKSTEP_PEERS", peers);
+        Ok(position)
+    }
+
+    /// Gives every node the list of all nodes as they are now.
+    pub fn tell_peers(&mut self) {
+        let peers = self.peers();
+        for node in &mut self.nodes {
+            node.set("LOCKSTEP_PEERS", &peers);
+        }
+    }
+
     /// What every running node says about the cluster, with its position.
     pub async fn views(&self) -> Result<Vec<(usize, ClusterView)>> {
         let mut views = Vec::new();
@@ -269,6 +286,16 @@ impl Node {
         Ok(node)
     }
 
+    /// Gives it other ports for the next start, as a container gets another address.
+    pub fn move_away(&mut self) -> Result<()> {
+        ensure!(self.process.is_none(), "{} runs", self.name);
+        (self.http, self.grpc) = (Port::free()?, Port::free()?);
+        self.api = Api::new(self.http.address());
+        self.set("LOCKSTEP_HTTP_LISTEN", self.http_address());
+        self.set("LOCKSTEP_GRPC_LISTEN", self.grpc_address());
+        Ok(())
+    }
+
     /// Changes a setting for the next start.
     pub fn set(&mut self, key: &str, value: impl ToString) {
         self.settings.retain(|(known, _)| known != key);
@@ -278,6 +305,12 @@ impl Node {
     /// Its HTTP interface.
     pub fn api(&self) -> &Api {
         &self.api
+    }
+
+    /// Loses its disk while it is down.
+    pub fn lose_disk(&self) -> Result<()> {
+        ensure!(self.process.is_none(), "{} runs", self.name);
+        fs::remove_dir_all(&self.data).with_context(|| format!("the disk of {}", self.name))
     }
 
     /// Its data folder.

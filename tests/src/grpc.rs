@@ -33,15 +33,15 @@ pub fn asking<T>(message: T) -> tonic::Request<T> {
     request
 }
 
-/// A text of a status's metadata; empty if it is not there.
-pub fn told<'a>(status: &'a Status, key: &str) -> &'a str {
+/// A value of a status's metadata; empty if it is not there.
+pub fn trailer<'a>(status: &'a Status, key: &str) -> &'a str {
     let value = status.metadata().get(key);
     value.and_then(|it| it.to_str().ok()).unwrap_or_default()
 }
 
 /// The stable code of a status.
 pub fn code(status: &Status) -> &str {
-    told(status, "lockstep-code")
+    trailer(status, "lockstep-code")
 }
 
 /// A watch that keeps its cursor, so that it can resume on another node.

@@ -85,6 +85,21 @@ impl Api {
             .json()
     }
 
+    /// A metric that has no labels.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let text = self.get("/metrics").await?.expect(StatusCode::OK)?.text;
+        text.lines()
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(' '))
+            .with_context(|| format!("no metric {name}"))?
+            .parse()
+            .with_context(|| format!("metric {name}"))
+    }
+
+    /// The memory of the node's process that is in RAM, in bytes.
+    pub async fn resident(&self) -> Result<f64> {
+        self.metric("process_resident_memory_bytes").await
+    }
+
     /// Sends a body of this content type.
     pub async fn send(
         &self,
@@ -196,7 +211,8 @@ impl Answer {
         serde_json::from_str(&self.text).with_context(|| format!("not JSON: {self:?}"))
     }
 
-    /// Its body as problem details: checks the type, and that it repeats the status.
+    /// Its body as problem details: checks the type, that it repeats the status, and that it has no word of a
+    /// library.
     pub fn problem(&self) -> Result<Value> {
         let kind = self
             .headers
@@ -213,6 +229,8 @@ impl Answer {
             "the body contradicts the status: {self:?}"
         );
         ensure!(problem["code"].is_string(), "no stable code: {self:?}");
+        let word = lockstep_machine::library_words(&self.text);
+        ensure!(word.is_none(), "{word:?}, a library's word: {self:?}");
         Ok(problem)
     }
 

@@ -16,6 +16,9 @@
 //! | [`watcher`] | a watcher that goes on elsewhere when its node fails |
 //! | [`walkthrough`] | documents that are run as they are written |
 //! | [`receiver`] | a receiver of webhooks that fails, stalls, cuts and reorders |
+//! | [`nginx`] | nginx in front of a cluster |
+//! | [`browser`] | a browser, and a site whose pages it opens |
+//! | [`python`] | Python, with pinned packages |
 //! | [`wait`] | waiting for a condition, with a deadline |
 //! | [`consul`] | a real Consul agent |
 //! | [`machines`] | the machine that most tests use |
@@ -35,6 +38,7 @@
 
 pub mod agreement;
 pub mod binaries;
+pub mod browser;
 pub mod bulk;
 pub mod cable;
 pub mod cluster;
@@ -48,10 +52,12 @@ pub mod grpc;
 pub mod http;
 pub mod machines;
 pub mod mongo;
+pub mod nginx;
 pub mod ports;
 pub mod postgres;
 pub mod process;
 pub mod program;
+pub mod python;
 pub mod receiver;
 pub mod relay;
 pub mod sinks;
@@ -60,3 +66,4 @@ pub mod traffic;
 pub mod wait;
 pub mod walkthrough;
 pub mod watcher;
+mod wire;

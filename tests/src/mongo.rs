@@ -8,7 +8,6 @@ use std::io;
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -18,6 +17,7 @@ use tempfile::TempDir;
 use crate::disk::Disk;
 use crate::ports::Port;
 use crate::process::Process;
+use crate::python;
 use crate::wait::wait_for;
 
 /// How long a server may take until it answers.
@@ -261,32 +261,16 @@ fn copy(from: &Path, to: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// `$LOCKSTEP_MONGO_STAND_IN`, else the one that `scripts/install-mongo-stand-in` puts under `target/`
-/// and names.
+/// `$LOCKSTEP_MONGO_STAND_IN`, else the one that is installed under `target/`.
 fn find_program() -> Result<PathBuf> {
-    if let Some(given) = std::env::var_os("LOCKSTEP_MONGO_STAND_IN") {
-        let given = PathBuf::from(given);
-        ensure!(
-            given.is_file(),
-            "LOCKSTEP_MONGO_STAND_IN={} is no file",
-            given.display()
-        );
-        return Ok(given);
-    }
-    static INSTALLING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = INSTALLING.lock();
-    let repository = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("the tests have a repository")?;
-    let output = Command::new(repository.join("scripts/install-mongo-stand-in"))
-        .output()
-        .context("running scripts/install-mongo-stand-in")?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let program = PathBuf::from(said.lines().next_back().unwrap_or_default().trim());
+    let Some(given) = std::env::var_os("LOCKSTEP_MONGO_STAND_IN") else {
+        return Ok(python::environment("mongo-stand-in")?.join("bin/nx-27017"));
+    };
+    let given = PathBuf::from(given);
     ensure!(
-        output.status.success() && program.is_file(),
-        "the stand-in for MongoDB is not at LOCKSTEP_MONGO_STAND_IN, and cannot be installed: {}",
-        String::from_utf8_lossy(&output.stderr).trim()
+        given.is_file(),
+        "LOCKSTEP_MONGO_STAND_IN={} is no file",
+        given.display()
     );
-    Ok(program)
+    Ok(given)
 }

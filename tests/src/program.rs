@@ -1,5 +1,6 @@
 //! One run of a program, with its exit code, stdout and stderr.
 
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -8,6 +9,22 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 use crate::process::die_with_this_thread;
+
+/// The first of the programs that is installed. An error names Debian's package of it.
+pub fn find(names: &[&str], package: &str) -> Result<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    // Where servers are, which not every user's PATH has.
+    let folders = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]);
+    let folders: Vec<_> = folders.collect();
+    let places = |name: &&str| folders.iter().map(|it| it.join(name)).collect::<Vec<_>>();
+    let found = names.iter().flat_map(places).find(|it| Path::is_file(it));
+    found.with_context(|| {
+        format!(
+            "there is no {}: install {package} (Debian)",
+            names.join(" or ")
+        )
+    })
+}
 
 /// A run that has ended by itself.
 #[derive(Debug)]

@@ -1,7 +1,6 @@
 //! A webhook receiver that verifies messages, stores those it accepts, and fails on request.
 
 mod behaviour;
-mod wire;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -17,7 +16,7 @@ use tokio::task::{JoinHandle, JoinSet};
 pub use behaviour::{Behaviour, Rule};
 
 use crate::ports::Port;
-use wire::{Connection, Request};
+use crate::wire::{Connection, Request};
 
 /// A receiver on a port of its own, until it is dropped.
 pub struct Receiver {
@@ -237,6 +236,7 @@ impl Inner {
 
     /// Whether the connection can be used further.
     async fn answer(&self, connection: &mut Connection, request: Request) -> Result<bool> {
+        ensure!(request.target == "POST /hook", "{}", request.target);
         self.seen().counts.requests += 1;
         let Some(message) = self.verified(&request) else {
             self.seen().counts.forged += 1;
@@ -274,7 +274,7 @@ impl Inner {
 
     /// None unless each secret signed it.
     fn verified(&self, request: &Request) -> Option<Accepted> {
-        let Request { headers, body } = request;
+        let Request { headers, body, .. } = request;
         let signed = |it: &Verifier| it.verify(body.as_bytes(), headers).is_ok();
         let text = |name: &str| headers.get(name)?.to_str().ok().map(str::to_owned);
         if !self.verifiers.iter().all(signed) {

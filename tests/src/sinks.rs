@@ -47,10 +47,10 @@ pub trait Destination {
     /// Puts back what was saved.
     async fn restore(&mut self) -> Result<()>;
 
-    /// Refuses from now on whatever is about this instance (`machine/name`).
-    async fn refuse(&mut self, instance: &str) -> Result<()>;
+    /// Rejects from now on whatever is about this instance (`machine/name`).
+    async fn reject(&mut self, instance: &str) -> Result<()>;
 
-    /// Refuses nothing any more.
+    /// Rejects nothing any more.
     async fn accept(&mut self) -> Result<()>;
 
     /// Rejects the sink's credentials.

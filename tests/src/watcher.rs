@@ -30,7 +30,7 @@ pub struct Seen {
     pub came: SystemTime,
 }
 
-/// Follows `path_and_query` on the first node that answers, from its last event on.
+/// Watches `path_and_query` on the first node that answers, from its last event on.
 pub struct Watcher {
     progress: Arc<Progress>,
     task: JoinHandle<Result<Vec<Seen>>>,
@@ -57,7 +57,7 @@ impl Watcher {
             let client = Client::builder().no_proxy().build()?;
             for node in nodes.iter().cycle() {
                 // However a connection ends, the next one resumes after the last event.
-                match course.follow(&client, node).await {
+                match course.receive(&client, node).await {
                     Ok(()) => break,
                     Err(error) => {
                         ensure!(!error.to_string().contains("must not"), "{error:#}");
@@ -108,7 +108,7 @@ struct Course {
 
 impl Course {
     /// Until all is seen, on one connection to one node.
-    async fn follow(&mut self, client: &Client, node: &Api) -> Result<()> {
+    async fn receive(&mut self, client: &Client, node: &Api) -> Result<()> {
         let mut request = client.get(node.url(&self.path));
         if let Some(last) = &self.last {
             request = request.header("Last-Event-ID", last);
@@ -117,7 +117,7 @@ impl Course {
         let status = response.status();
         ensure!(
             !status.is_client_error(),
-            "it must not be refused: {}",
+            "it must not be rejected: {}",
             response.text().await?
         );
         ensure!(status == StatusCode::OK, "not now: {status}");

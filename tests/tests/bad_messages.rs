@@ -194,6 +194,11 @@ async fn no_message_to_a_public_method_causes_a_server_error() -> Result<()> {
             let said = send(&mut grpc, path, *streams, message.clone()).await;
             let said = said.with_context(|| format!("{path}, message {seed}: {message:?}"))?;
             let Some(status) = said else { continue };
+            let word = lockstep_machine::library_words(status.message());
+            ensure!(
+                word.is_none(),
+                "{path}, message {seed}: {word:?} in {status:?}"
+            );
             match status.code() {
                 Code::InvalidArgument
                 | Code::NotFound

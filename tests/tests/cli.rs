@@ -3,11 +3,11 @@
 mod bulk;
 mod consul;
 mod man;
-mod moves;
 mod order;
 mod outages;
 mod settings;
 mod shown;
+mod transitions;
 mod usage;
 mod watching;
 
@@ -22,7 +22,7 @@ use serde_json::Value;
 
 /// For a run of the program; more than its own default of 5 s.
 const RUN_DEADLINE: Duration = Duration::from_secs(20);
-/// Allowance for process start and exit on a busy machine, on top of the command's own deadline. Generous, because
+/// Time for process start and exit on a busy machine, on top of the command's own deadline. Generous, because
 /// it only serves to detect a hang.
 const SLACK: Duration = Duration::from_secs(10);
 

@@ -47,7 +47,7 @@ async fn event(watch: &mut Watch, lost: &mut usize) -> Result<lockstep_client::E
 }
 
 /// The position of the node that a watch is at.
-fn followed(watch: &Watch, cluster: &Cluster) -> Result<usize> {
+fn node_of(watch: &Watch, cluster: &Cluster) -> Result<usize> {
     let at = watch.endpoint().as_str();
     let mut nodes = cluster.nodes.iter();
     nodes
@@ -55,10 +55,10 @@ fn followed(watch: &Watch, cluster: &Cluster) -> Result<usize> {
         .with_context(|| format!("no node is at {at}"))
 }
 
-fn refusal<T: std::fmt::Debug>(answer: Result<T, Error>) -> Result<lockstep_client::Rejected> {
+fn rejection<T: std::fmt::Debug>(answer: Result<T, Error>) -> Result<lockstep_client::Rejected> {
     match answer {
         Err(Error::Rejected(rejected)) => Ok(*rejected),
-        other => bail!("a refusal is expected: {other:?}"),
+        other => bail!("a rejection is expected: {other:?}"),
     }
 }
 
@@ -68,11 +68,11 @@ async fn a_program_defines_drives_and_reads_machines_through_any_node() -> Resul
     let [one, two, three] = [[0], [1], [2]].map(|order| client(&cluster, &order));
     let (one, two, three) = (one?, two?, three?);
 
-    // A definition is tried, refused with every fault, stored once, and changed.
+    // A definition is tried, rejected with every fault, stored once, and changed.
     let call = DefineCall::yaml(order("1h"));
     let would = one.define(call.clone().dry_run()).await?;
     assert_eq!((would.made.version, would.made.created), (1, true));
-    refusal(
+    rejection(
         one.machine(
             &would.made.machine.parse()?,
             None,
@@ -81,11 +81,11 @@ async fn a_program_defines_drives_and_reads_machines_through_any_node() -> Resul
         .await,
     )?;
     let faulty = order("1h").replace("initial: placed", "initial: nowhere");
-    let refused = refusal(
+    let rejected = rejection(
         two.define(DefineCall::yaml(faulty.replace("to: paid", "to: gone")))
             .await,
     )?;
-    ensure!(refused.faults.len() >= 2, "{refused:?}");
+    ensure!(rejected.faults.len() >= 2, "{rejected:?}");
     ensure!(matches!(
         one.define(DefineCall::json("{")).await,
         Err(Error::Invalid(_))
@@ -109,7 +109,7 @@ async fn a_program_defines_drives_and_reads_machines_through_any_node() -> Resul
     let named = three.create(CreateCall::of(&machine)).await?.made.instance;
     assert_eq!(named.name().len(), 26);
 
-    // The same key gets the first outcome; another request under it is refused.
+    // The same key gets the first outcome; another request under it is rejected.
     let key = IdempotencyKey::new("pay-42")?;
     let pay = TransitionCall::event(&id("42")?, "pay".parse()?)
         .metadata(Metadata::new([("by", "ada")])?)
@@ -119,17 +119,17 @@ async fn a_program_defines_drives_and_reads_machines_through_any_node() -> Resul
     assert_eq!((&paid.made, again.replayed), (&again.made, true));
     let other = DeleteCall::new(&id("42")?).idempotency_key(key);
     assert_eq!(
-        refusal(two.delete(other).await)?.code,
+        rejection(two.delete(other).await)?.code,
         "idempotency_key_reused"
     );
 
-    let refused = refusal(
+    let rejected = rejection(
         two.transition(TransitionCall::to(&id("42")?, StateName::new("placed")?))
             .await,
     )?;
-    assert_eq!(refused.code, "illegal_transition");
-    assert_eq!(refused.allowed, ["shipped"]);
-    assert_eq!(refused.current_revision, Some(1));
+    assert_eq!(rejected.code, "illegal_transition");
+    assert_eq!(rejected.allowed, ["shipped"]);
+    assert_eq!(rejected.current_revision, Some(1));
     let history = two.history(&id("42")?, Consistency::Linearizable).await?;
     assert_eq!(history.found.events.len(), 1);
     assert_eq!(history.found.events[0].metadata.get("by"), Some("ada"));
@@ -156,23 +156,23 @@ async fn a_program_defines_drives_and_reads_machines_through_any_node() -> Resul
     let transaction = Transaction::new()
         .create(CreateCall::new(&id("44")?))
         .create(CreateCall::new(&id("43")?));
-    let refused = refusal(one.transact(transaction).await)?;
-    assert_eq!(refused.operation, Some(1));
-    let reason = refused.reason.as_ref().context("a reason")?;
+    let rejected = rejection(one.transact(transaction).await)?;
+    assert_eq!(rejected.operation, Some(1));
+    let reason = rejected.reason.as_ref().context("a reason")?;
     assert_eq!(reason.code, "instance_exists");
     assert_eq!(
-        refusal(one.get(&id("44")?, Consistency::Linearizable).await)?.code,
+        rejection(one.get(&id("44")?, Consistency::Linearizable).await)?.code,
         "unknown_instance"
     );
 
     // Another version, and a way to it.
     let renamed = order("1h").replace("placed", "open");
     assert_eq!(two.define(DefineCall::yaml(renamed)).await?.made.version, 2);
-    let refused = refusal(two.migrate(MigrateCall::new(&id("43")?)).await)?;
-    assert_eq!(refused.code, "unmapped_state");
+    let rejected = rejection(two.migrate(MigrateCall::new(&id("43")?)).await)?;
+    assert_eq!(rejected.code, "unmapped_state");
     ensure!(
-        refused.known.iter().any(|state| state == "open"),
-        "{refused:?}"
+        rejected.known.iter().any(|state| state == "open"),
+        "{rejected:?}"
     );
     let call = MigrateCall::new(&id("43")?).map_state(&"placed".parse()?, &"open".parse()?);
     let would = two.migrate(call.clone().dry_run()).await?;
@@ -259,12 +259,12 @@ async fn a_watch_sees_each_transition_once_and_in_order_while_nodes_are_killed()
     for number in 1..=MOVES {
         match number {
             200 => {
-                down = followed(&watch, &cluster)?;
+                down = node_of(&watch, &cluster)?;
                 cluster.nodes[down].kill9()?;
             }
             600 => {
                 cluster.nodes[down].restart().await?;
-                down = followed(&watch, &cluster)?;
+                down = node_of(&watch, &cluster)?;
                 cluster.nodes[down].kill9()?;
             }
             1000 => cluster.nodes[down].restart().await?,
@@ -283,7 +283,7 @@ async fn a_watch_sees_each_transition_once_and_in_order_while_nodes_are_killed()
     writing.await??;
     ensure!(
         lost >= 2,
-        "both nodes that were killed were followed: {lost}"
+        "both nodes that were killed were watched: {lost}"
     );
     assert_eq!(watch.reached(), last);
     cluster.agree().await

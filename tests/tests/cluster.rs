@@ -1,5 +1,6 @@
 //! Three nodes as separate processes: they elect, agree, lose nothing when killed, and recover.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -9,6 +10,8 @@ use lockstep_tests::traffic::Writer;
 use lockstep_tests::wait::wait_for;
 use reqwest::StatusCode;
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 /// A killed leader must be replaced, and writes must go on, within this. An election takes less than
 /// a second; two busy cores may have it be repeated.
@@ -275,15 +278,34 @@ async fn a_terminated_leader_hands_over_without_failing_a_request() -> Result<()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_idle_follower_stops_without_waiting_for_its_leader() -> Result<()> {
+async fn idle_nodes_stop_without_waiting_for_peers_or_idle_clients() -> Result<()> {
     let mut cluster = Cluster::start().await?;
-    let (_, follower) = cluster.leader_and_follower().await?;
-    let began = Instant::now();
-    let status = cluster.nodes[follower].terminate().await?;
-    assert!(status.success(), "{status}");
-    let took = began.elapsed();
-    assert!(took < IDLE_STOP_MAX, "{took:?}");
+    let (leader, follower) = cluster.leader_and_follower().await?;
+    for node in [follower, leader] {
+        let node = &mut cluster.nodes[node];
+        // Clients that neither send nor close: a connection after its request, and a watch.
+        let idle = [
+            idle_after("/livez", node.http_address()).await?,
+            idle_after("/v1/watch", node.http_address()).await?,
+        ];
+        let began = Instant::now();
+        let status = node.terminate().await?;
+        assert!(status.success(), "{status}");
+        let took = began.elapsed();
+        assert!(took < IDLE_STOP_MAX, "{took:?}");
+        drop(idle);
+        node.restart().await?;
+    }
     Ok(())
+}
+
+/// A connection whose client has begun to read the answer to a request, and does nothing more.
+async fn idle_after(path: &str, address: SocketAddr) -> Result<TcpStream> {
+    let mut client = TcpStream::connect(address).await?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: lockstep\r\n\r\n");
+    client.write_all(request.as_bytes()).await?;
+    client.read_u8().await?;
+    Ok(client)
 }
 
 #[tokio::test(flavor = "multi_thread")]

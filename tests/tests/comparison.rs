@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use lockstep_tests::cluster::Cluster;
-use lockstep_tests::http::Api;
 use lockstep_tests::traffic::Writer;
 use lockstep_tests::wait::wait_for;
 use reqwest::StatusCode;
@@ -16,13 +15,6 @@ const WRITES_DEADLINE: Duration = Duration::from_secs(120);
 /// Nodes compare every ten seconds.
 const COMPARED_DEADLINE: Duration = Duration::from_secs(60);
 
-async fn metric(api: &Api, name: &str) -> Result<u64> {
-    let text = api.get("/metrics").await?.expect(StatusCode::OK)?.text;
-    let value = text.lines().find_map(|line| line.strip_prefix(name));
-    let value = value.with_context(|| format!("no metric {name}"))?;
-    Ok(value.trim().parse()?)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn every_node_finds_its_state_equal_to_its_peers() -> Result<()> {
     let cluster = Cluster::start().await?;
@@ -33,13 +25,15 @@ async fn every_node_finds_its_state_equal_to_its_peers() -> Result<()> {
     for node in &cluster.nodes {
         let what = format!("{} to compare its state with two others", node.name);
         wait_for(what, COMPARED_DEADLINE, async || {
-            let compared = metric(node.api(), "lockstep_state_comparisons_total").await?;
-            ensure!(compared >= 2, "{compared} comparisons so far");
+            let name = "lockstep_state_comparisons_total";
+            let compared = node.api().metric(name).await?;
+            ensure!(compared >= 2.0, "{compared} comparisons so far");
             Ok(())
         })
         .await?;
-        let differing = metric(node.api(), "lockstep_state_differing_members").await?;
-        assert_eq!(differing, 0, "{}", node.name);
+        let name = "lockstep_state_differing_members";
+        let differing = node.api().metric(name).await?;
+        assert_eq!(differing, 0.0, "{}", node.name);
         node.api().get("/readyz").await?.expect(StatusCode::OK)?;
     }
     Ok(())

@@ -99,18 +99,18 @@ async fn an_answer_that_is_not_consuls_is_an_error_and_not_a_crash() -> Result<(
         (
             b"HTTP/1.0 200 OK\r\n\r\n<html>",
             "sent an invalid response",
-            "expected value",
+            "the answer is not JSON, it begins with <html>; expected a list of instances",
         ),
         (
             b"HTTP/1.0 200 OK\r\n\r\n[{\"Service\":{\"ID\":7}}]",
             "sent an invalid response",
-            "invalid type",
+            "[0].Service.ID is 7; expected a list of instances",
         ),
         // consulrs' own calls unwrap this header and panic.
         (
             b"HTTP/1.0 200 OK\r\nX-Consul-Index: \xff\r\n\r\n{}",
             "sent an invalid response",
-            "invalid type",
+            "the answer is {}; expected a list of instances",
         ),
         (
             b"HTTP/1.0 500 Error\r\n\r\nNo cluster leader",

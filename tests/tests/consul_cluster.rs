@@ -449,3 +449,26 @@ async fn a_node_says_in_its_log_why_it_waits_and_when_consul_fails_and_comes_bac
     agent.resume()?;
     says(&cluster.nodes[0], 0, "discovery is available again").await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_returns_at_another_address_is_reached_there_without_a_membership_change()
+-> Result<()> {
+    let agent = ConsulAgent::start()?;
+    let mut cluster = three_nodes(&agent).await?;
+    let follower = cluster.follower().await?;
+    let node = &mut cluster.nodes[follower];
+    node.terminate().await?;
+    node.move_away()?;
+    // Ready means that the leader has reached it: it serves linearizable reads.
+    node.restart().await?;
+    let moved = cluster.nodes[follower].grpc_address().to_string();
+    for node in &cluster.nodes {
+        wait_for("the new address to be shown", READY_DEADLINE, async || {
+            let shown = node.api().get("/v1/cluster").await?.text;
+            ensure!(shown.contains(&moved), "{shown} lacks {moved}");
+            Ok(())
+        })
+        .await?;
+    }
+    cluster.agree().await
+}

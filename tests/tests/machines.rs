@@ -73,11 +73,15 @@ async fn a_machine_is_defined_on_one_node_and_driven_through_the_others() -> Res
         (&json!(1), &json!("order/42"))
     );
 
-    let refused = one
-        .post(&format!("{path}/transitions"), &json!({ "event": "pay" }))
-        .await?
-        .problem()?;
-    assert_eq!(refused["code"], "unknown_event");
+    // On a follower too, which gets the rejection from the leader.
+    for api in [&one, &two, &three] {
+        let refused = api
+            .post(&format!("{path}/transitions"), &json!({ "event": "pay" }))
+            .await?
+            .problem()?;
+        assert_eq!(refused["code"], "unknown_event");
+        assert_eq!(refused["events"], instance["events"], "{refused}");
+    }
     let graph = one
         .get("/v1/machines/order/graph?format=mermaid&instance=42")
         .await?

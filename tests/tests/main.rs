@@ -3,11 +3,13 @@
 //! One binary, so that it links once. A module per subject; `cargo nextest run -E 'test(/^cluster::/)'`
 //! runs one of them, and docs/TESTING.md says what each shows.
 
+mod addresses;
 mod bad_input;
 mod bad_machines;
 mod bad_messages;
 mod cli;
 mod client_library;
+mod clock;
 mod cluster;
 mod comparison;
 mod compose;
@@ -15,13 +17,16 @@ mod consul;
 mod consul_cluster;
 mod containers;
 mod dev;
+mod formation;
 mod full_disk;
 mod grpc;
 mod guarantees;
 mod http_clients;
 mod logs;
 mod machines;
+mod membership;
 mod openapi;
+mod renaming;
 mod scale;
 mod sinks_mongo;
 mod sinks_postgres;

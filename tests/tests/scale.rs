@@ -247,6 +247,7 @@ async fn five_thousand_timeouts_fire_once_and_never_early_when_the_leader_is_kil
         writers: 4,
         window: Duration::ZERO,
         keyed: true,
+        moved_to: None,
     };
     creation(0..ORDERS - LAST).run(&apis).await?;
     watcher

@@ -53,12 +53,12 @@ async fn a_database_older_than_all_kept_events_gets_the_current_states() -> Resu
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rejected_documents_become_dead_letters_and_are_written_later() -> Result<()> {
-    on_any(async |destination| matrix::some_events_are_refused(destination).await).await
+    on_any(async |destination| matrix::some_events_are_rejected(destination).await).await
 }
 
 #[tokio::test]
 async fn a_rejected_state_becomes_a_dead_letter_and_is_written_later() -> Result<()> {
-    on_any(async |destination| matrix::a_state_is_refused(destination).await).await
+    on_any(async |destination| matrix::a_state_is_rejected(destination).await).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -50,12 +50,12 @@ async fn postgres_is_older_than_the_oldest_event() -> Result<()> {
 
 #[tokio::test]
 async fn postgres_refuses_some_events() -> Result<()> {
-    matrix::some_events_are_refused(Database::start().await?).await
+    matrix::some_events_are_rejected(Database::start().await?).await
 }
 
 #[tokio::test]
 async fn postgres_refuses_a_state() -> Result<()> {
-    matrix::a_state_is_refused(Database::start().await?).await
+    matrix::a_state_is_rejected(Database::start().await?).await
 }
 
 #[tokio::test]

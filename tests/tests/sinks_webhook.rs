@@ -29,13 +29,13 @@ async fn the_destination_is_older_than_the_oldest_event() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn some_events_are_refused() -> Result<()> {
-    matrix::some_events_are_refused(Webhook::start().await?).await
+async fn some_events_are_rejected() -> Result<()> {
+    matrix::some_events_are_rejected(Webhook::start().await?).await
 }
 
 #[tokio::test]
-async fn a_state_is_refused() -> Result<()> {
-    matrix::a_state_is_refused(Webhook::start().await?).await
+async fn a_state_is_rejected() -> Result<()> {
+    matrix::a_state_is_rejected(Webhook::start().await?).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -10,7 +10,7 @@ use lockstep_tests::machines::order;
 use lockstep_tests::wait::wait_for;
 use reqwest::StatusCode;
 
-use crate::figures::{head, resident, row, snapshots};
+use crate::figures::{head, per_second, row, snapshots};
 
 /// Log entries between two snapshots: some are built on the way, and the last one soon after.
 const SNAPSHOT_ENTRIES: u64 = 2500;
@@ -39,20 +39,21 @@ pub async fn load(instances: usize, snapshot_entries: u64) -> Result<Cluster> {
         writers: WRITERS,
         window: Duration::ZERO,
         keyed: false,
+        moved_to: None,
     };
     creation.run(&apis).await?;
     let took = began.elapsed();
     println!(
         "{instances} instances created in {:.1} s ({:.0}/s), 100 in a transaction\n",
         took.as_secs_f64(),
-        instances as f64 / took.as_secs_f64()
+        per_second(instances, took)
     );
     Ok(cluster)
 }
 
 pub async fn run(instances: usize) -> Result<()> {
     let mut cluster = Cluster::start().await?;
-    let empty = resident(cluster.nodes[0].api()).await?;
+    let empty = cluster.nodes[0].api().resident().await?;
     drop(cluster);
     cluster = load(instances, SNAPSHOT_ENTRIES).await?;
     pay_some(&cluster, instances).await?;
@@ -63,7 +64,7 @@ pub async fn run(instances: usize) -> Result<()> {
     for (node, view) in cluster.views().await? {
         let node = &cluster.nodes[node];
         let built = *snapshots(node).last().context("no snapshot")?;
-        let resident = resident(node.api()).await?;
+        let resident = node.api().resident().await?;
         println!(
             "| {} | {} | {:.0} MB | {:.0} B | {:.1} MB | {:.2} s |",
             node.name,
@@ -188,7 +189,7 @@ async fn restart(
     let took = began.elapsed();
     let machine = api.read("/v1/machines/order").await?;
     ensure!(machine["instances"] == instances, "{machine}");
-    let resident = resident(api).await?;
+    let resident = api.resident().await?;
     println!(
         "| {what} | {:.2} s | {:.0} MB | {:.0} B |",
         took.as_secs_f64(),

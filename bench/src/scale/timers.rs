@@ -54,6 +54,7 @@ async fn one_run(timers: usize, kill: bool) -> Result<()> {
         writers: WRITERS,
         window: WINDOW,
         keyed: true,
+        moved_to: None,
     };
     creation.run(&apis).await?;
     let mut killed = None;

@@ -4,16 +4,14 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use lockstep_tests::bulk::{Entrances, OPERATIONS, create, numbered, transition};
+use lockstep_tests::bulk::{Creation, OPERATIONS};
 use lockstep_tests::cluster::Plan;
 use lockstep_tests::http::Api;
 use lockstep_tests::sinks::{Destination, Stage};
-use serde_json::Value;
-use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use super::{lag, stage};
-use crate::figures::resident;
+use crate::figures::per_second;
 
 /// The cluster keeps this many events, so that it drops none before it is written.
 const EVENTS_MAX: usize = 2_500_000;
@@ -49,11 +47,20 @@ pub async fn run<F: Destination>(kind: &str, destination: F, events: usize) -> R
     let mut stage = stage(destination, plan).await?;
     stage.destination.pause().await?;
     let began = Instant::now();
-    let loaded = load(&stage.apis(), events).await;
+    // Half of the events create instances, the other half move them.
+    let creation = Creation {
+        machine: "triad".to_owned(),
+        numbers: 0..events.div_ceil(2),
+        writers: WRITERS,
+        window: Duration::ZERO,
+        keyed: false,
+        moved_to: Some("second"),
+    };
+    let loaded = creation.run(&stage.apis()).await;
     let took = began.elapsed();
     tokio::time::sleep(SETTLE).await;
     let measured = match loaded {
-        Ok(()) => before(&stage, events).await,
+        Ok(_) => before(&stage, events).await,
         Err(error) => Err(error),
     };
     // Also after an error: a stopped process cannot end.
@@ -71,7 +78,7 @@ pub async fn run<F: Destination>(kind: &str, destination: F, events: usize) -> R
         "another node leads meanwhile"
     );
     tokio::time::sleep(SETTLE).await;
-    let after = resident(&api).await?;
+    let after = api.resident().await?;
     show(kind, lag, &drain, [before, drain.resident_max, after]);
     let began = Instant::now();
     let compared = stage.compare().await?;
@@ -97,32 +104,6 @@ fn show(kind: &str, events: u64, drain: &Drain, resident: [f64; 3]) {
     );
 }
 
-fn per_second(events: usize, took: Duration) -> f64 {
-    events as f64 / took.as_secs_f64()
-}
-
-/// Half of the events create instances, the other half move them.
-async fn load(nodes: &[Api], events: usize) -> Result<()> {
-    let mut tasks = JoinSet::new();
-    for writer in 0..WRITERS {
-        let mut entrances = Entrances::new(nodes, writer);
-        tasks.spawn(async move {
-            let instances = events.div_ceil(2);
-            let firsts = (0..instances).step_by(OPERATIONS);
-            for first in firsts.skip(writer).step_by(WRITERS) {
-                let numbers = first..instances.min(first + OPERATIONS);
-                let ids: Vec<String> = numbers.map(|n| numbered("triad", n)).collect();
-                let created: Vec<Value> = ids.iter().map(|id| create(id)).collect();
-                entrances.commit(None, &created).await?;
-                let moved: Vec<Value> = ids.iter().map(|id| transition(id, "second")).collect();
-                entrances.commit(None, &moved).await?;
-            }
-            anyhow::Ok(())
-        });
-    }
-    tasks.join_all().await.into_iter().collect()
-}
-
 /// Before the destination resumes: the leader, how many events its sink is behind, and its memory.
 async fn before<F: Destination>(stage: &Stage<F>, events: usize) -> Result<(usize, u64, f64)> {
     let leader = stage.cluster.leader().await?;
@@ -132,7 +113,7 @@ async fn before<F: Destination>(stage: &Stage<F>, events: usize) -> Result<(usiz
         lag >= events as u64,
         "it is {status}: the destination did answer"
     );
-    let resident = resident(stage.cluster.nodes[leader].api()).await?;
+    let resident = stage.cluster.nodes[leader].api().resident().await?;
     Ok((leader, lag, resident))
 }
 
@@ -145,7 +126,7 @@ async fn drain<F: Destination>(stage: &Stage<F>, leader: &Api, behind: u64) -> R
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         looks.tick().await;
-        resident_max = resident_max.max(resident(leader).await?);
+        resident_max = resident_max.max(leader.resident().await?);
         let status = stage.status().await?;
         ensure!(status["dead_letters"] == 0, "it is {status}");
         let lag = lag(&status)?;

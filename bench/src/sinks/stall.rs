@@ -6,11 +6,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::bulk::{Entrances, create, numbered};
 use lockstep_tests::cluster::{Cluster, Plan};
-use lockstep_tests::http::{Api, after, answer};
+use lockstep_tests::http::after;
 use lockstep_tests::sinks::Destination;
 use lockstep_tests::wait::wait_for;
-use reqwest::{Method, StatusCode};
-use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -155,7 +153,8 @@ async fn write(cluster: &Cluster) -> Result<Figures> {
     let from = Instant::now() + WARM_UP;
     let mut tasks = JoinSet::new();
     for id in ids {
-        tasks.spawn(write_one(api.clone(), id, from));
+        let entrance = Entrances::new(std::slice::from_ref(api), 0);
+        tasks.spawn(write_one(entrance, id, from));
     }
     let times: Vec<_> = tasks.join_all().await.into_iter().collect::<Result<_>>()?;
     ensure!(
@@ -170,9 +169,7 @@ async fn write(cluster: &Cluster) -> Result<Figures> {
 }
 
 /// How long each move took that began while it was measured.
-async fn write_one(leader: Api, id: String, from: Instant) -> Result<Vec<Duration>> {
-    let (machine, name) = id.split_once('/').context("an id is machine/name")?;
-    let path = format!("/v1/machines/{machine}/instances/{name}/transitions");
+async fn write_one(mut leader: Entrances, id: String, from: Instant) -> Result<Vec<Duration>> {
     let (mut state, mut times) = ("first", Vec::new());
     loop {
         let began = Instant::now();
@@ -180,9 +177,7 @@ async fn write_one(leader: Api, id: String, from: Instant) -> Result<Vec<Duratio
             return Ok(times);
         }
         state = after(state);
-        let request = leader.request(Method::POST, &path);
-        let moved = answer(request.json(&json!({ "to": state }))).await?;
-        moved.expect(StatusCode::OK)?;
+        leader.transition(&id, state, None).await?;
         if began >= from {
             times.push(began.elapsed());
         }

@@ -121,7 +121,7 @@ impl BulkArguments {
             }
             Err(error) => Err(error.into()),
         };
-        bulk::run(format, self.concurrency, source, work).await
+        output::while_read(bulk::run(format, self.concurrency, source, work)).await
     }
 }
 

@@ -4,7 +4,7 @@ use clap::Args;
 use lockstep_client::InstanceId;
 use serde_json::json;
 
-use crate::args::{Expect, Key, Meta};
+use crate::args::Change;
 use crate::{Context, Failure, shape};
 
 /// Delete an instance, with its history
@@ -19,22 +19,16 @@ pub(crate) struct Delete {
     instance: InstanceId,
 
     #[command(flatten)]
-    expect: Expect,
-
-    #[command(flatten)]
-    meta: Meta,
-
-    #[command(flatten)]
-    key: Key,
+    change: Change,
 }
 
 impl Delete {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let call = self.key.on(lockstep_machine::Delete {
+        let call = self.change.key.on(lockstep_machine::Delete {
             instance: self.instance,
-            expect_state: self.expect.expect_state,
-            expect_revision: self.expect.expect_revision,
-            metadata: self.meta.into_metadata()?,
+            expect_state: self.change.expect_state,
+            expect_revision: self.change.expect_revision,
+            metadata: self.change.meta.into_metadata()?,
         });
         let written = context.target.client()?.delete(call).await?;
         let made = &written.made;

@@ -39,6 +39,13 @@ pub(crate) struct Export {
 
 impl Export {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        match self.out {
+            None => output::while_read(self.pages(context)).await,
+            Some(_) => self.pages(context).await,
+        }
+    }
+
+    async fn pages(self, context: &Context) -> Result<String, Failure> {
         let client = context.target.client()?;
         let mut out = Out::open(self.out.as_deref())?;
         let mut next = Some(self.filter.call(&self.machine).limit(PAGE_MAX));
@@ -88,7 +95,8 @@ impl Out {
         })?;
         name.push(".partial");
         let partial = path.with_file_name(name);
-        let file = File::create(&partial).map_err(|error| cannot_write(&partial, &error))?;
+        let file =
+            File::create(&partial).map_err(|error| Failure::cannot_write(&partial, &error))?;
         Ok(Out::File {
             path: path.to_owned(),
             partial,
@@ -103,7 +111,7 @@ impl Out {
                 partial, writer, ..
             } => writer
                 .write_all(text.as_bytes())
-                .map_err(|error| cannot_write(partial, &error)),
+                .map_err(|error| Failure::cannot_write(partial, &error)),
         }
     }
 
@@ -119,10 +127,6 @@ impl Out {
         let file = writer.into_inner().map_err(|error| error.into_error());
         file.and_then(|file| file.sync_all())
             .and_then(|()| fs::rename(&partial, &path))
-            .map_err(|error| cannot_write(&path, &error))
+            .map_err(|error| Failure::cannot_write(&path, &error))
     }
-}
-
-fn cannot_write(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::local(format!("cannot write {}: {error}", path.display()))
 }

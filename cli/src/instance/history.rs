@@ -41,27 +41,21 @@ fn table(found: &lockstep_client::History) -> String {
             "lockstep: changes before revision {oldest} are no longer kept"
         ));
     }
-    output::table(
-        [
-            "REVISION", "KIND", "FROM", "TO", "EVENT", "AT", "AGE", "METADATA",
-        ],
-        found.events.iter().map(row),
-    )
+    output::columns!(&found.events, |event| {
+        "REVISION": event.instance_revision,
+        "KIND": event.kind.name(),
+        "FROM": output::or_dash(event.from.as_ref()),
+        "TO": output::or_dash(event.to.as_ref()),
+        "EVENT": cause(event),
+        "AT": time::local(event.at),
+        "AGE": time::age(event.at),
+        "METADATA": output::metadata(&event.metadata),
+    })
 }
 
-fn row(event: &Event) -> [String; 8] {
-    let by = match (&event.event, event.cause) {
-        (_, Cause::Timeout { .. }) => "(timeout)".to_owned(),
-        (event, _) => output::or_dash(event.as_ref()),
-    };
-    [
-        event.instance_revision.to_string(),
-        event.kind.name().to_owned(),
-        output::or_dash(event.from.as_ref()),
-        output::or_dash(event.to.as_ref()),
-        by,
-        time::local(event.at),
-        time::age(event.at),
-        output::metadata(&event.metadata),
-    ]
+fn cause(event: &Event) -> String {
+    match event.cause {
+        Cause::Timeout { .. } => "(timeout)".to_owned(),
+        Cause::Request => output::or_dash(event.event.as_ref()),
+    }
 }

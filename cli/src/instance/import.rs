@@ -67,8 +67,12 @@ struct Item {
     _changed_at: IgnoredAny,
     #[serde(default, rename = "allowed")]
     _allowed: IgnoredAny,
+    #[serde(default, rename = "events")]
+    _events: IgnoredAny,
     #[serde(default, rename = "deadline")]
     _deadline: IgnoredAny,
+    #[serde(default, rename = "timeout_to")]
+    _timeout_to: IgnoredAny,
 }
 
 impl Import {
@@ -85,7 +89,8 @@ impl Import {
                 Err(error) => Err(error.into()),
             }
         };
-        bulk::run(context.output, self.concurrency, &self.source, work).await
+        let format = context.output;
+        output::while_read(bulk::run(format, self.concurrency, &self.source, work)).await
     }
 }
 
@@ -113,7 +118,7 @@ async fn finish(
                 "{} was created in state {:?}, but was exported in state {exported:?}",
                 created.instance, created.state
             );
-            Failure::new(Exit::Refused, "state_differs", message)
+            Failure::new(Exit::Rejected, "state_differs", message)
         }
     };
     let failure = failure

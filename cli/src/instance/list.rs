@@ -4,7 +4,7 @@ use std::io::{self, IsTerminal};
 
 use clap::Args;
 use lockstep_client::{Instance, InstancePage, ListCall, MachineName, Read, StateName};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::args::{self, Extent, Fresh, Maybe};
 use crate::output::{self, Format, Pages};
@@ -62,6 +62,10 @@ impl Filter {
 impl List {
     /// Shows the instances page by page as they come: there may be millions.
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        output::while_read(self.pages(context)).await
+    }
+
+    async fn pages(self, context: &Context) -> Result<String, Failure> {
         let client = context.target.client()?;
         let wanted = self.extent.wanted();
         let of = match &self.filter.state {
@@ -120,32 +124,21 @@ fn row(instance: &Instance) -> [String; 7] {
     ]
 }
 
-/// A page's part of one JSON document.
+/// A page's part of one JSON document, with a line for each instance.
 fn document(page: &Read<InstancePage>, is_first: bool, has_earlier: bool, is_last: bool) -> String {
-    let mut text = String::new();
-    if is_first {
-        text.push_str("{\n  \"instances\": [");
-    }
-    for (at, instance) in page.found.instances.iter().enumerate() {
-        let separator = if has_earlier || at > 0 { ",\n" } else { "\n" };
-        text.push_str(separator);
-        text.push_str(&indented(&json!(instance)));
-    }
+    let found = &page.found;
+    let start = if is_first { "{\"instances\": [\n" } else { "" };
+    let instances = found.instances.iter().map(|it| json!(it).to_string());
+    let instances = instances.collect::<Vec<_>>().join(",\n");
+    let has_both = has_earlier && !instances.is_empty();
+    let separator = if has_both { ",\n" } else { "" };
+    let mut text = format!("{start}{separator}{instances}");
     if is_last {
-        let end = json!({ "next_cursor": page.found.next_cursor, "total": page.found.total });
-        let end = format!("{:#}", shape::read(end, page));
-        text.push_str("\n  ],");
+        let end = json!({ "next_cursor": found.next_cursor, "total": found.total });
+        let end = shape::read(end, page).to_string();
+        text.push_str("\n], ");
         text.push_str(end.strip_prefix('{').unwrap_or(&end));
         text.push('\n');
     }
     text
-}
-
-/// A value as it stands in a list inside of an object.
-fn indented(value: &Value) -> String {
-    let lines: Vec<_> = format!("{value:#}")
-        .lines()
-        .map(|line| format!("    {line}"))
-        .collect();
-    lines.join("\n")
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use lockstep_client::{InstanceId, InvalidName, MigrateCall, Migrated, StateName, Version};
 use serde_json::json;
 
-use crate::args::{self, Expect, Key, Meta};
+use crate::args::{self, Change};
 use crate::{Context, Failure, shape};
 
 /// Pin an instance to another version of its machine
@@ -35,13 +35,7 @@ pub(crate) struct Migrate {
     dry_run: bool,
 
     #[command(flatten)]
-    expect: Expect,
-
-    #[command(flatten)]
-    meta: Meta,
-
-    #[command(flatten)]
-    key: Key,
+    change: Change,
 }
 
 fn states(text: &str) -> Result<(StateName, StateName), String> {
@@ -76,13 +70,13 @@ impl Migrate {
                 )));
             }
         }
-        let call = self.key.on(lockstep_machine::Migrate {
+        let call = self.change.key.on(lockstep_machine::Migrate {
             instance: self.instance,
             version: self.version,
             states,
-            expect_state: self.expect.expect_state,
-            expect_revision: self.expect.expect_revision,
-            metadata: self.meta.into_metadata()?,
+            expect_state: self.change.expect_state,
+            expect_revision: self.change.expect_revision,
+            metadata: self.change.meta.into_metadata()?,
         });
         Ok(match self.dry_run {
             true => call.dry_run(),

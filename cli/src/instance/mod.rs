@@ -4,19 +4,18 @@ mod bulk;
 mod create;
 mod delete;
 mod export;
-mod get;
 mod history;
 mod import;
 mod list;
 mod migrate;
 mod walk;
 
-use super::commands;
+use super::{commands, get};
 
 commands! {
     /// Create, list, migrate, export and import instances
     #[command(after_help = "\
-`lockstep send` and `lockstep next` move an instance.
+`lockstep send` and `lockstep next` make transitions.
 
 Examples:
   lockstep instance create order/42 --meta customer=ann

@@ -34,7 +34,7 @@ impl Walker {
             let from = &created.state;
             let why =
                 format!("{id} is in state {from:?}, from which no transitions lead to {to:?}");
-            Failure::new(Exit::Refused, "no_way", why)
+            Failure::new(Exit::Rejected, "no_way", why)
         })?;
         // Distinguishes these transitions in watches and in the history.
         let mark = Metadata::new([("import", format!("walk to {to}"))]).map_err(Failure::local)?;

@@ -28,18 +28,13 @@ impl List {
         let read = context.target.client()?.machines(self.fresh).await?;
         let json = || shape::read(json!({ "machines": read.found }), &read);
         Ok(context.show(json, || {
-            output::table(
-                ["MACHINE", "VERSION", "INSTANCES", "STATES", "DESCRIPTION"],
-                read.found.iter().map(|machine| {
-                    [
-                        machine.machine.clone(),
-                        machine.version.to_string(),
-                        machine.instances.to_string(),
-                        states(machine),
-                        output::filled(&machine.description),
-                    ]
-                }),
-            )
+            output::columns!(&read.found, |machine| {
+                "MACHINE": machine.machine,
+                "VERSION": machine.version,
+                "INSTANCES": machine.instances,
+                "STATES": states(machine),
+                "DESCRIPTION": output::filled(&machine.description),
+            })
         }))
     }
 }

@@ -1,8 +1,8 @@
 //! `lockstep machine show`.
 
 use clap::Args;
-use lockstep_client::{Definition, Machine, MachineName, MachineSummary, Version};
-use lockstep_machine::{Move, MoveFrom};
+use lockstep_client::{Machine, MachineName, Version};
+use lockstep_machine::{MoveFrom, Timeout, show_duration};
 use serde_json::json;
 
 use crate::args::Fresh;
@@ -58,68 +58,47 @@ fn tables(machine: &Machine) -> String {
         definition,
         ..
     } = machine;
-    let head = output::table(
-        ["MACHINE", "VERSION", "INSTANCES", "INITIAL", "DESCRIPTION"],
-        [[
-            summary.machine.clone(),
-            summary.version.to_string(),
-            summary.instances.to_string(),
-            definition.initial.to_string(),
-            output::filled(&summary.description),
-        ]],
-    );
-    let mut parts = vec![head, states(summary, definition)];
-    if !definition.transitions.is_empty() {
-        parts.push(transitions(definition));
-    }
-    parts.push(output::table(
-        ["VERSION", "INSTANCES"],
-        machine
-            .versions
-            .iter()
-            .map(|it| [it.version.to_string(), it.instances.to_string()]),
-    ));
-    parts.join("\n")
+    let head = output::columns!([summary], |it| {
+        "MACHINE": it.machine,
+        "VERSION": it.version,
+        "INSTANCES": it.instances,
+        "INITIAL": definition.initial,
+        "DESCRIPTION": output::filled(&it.description),
+    });
+    let states = output::columns!(&definition.states, |state| {
+        "STATE": state.name,
+        "INSTANCES": summary.states.get(state.name.as_str()).copied().unwrap_or_default(),
+        "FINAL": output::yes_or_dash(state.is_final),
+        "TIMEOUT": output::or_dash(state.timeout.as_ref().map(timeout)),
+        "DESCRIPTION": output::filled(&state.description),
+    });
+    let transitions = output::columns!(&definition.transitions, |it| {
+        "FROM": from(&it.from),
+        "TO": it.to,
+        "EVENT": output::or_dash(it.event.as_ref()),
+        "DESCRIPTION": output::filled(&it.description),
+    });
+    let versions = output::columns!(&machine.versions, |it| {
+        "VERSION": it.version,
+        "INSTANCES": it.instances,
+    });
+    let has_transitions = !definition.transitions.is_empty();
+    let parts = [
+        Some(head),
+        Some(states),
+        has_transitions.then_some(transitions),
+        Some(versions),
+    ];
+    parts.into_iter().flatten().collect::<Vec<_>>().join("\n")
 }
 
-fn states(summary: &MachineSummary, definition: &Definition) -> String {
-    output::table(
-        ["STATE", "INSTANCES", "FINAL", "TIMEOUT", "DESCRIPTION"],
-        definition.states.iter().map(|state| {
-            let instances = summary
-                .states
-                .get(state.name.as_str())
-                .copied()
-                .unwrap_or_default();
-            let timeout = state.timeout.as_ref().map(|it| {
-                let after = std::time::Duration::from_millis(it.after_ms);
-                format!("{} to {}", humantime::format_duration(after), it.to)
-            });
-            [
-                state.name.to_string(),
-                instances.to_string(),
-                if state.is_final { "yes" } else { "-" }.to_owned(),
-                output::or_dash(timeout),
-                output::filled(&state.description),
-            ]
-        }),
-    )
+fn timeout(it: &Timeout) -> String {
+    format!("{} to {}", show_duration(it.after_ms), it.to)
 }
 
-fn transitions(definition: &Definition) -> String {
-    let from = |it: &Move| match &it.from {
+fn from(it: &MoveFrom) -> String {
+    match it {
         MoveFrom::Any => "*".to_owned(),
         MoveFrom::States(states) => output::list(states),
-    };
-    output::table(
-        ["FROM", "TO", "EVENT", "DESCRIPTION"],
-        definition.transitions.iter().map(|it| {
-            [
-                from(it),
-                it.to.to_string(),
-                output::or_dash(it.event.as_ref()),
-                output::filled(&it.description),
-            ]
-        }),
-    )
+    }
 }

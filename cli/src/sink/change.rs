@@ -1,9 +1,9 @@
 //! `lockstep sink reseed`, `replay` and `discard`.
 
 use clap::Args;
+use lockstep_client::{Client, Error, EventCursor, Letters as Selected};
 use serde_json::json;
 
-use super::Which;
 use crate::{Context, Failure, output};
 
 /// Backfill a sink: write the current states of all instances again
@@ -49,16 +49,9 @@ pub(crate) struct Replay {
 
 impl Replay {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let Letters { sink, which } = self.letters;
-        let client = context.target.client()?;
-        let marked = client.replay_dead_letters(&sink, which.into()).await;
-        let marked = marked.map_err(|error| explained(error, &sink))?;
-        let json = || json!({ "sink": sink, "marked": marked });
-        Ok(context.show(json, || {
-            changed(&sink, marked, |letters| {
-                format!("{letters} will be delivered again")
-            })
-        }))
+        let again = |letters| format!("{letters} will be delivered again");
+        let replay = Client::replay_dead_letters;
+        self.letters.change(context, replay, "marked", again).await
     }
 }
 
@@ -78,14 +71,11 @@ pub(crate) struct Discard {
 
 impl Discard {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let Letters { sink, which } = self.letters;
-        let client = context.target.client()?;
-        let discarded = client.discard_dead_letters(&sink, which.into()).await;
-        let discarded = discarded.map_err(|error| explained(error, &sink))?;
-        let json = || json!({ "sink": sink, "discarded": discarded });
-        Ok(context.show(json, || {
-            changed(&sink, discarded, |letters| format!("discarded {letters}"))
-        }))
+        let discarded = |letters| format!("discarded {letters}");
+        let discard = Client::discard_dead_letters;
+        self.letters
+            .change(context, discard, "discarded", discarded)
+            .await
     }
 }
 
@@ -100,20 +90,35 @@ struct Letters {
     which: Which,
 }
 
-fn changed(sink: &str, number: u64, what: impl FnOnce(String) -> String) -> String {
-    match number {
-        0 => format!("{sink}: there are no dead letters\n"),
-        _ => format!("{sink}: {}\n", what(output::count(number, "dead letter"))),
-    }
+/// One dead letter, or all: never all by omission.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Which {
+    /// The dead letter of this event, as `lockstep sink dead-letters` shows it
+    #[arg(value_name = "EVENT")]
+    event: Option<EventCursor>,
+
+    /// All dead letters
+    #[arg(long)]
+    all: bool,
 }
 
-/// The failure, with a hint where to look.
-fn explained(error: lockstep_client::Error, sink: &str) -> Failure {
-    let failure = Failure::from(error);
-    match failure.code() {
-        "unknown_dead_letter" => {
-            failure.hint(format!("`lockstep sink dead-letters {sink}` shows them"))
-        }
-        _ => failure,
+impl Letters {
+    /// Changes them, and says how many there were: in this field, or in these words.
+    async fn change(
+        self,
+        context: &Context,
+        change: impl AsyncFn(&Client, &str, Selected) -> Result<u64, Error>,
+        field: &str,
+        words: impl FnOnce(String) -> String,
+    ) -> Result<String, Failure> {
+        let Self { sink, which } = self;
+        let selected = which.event.map_or(Selected::All, Selected::One);
+        let count = change(&context.target.client()?, &sink, selected).await?;
+        let json = || json!({ "sink": sink, (field): count });
+        Ok(context.show(json, || match count {
+            0 => format!("{sink}: there are no dead letters\n"),
+            _ => format!("{sink}: {}\n", words(output::count(count, "dead letter"))),
+        }))
     }
 }

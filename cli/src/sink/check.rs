@@ -1,9 +1,7 @@
 //! `lockstep sink check`.
 
-use std::time::Duration;
-
 use clap::Args;
-use lockstep_client::{CheckStep, SinkCheck};
+use lockstep_client::{CHECK_TIMEOUT_DEFAULT, CheckStep, SinkCheck};
 use serde_json::json;
 
 use super::shown;
@@ -14,7 +12,7 @@ use crate::{Context, output};
 #[derive(Debug, Args)]
 #[command(after_help = "\
 The leader runs the check, in a separate table, collection or request, so that it does not affect the
-sink. If a step fails, the remaining steps are skipped, and the exit code is 1.
+sink. A node gives it 1m at most. If a step fails, the remaining steps are skipped, and the exit code is 1.
 
 Examples:
   lockstep sink check reports
@@ -23,21 +21,21 @@ pub(crate) struct Check {
     /// The sink
     #[arg(value_name = "NAME")]
     sink: String,
-
-    /// Timeout of the check, instead of --timeout; at most 1m
-    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = humantime::parse_duration)]
-    patience: Duration,
 }
 
 impl Check {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let client = context.target.client()?;
-        let check = client.check_sink(&self.sink, self.patience).await?;
+        let timeout = context.target.timeout.unwrap_or(CHECK_TIMEOUT_DEFAULT);
+        let checking = async { Ok(client.check_sink(&self.sink, timeout).await?) };
+        let check = output::while_read(checking).await?;
         let table = || {
-            output::table(
-                ["STEP", "MS", "RESULT", "DETAIL"],
-                check.steps.iter().map(row),
-            )
+            output::columns!(&check.steps, |step| {
+                "STEP": step.step,
+                "MS": format!("{:.1}", step.took_us as f64 / 1e3),
+                "RESULT": if step.outcome().is_ok() { "ok" } else { "failed" },
+                "DETAIL": output::filled(&detail(step)),
+            })
         };
         let text = context.show(|| json!(check), table);
         match check.failed() {
@@ -54,7 +52,7 @@ impl Check {
             check.node,
             detail(failed)
         );
-        Failure::new(Exit::Refused, "check_failed", message)
+        Failure::new(Exit::Rejected, "check_failed", message)
             .with("step", failed.step.as_str())
             .hint(format!(
                 "fix it at the destination or in the nodes' configuration, then run `lockstep sink check {}` again",
@@ -65,18 +63,4 @@ impl Check {
 
 fn detail(step: &CheckStep) -> String {
     shown::one_line(step.outcome().unwrap_or_else(|failed| failed))
-}
-
-fn row(step: &CheckStep) -> [String; 4] {
-    let result = if step.outcome().is_ok() {
-        "ok"
-    } else {
-        "failed"
-    };
-    [
-        step.step.clone(),
-        format!("{:.1}", step.took_us as f64 / 1e3),
-        result.to_owned(),
-        output::filled(&detail(step)),
-    ]
 }

@@ -45,17 +45,7 @@ impl DeadLetters {
                     let shown = letters.len();
                     output::say(&format!("lockstep: {shown} shown; --all shows the rest"));
                 }
-                let header = [
-                    "EVENT",
-                    "SUBJECT",
-                    "KIND",
-                    "ATTEMPTS",
-                    "REJECTED",
-                    "LAST-ATTEMPT",
-                    "REPLAY",
-                    "REASON",
-                ];
-                output::table(header, letters.iter().map(row))
+                table(letters)
             },
         ))
     }
@@ -84,21 +74,15 @@ async fn gather(
     }
 }
 
-fn row(letter: &DeadLetter) -> [String; 8] {
-    let event = &letter.event;
-    let subject = match event.instance() {
-        Some(id) => id.to_string(),
-        None => event.machine.to_string(),
-    };
-    let replay = if letter.replay_wanted { "wanted" } else { "-" };
-    [
-        event.cursor().to_string(),
-        subject,
-        event.kind.name().to_owned(),
-        letter.attempts.to_string(),
-        time::local(letter.buried_at),
-        time::local(letter.tried_at),
-        replay.to_owned(),
-        output::filled(&shown::one_line(&letter.reason)),
-    ]
+fn table(letters: &[DeadLetter]) -> String {
+    output::columns!(letters, |letter| {
+        "EVENT": letter.event.cursor(),
+        "SUBJECT": output::subject(&letter.event),
+        "KIND": letter.event.kind.name(),
+        "ATTEMPTS": letter.attempts,
+        "REJECTED": time::local(letter.buried_at),
+        "LAST-ATTEMPT": time::local(letter.tried_at),
+        "REPLAY": if letter.replay_wanted { "wanted" } else { "-" },
+        "REASON": output::filled(&shown::one_line(&letter.reason)),
+    })
 }

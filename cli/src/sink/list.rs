@@ -1,7 +1,7 @@
 //! `lockstep sink list`.
 
 use clap::Args;
-use lockstep_client::{SinkList, SinkStatus, Timestamp};
+use lockstep_client::{SinkList, Timestamp};
 use serde_json::json;
 
 use super::shown;
@@ -36,26 +36,13 @@ fn table(list: &SinkList) -> String {
             output::say(&format!("lockstep: {name} is {phase}: {reason}"));
         }
     }
-    let header = [
-        "NAME",
-        "KIND",
-        "PHASE",
-        "LAG-EVENTS",
-        "LAG-SECONDS",
-        "DEAD-LETTERS",
-        "WRITTEN",
-    ];
-    output::table(header, list.sinks.iter().map(row))
-}
-
-fn row(sink: &SinkStatus) -> [String; 7] {
-    [
-        sink.name.clone(),
-        sink.kind.clone(),
-        sink.phase().to_string(),
-        sink.lag_events.to_string(),
-        shown::seconds(sink),
-        sink.dead_letters.to_string(),
-        output::or_dash(sink.written_at_ms.map(Timestamp).map(time::local)),
-    ]
+    output::columns!(&list.sinks, |sink| {
+        "NAME": sink.name,
+        "KIND": sink.kind,
+        "PHASE": sink.phase(),
+        "LAG-EVENTS": sink.lag_events,
+        "LAG-SECONDS": shown::seconds(sink),
+        "DEAD-LETTERS": sink.dead_letters,
+        "WRITTEN": output::or_dash(sink.written_at_ms.map(Timestamp).map(time::local)),
+    })
 }

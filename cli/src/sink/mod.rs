@@ -7,9 +7,6 @@ mod list;
 mod shown;
 mod status;
 
-use clap::Args;
-use lockstep_client::{EventCursor, Letters};
-
 use super::commands;
 
 commands! {
@@ -32,24 +29,5 @@ Examples:
         DeadLetters(dead_letters),
         Replay(change),
         Discard(change),
-    }
-}
-
-/// One dead letter, or all: never all by omission.
-#[derive(Debug, Args)]
-#[group(required = true, multiple = false)]
-struct Which {
-    /// The dead letter of this event, as `lockstep sink dead-letters` shows it
-    #[arg(value_name = "EVENT")]
-    event: Option<EventCursor>,
-
-    /// All dead letters
-    #[arg(long)]
-    all: bool,
-}
-
-impl From<Which> for Letters {
-    fn from(which: Which) -> Self {
-        which.event.map_or(Letters::All, Letters::One)
     }
 }

@@ -36,33 +36,30 @@ impl Status {
     }
 }
 
-fn rows(sink: &SinkStatus, node: &str) -> Vec<[String; 2]> {
-    let row = |name: &str, value: String| [name.to_owned(), value];
-    let mut rows = vec![
-        row("kind", sink.kind.clone()),
-        row("address", output::filled(&sink.address)),
-        row("follows", follows(sink)),
-        row("node", output::filled(node)),
-        row("phase", phase(sink)),
-    ];
-    if let Some(reason) = &sink.reason {
-        rows.push(row("reason", shown::one_line(reason)));
-    }
+fn rows(sink: &SinkStatus, node: &str) -> impl Iterator<Item = [String; 2]> {
     let reached = sink.cursor.map(|cursor| cursor.revision);
-    rows.extend([
-        row("since", with_age(Some(sink.since_ms))),
-        row("at revision", output::or_dash(reached)),
-        row(
+    let reason = sink.reason.as_ref().map(|it| shown::one_line(it));
+    let rows = [
+        ("kind", Some(sink.kind.clone())),
+        ("address", Some(output::filled(&sink.address))),
+        ("follows", Some(follows(sink))),
+        ("node", Some(output::filled(node))),
+        ("phase", Some(phase(sink))),
+        ("reason", reason),
+        ("since", Some(with_age(Some(sink.since_ms)))),
+        ("at revision", Some(output::or_dash(reached))),
+        (
             "backfilled at revision",
-            output::or_dash(sink.seeded_revision),
+            Some(output::or_dash(sink.seeded_revision)),
         ),
-        row("lag", lag(sink)),
-        row("events written", sink.events.to_string()),
-        row("last written", with_age(sink.written_at_ms)),
-        row("errors", sink.errors.to_string()),
-        row("dead letters", sink.dead_letters.to_string()),
-    ]);
-    rows
+        ("lag", Some(lag(sink))),
+        ("events written", Some(sink.events.to_string())),
+        ("last written", Some(with_age(sink.written_at_ms))),
+        ("errors", Some(sink.errors.to_string())),
+        ("dead letters", Some(sink.dead_letters.to_string())),
+    ];
+    let rows = rows.into_iter();
+    rows.filter_map(|(name, value)| Some([name.to_owned(), value?]))
 }
 
 fn follows(sink: &SinkStatus) -> String {

@@ -1,6 +1,7 @@
 //! What needs one instance, and what every command shares.
 
 use std::process::Stdio;
+use std::time::Duration;
 
 use crate::{code, command, json, lockstep, stderr, stdout};
 use lockstep_scripted::{Answer, Node, closed_port};
@@ -155,7 +156,7 @@ async fn leader_members_and_version_ask_the_cluster() {
 async fn usage_errors_exit_2_and_name_the_fault() {
     for (arguments, part) in [
         ("next", "STATE"),
-        ("next no!way", "only letters"),
+        ("next no!way", "character 3 is '!'"),
         ("next ", "it is empty"),
         ("next second --instance triad", "machine/name"),
         ("next second --expect-revision -1", "-1"),
@@ -163,9 +164,10 @@ async fn usage_errors_exit_2_and_name_the_fault() {
         ("get a/b/c", "instance name"),
         ("get -e nowhere", "host:port"),
         ("get -e a:1,,b:2", "it is empty"),
-        ("get --timeout soon", "500ms"),
+        ("get --timeout soon", "write it as 15m"),
         ("get --timeout 0s", "1ms to 1h"),
         ("get --timeout 1000000000years", "--timeout"),
+        ("get --timeout 5", "no unit"),
         ("get -o yaml", "table, json"),
         ("get --consul not-a-url", "not-a-url"),
         ("discover", "--consul"),
@@ -235,4 +237,30 @@ async fn a_closed_pipe_is_no_failure() {
         .stderr(Stdio::piped());
     let output = command.output().await.expect("the program starts");
     assert_eq!((code(&output), stderr(&output).as_str()), (Some(0), ""));
+}
+
+#[tokio::test]
+async fn a_command_that_waits_ends_when_nothing_reads_its_output() {
+    for arguments in [
+        "watch",
+        "sink check reports",
+        "instance list order",
+        "instance export order",
+        "instance create order --from -",
+        "instance import -",
+    ] {
+        let node = Node::start([Answer::Hang]).await;
+        let mut child = command()
+            .args(arguments.split(' '))
+            .args(["--timeout", "1h", "-e", &node.address])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let _input = child.stdin.take();
+        drop(child.stdout.take());
+        let ended = tokio::time::timeout(Duration::from_secs(30), child.wait()).await;
+        let status = ended.unwrap_or_else(|_| panic!("{arguments:?} still waits"));
+        assert_eq!(status.expect("it ends").code(), Some(0), "{arguments:?}");
+    }
 }

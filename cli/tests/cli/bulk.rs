@@ -8,7 +8,7 @@ use lockstep_proto::v1::create_instance_response::Outcome;
 use lockstep_proto::v1::transition_request::Trigger;
 
 use crate::{
-    ORDER, code, failed, fed, json, lockstep, order_machine, refusal, stderr, stdout, written,
+    ORDER, code, failed, fed, json, lockstep, order_machine, rejection, stderr, stdout, written,
 };
 use lockstep_scripted::{Node, closed_port};
 
@@ -32,7 +32,7 @@ async fn creating() -> Node {
             false => Outcome::Rejected(v1::Rejected {
                 current_state: Some("paid".to_owned()),
                 current_revision: Some(1),
-                ..refusal(
+                ..rejection(
                     "instance_exists",
                     &format!("{id} already exists, in state \"paid\""),
                 )
@@ -65,14 +65,14 @@ async fn every_good_line_is_done_and_every_bad_one_is_named_by_its_number() {
     assert_eq!(stdout(&output), "order/a\norder/c\norder/made-2\n");
     let said = stderr(&output);
     for parts in [
-        ["line 2: ", "EOF while parsing"],
+        ["line 2: ", "it ends too early"],
         [
             "line 5: ",
-            "unknown field `mettadata`, expected one of `id`, `metadata`, `version`",
+            "there is no field \"mettadata\"; did you mean \"metadata\"?",
         ],
         ["line 6: ", "the key is given twice"],
         ["line 7: ", "stock/f is not an instance of order"],
-        ["line 8: ", "duplicate field `id`"],
+        ["line 8: ", "the field \"id\" appears twice"],
         ["line 9: ", "order/a already exists"],
     ] {
         let line = said.lines().find(|line| line.contains(parts[0]));
@@ -131,7 +131,7 @@ async fn the_same_file_can_be_given_again() {
     assert_eq!(stderr(&output), "lockstep: 2 created\n");
 
     let output = lockstep(&create).await;
-    assert_eq!(code(&output), Some(1), "refused by the machine");
+    assert_eq!(code(&output), Some(1), "rejected by the machine");
     let output = lockstep(&format!("{create} --skip-existing")).await;
     assert_eq!((code(&output), stdout(&output).as_str()), (Some(0), ""));
     assert_eq!(stderr(&output), "lockstep: 0 created, 2 already existed\n");
@@ -190,7 +190,7 @@ async fn what_makes_no_sense_in_bulk_is_a_usage_error() {
     }
 }
 
-const EXPORTED: &str = r#"{"id":"order/1","version":2,"state":"open","revision":0,"created_at":null,"changed_at":null,"allowed":["paid"],"metadata":{"customer":"ann"},"deadline":"2023-11-14T22:13:20.000Z"}
+const EXPORTED: &str = r#"{"id":"order/1","version":2,"state":"open","revision":0,"created_at":null,"changed_at":null,"allowed":["paid"],"events":["pay"],"metadata":{"customer":"ann"},"deadline":"2023-11-14T22:13:20.000Z","timeout_to":"expired"}
 {"id":"order/2","version":2,"state":"shipped","revision":2,"created_at":null,"changed_at":null,"allowed":[]}
 {"id":"order/1","version":2,"state":"paid","revision":1,"created_at":null,"changed_at":null,"allowed":[]}
 "#;
@@ -295,9 +295,9 @@ async fn a_line_of_an_import_needs_an_id_and_knows_its_fields() {
     assert_eq!((code(&output), stdout(&output).as_str()), (Some(2), ""));
     let said = stderr(&output);
     for part in [
-        "line 1: missing field `id`",
+        "line 1: the field \"id\" is missing",
         "machine/name",
-        "unknown field `sate`",
+        "there is no field \"sate\"; did you mean \"state\"?",
     ] {
         assert!(said.contains(part), "{part:?} is not in\n{said}");
     }

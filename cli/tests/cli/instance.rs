@@ -6,7 +6,8 @@ use lockstep_proto::v1;
 use serde_json::json as object;
 
 use crate::{
-    code, done, failed, json, lockstep, metadata, order, read_at, refusal, stderr, stdout, written,
+    code, done, failed, json, lockstep, metadata, order, read_at, rejection, stderr, stdout,
+    written,
 };
 use lockstep_scripted::{Answer, Node, coded};
 use tonic::Code;
@@ -44,6 +45,8 @@ async fn get_shows_metadata_and_the_timeout_that_is_due() {
     node.on(|_: v1::GetInstanceRequest| {
         let instance = v1::Instance {
             deadline_ms: Some(1_700_000_900_000),
+            timeout_to: Some("expired".to_owned()),
+            events: vec!["cancel".to_owned(), "pay".to_owned()],
             ..order("42", "open")
         };
         Ok(v1::GetInstanceResponse {
@@ -56,8 +59,10 @@ async fn get_shows_metadata_and_the_timeout_that_is_due() {
     for part in [
         "order/42  open",
         "2023-11-14T22:13:21.000Z",
+        "EVENTS",
+        "cancel, pay",
         "TIMEOUT",
-        "due",
+        "expired due",
         "customer=ann",
     ] {
         assert!(table.contains(part), "{part:?} is not in\n{table}");
@@ -69,6 +74,8 @@ async fn get_shows_metadata_and_the_timeout_that_is_due() {
         ("id", object!("order/42")),
         ("created_at", object!("2023-11-14T22:13:20.000Z")),
         ("deadline", object!("2023-11-14T22:28:20.000Z")),
+        ("timeout_to", object!("expired")),
+        ("events", object!(["cancel", "pay"])),
         ("metadata", object!({"customer": "ann"})),
         ("cluster_revision", object!(17)),
     ] {
@@ -77,7 +84,7 @@ async fn get_shows_metadata_and_the_timeout_that_is_due() {
 }
 
 #[tokio::test]
-async fn a_missing_instance_is_refused_with_the_next_step() {
+async fn a_missing_instance_is_rejected_with_the_next_step() {
     let node = Node::start([]).await;
     node.on(|_: v1::GetInstanceRequest| Err(coded(Code::NotFound, "unknown_instance")));
     let said = failed(
@@ -282,7 +289,7 @@ async fn a_migration_without_its_state_says_which_there_are() {
     node.on(|_: v1::MigrateInstanceRequest| {
         let rejected = v1::Rejected {
             known: vec!["settled".to_owned()],
-            ..refusal("unmapped_state", "map \"paid\" to one of settled")
+            ..rejection("unmapped_state", "map \"paid\" to one of settled")
         };
         Ok(v1::MigrateInstanceResponse {
             outcome: Some(v1::migrate_instance_response::Outcome::Rejected(rejected)),
@@ -312,7 +319,7 @@ async fn an_export_is_json_lines_of_every_page() {
     assert_eq!(
         first,
         object!({
-            "id": "order/0", "version": 2, "state": "paid", "revision": 1, "allowed": ["shipped"],
+            "id": "order/0", "version": 2, "state": "paid", "revision": 1, "allowed": ["shipped"], "events": [],
             "created_at": "2023-11-14T22:13:20.000Z", "changed_at": "2023-11-14T22:13:21.000Z",
             "metadata": {"customer": "ann"},
         })

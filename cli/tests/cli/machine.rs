@@ -8,8 +8,8 @@ use lockstep_proto::v1::define_response::Outcome;
 use serde_json::json as object;
 
 use crate::{
-    ORDER, code, done, failed, fed, json, lockstep, order_machine, order_summary, read_at, refusal,
-    stderr, stdout, written,
+    ORDER, code, done, failed, fed, json, lockstep, order_machine, order_summary, read_at,
+    rejection, stderr, stdout, written,
 };
 use lockstep_scripted::{Answer, Node};
 
@@ -38,14 +38,14 @@ fn defined(created: bool) -> v1::DefineResponse {
     }
 }
 
-fn refused() -> v1::DefineResponse {
+fn rejected() -> v1::DefineResponse {
     v1::DefineResponse {
         outcome: Some(Outcome::Rejected(v1::Rejected {
             faults: vec![
                 fault("initial", "unknown_state", "there is no state \"opn\""),
                 fault("transitions[1].to", "missing", "it is required"),
             ],
-            ..refusal("invalid_definition", "the definition has 2 error(s): ...")
+            ..rejection("invalid_definition", "the definition has 2 error(s): ...")
         })),
         written: written(),
     }
@@ -87,6 +87,22 @@ async fn apply_says_what_came_of_it_and_warns_on_stderr() {
 }
 
 #[tokio::test]
+async fn apply_shows_how_each_timeout_was_read() {
+    let node = Node::start([Answer::Done, Answer::Done]).await;
+    let definition = ORDER.replace("15m", "PT1H30M");
+    let apply = format!("machine apply - -e {}", node.address);
+    assert_eq!(
+        done(&fed(&apply, &definition).await),
+        "order: created version 1\n  open: after 1 hour 30 minutes -> expired\n"
+    );
+    let body = json(&done(&fed(&format!("{apply} -o json"), &definition).await));
+    assert_eq!(
+        body["timeouts"],
+        object!({"open": {"after": "1h 30m", "to": "expired"}})
+    );
+}
+
+#[tokio::test]
 async fn standard_input_is_json_if_it_looks_like_it() {
     for (input, is_json) in [(ORDER, true), ("name: order\n", false)] {
         let node = Node::start([Answer::Done]).await;
@@ -99,7 +115,7 @@ async fn standard_input_is_json_if_it_looks_like_it() {
 #[tokio::test]
 async fn every_fault_is_shown_with_its_path() {
     let node = Node::start([]).await;
-    node.on(|_: v1::DefineRequest| Ok(refused()));
+    node.on(|_: v1::DefineRequest| Ok(rejected()));
     let arguments = format!("machine apply - -e {}", node.address);
     let said = failed(&fed(&arguments, ORDER).await, 1);
     for part in [
@@ -131,17 +147,20 @@ async fn of_several_files_the_good_ones_are_applied() {
         Ok(if count % 2 == 1 {
             defined(true)
         } else {
-            refused()
+            rejected()
         })
     });
     let arguments = format!("machine apply {good} {bad} {missing} -e {}", node.address);
     let output = lockstep(&arguments).await;
     assert_eq!(
         (code(&output), stdout(&output).as_str()),
-        (Some(2), "order: created version 2\n")
+        (
+            Some(2),
+            "order: created version 2\n  open: after 15 minutes -> expired\n"
+        )
     );
     let said = stderr(&output);
-    for part in [bad, missing, "No such file", "2 of 3 files"] {
+    for part in [bad, missing, "No such file", "2 of 3 definitions"] {
         assert!(said.contains(part), "{part:?} is not in {said}");
     }
 
@@ -152,11 +171,89 @@ async fn of_several_files_the_good_ones_are_applied() {
     assert_eq!(results[2]["error"]["code"], "unreadable");
 }
 
+/// The documents that a node received, in order.
+fn documents(node: &Node) -> Vec<String> {
+    let asked = node.asked::<v1::DefineRequest>().into_iter();
+    let text = asked.map(|it| match it.document {
+        Some(Document::Json(text) | Document::Yaml(text)) => text,
+        None => String::new(),
+    });
+    text.collect()
+}
+
 #[tokio::test]
-async fn what_is_no_document_is_refused_before_anybody_is_asked() {
+async fn each_document_of_a_file_is_applied_in_order() {
+    for (input, expected) in [
+        (
+            "# orders\n---\nname: a\n---\n# nothing\n---\nname: b\n---\n",
+            ["\n\nname: a\n", "\n\n\n\n\n\nname: b\n"],
+        ),
+        (
+            "{\"name\": \"a\"}\n{\"name\": \"b\"}\n",
+            ["{\"name\": \"a\"}", "\n{\"name\": \"b\"}"],
+        ),
+    ] {
+        let node = Node::start([]).await;
+        node.on(|_: v1::DefineRequest| Ok(defined(true)));
+        let arguments = format!("machine apply - -e {} -o json", node.address);
+        let output = fed(&arguments, input).await;
+        let results = json(&done(&output))["results"].clone();
+        assert_eq!(results.as_array().map(Vec::len), Some(2), "{results}");
+        assert_eq!(results[1]["document"], 2);
+        let trimmed = documents(&node);
+        assert_eq!(trimmed.len(), 2);
+        for (sent, expected) in trimmed.iter().zip(expected) {
+            // The line of a fault is the line of the file.
+            assert_eq!(sent.trim_end(), expected.trim_end(), "{input:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_document_that_fails_is_named_with_its_place_and_ends_its_file() {
+    let file = "name: a\n---\nname: b\n---\nname: c\n";
+    let node = Node::start([]).await;
+    let answer = |request: v1::DefineRequest| {
+        let is_bad =
+            matches!(&request.document, Some(Document::Yaml(it)) if it.contains("name: b"));
+        Ok(if is_bad { rejected() } else { defined(true) })
+    };
+    node.on(answer);
+    let arguments = format!("machine apply - -e {}", node.address);
+    let output = fed(&arguments, file).await;
+    assert_eq!(
+        (code(&output), stdout(&output).as_str()),
+        (Some(1), "order: created version 2\n")
+    );
+    let said = stderr(&output);
+    for part in [
+        "standard input: document 2 (line 3): the definition has 2 errors; \
+         documents applied before it: 1, not applied after it: 1\n",
+        "1 of 2 definitions could not be applied",
+    ] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
+    }
+    assert_eq!(documents(&node).len(), 2);
+
+    let output = fed(&format!("{arguments} --dry-run -o json"), file).await;
+    assert_eq!(code(&output), Some(1));
+    let results = json(&stdout(&output))["results"].clone();
+    let error = &results[1]["error"];
+    assert_eq!((&error["document"], &error["line"]), (&2.into(), &3.into()));
+    assert_eq!(
+        results[2]["machine"], "order",
+        "a dry run tries all of them"
+    );
+}
+
+#[tokio::test]
+async fn what_is_no_document_is_rejected_before_a_node_is_asked() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = |name: &str| folder.path().join(name).to_str().expect("text").to_owned();
     let (empty, binary, huge) = (path("empty"), path("binary"), path("huge"));
+    let (blank, many) = (path("blank.yaml"), path("many.yaml"));
+    fs::write(&blank, "---\n# nothing\n---\n").expect("a file");
+    fs::write(&many, "--- a\n".repeat(500_000)).expect("a file");
     fs::write(&empty, " \n").expect("a file");
     fs::write(&binary, b"name: x\n\xff\xfe").expect("a file");
     let file = fs::File::create(&huge).expect("a file");
@@ -164,6 +261,8 @@ async fn what_is_no_document_is_refused_before_anybody_is_asked() {
     let here = path("");
     for (file, part) in [
         (empty.as_str(), "is empty"),
+        (&blank, "is empty"),
+        (&many, "more than 1000 documents; split it"),
         (&binary, "line 2 is not UTF-8"),
         (&huge, "larger than 4194304 bytes"),
         (&here, "Is a directory"),
@@ -175,7 +274,7 @@ async fn what_is_no_document_is_refused_before_anybody_is_asked() {
     let said = failed(&lockstep("machine apply - -").await, 2);
     assert!(said.contains("once"), "{said}");
     let keyed = "machine apply a b --idempotency-key k";
-    assert!(failed(&lockstep(keyed).await, 2).contains("one file"));
+    assert!(failed(&lockstep(keyed).await, 2).contains("one definition"));
 }
 
 #[tokio::test]
@@ -283,7 +382,7 @@ async fn a_machine_that_is_used_is_not_deleted_and_it_says_what_to_do() {
         let rejected = v1::Rejected {
             used_version: Some(1),
             used_by: Some(3),
-            ..refusal(
+            ..rejection(
                 "definition_in_use",
                 "3 instance(s) still use version 1 of machine \"order\"",
             )

@@ -106,8 +106,8 @@ fn written() -> Option<v1::Written> {
     })
 }
 
-/// A refusal with nothing but a code and a message.
-fn refusal(code: &str, message: &str) -> v1::Rejected {
+/// A rejection with nothing but a code and a message.
+fn rejection(code: &str, message: &str) -> v1::Rejected {
     v1::Rejected {
         code: code.to_owned(),
         message: message.to_owned(),
@@ -159,6 +159,6 @@ fn order(name: &str, state: &str) -> v1::Instance {
         changed_at_ms: 1_700_000_001_000,
         allowed: vec!["shipped".to_owned()],
         metadata: metadata(&[("customer", "ann")]),
-        deadline_ms: None,
+        ..Default::default()
     }
 }

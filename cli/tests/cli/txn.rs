@@ -6,7 +6,7 @@ use lockstep_proto::v1;
 use lockstep_proto::v1::operation::Operation;
 use lockstep_proto::v1::transact_response::Outcome;
 
-use crate::{done, failed, fed, json, lockstep, refusal, written};
+use crate::{done, failed, fed, json, lockstep, rejection, written};
 use lockstep_scripted::{Answer, Node};
 
 const PAY: &str = "\
@@ -54,12 +54,12 @@ async fn a_transaction_says_what_became_of_each_operation() {
 }
 
 #[tokio::test]
-async fn a_refusal_names_the_operation_and_why() {
+async fn a_rejection_names_the_operation_and_why() {
     let node = Node::start([]).await;
     node.on(|_: v1::TransactRequest| {
         let reason = v1::Rejected {
             current_state: Some("shipped".to_owned()),
-            ..refusal(
+            ..rejection(
                 "unknown_event",
                 "order/42 is in state \"shipped\", where event \"pay\" is not allowed",
             )
@@ -68,7 +68,7 @@ async fn a_refusal_names_the_operation_and_why() {
             operation: Some(2),
             message: format!("operation 2: {}", reason.message),
             reason: Some(Box::new(reason)),
-            ..refusal("operation_failed", "")
+            ..rejection("operation_failed", "")
         };
         Ok(v1::TransactResponse {
             outcome: Some(Outcome::Rejected(rejected)),
@@ -101,7 +101,7 @@ async fn a_refusal_names_the_operation_and_why() {
 }
 
 #[tokio::test]
-async fn a_document_that_is_none_is_refused_with_its_place() {
+async fn a_document_that_is_none_is_rejected_with_its_place() {
     for (text, parts) in [
         ("", ["is empty", "standard input"]),
         (

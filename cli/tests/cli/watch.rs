@@ -119,7 +119,7 @@ async fn it_goes_on_at_another_node_and_says_so_on_stderr() {
         "{said}"
     );
     let asked = second.asked::<v1::WatchRequest>();
-    assert!(matches!(asked[0].from, Some(From::After(place)) if place.revision == 18));
+    assert!(matches!(asked[0].from, Some(From::After(cursor)) if cursor.revision == 18));
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn without_a_node_it_exits_3_at_once_and_later_after_its_timeout() {
     node.on(|_: v1::WatchRequest| Ok(open([events(&[(18, 0)])])));
     let address = node.address.clone();
     let mut child = command()
-        .args(["watch", "--patience", "300ms", "-e", &address])
+        .args(["watch", "--timeout", "300ms", "-e", &address])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -222,11 +222,11 @@ async fn an_interrupt_is_the_way_to_end_it() {
 #[tokio::test]
 async fn what_cannot_be_watched_is_a_usage_error() {
     for (arguments, part) in [
-        ("watch a/b/c", "only letters"),
-        ("watch order --state a!b", "only letters"),
+        ("watch a/b/c", "character 2 is '/'"),
+        ("watch order --state a!b", "character 2 is '!'"),
         ("watch --from-revision x", "invalid digit"),
         ("watch --count 0", "--count"),
-        ("watch --patience soon", "--patience"),
+        ("watch --timeout soon", "--timeout"),
     ] {
         let said = failed(&lockstep(arguments).await, 2);
         assert!(said.contains(part), "{arguments:?}: {said}");

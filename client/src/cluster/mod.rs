@@ -1,6 +1,9 @@
 //! The cluster itself: its nodes, and who leads them.
 
+mod members;
 mod survey;
+
+pub use members::MemberChange;
 
 use std::time::Duration;
 

@@ -9,7 +9,7 @@ use lockstep_proto::v1::watch_request::From as Start;
 use crate::setters::setters;
 
 /// How long a watch looks for a node that answers, unless the call says otherwise.
-pub const WATCH_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+const TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
 /// "For ever", short enough to be added to an `Instant`.
 const TIMEOUT_MAX: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -25,7 +25,7 @@ impl WatchCall {
     pub fn all() -> Self {
         Self {
             request: v1::WatchRequest::default(),
-            timeout: WATCH_TIMEOUT_DEFAULT,
+            timeout: TIMEOUT_DEFAULT,
         }
     }
 

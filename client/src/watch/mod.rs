@@ -6,7 +6,7 @@
 mod call;
 mod line;
 
-pub use call::{WATCH_TIMEOUT_DEFAULT, WatchCall};
+pub use call::WatchCall;
 
 use std::fmt;
 use std::time::Duration;
@@ -77,7 +77,7 @@ pub struct Watch {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    Following,
+    Receiving,
     Lost,
     Over,
 }
@@ -88,7 +88,7 @@ impl Watch {
         let watched = match self.stage {
             Stage::Over => return None,
             Stage::Lost => self.resume().await,
-            Stage::Following => match self.receive().await {
+            Stage::Receiving => match self.receive().await {
                 Ok(watched) => Ok(watched),
                 Err(Verdict::Retry(failure)) => Ok(self.lost(failure)),
                 Err(Verdict::Final(error)) => Err(error),
@@ -179,7 +179,7 @@ impl Watch {
         }
         let message = self.call.to_message(self.reached);
         self.line = open(&self.client, self.call.timeout, message).await?;
-        self.stage = Stage::Following;
+        self.stage = Stage::Receiving;
         Ok(Watched::Resumed {
             endpoint: self.endpoint().clone(),
         })
@@ -239,7 +239,7 @@ impl Client {
         Ok(Watch {
             client: self.clone(),
             line,
-            stage: Stage::Following,
+            stage: Stage::Receiving,
             reached: call.origin(),
             waiting: vec::IntoIter::default(),
             backoff: None,

@@ -139,13 +139,13 @@ async fn every_write_whose_outcome_is_unknown_gives_its_key() {
 }
 
 #[tokio::test]
-async fn every_write_may_be_refused() {
+async fn every_write_may_be_rejected() {
     let node = Node::start([Answer::Rejected; 7]).await;
     for (name, write) in writes(&client([&node.address]), None) {
         let error = write.await.expect_err(name);
         assert!(matches!(error, Error::Rejected(_)), "{name}: {error}");
     }
-    assert_eq!(node.requests().len(), 7, "a refusal is final");
+    assert_eq!(node.requests().len(), 7, "a rejection is final");
 }
 
 #[tokio::test]
@@ -332,7 +332,7 @@ async fn a_rejection_has_all_that_the_cluster_answered() {
     let client = client([&node.address]);
     let transaction = Transaction::new().create(CreateCall::new(&order()));
     let Err(Error::Rejected(rejected)) = client.transact(transaction).await else {
-        panic!("it is refused")
+        panic!("it is rejected")
     };
     assert_eq!(
         (
@@ -353,7 +353,7 @@ async fn a_rejection_has_all_that_the_cluster_answered() {
     assert_eq!(reason.operations, [0, 2]);
 
     let Err(Error::Rejected(rejected)) = client.define(DefineCall::yaml("")).await else {
-        panic!("it is refused")
+        panic!("it is rejected")
     };
     assert_eq!(rejected.faults.len(), 2);
     assert_eq!(

@@ -61,7 +61,7 @@ async fn a_dead_endpoint_is_passed_over_and_the_one_that_answers_is_kept() {
 }
 
 #[tokio::test]
-async fn a_refusal_to_serve_is_tried_elsewhere_under_the_same_key() {
+async fn a_node_that_cannot_serve_is_left_and_the_request_tried_elsewhere_under_the_same_key() {
     let first = Node::start([Answer::Unavailable]).await;
     let second = Node::start([Answer::Done]).await;
     let client = client([&first.address, &second.address]);
@@ -180,12 +180,12 @@ async fn without_a_node_nothing_was_executed() {
 }
 
 #[tokio::test]
-async fn a_possible_execution_is_not_forgotten_when_later_attempts_are_refused() {
+async fn a_possible_execution_is_not_forgotten_when_later_attempts_are_rejected() {
     // The last response ends the call before its deadline: it asks for a longer pause than the time left.
-    let refused = Answer::Overloaded {
+    let rejected = Answer::Overloaded {
         retry_after_ms: 60_000,
     };
-    let node = Node::start([Answer::OutcomeUnknown, Answer::Unavailable, refused]).await;
+    let node = Node::start([Answer::OutcomeUnknown, Answer::Unavailable, rejected]).await;
     let error = client([&node.address]).transition(to("second")).await;
     assert_eq!(node.requests().len(), 3, "it was asked again");
     assert!(

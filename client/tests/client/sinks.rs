@@ -15,7 +15,7 @@ use lockstep_scripted::{Answer, Node, closed_port};
 
 use crate::{client, client_within};
 
-fn place(revision: u64, position: u32) -> EventCursor {
+fn cursor(revision: u64, position: u32) -> EventCursor {
     EventCursor {
         revision: GlobalRevision(revision),
         position,
@@ -62,7 +62,7 @@ async fn a_sinks_status_is_read_in_full() {
         (sink.kind.as_str(), &sink.follows[..]),
         ("postgres", &["order".to_owned()][..])
     );
-    assert_eq!(sink.cursor.map(EventCursor::from), Some(place(1204, 2)));
+    assert_eq!(sink.cursor.map(EventCursor::from), Some(cursor(1204, 2)));
     assert_eq!(sink.seeded_revision, Some(17));
     assert_eq!((sink.lag_events, sink.lag_ms), (3, 250));
     assert_eq!(sink.written_at_ms, Some(1_700_000_001_000));
@@ -123,7 +123,7 @@ async fn dead_letters_come_page_by_page() {
     });
     let client = client([&node.address]);
     let mut all = client.all_dead_letters(DeadLettersCall::of("reports").limit(2));
-    let mut places = vec![];
+    let mut cursors = vec![];
     while let Some(letter) = all.next().await {
         let letter = letter.expect("a letter");
         assert_eq!(
@@ -131,9 +131,9 @@ async fn dead_letters_come_page_by_page() {
             (2, 1_700_000_002_000)
         );
         assert_eq!(letter.replay_wanted, letter.event.position == 1);
-        places.push(letter.event.cursor());
+        cursors.push(letter.event.cursor());
     }
-    assert_eq!(places, [place(7, 0), place(7, 1), place(9, 0)]);
+    assert_eq!(cursors, [cursor(7, 0), cursor(7, 1), cursor(9, 0)]);
     let asked = node.asked::<v1::ListDeadLettersRequest>();
     assert!(
         asked
@@ -162,7 +162,7 @@ async fn a_change_says_which_letters_and_how_many_there_were() {
         Ok(v1::DiscardDeadLettersResponse { outcome })
     });
     let client = client([&node.address]);
-    let one = Letters::One(place(7, 2));
+    let one = Letters::One(cursor(7, 2));
     assert_eq!(
         client.replay_dead_letters("reports", one).await.ok(),
         Some(1)
@@ -172,22 +172,22 @@ async fn a_change_says_which_letters_and_how_many_there_were() {
     let asked = node.asked::<v1::ReplayDeadLettersRequest>();
     let which: Vec<_> = asked.iter().filter_map(|it| it.which).collect();
     let event =
-        v1::replay_dead_letters_request::Which::Event(lockstep_scripted::watching::place(7, 2));
+        v1::replay_dead_letters_request::Which::Event(lockstep_scripted::watching::cursor(7, 2));
     let all = v1::replay_dead_letters_request::Which::All(true);
     assert_eq!(which, [event, all]);
-    let refused = client.discard_dead_letters("reports", one).await;
-    let refused = refused.expect_err("there is none");
-    assert_eq!(code(&refused), ("unknown_dead_letter", vec![]));
+    let rejected = client.discard_dead_letters("reports", one).await;
+    let rejected = rejected.expect_err("there is none");
+    assert_eq!(code(&rejected), ("unknown_dead_letter", vec![]));
 }
 
 #[tokio::test]
-async fn an_unknown_sink_is_refused_with_those_that_are_known() {
+async fn an_unknown_sink_is_rejected_with_those_that_are_known() {
     let node = Node::start([]).await;
     node.on(|_: v1::ReseedSinkRequest| Err(unknown()));
-    let refused = client([&node.address]).reseed_sink("report").await;
-    let refused = refused.expect_err("there is none");
+    let rejected = client([&node.address]).reseed_sink("report").await;
+    let rejected = rejected.expect_err("there is none");
     let known = ["mail", "reports"].map(str::to_owned).to_vec();
-    assert_eq!(code(&refused), ("unknown_sink", known));
+    assert_eq!(code(&rejected), ("unknown_sink", known));
 }
 
 #[tokio::test]
@@ -223,7 +223,7 @@ async fn a_change_that_was_not_answered_may_have_been_made_and_is_asked_for_agai
         retry_after_ms: 60_000,
     };
     let node = Node::start([Answer::Unavailable, overloaded]).await;
-    let refused = client([&node.address]).reseed_sink("reports").await;
-    let error = refused.expect_err("there is no leader");
+    let rejected = client([&node.address]).reseed_sink("reports").await;
+    let error = rejected.expect_err("there is no leader");
     assert!(matches!(error, Error::Unavailable { .. }), "{error}");
 }

@@ -6,7 +6,7 @@ use lockstep_client::{Consistency, Error, EventCursor, GlobalRevision, Watch, Wa
 use lockstep_proto::v1;
 use lockstep_proto::v1::watch_request::From;
 use lockstep_scripted::watching::{
-    CLUSTER, END, bookmark, ending, event, events, failing, no_longer_kept, open, place,
+    CLUSTER, END, bookmark, cursor, ending, event, events, failing, no_longer_kept, open,
 };
 use lockstep_scripted::{Answer, Node, closed_port, coded};
 use tokio::net::{TcpListener, TcpStream};
@@ -24,16 +24,16 @@ async fn next(watch: &mut Watch) -> Option<Result<Watched, Error>> {
         .expect("the watch says something in time")
 }
 
-/// The places of the next `count` events, whatever comes in between.
-async fn places(watch: &mut Watch, count: usize) -> Vec<(u64, u32)> {
-    let mut places = Vec::new();
-    while places.len() < count {
+/// The cursors of the next `count` events, whatever comes in between.
+async fn cursors(watch: &mut Watch, count: usize) -> Vec<(u64, u32)> {
+    let mut cursors = Vec::new();
+    while cursors.len() < count {
         match next(watch).await.expect("it goes on").expect("no error") {
-            Watched::Event(event) => places.push((event.revision.0, event.position)),
+            Watched::Event(event) => cursors.push((event.revision.0, event.position)),
             Watched::Bookmark(_) | Watched::Lost { .. } | Watched::Resumed { .. } => {}
         }
     }
-    places
+    cursors
 }
 
 /// What comes up to the error that ends the watch.
@@ -52,7 +52,7 @@ fn from(node: &Node) -> Vec<Option<From>> {
 }
 
 fn behind(revision: u64, position: u32) -> Option<From> {
-    Some(From::After(place(revision, position)))
+    Some(From::After(cursor(revision, position)))
 }
 
 #[test]
@@ -106,7 +106,7 @@ async fn a_watch_goes_on_behind_its_last_event_when_its_node_is_killed() {
     let call = WatchCall::all().from_revision(GlobalRevision(4));
     let client = client([&one.address, &other.address]);
     let mut watch = client.watch(call).await.expect("it begins");
-    assert_eq!(places(&mut watch, 3).await, [(4, 0), (5, 0), (5, 1)]);
+    assert_eq!(cursors(&mut watch, 3).await, [(4, 0), (5, 0), (5, 1)]);
     assert_eq!(watch.endpoint().as_str(), one.address);
     let killed = one.kill().await;
 
@@ -126,7 +126,7 @@ async fn a_watch_goes_on_behind_its_last_event_when_its_node_is_killed() {
         matches!(&resumed, Watched::Resumed { endpoint } if endpoint.as_str() == other.address),
         "{resumed:?}"
     );
-    assert_eq!(places(&mut watch, 2).await, [(5, 2), (6, 0)]);
+    assert_eq!(cursors(&mut watch, 2).await, [(5, 2), (6, 0)]);
     assert_eq!(from(&other), [behind(5, 1)]);
     let asked = other.asked::<v1::WatchRequest>();
     assert_eq!(asked[0].cluster_id.as_deref(), Some(CLUSTER));
@@ -152,7 +152,7 @@ async fn events_that_were_received_are_not_taken_again() {
     let client = client([&one.address, &other.address]);
     let mut watch = client.watch(WatchCall::all()).await.expect("it begins");
     assert_eq!(
-        places(&mut watch, 4).await,
+        cursors(&mut watch, 4).await,
         [(4, 0), (4, 1), (4, 2), (5, 0)]
     );
 }
@@ -165,7 +165,7 @@ async fn a_watch_from_now_on_that_saw_no_event_goes_on_behind_its_bookmark() {
     other.on(|_: v1::WatchRequest| Ok(open([events(&[(8, 0)])])));
     let client = client([&one.address, &other.address]);
     let mut watch = client.watch(WatchCall::all()).await.expect("it begins");
-    assert_eq!(places(&mut watch, 1).await, [(8, 0)]);
+    assert_eq!(cursors(&mut watch, 1).await, [(8, 0)]);
     assert_eq!(
         (from(&one), from(&other)),
         (vec![None], vec![behind(7, END)])
@@ -303,13 +303,13 @@ async fn a_watch_waits_for_the_only_node_to_return() {
     let client = client([&node.address]);
     let call = WatchCall::all().timeout(Duration::MAX);
     let mut watch = client.watch(call).await.expect("it begins");
-    assert_eq!(places(&mut watch, 1).await, [(4, 0)]);
+    assert_eq!(cursors(&mut watch, 1).await, [(4, 0)]);
     let address = node.kill().await;
     let lost = next(&mut watch).await;
     assert!(matches!(lost, Some(Ok(Watched::Lost { .. }))), "{lost:?}");
     let returned = Node::start_at(&address, [Answer::Unavailable]).await;
     returned.on(|_: v1::WatchRequest| Ok(open([events(&[(5, 0)])])));
-    assert_eq!(places(&mut watch, 1).await, [(5, 0)]);
+    assert_eq!(cursors(&mut watch, 1).await, [(5, 0)]);
     // Refused once, or until the handler was there, and then let in.
     let asked = from(&returned);
     assert!(asked.len() >= 2, "{asked:?}");
@@ -354,9 +354,9 @@ async fn a_node_that_vanishes_without_a_word_is_noticed() {
     other.on(|_: v1::WatchRequest| Ok(open([events(&[(5, 0)])])));
     let client = client([&way.address, &other.address]);
     let mut watch = client.watch(WatchCall::all()).await.expect("it begins");
-    assert_eq!(places(&mut watch, 1).await, [(4, 0)]);
+    assert_eq!(cursors(&mut watch, 1).await, [(4, 0)]);
     way.open.send_replace(false);
-    assert_eq!(places(&mut watch, 1).await, [(5, 0)]);
+    assert_eq!(cursors(&mut watch, 1).await, [(5, 0)]);
     assert_eq!(from(&other), [behind(4, 0)]);
 }
 
@@ -393,5 +393,5 @@ async fn a_watch_that_is_not_read_does_not_hold_up_calls() {
         "{error:?}"
     );
     // And nothing of it was lost for being read late.
-    assert_eq!(places(&mut watches[3], 300).await.last(), Some(&(300, 0)));
+    assert_eq!(cursors(&mut watches[3], 300).await.last(), Some(&(300, 0)));
 }

@@ -126,6 +126,11 @@ impl Exits {
         self.targets.get(state)
     }
 
+    /// The events that lead out, in order of name.
+    pub(crate) fn events(&self) -> impl Iterator<Item = &EventName> {
+        self.events.keys()
+    }
+
     pub(crate) fn by_event(&self, event: &EventName) -> Option<(&EventName, &StateName)> {
         self.events.get_key_value(event)
     }

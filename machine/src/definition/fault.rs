@@ -34,7 +34,7 @@ crate::codec::named! {
 /// One thing wrong with a definition, or one warning about it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Encode, Decode, Serialize, thiserror::Error)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-#[error("{path}: {message}")]
+#[error("{}{message}", match .path.as_str() { "" => String::new(), path => format!("{path}: ") })]
 pub struct DefinitionFault {
     /// Where in the document, for example `transitions[3].to` or `states.paid.timeout.to`.
     #[n(0)]

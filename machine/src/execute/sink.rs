@@ -44,10 +44,6 @@ fn apply(
     record: &mut SinkRecord,
     change: &SinkChange,
 ) -> Result<u64, Rejection> {
-    let unknown = |cursor: &EventCursor| Rejection::UnknownDeadLetter {
-        sink: sink.clone(),
-        cursor: *cursor,
-    };
     let changed = match change {
         SinkChange::Claim { .. } | SinkChange::Forget => false,
         SinkChange::Advance { checkpoint, .. } => advance(world, record, *checkpoint),
@@ -64,29 +60,21 @@ fn apply(
             record.seeds_asked = record.seeds_asked.saturating_add(1);
             true
         }
-        SinkChange::Replay {
-            which: Some(cursor),
-        } => {
-            let letter = record.letters.get_mut(cursor);
-            letter.ok_or_else(|| unknown(cursor))?.replay_wanted = true;
-            true
+        SinkChange::Replay { which } => {
+            let cursors = requested(sink, record, *which)?;
+            for cursor in &cursors {
+                if let Some(letter) = record.letters.get_mut(cursor) {
+                    letter.replay_wanted = true;
+                }
+            }
+            return Ok(cursors.len() as u64);
         }
-        SinkChange::Replay { which: None } => {
-            let all = std::mem::take(&mut record.letters).into_iter();
-            record.letters = all
-                .map(|(cursor, letter)| (cursor, wanted(letter)))
-                .collect();
-            return Ok(record.letters.len() as u64);
-        }
-        SinkChange::Discard {
-            which: Some(cursor),
-        } => {
-            let letter = record.letters.remove(cursor);
-            letter.ok_or_else(|| unknown(cursor))?;
-            true
-        }
-        SinkChange::Discard { which: None } => {
-            return Ok(std::mem::take(&mut record.letters).len() as u64);
+        SinkChange::Discard { which } => {
+            let cursors = requested(sink, record, *which)?;
+            cursors
+                .iter()
+                .for_each(|it| drop(record.letters.remove(it)));
+            return Ok(cursors.len() as u64);
         }
     };
     Ok(u64::from(changed))
@@ -156,9 +144,18 @@ fn settle(
     true
 }
 
-fn wanted(letter: DeadLetter) -> DeadLetter {
-    DeadLetter {
-        replay_wanted: true,
-        ..letter
+/// The dead letters that an operator names: one, which must exist, or all.
+fn requested(
+    sink: &SinkName,
+    record: &SinkRecord,
+    which: Option<EventCursor>,
+) -> Result<Vec<EventCursor>, Rejection> {
+    match which {
+        None => Ok(record.letters.keys().copied().collect()),
+        Some(cursor) if record.letters.contains_key(&cursor) => Ok(vec![cursor]),
+        Some(cursor) => Err(Rejection::UnknownDeadLetter {
+            sink: sink.clone(),
+            cursor,
+        }),
     }
 }

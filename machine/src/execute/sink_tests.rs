@@ -145,7 +145,7 @@ fn an_event_that_is_buried_again_counts_another_attempt() {
         replay_wanted: false,
     };
     let cursor = events[1].cursor();
-    assert_eq!(driver.record().letter(cursor), Some(&letter));
+    assert_eq!(driver.record().letters.get(&cursor), Some(&letter));
 
     let which = Some(cursor);
     assert_eq!(driver.sink(SinkChange::Replay { which }), 1);
@@ -157,7 +157,7 @@ fn an_event_that_is_buried_again_counts_another_attempt() {
         tried_at: Timestamp(6000),
         ..letter
     };
-    assert_eq!(driver.record().letter(cursor), Some(&again));
+    assert_eq!(driver.record().letters.get(&cursor), Some(&again));
 }
 
 #[test]

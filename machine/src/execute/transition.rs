@@ -55,6 +55,7 @@ fn target(
                 event: event.clone(),
                 current: instance.state.clone(),
                 revision: instance.revision,
+                events: None,
             }),
         },
     }
@@ -77,5 +78,6 @@ fn no_way(command: &Transition, found: &Found<'_>, to: &StateName) -> Rejection 
         to: to.clone(),
         allowed: found.exits.allowed.to_vec(),
         revision: instance.revision,
+        events: None,
     }
 }

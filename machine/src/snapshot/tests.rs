@@ -222,7 +222,7 @@ fn event(at: usize, damage: impl Fn(&mut Event)) -> impl Fn(&mut Vec<Record>) {
 fn a_record_that_contradicts_another_is_refused_by_number() {
     let revision = crate::ids::Revision;
     let cases: [(u64, &str, Damage); 37] = [
-        (1, "expected", &|it| {
+        (1, "another type", &|it| {
             it.insert(1, Record::Header(Header::of(&state())))
         }),
         (1, "the definition has no machine", &|it| drop(it.remove(1))),

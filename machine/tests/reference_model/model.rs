@@ -460,6 +460,7 @@ impl Model {
                         event,
                         current,
                         revision,
+                        events: None,
                     });
                 }
             },
@@ -490,6 +491,7 @@ impl Model {
                     to,
                     allowed,
                     revision,
+                    events: None,
                 });
             }
         };

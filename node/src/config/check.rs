@@ -165,6 +165,11 @@ fn expect(values: &mut Values) {
             "{cited} can never be reached: discovery.peers lists {listed}; list them all, or expect {listed}"
         ));
     }
+    if is_static(values) && expect < listed {
+        values.conflict(format!(
+            "{cited} is less than the {listed} nodes in discovery.peers: some of them could bootstrap a second cluster while the others are down; leave it unset"
+        ));
+    }
     if expect.is_multiple_of(2) {
         values.warn(format!(
             "{cited}: an even number of nodes tolerates no more failures than one node fewer"
@@ -220,13 +225,25 @@ fn timings(values: &mut Values) {
 }
 
 fn sizes(values: &mut Values) {
-    let of = |key| values.get_or_default::<u64>(key);
+    let of = |values: &Values, key| values.get_or_default::<u64>(key);
+    let (warn_key, min_key) = ("storage.free_bytes_warn", "storage.free_bytes_min");
+    let min = of(values, min_key);
+    if values.entry(warn_key).is_none() && values.good(&[warn_key]) {
+        values.derive(warn_key, Value::bytes(min.saturating_mul(2)));
+    }
+    if of(values, warn_key) < min && values.good(&[warn_key, min_key]) {
+        values.conflict(format!(
+            "{} must not be less than {}: there would be no warning before writes are rejected",
+            values.cite(warn_key),
+            values.cite(min_key)
+        ));
+    }
     let (keep_key, batch_key, queue_key) = (
         "raft.log_keep_entries",
         "raft.batch_requests_max",
         "raft.queue_max",
     );
-    let (keep, batch, queue) = (of(keep_key), of(batch_key), of(queue_key));
+    let [keep, batch, queue] = [keep_key, batch_key, queue_key].map(|key| of(values, key));
     if keep < LOG_KEEP_ENTRIES_ADVISED {
         values.warn(format!(
             "{} is less than {LOG_KEEP_ENTRIES_ADVISED}: a follower that lags may need one snapshot after another",

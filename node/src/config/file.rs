@@ -111,9 +111,8 @@ impl Walk<'_> {
             match (value.get_ref(), SinkName::new(name.get_ref())) {
                 (DeValue::Table(table), Ok(sink)) => self.sink(&sink, table),
                 (DeValue::Table(_), Err(error)) => {
-                    let reason = error.reason.to_string();
                     self.values
-                        .bad_value(path, "a table".into(), reason, origin);
+                        .bad_value(path, "a table".into(), error.reason, origin);
                 }
                 // `[sink]` with the keys of one sink directly in it.
                 _ => self.unknown(path, origin),

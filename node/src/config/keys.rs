@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lockstep_machine::{SinkName, Unit};
 use serde::Deserialize;
 
 use super::shape::Shape::{self, *};
-use super::sink::Sink;
+use super::sink::{Follow, Hidden, SinkKind, Start};
 
 /// The value of a key that no source sets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,18 +126,19 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 
 const fn time(min_ms: u64, max_minutes: u64) -> Shape {
-    Time {
-        min: Duration::from_millis(min_ms),
-        max: Duration::from_secs(max_minutes * 60),
-    }
+    number(Unit::Milliseconds, min_ms, max_minutes * 60_000)
 }
 
 const fn count(min: u64, max: u64) -> Shape {
-    Count { min, max }
+    number(Unit::Count, min, max)
 }
 
 const fn bytes(min: u64, max: u64) -> Shape {
-    Bytes { min, max }
+    number(Unit::Bytes, min, max)
+}
+
+const fn number(unit: Unit, min: u64, max: u64) -> Shape {
+    Number { unit, min, max }
 }
 
 /// Declares every setting of a node once: as a field of [`Config`] or of one of its sections, and as a
@@ -225,13 +227,20 @@ settings! {
         deregister_after: Duration, time(60_000, 60 * 24 * 30), Is("10m"), "Time that a node may fail Consul's health check before Consul removes it.";
     }
 
+    /// This node's place in the membership.
+    cluster: Membership {
+        learner: bool, Flag, Is("false"), "Whether this node stays a learner: it receives the log, serves reads, and does not vote.";
+        auto_replace: bool, Flag, Is("true"), "While this node leads: whether a node that joins takes the place of a member of its name that does not answer.";
+    }
+
     /// Timings and sizes of consensus.
     raft: Raft {
         heartbeat: Duration, time(5, 1), Is("100ms"), "Interval between heartbeats of a leader.";
         election_timeout_min: Duration, time(10, 5), Is("200ms"), "Minimum time without a heartbeat before a follower starts an election; at least two heartbeats.";
         election_timeout_max: Duration, time(10, 5), Is("400ms"), "Maximum time without a heartbeat before a follower starts an election.";
-        snapshot_entries: u64, count(1, 1_000_000_000), Is("50000"), "Number of log entries between snapshots. Each node adds up to a quarter, derived from its id, so that nodes do not write snapshots at the same time.";
-        log_keep_entries: u64, count(1, 1_000_000_000), Is("200000"), "Number of log entries kept after a snapshot covers them, for followers that lag.";
+        snapshot_entries: u64, count(1, 1_000_000_000), Is("50000"), "Number of log entries after which a snapshot is written, if `raft.log_bytes_max` does not require one earlier. Each node adds up to a quarter, derived from its id, so that nodes do not write snapshots at the same time.";
+        log_keep_entries: u64, count(1, 1_000_000_000), Is("200000"), "Number of log entries kept after a snapshot covers them, for followers that lag; fewer within `raft.log_bytes_max`.";
+        log_bytes_max: u64, bytes(16 * MIB, 1024 * GIB), Is("1GiB"), "Maximum size of the log on disk, in bytes of its entries; lower on a small disk. A snapshot is written after half of it.";
         batch_requests_max: usize, count(1, 65_536), Is("256"), "Maximum number of requests in one log entry.";
         batch_bytes_max: usize, bytes(KIB, 64 * MIB), Is("512KiB"), "Maximum size of the requests in one log entry.";
         proposals_in_flight_max: usize, count(1, 1024), Is("4"), "Maximum number of log entries proposed and not yet applied.";
@@ -243,6 +252,7 @@ settings! {
         cache_bytes: u64, bytes(MIB, 1024 * GIB), Is("32MiB"), "Size of sled's cache.";
         log_cache_bytes: usize, bytes(MIB, 1024 * GIB), Is("32MiB"), "Size of the log entries kept in memory for replication.";
         reserve_bytes: u64, bytes(MIB, 1024 * GIB), Is("16MiB"), "Size of the reserve file, which is deleted when the disk is full.";
+        free_bytes_warn: u64, bytes(0, 1024 * GIB), Derived("twice `storage.free_bytes_min`"), "Free disk space below which a node logs a warning and shortens its log.";
         free_bytes_min: u64, bytes(0, 1024 * GIB), Is("128MiB"), "Minimum free disk space. With less, a leader hands over leadership or rejects writes; 0 turns this off.";
     }
 
@@ -292,27 +302,45 @@ const SCHEMAS_TAKEN: &[&str] = &["information_schema", "pg_catalog", "pg_toast"]
 const DATABASES_TAKEN: &[&str] = &["admin", "config", "local"];
 const TABLES_TAKEN: &[&str] = &["sinks", "seeds"];
 
-/// Every setting of a sink.
-#[rustfmt::skip]
-pub static SINK_KEYS: &[Key] = &[
-    key("kind", OneOf(KINDS), Required, "Kind of the destination.").of(KINDS),
-    key("address", Location, Required, "Address of the destination: `postgres://user@host/database`, `mongodb://user@host` or `https://host/path`.").of(KINDS),
-    key("machines", Follows, Is(""), "Which events the sink copies: those of a `machine`, or `machine/prefix` for the instances whose names start with the prefix. Empty means all.").of(KINDS),
-    key("batch_events_max", count(1, 10_000), Is("500"), "Maximum number of events in one write.").of(KINDS),
-    key("timeout", time(100, 5), Is("10s"), "Maximum time for one connect, write or request.").of(KINDS),
-    key("retry_max", time(100, 60), Is("30s"), "Maximum pause between two attempts.").of(KINDS),
-    key("optional", Flag, Is("false"), "Whether the host may be missing from DNS. If it is, the sink waits and reports no error.").of(KINDS),
-    key("ca_file", Path, Unset, "Additional certificate authorities to trust, PEM.").of(KINDS),
-    key("password", Text, Unset, "The password. Prefer `password_file`.").of(DATABASES).secret(),
-    key("password_file", Path, Unset, "File that contains the password, read at each connect.").of(DATABASES),
-    key("schema", Identifier(SCHEMAS_TAKEN), Is("lockstep"), "Schema of the tables.").of(POSTGRES),
-    key("database", Identifier(DATABASES_TAKEN), Is("lockstep"), "Database of the collections.").of(MONGO),
-    key("history", Identifier(TABLES_TAKEN), Is("history"), "Table or collection of all events.").of(DATABASES),
-    key("instances", Identifier(TABLES_TAKEN), Is("instances"), "Table or collection of current states.").of(DATABASES),
-    key("secret", Signing, Unset, "Signing secrets, separated by spaces, each `whsec_` and base64 of 24 to 64 bytes. This or `secret_file` is required.").of(WEBHOOK).secret(),
-    key("secret_file", Path, Unset, "File that contains the signing secrets.").of(WEBHOOK),
-    key("concurrency_max", count(1, 256), Is("16"), "Maximum number of concurrent requests, each for a different instance.").of(WEBHOOK),
-    key("attempts_max", count(1, 1000), Is("10"), "Number of attempts to deliver an event that is answered with 5xx while others are accepted; then it becomes a dead letter.").of(WEBHOOK),
-    key("allow_local", Flag, Is("false"), "Whether loopback and link-local addresses may be called.").of(WEBHOOK),
-    key("start", OneOf(&["now", "everything"]), Is("now"), "Where a new sink starts: with the next event, or with a backfill of the current states.").of(WEBHOOK),
-];
+/// Declares every setting of a sink once: as a field of [`Sink`], and as a row of [`SINK_KEYS`] with the kinds
+/// of sinks that have it.
+macro_rules! sink_settings {
+    ($($field:ident: $type:ty, $kinds:expr, $shape:expr, $default:expr, $doc:literal $(, $with:ident())?;)*) => {
+        /// The configuration of a sink, checked. What its kind does not have is at its default.
+        #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct Sink {
+            /// Its name.
+            pub name: SinkName,
+            $(#[doc = $doc] pub $field: $type,)*
+        }
+
+        /// Every setting of a sink.
+        pub static SINK_KEYS: &[Key] = &[
+            $(key(stringify!($field), $shape, $default, $doc).of($kinds)$(.$with())?,)*
+        ];
+    };
+}
+
+sink_settings! {
+    kind: SinkKind, KINDS, OneOf(KINDS), Required, "Kind of the destination.";
+    address: String, KINDS, Location, Required, "Address of the destination: `postgres://user@host/database`, `mongodb://user@host` or `https://host/path`.";
+    machines: Vec<Follow>, KINDS, Follows, Is(""), "Which events the sink copies: those of a `machine`, or `machine/prefix` for the instances whose names start with the prefix. Empty means all.";
+    batch_events_max: usize, KINDS, count(1, 10_000), Is("500"), "Maximum number of events in one write.";
+    timeout: Duration, KINDS, time(100, 5), Is("10s"), "Maximum time for one connect, write or request.";
+    retry_max: Duration, KINDS, time(100, 60), Is("30s"), "Maximum pause between two attempts.";
+    optional: bool, KINDS, Flag, Is("false"), "Whether the host may be missing from DNS. If it is, the sink waits and reports no error.";
+    ca_file: Option<PathBuf>, KINDS, Path, Unset, "Additional certificate authorities to trust, PEM.";
+    password: Option<Hidden>, DATABASES, Text, Unset, "The password. Prefer `password_file`.", secret();
+    password_file: Option<PathBuf>, DATABASES, Path, Unset, "File that contains the password, read at each connect.";
+    schema: String, POSTGRES, Identifier(SCHEMAS_TAKEN), Is("lockstep"), "Schema of the tables.";
+    database: String, MONGO, Identifier(DATABASES_TAKEN), Is("lockstep"), "Database of the collections.";
+    history: String, DATABASES, Identifier(TABLES_TAKEN), Is("history"), "Table or collection of all events.";
+    instances: String, DATABASES, Identifier(TABLES_TAKEN), Is("instances"), "Table or collection of current states.";
+    secret: Option<Hidden>, WEBHOOK, Signing, Unset, "Signing secrets, separated by spaces, each `whsec_` and base64 of 24 to 64 bytes. This or `secret_file` is required.", secret();
+    secret_file: Option<PathBuf>, WEBHOOK, Path, Unset, "File that contains the signing secrets.";
+    concurrency_max: usize, WEBHOOK, count(1, 256), Is("16"), "Maximum number of concurrent requests, each for a different instance.";
+    attempts_max: u32, WEBHOOK, count(1, 1000), Is("10"), "Number of attempts to deliver an event that is answered with 5xx while others are accepted; then it becomes a dead letter.";
+    allow_local: bool, WEBHOOK, Flag, Is("false"), "Whether loopback and link-local addresses may be called.";
+    start: Start, WEBHOOK, OneOf(&["now", "everything"]), Is("now"), "Where a new sink starts: with the next event, or with a backfill of the current states.";
+}

@@ -17,11 +17,10 @@
 //!
 //! Two tables name every setting once: [`KEYS`] those of the node, [`SINK_KEYS`] those that each sink
 //! has below `sink.<name>`. A row states the path in the file, the shape of the value with its bounds,
-//! the default and what the setting does. The rows of the node are the fields of [`Config`], too. The
+//! the default and what the setting does. The rows are the fields of [`Config`] and [`Sink`], too. The
 //! environment variable follows from the path; so does the flag, which only settings have that differ
 //! from node to node. Loading, `check-config --show`, `lockstepd run --help` and docs/CONFIGURATION.md
-//! are made from the tables. Adding a setting means a row; for a sink, also a field of the same name in
-//! its struct.
+//! are made from the tables. Adding a setting means a row.
 //!
 //! # What it guarantees
 //!
@@ -48,17 +47,20 @@ mod values;
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod words_tests;
 
 pub use docs::{markdown, show};
 pub use fault::{ConfigErrors, Origin};
 pub use keys::{
     Config, Consul, Discovery, DiscoveryKind, Grpc, Http, KEYS, Key, KeyDefault, Log, LogFormat,
-    Raft, SINK_KEYS, StaticPeer, Storage,
+    Raft, SINK_KEYS, Sink, StaticPeer, Storage,
 };
 pub use lookup::instead_of_flag;
 pub use shape::Shape;
 pub use sink::{
-    DatabaseSink, Follow, Secret, Sink, SinkKind, Start, WebhookSink, is_local, postgres_config,
+    Follow, Hidden, SinkKind, Start, is_local, mongo_parts, postgres_config, postgres_hosts,
+    signers,
 };
 pub use sources::{ENV_CONFIG, Sources};
 

@@ -3,11 +3,11 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use lockstep_machine::{InstanceName, MachineName, Unit};
+use lockstep_machine::{InstanceName, MachineName, NameRule, Unit, parse_duration};
 use serde::Serialize;
 use serde_json::{Value as Json, json};
 
-use super::sink::address;
+use super::sink::{address, signers};
 
 /// A value as a source gave it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +105,10 @@ impl Value {
         Value::new(count, i64::try_from(count).unwrap_or(i64::MAX))
     }
 
+    pub(super) fn bytes(bytes: u64) -> Self {
+        Value::new(bytes, Unit::Bytes.show(bytes))
+    }
+
     /// The list of peers as a value: pairs of names and addresses.
     pub(super) fn peers(peers: &[(String, String)]) -> Self {
         let json = peers
@@ -147,26 +151,14 @@ pub enum Shape {
     HostPort,
     /// The root of an HTTP service; `http://` may be left out.
     Url,
-    /// A whole number.
-    Count {
+    /// A whole number, a size or a length of time.
+    Number {
+        /// What it counts.
+        unit: Unit,
         /// The least value allowed.
         min: u64,
         /// The greatest value allowed.
         max: u64,
-    },
-    /// A number of bytes.
-    Bytes {
-        /// The least value allowed.
-        min: u64,
-        /// The greatest value allowed.
-        max: u64,
-    },
-    /// A length of time.
-    Time {
-        /// The least value allowed.
-        min: Duration,
-        /// The greatest value allowed.
-        max: Duration,
     },
     /// Yes or no.
     Flag,
@@ -195,7 +187,6 @@ pub enum Shape {
 impl Shape {
     /// The allowed values in a few words, for documentation.
     pub fn describe(&self) -> String {
-        let between = |kind: &str, min: String, max: String| format!("{kind}, {min} to {max}");
         match self {
             Shape::Text => "text".into(),
             Shape::Name => "name".into(),
@@ -203,11 +194,14 @@ impl Shape {
             Shape::Address => "ip:port".into(),
             Shape::HostPort => "host:port".into(),
             Shape::Url | Shape::Location => "URL".into(),
-            Shape::Count { min, max } => between("number", min.to_string(), max.to_string()),
-            Shape::Bytes { min, max } => {
-                between("size", Unit::Bytes.show(*min), Unit::Bytes.show(*max))
+            Shape::Number { unit, min, max } => {
+                let kind = match unit {
+                    Unit::Count => "number",
+                    Unit::Bytes => "size",
+                    Unit::Milliseconds => "duration",
+                };
+                format!("{kind}, {} to {}", unit.show(*min), unit.show(*max))
             }
-            Shape::Time { min, max } => between("duration", span(*min), span(*max)),
             Shape::Flag => "`true` or `false`".into(),
             Shape::OneOf(words) => format!("`{}`", words.join("`, `")),
             Shape::List | Shape::Follows => "list".into(),
@@ -244,23 +238,19 @@ impl Shape {
                 Ok(Value::text(text))
             }
             Shape::Url => url(raw).map(Value::text),
-            Shape::Count { min, max } => {
-                let text = raw.text("a whole number")?.replace('_', "");
-                let value = text.parse().map_err(|_| "expected a whole number")?;
-                between(value, *min, *max, |it| it.to_string())?;
-                Ok(Value::count(value))
-            }
-            Shape::Bytes { min, max } => {
-                let value = read_size(raw)?;
-                between(value, *min, *max, |it| Unit::Bytes.show(it))?;
-                Ok(Value::new(value, Unit::Bytes.show(value)))
-            }
-            Shape::Time { min, max } => {
-                let expected = "a duration with its unit, such as 100ms, 5s or 10m";
-                let value = humantime::parse_duration(raw.text(expected)?)
-                    .map_err(|_| format!("expected {expected}"))?;
-                between(value, *min, *max, span)?;
-                Ok(Value::new(value, span(value)))
+            Shape::Number { unit, min, max } => {
+                let value = number(raw, *unit)?;
+                if !(*min..=*max).contains(&value) {
+                    let (min, max) = (unit.show(*min), unit.show(*max));
+                    return Err(format!("must be between {min} and {max}"));
+                }
+                Ok(match unit {
+                    Unit::Count => Value::count(value),
+                    Unit::Bytes => Value::bytes(value),
+                    Unit::Milliseconds => {
+                        Value::new(Duration::from_millis(value), unit.show(value))
+                    }
+                })
             }
             Shape::Flag => {
                 let flag = match raw {
@@ -305,33 +295,26 @@ impl Shape {
     }
 }
 
-fn between<T: PartialOrd + Copy>(
-    value: T,
-    min: T,
-    max: T,
-    show: impl Fn(T) -> String,
-) -> Result<(), String> {
-    match value < min || value > max {
-        true => Err(format!("must be between {} and {}", show(min), show(max))),
-        false => Ok(()),
+fn number(raw: &Raw, unit: Unit) -> Result<u64, String> {
+    let expected = match unit {
+        Unit::Count => "a whole number",
+        Unit::Bytes => "a size such as 64KiB or 1GiB, below 2^64 bytes",
+        Unit::Milliseconds => "a duration with its unit, such as 100ms, 5s or 10m",
+    };
+    let text = raw.text(expected)?;
+    match unit {
+        // Of a number without a unit, nobody knows whether it is seconds.
+        Unit::Milliseconds => parse_duration(text).map_err(|fault| fault.to_string()),
+        Unit::Count | Unit::Bytes => {
+            let number = unit.parse(text);
+            number.ok_or_else(|| format!("expected {expected}"))
+        }
     }
-}
-
-pub(super) fn span(value: Duration) -> String {
-    Unit::Milliseconds.show(u64::try_from(value.as_millis()).unwrap_or(u64::MAX))
-}
-
-fn read_size(raw: &Raw) -> Result<u64, String> {
-    let text = raw.text("a size such as 64KiB")?;
-    let size = Unit::Bytes.parse(text);
-    size.ok_or_else(|| "expected a size such as 64KiB or 1GiB, below 2^64 bytes".into())
 }
 
 fn check_name(text: &str) -> Result<(), String> {
-    match MachineName::new(text) {
-        Ok(_) => Ok(()),
-        Err(error) => Err(error.reason.to_string()),
-    }
+    let checked = NameRule::NAME.check("name", text);
+    checked.map_err(|error| error.reason)
 }
 
 fn check_host_port(text: &str) -> Result<(), String> {
@@ -404,6 +387,14 @@ fn origins(raw: &Raw) -> Result<Value, String> {
     Ok(Value::new(&items, items.clone()))
 }
 
+/// What Consul accepts.
+const META_KEY: NameRule = NameRule {
+    first: |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'),
+    rest: |c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_'),
+    len_max: 128,
+    words: "ASCII letters, digits, '-' or '_'",
+};
+
 fn meta(raw: &Raw) -> Result<Value, String> {
     const PAIRS_MAX: usize = 32;
     let pairs = raw.pairs("key=value pairs, such as rack=a,zone=b")?;
@@ -411,12 +402,8 @@ fn meta(raw: &Raw) -> Result<Value, String> {
         return Err(format!("at most {PAIRS_MAX} pairs are allowed"));
     }
     for (at, (key, value)) in pairs.iter().enumerate() {
-        let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_');
-        if key.is_empty() || key.len() > 128 || !key.bytes().all(plain) {
-            return Err(format!(
-                "key {key:?}: expected 1 to 128 letters, digits, '-' and '_'"
-            ));
-        }
+        let checked = META_KEY.check("key", key);
+        checked.map_err(|error| format!("key {key:?}: {}", error.reason))?;
         if value.len() > 512 {
             return Err(format!("the value of {key:?} is longer than 512 bytes"));
         }
@@ -489,18 +476,17 @@ fn follows(raw: &Raw) -> Result<Value, String> {
 }
 
 /// A name that needs no quotes in any database.
+const IDENTIFIER: NameRule = NameRule {
+    first: |c| c.is_ascii_lowercase() || c == '_',
+    rest: |c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_',
+    len_max: 63,
+    words: "lowercase ASCII letters, digits or '_', starting with a letter or '_'",
+};
+
 fn identifier(raw: &Raw, taken: &[&str]) -> Result<String, String> {
-    const BYTES_MAX: usize = 63;
     let text = raw.text("a name")?;
-    let first = |c: char| c.is_ascii_lowercase() || c == '_';
-    if !text.starts_with(first)
-        || text.len() > BYTES_MAX
-        || !text.chars().all(|c| first(c) || c.is_ascii_digit())
-    {
-        return Err(format!(
-            "expected at most {BYTES_MAX} lowercase letters, digits and '_', not starting with a digit"
-        ));
-    }
+    let checked = IDENTIFIER.check("name", text);
+    checked.map_err(|error| error.reason)?;
     match taken.contains(&text) {
         true => Err(format!("{text} is already in use: choose another name")),
         false => Ok(text.into()),
@@ -508,26 +494,7 @@ fn identifier(raw: &Raw, taken: &[&str]) -> Result<String, String> {
 }
 
 fn signing(raw: &Raw) -> Result<String, String> {
-    const PREFIX: &str = "whsec_";
-    const SECRETS_MAX: usize = 4;
-    let secrets: Vec<&str> = raw.text("secrets")?.split_whitespace().collect();
-    if secrets.is_empty() || secrets.len() > SECRETS_MAX {
-        return Err(format!(
-            "expected one to {SECRETS_MAX} secrets, separated by spaces"
-        ));
-    }
-    let is_valid = |secret: &str| {
-        let encoded = secret.strip_prefix(PREFIX).unwrap_or_default();
-        let padding = encoded.bytes().filter(|b| *b == b'=').count();
-        let bytes = (encoded.len() / 4 * 3).saturating_sub(padding);
-        standardwebhooks::Webhook::new(secret).is_ok() && (24..=64).contains(&bytes)
-    };
-    match secrets.iter().position(|secret| !is_valid(secret)) {
-        Some(at) => Err(format!(
-            "secret {} of {}: expected {PREFIX} and base64 of 24 to 64 bytes",
-            at + 1,
-            secrets.len()
-        )),
-        None => Ok(secrets.join(" ")),
-    }
+    let text = raw.text("secrets")?;
+    signers(text)?;
+    Ok(text.split_whitespace().collect::<Vec<_>>().join(" "))
 }

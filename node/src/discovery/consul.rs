@@ -127,7 +127,7 @@ pub enum UnreadablePlan {
 
 impl From<serde_json::Error> for UnreadablePlan {
     fn from(error: serde_json::Error) -> Self {
-        Self::Malformed(error.to_string())
+        Self::Malformed(lockstep_machine::json::explain(&error.to_string()))
     }
 }
 
@@ -205,6 +205,14 @@ impl Discovery for ConsulDiscovery {
         self.in_time(self.write_plan(plan)).await
     }
 
+    fn stale_plan(&self, plan: &BootstrapPlan) -> String {
+        format!(
+            "cluster {} was bootstrapped without this node, and none of its nodes answers; if it is gone for good, delete the key {} in Consul to bootstrap another",
+            plan.cluster_id,
+            self.latch_key()
+        )
+    }
+
     fn may_propose(&self, _name: &str) -> bool {
         // The key decides between proposals.
         true
@@ -235,6 +243,7 @@ mod tests {
                 name: format!("node{number}"),
                 grpc_address: format!("10.0.0.{number}:4333"),
                 http_address: format!("10.0.0.{number}:3333"),
+                learner: false,
             },
         };
         BootstrapPlan {

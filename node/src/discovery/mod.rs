@@ -101,6 +101,15 @@ pub trait Discovery: Send + Sync + 'static {
     /// leader calls.
     fn may_propose(&self, name: &str) -> bool;
 
+    /// What to tell an operator whose node finds a latched plan that does not name it, and no node of that
+    /// cluster.
+    fn stale_plan(&self, plan: &BootstrapPlan) -> String {
+        format!(
+            "cluster {} was bootstrapped without this node, and none of its nodes answers",
+            plan.cluster_id
+        )
+    }
+
     /// Removes this node from the list.
     async fn withdraw(&self) -> Result<(), DiscoveryError>;
 }

@@ -28,6 +28,7 @@ mod tasks;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -75,6 +76,20 @@ pub enum NodeError {
     /// Discovery is not usable as configured.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
+    /// An operator removed the node, or another took its place.
+    #[error(
+        "node {name} ({id}) is no longer a member of cluster {cluster}: it was removed, or another node took its place; to use its disk for a new member: lockstepd rejoin --data-dir {data_dir}"
+    )]
+    Removed {
+        /// The node's name.
+        name: String,
+        /// Its id.
+        id: u64,
+        /// The cluster.
+        cluster: String,
+        /// Its data folder.
+        data_dir: String,
+    },
     /// An interface ended.
     #[error("the {what} interface ended: {reason}")]
     Interface {
@@ -149,6 +164,7 @@ impl Node {
             limits: (&parts.config.http).into(),
             started: parts.started,
             watchers: parts.watchers,
+            members: Arc::new(parts.members),
             sinks: parts.sinks,
         });
         let stopping = self.stopping.clone();
@@ -179,13 +195,19 @@ impl Node {
             request_timeout: parts.config.http.request_timeout,
             started: parts.started,
             watchers: parts.watchers,
+            members: Arc::new(parts.members),
             sinks: parts.sinks,
         };
         let public = api::grpc::public_routes(state, &parts.config.grpc)
             .await
             .map_err(|error| NodeError::Start(error.to_string()))?;
-        let peers =
-            PeerServer::service(parts.consensus, parts.store, parts.local.tag(), parts.local);
+        let peers = PeerServer::service(
+            parts.consensus,
+            parts.store,
+            parts.local.tag(),
+            parts.local,
+            parts.config.cluster.auto_replace,
+        );
         let routes = self.drain.observe(public.routes.add_service(peers));
         let stopping = self.stopping.clone();
         self.servers.spawn(async move {
@@ -204,11 +226,12 @@ impl Node {
         background.spawn(monitors::follow_consensus(parts(), leads));
         background.spawn(monitors::join_cluster(parts()));
         background.spawn_endless(self.parts.sinks.clone().run(leading));
-        background.spawn_endless(monitors::announce(parts()));
+        background.spawn(monitors::announce(parts()));
+        background.spawn_endless(monitors::keep_members(parts()));
         background.spawn_endless(service::maintain(self.parts.router.clone()));
         background.spawn_endless(monitors::watch_readiness(parts(), health));
-        background.spawn_endless(monitors::watch_disk_size(parts()));
-        background.spawn_endless(monitors::watch_free_space(parts()));
+        background.spawn_endless(monitors::compact(parts()));
+        background.spawn_endless(monitors::leave_a_full_disk(parts()));
         background.spawn_endless(monitors::watch_leader(parts()));
         background.spawn_endless(monitors::watch_clock(parts()));
         background.spawn_endless(monitors::watch_usage(parts()));

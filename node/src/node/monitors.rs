@@ -9,8 +9,8 @@ use tonic_health::server::HealthReporter;
 use super::stop::HAND_OVER_TIMEOUT;
 use super::{NodeError, Parts};
 use crate::api;
+use crate::cluster::locate::locate;
 use crate::cluster::{self, agreement};
-use crate::observe::signed;
 use crate::service::{CLUSTER_TIME_AHEAD_MAX, Phase, Role};
 
 /// Time between two log lines about recovery.
@@ -26,7 +26,6 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(2);
 const COMPARE_EVERY: Duration = Duration::from_secs(10);
 const USAGE_EVERY: Duration = Duration::from_secs(1);
 const CLOCK_EVERY: Duration = Duration::from_secs(1);
-const DISK_SIZE_EVERY: Duration = Duration::from_secs(10);
 const FREE_SPACE_EVERY: Duration = Duration::from_secs(1);
 /// Minimum time between hand-over attempts while no peer has disk space.
 const HAND_OVER_EVERY: Duration = Duration::from_secs(60);
@@ -34,7 +33,16 @@ const HAND_OVER_EVERY: Duration = Duration::from_secs(60);
 /// Joins a cluster, catches up with the log, and begins to serve.
 pub(super) async fn join_cluster(parts: Parts) -> Result<(), NodeError> {
     let expect = parts.config.discovery.expect;
-    cluster::join(&parts.local, &parts.consensus, &parts.discovery, expect).await?;
+    let Parts {
+        local,
+        consensus,
+        discovery,
+        service,
+        ..
+    } = &parts;
+    let report = |reason: &str| service.set_waiting(reason);
+    cluster::join(local, consensus, discovery, expect, report).await?;
+    report("");
     while !parts.consensus.recovered(RECOVERY_TIMEOUT).await {
         tracing::info!("replaying entries that were committed before the restart");
     }
@@ -58,11 +66,14 @@ pub(super) async fn follow_consensus(
     Err(ended.await.into())
 }
 
-/// Announces this node to discovery periodically, and counts the nodes that discovery lists.
-pub(super) async fn announce(parts: Parts) {
+/// Announces this node to discovery again and again, counts the nodes that discovery lists, and notes at
+/// which addresses they are. Ends only when it learns from them that this node was removed.
+pub(super) async fn announce(parts: Parts) -> Result<(), NodeError> {
     let discovery = &parts.discovery;
     let mut reachable = true;
+    let mut round = 0;
     loop {
+        round += 1;
         let peers = async {
             discovery.announce(&parts.local.announcement()).await?;
             discovery.peers().await
@@ -77,6 +88,11 @@ pub(super) async fn announce(parts: Parts) {
                     .metrics
                     .discovery_passing_nodes
                     .set(peers.len() as i64);
+                let members = parts.consensus.standing().members;
+                let since = locate(&parts.local, &parts.addresses, &members, peers, round).await;
+                if since.is_some_and(|since| parts.consensus.was_removed(since)) {
+                    return Err(removed(&parts));
+                }
             }
             Err(error) if reachable => {
                 tracing::warn!(%error, "discovery is unavailable; a running cluster is not affected");
@@ -86,6 +102,21 @@ pub(super) async fn announce(parts: Parts) {
         reachable = answer.is_ok();
         tokio::time::sleep(ANNOUNCE_EVERY).await;
     }
+}
+
+fn removed(parts: &Parts) -> NodeError {
+    let me = parts.local.announcement();
+    NodeError::Removed {
+        name: me.member.name,
+        id: me.node_id,
+        cluster: me.cluster_id.unwrap_or_default(),
+        data_dir: parts.config.data_dir.display().to_string(),
+    }
+}
+
+/// While this node leads, completes membership changes.
+pub(super) async fn keep_members(parts: Parts) {
+    parts.consensus.keep_members().await;
 }
 
 /// Maintains the readiness metric, the gRPC health service and the cut-off of watches.
@@ -131,55 +162,23 @@ pub(super) async fn compare_states(parts: Parts) {
     }
 }
 
-pub(super) async fn watch_disk_size(parts: Parts) {
-    loop {
-        let store = parts.store.clone();
-        let size = tokio::task::spawn_blocking(move || store.size_on_disk());
-        if let Ok(Ok(bytes)) = size.await {
-            parts.metrics.log_disk_bytes.set(signed(bytes));
-        }
-        tokio::time::sleep(DISK_SIZE_EVERY).await;
-    }
+/// Keeps the log and the disk within bounds.
+pub(super) async fn compact(parts: Parts) {
+    parts.consensus.compact().await;
+    // Consensus has ended, and `follow_consensus` says so.
+    std::future::pending().await
 }
 
-/// Enforces `storage.free_bytes_min` (0 disables it). A leader with less free space hands over, because another
-/// node may have more. If no node has enough, the leader rejects writes and keeps serving reads.
-pub(super) async fn watch_free_space(parts: Parts) {
-    let free_bytes_min = parts.config.storage.free_bytes_min;
-    let mut full = false;
-    let mut handed_over: Option<Instant> = None;
+/// A leader without disk space hands over, because another node may have space. If none has, the leader
+/// rejects writes and keeps serving reads.
+pub(super) async fn leave_a_full_disk(parts: Parts) {
     loop {
-        let store = parts.store.clone();
-        let free = tokio::task::spawn_blocking(move || store.free_bytes());
-        if let Ok(Ok(free)) = free.await {
-            let was = full;
-            full = is_full(free, free_bytes_min, was);
-            match (was, full) {
-                (false, true) => tracing::error!(
-                    free,
-                    free_bytes_min,
-                    "the disk is nearly full: as leader, this node rejects writes; free some space"
-                ),
-                (true, false) => tracing::info!(free, "the disk has enough free space again"),
-                _ => {}
-            }
-            let due = handed_over.is_none_or(|at| at.elapsed() >= HAND_OVER_EVERY);
-            if full && due && parts.consensus.leads() {
-                handed_over = Some(Instant::now());
-                parts.consensus.hand_over(HAND_OVER_TIMEOUT).await;
-            }
-            parts.consensus.set_disk_full(full);
-            parts.metrics.disk_full.set(i64::from(full));
-            parts.metrics.disk_free_bytes.set(signed(free));
+        if parts.consensus.disk_full() && parts.consensus.leads() {
+            drop(parts.consensus.hand_over(None, HAND_OVER_TIMEOUT).await);
+            tokio::time::sleep(HAND_OVER_EVERY).await;
         }
         tokio::time::sleep(FREE_SPACE_EVERY).await;
     }
-}
-
-/// A full disk counts as full until a quarter more than the minimum is free.
-fn is_full(free: u64, free_bytes_min: u64, was: bool) -> bool {
-    let margin = if was { free_bytes_min / 4 } else { 0 };
-    free < free_bytes_min.saturating_add(margin)
 }
 
 /// Reports whether a leader was heard within the election timeout: one that is cut off or frozen stays the
@@ -228,24 +227,5 @@ pub(super) async fn watch_usage(parts: Parts) {
         parts.observation.usage(&state);
         drop(state);
         tokio::time::sleep(USAGE_EVERY).await;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_disk_is_full_below_the_minimum_and_until_there_is_clearly_more() {
-        for (free, was, expected) in [
-            (99, false, true),
-            (100, false, false),
-            (100, true, true),
-            (124, true, true),
-            (125, true, false),
-        ] {
-            assert_eq!(is_full(free, 100, was), expected, "{free} {was}");
-        }
-        assert!(!is_full(0, 0, false) && !is_full(0, 0, true));
     }
 }

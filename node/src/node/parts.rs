@@ -12,7 +12,8 @@ use crate::api::Watchers;
 use crate::clock::wall_clock;
 use crate::cluster::LocalNode;
 use crate::cluster::agreement::RecentHashes;
-use crate::config::Config;
+use crate::cluster::members::Members;
+use crate::config::{Config, DiscoveryKind, StaticPeer};
 use crate::discovery::{self, Discovery};
 use crate::observe::Observation;
 use crate::service::peers::GrpcPeers;
@@ -20,7 +21,9 @@ use crate::service::{Router, Service};
 use crate::sink::Sinks;
 use crate::telemetry::{Metrics, Report};
 use lockstep_raft::consensus::network::GrpcNetwork;
-use lockstep_raft::consensus::{BatchLimits, Consensus, Member, Settings};
+use lockstep_raft::consensus::{
+    Addresses, BatchLimits, CompactionSettings, Consensus, Environment, Member, Settings,
+};
 use lockstep_raft::store::{DiskStore, IdentityFile, StoreError, StoreOptions};
 
 /// Receives the one failure that a store reports.
@@ -37,6 +40,8 @@ pub(super) struct Parts {
     pub(super) local: Arc<LocalNode>,
     pub(super) store: DiskStore,
     pub(super) discovery: Arc<dyn Discovery>,
+    pub(super) addresses: Addresses,
+    pub(super) members: Members,
     pub(super) consensus: Consensus<TokioRuntime, DiskStore>,
     pub(super) router: Router<TokioRuntime, DiskStore>,
     pub(super) service: Arc<Service>,
@@ -56,18 +61,30 @@ impl Parts {
             name: config.name.clone(),
             grpc_address: config.grpc.advertise.clone(),
             http_address: config.http.advertise.clone(),
+            learner: config.cluster.learner,
         };
-        let local = LocalNode::new(identity, member.clone(), hashes);
+        let local = LocalNode::new(
+            identity,
+            member.clone(),
+            listed(&config),
+            hashes,
+            metrics.clone(),
+        );
         let discovery = discovery::open(&config)?;
         let settings = settings(&config, local.node_id());
+        let environment = Environment {
+            clock: Arc::new(wall_clock),
+            observer: observation.clone(),
+            addresses: Addresses::default(),
+        };
+        let addresses = environment.addresses.clone();
         let consensus = Consensus::<TokioRuntime, DiskStore>::open(
             local.node_id(),
             settings.raft_config()?,
             &settings,
             store.clone(),
-            GrpcNetwork::new(local.tag(), observation.clone()),
-            Arc::new(wall_clock),
-            observation.clone(),
+            GrpcNetwork::new(local.tag(), addresses.clone(), observation.clone()),
+            environment,
         )
         .await?;
         let peers = GrpcPeers::new(local.tag());
@@ -88,14 +105,24 @@ impl Parts {
             metrics,
             report: Arc::default(),
             observation,
+            members: Members::new(local.clone(), consensus.clone()),
             local,
             store,
             discovery,
+            addresses,
             consensus,
             router,
             service,
         };
         Ok((parts, store_failure))
+    }
+}
+
+/// The nodes of the configuration; none where discovery finds them.
+fn listed(config: &Config) -> Vec<StaticPeer> {
+    match config.discovery.kind {
+        DiscoveryKind::Static => config.discovery.peers.clone(),
+        DiscoveryKind::Consul => Vec::new(),
     }
 }
 
@@ -111,13 +138,15 @@ async fn open_disk(
     config: &Config,
     observation: Arc<Observation>,
 ) -> Result<(IdentityFile, DiskStore), NodeError> {
-    let dir = config.data_dir.clone();
+    let (dir, name) = (config.data_dir.clone(), config.name.clone());
     let options = StoreOptions {
         cache_bytes: config.storage.cache_bytes,
         reserve_bytes: config.storage.reserve_bytes,
+        free_bytes_min: config.storage.free_bytes_min,
     };
     let opened = tokio::task::spawn_blocking(move || {
-        let identity = IdentityFile::open(&dir)?;
+        let mut identity = IdentityFile::open(&dir)?;
+        identity.claim(&name)?;
         let store = DiskStore::open(&dir, options, observation)?;
         Ok::<_, StoreError>((identity, store))
     });
@@ -132,8 +161,13 @@ fn settings(config: &Config, node_id: u64) -> Settings {
         heartbeat: config.raft.heartbeat,
         election_timeout_min: config.raft.election_timeout_min,
         election_timeout_max: config.raft.election_timeout_max,
-        snapshot_entries: staggered(config.raft.snapshot_entries, node_id),
-        log_keep_entries: config.raft.log_keep_entries,
+        compaction: CompactionSettings {
+            snapshot_entries: staggered(config.raft.snapshot_entries, node_id),
+            log_keep_entries: config.raft.log_keep_entries,
+            log_bytes_max: config.raft.log_bytes_max,
+            free_bytes_warn: config.storage.free_bytes_warn,
+            free_bytes_min: config.storage.free_bytes_min,
+        },
         log_cache_bytes: config.storage.log_cache_bytes,
         batch: BatchLimits {
             requests_max: config.raft.batch_requests_max,

@@ -8,6 +8,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Node, Parts};
 use crate::service::Phase;
+use lockstep_raft::consensus::MemberError;
 
 /// How long leadership may take to move.
 pub(super) const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(1);
@@ -91,8 +92,11 @@ impl Node {
 }
 
 async fn hand_over(parts: &Parts) {
-    if !parts.consensus.hand_over(HAND_OVER_TIMEOUT).await {
-        tracing::warn!("leadership was not handed over; the other nodes will elect a leader");
+    match parts.consensus.hand_over(None, HAND_OVER_TIMEOUT).await {
+        Ok(_) | Err(MemberError::NotLeader { .. }) => {}
+        Err(error) => {
+            tracing::warn!(%error, "leadership was not handed over; the other nodes will elect a leader");
+        }
     }
 }
 

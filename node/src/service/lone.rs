@@ -25,6 +25,7 @@ impl Service {
             name: "node1".to_owned(),
             grpc_address: "127.0.0.1:4333".to_owned(),
             http_address: "127.0.0.1:3333".to_owned(),
+            learner: false,
         };
         let service = Self::new(core, ClusterTag::default(), 1, member);
         service.set_phase(Phase::Serving);

@@ -40,7 +40,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use lockstep_machine::{
-    Command, EventCursor, EventFilter, IdempotencyKey, Reply, State, Timestamp,
+    Command, EventCursor, EventFilter, IdempotencyKey, Outcome, Reply, State, Timestamp,
 };
 
 pub use definitions::{DefineError, Document, Language};
@@ -54,6 +54,7 @@ use lockstep_raft::consensus::network::ClusterTag;
 pub use lockstep_raft::consensus::{Member, MemberStatus, Standing};
 use lockstep_raft::consensus::{NodeId, Runtime, SharedState};
 use lockstep_raft::store::Storage;
+use parking_lot::Mutex;
 pub use pictures::{Depicted, Picture, PictureError, PictureFormat};
 pub use reads::{Consistency, Freshness};
 pub use router::{ForwardObserver, Peers, Router};
@@ -81,6 +82,8 @@ pub struct Service {
     cluster: ClusterTag,
     node: MemberStatus,
     phase: AtomicU8,
+    /// Why the node belongs to no cluster yet; empty if it does.
+    waiting: Mutex<String>,
     outvoted: AtomicBool,
 }
 
@@ -155,8 +158,10 @@ impl Service {
                 member,
                 voter: false,
                 matched_index: None,
+                contact: None,
             },
             phase: AtomicU8::new(Phase::Recovering as u8),
+            waiting: Mutex::default(),
             outvoted: AtomicBool::new(false),
         }
     }
@@ -164,6 +169,11 @@ impl Service {
     /// Sets the phase of the node.
     pub fn set_phase(&self, phase: Phase) {
         self.phase.store(phase as u8, Ordering::Release);
+    }
+
+    /// Sets why the node belongs to no cluster yet; empty if it does.
+    pub fn set_waiting(&self, reason: &str) {
+        reason.clone_into(&mut self.waiting.lock());
     }
 
     /// Sets whether this node's state differs from that of more members than it agrees with.
@@ -175,22 +185,36 @@ impl Service {
         self.phase.load(Ordering::Acquire) == Phase::Recovering as u8
     }
 
-    fn not_recovered() -> ServiceError {
-        let reason = "it is still applying its log, or does not belong to a cluster yet";
-        ServiceError::NotReady {
-            reason: reason.to_owned(),
-        }
+    fn not_recovered(&self) -> ServiceError {
+        let waiting = self.waiting.lock();
+        let reason = match waiting.as_str() {
+            "" => "it is still applying its log".to_owned(),
+            reason => format!("it does not belong to a cluster yet: {reason}"),
+        };
+        ServiceError::NotReady { reason }
     }
 
     /// Executes a command at most once: proposes it here or forwards it to the leader, and retries
-    /// when leadership moves.
+    /// when leadership moves. A transition that is not allowed is answered with the events that are.
     pub async fn execute(
         &self,
         command: Command,
         key: Option<IdempotencyKey>,
         deadline: Duration,
     ) -> Result<Reply, ServiceError> {
-        self.core.submit(command, key, deadline).await
+        let began = Instant::now();
+        let mut reply = self.core.submit(command, key, deadline).await?;
+        if let Outcome::Rejected(rejection) = &mut reply.outcome
+            && !self.peek(|state| state.name_events(rejection))
+        {
+            // This node lags behind the leader that rejected it. If it cannot catch up in time, the answer
+            // names no events.
+            let left = deadline.saturating_sub(began.elapsed());
+            if self.core.confirm(left).await.is_ok() {
+                self.peek(|state| state.name_events(rejection));
+            }
+        }
+        Ok(reply)
     }
 
     /// Follows the events after `from`, or those from now on. `from` may lie ahead of what this node
@@ -284,7 +308,7 @@ impl Service {
             });
         }
         if self.recovering() {
-            return Err(Self::not_recovered());
+            return Err(self.not_recovered());
         }
         if self.outvoted.load(Ordering::Relaxed) {
             return Err(ServiceError::NotReady {
@@ -295,5 +319,58 @@ impl Service {
             });
         }
         self.core.confirm(deadline).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_machine::{Create, EventName, InstanceId, Transition, Trigger};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_transition_that_is_not_allowed_is_answered_with_the_events_that_are() {
+        let service = Service::lone(lockstep_machine::Limits::default());
+        let timeout = Duration::from_secs(5);
+        let text = r#"{
+            "name": "door", "initial": "shut", "states": {"shut": {}, "open": {}},
+            "transitions": [
+                {"from": "shut", "to": "open", "event": "open"},
+                {"from": "*", "to": "shut", "event": "close"}
+            ]}"#;
+        let document = Document {
+            language: Language::Json,
+            text,
+        };
+        service
+            .define(document, false, None, timeout)
+            .await
+            .unwrap();
+        let door: InstanceId = "door/1".parse().unwrap();
+        let create = Create {
+            instance: door.clone(),
+            version: None,
+            metadata: lockstep_machine::Metadata::default(),
+        };
+        let create = Command::Create(create);
+        service.execute(create, None, timeout).await.unwrap();
+        let knock = Trigger::Event(EventName::new("knock").unwrap());
+        let knock = Command::Transition(Transition::new(door, knock));
+        let reply = service.execute(knock, None, timeout).await.unwrap();
+        let Outcome::Rejected(rejection) = reply.outcome else {
+            panic!("{reply:?}");
+        };
+        assert!(
+            rejection
+                .to_string()
+                .ends_with("; allowed events: close, open")
+        );
+        let events: Vec<_> = rejection
+            .events()
+            .unwrap()
+            .iter()
+            .map(|it| it.as_str())
+            .collect();
+        assert_eq!(events, ["close", "open"]);
     }
 }

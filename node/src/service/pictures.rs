@@ -1,10 +1,14 @@
 //! Diagrams of machines.
 
-use lockstep_document::diagram::{self, DiagramTooLarge};
+use lockstep_document::diagram::{Diagram, DiagramTooLarge};
 use lockstep_machine::{InstanceId, InstanceName, MachineName, Rejection, Version};
 use lockstep_proto::ErrorCode;
+use tokio::sync::Semaphore;
 
 use super::View;
+
+/// One layout at a time: the largest takes seconds, and the node has other things to do.
+static LAYOUTS: Semaphore = Semaphore::const_new(1);
 
 /// The form of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,7 +65,7 @@ impl PictureError {
 }
 
 impl View {
-    /// Draws a machine. Off the runtime's threads where that takes long.
+    /// Draws a machine, off the runtime's threads.
     ///
     /// # Errors
     ///
@@ -82,17 +86,25 @@ impl View {
             }
         };
         let (version, definition) = self.machine(machine, Some(version))?;
-        let text = match format {
-            PictureFormat::Mermaid => diagram::mermaid(definition, current.as_ref()),
-            PictureFormat::Dot => diagram::dot(definition, current.as_ref()),
-            PictureFormat::Svg => {
-                let definition = definition.clone();
-                // A layout takes too long for an async thread.
-                tokio::task::spawn_blocking(move || diagram::svg(&definition, current.as_ref()))
-                    .await
-                    .map_err(|error| PictureError::Unfinished(error.to_string()))??
+        let definition = definition.clone();
+        let permit = match format {
+            PictureFormat::Mermaid | PictureFormat::Dot => None,
+            PictureFormat::Svg => LAYOUTS.acquire().await.ok(),
+        };
+        // A layout, or a large definition, takes too long for an async thread.
+        let draw = move || {
+            // Until it is done, even if nobody waits for it any more.
+            let _permit = permit;
+            let diagram = Diagram::of(&definition, current.as_ref());
+            match format {
+                PictureFormat::Mermaid => Ok(diagram.mermaid()),
+                PictureFormat::Dot => Ok(diagram.dot()),
+                PictureFormat::Svg => diagram.svg(),
             }
         };
+        let text = tokio::task::spawn_blocking(draw)
+            .await
+            .map_err(|error| PictureError::Unfinished(error.to_string()))??;
         Ok(Picture { version, text })
     }
 }

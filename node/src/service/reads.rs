@@ -35,7 +35,7 @@ impl Service {
     ) -> Result<View, ServiceError> {
         match freshness.consistency {
             Consistency::Linearizable => self.core.confirm(deadline).await?,
-            Consistency::Stale if self.recovering() => return Err(Self::not_recovered()),
+            Consistency::Stale if self.recovering() => return Err(self.not_recovered()),
             Consistency::Stale => {}
         }
         if let Some(asked) = freshness.min_revision {

@@ -7,12 +7,14 @@
 
 use std::sync::Arc;
 
-use lockstep_machine::{Event, EventCursor, EventFilter, GlobalRevision, ListQuery, State};
+use lockstep_machine::{
+    Event, EventCursor, EventFilter, GlobalRevision, ListQuery, SinkChange, SinkRecord, State,
+};
 use lockstep_raft::Backoff;
 
 use super::runner::{pause, pauses};
 use super::session::Session;
-use super::{Backfill, BackfillReason, Current, Phase, SessionError, SinkError};
+use super::{Backfill, BackfillReason, Current, Phase, SinkError};
 
 /// At most one in this many of the kept events is left out of a history that has a gap anyway.
 const LEFT_OUT_MAX: u64 = 4;
@@ -23,7 +25,7 @@ impl Session<'_> {
         &mut self,
         reason: BackfillReason,
         previous: Option<EventCursor>,
-    ) -> Result<(), SessionError> {
+    ) -> Result<(), SinkError> {
         self.confirm_leadership().await?;
         let state = self.service.peek(State::clone);
         let revision = state.revision();
@@ -34,9 +36,15 @@ impl Session<'_> {
             resume_at: EventCursor::after(revision),
             reason,
         };
-        log_start(self.sink.tracker.name(), &backfill);
-        self.sink.tracker.backfill_started(reason);
-        self.ledger.backfill_started().await?;
+        log_start(self.sink.name(), &backfill);
+        self.sink.backfill_started(reason);
+        // It writes the states that were rejected in earlier backfills again.
+        let has_states =
+            |record: &SinkRecord| Some(record.letters().any(|letter| letter.is_state()));
+        if self.record(has_states) == Some(true) {
+            let term = self.claim.term;
+            self.change(SinkChange::Seeding { term }).await?;
+        }
         let mut run = BackfillRun {
             backoff: pauses(&self.sink.config),
             session: self,
@@ -49,7 +57,7 @@ impl Session<'_> {
         let checkpoint = run.backfill.checkpoint();
         self.start_at(checkpoint);
         if !self.keeps_checkpoint {
-            self.ledger.advance(checkpoint).await?;
+            self.advance(checkpoint).await?;
         }
         Ok(())
     }
@@ -67,7 +75,7 @@ struct BackfillRun<'s, 'a> {
 }
 
 impl BackfillRun<'_, '_> {
-    async fn write_all(&mut self) -> Result<(), SessionError> {
+    async fn write_all(&mut self) -> Result<(), SinkError> {
         let filters = self.session.filters.clone();
         let count = |filter: &EventFilter| match &filter.machine {
             None => self.state.instance_count(),
@@ -85,7 +93,7 @@ impl BackfillRun<'_, '_> {
                 ..ListQuery::default()
             };
             loop {
-                self.session.sink.tracker.backfilling(self.done, total);
+                self.session.sink.backfilling(self.done, total);
                 let page = self.state.list(&query);
                 let states = page.instances.iter();
                 let states: Vec<Current> = states
@@ -100,7 +108,7 @@ impl BackfillRun<'_, '_> {
     }
 
     /// Writes a page. If it is rejected, halves it until the rejected states are found.
-    async fn write(&mut self, page: &[Current]) -> Result<(), SessionError> {
+    async fn write(&mut self, page: &[Current]) -> Result<(), SinkError> {
         let mut parts = vec![page];
         while let Some(part) = parts.pop().filter(|part| !part.is_empty()) {
             self.session.confirm_leadership().await?;
@@ -137,32 +145,27 @@ impl BackfillRun<'_, '_> {
     ///
     /// Only if the cluster stores the checkpoint: a destination that stores its own may have been
     /// restored meanwhile. And only while delivery could still resume after this backfill.
-    async fn outlast(&mut self, mut outage: SinkError) -> Result<(), SessionError> {
+    async fn outlast(&mut self, mut outage: SinkError) -> Result<(), SinkError> {
         loop {
             let SinkError::Unavailable { retry_after, .. } = outage else {
-                return Err(outage.into());
+                return Err(outage);
             };
             let resume_at = self.backfill.resume_at;
             let resumable = |state: &State| state.events_after(resume_at, 1).is_ok();
             if self.session.keeps_checkpoint || !self.session.service.peek(resumable) {
-                return Err(outage.into());
+                return Err(outage);
             }
-            let (kind, reason) = (outage.kind(), outage.to_string());
-            self.session
-                .sink
-                .tracker
-                .failed(Phase::Retrying, kind, reason);
+            self.session.sink.failed(Phase::Retrying, &outage);
             let max = self.session.sink.config.retry_max;
             tokio::time::sleep(pause(&mut self.backoff, max, retry_after)).await;
             match self.session.open_destination().await {
                 Ok(_) => return Ok(()),
-                Err(SessionError::Destination(error)) => outage = error,
-                Err(other) => return Err(other),
+                Err(error) => outage = error,
             }
         }
     }
 
-    async fn finish(&mut self) -> Result<(), SessionError> {
+    async fn finish(&mut self) -> Result<(), SinkError> {
         // A destination without a history resumes after the backfill: it would otherwise receive past
         // events after the present states.
         if self.session.keeps_checkpoint {
@@ -173,7 +176,7 @@ impl BackfillRun<'_, '_> {
         let destination = &mut self.session.destination;
         destination.finish_backfill(&self.backfill).await?;
         tracing::info!(
-            sink = self.session.sink.tracker.name(),
+            sink = self.session.sink.name(),
             revision = self.backfill.revision.0,
             instances = self.done,
             "backfill finished"
@@ -192,7 +195,8 @@ fn resume_at(before: &State, now: &State, backfill: &Backfill) -> EventCursor {
     }
     let end = EventCursor::after(backfill.revision);
     let kept = now.events_behind(oldest(now));
-    let still_kept = kept - now.events_behind(end);
+    // More than are kept, if the oldest of them belong to a revision that is not kept as a whole.
+    let still_kept = kept.saturating_sub(now.events_behind(end));
     let compacted = (before.events_behind(oldest(before))).saturating_sub(still_kept);
     let left_out = (2 * compacted).min(kept / LEFT_OUT_MAX);
     let left_out = usize::try_from(left_out).unwrap_or(usize::MAX);

@@ -165,10 +165,10 @@ pub(super) fn signed(number: u64) -> i64 {
 }
 
 /// The configured destination, not connected yet.
-pub(super) fn make(sink: &config::Sink) -> Box<dyn Destination> {
-    match &sink.kind {
-        SinkKind::Postgres(postgres) => Box::new(postgres::Postgres::new(sink, postgres)),
-        SinkKind::Mongo(mongo) => Box::new(mongo::Mongo::new(sink, mongo)),
-        SinkKind::Webhook(webhook) => Box::new(webhook::Webhook::new(sink, webhook)),
+pub(super) fn make(sink: config::Sink) -> Box<dyn Destination> {
+    match sink.kind {
+        SinkKind::Postgres => Box::new(postgres::Postgres::new(sink)),
+        SinkKind::Mongo => Box::new(mongo::Mongo::new(sink)),
+        SinkKind::Webhook => Box::new(webhook::Webhook::new(sink)),
     }
 }

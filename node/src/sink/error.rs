@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use lockstep_machine::EventCursor;
 
-/// Why a destination did not accept a call. Each reason is written for the operator and contains no
-/// secrets.
+/// Why a destination did not accept a call, or why a session ended. Each reason is written for the operator
+/// and contains no secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum SinkError {
     /// Its host name does not resolve: `optional` sinks wait for that quietly.
@@ -17,6 +17,8 @@ pub(crate) enum SinkError {
         reason: String,
         /// The pause that the destination asked for, if any.
         retry_after: Option<Duration>,
+        /// Whether it answered with a server error: it may fail on this event only.
+        server_error: bool,
     },
     /// It rejects everything from this sink: credentials, permissions, or tables of another cluster. An
     /// operator must fix it.
@@ -35,6 +37,14 @@ pub(crate) enum SinkError {
     /// Its checkpoint is not the one last written: it was changed or restored.
     #[error("the destination's checkpoint was changed by another writer or a restore")]
     Moved,
+    /// The cluster did not answer, or this node no longer leads.
+    #[error("the cluster did not answer: {0}")]
+    Cluster(String),
+    /// The destination rejected an event, and the sink's dead letters are full.
+    #[error(
+        "the destination rejected an event, and the sink has reached dead_letters_max: {0}; replay or discard some"
+    )]
+    DeadLettersFull(String),
 }
 
 impl SinkError {
@@ -42,6 +52,7 @@ impl SinkError {
         Self::Unavailable {
             reason: reason.into(),
             retry_after: None,
+            server_error: false,
         }
     }
 
@@ -58,14 +69,22 @@ impl SinkError {
         }
     }
 
+    /// Whether the destination is there, and failed on what it was sent.
+    pub(crate) fn is_server_error(&self) -> bool {
+        matches!(
+            self,
+            SinkError::Unavailable {
+                server_error: true,
+                ..
+            }
+        )
+    }
+
+    /// The pause that the destination asked for.
     pub(crate) fn retry_after(&self) -> Option<Duration> {
         match self {
             SinkError::Unavailable { retry_after, .. } => *retry_after,
-            SinkError::Absent { .. }
-            | SinkError::Misconfigured { .. }
-            | SinkError::Rejected { .. }
-            | SinkError::Fenced { .. }
-            | SinkError::Moved => None,
+            _ => None,
         }
     }
 
@@ -78,21 +97,8 @@ impl SinkError {
             SinkError::Rejected { .. } => "refused",
             SinkError::Fenced { .. } => "fenced",
             SinkError::Moved => "moved",
+            SinkError::Cluster(_) => "cluster",
+            SinkError::DeadLettersFull(_) => "full",
         }
     }
-}
-
-/// Why a session ended.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum SessionError {
-    #[error(transparent)]
-    Destination(#[from] SinkError),
-    /// The cluster did not answer, or this node no longer leads.
-    #[error("the cluster did not answer: {0}")]
-    Cluster(String),
-    /// The destination rejected an event, and the sink's dead letters are full.
-    #[error(
-        "the destination rejected an event, and the sink has reached dead_letters_max: {0}; replay or discard some"
-    )]
-    DeadLettersFull(String),
 }

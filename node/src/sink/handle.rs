@@ -5,17 +5,16 @@ use std::time::Duration;
 
 use lockstep_machine::{DeadLetter, EventCursor, Rejection, SinkChange, SinkName, State};
 use lockstep_proto::ErrorCode;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
 use super::destination::make;
-use super::leader::Leader;
-use super::runner::{ConfiguredSink, Leading, Runner};
-use super::tracker::StatusTracker;
-use super::{CheckStep, SinkStatus, check, ledger};
+use super::runner::{Leading, Runner};
+use super::status::ConfiguredSink;
+use super::{CHECK_MAX, CheckStep, SinkStatus, check, ledger};
 use crate::config;
 use crate::service::peers::GrpcPeers;
-use crate::service::{Freshness, Service, ServiceError};
+use crate::service::{Freshness, Service, ServiceError, Standing};
 use crate::telemetry::Metrics;
 
 /// Maximum number of concurrent checks; others wait.
@@ -29,7 +28,8 @@ pub struct Sinks {
     pub(super) service: Arc<Service>,
     /// The connections to the other nodes.
     pub(super) peers: GrpcPeers,
-    pub(super) leader: Arc<dyn Fn() -> Leader + Send + Sync>,
+    /// Where this node stands.
+    pub(super) standing: Arc<dyn Fn() -> Standing + Send + Sync>,
     /// One permit per running check.
     pub(super) checks: Arc<Semaphore>,
     /// In order of name.
@@ -91,30 +91,16 @@ impl Sinks {
         peers: GrpcPeers,
         metrics: &Arc<Metrics>,
     ) -> Self {
-        let sink = |config: &config::Sink| {
-            Arc::new(ConfiguredSink {
-                config: config.clone(),
-                tracker: StatusTracker::new(config, metrics.clone()),
-                wake: Notify::new(),
-            })
-        };
+        let sink =
+            |config: &config::Sink| Arc::new(ConfiguredSink::new(config.clone(), metrics.clone()));
         let status = service.clone();
         Self {
             service,
             peers,
-            leader: Arc::new(move || Leader::of(status.status().standing)),
+            standing: Arc::new(move || status.status().standing),
             checks: Arc::new(Semaphore::new(CHECKS_MAX)),
             sinks: configs.iter().map(sink).collect(),
         }
-    }
-
-    /// The sinks of a cluster of one.
-    #[cfg(test)]
-    pub(crate) fn lone(configs: &[config::Sink]) -> Self {
-        let service = Service::lone(lockstep_machine::Limits::default());
-        let metrics = Metrics::new().expect("the names of metrics are valid");
-        let peers = GrpcPeers::new(Arc::default());
-        Self::new(configs, Arc::new(service), peers, &metrics)
     }
 
     /// Runs the sinks whenever this node leads, until dropped.
@@ -123,7 +109,7 @@ impl Sinks {
         for sink in self.sinks.iter() {
             let runner = Runner {
                 sink: sink.clone(),
-                destination: make(&sink.config),
+                destination: make(sink.config.clone()),
                 service: self.service.clone(),
             };
             runners.spawn(runner.run(leading.clone()));
@@ -132,7 +118,7 @@ impl Sinks {
             tokio::time::sleep(MEASURE_EVERY).await;
             self.service.peek(|state| {
                 for sink in self.sinks.iter() {
-                    sink.tracker.measure(state);
+                    sink.measure(state);
                 }
             });
         }
@@ -142,14 +128,17 @@ impl Sinks {
     pub fn here(&self) -> Vec<SinkStatus> {
         self.service.peek(|state| {
             let sinks = self.sinks.iter();
-            sinks.map(|sink| sink.tracker.status(state)).collect()
+            sinks.map(|sink| sink.status(state)).collect()
         })
     }
 
     /// Tests a destination from this node, on a connection of its own.
     pub(super) async fn check_destination(&self, name: &str) -> Result<Vec<CheckStep>, SinksError> {
         let sink = self.configured(name)?;
-        let steps = check::check(make(&sink.config).as_mut()).await;
+        let mut config = sink.config.clone();
+        // So that several exchanges fit into the limit, and what a failed check has created is removed.
+        config.timeout = config.timeout.min(CHECK_MAX / 6);
+        let steps = check::check(make(config).as_mut()).await;
         if steps.iter().all(|step| step.outcome().is_ok()) {
             sink.wake.notify_one();
         }

@@ -7,13 +7,12 @@ use lockstep_proto::errors::{CODE_KEY, KNOWN_KEY};
 use lockstep_proto::v1;
 use lockstep_proto::v1::sinks_client::SinksClient;
 use lockstep_raft::Deadline;
-use lockstep_raft::consensus::NodeId;
 use openraft_rt_tokio::TokioRuntime;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
 
 use super::{SinkStatus, Sinks, SinksError};
-use crate::service::{Role, ServiceError, Standing};
+use crate::service::{Role, ServiceError};
 
 /// Limit for a check.
 pub(crate) const CHECK_MAX: Duration = Duration::from_secs(60);
@@ -34,27 +33,6 @@ pub(crate) enum Hop {
     First,
     /// Another node: it may not.
     Last,
-}
-
-/// Where the sinks run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Leader {
-    /// On this node.
-    Here,
-    /// On this node, at this gRPC address.
-    At(NodeId, String),
-    /// No leader is known.
-    Unknown,
-}
-
-impl Leader {
-    pub(super) fn of(standing: Standing) -> Self {
-        match standing.leader {
-            _ if standing.role == Role::Leader => Leader::Here,
-            Some((id, member)) if id != standing.node_id => Leader::At(id, member.grpc_address),
-            _ => Leader::Unknown,
-        }
-    }
 }
 
 impl Sinks {
@@ -144,22 +122,24 @@ impl Sinks {
         F: Future<Output = Result<Response<A>, Status>>,
     {
         loop {
-            match (self.leader)() {
-                Leader::Here => return Ok(None),
-                // The node that forwarded the request looks for the leader again.
-                Leader::At(..) | Leader::Unknown if call.hop == Hop::Last => {
-                    return Err(call.unavailable());
+            let standing = (self.standing)();
+            if standing.role == Role::Leader {
+                return Ok(None);
+            }
+            // The node that forwarded the request looks for the leader again.
+            if call.hop == Hop::Last {
+                return Err(call.unavailable());
+            }
+            // A leader that has stepped down may not know of another yet.
+            let other = standing.leader.filter(|(id, _)| *id != standing.node_id);
+            if let Some((id, member)) = other
+                && let Ok(channel) = self.peers.channel(id, &member.grpc_address)
+            {
+                let request = call.request(message.clone());
+                match ask(SinksClient::new(channel), request).await {
+                    Ok(answer) => return Ok(Some(answer.into_inner())),
+                    Err(status) => call.check_final(&status, sink)?,
                 }
-                Leader::At(id, address) => {
-                    if let Ok(channel) = self.peers.channel(id, &address) {
-                        let request = call.request(message.clone());
-                        match ask(SinksClient::new(channel), request).await {
-                            Ok(answer) => return Ok(Some(answer.into_inner())),
-                            Err(status) => call.check_final(&status, sink)?,
-                        }
-                    }
-                }
-                Leader::Unknown => {}
             }
             if !call.deadline.sleep(PAUSE).await {
                 return Err(call.unavailable());

@@ -19,7 +19,7 @@
 //!             the cluster's events ──> Batch ──> Destination: postgres, mongo or webhook
 //!                                 │ rejected permanently
 //!                                 ▼
-//!                               Ledger ──> a command in the log: the event is a dead letter
+//!                               a command in the log: the event is a dead letter
 //! ```
 //!
 //! | module | holds |
@@ -29,7 +29,7 @@
 //! | `session` | one open destination: reads events from the cluster and delivers them in order |
 //! | `backfill` | the part of a session that writes all current states, from one consistent copy |
 //! | `ledger` | what the cluster's replicated state holds about a sink |
-//! | `tracker` | what a sink is doing: its status and its metrics |
+//! | `status` | a configured sink and what it is doing: its status and its metrics |
 //! | `leader` | status and checks, which the leader answers whichever node is asked |
 //! | `destination` | the `Destination` trait and the types that pass through it |
 //! | `changes` | the current state of an instance, in the form that every destination gets |
@@ -85,9 +85,9 @@ mod mongo;
 mod postgres;
 mod runner;
 mod session;
+mod status;
 #[cfg(test)]
 pub(crate) mod tests;
-mod tracker;
 mod webhook;
 
 pub(crate) use changes::{Change, Current, changes};
@@ -96,7 +96,7 @@ use destination::signed;
 pub(crate) use destination::{
     Backfill, BackfillReason, Batch, Checkpoint, Claim, Destination, StoredCheckpoint,
 };
-pub(crate) use error::{SessionError, SinkError};
+pub(crate) use error::SinkError;
 pub use handle::{Sinks, SinksError};
 pub(crate) use leader::{CHECK_MAX, FORWARDED_KEY, Hop, truncated};
 pub use lockstep_proto::v1::{CheckStep, SinkPhase as Phase, SinkStatus};

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_raft::Backoff;
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 
 use super::session::Session;
-use super::tracker::StatusTracker;
-use super::{Destination, Phase, SessionError, SinkError};
+use super::status::ConfiguredSink;
+use super::{Destination, Phase, SinkError};
 use crate::config;
 use crate::service::Service;
 
@@ -21,14 +21,6 @@ pub type Leading = watch::Receiver<Option<u64>>;
 const ABSENT_PAUSE: Duration = Duration::from_secs(2);
 /// The first pause between two sessions at most.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
-
-/// A sink that is configured on this node.
-pub(super) struct ConfiguredSink {
-    pub(super) config: config::Sink,
-    pub(super) tracker: StatusTracker,
-    /// Ends a pause between two sessions.
-    pub(super) wake: Notify,
-}
 
 /// Runs one sink.
 pub(super) struct Runner {
@@ -45,12 +37,12 @@ impl Runner {
                 return;
             };
             let Some(term) = term else { continue };
-            self.sink.tracker.start();
-            tracing::info!(sink = self.sink.tracker.name(), term, "sink started");
+            self.sink.start();
+            tracing::info!(sink = self.sink.name(), term, "sink started");
             tokio::select! {
                 never = self.lead(term) => match never {},
                 left = leading.wait_for(|now| *now != Some(term)) => {
-                    self.sink.tracker.stop();
+                    self.sink.stop();
                     if left.is_err() {
                         return;
                     }
@@ -70,7 +62,7 @@ impl Runner {
     }
 
     /// One session, until something fails.
-    async fn session(&mut self, term: u64, backoff: &mut Backoff) -> SessionError {
+    async fn session(&mut self, term: u64, backoff: &mut Backoff) -> SinkError {
         let destination = self.destination.as_mut();
         let opening = Session::open(destination, &self.sink, &self.service, term);
         let mut session = match opening.await {
@@ -84,29 +76,23 @@ impl Runner {
     }
 
     /// Reports why a session ended. How long to pause.
-    fn report(&self, error: &SessionError, backoff: &mut Backoff) -> Duration {
-        let (phase, kind) = match error {
-            SessionError::Cluster(_) => (Phase::Retrying, "cluster"),
-            SessionError::DeadLettersFull(_) => (Phase::Halted, "full"),
-            SessionError::Destination(error) => {
-                let phase = match error {
-                    SinkError::Absent { .. } if self.sink.config.optional => Phase::Absent,
-                    SinkError::Misconfigured { .. } | SinkError::Rejected { .. } => Phase::Failing,
-                    SinkError::Absent { .. }
-                    | SinkError::Unavailable { .. }
-                    | SinkError::Fenced { .. }
-                    | SinkError::Moved => Phase::Retrying,
-                };
-                (phase, error.kind())
-            }
+    fn report(&self, error: &SinkError, backoff: &mut Backoff) -> Duration {
+        let config = &self.sink.config;
+        let phase = match error {
+            SinkError::Absent { .. } if config.optional => Phase::Absent,
+            SinkError::Misconfigured { .. } | SinkError::Rejected { .. } => Phase::Failing,
+            SinkError::DeadLettersFull(_) => Phase::Halted,
+            SinkError::Absent { .. }
+            | SinkError::Unavailable { .. }
+            | SinkError::Fenced { .. }
+            | SinkError::Moved
+            | SinkError::Cluster(_) => Phase::Retrying,
         };
-        self.sink.tracker.failed(phase, kind, error.to_string());
-        let retry_after = match error {
-            _ if phase == Phase::Absent => return ABSENT_PAUSE,
-            SessionError::Destination(error) => error.retry_after(),
-            SessionError::Cluster(_) | SessionError::DeadLettersFull(_) => None,
-        };
-        pause(backoff, self.sink.config.retry_max, retry_after)
+        self.sink.failed(phase, error);
+        match phase {
+            Phase::Absent => ABSENT_PAUSE,
+            _ => pause(backoff, config.retry_max, error.retry_after()),
+        }
     }
 }
 

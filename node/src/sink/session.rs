@@ -7,17 +7,16 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lockstep_machine::{Event, EventCursor, EventFilter};
+use lockstep_machine::{DeadLetter, Event, EventCursor, EventFilter, SinkChange, SinkRecord};
 use tokio::sync::watch;
 
-use super::ledger::Ledger;
-use super::runner::ConfiguredSink;
+use super::status::ConfiguredSink;
 use super::{
-    BackfillReason, Batch, Change, Checkpoint, Claim, Destination, Phase, SessionError, SinkError,
+    BackfillReason, Batch, Change, Checkpoint, Claim, Destination, Phase, SinkError,
     StoredCheckpoint,
 };
-use crate::config::{self, Start};
-use crate::service::Service;
+use crate::config::Start;
+use crate::service::{Role, Service};
 
 /// How long an idle session waits before it looks again.
 const POLL_EVERY: Duration = Duration::from_millis(500);
@@ -40,8 +39,7 @@ pub(super) struct Session<'a> {
     pub(super) destination: &'a mut dyn Destination,
     pub(super) sink: &'a ConfiguredSink,
     pub(super) service: &'a Service,
-    pub(super) ledger: Ledger<'a>,
-    claim: Claim,
+    pub(super) claim: Claim,
     /// When this node's leadership was last confirmed.
     confirmed: Option<Instant>,
     /// It follows the events that one of these wants.
@@ -69,16 +67,11 @@ impl<'a> Session<'a> {
         sink: &'a ConfiguredSink,
         service: &'a Service,
         term: u64,
-    ) -> Result<Self, SessionError> {
+    ) -> Result<Self, SinkError> {
         let mut session = Self {
             destination,
             sink,
             service,
-            ledger: Ledger {
-                service,
-                sink: &sink.config.name,
-                term,
-            },
             claim: Claim {
                 cluster: service.status().cluster_id,
                 sink: sink.config.name.to_string(),
@@ -107,20 +100,26 @@ impl<'a> Session<'a> {
     }
 
     /// Opens the destination, again after an error. What it reports about its checkpoint.
-    pub(super) async fn open_destination(&mut self) -> Result<StoredCheckpoint, SessionError> {
+    pub(super) async fn open_destination(&mut self) -> Result<StoredCheckpoint, SinkError> {
         self.confirm_leadership().await?;
-        Ok(self.destination.open(&self.claim).await?)
+        self.destination.open(&self.claim).await
     }
 
     /// Confirms that this node still leads, unless that was confirmed a moment ago.
-    pub(super) async fn confirm_leadership(&mut self) -> Result<(), SessionError> {
+    pub(super) async fn confirm_leadership(&mut self) -> Result<(), SinkError> {
         if (self.confirmed).is_some_and(|at| at.elapsed() < CONFIRM_EVERY) {
             return Ok(());
         }
         // Taken before the call: the answer was true at some time after it.
         let began = Instant::now();
         let confirmed = self.service.confirm(CONFIRM_TIMEOUT).await;
-        confirmed.map_err(|e| SessionError::Cluster(e.to_string()))?;
+        confirmed.map_err(|e| SinkError::Cluster(e.to_string()))?;
+        // A follower gets its confirmation from the leader, and a later term is another claim.
+        let standing = self.service.status().standing;
+        if standing.role != Role::Leader || standing.term > self.claim.term {
+            let reason = "this node no longer leads".to_owned();
+            return Err(SinkError::Cluster(reason));
+        }
         self.confirmed = Some(began);
         Ok(())
     }
@@ -130,21 +129,18 @@ impl<'a> Session<'a> {
         self.checkpoint = checkpoint;
         self.read_to = checkpoint.cursor;
         self.saved = (checkpoint, Instant::now());
-        self.sink.tracker.checkpoint(checkpoint);
+        self.sink.checkpoint(checkpoint);
     }
 
     /// Starts at the checkpoint that the cluster stores for a destination that stores none.
-    async fn start_from_ledger(&mut self) -> Result<(), SessionError> {
-        self.ledger.claim().await?;
-        if let Some(checkpoint) = self.ledger.checkpoint() {
+    async fn start_from_ledger(&mut self) -> Result<(), SinkError> {
+        let term = self.claim.term;
+        self.change(SinkChange::Claim { term }).await?;
+        if let Some(checkpoint) = self.record(|record| record.checkpoint) {
             self.start_at(checkpoint);
             return Ok(());
         }
-        let start = match &self.sink.config.kind {
-            config::SinkKind::Webhook(webhook) => webhook.start,
-            config::SinkKind::Postgres(_) | config::SinkKind::Mongo(_) => Start::Everything,
-        };
-        if start == Start::Everything {
+        if self.sink.config.start == Start::Everything {
             return self.backfill(BackfillReason::First, None).await;
         }
         let revision = self.service.peek(|state| state.revision());
@@ -152,13 +148,13 @@ impl<'a> Session<'a> {
             cursor: EventCursor::after(revision),
             seeded: revision,
         };
-        self.ledger.advance(checkpoint).await?;
+        self.advance(checkpoint).await?;
         self.start_at(checkpoint);
         Ok(())
     }
 
     /// A destination that is ahead of the cluster has followed another history.
-    fn check_not_ahead(&self) -> Result<(), SessionError> {
+    fn check_not_ahead(&self) -> Result<(), SinkError> {
         let reached = self.service.peek(|state| state.revision());
         let stored = self.checkpoint.cursor.revision.max(self.checkpoint.seeded);
         if stored <= reached {
@@ -167,31 +163,33 @@ impl<'a> Session<'a> {
         let reason = format!(
             "the destination is at revision {stored}, but the cluster is only at {reached}: the cluster was restored or recreated; configure an empty schema, database or collection"
         );
-        Err(SinkError::misconfigured(reason).into())
+        Err(SinkError::misconfigured(reason))
     }
 
     /// Delivers events until something fails. Calls `delivered` after each step that went well.
     pub(super) async fn follow(
         &mut self,
         mut delivered: impl FnMut(),
-    ) -> Result<Infallible, SessionError> {
+    ) -> Result<Infallible, SinkError> {
         loop {
             // Marked as seen before the state is read: a change during that wakes the wait below.
             self.changes.borrow_and_update();
             // Dead letters first: a backfill may need the room that they take.
-            let requested = self.ledger.backfill_requested();
+            let requested =
+                self.record(|record| record.seed_wanted().then_some(record.seeds_asked));
             if requested.is_some() || self.replayed.is_none_or(|at| at.elapsed() >= REPLAY_EVERY) {
                 self.replay_dead_letters().await?;
                 self.replayed = Some(Instant::now());
             }
-            if let Some(requested) = requested {
+            if let Some(asked) = requested {
                 let previous = Some(self.checkpoint.cursor);
                 self.backfill(BackfillReason::Requested, previous).await?;
-                self.ledger.backfill_finished(requested).await?;
+                let term = self.claim.term;
+                self.change(SinkChange::Seeded { term, asked }).await?;
             }
             let more = self.step().await?;
             delivered();
-            self.sink.tracker.doing(Phase::Following);
+            self.sink.doing(Phase::Following);
             if !more {
                 self.save_checkpoint(SAVE_EVERY).await?;
                 let changed = self.changes.changed();
@@ -201,73 +199,66 @@ impl<'a> Session<'a> {
     }
 
     /// Delivers the next events, if any. Whether there may be more.
-    async fn step(&mut self) -> Result<bool, SessionError> {
-        let Some(next) = self.read_events() else {
+    async fn step(&mut self) -> Result<bool, SinkError> {
+        let Some((events, to, more)) = self.read_events() else {
             let previous = Some(self.checkpoint.cursor);
             self.backfill(BackfillReason::Compacted, previous).await?;
             return Ok(true);
         };
         let overdue = self.advanced.elapsed() >= ADVANCE_EVERY;
-        if !next.events.is_empty() || (overdue && next.to > self.checkpoint.cursor) {
+        if !events.is_empty() || (overdue && to > self.checkpoint.cursor) {
             self.confirm_leadership().await?;
-            self.deliver(next.events, next.to).await?;
+            self.deliver(events, to).await?;
             self.advanced = Instant::now();
             self.save_checkpoint(SAVE_EVERY).await?;
         }
-        self.read_to = next.to;
-        self.sink.tracker.checkpoint(Checkpoint {
+        self.read_to = to;
+        self.sink.checkpoint(Checkpoint {
             cursor: self.read_to,
             ..self.checkpoint
         });
         // A step that delivered nothing has awaited nothing.
         tokio::task::yield_now().await;
-        Ok(next.more)
+        Ok(more)
     }
 
-    /// The events of the next batch; `None` if some of them were compacted.
-    fn read_events(&self) -> Option<Next> {
-        let mut next = Next {
-            events: vec![],
-            to: self.read_to,
-            more: true,
-        };
+    /// The next events that the sink follows, up to where events were read, and whether there may be more;
+    /// `None` if some of them were compacted.
+    fn read_events(&self) -> Option<(Vec<Arc<Event>>, EventCursor, bool)> {
+        let (mut events, mut to, mut more) = (vec![], self.read_to, true);
         let mut scanned = 0;
-        while next.more && next.events.len() < self.batch_max && scanned < SCAN_EVENTS_MAX {
-            let room = self.batch_max - next.events.len();
+        while more && events.len() < self.batch_max && scanned < SCAN_EVENTS_MAX {
+            let room = self.batch_max - events.len();
             let (chunk, newest) = self.service.peek(|state| {
-                let chunk = state.events_after(next.to, room).ok()?;
+                let chunk = state.events_after(to, room).ok()?;
                 Some((chunk, state.revision()))
             })?;
             scanned += chunk.len();
-            next.more = chunk.len() == room;
-            next.to = match chunk.last() {
-                Some(last) if next.more => last.cursor(),
-                _ => next.to.max(EventCursor::after(newest)),
+            more = chunk.len() == room;
+            to = match chunk.last() {
+                Some(last) if more => last.cursor(),
+                _ => to.max(EventCursor::after(newest)),
             };
             let follows = |event: &Arc<Event>| self.filters.iter().any(|it| it.wants(event));
-            next.events.extend(chunk.into_iter().filter(follows));
+            events.extend(chunk.into_iter().filter(follows));
         }
-        Some(next)
+        Some((events, to, more))
     }
 
     /// Writes consecutive events up to `to`. If they are rejected, halves them until the rejected event
     /// is found.
-    async fn deliver(
-        &mut self,
-        events: Vec<Arc<Event>>,
-        to: EventCursor,
-    ) -> Result<(), SessionError> {
+    async fn deliver(&mut self, events: Vec<Arc<Event>>, to: EventCursor) -> Result<(), SinkError> {
         let mut parts = VecDeque::from([(events, to)]);
         while let Some((mut events, to)) = parts.pop_front() {
             let (event, reason) = match self.write(&events, to).await {
                 Ok(()) => continue,
                 Err(SinkError::Rejected { event, reason }) => (event, reason),
-                Err(other) => return Err(other.into()),
+                Err(other) => return Err(other),
             };
             let known = event.and_then(|it| events.iter().position(|e| e.cursor() == it));
             match (known, events.len()) {
                 // It rejected nothing but a checkpoint.
-                (_, 0) => return Err(SinkError::misconfigured(reason).into()),
+                (_, 0) => return Err(SinkError::misconfigured(reason)),
                 (Some(at), _) => {
                     self.add_dead_letter(events.remove(at), &reason).await?;
                 }
@@ -294,7 +285,7 @@ impl<'a> Session<'a> {
         self.destination.write(&batch).await?;
         let took = began.elapsed();
         self.checkpoint = batch.checkpoint();
-        self.sink.tracker.wrote(events.len(), took, self.checkpoint);
+        self.sink.wrote(events.len(), took, self.checkpoint);
         if !self.keeps_checkpoint {
             self.batch_max = self.next_batch_max(events.len(), took);
         }
@@ -315,12 +306,12 @@ impl<'a> Session<'a> {
 
     /// Saves the checkpoint of a destination that stores none in the cluster, unless that was done less
     /// than `interval` ago.
-    pub(super) async fn save_checkpoint(&mut self, interval: Duration) -> Result<(), SessionError> {
+    pub(super) async fn save_checkpoint(&mut self, interval: Duration) -> Result<(), SinkError> {
         let (saved, at) = self.saved;
         if self.keeps_checkpoint || saved == self.checkpoint || at.elapsed() < interval {
             return Ok(());
         }
-        self.ledger.advance(self.checkpoint).await?;
+        self.advance(self.checkpoint).await?;
         self.saved = (self.checkpoint, Instant::now());
         Ok(())
     }
@@ -330,11 +321,16 @@ impl<'a> Session<'a> {
         &mut self,
         event: Arc<Event>,
         reason: &str,
-    ) -> Result<(), SessionError> {
-        self.ledger.bury(event.clone(), reason).await?;
-        self.sink.tracker.rejected();
+    ) -> Result<(), SinkError> {
+        self.change(SinkChange::Bury {
+            term: self.claim.term,
+            event: event.clone(),
+            reason: DeadLetter::fit(reason).to_owned(),
+        })
+        .await?;
+        self.sink.count_error("refused");
         tracing::warn!(
-            sink = self.sink.tracker.name(),
+            sink = self.sink.name(),
             revision = event.revision.0,
             position = event.position,
             machine = %event.machine,
@@ -347,28 +343,29 @@ impl<'a> Session<'a> {
     }
 
     /// Writes the dead letters again that an operator wants replayed.
-    async fn replay_dead_letters(&mut self) -> Result<(), SessionError> {
-        while let Some(event) = self.ledger.replay_requested() {
+    async fn replay_dead_letters(&mut self) -> Result<(), SinkError> {
+        let requested = |record: &SinkRecord| {
+            let letter = record.letters().find(|letter| letter.replay_wanted)?;
+            Some(letter.event.clone())
+        };
+        while let Some(event) = self.record(requested) {
             self.confirm_leadership().await?;
             let id = event.instance();
             let now = id.map(|id| self.service.peek(|state| Change::now(state, id)));
-            let rejected = match self.destination.replay(&event, now).await {
+            let refused = match self.destination.replay(&event, now).await {
                 Ok(()) => None,
-                Err(SinkError::Rejected { reason, .. }) => Some(reason),
-                Err(other) => return Err(other.into()),
+                Err(SinkError::Rejected { reason, .. }) => {
+                    Some(DeadLetter::fit(&reason).to_owned())
+                }
+                Err(other) => return Err(other),
             };
-            self.ledger.settle(event.cursor(), rejected).await?;
+            self.change(SinkChange::Settle {
+                term: self.claim.term,
+                cursor: event.cursor(),
+                refused,
+            })
+            .await?;
         }
         Ok(())
     }
-}
-
-/// The next batch.
-struct Next {
-    /// The events that the sink follows.
-    events: Vec<Arc<Event>>,
-    /// Events were read up to here.
-    to: EventCursor,
-    /// Whether there may be more.
-    more: bool,
 }

@@ -135,6 +135,8 @@ metrics! {
     log_disk_bytes: IntGauge;
     /// Free bytes on the data folder's disk, not counting the reserve file.
     disk_free_bytes: IntGauge;
+    /// 1 while lockstep_disk_free_bytes is below storage.free_bytes_warn: the log is kept short.
+    disk_low: IntGauge;
     /// 1 while lockstep_disk_free_bytes is below storage.free_bytes_min; as leader, this node then rejects writes.
     disk_full: IntGauge;
     /// Stored idempotency keys.

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
+use lockstep_machine::{InvalidName, NameRule};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 
@@ -35,13 +36,8 @@ const SIGNIFICANT_DIGITS: u8 = 2;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReportError {
     /// The name is not valid.
-    #[error("name {name:?} is not valid: {reason}")]
-    Name {
-        /// The name, cut to 80 characters.
-        name: String,
-        /// The rule that it breaks.
-        reason: &'static str,
-    },
+    #[error(transparent)]
+    Name(#[from] InvalidName),
     /// The limit on names is reached.
     #[error("there are {NAMES_MAX} {kind} already; use one of those or restart the node")]
     Full {
@@ -221,7 +217,9 @@ impl Report {
         let make = || Metric::Counter(Arc::default());
         match self.get_or_create(name, make)? {
             Metric::Counter(counter) => Ok(counter),
-            Metric::Timer(_) => Err(invalid(name, "it is the name of a timer")),
+            Metric::Timer(_) => {
+                Err(InvalidName::new("name", name, "it is the name of a timer").into())
+            }
         }
     }
 
@@ -230,7 +228,9 @@ impl Report {
         let make = || Metric::Timer(Arc::default());
         match self.get_or_create(name, make)? {
             Metric::Timer(timer) => Ok(timer),
-            Metric::Counter(_) => Err(invalid(name, "it is the name of a counter")),
+            Metric::Counter(_) => {
+                Err(InvalidName::new("name", name, "it is the name of a counter").into())
+            }
         }
     }
 
@@ -288,27 +288,25 @@ fn count(metrics: &BTreeMap<String, Metric>) -> (usize, usize) {
     (counters, metrics.len() - counters)
 }
 
-fn check_name(name: &str) -> Result<(), ReportError> {
-    let allowed = |b: u8| b.is_ascii_alphanumeric() || b"-_.:/".contains(&b);
-    let reason = if name.is_empty() {
-        "it is empty"
-    } else if name.len() > NAME_LEN_MAX {
-        "it is longer than 64 bytes"
-    } else if !name.bytes().all(allowed) {
-        "only letters, digits, '-', '_', '.', ':' and '/' are allowed"
-    } else if name.starts_with(RESERVED_PREFIX) {
-        "the prefix \"lockstep.\" belongs to the server"
-    } else {
-        return Ok(());
+fn check_name(name: &str) -> Result<(), InvalidName> {
+    const RULE: NameRule = NameRule {
+        first: is_allowed,
+        rest: is_allowed,
+        len_max: NAME_LEN_MAX,
+        words: "ASCII letters, digits, '-', '_', '.', ':' or '/'",
     };
-    Err(invalid(name, reason))
+    RULE.check("name", name)?;
+    match name.starts_with(RESERVED_PREFIX) {
+        false => Ok(()),
+        true => {
+            let reason = "the prefix \"lockstep.\" belongs to the server; use another";
+            Err(InvalidName::new("name", name, reason))
+        }
+    }
 }
 
-fn invalid(name: &str, reason: &'static str) -> ReportError {
-    ReportError::Name {
-        name: name.chars().take(80).collect(),
-        reason,
-    }
+fn is_allowed(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | ':' | '/')
 }
 
 #[cfg(test)]
@@ -399,7 +397,7 @@ mod tests {
             TIMER_HANDLER,
         ] {
             assert!(
-                matches!(report.counter(bad), Err(ReportError::Name { .. })),
+                matches!(report.counter(bad), Err(ReportError::Name(_))),
                 "{bad:?}"
             );
         }
@@ -414,6 +412,6 @@ mod tests {
         assert!(report.counter("n1").is_ok());
         assert!(report.counter(COUNTER_HANDLER).is_ok());
         assert!(report.timer("one-more").is_ok());
-        assert!(matches!(report.timer("n1"), Err(ReportError::Name { .. })));
+        assert!(matches!(report.timer("n1"), Err(ReportError::Name(_))));
     }
 }

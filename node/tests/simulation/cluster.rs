@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lockstep_machine::{IdempotencyKey, SessionId, Timestamp};
+use openraft_rt::AsyncRuntime as _;
 use openraft_rt::Instant as _;
 use openraft_rt_sim::{SimInstant, SimRuntime};
 
@@ -16,7 +17,9 @@ use super::oracle::Oracle;
 use super::workload::triad;
 use lockstep_node::service::{ForwardObserver, Router};
 use lockstep_raft::Deadline;
-use lockstep_raft::consensus::{BatchLimits, Consensus, Member, NodeId, Settings};
+use lockstep_raft::consensus::{
+    Addresses, BatchLimits, CompactionSettings, Consensus, Environment, Member, NodeId, Settings,
+};
 
 /// The router as it ships, on the simulated runtime, disk and network.
 pub type SimRouter = Router<SimRuntime, SimDisk>;
@@ -61,8 +64,14 @@ fn settings() -> Settings {
         heartbeat: Duration::from_millis(100),
         election_timeout_min: Duration::from_millis(200),
         election_timeout_max: Duration::from_millis(400),
-        snapshot_entries: 10 + up_to(150),
-        log_keep_entries: one_of(3) * 40,
+        compaction: CompactionSettings {
+            snapshot_entries: 10 + up_to(150),
+            log_keep_entries: one_of(3) * 40,
+            // Sometimes the bytes bound the log.
+            log_bytes_max: [4 << 10, 1 << 30][one_of(2) as usize],
+            free_bytes_warn: 0,
+            free_bytes_min: 0,
+        },
         log_cache_bytes: [0, 2_000, 1 << 20][one_of(3) as usize],
         batch,
     }
@@ -155,8 +164,11 @@ impl Cluster {
             &self.0.settings,
             disk,
             peers.clone(),
-            clock,
-            watcher,
+            Environment {
+                clock,
+                observer: watcher,
+                addresses: Addresses::default(),
+            },
         )
         .await;
         let consensus = consensus.unwrap_or_else(|e| panic!("node {id} did not start: {e}"));
@@ -175,6 +187,7 @@ impl Cluster {
             .unwrap()
             .insert(id, (consensus.clone(), Arc::new(router)));
         consensus.run();
+        drop(SimRuntime::spawn(async move { consensus.compact().await }));
     }
 
     /// Starts every node and makes them a cluster.
@@ -207,10 +220,10 @@ impl Cluster {
     pub async fn transfer(&self) {
         for (_, consensus) in self.running() {
             if consensus.standing().role == lockstep_raft::consensus::Role::Leader {
-                let handed_over = consensus.hand_over(Duration::from_millis(500)).await;
+                let handed_over = consensus.hand_over(None, Duration::from_millis(500)).await;
                 self.0
                     .oracle
-                    .count(|counts| counts.transfers += u64::from(handed_over));
+                    .count(|counts| counts.transfers += u64::from(handed_over.is_ok()));
             }
         }
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_machine::{Restore, State};
-use lockstep_raft::store::{BoxFuture, Done, Record, Slot, SnapshotHandle, Storage};
+use lockstep_raft::store::{BoxFuture, DiskSpace, Done, Record, Slot, SnapshotHandle, Storage};
 use openraft_rt::AsyncRuntime as _;
 use openraft_rt_sim::SimRuntime;
 use tokio::sync::Notify;
@@ -250,6 +250,35 @@ impl Storage for SimDisk {
 
     fn purge(&self, upto: u64, marker: Bytes, done: Done) {
         self.ask(Change::Purge { upto, marker }, done);
+    }
+
+    fn log_bytes_after(&self, index: u64) -> u64 {
+        let bytes = self.look(|image| {
+            let after = image.log.range(index.saturating_add(1)..);
+            after.map(|(_, value)| value.len() as u64).sum()
+        });
+        bytes.unwrap_or(0)
+    }
+
+    fn log_tail(&self, bytes: u64) -> Option<u64> {
+        let tail = self.look(|image| {
+            let mut sum = 0;
+            let tail = image.log.iter().rev().take_while(|(_, value)| {
+                sum += value.len() as u64;
+                sum <= bytes
+            });
+            let first = tail.last().or(image.log.last_key_value());
+            first.map(|(index, _)| *index)
+        });
+        tail.ok().flatten()
+    }
+
+    fn space(&self) -> BoxFuture<io::Result<DiskSpace>> {
+        let space = self.look(|_| DiskSpace {
+            free: 1 << 40,
+            ..DiskSpace::default()
+        });
+        Box::pin(std::future::ready(space))
     }
 
     fn save(&self, slot: Slot, value: Bytes, done: Done) {

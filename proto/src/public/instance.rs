@@ -13,8 +13,10 @@ message!(InstanceView as Instance {
     created_at: created_at_ms,
     changed_at: changed_at_ms,
     allowed: allowed,
+    events: events,
     metadata: metadata,
     deadline: deadline_ms,
+    timeout_to: timeout_to,
 });
 
 #[cfg(test)]

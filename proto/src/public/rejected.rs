@@ -6,9 +6,9 @@ use crate::v1;
 
 impl From<&Rejection> for v1::Rejected {
     fn from(rejection: &Rejection) -> Self {
-        let names = |names: &[lockstep_machine::StateName]| -> Vec<String> {
-            names.iter().map(ToString::to_string).collect()
-        };
+        fn names<N: ToString>(names: &[N]) -> Vec<String> {
+            names.iter().map(N::to_string).collect()
+        }
         let current = rejection.current();
         let mut rejected = Self {
             code: rejection.code().to_owned(),
@@ -16,6 +16,7 @@ impl From<&Rejection> for v1::Rejected {
             current_state: current.map(|(state, _)| state.to_string()),
             current_revision: current.map(|(_, revision)| revision.0),
             allowed: names(rejection.allowed()),
+            events: names(rejection.events().unwrap_or_default()),
             ..Default::default()
         };
         match rejection {
@@ -107,7 +108,9 @@ impl From<&DocumentError> for v1::Rejected {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::{InstanceId, Limits, MachineName, Quota, Revision, StateName, Version};
+    use lockstep_machine::{
+        EventName, InstanceId, Limits, MachineName, Quota, Revision, StateName, Version,
+    };
 
     fn state(name: &str) -> StateName {
         StateName::new(name).unwrap()
@@ -129,15 +132,17 @@ mod tests {
             to: state("first"),
             allowed: vec![state("third")],
             revision: Revision(1),
+            events: Some(Box::new([EventName::new("pay").unwrap()])),
         };
         let expected = v1::Rejected {
             code: "illegal_transition".to_owned(),
             message:
-                r#"triad/default cannot go from "second" to "first"; allowed from "second": third"#
+                r#"triad/default cannot go from "second" to "first"; allowed from "second": third; allowed events: pay"#
                     .to_owned(),
             current_state: Some("second".to_owned()),
             current_revision: Some(1),
             allowed: vec!["third".to_owned()],
+            events: vec!["pay".to_owned()],
             ..Default::default()
         };
         assert_eq!(v1::Rejected::from(&illegal), expected);

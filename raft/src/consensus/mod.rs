@@ -7,10 +7,14 @@
 //!   one log entry. Reads that wait at the same time share one confirmation by a quorum.
 //! - [`log`] implements openraft's log. Recent entries stay in memory, so that replication and apply rarely
 //!   read the disk; an entry is evicted from memory only after it is durable.
-//! - [`state_machine`] applies committed entries to [`lockstep_machine::State`], and builds and installs
-//!   snapshots. Readers share the state through [`SharedState`].
+//! - [`state_machine`] applies committed entries to [`lockstep_machine::State`], and installs snapshots.
+//!   Readers share the state through [`SharedState`].
+//! - [`compaction`] writes snapshots, and keeps the log and the disk within bounds.
 //! - [`network`] sends to peers over gRPC and [`server`] answers them. Every call names the cluster, the
 //!   target node, the protocol version and the Raft group; a mismatch is refused.
+//! - [`membership`] adds, promotes and removes members, one change at a time.
+//! - [`addresses`] knows where the members are now, if they have moved since they were added.
+//! - `standing` is a node's view of the cluster.
 //! - `wire` converts between openraft's types and the protobuf messages that are stored and sent, so
 //!   that a new openraft changes no format.
 //!
@@ -43,21 +47,31 @@
 //!
 //! Each is prevented where it could occur:
 //!
-//! - [`Settings::raft_config`]: leader restore off, log kept for followers that lag, snapshot timeout of
-//!   a minute, pre-vote on;
-//! - [`network`]: no snapshot is sent by a leader whose term is older than the entries in it;
+//! - [`Settings::raft_config`]: leader restore off, snapshot timeout of a minute, pre-vote on;
+//! - [`compaction`]: log kept for followers that lag, because installing a snapshot on a busy follower can
+//!   panic;
+//! - [`network`]: no snapshot is sent under a leadership older than what it holds;
 //! - [`log`]: reads are limited in bytes.
 
+pub mod addresses;
 pub mod batcher;
+pub mod compaction;
 pub mod log;
+pub mod membership;
 pub mod network;
 pub mod node;
+pub mod peer_members;
 pub mod server;
+mod standing;
 pub mod state_machine;
 pub mod types;
 pub(crate) mod wire;
 
+pub use addresses::Addresses;
 pub use batcher::{BatchLimits, ProposeError, ProposeResult};
-pub use node::{Consensus, ConsensusError, ReadPoint, Role, Settings, Standing};
+pub use compaction::{CompactionSettings, DiskLevel};
+pub use membership::{MemberChange, MemberError, QuorumChange};
+pub use node::{Consensus, ConsensusError, Environment, ReadPoint, Settings};
+pub use standing::{Role, Standing};
 pub use state_machine::{Applied, Observer, SharedState};
 pub use types::{Member, MemberStatus, NodeId, Runtime, Types};

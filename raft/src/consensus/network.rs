@@ -27,6 +27,7 @@ use openraft_rt_tokio::TokioRuntime;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
+use super::addresses::Addresses;
 use super::state_machine::Observer;
 use super::types::{Member, NodeId, Types};
 use super::wire;
@@ -107,20 +108,26 @@ pub fn addressed<T>(
 /// Makes connections for openraft.
 pub struct GrpcNetwork {
     cluster: ClusterTag,
+    addresses: Addresses,
     observer: Arc<dyn Observer>,
 }
 
 impl GrpcNetwork {
     /// A network of the cluster that `cluster` names.
-    pub fn new(cluster: ClusterTag, observer: Arc<dyn Observer>) -> Self {
-        Self { cluster, observer }
+    pub fn new(cluster: ClusterTag, addresses: Addresses, observer: Arc<dyn Observer>) -> Self {
+        Self {
+            cluster,
+            addresses,
+            observer,
+        }
     }
 
     fn peer(&self, target: NodeId, member: &Member, streams: bool) -> Peer {
         Peer {
             target,
+            client: connect(&member.grpc_address),
             member: member.clone(),
-            client: channel(&member.grpc_address).map(client).ok(),
+            addresses: self.addresses.clone(),
             cluster: self.cluster.clone(),
             observer: self.observer.clone(),
             streams,
@@ -147,9 +154,11 @@ impl RaftNetworkFactory<C> for GrpcNetwork {
 /// A connection to one peer for one purpose.
 pub struct Peer {
     target: NodeId,
+    /// The member, with the address to which `client` is connected.
     member: Member,
-    /// Unset when the member's address is invalid.
+    /// Unset when that address is invalid.
     client: Option<PeerClient<Channel>>,
+    addresses: Addresses,
     cluster: ClusterTag,
     observer: Arc<dyn Observer>,
     /// Whether appends go over one long stream, or one by one as heartbeats do.
@@ -170,8 +179,16 @@ fn malformed(error: lockstep_proto::Malformed) -> RPCError<C> {
     NetworkError::new(&error).into()
 }
 
+fn connect(grpc_address: &str) -> Option<PeerClient<Channel>> {
+    channel(grpc_address).map(client).ok()
+}
+
 impl Peer {
-    fn client(&self) -> Result<PeerClient<Channel>, RPCError<C>> {
+    fn client(&mut self) -> Result<PeerClient<Channel>, RPCError<C>> {
+        if let Some(address) = self.addresses.moved(self.target, &self.member.grpc_address) {
+            self.client = connect(&address);
+            self.member.grpc_address = address;
+        }
         self.client.clone().ok_or_else(|| {
             let error = AnyError::error(format!(
                 "{}: {:?} is not an address",

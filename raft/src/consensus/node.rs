@@ -1,4 +1,4 @@
-//! A node's Raft instance: start, propose, confirm reads, observe, stop.
+//! A node's Raft instance: start, propose, confirm reads, follow, stop.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -11,21 +11,36 @@ use lockstep_machine::{EncodedBatch, EncodedRequest, Reply, Timestamp};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError};
 use openraft::raft::linearizable_read::{Linearizer, ReadLogId};
-use openraft::{
-    Config, Instant as _, Raft, RaftMetrics, ReadPolicy, ServerState, SnapshotPolicy,
-    StepDownPolicy,
-};
+use openraft::{Config, Instant as _, Raft, ReadPolicy, SnapshotPolicy, StepDownPolicy};
 use parking_lot::Mutex;
 
+use super::addresses::Addresses;
 use super::batcher::{BatchLimits, Batcher, Confirm, ProposeError, ProposeResult};
+use super::compaction::{CompactionSettings, Compactor};
 use super::log::LogStore;
-use super::state_machine::{Observer, SharedState, StateMachine};
+use super::membership::MemberError;
+use super::standing::{Role, Standing};
+use super::state_machine::{self, Observer, SharedState, StateMachine};
 use super::types::{LogId, Member, MemberStatus, NodeId, Payload, Runtime, Types};
 use crate::Deadline;
 use crate::store::Storage;
 
+/// Pause before a leader looks again for a voter that answers.
+const SUCCESSOR_POLL: Duration = Duration::from_millis(50);
+
 /// Reads the wall clock. The state machine keeps its time monotonic, whatever this does.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
+
+/// What a node's consensus uses of its surroundings, beside the disk and the network.
+#[derive(Clone)]
+pub struct Environment {
+    /// The wall clock.
+    pub clock: Clock,
+    /// Whom to tell what happens.
+    pub observer: Arc<dyn Observer>,
+    /// Where the members are now.
+    pub addresses: Addresses,
+}
 
 /// Settings of consensus.
 #[derive(Debug, Clone)]
@@ -37,11 +52,9 @@ pub struct Settings {
     /// Maximum election timeout; also the length of the lease in which a follower that heard from the leader
     /// votes for no other node. No read relies on the lease.
     pub election_timeout_max: Duration,
-    /// Snapshot after this many log entries.
-    pub snapshot_entries: u64,
-    /// Number of log entries kept although a snapshot covers them.
-    pub log_keep_entries: u64,
-    /// Approximate number of bytes of the log kept in memory.
+    /// Bounds on the log and the disk.
+    pub compaction: CompactionSettings,
+    /// Bytes of log kept in memory, about.
     pub log_cache_bytes: usize,
     /// How requests are batched into log entries.
     pub batch: BatchLimits,
@@ -62,10 +75,9 @@ impl Settings {
             // Otherwise a leader that can send but not receive would keep its followers forever.
             quorum_loss_probe_interval: Some((millis(self.election_timeout_max) * 2).max(1000)),
             removed_leader_step_down: StepDownPolicy::After(500),
-            snapshot_policy: SnapshotPolicy::LogsSinceLast(self.snapshot_entries),
-            // Installing a snapshot on a busy follower can panic: keep enough log that live followers need none.
-            max_in_snapshot_log_to_keep: self.log_keep_entries,
-            purge_batch_size: 4096.min(self.log_keep_entries.max(1)),
+            // Both are compaction's.
+            snapshot_policy: SnapshotPolicy::Never,
+            max_in_snapshot_log_to_keep: u64::MAX,
             replication_lag_threshold: 10_000,
             // Covers sending and installing; the default of 200 ms is too short for either.
             install_snapshot_timeout: 60_000,
@@ -96,59 +108,6 @@ fn core_ended(error: impl ToString) -> ConsensusError {
     ConsensusError::Core(error.to_string())
 }
 
-/// What a node is in its cluster.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Role {
-    /// Leads.
-    Leader,
-    /// Follows.
-    Follower,
-    /// Stands for election.
-    Candidate,
-    /// Receives the log without a vote, or does not belong to a cluster yet.
-    #[default]
-    Learner,
-}
-
-impl Role {
-    /// The name in lower case, for metrics and JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Role::Leader => "leader",
-            Role::Follower => "follower",
-            Role::Candidate => "candidate",
-            Role::Learner => "learner",
-        }
-    }
-}
-
-/// A node's view of the cluster.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Standing {
-    /// This node.
-    pub node_id: NodeId,
-    /// The current term.
-    pub term: u64,
-    /// Whether it leads, follows, stands for election, or only learns.
-    pub role: Role,
-    /// The leader it knows, and how to reach it.
-    pub leader: Option<(NodeId, Member)>,
-    /// How long ago it last heard from that leader; as leader, how long ago a quorum last answered it.
-    pub leader_contact: Option<Duration>,
-    /// Every member, in order of name.
-    pub members: Vec<MemberStatus>,
-    /// The first log index kept; 0 for none.
-    pub log_first_index: u64,
-    /// The last log index; 0 for none.
-    pub log_last_index: u64,
-    /// Known to be committed; 0 for none.
-    pub committed_index: u64,
-    /// Applied here; 0 for none.
-    pub applied_index: u64,
-    /// Covered by the current snapshot; 0 for none.
-    pub snapshot_index: u64,
-}
-
 /// A log index that a linearizable read must have applied, and the leader that confirmed it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReadPoint {
@@ -173,15 +132,17 @@ impl ReadPoint {
 pub struct Consensus<RT: Runtime, S: Storage> {
     /// openraft itself, for the servers that hand it what peers send.
     pub raft: Raft<Types<RT>, StateMachine<S>>,
-    log: LogStore<S>,
+    pub(super) log: LogStore<S>,
     shared: SharedState,
+    pub(super) storage: S,
+    pub(super) compaction: CompactionSettings,
     proposals: Batcher<EncodedRequest, Reply>,
     /// Set while the disk is nearly full and proposals are rejected.
     disk_full: Arc<AtomicBool>,
     reads: Batcher<Confirm, ReadPoint>,
-    clock: Clock,
+    pub(super) environment: Environment,
     /// When this node last accepted entries or a heartbeat.
-    heard: Arc<Mutex<Option<RT::Instant>>>,
+    pub(super) heard: Arc<Mutex<Option<RT::Instant>>>,
 }
 
 impl<RT: Runtime, S: Storage> Consensus<RT, S> {
@@ -196,22 +157,22 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         settings: &Settings,
         storage: S,
         network: N,
-        clock: Clock,
-        observer: Arc<dyn Observer>,
+        environment: Environment,
     ) -> Result<Self, ConsensusError>
     where
         N: openraft::RaftNetworkFactory<Types<RT>>,
         N::Network: openraft::network::NetSnapshot<Types<RT>, SnapshotData = S::Snapshot>,
     {
         let log = LogStore::open(storage.clone(), settings.log_cache_bytes).await?;
-        let (machine, shared) = StateMachine::open(storage, observer.clone()).await?;
+        let observer = environment.observer.clone();
+        let (machine, shared) = StateMachine::open(storage.clone(), observer).await?;
         let raft = Raft::build(node_id, Arc::new(config), network, log.clone(), machine)
             .await
             .map_err(core_ended)?;
         let proposals = {
-            let (raft, clock) = (raft.clone(), clock.clone());
+            let (raft, environment) = (raft.clone(), environment.clone());
             Batcher::start::<RT, _, _>(settings.batch, move |requests| {
-                append(raft.clone(), clock.clone(), observer.clone(), requests)
+                append(raft.clone(), environment.clone(), requests)
             })
         };
         let reads = {
@@ -222,10 +183,12 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             raft,
             log,
             shared,
+            storage,
+            compaction: settings.compaction,
             proposals,
             disk_full: Arc::default(),
             reads,
-            clock,
+            environment,
             heard: Arc::default(),
         })
     }
@@ -255,14 +218,58 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     /// Proposes a request, if this node leads, and returns its reply once it is committed and applied.
     /// May wait forever while the leader has no quorum: set a timeout.
     pub async fn propose(&self, request: EncodedRequest) -> ProposeResult {
-        if self.disk_full.load(Ordering::Relaxed) && self.leads() {
+        if self.disk_full() && self.leads() {
             return Err(ProposeError::DiskFull);
         }
         self.proposals.submit(request).await
     }
 
-    /// Sets whether proposals are rejected while this node leads.
-    pub fn set_disk_full(&self, full: bool) {
+    /// Keeps the log and the disk within bounds. Ends with the core.
+    pub async fn compact(&self) {
+        Compactor::new(self.clone()).run().await;
+    }
+
+    /// Writes a snapshot of the state as it is now.
+    pub(super) async fn write_snapshot(&self) -> io::Result<()> {
+        let applied = self.shared.read().clone();
+        state_machine::write_snapshot::<RT, S>(applied, &self.storage, &*self.environment.observer)
+            .await?;
+        Ok(())
+    }
+
+    /// Tells openraft of the current snapshot, which ends at log index `snapshot`, and purges the log up
+    /// to `purge_upto`, but not beyond a snapshot that openraft knows.
+    pub(super) async fn release(&self, snapshot: u64, purge_upto: Option<u64>) {
+        let known = self.raft.metrics().borrow_watched().snapshot;
+        let trigger = self.raft.trigger();
+        // Both fail only if the core has ended, which its watcher reports.
+        if known.map_or(0, |id| id.index) < snapshot {
+            drop(trigger.snapshot().await);
+        }
+        let (first, last) = self.log.extent();
+        let purged = if first == 0 { last } else { first - 1 };
+        if let Some(upto) = purge_upto.filter(|upto| *upto > purged) {
+            drop(trigger.purge_log(upto).await);
+        }
+    }
+
+    /// As leader, the first log index that a follower may still need which answered within `alive`.
+    pub(super) fn needed_from(&self, alive: Duration) -> Option<u64> {
+        let standing = self.standing();
+        let answers = |it: &&MemberStatus| {
+            it.id != standing.node_id && it.contact.is_some_and(|ago| ago < alive)
+        };
+        let members = standing.members.iter().filter(answers);
+        members.map(|it| it.matched_index.unwrap_or(0) + 1).min()
+    }
+
+    /// Whether proposals are refused for want of disk space while this node leads.
+    pub fn disk_full(&self) -> bool {
+        self.disk_full.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether proposals are refused while this node leads.
+    pub(super) fn set_disk_full(&self, full: bool) {
         self.disk_full.store(full, Ordering::Relaxed);
     }
 
@@ -297,79 +304,12 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
 
     /// This node's clock now, as it would stamp a proposal.
     pub fn now(&self) -> Timestamp {
-        (self.clock)()
+        (self.environment.clock)()
     }
 
     /// The applied state.
     pub fn state(&self) -> &SharedState {
         &self.shared
-    }
-
-    /// Where this node stands now.
-    pub fn standing(&self) -> Standing {
-        let watched = self.raft.metrics();
-        let metrics = watched.borrow_watched().clone();
-        let membership = metrics.membership_config.membership();
-        let index = |id: Option<LogId>| id.map_or(0, |id| id.index);
-        let voters: Vec<NodeId> = membership.voter_ids().collect();
-        let matched = |id: &NodeId| {
-            metrics
-                .replication
-                .as_ref()
-                .and_then(|peers| peers.get(id))
-                .map(|matched| index(*matched))
-        };
-        let mut members: Vec<MemberStatus> = membership
-            .nodes()
-            .map(|(id, member)| MemberStatus {
-                id: *id,
-                member: member.clone(),
-                voter: voters.contains(id),
-                matched_index: matched(id),
-            })
-            .collect();
-        members.sort_by(|a, b| (&a.member.name, a.id).cmp(&(&b.member.name, b.id)));
-        let (log_first_index, log_last_index) = self.log.extent();
-        Standing {
-            node_id: metrics.id,
-            term: metrics.current_term,
-            role: match metrics.state {
-                ServerState::Leader => Role::Leader,
-                ServerState::Candidate => Role::Candidate,
-                ServerState::Follower => Role::Follower,
-                ServerState::Learner | ServerState::Shutdown => Role::Learner,
-            },
-            leader: leader(&metrics),
-            leader_contact: self.contact(&metrics),
-            members,
-            log_first_index,
-            log_last_index,
-            committed_index: index(metrics.local_committed),
-            applied_index: index(metrics.last_applied),
-            snapshot_index: index(metrics.snapshot),
-        }
-    }
-
-    /// The leader as this node knows it: cheaper than [`standing`](Self::standing).
-    pub fn leader(&self) -> Option<(NodeId, Member)> {
-        leader(&self.raft.metrics().borrow_watched())
-    }
-
-    /// [`Standing::leader_contact`]: cheaper than [`standing`](Self::standing).
-    pub fn leader_contact(&self) -> Option<Duration> {
-        self.contact(&self.raft.metrics().borrow_watched())
-    }
-
-    fn contact(&self, metrics: &RaftMetrics<Types<RT>>) -> Option<Duration> {
-        let voters = metrics.membership_config.membership().voter_ids();
-        match metrics.state {
-            // Without peers, it is a quorum by itself.
-            ServerState::Leader if voters.count() == 1 => Some(Duration::ZERO),
-            ServerState::Leader => metrics.last_quorum_acked.map(|at| at.elapsed()),
-            _ => leader(metrics)
-                .and(*self.heard.lock())
-                .map(|at| at.elapsed()),
-        }
     }
 
     /// This node's id.
@@ -398,34 +338,51 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         self.raft.wait_for_recovery(Some(timeout)).await.is_ok()
     }
 
-    /// Transfers leadership to the voter whose log matches furthest, if this node leads. Returns
-    /// whether another node leads, after `timeout` at most.
-    pub async fn hand_over(&self, timeout: Duration) -> bool {
-        let standing = self.standing();
-        if standing.role != Role::Leader {
-            return true;
-        }
-        let me = standing.node_id;
-        let successor = standing
-            .members
-            .iter()
-            .filter(|it| it.voter && it.id != me)
-            .max_by_key(|it| it.matched_index);
-        let Some(successor) = successor else {
-            return false;
+    /// Hands leadership to `to`, or to the voter with the longest matching log among those that answer.
+    /// Returns who leads then, after `timeout` at most.
+    ///
+    /// # Errors
+    ///
+    /// This node does not lead, `to` is no such voter, or nobody took over.
+    pub async fn hand_over(
+        &self,
+        to: Option<NodeId>,
+        timeout: Duration,
+    ) -> Result<NodeId, MemberError> {
+        let me = self.node_id();
+        let deadline = Deadline::<RT>::after(timeout);
+        let successor = loop {
+            let standing = self.standing();
+            if standing.role != Role::Leader {
+                let leader = standing.leader.map(|(id, _)| id);
+                return Err(MemberError::NotLeader { leader });
+            }
+            if to == Some(me) {
+                return Ok(me);
+            }
+            let others = standing.members.iter().filter(|it| it.voter && it.id != me);
+            let candidates: Vec<_> = others
+                .filter(|it| to.is_none_or(|to| it.id == to))
+                .collect();
+            let answering = candidates.iter().filter(|it| it.answers());
+            if let Some(best) = answering.max_by_key(|it| it.matched_index) {
+                break best.id;
+            }
+            // A leader that was just elected has not heard from anyone yet.
+            if candidates.is_empty() || !deadline.sleep(SUCCESSOR_POLL).await {
+                return Err(MemberError::NoSuccessor);
+            }
         };
         let trigger = self.raft.trigger();
-        if trigger.transfer_leader(successor.id).await.is_err() {
-            return false;
-        }
-        self.raft
-            .wait(Some(timeout))
-            .metrics(
-                |m| m.current_leader.is_some_and(|l| l != me),
-                "another node leads",
-            )
-            .await
-            .is_ok()
+        let handed = trigger.transfer_leader(successor).await;
+        handed.map_err(|_| MemberError::NoSuccessor)?;
+        let wait = self.raft.wait(Some(deadline.left()));
+        let another = wait.metrics(
+            |m| m.current_leader.is_some_and(|l| l != me),
+            "another node leads",
+        );
+        let leader = another.await.ok().and_then(|m| m.current_leader);
+        leader.ok_or(MemberError::NoSuccessor)
     }
 
     /// Stops the Raft instance.
@@ -435,21 +392,16 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     }
 }
 
-/// The leader that the node of these metrics knows, and how to reach it.
-fn leader<RT: Runtime>(metrics: &RaftMetrics<Types<RT>>) -> Option<(NodeId, Member)> {
-    let id = metrics.current_leader?;
-    let membership = metrics.membership_config.membership();
-    Some((id, membership.get_node(&id)?.clone()))
-}
-
-/// Puts a batch of requests into one log entry, and waits until it is applied.
+/// Puts a group of requests into one log entry, and waits until it is applied.
 async fn append<RT: Runtime, S: Storage>(
     raft: Raft<Types<RT>, StateMachine<S>>,
-    clock: Clock,
-    observer: Arc<dyn Observer>,
+    environment: Environment,
     requests: Vec<EncodedRequest>,
 ) -> Vec<ProposeResult> {
     let count = requests.len();
+    let Environment {
+        clock, observer, ..
+    } = environment;
     let mut batch = EncodedBatch::new(clock());
     for EncodedRequest { origin, body } in &requests {
         batch.push(*origin, body);
@@ -503,8 +455,13 @@ mod tests {
             heartbeat: Duration::from_millis(100),
             election_timeout_min: Duration::from_millis(200),
             election_timeout_max: Duration::from_millis(400),
-            snapshot_entries: 50_000,
-            log_keep_entries: 200_000,
+            compaction: CompactionSettings {
+                snapshot_entries: 50_000,
+                log_keep_entries: 200_000,
+                log_bytes_max: 1 << 30,
+                free_bytes_warn: 256 << 20,
+                free_bytes_min: 128 << 20,
+            },
             log_cache_bytes: 1 << 20,
             batch: BatchLimits {
                 requests_max: 256,
@@ -517,7 +474,7 @@ mod tests {
         .unwrap();
         assert_eq!(config.enable_leader_restore, Some(false));
         assert_eq!(config.enable_pre_vote, Some(true));
-        assert_eq!(config.max_in_snapshot_log_to_keep, 200_000);
+        assert_eq!(config.snapshot_policy, SnapshotPolicy::Never);
         assert!(config.install_snapshot_timeout >= 60_000);
         assert!(config.quorum_loss_probe_interval.is_some());
         assert_eq!(config.allow_log_reversion, None);

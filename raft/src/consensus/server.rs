@@ -24,6 +24,7 @@ use super::network::{
     TARGET_HEADER, newer_than,
 };
 use super::node::Consensus;
+use super::peer_members;
 use super::types::NodeId;
 use super::wire;
 use crate::store::{DiskStore, GROUP};
@@ -51,6 +52,8 @@ pub struct PeerServer {
     store: DiskStore,
     cluster: ClusterTag,
     host: Arc<dyn Host>,
+    /// Whether a node that joins takes the place of a silent member of its name.
+    auto_replace: bool,
     /// Foreign cluster ids that were already logged: each is logged once, up to a maximum number.
     strangers: Mutex<Vec<String>>,
 }
@@ -64,12 +67,14 @@ impl PeerServer {
         store: DiskStore,
         cluster: ClusterTag,
         host: Arc<dyn Host>,
+        auto_replace: bool,
     ) -> peer_server::PeerServer<Self> {
         let server = Self {
             consensus,
             store,
             cluster,
             host,
+            auto_replace,
             strangers: Mutex::default(),
         };
         peer_server::PeerServer::new(server)
@@ -151,11 +156,47 @@ impl peer_server::Peer for PeerServer {
 
     async fn identify(
         &self,
-        _: Request<pb::IdentifyRequest>,
+        request: Request<pb::IdentifyRequest>,
     ) -> Result<Response<pb::IdentifyResponse>, Status> {
-        let mut answer = self.host.identify();
-        answer.leader_id = self.consensus.leader().map(|(id, _)| id);
-        answer.protocol = PROTOCOL;
+        let asking = request.into_inner().node_id;
+        let standing = self.consensus.standing();
+        Ok(Response::new(pb::IdentifyResponse {
+            leader_id: standing.leader.map(|(id, _)| id),
+            protocol: PROTOCOL,
+            not_a_member_since: asking.and_then(|id| self.consensus.not_a_member_since(id)),
+            role: standing.role.as_str().to_owned(),
+            applied_index: standing.applied_index,
+            log_last_index: standing.log_last_index,
+            ..self.host.identify()
+        }))
+    }
+
+    async fn join(
+        &self,
+        request: Request<pb::JoinRequest>,
+    ) -> Result<Response<pb::JoinResponse>, Status> {
+        let pb::JoinRequest { member, protocol } = request.into_inner();
+        check_version(Some(&protocol.to_string()), Some(&GROUP.to_string()))?;
+        let member = wire::required(member, "member").map_err(invalid)?;
+        let answer = peer_members::join(&self.consensus, member, self.auto_replace).await;
+        Ok(Response::new(answer))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<pb::ChangeMembersRequest>,
+    ) -> Result<Response<pb::ChangeMembersResponse>, Status> {
+        self.admit(&request).await?;
+        let answer = peer_members::change(&self.consensus, request.into_inner()).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn hand_over(
+        &self,
+        request: Request<pb::HandOverRequest>,
+    ) -> Result<Response<pb::HandOverResponse>, Status> {
+        self.admit(&request).await?;
+        let answer = peer_members::hand_over(&self.consensus, request.into_inner()).await;
         Ok(Response::new(answer))
     }
 
@@ -277,10 +318,13 @@ impl peer_server::Peer for PeerServer {
                 }
             }
         }
-        let snapshot = Snapshot {
-            meta,
-            snapshot: receiver.finish().await.map_err(disk)?,
-        };
+        let snapshot = receiver.finish().await.map_err(disk)?;
+        // Once Raft has accepted it, a failure to restore it would end the node.
+        self.store
+            .restore_in_advance(&snapshot)
+            .await
+            .map_err(disk)?;
+        let snapshot = Snapshot { meta, snapshot };
         let reply = self
             .consensus
             .raft

@@ -12,9 +12,10 @@ use openraft::{EntryPayload, Instant as _, OptionalSend};
 use parking_lot::{RwLock, RwLockReadGuard};
 use tokio::sync::watch;
 
+use super::compaction::DiskLevel;
 use super::types::{LogId, Payload, Replies, Runtime, SnapshotMeta, StoredMembership, Types};
 use super::wire;
-use crate::store::{SnapshotHandle as _, Storage};
+use crate::store::{DiskSpace, SnapshotHandle as _, Storage};
 
 /// Callbacks from consensus, for metrics. Every method has an empty default.
 #[allow(unused_variables)]
@@ -29,6 +30,8 @@ pub trait Observer: Send + Sync + 'static {
         took: Duration,
     ) {
     }
+    /// The disk was looked at.
+    fn disk(&self, space: &DiskSpace, level: DiskLevel) {}
     /// A snapshot was built here.
     fn snapshot_built(&self, bytes: u64, took: Duration) {}
     /// A snapshot from another node was installed here.
@@ -188,9 +191,17 @@ impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<S> {
         Ok(())
     }
 
+    /// Compaction writes the snapshots; openraft is given the current one.
+    async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Self::SnapshotBuilder> {
+        if force {
+            return Some(RaftStateMachine::<Types<RT>>::get_snapshot_builder(self).await);
+        }
+        self.storage.current_snapshot().map(Builder::Current)
+    }
+
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
-        Builder {
-            applied: self.shared.read().clone(),
+        Builder::New {
+            applied: Box::new(self.shared.read().clone()),
             storage: self.storage.clone(),
             observer: self.observer.clone(),
         }
@@ -228,11 +239,19 @@ impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<S> {
     }
 }
 
-/// Writes a snapshot of the state as of its creation, while the state machine keeps applying.
-pub struct Builder<S> {
-    applied: Applied,
-    storage: S,
-    observer: Arc<dyn Observer>,
+/// The snapshot that openraft asked for.
+pub enum Builder<S: Storage> {
+    /// The current one, which compaction has written.
+    Current(S::Snapshot),
+    /// One of this state, still to be written.
+    New {
+        /// The state.
+        applied: Box<Applied>,
+        /// Where to write it.
+        storage: S,
+        /// Whom to tell.
+        observer: Arc<dyn Observer>,
+    },
 }
 
 impl<RT: Runtime, S: Storage> RaftSnapshotBuilder<Types<RT>> for Builder<S> {
@@ -241,18 +260,33 @@ impl<RT: Runtime, S: Storage> RaftSnapshotBuilder<Types<RT>> for Builder<S> {
     async fn build_snapshot(
         &mut self,
     ) -> Result<SnapshotOf<Types<RT>, Self::SnapshotData>, io::Error> {
-        let started = RT::Instant::now();
-        let meta = SnapshotMeta {
-            last_log_id: self.applied.last,
-            last_membership: self.applied.membership.clone(),
+        let snapshot = match self {
+            Builder::Current(snapshot) => snapshot.clone(),
+            Builder::New {
+                applied,
+                storage,
+                observer,
+            } => write_snapshot::<RT, S>(Applied::clone(applied), storage, &**observer).await?,
         };
-        let encoded = wire::SNAPSHOT_META.encode(&wire::snapshot_meta_out(&meta));
-        let snapshot = self
-            .storage
-            .write_snapshot(self.applied.index(), encoded, self.applied.state.clone())
-            .await?;
-        self.observer
-            .snapshot_built(snapshot.length(), started.elapsed());
+        let meta = read_meta(&snapshot)?;
         Ok(Snapshot { meta, snapshot })
     }
+}
+
+/// Writes a snapshot of `applied` and makes it the current one.
+pub(super) async fn write_snapshot<RT: Runtime, S: Storage>(
+    applied: Applied,
+    storage: &S,
+    observer: &dyn Observer,
+) -> io::Result<S::Snapshot> {
+    let started = RT::Instant::now();
+    let index = applied.index();
+    let meta = SnapshotMeta {
+        last_log_id: applied.last,
+        last_membership: applied.membership,
+    };
+    let meta = wire::SNAPSHOT_META.encode(&wire::snapshot_meta_out(&meta));
+    let snapshot = storage.write_snapshot(index, meta, applied.state).await?;
+    observer.snapshot_built(snapshot.length(), started.elapsed());
+    Ok(snapshot)
 }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::time::Duration;
 
 use bytes::Bytes;
 use derive_where::derive_where;
 use lockstep_machine::Reply;
+use lockstep_proto::v1;
 use openraft::alias::{EntryOf, LogIdOf, SnapshotMetaOf, StoredMembershipOf, VoteOf};
 use openraft::impls::leader_id_std;
 use openraft::{AsyncRuntime, OptionalSend, RaftTypeConfig};
@@ -39,6 +41,31 @@ pub struct MemberStatus {
     pub voter: bool,
     /// The highest log index known to match the leader's; only a leader knows it.
     pub matched_index: Option<u64>,
+    /// How long ago it last answered the leader; only a leader knows it.
+    pub contact: Option<Duration>,
+}
+
+impl From<MemberStatus> for v1::Member {
+    fn from(status: MemberStatus) -> Self {
+        let MemberStatus {
+            id,
+            member,
+            voter,
+            matched_index,
+            contact,
+        } = status;
+        Self {
+            id,
+            name: member.name,
+            grpc_address: member.grpc_address,
+            http_address: member.http_address,
+            voter,
+            matched_index,
+            learner: member.learner,
+            contact_ms: contact.map(|ago| ago.as_millis() as u64),
+            report: None,
+        }
+    }
 }
 
 impl fmt::Debug for Payload {

@@ -16,7 +16,8 @@ use openraft::raft::{
 use openraft::{EntryPayload, LogId as RaftLogId};
 
 use super::types::{
-    Entry, LogId, Member, Membership, Payload, Runtime, SnapshotMeta, StoredMembership, Types, Vote,
+    Entry, LogId, Member, Membership, NodeId, Payload, Runtime, SnapshotMeta, StoredMembership,
+    Types, Vote,
 };
 use crate::store::StoreError;
 
@@ -53,6 +54,29 @@ pub(crate) fn vote_in(vote: Option<pb::Vote>) -> Result<Vote, Malformed> {
     })
 }
 
+/// A member with its id.
+pub fn member_out(id: NodeId, member: &Member) -> pb::Member {
+    pb::Member {
+        node_id: id,
+        name: member.name.clone(),
+        grpc_address: member.grpc_address.clone(),
+        http_address: member.http_address.clone(),
+        learner: member.learner,
+    }
+}
+
+/// A member with its id.
+pub fn member_in(member: pb::Member) -> (NodeId, Member) {
+    let id = member.node_id;
+    let member = Member {
+        name: member.name,
+        grpc_address: member.grpc_address,
+        http_address: member.http_address,
+        learner: member.learner,
+    };
+    (id, member)
+}
+
 fn membership_out(membership: &Membership) -> pb::Membership {
     pb::Membership {
         configs: membership
@@ -64,12 +88,7 @@ fn membership_out(membership: &Membership) -> pb::Membership {
             .collect(),
         members: membership
             .nodes()
-            .map(|(id, member)| pb::Member {
-                node_id: *id,
-                name: member.name.clone(),
-                grpc_address: member.grpc_address.clone(),
-                http_address: member.http_address.clone(),
-            })
+            .map(|(id, member)| member_out(*id, member))
             .collect(),
     }
 }
@@ -80,20 +99,7 @@ fn membership_in(membership: pb::Membership) -> Result<Membership, Malformed> {
         .into_iter()
         .map(|set| set.node_ids.into_iter().collect())
         .collect();
-    let members: BTreeMap<u64, Member> = membership
-        .members
-        .into_iter()
-        .map(|m| {
-            (
-                m.node_id,
-                Member {
-                    name: m.name,
-                    grpc_address: m.grpc_address,
-                    http_address: m.http_address,
-                },
-            )
-        })
-        .collect();
+    let members: BTreeMap<u64, Member> = membership.members.into_iter().map(member_in).collect();
     if configs.is_empty() && members.is_empty() {
         return Ok(Membership::default());
     }

@@ -7,7 +7,7 @@
 //! ```
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ use super::reserve::{self, Reserve};
 use super::slots::{SlotName, Slots};
 use super::snapshot::{self, SnapshotFile, SnapshotReceiver, Snapshots, on_disk_thread};
 use super::writer::{Operation, Writer};
-use super::{BoxFuture, Done, Record, Slot, Storage, StoreError, database, files};
+use super::{BoxFuture, DiskSpace, Done, Record, Slot, Storage, StoreError, database, files};
 
 /// How much memory and disk the store may take for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub struct StoreOptions {
     pub cache_bytes: u64,
     /// Size of the reserve file in bytes; 0 for none.
     pub reserve_bytes: u64,
+    /// Bytes that a snapshot leaves free while it is written or received, for the log.
+    pub free_bytes_min: u64,
 }
 
 /// Callbacks from the store. They run on the writer thread and must return quickly.
@@ -66,10 +68,8 @@ impl DiskStore {
     ) -> Result<DiskStore, StoreError> {
         files::create_dir(dir)?;
         let reserve = Reserve::new(dir, options.reserve_bytes);
-        let opened = match open(dir, options.cache_bytes) {
-            Err(error) if error.is_disk_full() && reserve.give_back() => {
-                open(dir, options.cache_bytes)
-            }
+        let opened = match open(dir, options) {
+            Err(error) if error.is_disk_full() && reserve.give_back() => open(dir, options),
             opened => opened,
         };
         let (db, log, slots, snapshots) = opened.map_err(|error| error.found_in(dir))?;
@@ -90,14 +90,12 @@ impl DiskStore {
         self.snapshots.receive(length)
     }
 
-    /// Bytes that the data folder takes on disk, the reserve included. Blocks.
-    pub fn size_on_disk(&self) -> io::Result<u64> {
-        files::size_on_disk(&self.dir)
-    }
-
-    /// Bytes free on the disk that holds the data folder, the reserve not included. Blocks.
-    pub fn free_bytes(&self) -> io::Result<u64> {
-        reserve::free_bytes(&self.dir)
+    /// Restores a received snapshot in advance, so that Raft accepts none from which no state can be restored.
+    /// The next to read it gets that state.
+    pub async fn restore_in_advance(&self, snapshot: &SnapshotFile) -> io::Result<()> {
+        let state = self.read_snapshot(snapshot.clone()).await?;
+        snapshot.keep_restored(state);
+        Ok(())
     }
 
     fn make_current(&self, snapshot: &SnapshotFile) -> io::Result<()> {
@@ -110,12 +108,23 @@ impl DiskStore {
     }
 }
 
-fn open(dir: &Path, cache_bytes: u64) -> Result<(sled::Db, Log, Slots, Snapshots), StoreError> {
-    let database = database::open(&dir.join("log"), cache_bytes)?;
+fn open(
+    dir: &Path,
+    options: StoreOptions,
+) -> Result<(sled::Db, Log, Slots, Snapshots), StoreError> {
+    let database = database::open(&log_dir(dir), options.cache_bytes)?;
     let slots = Slots::open(database.meta)?;
     let log = Log::open(database.log, slots.purge_point()?.map(|(upto, _)| upto))?;
-    let snapshots = Snapshots::open(dir.join("snapshots"), slots.load(SlotName::Snapshot)?)?;
+    let snapshots = Snapshots::open(
+        dir.join(super::SNAPSHOTS),
+        options.free_bytes_min,
+        slots.load(SlotName::Snapshot)?,
+    )?;
     Ok((database.db, log, slots, snapshots))
+}
+
+fn log_dir(dir: &Path) -> PathBuf {
+    dir.join(super::LOG)
 }
 
 impl Storage for DiskStore {
@@ -142,6 +151,26 @@ impl Storage for DiskStore {
 
     fn purge(&self, upto: u64, marker: Bytes, done: Done) {
         self.writer.submit(Operation::Purge { upto, marker }, done);
+    }
+
+    fn log_bytes_after(&self, index: u64) -> u64 {
+        self.log.bytes_after(index)
+    }
+
+    fn log_tail(&self, bytes: u64) -> Option<u64> {
+        self.log.tail(bytes)
+    }
+
+    fn space(&self) -> BoxFuture<io::Result<DiskSpace>> {
+        let dir = self.dir.clone();
+        Box::pin(on_disk_thread(move || {
+            let log_used = files::size_on_disk(&log_dir(&dir))?;
+            Ok(DiskSpace {
+                free: reserve::free_bytes(&dir)?,
+                used: files::size_on_disk(&dir)?.saturating_sub(reserve::size_on_disk(&dir)),
+                log_used,
+            })
+        }))
     }
 
     fn save(&self, slot: Slot, value: Bytes, done: Done) {

@@ -102,6 +102,20 @@ pub enum StoreError {
         /// The first thing found in it.
         found: String,
     },
+    /// The folder belongs to a node of another name.
+    #[error(
+        "data folder {} belongs to node {kept:?}, but this node is named {asked:?}: use the data folder of {asked:?}, or rename the node on purpose: lockstepd rename --data-dir {} --name {asked}",
+        dir.display(),
+        dir.display()
+    )]
+    AnotherName {
+        /// The folder.
+        dir: PathBuf,
+        /// The name it is bound to.
+        kept: String,
+        /// The name that was configured.
+        asked: String,
+    },
     /// There is too little free disk space.
     #[error("not enough disk space for {what}: {needed} bytes needed, {free} free")]
     NoSpace {
@@ -187,6 +201,7 @@ impl StoreError {
             StoreError::PurgePointSaved => "store_purge_point_saved",
             StoreError::InUse { .. } => "store_in_use",
             StoreError::NotADataFolder { .. } => "store_not_a_data_folder",
+            StoreError::AnotherName { .. } => "store_another_name",
             StoreError::NoSpace { .. } => "store_disk_full",
             StoreError::Stopped { .. } => "store_stopped",
         }
@@ -226,7 +241,8 @@ impl StoreError {
             StoreError::NoSpace { .. } => io::ErrorKind::StorageFull,
             StoreError::Database { .. }
             | StoreError::NotDurable
-            | StoreError::NotADataFolder { .. } => io::ErrorKind::Other,
+            | StoreError::NotADataFolder { .. }
+            | StoreError::AnotherName { .. } => io::ErrorKind::Other,
             StoreError::Stopped { kind, .. } => *kind,
         }
     }

@@ -20,7 +20,8 @@ pub(crate) fn forms() -> Vec<Form> {
         slot("slot-snapshot", "snapshot"),
         snapshot_file(),
         snapshot_records(),
-        identity_file(),
+        identity_file("identity", None),
+        identity_file("identity-named", Some("node1".to_owned())),
     ]
 }
 
@@ -132,13 +133,14 @@ fn snapshot_records() -> Form {
     }
 }
 
-fn identity_file() -> Form {
+fn identity_file(form: &'static str, name: Option<String>) -> Form {
     let member = PlannedMember {
         node_id: 9,
         member: Member {
             name: "node1".to_owned(),
             grpc_address: "10.0.0.1:4333".to_owned(),
             http_address: "10.0.0.1:3333".to_owned(),
+            learner: false,
         },
     };
     let identity = Identity {
@@ -149,6 +151,7 @@ fn identity_file() -> Form {
             cluster_id: "c1".to_owned(),
             members: vec![member],
         }),
+        name,
     };
     fn written(identity: &Identity) -> io::Result<Vec<u8>> {
         let dir = tempfile::tempdir()?;
@@ -163,7 +166,7 @@ fn identity_file() -> Form {
         Ok(identity::read(&path)?)
     }
     Form {
-        name: "identity",
+        name: form,
         format: identity::FORMAT,
         bytes: written(&identity).unwrap(),
         rewrite: Box::new(|bytes| written(&read(bytes)?)),

@@ -1,10 +1,10 @@
-//! The node's identity: its id, chosen at random once per data folder, and the cluster it belongs to.
+//! The node's identity: its id, chosen at random once per data folder, its name, and the cluster it belongs to.
 //!
 //! `identity.json` contains one line of JSON and its checksum. `lock` is locked while a process uses the
 //! folder, and contains its process id.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -37,6 +37,21 @@ pub struct Identity {
     pub cluster_id: Option<String>,
     /// The first membership it has agreed to, kept so that an interrupted bootstrap can be resumed.
     pub plan: Option<BootstrapPlan>,
+    /// The operator's name for the node, bound to the folder by the first start.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+impl Identity {
+    /// The node's name: in a folder from before names were kept, the one in the bootstrap plan.
+    fn name(&self) -> Option<&str> {
+        let planned = || {
+            let members = &self.plan.as_ref()?.members;
+            let own = members.iter().find(|it| it.node_id == self.node_id)?;
+            Some(own.member.name.as_str())
+        };
+        self.name.as_deref().or_else(planned)
+    }
 }
 
 /// The first membership of a cluster: decided once, then fixed.
@@ -67,6 +82,9 @@ pub struct Member {
     pub grpc_address: String,
     /// `host:port` of its HTTP interface.
     pub http_address: String,
+    /// Whether it stays a learner, which never votes.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub learner: bool,
 }
 
 /// The identity of a data folder, and the lock on it. One process at a time.
@@ -107,6 +125,7 @@ impl IdentityFile {
                 node_id: draw_node_id(),
                 cluster_id: None,
                 plan: None,
+                name: None,
             };
             write(&path, &identity)?;
             identity
@@ -116,6 +135,39 @@ impl IdentityFile {
             identity,
             _lock: lock,
         })
+    }
+
+    /// Binds the folder to a node's name, unless it is bound already. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// It is bound to another name.
+    pub fn claim(&mut self, name: &str) -> Result<(), StoreError> {
+        if let Some(kept) = self.identity.name().filter(|kept| *kept != name) {
+            return Err(StoreError::AnotherName {
+                dir: self.path.parent().unwrap_or(&self.path).to_owned(),
+                kept: kept.to_owned(),
+                asked: name.to_owned(),
+            });
+        }
+        match self.identity.name {
+            Some(_) => Ok(()),
+            None => self.update(|identity| identity.name = Some(name.to_owned())),
+        }
+    }
+
+    /// Binds a data folder to another name, and returns the earlier one. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// There is no data folder, or it is in use, damaged, or written by a newer build.
+    pub fn rename(dir: &Path, name: &str) -> Result<Option<String>, StoreError> {
+        let path = dir.join(IDENTITY);
+        fs::metadata(&path).map_err(StoreError::io("read", &path))?;
+        let mut file = Self::open(dir)?;
+        let earlier = file.identity.name().map(str::to_owned);
+        file.update(|identity| identity.name = Some(name.to_owned()))?;
+        Ok(earlier)
     }
 
     /// The identity.
@@ -132,6 +184,38 @@ impl IdentityFile {
         self.identity = identity;
         Ok(())
     }
+}
+
+/// Discards what a data folder holds, so that the node that uses it next is a new one. Can be repeated after
+/// it was interrupted: until it is complete, no node starts in the folder. Blocks.
+///
+/// # Errors
+///
+/// The folder is in use, holds something else than a node's data, or cannot be changed.
+pub fn discard(dir: &Path) -> Result<(), StoreError> {
+    let _lock = lock(dir, Duration::ZERO)?;
+    // The identity goes first: a folder with a log and no identity is refused at the start.
+    files::remove(&dir.join(IDENTITY))?;
+    for folder in [super::LOG, super::SNAPSHOTS] {
+        let folder = dir.join(folder);
+        match fs::remove_dir_all(&folder) {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                return Err(StoreError::io("remove", &folder)(error));
+            }
+            _ => {}
+        }
+    }
+    files::remove(&dir.join(super::RESERVE))?;
+    files::sync_dir(dir)
+}
+
+/// Reads the identity of a data folder, without a lock. Blocks.
+///
+/// # Errors
+///
+/// There is none, it is damaged, or a newer build wrote it.
+pub fn read_identity(dir: &Path) -> Result<Identity, StoreError> {
+    read(&dir.join(IDENTITY))
 }
 
 fn draw_node_id() -> u64 {
@@ -275,6 +359,54 @@ mod tests {
     }
 
     #[test]
+    fn a_folder_is_bound_to_a_name_until_it_is_renamed() {
+        let dir = tempfile::tempdir().unwrap();
+        IdentityFile::open(dir.path())
+            .unwrap()
+            .claim("solo")
+            .unwrap();
+        let mut file = IdentityFile::open(dir.path()).unwrap();
+        file.claim("solo").unwrap();
+        let refused = file.claim("other").unwrap_err().to_string();
+        for part in ["\"solo\"", "\"other\"", "lockstepd rename --data-dir"] {
+            assert!(refused.contains(part), "{refused}");
+        }
+        drop(file);
+        let earlier = IdentityFile::rename(dir.path(), "other").unwrap();
+        assert_eq!(earlier.as_deref(), Some("solo"));
+        let mut file = IdentityFile::open(dir.path()).unwrap();
+        file.claim("other").unwrap();
+        assert!(file.claim("solo").is_err());
+    }
+
+    #[test]
+    fn a_folder_from_before_names_were_kept_has_the_name_in_its_plan() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = IdentityFile::open(dir.path()).unwrap();
+        let own = PlannedMember {
+            node_id: file.identity().node_id,
+            member: Member {
+                name: "solo".into(),
+                ..Member::default()
+            },
+        };
+        let members = vec![own];
+        file.update(|identity| identity.plan = Some(BootstrapPlan { members, ..plan() }))
+            .unwrap();
+        assert!(file.claim("other").is_err());
+        file.claim("solo").unwrap();
+    }
+
+    #[test]
+    fn only_a_data_folder_can_be_renamed() {
+        let dir = tempfile::tempdir().unwrap();
+        let missing = dir.path().join("missing");
+        let error = IdentityFile::rename(&missing, "other").unwrap_err();
+        assert!(matches!(error, StoreError::Io { .. }), "{error}");
+        assert!(!missing.exists());
+    }
+
+    #[test]
     fn a_folder_in_use_is_refused_with_the_process_that_holds_it() {
         let dir = tempfile::tempdir().unwrap();
         let _held = IdentityFile::open(dir.path()).unwrap();
@@ -305,6 +437,26 @@ mod tests {
         fs::create_dir(dir.path().join("lost+found")).unwrap();
         fs::write(dir.path().join("identity.tmp"), b"{").unwrap();
         IdentityFile::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn a_discarded_folder_belongs_to_a_new_node() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = IdentityFile::open(dir.path()).unwrap();
+        let before = file.identity().node_id;
+        for folder in [super::super::LOG, super::super::SNAPSHOTS] {
+            fs::create_dir(dir.path().join(folder)).unwrap();
+        }
+        let in_use = discard(dir.path()).unwrap_err();
+        assert!(matches!(in_use, StoreError::InUse { .. }), "{in_use}");
+        drop(file);
+        // Interrupted after its first step: the folder is refused, and discarding it can be repeated.
+        fs::remove_file(dir.path().join(IDENTITY)).unwrap();
+        assert!(IdentityFile::open(dir.path()).is_err());
+        discard(dir.path()).unwrap();
+        let file = IdentityFile::open(dir.path()).unwrap();
+        assert_ne!(file.identity().node_id, before);
+        assert!(!dir.path().join(super::super::LOG).exists());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use parking_lot::{Mutex, RwLock};
 
 use super::codec::{self, Part};
+use super::sizes::Sizes;
 use super::{Record, StoreError};
 
 /// What a record is called in error messages.
@@ -30,12 +31,14 @@ struct Shared {
 }
 
 /// What the log holds: everything after the purge point, without gaps.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Default)]
 struct Extent {
     /// The last index purged.
     purged: Option<u64>,
     /// First and last index present.
     present: Option<(u64, u64)>,
+    /// The bytes of what is present.
+    sizes: Sizes,
 }
 
 impl Extent {
@@ -61,7 +64,7 @@ impl Log {
             shared: Arc::new(Shared {
                 extent: Mutex::new(Extent {
                     purged,
-                    present: None,
+                    ..Extent::default()
                 }),
                 cutting: RwLock::new(()),
             }),
@@ -87,6 +90,16 @@ impl Log {
         self.shared.extent.lock().present
     }
 
+    /// Bytes of the records after `index`, about.
+    pub(super) fn bytes_after(&self, index: u64) -> u64 {
+        self.shared.extent.lock().sizes.after(index)
+    }
+
+    /// The lowest index from which on the records take `bytes` at most, about.
+    pub(super) fn tail(&self, bytes: u64) -> Option<u64> {
+        self.shared.extent.lock().sizes.tail(bytes)
+    }
+
     /// The last index purged.
     pub(super) fn purged(&self) -> Option<u64> {
         self.shared.extent.lock().purged
@@ -107,6 +120,7 @@ impl Log {
         }
         let mut extent = self.shared.extent.lock();
         extent.present = Some((extent.present.map_or(index, |(first, _)| first), index));
+        extent.sizes.push(index, record.bytes.len());
         Ok(())
     }
 
@@ -119,6 +133,9 @@ impl Log {
                 (Some((first, last)), Some(kept)) if kept >= first => Some((first, last.min(kept))),
                 _ => None,
             };
+            extent
+                .sizes
+                .truncate_from(last_kept.map_or(0, |kept| kept.saturating_add(1)));
         }
         let doing = "cut off the end of the log";
         loop {
@@ -143,6 +160,7 @@ impl Log {
             .present
             .filter(|(_, last)| *last >= start)
             .map(|(first, last)| (first.max(start), last));
+        extent.sizes.purge(upto);
     }
 
     /// Removes up to `parts_max` parts of what was purged, forwards; whether there may be more.
@@ -172,8 +190,7 @@ impl Log {
     ) -> Result<Vec<Record>, StoreError> {
         let _not_cutting = self.shared.cutting.read();
         loop {
-            let extent = *self.shared.extent.lock();
-            let Some((first, last)) = extent.present else {
+            let Some((first, last)) = self.bounds() else {
                 return Ok(Vec::new());
             };
             let from = from.max(first);
@@ -260,15 +277,18 @@ impl Log {
         let purged = self.shared.extent.lock().purged;
         let mut expected = purged.map(|purged| purged.saturating_add(1));
         let mut present = None;
+        let mut sizes = Sizes::default();
         for record in (Records {
             parts: self.tree.iter(),
         }) {
-            let index = record?.index;
+            let Record { index, bytes } = record?;
             follows(expected.unwrap_or(index), index)?;
             expected = Some(index.saturating_add(1));
             present = Some((present.map_or(index, |(first, _)| first), index));
+            sizes.push(index, bytes.len());
         }
-        self.shared.extent.lock().present = present;
+        let mut extent = self.shared.extent.lock();
+        (extent.present, extent.sizes) = (present, sizes);
         Ok(())
     }
 }

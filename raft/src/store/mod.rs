@@ -6,7 +6,7 @@
 //! # Files
 //!
 //! ```text
-//! <data folder>/identity.json   node id, cluster id, bootstrap plan          IdentityFile
+//! <data folder>/identity.json   node id, name, cluster id, bootstrap plan    IdentityFile
 //! <data folder>/lock            held while a process works in the folder     IdentityFile
 //! <data folder>/log/            sled: tree "log" (entries), tree "meta" (slots)
 //! <data folder>/snapshots/      one file for each snapshot; a slot names the current one
@@ -61,6 +61,7 @@ pub(crate) mod golden_tests;
 mod identity;
 mod log;
 mod reserve;
+mod sizes;
 mod slots;
 mod snapshot;
 #[cfg(test)]
@@ -77,12 +78,23 @@ use lockstep_machine::State;
 pub use disk::{DiskStore, StoreObserver, StoreOptions};
 pub use durability::assert_linked;
 pub use error::StoreError;
-pub use identity::{BootstrapPlan, Identity, IdentityFile, Member, PlannedMember};
+pub use identity::{
+    BootstrapPlan, Identity, IdentityFile, Member, PlannedMember, discard, read_identity,
+};
 pub use snapshot::{SnapshotFile, SnapshotReceiver};
+
+/// The names of what a data folder holds beside the identity and the lock.
+const LOG: &str = "log";
+const SNAPSHOTS: &str = "snapshots";
+const RESERVE: &str = "reserve";
 
 /// The Raft group whose log a data folder holds. There is one group; its number is part of log
 /// keys, slot keys, snapshot names and peer metadata, so that more can be added.
 pub const GROUP: u32 = 0;
+
+/// Bytes that the log's database takes on disk for each byte of log, at most, over hours of appends and
+/// purges. Measured: 1.6 to 2.7.
+pub const LOG_AMPLIFICATION: u64 = 3;
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
@@ -111,6 +123,18 @@ pub enum Slot {
     Purged,
 }
 
+/// Space on the disk that holds a data folder, in bytes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DiskSpace {
+    /// Free for an unprivileged process, the reserve not included.
+    pub free: u64,
+    /// Taken by the data folder, the reserve not included.
+    pub used: u64,
+    /// Taken by the log's database. Space inside it that purged entries have left is used again before
+    /// it grows.
+    pub log_used: u64,
+}
+
 /// A disk. Writes are queued without blocking, and reach the disk in call order. Long reads are futures, so
 /// that they can run off the runtime's threads.
 pub trait Storage: Clone + Send + Sync + 'static {
@@ -135,6 +159,15 @@ pub trait Storage: Clone + Send + Sync + 'static {
     /// Completes once the marker is written; the removal may continue in the background.
     fn purge(&self, upto: u64, marker: Bytes, done: Done);
 
+    /// Bytes of the records after `index`: at least that much, and at most a small constant more.
+    fn log_bytes_after(&self, index: u64) -> u64;
+
+    /// The lowest index from which on the records take `bytes` at most, with the same precision.
+    fn log_tail(&self, bytes: u64) -> Option<u64>;
+
+    /// The space on the disk now.
+    fn space(&self) -> BoxFuture<io::Result<DiskSpace>>;
+
     /// Overwrites a slot.
     fn save(&self, slot: Slot, value: Bytes, done: Done);
 
@@ -142,7 +175,8 @@ pub trait Storage: Clone + Send + Sync + 'static {
     fn load(&self, slot: Slot) -> io::Result<Option<Bytes>>;
 
     /// Writes `state` as a snapshot beside the current one and makes it current, unless that is
-    /// newer. `index` is the last log index it covers, `meta` is opaque and kept with it.
+    /// newer. `index` is the last log index it covers, `meta` is opaque and kept with it. An error
+    /// leaves everything as it was, for example if the disk has no space for a second snapshot.
     fn write_snapshot(
         &self,
         index: u64,

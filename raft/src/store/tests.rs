@@ -20,6 +20,7 @@ use super::*;
 const OPTIONS: StoreOptions = StoreOptions {
     cache_bytes: 8 << 20,
     reserve_bytes: 1 << 20,
+    free_bytes_min: 0,
 };
 
 fn open(dir: &Path) -> Result<DiskStore, StoreError> {
@@ -529,8 +530,11 @@ fn the_reserve_is_held_and_counted() {
         std::fs::metadata(dir.path().join("reserve")).unwrap().len(),
         OPTIONS.reserve_bytes
     );
-    assert!(store.size_on_disk().unwrap() >= OPTIONS.reserve_bytes);
-    assert!(store.free_bytes().unwrap() > 0);
+    let space = runtime().block_on(store.space()).unwrap();
+    assert!(space.free > 0 && space.log_used > 0);
+    assert!(space.used >= space.log_used);
+    let folder = files::size_on_disk(dir.path()).unwrap();
+    assert!(folder >= space.used + OPTIONS.reserve_bytes);
     let reserve = super::reserve::Reserve::new(dir.path(), OPTIONS.reserve_bytes);
     assert!(reserve.give_back());
     assert!(!reserve.give_back());
@@ -548,7 +552,7 @@ fn runtime() -> tokio::runtime::Runtime {
 /// Writes a snapshot of `index` into a folder of its own: what a peer would send.
 fn elsewhere(dir: &Path, index: u64) -> SnapshotFile {
     let records = (0..1000u32).map(|n| n.to_be_bytes().repeat(100));
-    Snapshots::open(dir.to_owned(), None)
+    Snapshots::open(dir.to_owned(), 0, None)
         .unwrap()
         .write(index, b"meta", records)
         .unwrap()

@@ -149,10 +149,10 @@ pub async fn the_destination_is_older_than_the_oldest_event(
 
 /// It rejects the events of one instance: the others continue, and those are written once it accepts
 /// them and an operator replays the dead letters.
-pub async fn some_events_are_refused(destination: impl Destination) -> Result<()> {
+pub async fn some_events_are_rejected(destination: impl Destination) -> Result<()> {
     let poisoned = "triad/poisoned";
     let mut stage = Stage::start(destination).await?;
-    stage.destination.refuse(poisoned).await?;
+    stage.destination.reject(poisoned).await?;
     let traffic = Traffic::start(&stage.apis(), PAUSE);
     traffic.more(SOME).await?;
     let mut entrances = Entrances::new(&stage.apis(), 0);
@@ -185,7 +185,7 @@ pub async fn some_events_are_refused(destination: impl Destination) -> Result<()
 
 /// It rejects one instance during a backfill: the others are written, and that one once it is accepted
 /// and an operator requests another backfill.
-pub async fn a_state_is_refused(destination: impl Destination) -> Result<()> {
+pub async fn a_state_is_rejected(destination: impl Destination) -> Result<()> {
     let poisoned = "triad/poisoned";
     let mut stage = Stage::start(destination).await?;
     let mut entrances = Entrances::new(&stage.apis(), 0);
@@ -193,7 +193,7 @@ pub async fn a_state_is_refused(destination: impl Destination) -> Result<()> {
     let created = entrances.commit(None, &both).await?.revision;
     let all = |status: &Value| status["lag_events"] == 0;
     stage.until("both to be written", all).await?;
-    stage.destination.refuse(poisoned).await?;
+    stage.destination.reject(poisoned).await?;
     let asked = stage.ask("reseed").await?;
     asked.expect(StatusCode::ACCEPTED)?;
     let seeded = stage.until("a dead letter of a state", |status| {
@@ -259,6 +259,7 @@ pub async fn a_backlog_is_written(destination: impl Destination, backlog: usize)
         writers: 8,
         window: Duration::ZERO,
         keyed: true,
+        moved_to: None,
     };
     creation.run(&stage.apis()).await?;
     stage.cable.plug();

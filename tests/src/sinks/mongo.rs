@@ -179,7 +179,7 @@ impl Destination for Documents {
 
     /// Validators would do, and the stand-in does not enforce them. It does enforce unique indexes: one
     /// over what names an instance, and another document that has that name.
-    async fn refuse(&mut self, instance: &str) -> Result<()> {
+    async fn reject(&mut self, instance: &str) -> Result<()> {
         let (machine, instance) = instance.split_once('/').context("machine/name")?;
         let instances = self.database().await?.collection::<Document>("instances");
         // Tombstones have neither.

@@ -107,10 +107,10 @@ impl Destination for Database {
         self.server.restart().await
     }
 
-    async fn refuse(&mut self, instance: &str) -> Result<()> {
+    async fn reject(&mut self, instance: &str) -> Result<()> {
         // Existing rows may stay.
         let constraint = format!(
-            "ADD CONSTRAINT refused CHECK (machine || '/' || instance <> '{instance}') NOT VALID"
+            "ADD CONSTRAINT rejected CHECK (machine || '/' || instance <> '{instance}') NOT VALID"
         );
         let sql = format!(
             "ALTER TABLE lockstep.history {constraint}; ALTER TABLE lockstep.instances {constraint}"
@@ -123,8 +123,8 @@ impl Destination for Database {
 
     async fn accept(&mut self) -> Result<()> {
         self.execute(
-            "ALTER TABLE lockstep.history DROP CONSTRAINT refused; \
-             ALTER TABLE lockstep.instances DROP CONSTRAINT refused",
+            "ALTER TABLE lockstep.history DROP CONSTRAINT rejected; \
+             ALTER TABLE lockstep.instances DROP CONSTRAINT rejected",
         )
         .await
     }

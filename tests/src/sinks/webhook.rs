@@ -117,9 +117,9 @@ impl Destination for Webhook {
         self.start().await
     }
 
-    async fn refuse(&mut self, instance: &str) -> Result<()> {
-        let refusing = Rule::new(Behaviour::status(422));
-        self.receiver.obey(refusing.instance(instance));
+    async fn reject(&mut self, instance: &str) -> Result<()> {
+        let rejecting = Rule::new(Behaviour::status(422));
+        self.receiver.obey(rejecting.instance(instance));
         Ok(())
     }
 

@@ -41,15 +41,6 @@ fn open_files_max() -> Result<u64> {
     Ok(limit.rlim_cur)
 }
 
-/// What the node's process has in memory.
-async fn resident_bytes(api: &Api) -> Result<u64> {
-    let metrics = api.get("/metrics").await?.expect(StatusCode::OK)?.text;
-    let line = metrics
-        .lines()
-        .find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
-    Ok(line.context("the size of the process")?.parse::<f64>()? as u64)
-}
-
 /// Opens a watch and reads the head of its answer; the events are left to lie.
 async fn watch(address: SocketAddr, query: &str) -> Result<(u16, TcpStream)> {
     let mut stream = TcpStream::connect(address).await?;
@@ -98,10 +89,10 @@ async fn ten_thousand_watchers_are_served_and_the_next_is_rejected() -> Result<(
     let (api, address) = (node.api(), node.http_address());
     api.define(ORDER).await?.expect(StatusCode::CREATED)?;
 
-    let before = resident_bytes(api).await?;
+    let before = api.resident().await? as u64;
     let mut watchers = open(address, count, "?machine=order").await?;
     watchers_are(api, count).await?;
-    let after = resident_bytes(api).await?;
+    let after = api.resident().await? as u64;
     let each = after.saturating_sub(before) / count;
     println!("the node: {before} bytes before, {after} with {count} watchers: {each} for each");
     assert!(each < IDLE_WATCHER_BYTES_MAX, "{each} bytes for a watcher");
@@ -165,12 +156,12 @@ async fn watchers_that_never_read_cost_a_bounded_part_of_memory() -> Result<()> 
         Ok(())
     };
     moves(0, EVENTS).await?;
-    let before = resident_bytes(api).await?;
+    let before = api.resident().await? as u64;
     // Each of them has all of it to read: fourteen gigabytes, if it were kept for them.
     let watchers = open(address, WATCHERS, "?from_revision=1").await?;
     watchers_are(api, WATCHERS).await?;
     moves(EVENTS, EVENTS + 60).await?;
-    let after = resident_bytes(api).await?;
+    let after = api.resident().await? as u64;
     let each = after.saturating_sub(before) / WATCHERS;
     println!(
         "the node: {before} bytes before, {after} with {WATCHERS} that never read: {each} each"

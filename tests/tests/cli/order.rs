@@ -22,6 +22,9 @@ transitions:
   - {from: paid, to: shipped, event: ship}
 ";
 
+/// Its timeouts, as `machine apply` prints them.
+const TIMEOUTS: &str = "  open: after 1 hour -> expired\n";
+
 /// A cluster, a folder, and the command line that talks to the one about files in the other.
 pub(crate) struct Desk {
     pub(crate) cluster: Cluster,
@@ -46,7 +49,7 @@ impl Desk {
         let file = desk.file("order.yaml", ORDER)?;
         assert_eq!(
             desk.run(&["machine", "apply", &file]).await?,
-            "order: created version 1\n"
+            format!("order: created version 1\n{TIMEOUTS}")
         );
         Ok(desk)
     }
@@ -76,8 +79,8 @@ impl Desk {
             .json()
     }
 
-    /// Why it was refused.
-    pub(crate) async fn refused(&self, arguments: &[&str]) -> Result<Value> {
+    /// Why it was rejected.
+    pub(crate) async fn rejected(&self, arguments: &[&str]) -> Result<Value> {
         error(
             &self
                 .ended(&[arguments, &["-o", "json"]].concat())
@@ -114,21 +117,31 @@ async fn faults_are_shown_and_definitions_are_versions(desk: &Desk) -> Result<()
         .failed(2)?;
     ensure!(said.contains("line "), "{said}");
 
+    let parcel = r#"{"name": "parcel", "initial": "open", "states": {"open": {}}}"#;
+    let several = desk.file("several.json", &format!("{parcel}\n\n{{\"name\": }}\n"))?;
+    let ended = desk.ended(&["machine", "apply", &several]).await?;
+    assert_eq!(
+        (ended.code, ended.stdout.as_str()),
+        (Some(2), "parcel: created version 1\n")
+    );
+    for part in ["document 2 (line 3)", "line 3, column 10", "before it: 1"] {
+        ensure!(ended.stderr.contains(part), "{part:?}: {}", ended.stderr);
+    }
+
     let file = desk.file("order.yaml", ORDER)?;
     let apply = ["machine", "apply", &file];
     let tried = desk.run(&[&apply[..], &["--dry-run"]].concat()).await?;
-    assert_eq!(tried, "order: would create version 1\n");
-    assert_eq!(desk.run(&apply).await?, "order: created version 1\n");
-    assert_eq!(desk.run(&apply).await?, "order: unchanged, version 1\n");
+    assert_eq!(tried, format!("order: would create version 1\n{TIMEOUTS}"));
+    let created = format!("order: created version 1\n{TIMEOUTS}");
+    assert_eq!(desk.run(&apply).await?, created);
+    let unchanged = format!("order: unchanged, version 1\n{TIMEOUTS}");
+    assert_eq!(desk.run(&apply).await?, unchanged);
     // What is printed as YAML is what was applied.
     let shown = desk
         .run(&["machine", "show", "order", "-o", "yaml"])
         .await?;
     let again = desk.file("again.yaml", &shown)?;
-    assert_eq!(
-        desk.run(&["machine", "apply", &again]).await?,
-        "order: unchanged, version 1\n"
-    );
+    assert_eq!(desk.run(&["machine", "apply", &again]).await?, unchanged);
 
     let (_, rows) = table(&desk.run(&["machine", "list"]).await?)?;
     assert_eq!(rows[0][..3], ["order", "1", "0"]);
@@ -143,7 +156,7 @@ async fn faults_are_shown_and_definitions_are_versions(desk: &Desk) -> Result<()
 async fn an_order_is_paid_once_and_shipped(desk: &Desk) -> Result<()> {
     let create = ["instance", "create", "order/42", "--meta", "customer=ann"];
     assert_eq!(desk.run(&create).await?, "order/42\n");
-    assert_eq!(desk.refused(&create).await?["code"], "instance_exists");
+    assert_eq!(desk.rejected(&create).await?["code"], "instance_exists");
     let made = desk.run(&["instance", "create", "order"]).await?;
     ensure!(
         made.starts_with("order/") && made.len() > "order/".len() + 1,
@@ -174,7 +187,7 @@ async fn an_order_is_paid_once_and_shipped(desk: &Desk) -> Result<()> {
         "--expect-state",
         "open",
     ];
-    assert_eq!(desk.refused(&stale).await?["current_state"], "paid");
+    assert_eq!(desk.rejected(&stale).await?["current_state"], "paid");
     let graph = [
         "machine",
         "graph",
@@ -218,19 +231,19 @@ async fn several_happen_together_or_not_at_all(desk: &Desk) -> Result<()> {
     let text =
         "operations:\n  - create: {id: order/43}\n  - transition: {id: order/42, event: pay}\n";
     let file = desk.file("txn.yaml", text)?;
-    let refused = desk.refused(&["txn", &file]).await?;
+    let rejected = desk.rejected(&["txn", &file]).await?;
     assert_fields(
-        &refused,
+        &rejected,
         json!({"code": "operation_failed", "operation": 1}),
     );
-    assert_eq!(refused["reason"]["code"], "unknown_event");
+    assert_eq!(rejected["reason"]["code"], "unknown_event");
     let said = desk.ended(&["txn", &file]).await?.failed(1)?;
     ensure!(
         said.contains("order/42") && said.contains("operation 1"),
         "{said}"
     );
     assert_eq!(
-        desk.refused(&["instance", "get", "order/43"]).await?["code"],
+        desk.rejected(&["instance", "get", "order/43"]).await?["code"],
         "unknown_instance"
     );
 
@@ -248,13 +261,13 @@ async fn it_is_migrated_listed_and_deleted(desk: &Desk) -> Result<()> {
     let file = desk.file("order-2.yaml", &next)?;
     assert_eq!(
         desk.run(&["machine", "apply", &file]).await?,
-        "order: created version 2\n"
+        "order: created version 2\n  placed: after 1 hour -> expired\n"
     );
     let migrate = ["instance", "migrate", "order/43", "--dry-run"];
-    let refused = desk.refused(&migrate).await?;
-    assert_eq!(refused["code"], "unmapped_state");
+    let rejected = desk.rejected(&migrate).await?;
+    assert_eq!(rejected["code"], "unmapped_state");
     ensure!(
-        refused["known"]
+        rejected["known"]
             .as_array()
             .is_some_and(|known| known.contains(&"placed".into()))
     );
@@ -278,7 +291,7 @@ async fn it_is_migrated_listed_and_deleted(desk: &Desk) -> Result<()> {
     );
 
     let used = desk
-        .refused(&["machine", "delete", "order", "--version", "1"])
+        .rejected(&["machine", "delete", "order", "--version", "1"])
         .await?;
     assert_eq!(used["code"], "definition_in_use");
     let deleted = desk
@@ -295,7 +308,7 @@ async fn it_is_migrated_listed_and_deleted(desk: &Desk) -> Result<()> {
         "order/42: deleted in state shipped at revision 2\n"
     );
     assert_eq!(
-        desk.refused(&["instance", "get", "order/42"]).await?["code"],
+        desk.rejected(&["instance", "get", "order/42"]).await?["code"],
         "unknown_instance"
     );
     Ok(())

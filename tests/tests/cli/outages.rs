@@ -79,8 +79,8 @@ async fn without_a_majority_a_command_is_unavailable_and_its_key_makes_the_retry
             "{arguments:?}: it does not say whom it tried: {said}"
         );
     }
-    let told = lockstep(&["get", "-e", &all, "--timeout", "1s", "-o", "json"]).await?;
-    assert_eq!(error(&told.failed(3)?)?["code"], "unavailable");
+    let ended = lockstep(&["get", "-e", &all, "--timeout", "1s", "-o", "json"]).await?;
+    assert_eq!(error(&ended.failed(3)?)?["code"], "unavailable");
 
     // A node still answers requests that need no other node.
     let alone = endpoints(&cluster, [survivor]);
@@ -136,13 +136,13 @@ async fn without_any_listener_a_command_is_unavailable_at_the_deadline() -> Resu
     let said = run(command, &["get", "--timeout", "300ms", "-o", "json"])
         .await?
         .failed(3)?;
-    let told = error(&said)?;
-    assert_eq!(told["code"], "unavailable");
+    let failure = error(&said)?;
+    assert_eq!(failure["code"], "unavailable");
     assert!(
-        told["message"]
+        failure["message"]
             .as_str()
             .is_some_and(|text| text.contains(&first)),
-        "{told}"
+        "{failure}"
     );
     Ok(())
 }

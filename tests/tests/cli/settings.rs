@@ -49,9 +49,9 @@ async fn settings_that_a_follower_took_hold_everywhere_and_survive_a_restart() -
 
     let wrong = ["sink_max=1", "-o", "json"];
     let said = run(with(set, &wrong, &at_follower)).await?.failed(1)?;
-    let refused = error(&said)?;
-    assert_eq!(refused["code"], "unknown_setting");
-    let message = refused["message"].as_str().context("a message")?;
+    let rejected = error(&said)?;
+    assert_eq!(rejected["code"], "unknown_setting");
+    let message = rejected["message"].as_str().context("a message")?;
     assert!(message.contains("did you mean sinks_max?"), "{message}");
     let wrong = ["states_max=9", "sinks_max=1025", "-o", "json"];
     let said = run(with(set, &wrong, &at_follower)).await?.failed(1)?;

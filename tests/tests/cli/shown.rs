@@ -115,16 +115,19 @@ async fn members_shows_every_member(still: &Still) -> Result<()> {
     for (view, node) in still.views.iter().zip(&still.cluster.nodes) {
         let (name, id) = (&view.node, view.node_id.to_string());
         let (grpc, http) = (node.grpc_address(), node.http_address());
-        let leads = if view.leads() { "yes" } else { "no" };
         let row = rows.iter().find(|row| row[0] == *name).context("a row")?;
-        assert_eq!(
-            row[..6].join(" "),
-            format!("{name} {id} yes {leads} {grpc} {http}")
-        );
+        assert_eq!(row[..4].join(" "), format!("{name} {id} {} yes", view.role));
+        let addresses = row[row.len() - 2..].join(" ");
+        assert_eq!(addresses, format!("{grpc} {http}"));
         let member = members.iter().find(|member| member["id"] == id);
         assert_fields(
             member.context("a member")?,
             json!({ "name": name, "voter": true, "grpc_address": grpc, "http_address": http }),
+        );
+        let report = &member.context("a member")?["report"];
+        assert_fields(
+            report,
+            json!({ "role": view.role, "version": env!("CARGO_PKG_VERSION") }),
         );
     }
     Ok(())

@@ -6,6 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::binaries;
 use lockstep_tests::process::Process;
+use lockstep_tests::program;
 use lockstep_tests::wait::wait_for;
 use serde_json::Value;
 
@@ -117,5 +118,19 @@ async fn a_watch_from_a_compacted_revision_names_the_oldest_one() -> Result<()> 
     resumed.extend(["--count", "8", "-o", "json", "-e", &all]);
     let changes = super::lockstep(&resumed).await?.done()?;
     assert_eq!(changes.lines().count(), 8);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_of_a_quiet_cluster_ends_with_the_reader_of_its_pipe() -> Result<()> {
+    let desk = Desk::with_orders().await?;
+    let watch = format!(
+        "lockstep watch order --from-revision 1 -e {}",
+        desk.endpoints
+    );
+    let mut piped = binaries::shell(&format!("{watch} | head -n 1"));
+    piped.env("PATH", binaries::search_path()?);
+    let line = program::run(piped, DEADLINE).await?.done()?;
+    ensure!(line.ends_with("order  defined  version 1\n"), "{line:?}");
     Ok(())
 }

@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, ensure};
 use lockstep_proto::v1;
 use lockstep_tests::cluster::{Cluster, Plan};
-use lockstep_tests::grpc::{self, Watch, asking, code, told};
+use lockstep_tests::grpc::{self, Watch, asking, code, trailer};
 use lockstep_tests::machines::order;
 use lockstep_tests::wait::wait_for;
 use reqwest::{Method, StatusCode};
@@ -222,7 +222,7 @@ async fn a_watch_of_compacted_events_reports_the_oldest_revision() -> Result<()>
         (status.code(), code(&status)),
         (Code::OutOfRange, "compacted")
     );
-    let oldest: u64 = told(&status, "oldest-revision").parse()?;
+    let oldest: u64 = trailer(&status, "oldest-revision").parse()?;
     let mut whole = everything(oldest);
     whole.open(&cluster.nodes[0]).await?;
     let first = whole.next().await??;
@@ -276,7 +276,7 @@ async fn a_slow_reader_learns_where_to_resume() -> Result<()> {
         }
         last = Some(place);
     }
-    let oldest: u64 = told(&ended, "oldest-revision").parse()?;
+    let oldest: u64 = trailer(&ended, "oldest-revision").parse()?;
     let mut on = everything(oldest);
     on.open(&cluster.nodes[0]).await?;
     let first = on.next().await??;
@@ -330,7 +330,7 @@ async fn watches_are_bounded_over_both_interfaces_together() -> Result<()> {
         (status.code(), code(&status)),
         (Code::ResourceExhausted, "too_many_watchers")
     );
-    assert!(told(&status, "retry-after-ms").parse::<u64>()? > 0);
+    assert!(trailer(&status, "retry-after-ms").parse::<u64>()? > 0);
     let path = "/v1/watch?from_revision=0";
     let refused = node.api().get(path).await?;
     let problem = refused.expect(StatusCode::TOO_MANY_REQUESTS)?.problem()?;

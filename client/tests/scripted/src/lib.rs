@@ -202,7 +202,7 @@ impl Node {
             grpc_address: address.to_owned(),
             http_address: "127.0.0.1:3333".to_owned(),
             voter: true,
-            matched_index: None,
+            ..v1::Member::default()
         };
         let mut members = vec![member(id, &self.address)];
         members.extend(

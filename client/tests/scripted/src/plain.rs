@@ -19,8 +19,8 @@ fn written(answer: Answer) -> Option<v1::Written> {
     })
 }
 
-/// The refusals that an answer stands for.
-fn refusal(answer: Answer) -> Option<v1::Rejected> {
+/// The rejections that an answer stands for.
+fn rejection(answer: Answer) -> Option<v1::Rejected> {
     match answer {
         Answer::Rejected => Some(v1::Rejected {
             code: "illegal_transition".to_owned(),
@@ -44,7 +44,7 @@ macro_rules! write {
     ($name:ident($request:ident) -> $response:ident, $module:ident::$variant:ident, |$it:ident| $made:expr) => {
         pub(super) fn $name($it: v1::$request, answer: Answer) -> Result<v1::$response, Status> {
             use v1::$module::Outcome;
-            let outcome = match (answer, refusal(answer)) {
+            let outcome = match (answer, rejection(answer)) {
                 (Answer::Nonsense, _) => None,
                 (_, Some(rejected)) => Some(Outcome::Rejected(rejected)),
                 _ => Some(Outcome::$variant($made)),

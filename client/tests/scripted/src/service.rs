@@ -235,4 +235,43 @@ impl Cluster for Scripted {
     ) -> Result<Response<v1::UpdateSettingsResponse>, Status> {
         Err(Status::unimplemented("not scripted"))
     }
+
+    async fn list_members(
+        &self,
+        _: Request<v1::ListMembersRequest>,
+    ) -> Result<Response<v1::ListMembersResponse>, Status> {
+        let Some(status) = lock(&self.0.status).clone() else {
+            return Err(coded(Code::Unavailable, "unavailable"));
+        };
+        let reported = |member: v1::Member| {
+            let role = match status.leader_id == Some(member.id) {
+                true => v1::Role::Leader,
+                false => v1::Role::Follower,
+            };
+            let report = v1::MemberReport {
+                role: role.into(),
+                ..v1::MemberReport::default()
+            };
+            v1::Member {
+                report: Some(report),
+                ..member
+            }
+        };
+        let members = status.members.into_iter().map(reported).collect();
+        Ok(Response::new(v1::ListMembersResponse { members }))
+    }
+
+    async fn change_members(
+        &self,
+        _: Request<v1::ChangeMembersRequest>,
+    ) -> Result<Response<v1::ChangeMembersResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
+
+    async fn transfer_leadership(
+        &self,
+        _: Request<v1::TransferLeadershipRequest>,
+    ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
+        Err(Status::unimplemented("not scripted"))
+    }
 }

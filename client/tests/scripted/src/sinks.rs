@@ -6,7 +6,7 @@ use tonic::{Code, Status};
 
 use super::coded;
 use super::plain::AT_MS;
-use super::watching::{event, place};
+use super::watching::{cursor, event};
 
 /// One that follows.
 pub fn following(name: &str) -> v1::SinkStatus {
@@ -17,7 +17,7 @@ pub fn following(name: &str) -> v1::SinkStatus {
         follows: vec!["order".to_owned()],
         phase: v1::SinkPhase::Following.into(),
         since_ms: AT_MS,
-        cursor: Some(place(1204, 2)),
+        cursor: Some(cursor(1204, 2)),
         seeded_revision: Some(17),
         lag_events: 3,
         lag_ms: 250,
@@ -63,7 +63,7 @@ pub fn checked(second: Step) -> v1::CheckSinkResponse {
     }
 }
 
-/// The dead letter of the event at a place.
+/// The dead letter of the event at a cursor.
 pub fn letter(at: (u64, u32), reason: &str) -> v1::DeadLetter {
     v1::DeadLetter {
         event: Some(event(at)),

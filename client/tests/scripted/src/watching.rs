@@ -12,14 +12,14 @@ pub const END: u32 = u32::MAX;
 /// The cluster that scripted nodes are of.
 pub const CLUSTER: &str = "3584844cf6683eb5";
 
-pub fn place(revision: u64, position: u32) -> v1::Place {
+pub fn cursor(revision: u64, position: u32) -> v1::Place {
     v1::Place { revision, position }
 }
 
-/// A transition of `triad/default` at a place.
+/// A transition of `triad/default` at a cursor.
 pub fn event((revision, position): (u64, u32)) -> v1::Event {
     v1::Event {
-        place: Some(place(revision, position)),
+        place: Some(cursor(revision, position)),
         kind: v1::EventKind::Transitioned.into(),
         machine: "triad".to_owned(),
         id: Some("triad/default".to_owned()),
@@ -32,8 +32,8 @@ pub fn event((revision, position): (u64, u32)) -> v1::Event {
     }
 }
 
-pub fn events(places: &[(u64, u32)]) -> v1::WatchResponse {
-    let events = places.iter().copied().map(event).collect();
+pub fn events(cursors: &[(u64, u32)]) -> v1::WatchResponse {
+    let events = cursors.iter().copied().map(event).collect();
     v1::WatchResponse {
         message: Some(Message::Events(v1::Events { events })),
         cluster_id: CLUSTER.to_owned(),
@@ -42,7 +42,7 @@ pub fn events(places: &[(u64, u32)]) -> v1::WatchResponse {
 
 pub fn bookmark(revision: u64) -> v1::WatchResponse {
     v1::WatchResponse {
-        message: Some(Message::Bookmark(place(revision, END))),
+        message: Some(Message::Bookmark(cursor(revision, END))),
         cluster_id: CLUSTER.to_owned(),
     }
 }

@@ -8,9 +8,10 @@ use tonic::{Request, Response, Status};
 use super::GrpcState;
 use super::answer::coded;
 use super::{reads, writes};
-use crate::service::{self, MemberStatus, Role};
+use crate::service::{self, Role};
 use crate::telemetry::build;
 use lockstep_proto::ErrorCode;
+use lockstep_raft::consensus::MemberError;
 
 /// The service, over the use cases.
 pub(super) struct Cluster(pub(super) GrpcState);
@@ -57,6 +58,50 @@ impl v1::cluster_server::Cluster for Cluster {
             .observe("lockstep.v1.Cluster/UpdateSettings", call)
             .await
     }
+
+    async fn list_members(
+        &self,
+        _: Request<v1::ListMembersRequest>,
+    ) -> Result<Response<v1::ListMembersResponse>, Status> {
+        let call = async { Ok(self.0.members.list().await) };
+        self.0
+            .observe("lockstep.v1.Cluster/ListMembers", call)
+            .await
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<v1::ChangeMembersRequest>,
+    ) -> Result<Response<v1::ChangeMembersResponse>, Status> {
+        let deadline = self.0.deadline(&request);
+        let call = async {
+            let changed = self.0.members.change(request.into_inner(), deadline);
+            changed.await.map_err(|error| refused(&error))
+        };
+        self.0
+            .observe("lockstep.v1.Cluster/ChangeMembers", call)
+            .await
+    }
+
+    async fn transfer_leadership(
+        &self,
+        request: Request<v1::TransferLeadershipRequest>,
+    ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
+        let deadline = self.0.deadline(&request);
+        let call = async {
+            let to = request.into_inner().to;
+            let members = &self.0.members;
+            let transferred = members.transfer_leadership(to.as_deref(), deadline).await;
+            transferred.map_err(|error| refused(&error))
+        };
+        self.0
+            .observe("lockstep.v1.Cluster/TransferLeadership", call)
+            .await
+    }
+}
+
+fn refused(error: &MemberError) -> Status {
+    coded(error.code(), error)
 }
 
 impl Cluster {
@@ -92,7 +137,7 @@ fn response(
     };
     v1::StatusResponse {
         cluster_id: status.cluster_id,
-        node: Some(member(status.node)),
+        node: Some(status.node.into()),
         version: build::version().to_owned(),
         build_date: build::build_date().to_owned(),
         uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
@@ -100,7 +145,7 @@ fn response(
         term: standing.term,
         leader_id: standing.leader.map(|(id, _)| id),
         leader_contact_ms: standing.leader_contact.map(|it| it.as_millis() as u64),
-        members: standing.members.into_iter().map(member).collect(),
+        members: standing.members.into_iter().map(Into::into).collect(),
         log_first_index: standing.log_first_index,
         log_last_index: standing.log_last_index,
         committed_index: standing.committed_index,
@@ -110,21 +155,10 @@ fn response(
     }
 }
 
-fn member(member: MemberStatus) -> v1::Member {
-    v1::Member {
-        id: member.id,
-        name: member.member.name,
-        grpc_address: member.member.grpc_address,
-        http_address: member.member.http_address,
-        voter: member.voter,
-        matched_index: member.matched_index,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::{Member, Standing};
+    use crate::service::{Member, MemberStatus, Standing};
 
     #[test]
     fn a_hash_goes_with_the_index_it_was_taken_at() {
@@ -133,6 +167,7 @@ mod tests {
             member: Member::default(),
             voter: true,
             matched_index: Some(9),
+            contact: None,
         };
         let status = service::Status {
             cluster_id: "c".to_owned(),

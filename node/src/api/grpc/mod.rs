@@ -24,6 +24,7 @@ use tonic::{Code, Request, Response, Status};
 use tonic_health::server::{HealthReporter, health_reporter};
 
 use crate::api::Watchers;
+use crate::cluster::members::Membership;
 use crate::config;
 use crate::service::Service;
 use crate::sink::Sinks;
@@ -49,6 +50,8 @@ pub struct GrpcState {
     pub started: Instant,
     /// The watches that are open on the node.
     pub watchers: Watchers,
+    /// The members of the cluster.
+    pub members: Arc<dyn Membership>,
     /// The node's sinks.
     pub sinks: Sinks,
 }

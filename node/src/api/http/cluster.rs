@@ -237,6 +237,7 @@ mod tests {
             member: member.clone(),
             voter: true,
             matched_index: None,
+            contact: None,
         };
         let status = Status {
             cluster_id: "c".to_owned(),

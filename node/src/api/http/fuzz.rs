@@ -1,6 +1,7 @@
 //! Random requests to every described operation, over a service without a cluster. Every answer must
 //! be one that the description lists, in the form that it gives, and never a server error.
 
+use crate::cluster::members::NoMembers;
 use axum::body::Body;
 use lockstep_machine::Limits as StateLimits;
 use proptest::prelude::*;
@@ -12,7 +13,7 @@ use crate::api::Watchers;
 
 const ORDER: &str = r#"{"name":"order","initial":"open","states":{"open":{"timeout":{"after":"1h","to":"void"}},"paid":{},"void":{"final":true}},"transitions":[{"from":"open","to":"paid","event":"pay"}]}"#;
 
-const BODIES: &[&str] = &[
+pub(super) const BODIES: &[&str] = &[
     ORDER,
     r#"{"to":"paid","expect_state":"open","expect_revision":0,"metadata":{"by":"ann"}}"#,
     r#"{"event":"pay","metadata":{}}"#,
@@ -179,7 +180,7 @@ fn asked() -> impl Strategy<Value = Asked> {
 }
 
 /// Path template and method of everything described.
-fn operations() -> Vec<(String, String)> {
+pub(super) fn operations() -> Vec<(String, String)> {
     let document = &*openapi::DOCUMENT;
     let paths = document["paths"].as_object().expect("there are paths");
     let operations = paths.iter().flat_map(|(path, methods)| {
@@ -191,7 +192,7 @@ fn operations() -> Vec<(String, String)> {
     operations.collect()
 }
 
-fn app() -> Router {
+pub(super) fn app() -> Router {
     let limits = Limits {
         body_bytes_max: 4096,
         request_timeout: Duration::from_secs(10),
@@ -206,6 +207,7 @@ fn app() -> Router {
         report: Arc::default(),
         limits,
         started,
+        members: Arc::new(NoMembers),
         sinks: crate::sink::Sinks::lone(&[]),
     })
 }

@@ -85,8 +85,12 @@ pub(super) struct InstancePath(pub(super) InstanceId);
 /// The sink that a path names: cut where it is longer than any sink's name.
 pub(super) struct SinkPath(pub(super) String);
 
-fn invalid_path(error: PathRejection) -> Problem {
-    Problem::new(ErrorCode::InvalidPath, error.body_text())
+/// The member that a path names, by name or id: cut where it is longer than either.
+pub(super) struct MemberPath(pub(super) String);
+
+fn invalid_path(_: PathRejection) -> Problem {
+    let detail = "the path is not UTF-8 once its %-escapes are decoded";
+    Problem::new(ErrorCode::InvalidPath, detail)
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for MachinePath {
@@ -120,6 +124,26 @@ impl<S: Send + Sync> FromRequestParts<S> for SinkPath {
             .await
             .map_err(invalid_path)?;
         Ok(Self(truncated(&sink).to_owned()))
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for MemberPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Path(member) = parts
+            .extract::<Path<String>>()
+            .await
+            .map_err(invalid_path)?;
+        Ok(Self(truncated(&member).to_owned()))
+    }
+}
+
+impl IntoParams for MemberPath {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let schema = super::described::plain().build().into();
+        let what = "The member's name, or its id";
+        vec![described_in(ParameterIn::Path, "member", what, schema).build()]
     }
 }
 
@@ -238,6 +262,8 @@ impl IntoParams for Key {
 
 /// The revision that the instance must be at, from the header `If-Match`: the `ETag` of a read. None
 /// without the header, and for `*`, since every request names an instance that must exist.
+///
+/// A proxy that compresses a response marks its `ETag` as weak: `W/"7"`. That is still the revision.
 pub(super) struct IfMatch(Option<Revision>);
 
 impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
@@ -252,8 +278,10 @@ impl<S: Send + Sync> FromRequestParts<S> for IfMatch {
             return Ok(Self(None));
         }
         let revision = value.to_str().ok().and_then(|text| {
-            let text = text.trim().strip_prefix('"')?.strip_suffix('"')?;
-            text.parse().ok().map(Revision)
+            let text = text.trim();
+            let text = text.strip_prefix("W/").unwrap_or(text);
+            let digits = text.strip_prefix('"')?.strip_suffix('"')?;
+            digits.parse().ok().map(Revision)
         });
         let rule = "If-Match must be \"*\" or the ETag of one read, a revision in quotes";
         let revision = revision.ok_or_else(|| Problem::new(INVALID, rule))?;
@@ -265,7 +293,7 @@ impl IntoParams for IfMatch {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
         let what = "The ETag of a read: reject unless the instance is still at that revision";
         let schema = plain()
-            .pattern(Some(r#"^(\*|"[0-9]{1,19}")$"#))
+            .pattern(Some(r#"^(\*|(W/)?"[0-9]{1,19}")$"#))
             .build()
             .into();
         vec![described_in(ParameterIn::Header, "If-Match", what, schema).build()]
@@ -379,10 +407,12 @@ mod tests {
         };
         assert_eq!(read(&[]).await, Ok(None));
         assert_eq!(read(&["*"]).await, Ok(None));
-        assert_eq!(read(&["\"7\""]).await, Ok(Some(Revision(7))));
+        for tag in ["\"7\"", "W/\"7\""] {
+            assert_eq!(read(&[tag]).await, Ok(Some(Revision(7))));
+        }
         for bad in [
             &["7"][..],
-            &["W/\"7\""],
+            &["w/\"7\""],
             &["\"7\", \"8\""],
             &["\"7\"", "\"7\""],
             &[""],

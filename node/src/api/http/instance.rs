@@ -219,7 +219,7 @@ mod tests {
             serde_json::to_value(shown(&id, &view()).unwrap()).unwrap(),
             json!({
                 "id": "triad/default", "version": 1, "state": "first", "revision": 0,
-                "created_at": null, "changed_at": null, "allowed": ["second", "third"],
+                "created_at": null, "changed_at": null, "allowed": ["second", "third"], "events": [],
                 "applied_index": 9, "cluster_revision": 0
             })
         );

@@ -22,7 +22,6 @@ use serde_path_to_error::Segment;
 
 use super::input::{InstancePath, header};
 use super::problem::Problem;
-use super::query::hint;
 use super::{Edge, Limits};
 
 /// A body of JSON.
@@ -250,7 +249,6 @@ fn refusal<T: DeserializeOwned>(
     let path = tracked.err().map(|error| error.path().clone());
     let segments: Vec<_> = path.iter().flat_map(|path| path.iter().cloned()).collect();
     let mut detail = explain(&error.to_string());
-    detail.push_str(&nearest_field(&detail));
     let is_json = serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
     let code = match error.classify() {
         Category::Io | Category::Syntax | Category::Eof if !is_json => ErrorCode::MalformedJson,
@@ -278,17 +276,6 @@ fn refusal<T: DeserializeOwned>(
 /// Whether a path ends at the instance id of an operation.
 fn is_id_of_operation(path: &[Segment]) -> bool {
     matches!(path, [.., Segment::Seq { .. }, _, Segment::Map { key }] if key == "id")
-}
-
-/// The nearest known name, which serde's message about an unknown field leaves out.
-fn nearest_field(detail: &str) -> String {
-    let Some((_, rest)) = detail.split_once("unknown field `") else {
-        return String::new();
-    };
-    // The odd-numbered parts were between backticks: the unknown name, then the known ones.
-    let mut names = rest.split('`').step_by(2);
-    let wrong = names.next().unwrap_or_default();
-    hint(wrong, names.filter(|name| !name.is_empty()))
 }
 
 #[cfg(test)]
@@ -438,7 +425,7 @@ mod tests {
             (
                 json!({"to": "a", "id": "triad/1"}),
                 "invalid_body",
-                "duplicate field `id`",
+                "the field \"id\" appears twice",
             ),
             (
                 json!({"to": "a", "metadata": {"": "b"}}),

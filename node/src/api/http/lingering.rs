@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// How long a silent client may take to close its side.
 const SILENCE_MAX: Duration = Duration::from_secs(1);
@@ -23,16 +23,23 @@ const LINGER_MAX: Duration = Duration::from_secs(10);
 const DISCARD_BYTES: usize = 4096;
 
 /// A stream whose shutdown closes the sending side, then discards what arrives until the client
-/// closes, is silent for [`SILENCE_MAX`], or has gone on for [`LINGER_MAX`].
+/// closes, has been silent for [`SILENCE_MAX`], or has gone on for [`LINGER_MAX`]. Nothing is on its way from a
+/// client that was silent before: an idle connection or watch is closed at once.
 pub(super) struct Lingering {
     stream: TcpStream,
+    /// When bytes last came from the client.
+    heard: Instant,
     /// Set once the sending side is closed: the end of the silence, and of everything.
     end: Option<(Pin<Box<Sleep>>, Instant)>,
 }
 
 impl Lingering {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { stream, end: None }
+        Self {
+            stream,
+            heard: Instant::now(),
+            end: None,
+        }
     }
 }
 
@@ -42,7 +49,12 @@ impl AsyncRead for Lingering {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
+        let before = buffer.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buffer);
+        if buffer.filled().len() > before {
+            self.heard = Instant::now();
+        }
+        read
     }
 }
 
@@ -72,32 +84,40 @@ impl AsyncWrite for Lingering {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Self { stream, end } = &mut *self;
+        let Self { stream, heard, end } = &mut *self;
         let (silence, end) = match end {
             Some(end) => end,
             None => {
                 ready!(Pin::new(&mut *stream).poll_shutdown(cx))?;
-                end.insert((Box::pin(sleep(SILENCE_MAX)), Instant::now() + LINGER_MAX))
+                let silence = Box::pin(sleep_until(*heard + SILENCE_MAX));
+                end.insert((silence, Instant::now() + LINGER_MAX))
             }
         };
         loop {
-            if silence.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
-            }
             let mut discarded = [0; DISCARD_BYTES];
             let mut discarded = ReadBuf::new(&mut discarded);
-            let read = ready!(Pin::new(&mut *stream).poll_read(cx, &mut discarded));
-            if read.is_err() || discarded.filled().is_empty() {
-                return Poll::Ready(Ok(()));
+            match Pin::new(&mut *stream).poll_read(cx, &mut discarded) {
+                Poll::Ready(Ok(())) if !discarded.filled().is_empty() => {
+                    let now = Instant::now();
+                    if now >= *end {
+                        return Poll::Ready(Ok(()));
+                    }
+                    silence.as_mut().reset((now + SILENCE_MAX).min(*end));
+                }
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                // A timer fires with the next tick, also one that is set to the past.
+                Poll::Pending if silence.deadline() <= Instant::now() => {
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Pending => return silence.as_mut().poll(cx).map(Ok),
             }
-            let next = Instant::now() + SILENCE_MAX;
-            silence.as_mut().reset(next.min(*end));
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -127,6 +147,23 @@ mod tests {
         let mut answer = String::new();
         client.read_to_string(&mut answer).await.unwrap();
         assert_eq!(answer, "too large");
+    }
+
+    #[tokio::test]
+    async fn an_idle_connection_is_closed_without_a_wait() {
+        let (_client, mut server) = connected().await;
+        server.heard -= SILENCE_MAX;
+        let closed = server.shutdown().now_or_never();
+        closed.expect("it waits for nothing").unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_an_idle_client_has_sent_unread_is_still_waited_out() {
+        let (mut client, mut server) = connected().await;
+        client.write_all(b"GET / HTTP/1.1").await.unwrap();
+        server.stream.readable().await.unwrap();
+        server.heard -= SILENCE_MAX;
+        assert!(server.shutdown().now_or_never().is_none());
     }
 
     #[tokio::test]

@@ -109,8 +109,11 @@ pub(super) async fn define(
     let limits = &call.edge.local.limits;
     let bytes_max = limits.body_bytes_max.max(call.document_bytes_max().await?);
     let text = collect(&headers, body, bytes_max, limits).await?;
-    let text = std::str::from_utf8(&text)
-        .map_err(|error| Problem::new(ErrorCode::MalformedDocument, error))?;
+    let text = std::str::from_utf8(&text).map_err(|error| {
+        let at = error.valid_up_to();
+        let detail = format!("the definition is not UTF-8 at byte {at}; send it as UTF-8");
+        Problem::new(ErrorCode::MalformedDocument, detail)
+    })?;
     let document = Document { language, text };
     let service = &call.edge.service;
     let defining = service.define(document, dry_run, key, call.left());

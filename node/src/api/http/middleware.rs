@@ -5,11 +5,12 @@ use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use axum::http::{HeaderMap, HeaderValue, Method, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 
 use super::problem::Problem;
+use super::rest::Rest;
 use super::{Local, MACHINES};
 use crate::sink::CHECK_MAX;
 use lockstep_proto::ErrorCode;
@@ -25,7 +26,7 @@ pub(super) async fn observe(
     next: Next,
 ) -> Response {
     let began = Instant::now();
-    let (method, version) = (method_label(request.method()), request.version());
+    let method = method_label(request.method());
     // Cloning shares the text.
     let matched = request.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("other", MatchedPath::as_str);
@@ -37,11 +38,6 @@ pub(super) async fn observe(
         }
         _ => next.run(request).await,
     };
-    // The body stays unread, so that the connection cannot carry another request.
-    if response.status() == StatusCode::PAYLOAD_TOO_LARGE && version < Version::HTTP_2 {
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
-    }
     // Responses become stale at once, so they must not be cached.
     let cached = response.headers_mut().entry(CACHE_CONTROL);
     cached.or_insert(HeaderValue::from_static("no-store"));
@@ -121,18 +117,35 @@ fn method_label(method: &Method) -> &'static str {
     }
 }
 
-/// Refuses what HTTP does not allow and hyper lets pass. Around the router of real connections.
+/// Refuses what HTTP does not allow and hyper lets pass, and closes connections that cannot carry another
+/// request. Around the router of real connections.
 pub(super) async fn conform(request: Request, next: Next) -> Response {
+    let (request, rest) = Rest::of(request);
+    let mut response = match violation(&request) {
+        Some(problem) => problem.into_response(),
+        None => next.run(request).await,
+    };
+    if let Some(rest) = rest
+        && !rest.discard().await
+    {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
+}
+
+fn violation(request: &Request) -> Option<Problem> {
     let headers = request.headers();
-    if request.version() == Version::HTTP_11 && !headers.contains_key(HOST) {
-        let detail = "an HTTP/1.1 request needs a Host header";
-        return Problem::new(ErrorCode::InvalidHeader, detail).into_response();
+    let hosts = headers.get_all(HOST).iter().count();
+    if hosts > 1 || (hosts == 0 && request.version() == Version::HTTP_11) {
+        let detail = format!("the request has {hosts} Host headers; an HTTP/1.1 request needs one");
+        return Some(Problem::new(ErrorCode::InvalidHeader, detail));
     }
     let chunked = |coding: &HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
     if !headers.get_all(TRANSFER_ENCODING).iter().all(chunked) {
         let detail =
             "the only supported Transfer-Encoding is chunked; compress with Content-Encoding: gzip";
-        return Problem::new(ErrorCode::UnsupportedTransferEncoding, detail).into_response();
+        return Some(Problem::new(ErrorCode::UnsupportedTransferEncoding, detail));
     }
-    next.run(request).await
+    None
 }

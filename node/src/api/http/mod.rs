@@ -16,11 +16,13 @@ mod json;
 mod lingering;
 mod local;
 mod machines;
+mod members;
 mod middleware;
 mod openapi;
 mod pictures;
 mod problem;
 mod query;
+mod rest;
 mod serve;
 mod settings;
 mod short;
@@ -38,7 +40,7 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use lockstep_proto::ErrorCode;
 use tokio::sync::Semaphore;
 use tonic::Status;
@@ -46,6 +48,7 @@ use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
 
 use crate::api::Watchers;
+use crate::cluster::members::Membership;
 use crate::config;
 use crate::service::Service;
 use crate::sink::Sinks;
@@ -70,6 +73,8 @@ pub struct HttpState {
     pub started: Instant,
     /// The watches that are open on the node.
     pub watchers: Watchers,
+    /// The members of the cluster.
+    pub members: Arc<dyn Membership>,
     /// The node's sinks.
     pub sinks: Sinks,
 }
@@ -112,6 +117,7 @@ struct Local {
 struct Edge {
     service: Arc<Service>,
     local: Arc<Local>,
+    members: Arc<dyn Membership>,
     sinks: Sinks,
 }
 
@@ -129,6 +135,7 @@ pub fn router(state: HttpState) -> Router {
         limits,
         started,
         watchers,
+        members,
         sinks,
     } = state;
     let admission = Semaphore::new(limits.concurrency_max.min(Semaphore::MAX_PERMITS));
@@ -144,6 +151,7 @@ pub fn router(state: HttpState) -> Router {
     let edge = Arc::new(Edge {
         service,
         local: local.clone(),
+        members,
         sinks,
     });
     let served = Router::new()
@@ -183,6 +191,17 @@ pub fn router(state: HttpState) -> Router {
         .route(
             "/v1/cluster/settings",
             get(settings::show).patch(settings::update),
+        )
+        .route("/v1/cluster/members", get(members::list).post(members::add))
+        .route("/v1/cluster/members/{member}", delete(members::remove))
+        .route(
+            "/v1/cluster/members/{member}/promote",
+            post(members::promote),
+        )
+        .route("/v1/cluster/members/{member}/demote", post(members::demote))
+        .route(
+            "/v1/cluster/transfer-leadership",
+            post(members::transfer_leadership),
         )
         .route("/v1/sinks", get(sinks::list))
         .route("/v1/sinks/{sink}", get(sinks::show))
@@ -312,3 +331,5 @@ fn text(status: StatusCode, line: impl std::fmt::Display) -> Response {
 mod fuzz;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod words_tests;

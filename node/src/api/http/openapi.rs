@@ -8,7 +8,7 @@ use utoipa::OpenApi;
 
 use super::described::{self, PROBLEM};
 use super::problem::ProblemBody;
-use super::{cluster, dead_letters, instance, instances, local, machines, pictures};
+use super::{cluster, dead_letters, instance, instances, local, machines, members, pictures};
 use super::{settings, short, sinks, transactions, transitions, watch};
 
 /// The HTTP interface of a Lockstep node.
@@ -39,6 +39,12 @@ use super::{settings, short, sinks, transactions, transitions, watch};
         watch::machine,
         cluster::status,
         cluster::ready,
+        members::list,
+        members::add,
+        members::remove,
+        members::promote,
+        members::demote,
+        members::transfer_leadership,
         settings::show,
         settings::update,
         sinks::list,
@@ -89,6 +95,7 @@ fn some_bodies_may_be_left_out(paths: &mut Value) {
     for (path, method) in [
         ("/v1/machines/{machine}/instances", "post"),
         ("/v1/machines/{machine}/instances/{instance}", "delete"),
+        ("/v1/cluster/transfer-leadership", "post"),
     ] {
         paths[path][method]["requestBody"]["required"] = false.into();
     }

@@ -83,7 +83,7 @@ pub(super) async fn graph(
     let format = drawn.format.unwrap_or(PictureFormat::Mermaid);
     let media_type = match format {
         PictureFormat::Mermaid => "text/plain; charset=utf-8",
-        PictureFormat::Dot => "text/vnd.graphviz",
+        PictureFormat::Dot => "text/vnd.graphviz; charset=utf-8",
         PictureFormat::Svg => "image/svg+xml",
     };
     let view = call.view(freshness).await?;

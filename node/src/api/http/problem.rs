@@ -156,8 +156,14 @@ fn particulars(rejection: &Rejection) -> Map<String, Value> {
         all.insert("current_revision".to_owned(), revision.0.into());
     }
     match rejection {
-        Rejection::IllegalTransition { allowed, .. } => {
+        Rejection::IllegalTransition {
+            allowed, events, ..
+        } => {
             all.insert("allowed".to_owned(), json!(allowed));
+            all.extend(events.as_ref().map(|it| ("events".to_owned(), json!(it))));
+        }
+        Rejection::UnknownEvent { events, .. } => {
+            all.extend(events.as_ref().map(|it| ("events".to_owned(), json!(it))));
         }
         Rejection::UnknownState { known, .. } | Rejection::UnmappedState { known, .. } => {
             all.insert("known".to_owned(), json!(known));
@@ -333,7 +339,7 @@ impl From<InvalidName> for Problem {
 impl From<ReportError> for Problem {
     fn from(error: ReportError) -> Self {
         match &error {
-            ReportError::Name { .. } => Problem::new(ErrorCode::InvalidName, error),
+            ReportError::Name(_) => Problem::new(ErrorCode::InvalidName, error),
             ReportError::Full { .. } => Problem::new(ErrorCode::TooManyNames, error),
         }
     }

@@ -13,7 +13,7 @@ use axum::http::Uri;
 use axum::http::request::Parts;
 use lockstep_machine::{
     EventCursor, GlobalRevision, InstanceName, MachineName, NAME_LEN_MAX, Revision, StateName,
-    Version,
+    Version, nearest,
 };
 use lockstep_proto::ErrorCode;
 use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
@@ -237,8 +237,10 @@ pub(super) struct Pairs(Vec<(String, String)>);
 
 impl Pairs {
     fn parse(uri: &Uri) -> Result<Self, Problem> {
-        let pairs = axum::extract::Query::try_from_uri(uri)
-            .map_err(|error| Problem::new(ErrorCode::InvalidQuery, error.body_text()))?;
+        let pairs = axum::extract::Query::try_from_uri(uri).map_err(|_| {
+            let detail = "the query is not a list of name=value, joined by &";
+            Problem::new(ErrorCode::InvalidQuery, detail)
+        })?;
         Ok(Self(pairs.0))
     }
 
@@ -423,13 +425,9 @@ impl IntoParams for Freshness {
 }
 
 /// `; did you mean ...?` where a known name is near.
-pub(super) fn hint<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> String {
-    let distance = |known| (strsim::damerau_levenshtein(wrong, known), known);
-    let near = known
-        .map(distance)
-        .filter(|(distance, known)| *distance <= 2.max(known.len() / 3));
-    match near.min() {
-        Some((_, known)) => format!("; did you mean {known:?}?"),
+fn hint<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> String {
+    match nearest(wrong, known) {
+        Some(known) => format!("; did you mean {known:?}?"),
         None => String::new(),
     }
 }
@@ -481,7 +479,7 @@ mod tests {
                 "\"flag\" must be true or false",
             ),
             ("a=1&version=0", "invalid_parameter", "from 1 to 4294967295"),
-            ("a=%20", "invalid_name", "must start with"),
+            ("a=%20", "invalid_name", "character 1 is a space"),
         ] {
             let problem = read::<Asked>(bad).err().expect(bad);
             assert_eq!(problem.code, code, "{bad}");

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::header::{CONTENT_ENCODING, CONTENT_TYPE, ETAG, IF_MATCH, RETRY_AFTER};
-use axum::http::{HeaderName, Method};
+use axum::http::Method;
 use axum::middleware::from_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -17,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, Any, CorsLayer};
 
 use super::lingering::Lingering;
 use super::middleware;
@@ -132,14 +131,9 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     let layer = CorsLayer::new()
         .allow_origin(allowed)
         .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
-        .allow_headers([
-            CONTENT_TYPE,
-            CONTENT_ENCODING,
-            IF_MATCH,
-            HeaderName::from_static("idempotency-key"),
-            HeaderName::from_static("last-event-id"),
-        ])
-        .expose_headers([ETAG, RETRY_AFTER])
+        // Also those that tracing libraries and authenticating proxies need.
+        .allow_headers(AllowHeaders::mirror_request())
+        .expose_headers(Any)
         .max_age(CORS_MAX_AGE);
     Some(layer)
 }
@@ -313,6 +307,37 @@ mod tests {
         assert!(read_to_end(&mut busy).await.ends_with("done"));
         served.await.unwrap().unwrap();
         assert!(TcpStream::connect(address).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_response_before_the_end_of_the_body_keeps_the_connection_or_says_that_it_closes() {
+        let (address, _stop, _served) =
+            start(Router::new().route("/", get(|| async { "fine" }))).await;
+        for (headers, length, kept) in [
+            ("", 100, true),
+            ("Expect: 100-continue\r\n", 100, false),
+            ("", 100_000, false),
+        ] {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            let length = format!("Content-Length: {length}\r\n\r\n");
+            let head = format!("POST /nowhere HTTP/1.1\r\nHost: x\r\n{headers}{length}");
+            stream.write_all(head.as_bytes()).await.unwrap();
+            if kept {
+                // The rest arrives after the head, and another request after that.
+                let next = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+                let rest = format!("{}{next}", "x".repeat(100));
+                stream.write_all(rest.as_bytes()).await.unwrap();
+            }
+            let answers = read_to_end(&mut stream).await;
+            let (first, next) = answers.split_at(answers.rfind("HTTP/1.1").unwrap());
+            if kept {
+                assert!(!first.contains("connection: close"), "{answers}");
+                assert!(next.ends_with("fine"), "{answers}");
+            } else {
+                assert!(first.is_empty(), "{answers}");
+                assert!(next.contains("\r\nconnection: close\r\n"), "{answers}");
+            }
+        }
     }
 
     #[tokio::test]

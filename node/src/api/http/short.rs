@@ -226,9 +226,9 @@ mod tests {
             (Method::GET, "/?next=", 400, "it is empty"),
             (Method::GET, "/?next=a&next=a", 400, "more than once"),
             (Method::GET, "/?nxt=a", 400, "unknown parameter \"nxt\""),
-            (Method::GET, "/?next=a%20b", 400, "only letters"),
-            (Method::GET, "/?next=%ff", 400, "must start with"),
-            (Method::GET, &long, 400, "longer than 64 bytes"),
+            (Method::GET, "/?next=a%20b", 400, "character 2 is a space"),
+            (Method::GET, "/?next=%ff", 400, "character 1 is"),
+            (Method::GET, &long, 400, "use 1 to 64 ASCII letters"),
             (Method::HEAD, "/?next=second", 405, "HEAD"),
         ] {
             let (code, detail) = ask(method, uri).expect_err(uri);
@@ -264,6 +264,7 @@ mod tests {
             to: state("first"),
             allowed: vec![state("third")],
             revision: Revision(1),
+            events: None,
         });
         let (status, text) = line(moved(answer)).await;
         assert_eq!(status, 400);

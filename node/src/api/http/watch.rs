@@ -108,7 +108,8 @@ async fn begin(
     let watchers = &edge.local.watchers;
     let open = watchers.open(&edge.service, filter, from, left).await?;
     let headers = [
-        (CONTENT_TYPE.as_str(), "text/event-stream"),
+        // Python's requests takes text without a charset for Latin-1.
+        (CONTENT_TYPE.as_str(), "text/event-stream; charset=utf-8"),
         (CACHE_CONTROL.as_str(), "no-store"),
         ("x-accel-buffering", "no"),
     ];

@@ -43,19 +43,10 @@ fn postgres(address: &str) -> Result<Known, String> {
     if parsed.get_hosts().iter().all(no_host) {
         return Err(format!("{expected}: the host is missing"));
     }
-    let hosts: Vec<String> = parsed
-        .get_hosts()
-        .iter()
-        .zip(parsed.get_ports().iter().chain(std::iter::repeat(&5432)))
-        .map(|(host, port)| format!("{host:?}:{port}").to_lowercase())
-        .collect();
+    let hosts = postgres_hosts(&parsed).to_lowercase();
     let database = parsed.get_dbname().or(parsed.get_user());
     Ok(Known {
-        database: Some(format!(
-            "{}/{}",
-            hosts.join(","),
-            database.unwrap_or_default()
-        )),
+        database: Some(format!("{hosts}/{}", database.unwrap_or_default())),
         has_password: parsed.get_password().is_some(),
     })
 }
@@ -76,6 +67,20 @@ pub fn postgres_config(address: &str) -> Result<tokio_postgres::Config, tokio_po
         .parse()
 }
 
+/// Hosts and ports, without user and password.
+pub fn postgres_hosts(config: &tokio_postgres::Config) -> String {
+    let ports = config.get_ports();
+    let hosts = config.get_hosts().iter().enumerate().map(|(at, host)| {
+        // One port for all hosts, or one for each.
+        let port = ports.get(at).or(ports.first()).copied().unwrap_or(5432);
+        match host {
+            Host::Tcp(host) => format!("{host}:{port}"),
+            Host::Unix(folder) => format!("{}:{port}", folder.display()),
+        }
+    });
+    hosts.collect::<Vec<_>>().join(",")
+}
+
 fn no_host(host: &Host) -> bool {
     matches!(host, Host::Tcp(name) if name.is_empty())
 }
@@ -84,12 +89,9 @@ fn no_host(host: &Host) -> bool {
 /// need a name server for it.
 fn mongo(address: &str) -> Result<Known, String> {
     let expected = "expected a URL such as mongodb://user@host:27017 or mongodb+srv://user@host";
-    let rest = address
-        .strip_prefix("mongodb://")
-        .or_else(|| address.strip_prefix("mongodb+srv://"))
+    let (_, user, hosts, _) = mongo_parts(address)
+        .filter(|(scheme, ..)| matches!(*scheme, "mongodb://" | "mongodb+srv://"))
         .ok_or(expected)?;
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    let (user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
     if hosts.is_empty() {
         return Err(format!("{expected}: the host is missing"));
     }
@@ -99,7 +101,17 @@ fn mongo(address: &str) -> Result<Known, String> {
         .collect();
     Ok(Known {
         database: Some(hosts.join(",")),
-        has_password: user.contains(':'),
+        has_password: user.is_some_and(|user| user.contains(':')),
+    })
+}
+
+/// The parts of a MongoDB address: its scheme with `://`, the user with the password, the hosts, the rest.
+pub fn mongo_parts(address: &str) -> Option<(&str, Option<&str>, &str, &str)> {
+    let (scheme, rest) = address.split_at(address.find("://")? + "://".len());
+    let (authority, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    Some(match authority.rsplit_once('@') {
+        Some((user, hosts)) => (scheme, Some(user), hosts, rest),
+        None => (scheme, None, authority, rest),
     })
 }
 

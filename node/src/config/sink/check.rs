@@ -3,11 +3,9 @@
 use std::collections::BTreeMap;
 
 use lockstep_machine::{Setting, SinkName};
-use serde_json::{Value as Json, json};
 
-use super::Sink;
 use super::address::{self, Known};
-use crate::config::keys::{KINDS, SINK_KEYS, SINKS};
+use crate::config::keys::{KINDS, SINK_KEYS, SINKS, Sink};
 use crate::config::values::Values;
 
 /// A table that sinks of PostgreSQL keep for themselves, beside those of every database.
@@ -76,25 +74,25 @@ impl Check<'_> {
             }
             return None;
         };
-        let own = SINK_KEYS
-            .iter()
-            .filter(|key| key.kinds.contains(&kind.as_str()));
-        self.values.set_defaults(Some(self.name), own);
         self.foreign_keys(&kind);
+        self.values.set_defaults(Some(self.name), SINK_KEYS.iter());
         let known = self.address(&kind);
-        let mut tree = self.values.sink_tree(self.name);
         let within = match kind.as_str() {
             "webhook" => {
-                self.webhook(&mut tree);
+                self.webhook();
                 None
             }
             _ => {
-                self.database(&kind, &mut tree);
-                self.get("schema").or(self.get("database"))
+                self.database(&kind);
+                self.get(if kind == "mongo" {
+                    "database"
+                } else {
+                    "schema"
+                })
             }
         };
         if self.values.faults.is_empty() {
-            match serde_json::from_value(tree) {
+            match serde_json::from_value(self.values.sink_tree(self.name)) {
                 Ok(sink) => sinks.push(sink),
                 Err(error) => self.values.conflict(format!("sink.{}: {error}", self.name)),
             }
@@ -148,7 +146,7 @@ impl Check<'_> {
         }
     }
 
-    fn database(&mut self, kind: &str, tree: &mut Json) {
+    fn database(&mut self, kind: &str) {
         for key in ["history", "instances"] {
             if kind == "postgres" && self.get(key).as_deref() == Some(MIGRATIONS) {
                 let cited = self.cite(key);
@@ -166,11 +164,11 @@ impl Check<'_> {
                 self.cite("instances"),
             ));
         }
-        self.secret("password", tree);
+        self.secret("password");
     }
 
-    fn webhook(&mut self, tree: &mut Json) {
-        self.secret("secret", tree);
+    fn webhook(&mut self) {
+        self.secret("secret");
         let unset = !self.is_set("secret") && !self.is_set("secret_file");
         if unset && self.good(&["secret", "secret_file"]) {
             self.values.missing(
@@ -180,21 +178,13 @@ impl Check<'_> {
         }
     }
 
-    /// Turns a secret, or the path of its file, into one value.
-    fn secret(&mut self, key: &str, tree: &mut Json) {
+    /// A secret is set as text or as the path of its file.
+    fn secret(&mut self, key: &str) {
         let file_key = format!("{key}_file");
-        if let Some(keys) = tree.as_object_mut() {
-            keys.remove(&file_key);
-        }
-        match (self.get(key), self.get(&file_key)) {
-            (Some(_), Some(_)) => self.values.conflict(format!(
-                "{} and {} are both set: remove one",
-                self.cite(key),
-                self.cite(&file_key)
-            )),
-            (Some(text), None) => tree[key] = json!({ "text": text }),
-            (None, Some(path)) => tree[key] = json!({ "file": path }),
-            (None, None) => {}
+        if self.is_set(key) && self.is_set(&file_key) {
+            let (text, file) = (self.cite(key), self.cite(&file_key));
+            let both = format!("{text} and {file} are both set: remove one");
+            self.values.conflict(both);
         }
     }
 }

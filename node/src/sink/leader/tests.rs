@@ -6,10 +6,12 @@ use std::time::Instant;
 use super::*;
 use crate::api::Watchers;
 use crate::api::grpc::{GrpcState, public_routes, serve};
+use crate::cluster::members::NoMembers;
 use crate::config;
-use crate::service::Member;
+use crate::service::{Member, Standing};
 use crate::sink::tests::fixtures;
 use crate::telemetry::Metrics;
+use lockstep_raft::consensus::NodeId;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
 
@@ -18,8 +20,8 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// A leader with a sink; its address.
 async fn leader() -> String {
     let metrics = Metrics::new().unwrap();
-    let kind = config::SinkKind::Webhook(fixtures::webhook("http://nowhere.invalid"));
-    let sinks = Sinks::lone(&[fixtures::config(kind)]);
+    let kind = config::SinkKind::Webhook;
+    let sinks = Sinks::lone(&[fixtures::config(kind, "http://nowhere.invalid")]);
     let state = GrpcState {
         service: sinks.service.clone(),
         watchers: Watchers::new(1, metrics.clone()),
@@ -27,6 +29,7 @@ async fn leader() -> String {
         report: Arc::default(),
         request_timeout: TIMEOUT,
         started: Instant::now(),
+        members: Arc::new(NoMembers),
         sinks,
     };
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -43,16 +46,33 @@ async fn leader() -> String {
     address.to_string()
 }
 
-/// A node without sinks, with this view of the leader.
-fn follower(leader: impl Fn() -> Leader + Send + Sync + 'static) -> Sinks {
+/// A node without sinks that stands like this.
+fn node(standing: impl Fn() -> Standing + Send + Sync + 'static) -> Sinks {
     Sinks {
-        leader: Arc::new(leader),
+        standing: Arc::new(standing),
         ..Sinks::lone(&[])
     }
 }
 
+/// Where node 1 stands, and the leader that it knows.
+fn standing(role: Role, leader: Option<(NodeId, &str)>) -> Standing {
+    let known = |(id, address): (NodeId, &str)| {
+        let member = Member {
+            grpc_address: address.to_owned(),
+            ..Member::default()
+        };
+        (id, member)
+    };
+    Standing {
+        node_id: 1,
+        role,
+        leader: leader.map(known),
+        ..Standing::default()
+    }
+}
+
 fn follower_of(address: String) -> Sinks {
-    follower(move || Leader::At(2, address.clone()))
+    node(move || standing(Role::Follower, Some((2, &address))))
 }
 
 #[tokio::test]
@@ -62,7 +82,7 @@ async fn a_follower_returns_the_leaders_status() {
         let listed = follower.list(Hop::First, TIMEOUT).await.unwrap();
         assert_eq!((listed.sinks.len(), listed.node.as_str()), (1, "node1"));
     }
-    let here = self::follower(|| Leader::Here);
+    let here = node(|| standing(Role::Leader, Some((1, ""))));
     let listed = here.list(Hop::Last, TIMEOUT).await.unwrap();
     assert_eq!(listed.sinks, []);
 }
@@ -95,12 +115,12 @@ async fn a_forwarded_request_is_not_forwarded_again() {
 #[tokio::test]
 async fn a_node_waits_for_a_leader_and_gives_up_at_its_deadline() {
     let (address, asked) = (leader().await, Mutex::new(0));
-    let follower = self::follower(move || {
+    let follower = node(move || {
         let mut asked = asked.lock();
         *asked += 1;
         match *asked {
-            ..3 => Leader::Unknown,
-            _ => Leader::At(2, address.clone()),
+            ..3 => standing(Role::Candidate, None),
+            _ => standing(Role::Follower, Some((2, &address))),
         }
     });
     let listed = follower.list(Hop::First, TIMEOUT).await.unwrap();
@@ -111,34 +131,16 @@ async fn a_node_waits_for_a_leader_and_gives_up_at_its_deadline() {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
     let dead = socket.local_addr().unwrap().to_string();
-    for lost in [self::follower(|| Leader::Unknown), follower_of(dead)] {
+    let alone = node(|| standing(Role::Candidate, None));
+    let itself = leader().await;
+    // It has stepped down and does not know of another yet.
+    let deposed = node(move || standing(Role::Follower, Some((1, &itself))));
+    for lost in [alone, deposed, follower_of(dead)] {
         let refused = lost.list(Hop::First, short).await.unwrap_err();
         assert_eq!(refused.code(), "unavailable");
         let refused = lost.check("reports", Hop::First, short).await;
         assert_eq!(refused.unwrap_err().code(), "unavailable");
     }
-}
-
-#[test]
-fn the_leader_is_this_node_another_one_or_unknown() {
-    let leader = |role, leader: Option<NodeId>| {
-        let known = |id| Member {
-            grpc_address: format!("node{id}:4333"),
-            ..Member::default()
-        };
-        Leader::of(Standing {
-            node_id: 1,
-            role,
-            leader: leader.map(|id| (id, known(id))),
-            ..Standing::default()
-        })
-    };
-    assert_eq!(leader(Role::Leader, Some(1)), Leader::Here);
-    let second = Leader::At(2, "node2:4333".to_owned());
-    assert_eq!(leader(Role::Follower, Some(2)), second);
-    assert_eq!(leader(Role::Candidate, None), Leader::Unknown);
-    // It has stepped down and does not know of another yet.
-    assert_eq!(leader(Role::Follower, Some(1)), Leader::Unknown);
 }
 
 #[test]

@@ -11,7 +11,8 @@ use tokio::time::timeout;
 use super::super::SinkError;
 use super::errors;
 use super::options::client_options;
-use crate::config::{DatabaseSink, Sink};
+use super::write::Target;
+use crate::config::Sink;
 
 /// How long a tombstone is kept: far longer than any write can be in flight.
 const TOMBSTONES_KEPT: Duration = Duration::from_secs(24 * 60 * 60);
@@ -31,8 +32,8 @@ pub(super) struct Connection {
 
 impl Connection {
     /// Creates a client. It connects with the first exchange.
-    pub(super) async fn open(sink: &Sink, mongo: &DatabaseSink) -> Result<Self, SinkError> {
-        let options = client_options(sink, mongo).await?;
+    pub(super) async fn open(sink: &Sink) -> Result<Self, SinkError> {
+        let options = client_options(sink).await?;
         let write_concern =
             serialize_to_raw_document_buf(&options.write_concern).map_err(|error| {
                 SinkError::misconfigured(format!("encoding the write concern: {error}"))
@@ -40,12 +41,20 @@ impl Connection {
         let client = Client::with_options(options)
             .map_err(|error| errors::classify("creating a client", &error))?;
         Ok(Self {
-            database: client.database(&mongo.namespace),
-            history: mongo.history.clone(),
-            instances: mongo.instances.clone(),
+            database: client.database(&sink.database),
+            history: sink.history.clone(),
+            instances: sink.instances.clone(),
             write_concern,
             timeout: sink.timeout,
         })
+    }
+
+    /// The name of a collection.
+    pub(super) fn name(&self, target: Target) -> &str {
+        match target {
+            Target::History => &self.history,
+            Target::Instances => &self.instances,
+        }
     }
 
     pub(super) fn collection<T: Send + Sync>(&self, name: &str) -> Collection<T> {

@@ -6,20 +6,9 @@ use serde::Serialize;
 
 use super::super::{Change, SinkError, signed};
 
-/// An event as a document of the history. Its id is its cursor.
-pub(super) fn history(event: &Event) -> Result<RawDocumentBuf, SinkError> {
-    let cursor = event.cursor();
-    let encoded = (|| {
-        let mut document = document(event)?;
-        document.insert("_id", cursor.to_string());
-        RawDocumentBuf::try_from(&document)
-    })();
-    encoded.map_err(|error| unencodable(&error, Some(cursor)))
-}
-
 /// The JSON form as a document, with dates as dates, the name of an instance by itself, and names in
 /// metadata that can be queried.
-fn document(form: &impl Serialize) -> Result<Document, mongodb::bson::error::Error> {
+fn document(form: &impl Serialize) -> mongodb::bson::error::Result<Document> {
     let mut document = serialize_to_document(form)?;
     if let Some(Bson::String(id)) = document.remove("id") {
         let name = id.split_once('/').map_or(id.as_str(), |(_, name)| name);
@@ -48,7 +37,7 @@ fn safe(key: &str) -> String {
         .replace('$', "%24")
 }
 
-/// An update of one document of the instances, unless that is newer.
+/// The write of one document, unless the stored one is newer.
 pub(super) struct Statement {
     /// The document's id.
     pub(super) id: String,
@@ -56,22 +45,31 @@ pub(super) struct Statement {
     revision: GlobalRevision,
     /// Whether it also replaces a document of the same revision.
     replaces_same_revision: bool,
-    /// One element of an `update` command.
-    pub(super) update: RawDocumentBuf,
     /// The event that caused it, if any.
     pub(super) event: Option<EventCursor>,
+    /// One element of an `insert` or `update` command.
+    pub(super) document: RawDocumentBuf,
 }
 
 impl Statement {
-    /// A change, and the event that caused it, if any. Unless it `replaces_same_revision`, a document of
-    /// the same revision stays: it is the same change.
-    pub(super) fn new(
+    /// Inserts an event into the history. Its id is its cursor.
+    pub(super) fn insert(event: &Event) -> Result<Self, SinkError> {
+        let (id, cursor) = (event.cursor().to_string(), Some(event.cursor()));
+        let inserted = document(event).map(|mut document| {
+            document.insert("_id", &id);
+            document
+        });
+        Self::encode(id, event.revision, false, cursor, inserted)
+    }
+
+    /// Writes an instance after a change, and the event that caused it, if any. Unless it
+    /// `replaces_same_revision`, a document of the same revision stays: it is the same change.
+    pub(super) fn update(
         change: &Change,
         replaces_same_revision: bool,
         event: Option<EventCursor>,
     ) -> Result<Self, SinkError> {
-        let id = change.id().to_string();
-        let revision = change.revision();
+        let (id, revision) = (change.id().to_string(), change.revision());
         let guard = if replaces_same_revision {
             "$lte"
         } else {
@@ -79,15 +77,27 @@ impl Statement {
         };
         // The filter does not match a newer document, and the upsert then fails on its `_id`.
         let filter = doc! { "_id": &id, "revision": { guard: signed(revision.0) } };
-        let update = becomes(change)
-            .and_then(|to| RawDocumentBuf::try_from(&doc! { "q": filter, "u": to, "upsert": true }))
-            .map_err(|error| unencodable(&error, event))?;
+        let update = becomes(change).map(|to| doc! { "q": filter, "u": to, "upsert": true });
+        Self::encode(id, revision, replaces_same_revision, event, update)
+    }
+
+    fn encode(
+        id: String,
+        revision: GlobalRevision,
+        replaces_same_revision: bool,
+        event: Option<EventCursor>,
+        document: mongodb::bson::error::Result<Document>,
+    ) -> Result<Self, SinkError> {
+        let document = document.and_then(|document| RawDocumentBuf::try_from(&document));
+        let document = document.map_err(|error| {
+            SinkError::rejected(event, format!("encoding it as a document: {error}"))
+        })?;
         Ok(Self {
             id,
             revision,
             replaces_same_revision,
-            update,
             event,
+            document,
         })
     }
 
@@ -103,7 +113,7 @@ impl Statement {
 ///
 /// Of a deleted instance, a tombstone is left. Its `deleted_at` is the time of the write, not of the
 /// event, which may be long past: the server removes the tombstone a day after that.
-fn becomes(change: &Change) -> Result<Document, mongodb::bson::error::Error> {
+fn becomes(change: &Change) -> mongodb::bson::error::Result<Document> {
     let mut becomes = match change {
         Change::Is(current) if current.details.is_none() => {
             return Ok(doc! { "$set": document(current)?, "$unset": { "deleted_at": "" } });
@@ -123,10 +133,6 @@ pub(super) fn living_fields() -> Document {
         "machine": "", "instance": "", "state": "", "version": "", "instance_revision": "",
         "created_at": "", "changed_at": "", "metadata": "",
     }
-}
-
-fn unencodable(error: &mongodb::bson::error::Error, event: Option<EventCursor>) -> SinkError {
-    SinkError::rejected(event, format!("encoding it as a document: {error}"))
 }
 
 /// A time as a date.

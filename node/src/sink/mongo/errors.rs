@@ -5,7 +5,7 @@
 //! instead of blocking the events after it.
 
 use lockstep_machine::EventCursor;
-use mongodb::error::{CommandError, Error, ErrorKind, IndexedWriteError, WriteFailure};
+use mongodb::error::{CommandError, Error, ErrorKind, WriteError, WriteFailure};
 use serde::Deserialize;
 
 use super::super::SinkError;
@@ -36,26 +36,38 @@ const MESSAGE_CHARS_MAX: usize = 500;
 
 /// Classifies the error of an operation.
 pub(super) fn classify(operation: &str, error: &Error) -> SinkError {
+    let misconfigured = |what: &str| SinkError::misconfigured(describe(operation, what));
+    let unavailable = |what: &str| SinkError::unavailable(describe(operation, what));
     match &*error.kind {
-        ErrorKind::Command(error) => classify_command(operation, error),
-        ErrorKind::Write(WriteFailure::WriteError(error)) => {
-            classify_document(operation, error.code, &error.message, None)
+        ErrorKind::Command(CommandError { code, message, .. }) => {
+            let reason = coded(operation, *code, message);
+            // A duplicate key ends a whole command only if it prevents an index from being created.
+            if MISCONFIGURED.contains(code) || *code == DUPLICATE_KEY {
+                SinkError::misconfigured(reason)
+            } else if ABOUT_A_DOCUMENT.contains(code) {
+                SinkError::rejected(None, reason)
+            } else {
+                SinkError::unavailable(reason)
+            }
+        }
+        ErrorKind::Write(WriteFailure::WriteError(WriteError { code, message, .. })) => {
+            let error = DocumentError {
+                index: 0,
+                code: *code,
+                message: message.clone(),
+            };
+            error.classify(operation, None)
         }
         ErrorKind::Authentication { message, .. }
         | ErrorKind::InvalidTlsConfig { message, .. }
         | ErrorKind::IncompatibleServer { message, .. }
-        | ErrorKind::InvalidArgument { message, .. } => {
-            SinkError::misconfigured(describe(operation, message))
+        | ErrorKind::InvalidArgument { message, .. } => misconfigured(message),
+        ErrorKind::Bson(error) => {
+            misconfigured(&format!("a document was not written by Lockstep: {error}"))
         }
-        ErrorKind::Bson(error) => SinkError::misconfigured(describe(
-            operation,
-            &format!("a document was not written by Lockstep: {error}"),
-        )),
-        ErrorKind::ServerSelection { message, .. } => {
-            SinkError::unavailable(describe(operation, cause(message)))
-        }
-        ErrorKind::Io(error) => SinkError::unavailable(describe(operation, &error.to_string())),
-        kind => SinkError::unavailable(describe(operation, &kind.to_string())),
+        ErrorKind::ServerSelection { message, .. } => unavailable(cause(message)),
+        ErrorKind::Io(error) => unavailable(&error.to_string()),
+        kind => unavailable(&kind.to_string()),
     }
 }
 
@@ -65,35 +77,6 @@ pub(super) fn is_duplicate(error: &Error) -> bool {
         &*error.kind,
         ErrorKind::Write(WriteFailure::WriteError(error)) if error.code == DUPLICATE_KEY
     )
-}
-
-fn classify_command(operation: &str, error: &CommandError) -> SinkError {
-    let reason = coded(operation, error.code, &error.message);
-    if MISCONFIGURED.contains(&error.code) || error.code == DUPLICATE_KEY {
-        // A duplicate key ends a whole command only if it prevents an index from being created.
-        SinkError::misconfigured(reason)
-    } else if ABOUT_A_DOCUMENT.contains(&error.code) {
-        SinkError::rejected(None, reason)
-    } else {
-        SinkError::unavailable(reason)
-    }
-}
-
-/// Classifies an error about one document, and the event that it is of, if known.
-fn classify_document(
-    operation: &str,
-    code: i32,
-    message: &str,
-    event: Option<EventCursor>,
-) -> SinkError {
-    let reason = coded(operation, code, message);
-    if MISCONFIGURED.contains(&code) {
-        SinkError::misconfigured(reason)
-    } else if TEMPORARY.contains(&code) {
-        SinkError::unavailable(reason)
-    } else {
-        SinkError::rejected(event, reason)
-    }
 }
 
 /// The server's error about one of several documents.
@@ -106,39 +89,21 @@ pub(super) struct DocumentError {
     message: String,
 }
 
-impl From<&IndexedWriteError> for DocumentError {
-    fn from(error: &IndexedWriteError) -> Self {
-        Self {
-            index: error.index,
-            code: error.code,
-            message: error.message.clone(),
-        }
-    }
-}
-
 impl DocumentError {
-    /// The document is rejected.
-    pub(super) fn rejected(&self, operation: &str, event: Option<EventCursor>) -> SinkError {
-        SinkError::rejected(event, coded(operation, self.code, &self.message))
+    pub(super) fn is_duplicate(&self) -> bool {
+        self.code == DUPLICATE_KEY
     }
-}
 
-/// The duplicates, if there are no other errors. Otherwise the first error that is not a rejection, or
-/// the first rejection.
-pub(super) fn only_duplicates(
-    operation: &str,
-    errors: Vec<DocumentError>,
-    event: impl Fn(usize) -> Option<EventCursor>,
-) -> Result<Vec<DocumentError>, SinkError> {
-    let is_duplicate = |error: &DocumentError| error.code == DUPLICATE_KEY;
-    let (duplicates, others): (Vec<_>, Vec<_>) = errors.into_iter().partition(is_duplicate);
-    let errors = others
-        .iter()
-        .map(|it| classify_document(operation, it.code, &it.message, event(it.index)));
-    let rank = |error: &SinkError| matches!(error, SinkError::Rejected { .. });
-    match errors.min_by_key(rank) {
-        Some(first) => Err(first),
-        None => Ok(duplicates),
+    /// What the error means; `event` is the one that the document is about, if known.
+    pub(super) fn classify(&self, operation: &str, event: Option<EventCursor>) -> SinkError {
+        let reason = coded(operation, self.code, &self.message);
+        if MISCONFIGURED.contains(&self.code) {
+            SinkError::misconfigured(reason)
+        } else if TEMPORARY.contains(&self.code) {
+            SinkError::unavailable(reason)
+        } else {
+            SinkError::rejected(event, reason)
+        }
     }
 }
 

@@ -31,32 +31,31 @@ mod options;
 mod tests;
 mod write;
 
-use std::sync::Arc;
+use std::collections::HashMap;
 
 use async_trait::async_trait;
-use lockstep_machine::{Event, EventCursor, EventKind, InstanceId};
+use lockstep_machine::{Event, EventKind};
 
 use super::{
     Backfill, Batch, Change, CheckSteps, Claim, Current, Destination, SinkError, StoredCheckpoint,
 };
-use crate::config::{self, DatabaseSink};
+use crate::config;
 use claim::Claimed;
 use connection::Connection;
 use documents::Statement;
+use write::Target;
 
 /// A MongoDB database that follows the cluster.
 pub(crate) struct Mongo {
     sink: config::Sink,
-    mongo: DatabaseSink,
     claimed: Option<Claimed>,
 }
 
 impl Mongo {
     /// As configured, not connected yet.
-    pub(crate) fn new(sink: &config::Sink, mongo: &DatabaseSink) -> Self {
+    pub(crate) fn new(sink: config::Sink) -> Self {
         Self {
-            sink: sink.clone(),
-            mongo: mongo.clone(),
+            sink,
             claimed: None,
         }
     }
@@ -73,7 +72,7 @@ impl Destination for Mongo {
         // A new client after each error: the old one's view of the servers and its password may be
         // out of date.
         self.claimed = None;
-        let connection = Connection::open(&self.sink, &self.mongo).await?;
+        let connection = Connection::open(&self.sink).await?;
         let claimed = Claimed::claim(connection, claim).await?;
         claimed.connection.create_indexes().await?;
         let checkpoint = claimed.checkpoint;
@@ -86,13 +85,20 @@ impl Destination for Mongo {
         claimed.check_at(batch.from)?;
         if !batch.events.is_empty() {
             claimed.verify().await?;
-            claimed.connection.insert_history(batch.events).await?;
+            let history = batch.events.iter().map(|event| Statement::insert(event));
+            claimed.connection.put(Target::History, history).await?;
+            // The last event of each instance.
+            let causes = batch
+                .events
+                .iter()
+                .filter_map(|it| Some((it.instance()?, it.cursor())));
+            let causes: HashMap<_, _> = causes.collect();
             let changes = batch.changes();
-            let statements = changes.iter().map(|change| {
-                let cause = last(batch.events, change.id());
-                Statement::new(change, false, cause)
+            let instances = changes.iter().map(|change| {
+                let cause = causes.get(change.id()).copied();
+                Statement::update(change, false, cause)
             });
-            claimed.connection.put_instances(statements).await?;
+            claimed.connection.put(Target::Instances, instances).await?;
         }
         claimed.set_checkpoint(batch.checkpoint()).await
     }
@@ -101,8 +107,8 @@ impl Destination for Mongo {
         let claimed = self.claimed()?;
         claimed.verify().await?;
         let states = page.iter().cloned().map(Change::Is);
-        let statements = states.map(|state| Statement::new(&state, true, None));
-        claimed.connection.put_instances(statements).await
+        let statements = states.map(|state| Statement::update(&state, true, None));
+        claimed.connection.put(Target::Instances, statements).await
     }
 
     async fn finish_backfill(&mut self, backfill: &Backfill) -> Result<(), SinkError> {
@@ -113,23 +119,15 @@ impl Destination for Mongo {
         let claimed = self.claimed()?;
         claimed.verify().await?;
         if event.kind != EventKind::Seeded {
-            claimed.connection.insert_history(&[event]).await?;
+            let history = std::iter::once(Statement::insert(event));
+            claimed.connection.put(Target::History, history).await?;
         }
         let cause = Some(event.cursor());
-        let statements = now.iter().map(|now| Statement::new(now, true, cause));
-        claimed.connection.put_instances(statements).await
+        let instance = now.iter().map(|now| Statement::update(now, true, cause));
+        claimed.connection.put(Target::Instances, instance).await
     }
 
     async fn check(&mut self, steps: &mut CheckSteps) -> Option<()> {
-        check::check(&self.sink, &self.mongo, steps).await
+        check::check(&self.sink, steps).await
     }
-}
-
-/// The last of the events about an instance.
-fn last(events: &[Arc<Event>], id: &InstanceId) -> Option<EventCursor> {
-    let about = |event: &&Arc<Event>| {
-        event.machine == id.machine && event.name.as_ref() == Some(id.instance_name())
-    };
-    let event = events.iter().rev().find(about)?;
-    Some(event.cursor())
 }

@@ -4,21 +4,19 @@ use mongodb::error::{Error, ErrorKind};
 use mongodb::options::{
     Acknowledgment, ClientOptions, ReadPreference, SelectionCriteria, ServerAddress, Tls,
 };
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::super::SinkError;
 use super::super::connect::{look_up, read_files, within};
-use crate::config::{DatabaseSink, Sink};
+use crate::config::{Sink, mongo_parts};
 
 /// The driver's options, with the current password. Looks up the hosts first, because the driver only
 /// reports that it could not select a server.
-pub(super) async fn client_options(
-    sink: &Sink,
-    mongo: &DatabaseSink,
-) -> Result<ClientOptions, SinkError> {
-    let address = full_address(sink, mongo).await?;
+pub(super) async fn client_options(sink: &Sink) -> Result<ClientOptions, SinkError> {
+    let address = full_address(sink).await?;
     let resolved = within(sink.timeout, async {
         let parsed = ClientOptions::parse(address.as_str()).await;
-        let options = parsed.map_err(|error| invalid_address(&mongo.address, &error))?;
+        let options = parsed.map_err(|error| invalid_address(&sink.address, &error))?;
         let names = options.hosts.iter().map(|address| match address {
             ServerAddress::Tcp { host, .. } => Some(host.as_str()),
             _ => None,
@@ -51,13 +49,13 @@ pub(super) async fn client_options(
 }
 
 /// The address with the configured password in it.
-async fn full_address(sink: &Sink, mongo: &DatabaseSink) -> Result<String, SinkError> {
-    let Some(password) = mongo.password.clone() else {
-        return Ok(mongo.address.clone());
+async fn full_address(sink: &Sink) -> Result<String, SinkError> {
+    let owned = sink.clone();
+    let read = move || owned.read_password().map_err(SinkError::misconfigured);
+    let Some(password) = read_files(sink.timeout, read).await? else {
+        return Ok(sink.address.clone());
     };
-    let read = move || password.read().map_err(SinkError::misconfigured);
-    let password = read_files(sink.timeout, read).await?;
-    with_password(&mongo.address, &password).ok_or_else(|| {
+    with_password(&sink.address, &password).ok_or_else(|| {
         SinkError::misconfigured("a password is configured, but the address names no user")
     })
 }
@@ -65,7 +63,7 @@ async fn full_address(sink: &Sink, mongo: &DatabaseSink) -> Result<String, SinkE
 fn invalid_address(address: &str, error: &Error) -> SinkError {
     match &*error.kind {
         ErrorKind::DnsResolve { .. } => SinkError::Absent {
-            host: hosts(address).to_owned(),
+            host: mongo_parts(address).map_or(address, |it| it.2).to_owned(),
         },
         // The driver's message may quote any part of the address.
         ErrorKind::InvalidArgument { message, .. } if !address.contains('@') => {
@@ -78,43 +76,12 @@ fn invalid_address(address: &str, error: &Error) -> SinkError {
     }
 }
 
-/// The hosts in an address.
-fn hosts(address: &str) -> &str {
-    let (_, hosts, _) = parts(address);
-    hosts
-}
-
-/// An address in three parts: before the hosts, the hosts, and after them.
-fn parts(address: &str) -> (&str, &str, &str) {
-    let start = address.find("://").map_or(0, |at| at + "://".len());
-    let end = address[start..]
-        .find(['/', '?'])
-        .map_or(address.len(), |at| start + at);
-    let hosts = address[start..end]
-        .rfind('@')
-        .map_or(start, |at| start + at + 1);
-    (&address[..hosts], &address[hosts..end], &address[end..])
-}
-
 /// The address with another password; `None` if it names no user.
 fn with_password(address: &str, password: &str) -> Option<String> {
-    let (before, hosts, behind) = parts(address);
-    let (scheme, user) = before.strip_suffix('@')?.split_once("://")?;
-    let user = user.split_once(':').map_or(user, |(user, _)| user);
-    let password = percent_encoded(password);
-    Some(format!("{scheme}://{user}:{password}@{hosts}{behind}"))
-}
-
-fn percent_encoded(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~') {
-            encoded.push(char::from(byte));
-        } else {
-            encoded.push_str(&format!("%{byte:02X}"));
-        }
-    }
-    encoded
+    let (scheme, user, hosts, behind) = mongo_parts(address)?;
+    let (user, _) = user?.split_once(':').unwrap_or((user?, ""));
+    let password = utf8_percent_encode(password, NON_ALPHANUMERIC);
+    Some(format!("{scheme}{user}:{password}@{hosts}{behind}"))
 }
 
 #[cfg(test)]
@@ -138,7 +105,6 @@ mod tests {
             assert_eq!(with_password(address, "p@/s").as_deref(), Some(full));
         }
         assert_eq!(with_password("mongodb://a/x@y", "p"), None);
-        assert_eq!(hosts("mongodb://ann:old@a:1,b/x?y=@"), "a:1,b");
     }
 
     #[tokio::test]
@@ -183,7 +149,6 @@ mod tests {
 
     /// The driver's options for an address.
     async fn options(address: &str, password: Option<&str>) -> Result<ClientOptions, SinkError> {
-        let (sink, mongo) = super::super::tests::config(address, "lockstep", password);
-        client_options(&sink, &mongo).await
+        client_options(&super::super::tests::config(address, "lockstep", password)).await
     }
 }

@@ -4,28 +4,45 @@
 //! also come from an index that users have created, or from two writers that created one document at the
 //! same time, of which the newer lost. So the stored documents are read back.
 
-use std::borrow::Borrow;
 use std::collections::HashMap;
 use std::ops::Range;
 
 use futures::TryStreamExt;
-use lockstep_machine::Event;
+use mongodb::bson::raw::cstr;
 use mongodb::bson::{RawArrayBuf, RawDocumentBuf, deserialize_from_document, doc, rawdoc};
-use mongodb::error::ErrorKind;
 use serde::Deserialize;
 
 use super::super::SinkError;
 use super::connection::Connection;
-use super::documents::{Statement, history};
-use super::errors::{self, DocumentError};
+use super::documents::Statement;
+use super::errors::DocumentError;
 
 /// Documents written in one exchange; servers accept 100,000.
 const WRITE_DOCUMENTS_MAX: usize = 1000;
-/// Their bytes: an update command is one document, and servers accept 16 MiB.
+/// Their bytes: a command is one document, and servers accept 16 MiB.
 const WRITE_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// How often an instance is written that another writer creates at the same time. The second attempt
+/// How often a document is written that another writer creates at the same time. The second attempt
 /// finds it; a third allows for a tombstone that the server removes in between.
 const PUT_ATTEMPTS: usize = 3;
+
+/// Where documents are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Target {
+    /// Events are inserted.
+    History,
+    /// Instances are inserted or updated.
+    Instances,
+}
+
+impl Target {
+    /// The operation, in errors.
+    fn operation(self) -> &'static str {
+        match self {
+            Target::History => "inserting events",
+            Target::Instances => "writing instances",
+        }
+    }
+}
 
 /// The fields of a stored document that are read back.
 #[derive(Debug, Deserialize)]
@@ -36,7 +53,7 @@ pub(super) struct Stored {
     pub(super) revision: i64,
 }
 
-/// The answer to an `update` command.
+/// The answer to an `insert` or `update` command.
 #[derive(Debug, Deserialize)]
 struct Answer {
     #[serde(default, rename = "writeErrors")]
@@ -52,126 +69,74 @@ struct WriteConcernError {
 }
 
 impl Connection {
-    /// Inserts those events into the history that are not stored yet.
-    pub(super) async fn insert_history<E: Borrow<Event>>(
+    /// Writes those documents that are not stored, or are stored in an older revision.
+    pub(super) async fn put(
         &self,
-        events: &[E],
-    ) -> Result<(), SinkError> {
-        let documents = events.iter().map(|event| history(event.borrow()));
-        let documents = documents.collect::<Result<Vec<_>, _>>()?;
-        for range in parts(documents.iter()) {
-            let events = &events[range.clone()];
-            self.insert_part(events, &documents[range]).await?;
-        }
-        Ok(())
-    }
-
-    async fn insert_part<E: Borrow<Event>>(
-        &self,
-        events: &[E],
-        documents: &[RawDocumentBuf],
-    ) -> Result<(), SinkError> {
-        const OPERATION: &str = "inserting events";
-        let collection = self.collection::<RawDocumentBuf>(&self.history);
-        let inserted = collection.insert_many(documents).ordered(false);
-        let Err(error) = self.attempt(OPERATION, inserted).await? else {
-            return Ok(());
-        };
-        let ErrorKind::InsertMany(failed) = &*error.kind else {
-            return Err(errors::classify(OPERATION, &error));
-        };
-        let found = failed
-            .write_errors
-            .iter()
-            .flatten()
-            .map(DocumentError::from);
-        let cursor = |index: usize| Some(events.get(index)?.borrow().cursor());
-        let duplicates = errors::only_duplicates(OPERATION, found.collect(), cursor)?;
-        if let Some(concern) = &failed.write_concern_error {
-            return Err(SinkError::unavailable(format!(
-                "{OPERATION}: {}",
-                concern.message
-            )));
-        }
-        let id = |error: &DocumentError| cursor(error.index).map(|it| it.to_string());
-        let stored = self
-            .stored(&self.history, duplicates.iter().filter_map(id).collect())
-            .await?;
-        let missing = |error: &&DocumentError| id(error).is_none_or(|id| !stored.contains_key(&id));
-        match duplicates.iter().find(missing) {
-            None => Ok(()),
-            Some(error) => Err(error.rejected(OPERATION, cursor(error.index))),
-        }
-    }
-
-    /// Writes those instances that are not stored in a newer revision.
-    pub(super) async fn put_instances(
-        &self,
+        target: Target,
         statements: impl Iterator<Item = Result<Statement, SinkError>>,
     ) -> Result<(), SinkError> {
         let statements = statements.collect::<Result<Vec<_>, _>>()?;
-        for range in parts(statements.iter().map(|it| &it.update)) {
-            self.put_part(statements[range].iter().collect()).await?;
+        for range in parts(statements.iter().map(|it| &it.document)) {
+            let part = statements[range].iter().collect();
+            self.put_part(target, part).await?;
         }
         Ok(())
     }
 
-    async fn put_part(&self, mut left: Vec<&Statement>) -> Result<(), SinkError> {
-        const OPERATION: &str = "writing instances";
+    async fn put_part(&self, target: Target, mut left: Vec<&Statement>) -> Result<(), SinkError> {
+        let operation = target.operation();
         let mut rejected = Ok(());
         for _ in 0..PUT_ATTEMPTS {
-            let found = self
-                .update(OPERATION, left.iter().map(|it| &it.update))
-                .await?;
-            let event = |index: usize| left.get(index)?.event;
-            let duplicates = errors::only_duplicates(OPERATION, found, event)?;
-            let id = |error: &DocumentError| Some(left.get(error.index)?.id.clone());
-            let stored = self
-                .stored(&self.instances, duplicates.iter().filter_map(id).collect())
-                .await?;
-            let older = |error: &&DocumentError| {
-                left.get(error.index).is_none_or(|statement| {
-                    let stored = stored.get(&statement.id);
-                    stored.is_none_or(|revision| !statement.yields_to(*revision))
-                })
+            let failed = self.execute(target, &left).await?;
+            let of = |error: &DocumentError| left.get(error.index).copied();
+            let (duplicates, others): (Vec<_>, Vec<_>) =
+                failed.into_iter().partition(DocumentError::is_duplicate);
+            let event = |error: &DocumentError| of(error)?.event;
+            let others = others.iter().map(|it| it.classify(operation, event(it)));
+            // What concerns more than one document comes before a rejection.
+            if let Some(error) = others.min_by_key(|it| matches!(it, SinkError::Rejected { .. })) {
+                return Err(error);
+            }
+            let ids = duplicates.iter().filter_map(of).map(|it| it.id.clone());
+            let stored = self.stored(target, ids.collect()).await?;
+            let is_older = |error: &&DocumentError| {
+                let stored = |it: &Statement| Some(it.yields_to(*stored.get(&it.id)?));
+                !of(error).and_then(stored).unwrap_or(false)
             };
-            let older: Vec<&DocumentError> = duplicates.iter().filter(older).collect();
+            let older: Vec<&DocumentError> = duplicates.iter().filter(is_older).collect();
             let Some(first) = older.first() else {
                 return Ok(());
             };
-            rejected = Err(first.rejected(OPERATION, event(first.index)));
-            left = older
-                .iter()
-                .filter_map(|error| left.get(error.index).copied())
-                .collect();
+            rejected = Err(first.classify(operation, event(first)));
+            left = older.into_iter().filter_map(of).collect();
         }
         rejected
     }
 
-    /// One `update` command: the driver's bulk write works only with servers from version 8.
-    async fn update<'a>(
+    /// One command: the driver's bulk write works only with servers from version 8.
+    async fn execute(
         &self,
-        operation: &str,
-        updates: impl Iterator<Item = &'a RawDocumentBuf>,
+        target: Target,
+        statements: &[&Statement],
     ) -> Result<Vec<DocumentError>, SinkError> {
-        let mut list = RawArrayBuf::new();
-        for update in updates {
-            list.push(update.clone());
-        }
-        let command = rawdoc! {
-            "update": self.instances.as_str(),
-            "updates": list,
-            "ordered": false,
-            "writeConcern": self.write_concern.clone(),
+        let operation = target.operation();
+        let documents = statements.iter().map(|it| it.document.clone());
+        let documents: RawArrayBuf = documents.collect();
+        let collection = self.name(target);
+        let mut command = match target {
+            Target::History => rawdoc! { "insert": collection, "documents": documents },
+            Target::Instances => rawdoc! { "update": collection, "updates": documents },
         };
+        command.append(cstr!("ordered"), false);
+        command.append(cstr!("writeConcern"), self.write_concern.clone());
         let answer = self.database.run_raw_command(command);
         let answer = self.exchange(operation, answer).await?;
         let answer: Answer = deserialize_from_document(answer)
             .map_err(|error| SinkError::unavailable(format!("{operation}: {error}")))?;
         match answer.write_concern_error {
-            Some(concern) if answer.write_errors.is_empty() => Err(SinkError::unavailable(
-                format!("{operation}: {}", concern.errmsg),
-            )),
+            Some(concern) if answer.write_errors.iter().all(DocumentError::is_duplicate) => Err(
+                SinkError::unavailable(format!("{operation}: {}", concern.errmsg)),
+            ),
             Some(_) | None => Ok(answer.write_errors),
         }
     }
@@ -179,13 +144,13 @@ impl Connection {
     /// The revisions of those documents that are stored.
     async fn stored(
         &self,
-        collection: &str,
+        target: Target,
         ids: Vec<String>,
     ) -> Result<HashMap<String, i64>, SinkError> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let collection = self.collection::<Stored>(collection);
+        let collection = self.collection::<Stored>(self.name(target));
         let size = u32::try_from(ids.len()).unwrap_or(u32::MAX);
         let found = async {
             let found = collection
@@ -195,10 +160,7 @@ impl Connection {
             found.await?.try_collect::<Vec<Stored>>().await
         };
         let found = self.exchange("reading back", found).await?;
-        Ok(found
-            .into_iter()
-            .map(|stored| (stored.id, stored.revision))
-            .collect())
+        Ok(found.into_iter().map(|it| (it.id, it.revision)).collect())
     }
 }
 

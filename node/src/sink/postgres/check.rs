@@ -14,7 +14,7 @@ const SCRATCH: &str = "check_";
 
 /// Takes the steps until one fails. A table that was created is dropped in any case.
 pub(super) async fn check(destination: &Postgres, steps: &mut CheckSteps) -> Option<()> {
-    let connecting = connect(&destination.sink, &destination.postgres);
+    let connecting = connect(&destination.sink);
     let connected = |_: &Connection| "connected".to_owned();
     let connection = steps.take("connect", connecting, connected).await?;
     let table = format!("{{schema}}.\"{SCRATCH}{:016x}\"", rand::random::<u64>());
@@ -83,7 +83,7 @@ async fn clean_up(destination: &Postgres, connection: Connection, table: &str) {
     }
     drop(connection);
     let again = async {
-        let connection = connect(&destination.sink, &destination.postgres).await?;
+        let connection = connect(&destination.sink).await?;
         run(&connection, timeout, sql).await
     };
     if let Err(error) = again.await {

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use native_tls::{Certificate, TlsConnector};
 use postgres_native_tls::MakeTlsConnector;
-use tokio::task::JoinHandle;
 use tokio_postgres::config::{Host, SslMode, TargetSessionAttrs};
 use tokio_postgres::{Client, Config, Error};
+use tokio_util::task::AbortOnDropHandle;
 
 use super::errors::{Operation, classify};
-use crate::config::{self, DatabaseSink, postgres_config};
+use crate::config::{Sink, postgres_config, postgres_hosts};
 use crate::sink::SinkError;
 use crate::sink::connect::{authorities, look_up, read_files, within};
 
@@ -18,35 +18,24 @@ const APPLICATION: &str = "lockstep";
 /// Keepalive probes that a silent server may miss.
 const PROBES: u32 = 3;
 
-/// A live connection. Its task ends when it is dropped, whatever the server does.
+/// A live connection.
 pub(super) struct Connection {
     pub(super) client: Client,
-    task: JoinHandle<()>,
-}
-
-impl Drop for Connection {
-    fn drop(&mut self) {
-        // It would otherwise send a goodbye first, and wait for a server that may be stopped.
-        self.task.abort();
-    }
+    /// Aborted when dropped: it would otherwise send a goodbye first, and wait for a server that may be
+    /// stopped.
+    _task: AbortOnDropHandle<()>,
 }
 
 /// Connects, and applies the server settings.
-pub(super) async fn connect(
-    sink: &config::Sink,
-    postgres: &DatabaseSink,
-) -> Result<Connection, SinkError> {
-    within(sink.timeout, connect_untimed(sink, postgres)).await
+pub(super) async fn connect(sink: &Sink) -> Result<Connection, SinkError> {
+    within(sink.timeout, connect_untimed(sink)).await
 }
 
-async fn connect_untimed(
-    sink: &config::Sink,
-    postgres: &DatabaseSink,
-) -> Result<Connection, SinkError> {
+async fn connect_untimed(sink: &Sink) -> Result<Connection, SinkError> {
     let read = {
-        let (sink, postgres) = (sink.clone(), postgres.clone());
+        let sink = sink.clone();
         move || {
-            let config = driver_config(&sink, &postgres)?;
+            let config = driver_config(&sink)?;
             let tls = tls(&sink, config.get_ssl_mode())?;
             Ok((config, MakeTlsConnector::new(tls)))
         }
@@ -60,39 +49,32 @@ async fn connect_untimed(
         });
         look_up(names.collect()).await?;
     }
-    let hosts = hosts(&config);
-    let failed = |error: Error| match classify(Operation::Connecting, &error) {
-        SinkError::Unavailable { reason, .. } => {
-            SinkError::unavailable(format!("{hosts}: {reason}"))
-        }
-        SinkError::Misconfigured { reason } => {
-            SinkError::misconfigured(format!("{hosts}: {reason}"))
-        }
-        other => other,
-    };
+    let hosts = postgres_hosts(&config);
+    let failed = |error: Error| classify(Operation::Connecting(&hosts), &error);
     let (client, driver) = config.connect(tls).await.map_err(failed)?;
-    let task = tokio::spawn(async move {
-        // Calls that wait for an answer report its error.
-        let _ = driver.await;
-    });
-    let connection = Connection { client, task };
+    // Calls that wait for an answer report its error.
+    let task = tokio::spawn(async move { drop(driver.await) });
+    let connection = Connection {
+        client,
+        _task: AbortOnDropHandle::new(task),
+    };
     let settings = server_settings(sink.timeout);
     let applied = connection.client.batch_execute(&settings).await;
     applied.map_err(failed)?;
     Ok(connection)
 }
 
-fn driver_config(sink: &config::Sink, postgres: &DatabaseSink) -> Result<Config, SinkError> {
+fn driver_config(sink: &Sink) -> Result<Config, SinkError> {
     // The parser's message may quote a part of the password.
-    let mut config = postgres_config(&postgres.address).map_err(|_| {
+    let mut config = postgres_config(&sink.address).map_err(|_| {
         SinkError::misconfigured(format!(
             "the address of sink {} is not a PostgreSQL address: \
              postgres://user@host:port/database?sslmode=...",
             sink.name
         ))
     })?;
-    if let Some(password) = &postgres.password {
-        config.password(password.read().map_err(SinkError::misconfigured)?);
+    if let Some(password) = sink.read_password().map_err(SinkError::misconfigured)? {
+        config.password(password);
     }
     if config.get_application_name().is_none() {
         config.application_name(APPLICATION);
@@ -117,7 +99,7 @@ fn driver_config(sink: &config::Sink, postgres: &DatabaseSink) -> Result<Config,
 
 /// `sslmode=require` verifies the server's certificate. `prefer`, which an attacker can downgrade to no TLS
 /// at all, does so only if a certificate authority is configured.
-fn tls(sink: &config::Sink, mode: SslMode) -> Result<TlsConnector, SinkError> {
+fn tls(sink: &Sink, mode: SslMode) -> Result<TlsConnector, SinkError> {
     let mut builder = TlsConnector::builder();
     match &sink.ca_file {
         Some(file) => {
@@ -133,19 +115,6 @@ fn tls(sink: &config::Sink, mode: SslMode) -> Result<TlsConnector, SinkError> {
     builder
         .build()
         .map_err(|e| SinkError::misconfigured(format!("setting up TLS: {e}")))
-}
-
-/// Hosts and ports, without user and password.
-fn hosts(config: &Config) -> String {
-    let ports = config.get_ports();
-    let hosts = config.get_hosts().iter().enumerate().map(|(at, host)| {
-        let port = ports.get(at).or(ports.first()).copied().unwrap_or(5432);
-        match host {
-            Host::Tcp(host) => format!("{host}:{port}"),
-            Host::Unix(folder) => format!("{}:{port}", folder.display()),
-        }
-    });
-    hosts.collect::<Vec<_>>().join(",")
 }
 
 /// Settings of the server's session. The server ends statements that this side no longer waits for.
@@ -170,8 +139,7 @@ mod tests {
 
     /// As configured with an address.
     fn config(address: &str) -> Result<Config, SinkError> {
-        let (sink, postgres) = super::super::tests::config(address, "hidden");
-        driver_config(&sink, &postgres)
+        driver_config(&super::super::tests::config(address, "hidden"))
     }
 
     #[test]
@@ -180,7 +148,7 @@ mod tests {
         // One port for all or one for each: the second host has none of its own.
         assert!(config(address).is_ok());
         let config = config("postgres://ann:secret@one:1,two:2/books").unwrap();
-        assert_eq!(hosts(&config), "one:1,two:2");
+        assert_eq!(postgres_hosts(&config), "one:1,two:2");
         assert_eq!(config.get_password(), Some(&b"hidden"[..]));
         assert_eq!(
             config.get_target_session_attrs(),

@@ -10,9 +10,10 @@ use crate::sink::connect::causes;
 
 /// The operation that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Operation {
-    /// Connecting: an error of neither the network nor the server is one of the configuration.
-    Connecting,
+pub(super) enum Operation<'a> {
+    /// Connecting to these hosts: an error of neither the network nor the server is one of the
+    /// configuration.
+    Connecting(&'a str),
     /// Creating and claiming the tables: one that does not fit belongs to something else.
     Opening,
     /// Writing: an error about the data is permanent.
@@ -20,31 +21,21 @@ pub(super) enum Operation {
 }
 
 /// Classifies an error by what can be done about it.
-pub(super) fn classify(operation: Operation, error: &Error) -> SinkError {
-    if let Some(said) = error.as_db_error() {
-        let reason = sentence(said);
-        return match class(operation, said.code().code()) {
-            ErrorClass::Unavailable => SinkError::unavailable(reason),
-            ErrorClass::Misconfigured => SinkError::misconfigured(reason),
-            ErrorClass::Rejected => SinkError::rejected(None, reason),
-        };
+pub(super) fn classify(operation: Operation<'_>, error: &Error) -> SinkError {
+    let said = error.as_db_error();
+    let reason = said.map_or_else(|| chain(error), sentence);
+    let (connects, reason) = match operation {
+        Operation::Connecting(hosts) => (true, format!("{hosts}: {reason}")),
+        Operation::Opening | Operation::Writing => (false, reason),
+    };
+    if let Some(said) = said {
+        return classify_state(operation, said.code().code(), reason);
     }
-    let reason = chain(error);
     // TLS, authentication, or another protocol: a retry does not help.
-    if operation == Operation::Connecting
-        && !error.is_closed()
-        && !causes(error).any(|it| it.is::<io::Error>())
-    {
-        return SinkError::misconfigured(reason);
+    match connects && !error.is_closed() && !causes(error).any(|it| it.is::<io::Error>()) {
+        true => SinkError::misconfigured(reason),
+        false => SinkError::unavailable(reason),
     }
-    SinkError::unavailable(reason)
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum ErrorClass {
-    Unavailable,
-    Misconfigured,
-    Rejected,
 }
 
 /// The classes of errors that are not about the data: connections, features, transactions, statements, names,
@@ -54,20 +45,22 @@ const TEMPORARY: [&str; 13] = [
 ];
 
 /// By SQLSTATE (PostgreSQL's appendix A): its first two characters are the class.
-fn class(operation: Operation, state: &str) -> ErrorClass {
+fn classify_state(operation: Operation<'_>, state: &str, reason: String) -> SinkError {
     match (operation, state.get(..2).unwrap_or_default(), state) {
         // Authentication; no such database; no such schema; permissions.
-        (_, "28" | "3D" | "3F", _) | (_, _, "42501") => ErrorClass::Misconfigured,
+        (_, "28" | "3D" | "3F", _) | (_, _, "42501") => SinkError::misconfigured(reason),
         // A missing object is created when the sink opens again; an existing one was created by another
         // node at the same time.
-        (_, _, "42P01" | "42P06" | "42P07") => ErrorClass::Unavailable,
+        (_, _, "42P01" | "42P06" | "42P07") => SinkError::unavailable(reason),
         // Tables with our names that are not ours.
-        (Operation::Connecting | Operation::Opening, "42" | "0A", _) => ErrorClass::Misconfigured,
+        (Operation::Connecting(_) | Operation::Opening, "42" | "0A", _) => {
+            SinkError::misconfigured(reason)
+        }
         // Data, constraints, limits, and whatever a user's own trigger raises.
         (Operation::Writing, known, _) if !known.is_empty() && !TEMPORARY.contains(&known) => {
-            ErrorClass::Rejected
+            SinkError::rejected(None, reason)
         }
-        _ => ErrorClass::Unavailable,
+        _ => SinkError::unavailable(reason),
     }
 }
 
@@ -101,34 +94,35 @@ mod tests {
     #[test]
     fn each_sqlstate_has_its_class() {
         let cases = [
-            (Operation::Connecting, "28P01", ErrorClass::Misconfigured),
-            (Operation::Connecting, "3D000", ErrorClass::Misconfigured),
-            (Operation::Connecting, "57P03", ErrorClass::Unavailable),
-            (Operation::Connecting, "53300", ErrorClass::Unavailable),
-            (Operation::Opening, "42501", ErrorClass::Misconfigured),
-            (Operation::Opening, "42703", ErrorClass::Misconfigured),
-            (Operation::Opening, "42P07", ErrorClass::Unavailable),
-            (Operation::Opening, "23505", ErrorClass::Unavailable),
-            (Operation::Writing, "42501", ErrorClass::Misconfigured),
-            (Operation::Writing, "42703", ErrorClass::Unavailable),
-            (Operation::Writing, "42P01", ErrorClass::Unavailable),
-            (Operation::Writing, "22P05", ErrorClass::Rejected),
-            (Operation::Writing, "23514", ErrorClass::Rejected),
-            (Operation::Writing, "54000", ErrorClass::Rejected),
-            (Operation::Writing, "P0001", ErrorClass::Rejected),
-            (Operation::Writing, "44000", ErrorClass::Rejected),
-            (Operation::Writing, "45000", ErrorClass::Rejected),
-            (Operation::Writing, "XX000", ErrorClass::Unavailable),
-            (Operation::Writing, "53100", ErrorClass::Unavailable),
-            (Operation::Writing, "57P01", ErrorClass::Unavailable),
-            (Operation::Writing, "08006", ErrorClass::Unavailable),
-            (Operation::Writing, "40001", ErrorClass::Unavailable),
-            (Operation::Writing, "55P03", ErrorClass::Unavailable),
-            (Operation::Writing, "25006", ErrorClass::Unavailable),
-            (Operation::Writing, "", ErrorClass::Unavailable),
+            (Operation::Connecting(""), "28P01", "misconfigured"),
+            (Operation::Connecting(""), "3D000", "misconfigured"),
+            (Operation::Connecting(""), "57P03", "unavailable"),
+            (Operation::Connecting(""), "53300", "unavailable"),
+            (Operation::Opening, "42501", "misconfigured"),
+            (Operation::Opening, "42703", "misconfigured"),
+            (Operation::Opening, "42P07", "unavailable"),
+            (Operation::Opening, "23505", "unavailable"),
+            (Operation::Writing, "42501", "misconfigured"),
+            (Operation::Writing, "42703", "unavailable"),
+            (Operation::Writing, "42P01", "unavailable"),
+            (Operation::Writing, "22P05", "refused"),
+            (Operation::Writing, "23514", "refused"),
+            (Operation::Writing, "54000", "refused"),
+            (Operation::Writing, "P0001", "refused"),
+            (Operation::Writing, "44000", "refused"),
+            (Operation::Writing, "45000", "refused"),
+            (Operation::Writing, "XX000", "unavailable"),
+            (Operation::Writing, "53100", "unavailable"),
+            (Operation::Writing, "57P01", "unavailable"),
+            (Operation::Writing, "08006", "unavailable"),
+            (Operation::Writing, "40001", "unavailable"),
+            (Operation::Writing, "55P03", "unavailable"),
+            (Operation::Writing, "25006", "unavailable"),
+            (Operation::Writing, "", "unavailable"),
         ];
         for (operation, state, expected) in cases {
-            assert_eq!(class(operation, state), expected, "{operation:?} {state}");
+            let found = classify_state(operation, state, String::new());
+            assert_eq!(found.kind(), expected, "{operation:?} {state}");
         }
     }
 }

@@ -35,25 +35,23 @@ use super::connect::within;
 use super::{
     Backfill, Batch, Change, CheckSteps, Claim, Current, Destination, SinkError, StoredCheckpoint,
 };
-use crate::config::{self, DatabaseSink};
+use crate::config;
 use claimed::Claimed;
 use schema::Names;
 
 /// A PostgreSQL database that follows the cluster.
 pub(crate) struct Postgres {
     sink: config::Sink,
-    postgres: DatabaseSink,
     names: Names,
     claimed: Option<Claimed>,
 }
 
 impl Postgres {
     /// As configured, not connected yet.
-    pub(crate) fn new(sink: &config::Sink, postgres: &DatabaseSink) -> Self {
+    pub(crate) fn new(sink: config::Sink) -> Self {
         Self {
-            sink: sink.clone(),
-            postgres: postgres.clone(),
-            names: Names::new(postgres),
+            names: Names::new(&sink),
+            sink,
             claimed: None,
         }
     }
@@ -80,7 +78,7 @@ impl Destination for Postgres {
         // A new connection each time: a statement may still run on the old one.
         self.claimed = None;
         let timeout = self.sink.timeout;
-        let connection = connect::connect(&self.sink, &self.postgres).await?;
+        let connection = connect::connect(&self.sink).await?;
         within(timeout, schema::prepare(&connection, &self.names, claim)).await?;
         let claiming = Claimed::claim(connection, &self.names, claim, timeout);
         let (claimed, checkpoint) = within(timeout, claiming).await?;

@@ -4,7 +4,7 @@ use tokio_postgres::{Client, Error};
 
 use super::connect::Connection;
 use super::errors::{Operation, classify};
-use crate::config::DatabaseSink;
+use crate::config::Sink;
 use crate::sink::{Claim, SinkError};
 
 /// In order; each can be run again.
@@ -16,13 +16,13 @@ const MIGRATIONS: [&str; 1] = [include_str!("migrations/1.sql")];
 pub(super) struct Names([(&'static str, String); 8]);
 
 impl Names {
-    pub(super) fn new(config: &DatabaseSink) -> Self {
-        let DatabaseSink {
-            namespace: schema,
+    pub(super) fn new(sink: &Sink) -> Self {
+        let Sink {
+            schema,
             history,
             instances,
             ..
-        } = config;
+        } = sink;
         let table = |name: &str| format!("\"{schema}\".\"{name}\"");
         Self([
             ("{schema}", format!("\"{schema}\"")),
@@ -113,8 +113,7 @@ mod tests {
 
     #[test]
     fn every_name_in_the_sql_is_known() {
-        let (_, config) = super::super::tests::config("", "");
-        let names = Names::new(&config);
+        let names = Names::new(&super::super::tests::config("", ""));
         let statements = [
             statements::CLAIM,
             statements::WRITE,

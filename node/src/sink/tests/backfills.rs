@@ -6,7 +6,7 @@ use lockstep_machine::{EventCursor, GlobalRevision, Limits, SinkChange};
 use tokio::sync::Semaphore;
 
 use super::harness::Harness;
-use crate::config::{SinkKind, Start};
+use crate::config::Start;
 use crate::sink::{BackfillReason, Phase};
 
 #[tokio::test]
@@ -91,13 +91,33 @@ async fn events_compacted_during_a_backfill_do_not_cause_another_one() {
 }
 
 #[tokio::test]
+async fn a_backfill_ends_though_only_a_part_of_the_newest_revision_is_kept() {
+    let limits = Limits {
+        events_max: 3,
+        ..Limits::default()
+    };
+    let mut harness = Harness::with(limits, vec![]);
+    harness.create_all("a", 4).await;
+    let gate = Arc::new(Semaphore::new(0));
+    harness.destination.lock().gate = Some(gate.clone());
+    harness.lead(1);
+    harness
+        .until_status("no backfill", |status| status.phase() == Phase::Seeding)
+        .await;
+    harness.create_at_once(["b0", "b1", "b2", "b3", "b4"]).await;
+    gate.add_permits(100);
+    harness.caught_up().await;
+    harness.assert_states();
+    // The events after the first one were compacted meanwhile.
+    assert_eq!(harness.destination.lock().backfills.len(), 2);
+}
+
+#[tokio::test]
 async fn after_an_outage_during_a_backfill_only_the_failed_page_is_sent_again() {
     let mut harness = Harness::new();
     harness.destination.lock().keeps_checkpoint = false;
     harness.destination.lock().lost_page = Some(2);
-    if let SinkKind::Webhook(webhook) = &mut harness.config().kind {
-        webhook.start = Start::Everything;
-    }
+    harness.config().start = Start::Everything;
     harness.create_all("a", 9).await;
     harness.lead(1);
     harness

@@ -1,7 +1,67 @@
 //! Claims.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lockstep_machine::{Command, IdempotencyKey, Reply, Timestamp};
+use lockstep_raft::consensus::SharedState;
+
 use super::harness::Harness;
+use crate::service::{Core, Member, Role, Service, ServiceError, Standing};
 use crate::sink::Phase;
+
+/// A node that another one has succeeded as leader, which confirms its reads.
+#[derive(Default)]
+struct Deposed(SharedState);
+
+#[async_trait]
+impl Core for Deposed {
+    async fn submit(
+        &self,
+        _: Command,
+        _: Option<IdempotencyKey>,
+        waited: Duration,
+    ) -> Result<Reply, ServiceError> {
+        Err(ServiceError::Unavailable { waited })
+    }
+
+    async fn confirm(&self, _: Duration) -> Result<(), ServiceError> {
+        Ok(())
+    }
+
+    fn standing(&self) -> Standing {
+        Standing {
+            node_id: 1,
+            term: 2,
+            role: Role::Follower,
+            ..Standing::default()
+        }
+    }
+
+    fn shared(&self) -> &SharedState {
+        &self.0
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(0)
+    }
+}
+
+#[tokio::test]
+async fn a_confirmation_by_the_next_leader_is_none() {
+    let mut harness = Harness::new();
+    let (cluster, member) = (Arc::default(), Member::default());
+    harness.service = Arc::new(Service::new(Deposed::default(), cluster, 1, member));
+    harness.lead(1);
+    harness
+        .until_status("it is not noticed", |status| {
+            let reason = status.reason.as_deref().unwrap_or_default();
+            reason.contains("no longer leads")
+        })
+        .await;
+    assert_eq!(harness.destination.lock().term, 0, "it was claimed");
+}
 
 #[tokio::test]
 async fn only_the_leader_writes_and_the_next_one_continues() {

@@ -4,51 +4,60 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lockstep_machine::{
-    Cause, Event, EventCursor, EventKind, GlobalRevision, Instance, InstanceId, Metadata, Revision,
-    StateName, Timestamp, Version,
+    Cause, Event, EventCursor, EventKind, GlobalRevision, Instance, InstanceId, Limits, Metadata,
+    Revision, StateName, Timestamp, Version,
 };
 
-use crate::config::{DatabaseSink, Secret, Sink, SinkKind, Start, WebhookSink};
+use crate::config::{Hidden, Sink, SinkKind, Start};
+use crate::service::Service;
+use crate::service::peers::GrpcPeers;
 use crate::sink::{
-    Backfill, BackfillReason, Batch, Change, Checkpoint, Claim, Current, SinkError,
+    Backfill, BackfillReason, Batch, Change, Checkpoint, Claim, Current, SinkError, Sinks,
     StoredCheckpoint,
 };
+use crate::telemetry::Metrics;
 
 /// Cluster time at revision 0.
 const BEGINNING_MS: u64 = 1_700_000_000_000;
 
-pub(crate) fn config(kind: SinkKind) -> Sink {
+pub(crate) fn config(kind: SinkKind, address: &str) -> Sink {
     Sink {
         name: "reports".parse().unwrap(),
-        follows: vec![],
+        kind,
+        address: address.to_owned(),
+        machines: vec![],
         batch_events_max: 1000,
         timeout: Duration::from_secs(10),
         retry_max: Duration::from_secs(1),
         optional: false,
         ca_file: None,
-        kind,
-    }
-}
-
-pub(crate) fn database(address: &str, password: Option<&str>) -> DatabaseSink {
-    DatabaseSink {
-        address: address.to_owned(),
-        password: password.map(|text| Secret::Text(text.to_owned())),
-        namespace: "lockstep".to_owned(),
+        password: None,
+        password_file: None,
+        schema: "lockstep".to_owned(),
+        database: "lockstep".to_owned(),
         history: "history".to_owned(),
         instances: "instances".to_owned(),
-    }
-}
-
-pub(crate) fn webhook(address: &str) -> WebhookSink {
-    WebhookSink {
-        address: address.to_owned(),
-        secret: Secret::Text("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDAAAA".to_owned()),
+        secret: hidden("whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDAAAA"),
+        secret_file: None,
         concurrency_max: 8,
         attempts_max: 3,
         allow_local: true,
         start: Start::Now,
     }
+}
+
+impl Sinks {
+    /// The sinks of a cluster of one.
+    pub(crate) fn lone(configs: &[Sink]) -> Self {
+        let service = Service::lone(Limits::default());
+        let metrics = Metrics::new().unwrap();
+        let peers = GrpcPeers::new(Arc::default());
+        Self::new(configs, Arc::new(service), peers, &metrics)
+    }
+}
+
+pub(crate) fn hidden(text: &str) -> Option<Hidden> {
+    Some(Hidden(text.to_owned()))
 }
 
 pub(crate) fn claim(term: u64) -> Claim {

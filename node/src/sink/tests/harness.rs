@@ -6,17 +6,17 @@ use std::time::Duration;
 
 use lockstep_machine::{
     Command, Create, DeadLetter, Delete, EventCursor, Instance, InstanceId, Limits, Metadata,
-    SinkChange, SinkName, Transition, Trigger,
+    Operation, SinkChange, SinkName, Transaction, Transition, Trigger,
 };
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::destination::{MemoryDestination, MemoryState};
 use super::fixtures;
 use crate::config::{self, Follow, SinkKind};
 use crate::service::Service;
-use crate::sink::runner::{ConfiguredSink, Runner};
-use crate::sink::tracker::StatusTracker;
+use crate::sink::runner::Runner;
+use crate::sink::status::ConfiguredSink;
 use crate::sink::{Phase, SinkStatus, ledger};
 use crate::telemetry::Metrics;
 
@@ -29,6 +29,14 @@ pub(super) struct Harness {
     pub(super) lead: watch::Sender<Option<u64>>,
     pub(super) sink: Arc<ConfiguredSink>,
     running: Option<JoinHandle<()>>,
+}
+
+fn create(name: &str) -> Create {
+    Create {
+        instance: InstanceId::new("triad", name).unwrap(),
+        version: None,
+        metadata: Metadata::default(),
+    }
 }
 
 impl Drop for Harness {
@@ -46,13 +54,11 @@ impl Harness {
     pub(super) fn with(limits: Limits, follows: Vec<Follow>) -> Self {
         let config = config::Sink {
             name: SinkName::new("shelf").unwrap(),
-            follows,
+            machines: follows,
             batch_events_max: 4,
             retry_max: Duration::from_millis(50),
             // Only `start` matters to the destination in memory.
-            ..fixtures::config(SinkKind::Webhook(fixtures::webhook(
-                "http://nowhere.invalid",
-            )))
+            ..fixtures::config(SinkKind::Webhook, "http://nowhere.invalid")
         };
         let destination = MemoryDestination::default();
         destination.lock().keeps_checkpoint = true;
@@ -60,11 +66,7 @@ impl Harness {
             service: Arc::new(Service::lone(limits)),
             destination,
             lead: watch::channel(None).0,
-            sink: Arc::new(ConfiguredSink {
-                tracker: StatusTracker::new(&config, Metrics::new().unwrap()),
-                config,
-                wake: Notify::new(),
-            }),
+            sink: Arc::new(ConfiguredSink::new(config, Metrics::new().unwrap())),
             running: None,
         }
     }
@@ -102,12 +104,14 @@ impl Harness {
     }
 
     pub(super) async fn create(&self, name: &str) {
-        self.execute(Command::Create(Create {
-            instance: InstanceId::new("triad", name).unwrap(),
-            version: None,
-            metadata: Metadata::default(),
-        }))
-        .await;
+        self.execute(Command::Create(create(name))).await;
+    }
+
+    /// Creates several instances in one revision.
+    pub(super) async fn create_at_once(&self, names: [&str; 5]) {
+        let operations = names.map(|name| Operation::Create(create(name))).into();
+        self.execute(Command::Transaction(Transaction { operations }))
+            .await;
     }
 
     pub(super) async fn go(&self, name: &str, to: &str) {
@@ -169,7 +173,7 @@ impl Harness {
     }
 
     pub(super) fn status(&self) -> SinkStatus {
-        self.service.peek(|state| self.sink.tracker.status(state))
+        self.service.peek(|state| self.sink.status(state))
     }
 
     pub(super) fn dead_letters(&self) -> Vec<DeadLetter> {

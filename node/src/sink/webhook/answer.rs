@@ -10,49 +10,24 @@ use crate::sink::SinkError;
 /// Characters of an error's body that are quoted.
 const QUOTED_CHARS_MAX: usize = 200;
 
-/// Why a message was not accepted: [`SinkError::Rejected`] if the receiver rejects it permanently.
-#[derive(Debug)]
-pub(super) struct DeliveryError {
-    pub(super) error: SinkError,
-    /// Whether the receiver failed on this message, perhaps on this one only. Otherwise it is unreachable
-    /// or rejects all messages.
-    pub(super) server_error: bool,
-}
-
-impl From<SinkError> for DeliveryError {
-    fn from(error: SinkError) -> Self {
-        Self {
-            error,
-            server_error: false,
-        }
-    }
-}
-
 /// Classifies a status other than 2xx. Only a status that clearly concerns the message itself rejects it; for
 /// all others, the sink retries until an operator fixes the cause.
-pub(super) fn classify(
-    status: StatusCode,
-    said: &str,
-    retry_after: Option<Duration>,
-) -> DeliveryError {
+pub(super) fn classify(status: StatusCode, said: &str, retry_after: Option<Duration>) -> SinkError {
     let reason = match said {
         "" => format!("it answered {status}"),
         said => format!("it answered {status}: {said}"),
     };
-    let error = match status.as_u16() {
+    match status.as_u16() {
         400 | 409 | 413 | 415 | 422 => SinkError::rejected(None, reason),
         408 | 425 | 429 | 500..=599 => SinkError::Unavailable {
             reason,
             retry_after,
+            server_error: status.is_server_error(),
         },
         300..=399 => SinkError::misconfigured(format!(
             "it answered {status}: redirects are not followed; configure the final address"
         )),
         _ => SinkError::misconfigured(reason),
-    };
-    DeliveryError {
-        error,
-        server_error: status.is_server_error(),
     }
 }
 
@@ -102,7 +77,7 @@ mod tests {
         ] {
             for status in statuses {
                 let found = classify(StatusCode::from_u16(*status).unwrap(), "", None);
-                let found = (found.error.kind(), found.server_error);
+                let found = (found.kind(), found.is_server_error());
                 assert_eq!(found, (kind, server_error), "{status}");
             }
         }

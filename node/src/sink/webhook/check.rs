@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 use humantime::format_duration;
 
 use super::endpoint::Endpoint;
-use super::message::Message;
-use crate::config::{self, WebhookSink};
+use super::message::check_body;
+use crate::config::Sink;
 use crate::sink::{CheckSteps, SinkError};
 
 /// Messages sent first.
@@ -14,56 +14,40 @@ const MESSAGES: u32 = 3;
 
 /// Sends messages of a type that carries no event, and one of them twice: a receiver must accept
 /// repetitions, since a message whose answer was lost is sent again.
-pub(super) async fn check(
-    sink: &config::Sink,
-    webhook: &WebhookSink,
-    steps: &mut CheckSteps,
-) -> Option<()> {
-    let opening = Endpoint::open(sink, webhook, None);
+pub(super) async fn check(sink: &Sink, steps: &mut CheckSteps) -> Option<()> {
+    let opening = Endpoint::open(sink, None);
     let opened = |_: &Endpoint| "the host name resolves".to_owned();
-    let round = Round {
-        endpoint: steps.take("connect", opening, opened).await?,
-        sink: sink.name.as_str(),
-        id: format!("check_{:032x}", rand::random::<u128>()),
-        at: SystemTime::now(),
+    let endpoint = steps.take("connect", opening, opened).await?;
+    // The same in a repetition, which equals the first message in every byte.
+    let (id, at) = (
+        format!("check_{:032x}", rand::random::<u128>()),
+        SystemTime::now(),
+    );
+    // The status and how long it took.
+    let send = |number: u32| {
+        let (id, endpoint) = (format!("{id}_{number}"), &endpoint);
+        let body = check_body(sink.name.as_str(), number, at);
+        async move {
+            let began = Instant::now();
+            match endpoint.send(&id, body).await {
+                Ok(status) => Ok(format!("{} in {}", status.as_u16(), elapsed(began))),
+                Err(error) => Err(SinkError::unavailable(format!("message {number}: {error}"))),
+            }
+        }
     };
     let inserting = async {
         let mut answers = vec![];
         for number in 1..=MESSAGES {
-            answers.push(round.send(number).await?);
+            answers.push(send(number).await?);
         }
         Ok(answers.join(", "))
     };
     let step = format!("insert {MESSAGES}");
     steps.take(step, inserting, String::clone).await?;
     let repeated = |answer: &String| format!("message 2 again: {answer}");
-    steps.take("find one", round.send(2), repeated).await?;
+    steps.take("find one", send(2), repeated).await?;
     let nothing = |(): &()| "nothing to drop: the receiver owns what it stores".to_owned();
     steps.take("drop", async { Ok(()) }, nothing).await
-}
-
-struct Round<'a> {
-    endpoint: Endpoint,
-    sink: &'a str,
-    id: String,
-    /// The same in a repetition, which equals the first message in every byte.
-    at: SystemTime,
-}
-
-impl Round<'_> {
-    /// Sends a message. The status and how long it took.
-    async fn send(&self, number: u32) -> Result<String, SinkError> {
-        let id = format!("{}_{number}", self.id);
-        let message = Message::of_check(id, self.sink, number, self.at);
-        let began = Instant::now();
-        match self.endpoint.send(message).await {
-            Ok(status) => Ok(format!("{} in {}", status.as_u16(), elapsed(began))),
-            Err(failed) => Err(SinkError::unavailable(format!(
-                "message {number}: {}",
-                failed.error
-            ))),
-        }
-    }
 }
 
 /// In whole microseconds.

@@ -13,8 +13,8 @@ pub(super) struct DeliveryLog {
     checkpoint: EventCursor,
     /// Messages accepted so far.
     accepted: u64,
-    last_accepted: Option<Message>,
-    states: HashMap<MessageKey, DeliveryState>,
+    pub(super) last_accepted: Option<Message>,
+    pub(super) states: HashMap<MessageKey, DeliveryState>,
 }
 
 /// What became of a message.
@@ -40,19 +40,15 @@ impl DeliveryLog {
             self.states.clear();
         }
         self.checkpoint = cursor;
-        self.states
-            .retain(|key, _| matches!(key, MessageKey::Event(it) if *it > cursor));
+        let is_after = |(at, instance): &MessageKey| instance.is_none() && *at > cursor;
+        self.states.retain(|key, _| is_after(key));
     }
 
     /// A backfill at a revision is in progress.
     pub(super) fn start_backfill(&mut self, revision: GlobalRevision) {
-        self.states
-            .retain(|key, _| matches!(key, MessageKey::State(it, _) if *it == revision));
-    }
-
-    /// What became of a message.
-    pub(super) fn state(&self, key: &MessageKey) -> Option<&DeliveryState> {
-        self.states.get(key)
+        let end = EventCursor::after(revision);
+        let is_of = |(at, instance): &MessageKey| instance.is_some() && *at == end;
+        self.states.retain(|key, _| is_of(key));
     }
 
     /// Whether it was sent and neither accepted nor rejected.
@@ -60,14 +56,11 @@ impl DeliveryLog {
         matches!(self.states.get(key), Some(DeliveryState::Failing { .. }))
     }
 
-    pub(super) fn last_accepted(&self) -> Option<Message> {
-        self.last_accepted.clone()
-    }
-
-    pub(super) fn accept(&mut self, key: MessageKey, message: Message) {
+    pub(super) fn accept(&mut self, message: Message) {
         self.accepted += 1;
-        self.last_accepted = Some(message);
+        let key = message.key.clone();
         self.states.insert(key, DeliveryState::Accepted);
+        self.last_accepted = Some(message);
     }
 
     pub(super) fn reject(&mut self, key: MessageKey, reason: String) {
@@ -77,23 +70,24 @@ impl DeliveryLog {
     /// An attempt failed; `server_error` if with a 5xx. Returns the number of such failures if other messages
     /// have been accepted since the first one: then the message is at fault, not the receiver.
     pub(super) fn fail(&mut self, key: MessageKey, server_error: bool) -> Option<u32> {
-        let (mut failures, mut accepted_before) = match self.states.get(&key) {
-            Some(DeliveryState::Failing {
-                failures,
-                accepted_before,
-            }) => (*failures, *accepted_before),
-            Some(DeliveryState::Accepted | DeliveryState::Rejected(_)) | None => (0, None),
-        };
-        if server_error {
-            failures = failures.saturating_add(1);
-            accepted_before.get_or_insert(self.accepted);
-        }
-        let state = DeliveryState::Failing {
+        let state = self.states.entry(key).or_insert(DeliveryState::Failing {
+            failures: 0,
+            accepted_before: None,
+        });
+        // What was accepted or rejected is not sent again.
+        let DeliveryState::Failing {
             failures,
             accepted_before,
+        } = state
+        else {
+            return None;
         };
-        self.states.insert(key, state);
-        (server_error && accepted_before.is_some_and(|it| it < self.accepted)).then_some(failures)
+        if !server_error {
+            return None;
+        }
+        *failures = failures.saturating_add(1);
+        let before = *accepted_before.get_or_insert(self.accepted);
+        (before < self.accepted).then_some(*failures)
     }
 
     /// The messages that follow a rejected one are suspect, too: they concern the same instance, and there may be no
@@ -117,31 +111,30 @@ impl DeliveryLog {
             self.states.entry(key).or_insert_with(|| suspected.clone());
         }
     }
-
-    pub(super) fn forget(&mut self, keys: &[MessageKey]) {
-        for key in keys {
-            self.states.remove(key);
-        }
-    }
 }
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
 
     fn key(revision: u64) -> MessageKey {
-        MessageKey::Event(EventCursor {
-            revision: GlobalRevision(revision),
+        let revision = GlobalRevision(revision);
+        let cursor = EventCursor {
+            revision,
             position: 0,
-        })
+        };
+        (cursor, None)
     }
 
     fn accept(log: &mut DeliveryLog, revision: u64) {
-        let message = Message {
+        log.accept(Message {
+            key: key(revision),
+            subject: ("order".parse().unwrap(), None),
             id: revision.to_string(),
-            body: vec![],
-        };
-        log.accept(key(revision), message);
+            body: Bytes::new(),
+        });
     }
 
     fn cursor(revision: u64) -> EventCursor {
@@ -154,11 +147,11 @@ mod tests {
         log.start_batch(cursor(0));
         (1..=3).for_each(|revision| accept(&mut log, revision));
         log.start_batch(cursor(1));
-        assert_eq!(log.state(&key(1)), None);
-        assert_eq!(log.state(&key(2)), Some(&DeliveryState::Accepted));
-        assert_eq!(log.state(&key(3)), Some(&DeliveryState::Accepted));
+        assert_eq!(log.states.get(&key(1)), None);
+        assert_eq!(log.states.get(&key(2)), Some(&DeliveryState::Accepted));
+        assert_eq!(log.states.get(&key(3)), Some(&DeliveryState::Accepted));
         log.start_batch(cursor(0));
-        assert_eq!(log.state(&key(3)), None, "the checkpoint went back");
+        assert_eq!(log.states.get(&key(3)), None, "the checkpoint went back");
     }
 
     #[test]
@@ -176,7 +169,7 @@ mod tests {
         assert_eq!(log.fail(key(2), true), Some(3));
         assert_eq!(log.fail(key(4), true), None, "others were accepted before");
         log.suspect(&key(2), [key(5), key(1)].into_iter());
-        assert_eq!(log.state(&key(1)), Some(&DeliveryState::Accepted));
+        assert_eq!(log.states.get(&key(1)), Some(&DeliveryState::Accepted));
         assert_eq!(log.fail(key(5), true), Some(1));
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use humantime::format_duration;
 use reqwest::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use reqwest::{Certificate, Client, Request, Response, StatusCode, Url, redirect, retry};
@@ -10,19 +11,15 @@ use standardwebhooks::{
 };
 
 use super::address::Resolver;
-use super::answer::{DeliveryError, classify, quote, retry_after};
+use super::answer::{classify, quote, retry_after};
 use super::message::Message;
-use crate::config::{self, WebhookSink};
+use crate::config::{Sink, signers};
 use crate::sink::SinkError;
 use crate::sink::connect::{authorities, causes, read_files};
 
 /// Header: the term of the leader that sends.
 const TERM: HeaderName = HeaderName::from_static("lockstep-term");
 const USER_AGENT: &str = concat!("lockstep/", env!("CARGO_PKG_VERSION"));
-/// The prefix of a signing secret.
-const SECRET_PREFIX: &str = "whsec_";
-/// Bytes of a signing secret.
-const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
 /// Bytes of an answer that are read.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 /// Bytes of an error that are kept for quoting.
@@ -39,25 +36,21 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     /// Reads the secrets, and resolves the receiver's address. Sends nothing.
-    pub(super) async fn open(
-        sink: &config::Sink,
-        webhook: &WebhookSink,
-        term: Option<u64>,
-    ) -> Result<Self, SinkError> {
-        let url = Url::parse(&webhook.address)
+    pub(super) async fn open(sink: &Sink, term: Option<u64>) -> Result<Self, SinkError> {
+        let url = Url::parse(&sink.address)
             .map_err(|e| SinkError::misconfigured(format!("the address is not a URL: {e}")))?;
         let host = url
             .host_str()
             .ok_or_else(|| SinkError::misconfigured("the address has no host"))?;
-        let resolver = Resolver::new(webhook.allow_local);
+        let resolver = Resolver::new(sink.allow_local);
         let looked_up = tokio::time::timeout(sink.timeout, resolver.look_up(host)).await;
         looked_up.map_err(|_| {
             let timeout = format_duration(sink.timeout);
             SinkError::unavailable(format!("the host name did not resolve within {timeout}"))
         })??;
         let prepare = {
-            let (sink, webhook) = (sink.clone(), webhook.clone());
-            move || prepare(&sink, &webhook, resolver)
+            let sink = sink.clone();
+            move || prepare(&sink, resolver)
         };
         let (client, signers) = read_files(sink.timeout, prepare).await?;
         Ok(Self {
@@ -70,9 +63,15 @@ impl Endpoint {
         })
     }
 
+    /// Delivers a message.
+    pub(super) async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
+        let sent = self.send(&message.id, message.body.clone());
+        sent.await.map(drop)
+    }
+
     /// Sends a message and waits for the answer. The status of success.
-    pub(super) async fn send(&self, message: Message) -> Result<StatusCode, DeliveryError> {
-        let request = self.sign(message, SystemTime::now())?;
+    pub(super) async fn send(&self, id: &str, body: Bytes) -> Result<StatusCode, SinkError> {
+        let request = self.sign(id, body, SystemTime::now())?;
         let answer = self.client.execute(request).await;
         let answer = answer.map_err(|e| self.no_answer(&e))?;
         let status = answer.status();
@@ -86,8 +85,7 @@ impl Endpoint {
         Ok(status)
     }
 
-    fn sign(&self, message: Message, now: SystemTime) -> Result<Request, SinkError> {
-        let Message { id, body } = message;
+    fn sign(&self, id: &str, body: Bytes, now: SystemTime) -> Result<Request, SinkError> {
         let now = now
             .duration_since(SystemTime::UNIX_EPOCH)
             .unwrap_or_default();
@@ -95,7 +93,7 @@ impl Endpoint {
         let signatures: Result<Vec<_>, _> = self
             .signers
             .iter()
-            .map(|signer| signer.sign(&id, at, &body))
+            .map(|signer| signer.sign(id, at, &body))
             .collect();
         let signatures = signatures
             .map_err(|e| SinkError::rejected(None, format!("signing the message: {e}")))?
@@ -133,13 +131,12 @@ impl Endpoint {
 
 /// The client and the signers. Blocking: a client also reads all certificate authorities that the system
 /// trusts.
-fn prepare(
-    sink: &config::Sink,
-    webhook: &WebhookSink,
-    resolver: Resolver,
-) -> Result<(Client, Vec<Signer>), SinkError> {
-    let secrets = webhook.secret.read();
-    let signers = secrets.and_then(|secrets| signers(&secrets));
+fn prepare(sink: &Sink, resolver: Resolver) -> Result<(Client, Vec<Signer>), SinkError> {
+    let secrets = sink.read_secret().map_err(SinkError::misconfigured)?;
+    let secrets =
+        secrets.ok_or_else(|| SinkError::misconfigured("no signing secret is configured"))?;
+    let signers = signers(&secrets)
+        .map_err(|reason| SinkError::misconfigured(format!("signing secrets: {reason}")))?;
     let authorities = match &sink.ca_file {
         Some(file) => authorities(file, Certificate::from_pem_bundle)?,
         None => vec![],
@@ -153,35 +150,12 @@ fn prepare(
         .referer(false)
         .connect_timeout(sink.timeout)
         .timeout(sink.timeout)
-        .pool_max_idle_per_host(webhook.concurrency_max.max(1))
+        .pool_max_idle_per_host(sink.concurrency_max.max(1))
         .tcp_nodelay(true)
         .tls_certs_merge(authorities)
         .build()
         .map_err(|e| SinkError::misconfigured(format!("creating an HTTP client: {}", root(&e))))?;
-    Ok((client, signers.map_err(SinkError::misconfigured)?))
-}
-
-/// One signer per secret. Errors name a secret by its number, never by its text.
-fn signers(secrets: &str) -> Result<Vec<Signer>, String> {
-    let signers: Result<Vec<_>, _> = secrets
-        .split_whitespace()
-        .enumerate()
-        .map(|(at, secret)| {
-            let wrong = |what: &str| format!("signing secret {} {what}", at + 1);
-            let key = secret
-                .strip_prefix(SECRET_PREFIX)
-                .ok_or_else(|| wrong("does not start with whsec_"))?;
-            // Base64 encodes three bytes in four digits.
-            if !SECRET_BYTES.contains(&(key.trim_end_matches('=').len() * 3 / 4)) {
-                return Err(wrong("does not have 24 to 64 bytes"));
-            }
-            Signer::new(secret).map_err(|_| wrong("is not valid base64"))
-        })
-        .collect();
-    match signers {
-        Ok(signers) if signers.is_empty() => Err("no signing secret is configured".to_owned()),
-        signers => signers,
-    }
+    Ok((client, signers))
 }
 
 /// The beginning of an answer, and whether reading it failed.
@@ -204,32 +178,4 @@ async fn read_answer(mut answer: Response) -> (Vec<u8>, Result<(), reqwest::Erro
 fn root(error: &reqwest::Error) -> String {
     let innermost = causes(error).skip(1).last();
     innermost.map_or_else(|| "the request failed".to_owned(), ToString::to_string)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn secrets_are_checked_and_never_shown() {
-        let good = "whsec_C2FVsBQIhrscChlQIMV+b5sSYspob7oDAAAA";
-        assert_eq!(signers(good).map(|it| it.len()), Ok(1));
-        assert_eq!(
-            signers(&format!("{good}\n {good} ")).map(|it| it.len()),
-            Ok(2)
-        );
-        let wrong = [
-            ("", "no signing secret"),
-            ("C2FVsBQIhrscChlQIMV+b5sSYspob7oDAAAA", "whsec_"),
-            ("whsec_C2FV", "24 to 64 bytes"),
-            ("whsec_****************************************", "base64"),
-        ];
-        for (text, what) in wrong {
-            let said = signers(text).map(|it| it.len()).unwrap_err();
-            assert!(said.contains(what), "{said}");
-            assert!(text.is_empty() || !said.contains(text), "{said}");
-        }
-        let second = signers(&format!("{good} C2FV")).map(|it| it.len());
-        assert!(second.unwrap_err().contains("secret 2"));
-    }
 }

@@ -4,59 +4,27 @@
 
 use std::time::SystemTime;
 
-use lockstep_machine::{Event, EventCursor, GlobalRevision, InstanceId, InstanceName, MachineName};
+use bytes::Bytes;
+use lockstep_machine::{Event, EventCursor, InstanceId, InstanceName, MachineName};
 use serde::Serialize;
 
 use crate::sink::Current;
 
-/// An item to deliver.
-#[derive(Clone, Copy)]
-pub(super) enum Item<'a> {
-    Event(&'a Event),
-    State(&'a Current),
-}
-
-/// Identifies a message among all of the cluster.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) enum MessageKey {
-    /// The event's cursor.
-    Event(EventCursor),
-    /// The backfill's revision, and the instance.
-    State(GlobalRevision, InstanceId),
-}
-
-impl<'a> Item<'a> {
-    pub(super) fn key(&self) -> MessageKey {
-        match self {
-            Item::Event(event) => MessageKey::Event(event.cursor()),
-            Item::State(state) => MessageKey::State(state.revision, state.id.clone()),
-        }
-    }
-
-    /// Items of one subject are delivered one after another. The definitions of a machine are one subject,
-    /// each of its instances another.
-    pub(super) fn subject(&self) -> (&'a MachineName, Option<&'a InstanceName>) {
-        match self {
-            Item::Event(event) => (&event.machine, event.name.as_ref()),
-            Item::State(state) => (&state.id.machine, Some(state.id.instance_name())),
-        }
-    }
-
-    pub(super) fn message(&self, cluster: &str) -> Message {
-        match self {
-            Item::Event(event) => Message::of_event(event, cluster),
-            Item::State(state) => Message::of_state(state, cluster),
-        }
-    }
-}
+/// Identifies a message among all of the cluster: an event by its cursor; a state by the end of the backfill's
+/// revision, and the instance.
+pub(super) type MessageKey = (EventCursor, Option<InstanceId>);
 
 /// A message, ready to be signed.
 #[derive(Debug, Clone)]
 pub(super) struct Message {
+    pub(super) key: MessageKey,
+    /// Messages about one subject are delivered one after another. The definitions of a machine are one
+    /// subject, each of its instances another.
+    pub(super) subject: (MachineName, Option<InstanceName>),
     /// Its id, by which the receiver recognizes repetitions.
     pub(super) id: String,
     /// JSON.
-    pub(super) body: Vec<u8>,
+    pub(super) body: Bytes,
 }
 
 impl Message {
@@ -66,16 +34,16 @@ impl Message {
         } else {
             "machine"
         };
+        let kind = format!("{subject}.{}", event.kind.name());
+        let data = InCluster {
+            cluster,
+            data: event,
+        };
         Self {
+            key: (event.cursor(), None),
+            subject: (event.machine.clone(), event.name.clone()),
             id: format!("{cluster}.{}", event.cursor()),
-            body: body(
-                &format!("{subject}.{}", event.kind.name()),
-                event.at.rfc3339(),
-                InCluster {
-                    cluster,
-                    data: event,
-                },
-            ),
+            body: body(&kind, event.at.rfc3339(), data),
         }
     }
 
@@ -96,29 +64,33 @@ impl Message {
 
     /// A state of a backfill. Its timestamp is that of the instance's last change, so that all messages of one
     /// revision and instance are equal.
-    fn of_state(state: &Current, cluster: &str) -> Self {
+    pub(super) fn of_state(state: &Current, cluster: &str) -> Self {
         // The signature covers `id.timestamp.body`: a dot in a user's name could be mistaken for a separator.
         let name = state.id.to_string().replace('.', "%2E");
+        let data = InCluster {
+            cluster,
+            data: state,
+        };
         Self {
-            id: format!("{cluster}.{}-seed.{name}", state.revision),
-            body: body(
-                "instance.seeded",
-                state.changed_at.rfc3339(),
-                InCluster {
-                    cluster,
-                    data: state,
-                },
+            key: (EventCursor::after(state.revision), Some(state.id.clone())),
+            subject: (
+                state.machine.clone(),
+                Some(state.id.instance_name().clone()),
             ),
+            id: format!("{cluster}.{}-seed.{name}", state.revision),
+            body: body("instance.seeded", state.changed_at.rfc3339(), data),
         }
     }
+}
 
-    /// A message without an event, for checks.
-    pub(super) fn of_check(id: String, sink: &str, number: u32, at: SystemTime) -> Self {
-        let timestamp = humantime::format_rfc3339_millis(at).to_string();
-        let data = CheckData { sink, number };
-        let body = body("lockstep.check", Some(timestamp), data);
-        Self { id, body }
-    }
+/// The body of a message without an event, for checks.
+pub(super) fn check_body(sink: &str, number: u32, at: SystemTime) -> Bytes {
+    let timestamp = humantime::format_rfc3339_millis(at).to_string();
+    body(
+        "lockstep.check",
+        Some(timestamp),
+        CheckData { sink, number },
+    )
 }
 
 #[derive(Serialize)]
@@ -131,13 +103,15 @@ struct Body<'a, T> {
     data: T,
 }
 
-fn body(kind: &str, timestamp: Option<String>, data: impl Serialize) -> Vec<u8> {
+fn body(kind: &str, timestamp: Option<String>, data: impl Serialize) -> Bytes {
     let body = Body {
         kind,
         timestamp,
         data,
     };
-    serde_json::to_vec(&body).expect("numbers, strings and maps of strings are valid JSON")
+    let body = serde_json::to_vec(&body);
+    body.expect("numbers, strings and maps of strings are valid JSON")
+        .into()
 }
 
 /// An event or a state, and the cluster's id.

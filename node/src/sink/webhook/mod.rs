@@ -17,6 +17,8 @@ mod message;
 #[cfg(test)]
 mod tests;
 
+use std::sync::atomic::AtomicUsize;
+
 use async_trait::async_trait;
 use lockstep_machine::{Event, EventKind};
 use parking_lot::Mutex;
@@ -24,17 +26,15 @@ use parking_lot::Mutex;
 use super::{
     Backfill, Batch, Change, CheckSteps, Claim, Current, Destination, SinkError, StoredCheckpoint,
 };
-use crate::config::{self, WebhookSink};
-use answer::DeliveryError;
+use crate::config;
 use delivery_log::DeliveryLog;
 use endpoint::Endpoint;
 use lanes::Lanes;
-use message::{Item, Message};
+use message::Message;
 
 /// An HTTP endpoint that receives the events.
 pub(crate) struct Webhook {
     sink: config::Sink,
-    webhook: WebhookSink,
     claim: Option<Claim>,
     endpoint: Option<Endpoint>,
     log: Mutex<DeliveryLog>,
@@ -42,10 +42,9 @@ pub(crate) struct Webhook {
 
 impl Webhook {
     /// As configured. Nothing is read or sent yet.
-    pub(crate) fn new(config: &config::Sink, webhook: &WebhookSink) -> Self {
+    pub(crate) fn new(sink: config::Sink) -> Self {
         Self {
-            sink: config.clone(),
-            webhook: webhook.clone(),
+            sink,
             claim: None,
             endpoint: None,
             log: Mutex::default(),
@@ -60,16 +59,15 @@ impl Webhook {
         }
     }
 
-    async fn deliver(&self, items: Vec<Item<'_>>) -> Result<(), SinkError> {
-        let (endpoint, cluster) = self.opened()?;
+    async fn deliver(&self, endpoint: &Endpoint, messages: Vec<Message>) -> Result<(), SinkError> {
         let lanes = Lanes {
             endpoint,
-            cluster,
             log: &self.log,
-            concurrency_max: self.webhook.concurrency_max.max(1),
-            attempts_max: self.webhook.attempts_max,
+            concurrency_max: self.sink.concurrency_max.max(1),
+            attempts_max: self.sink.attempts_max,
+            streak: AtomicUsize::new(0),
         };
-        lanes.run(items).await
+        lanes.run(messages).await
     }
 }
 
@@ -82,15 +80,17 @@ impl Destination for Webhook {
             self.claim = Some(claim.clone());
         }
         self.endpoint = None;
-        let endpoint = Endpoint::open(&self.sink, &self.webhook, Some(claim.term)).await?;
+        let endpoint = Endpoint::open(&self.sink, Some(claim.term)).await?;
         self.endpoint = Some(endpoint);
         Ok(StoredCheckpoint::Unsupported)
     }
 
     async fn write(&mut self, batch: &Batch<'_>) -> Result<(), SinkError> {
         self.log.get_mut().start_batch(batch.from.cursor);
-        self.deliver(batch.events.iter().map(|it| Item::Event(it)).collect())
-            .await
+        let (endpoint, cluster) = self.opened()?;
+        let messages = batch.events.iter();
+        let messages = messages.map(|event| Message::of_event(event, cluster));
+        self.deliver(endpoint, messages.collect()).await
     }
 
     async fn backfill_page(
@@ -99,10 +99,13 @@ impl Destination for Webhook {
         page: &[Current],
     ) -> Result<(), SinkError> {
         self.log.get_mut().start_backfill(backfill.revision);
-        let items: Vec<_> = page.iter().map(Item::State).collect();
-        let keys: Vec<_> = items.iter().map(Item::key).collect();
-        self.deliver(items).await?;
-        self.log.get_mut().forget(&keys);
+        let (endpoint, cluster) = self.opened()?;
+        let messages = page.iter().map(|state| Message::of_state(state, cluster));
+        let messages: Vec<_> = messages.collect();
+        let keys: Vec<_> = messages.iter().map(|it| it.key.clone()).collect();
+        self.deliver(endpoint, messages).await?;
+        let states = &mut self.log.get_mut().states;
+        keys.iter().for_each(|key| drop(states.remove(key)));
         Ok(())
     }
 
@@ -121,20 +124,16 @@ impl Destination for Webhook {
         let Some(message) = message else {
             return Ok(());
         };
-        match endpoint.send(message).await {
-            Ok(_) => Ok(()),
+        endpoint.deliver(&message).await.map_err(|error| {
             // Also if the receiver failed on it: the events after it must not wait for it again.
-            Err(DeliveryError {
-                error,
-                server_error,
-            }) if server_error || matches!(error, SinkError::Rejected { .. }) => {
-                Err(SinkError::rejected(Some(event.cursor()), error.to_string()))
+            match error.is_server_error() || matches!(error, SinkError::Rejected { .. }) {
+                true => SinkError::rejected(Some(event.cursor()), error.to_string()),
+                false => error,
             }
-            Err(unavailable) => Err(unavailable.error),
-        }
+        })
     }
 
     async fn check(&mut self, steps: &mut CheckSteps) -> Option<()> {
-        check::check(&self.sink, &self.webhook, steps).await
+        check::check(&self.sink, steps).await
     }
 }

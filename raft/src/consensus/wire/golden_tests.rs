@@ -22,6 +22,7 @@ pub(crate) fn forms() -> Vec<Form> {
         name: name.to_owned(),
         grpc_address: "10.0.0.1:4333".to_owned(),
         http_address: "10.0.0.1:3333".to_owned(),
+        learner: false,
     };
     let membership = Membership::new(
         vec![BTreeSet::from([1, 2]), BTreeSet::from([2, 3])],

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::{Bytes, BytesMut};
+use lockstep_machine::State;
+use parking_lot::Mutex;
 
 use super::super::{GROUP, SnapshotHandle, StoreError};
 use super::format::{Header, Reader};
@@ -35,6 +37,8 @@ struct Inner {
     path: PathBuf,
     header: Header,
     length: u64,
+    /// Its state, restored in advance.
+    restored: Mutex<Option<State>>,
     /// Whether the file outlives its handles.
     kept: AtomicBool,
 }
@@ -88,6 +92,7 @@ impl SnapshotFile {
                 path,
                 header,
                 length,
+                restored: Mutex::default(),
                 kept: AtomicBool::new(true),
             }),
         })
@@ -102,6 +107,16 @@ impl SnapshotFile {
     /// Its file's name.
     pub(super) fn name(&self) -> String {
         name(&self.inner.path)
+    }
+
+    /// Keeps the state for whoever reads the snapshot next.
+    pub(in crate::store) fn keep_restored(&self, state: State) {
+        *self.inner.restored.lock() = Some(state);
+    }
+
+    /// The state that was kept, once.
+    pub(super) fn take_restored(&self) -> Option<State> {
+        self.inner.restored.lock().take()
     }
 
     /// Whether both are handles of the same file.
@@ -161,18 +176,21 @@ pub(super) struct Unfinished {
     path: PathBuf,
 }
 
-/// Writes a file from its start and syncs it every few megabytes.
-pub(super) struct Steady<'a> {
+/// Writes a file from its start. Syncs it every few megabytes, and calls `check` before it goes on.
+pub(super) struct Steady<'a, C> {
     file: &'a File,
     written: u64,
+    check: C,
 }
 
-impl Write for Steady<'_> {
+impl<C: FnMut() -> io::Result<()>> Write for Steady<'_, C> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.file.write_at(bytes, self.written)?;
         let before = self.written;
         self.written += written as u64;
-        sync_now_and_then(self.file, before, self.written)?;
+        if sync_now_and_then(self.file, before, self.written)? {
+            (self.check)()?;
+        }
         Ok(written)
     }
 
@@ -181,12 +199,13 @@ impl Write for Steady<'_> {
     }
 }
 
-/// Syncs a file that has grown, if a few megabytes have come together.
-pub(super) fn sync_now_and_then(file: &File, from: u64, to: u64) -> io::Result<()> {
+/// Syncs a file that has grown, if a few megabytes have come together; whether it did.
+pub(super) fn sync_now_and_then(file: &File, from: u64, to: u64) -> io::Result<bool> {
     if from / SYNC_EVERY_BYTES == to / SYNC_EVERY_BYTES {
-        return Ok(());
+        return Ok(false);
     }
-    file.sync_data()
+    file.sync_data()?;
+    Ok(true)
 }
 
 impl Drop for Unfinished {
@@ -213,11 +232,12 @@ impl Unfinished {
         })
     }
 
-    /// For writing it from its start.
-    pub(super) fn steadily(&self) -> Steady<'_> {
+    /// For writing it from its start; `check` may end it every few megabytes.
+    pub(super) fn steadily<C>(&self, check: C) -> Steady<'_, C> {
         Steady {
             file: &self.file,
             written: 0,
+            check,
         }
     }
 
@@ -239,6 +259,7 @@ impl Unfinished {
             path,
             header,
             length,
+            restored: Mutex::default(),
             kept: AtomicBool::new(false),
         };
         Ok(SnapshotFile {

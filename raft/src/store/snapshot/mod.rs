@@ -24,6 +24,8 @@ pub use receiver::SnapshotReceiver;
 /// The snapshots of a data folder.
 pub(super) struct Snapshots {
     dir: PathBuf,
+    /// Bytes that must stay free for the log while a snapshot is written or received.
+    free_bytes_min: u64,
     current: Mutex<Option<SnapshotFile>>,
     /// Held while the current one is replaced, which waits for the disk; `current` is never held
     /// that long.
@@ -32,12 +34,17 @@ pub(super) struct Snapshots {
 
 impl Snapshots {
     /// Opens and checks the one named `current`, and removes what crashes left behind.
-    pub(super) fn open(dir: PathBuf, current: Option<Bytes>) -> Result<Snapshots, StoreError> {
+    pub(super) fn open(
+        dir: PathBuf,
+        free_bytes_min: u64,
+        current: Option<Bytes>,
+    ) -> Result<Snapshots, StoreError> {
         files::create_dir(&dir)?;
         let current = current.map(|name| open_current(&dir, &name)).transpose()?;
         remove_leftovers(&dir, current.as_ref())?;
         Ok(Snapshots {
             dir,
+            free_bytes_min,
             current: Mutex::new(current),
             replacing: Mutex::new(()),
         })
@@ -48,19 +55,34 @@ impl Snapshots {
         self.current.lock().clone()
     }
 
-    /// Writes a snapshot, complete and synced, but not current yet. Blocks.
+    /// Writes a snapshot, complete and synced, but not current yet. Stops before it takes the space that
+    /// the log needs. Blocks.
     pub(super) fn write(
         &self,
         index: u64,
         meta: &[u8],
         records: impl Iterator<Item = Vec<u8>>,
     ) -> io::Result<SnapshotFile> {
+        // About as large as the last one; the exact size is known only once it is written.
+        self.check_space("a snapshot", self.current().map_or(0, |it| it.length()))?;
         let unfinished = Unfinished::create(&self.dir)?;
-        format::write(unfinished.steadily(), index, meta, records)?;
+        let check = || self.check_space("the rest of a snapshot", 0);
+        format::write(unfinished.steadily(check), index, meta, records)?;
         Ok(unfinished.complete()?)
     }
 
-    /// Makes a snapshot current, unless the current one is newer. `point` persists the name.
+    /// Refuses to write `bytes` more where that would leave less than half of `free_bytes_min`: below the
+    /// whole of it, commands are rejected, so the log grows no further.
+    fn check_space(&self, what: &'static str, bytes: u64) -> io::Result<()> {
+        let free = reserve::free_bytes(&self.dir)?;
+        let needed = bytes.saturating_add(self.free_bytes_min / 2);
+        if free < needed {
+            return Err(StoreError::NoSpace { what, needed, free }.into());
+        }
+        Ok(())
+    }
+
+    /// Makes a snapshot current unless that one is newer. `point` writes the name down durably.
     /// Blocks.
     pub(super) fn make_current(
         &self,
@@ -88,15 +110,7 @@ impl Snapshots {
 
     /// Starts receiving a snapshot of `length` bytes. Blocks briefly.
     pub(super) fn receive(&self, length: u64) -> io::Result<SnapshotReceiver> {
-        let free = reserve::free_bytes(&self.dir)?;
-        if free < length {
-            return Err(StoreError::NoSpace {
-                what: "a snapshot from a peer",
-                needed: length,
-                free,
-            }
-            .into());
-        }
+        self.check_space("a snapshot from a peer", length)?;
         Ok(SnapshotReceiver::new(
             Unfinished::create(&self.dir)?,
             length,
@@ -104,8 +118,11 @@ impl Snapshots {
     }
 }
 
-/// Rebuilds the state. Blocks.
+/// Rebuilds the state, unless that was done in advance. Blocks.
 pub(super) fn restore(snapshot: &SnapshotFile) -> io::Result<State> {
+    if let Some(state) = snapshot.take_restored() {
+        return Ok(state);
+    }
     let damaged = |error: RestoreError| match error {
         RestoreError::Newer(error) => StoreError::unreadable("snapshot", snapshot.name(), error),
         damaged => StoreError::damaged("snapshot", snapshot.name(), damaged),

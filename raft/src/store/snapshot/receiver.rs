@@ -39,7 +39,7 @@ impl SnapshotReceiver {
         let file = self.unfinished.file.clone();
         on_disk_thread(move || {
             file.write_all_at(&piece, offset)?;
-            sync_now_and_then(&file, offset, end)
+            sync_now_and_then(&file, offset, end).map(drop)
         })
         .await?;
         self.written = end;

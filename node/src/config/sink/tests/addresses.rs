@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::{SECRET, file_fault, from_file, hook_fault, postgres, sinks};
+use super::{SECRET, file_fault, from_file, hook_fault, sinks};
 use crate::config::is_local;
 use crate::config::postgres_config;
 
@@ -46,7 +46,7 @@ fn an_address_must_fit_the_kind() {
         let of_good = sinks(&format!(
             "[sink.a]\nkind = \"postgres\"\naddress = \"{good}\""
         ));
-        let parsed = postgres_config(&postgres(&of_good[0]).address).expect("a valid address");
+        let parsed = postgres_config(&of_good[0].address).expect("a valid address");
         assert_eq!(
             parsed.get_ssl_mode(),
             tokio_postgres::config::SslMode::Require

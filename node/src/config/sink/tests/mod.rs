@@ -4,9 +4,8 @@ mod addresses;
 mod secrets;
 mod settings;
 
-use super::{DatabaseSink, Sink, SinkKind};
 use crate::config::tests::in_file;
-use crate::config::{Config, ConfigErrors, load};
+use crate::config::{Config, ConfigErrors, Sink, load};
 
 const SECRET: &str = "whsec_AAECAwQFBgcICQoLDA0ODxAREhMUFRYX";
 
@@ -33,11 +32,4 @@ fn hook_fault(address: &str, lines: &str) -> String {
     file_fault(&format!(
         "[sink.hook]\nkind = \"webhook\"\nsecret = \"{SECRET}\"\naddress = \"{address}\"\n{lines}"
     ))
-}
-
-fn postgres(sink: &Sink) -> &DatabaseSink {
-    match &sink.kind {
-        SinkKind::Postgres(it) => it,
-        other => panic!("{other:?}"),
-    }
 }

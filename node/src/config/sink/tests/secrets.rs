@@ -1,9 +1,9 @@
 //! What must not be shown.
 
-use super::{SECRET, file_fault, from_file, postgres, sinks};
+use super::{SECRET, file_fault, from_file, sinks};
 use crate::config::sink::{shown, shown_host};
 use crate::config::tests::in_file;
-use crate::config::{Secret, SinkKind, load, show};
+use crate::config::{Hidden, load, show, signers};
 
 #[test]
 fn webhooks_are_signed_with_valid_secrets() {
@@ -23,14 +23,34 @@ fn webhooks_are_signed_with_valid_secrets() {
         );
     }
     let two = sinks(&format!("{base}secret = \" {SECRET}  {SECRET} \""));
-    let SinkKind::Webhook(it) = &two[0].kind else {
-        panic!("{two:?}")
-    };
-    assert_eq!(it.secret, Secret::Text(format!("{SECRET} {SECRET}")));
+    assert_eq!(two[0].secret, Some(Hidden(format!("{SECRET} {SECRET}"))));
+    assert!(!format!("{two:?}").contains(SECRET), "{two:?}");
     let text = file_fault(&format!(
         "{base}secret = \"{SECRET}\"\nsecret_file = \"/s\""
     ));
     assert!(text.contains("are both set: remove one"), "{text}");
+}
+
+#[test]
+fn a_secret_that_is_not_valid_is_named_by_its_number_and_never_quoted() {
+    let count = |text: &str| signers(text).map(|it| it.len());
+    assert_eq!(count(SECRET), Ok(1));
+    assert_eq!(count(&format!("{SECRET}\n {SECRET} ")), Ok(2));
+    for wrong in [
+        "",
+        &SECRET[6..],
+        "whsec_C2FV",
+        "whsec_****************************************",
+    ] {
+        let said = count(wrong).unwrap_err();
+        assert!(said.contains("secret"), "{said}");
+        assert!(wrong.is_empty() || !said.contains(wrong), "{said}");
+    }
+    let second = count(&format!("{SECRET} C2FV")).unwrap_err();
+    assert!(
+        second.contains("secret 2 of 2: expected whsec_"),
+        "{second}"
+    );
 }
 
 #[test]
@@ -58,12 +78,12 @@ fn a_password_is_set_once_and_one_in_the_address_is_warned_about() {
             "{warned}"
         );
         assert!(!warned.contains("hunter2"), "{warned}");
-        let shown = config.sinks[0].address();
+        let shown = config.sinks[0].shown_address();
         assert!(
             shown.contains("(hidden)") && !shown.contains("hunter2"),
             "{shown}"
         );
-        assert_eq!(postgres(&config.sinks[0]).address, address);
+        assert_eq!(config.sinks[0].address, address);
     }
     let (_, warnings) =
         from_file("[sink.a]\nkind = \"mongo\"\naddress = \"mongodb://u:p@h\"").expect("allowed");
@@ -138,9 +158,6 @@ fn the_shown_settings_of_sinks_are_an_equal_file_without_secrets() {
     assert!(!shown.contains("sink.p.allow_local"), "{shown}");
     let (_dir, again) = in_file(&shown);
     let mut expected = loaded.config.sinks;
-    let SinkKind::Mongo(mongo) = &mut expected[0].kind else {
-        panic!("{expected:?}")
-    };
-    mongo.password = None;
+    expected[0].password = None;
     assert_eq!(load(&again).expect("valid").config.sinks, expected);
 }

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use super::{file_fault, from_file, hook_fault, postgres, sinks};
+use super::{file_fault, from_file, hook_fault, sinks};
 use crate::config::lookup::Slot;
 use crate::config::shape::Raw;
 use crate::config::tests::{env, from_env, in_file, warnings};
-use crate::config::{KeyDefault, SINK_KEYS, Secret, SinkKind, Start, load};
+use crate::config::{KeyDefault, SINK_KEYS, SinkKind, Start, load};
 
 #[test]
 fn a_sink_needs_a_kind_and_an_address_and_has_defaults() {
@@ -15,17 +15,19 @@ fn a_sink_needs_a_kind_and_an_address_and_has_defaults() {
         panic!("{sinks:?}")
     };
     assert_eq!(sink.name.as_str(), "audit");
-    assert_eq!(sink.follows, []);
+    assert_eq!((sink.kind, sink.machines.len()), (SinkKind::Postgres, 0));
     assert_eq!(sink.batch_events_max, 500);
     assert_eq!(sink.timeout, Duration::from_secs(10));
     assert_eq!(sink.retry_max, Duration::from_secs(30));
     assert!(!sink.optional);
-    let it = postgres(sink);
     assert_eq!(
-        (it.namespace.as_str(), it.history.as_str()),
+        (sink.schema.as_str(), sink.history.as_str()),
         ("lockstep", "history")
     );
-    assert_eq!((it.instances.as_str(), &it.password), ("instances", &None));
+    assert_eq!(
+        (sink.instances.as_str(), &sink.password),
+        ("instances", &None)
+    );
 
     let text = from_file("[sink.audit]").expect_err("refused").to_string();
     assert!(
@@ -65,19 +67,17 @@ fn the_environment_adds_sinks_and_beats_the_file() {
         .collect();
     assert_eq!(names, ["a1", "b"]);
     let (hook, mongo) = (&loaded.config.sinks[0], &loaded.config.sinks[1]);
-    let follows: Vec<String> = hook.follows.iter().map(ToString::to_string).collect();
+    let follows: Vec<String> = hook.machines.iter().map(ToString::to_string).collect();
     assert_eq!(follows, ["order", "ticket/2026-"]);
-    let SinkKind::Webhook(webhook) = &hook.kind else {
-        panic!("{hook:?}")
-    };
-    assert_eq!(webhook.secret, Secret::File("/run/secrets/hook".into()));
-    assert_eq!(webhook.start, Start::Everything);
-    assert_eq!((webhook.concurrency_max, webhook.attempts_max), (16, 10));
+    assert_eq!(hook.kind, SinkKind::Webhook);
+    assert_eq!(hook.secret_file, Some("/run/secrets/hook".into()));
+    assert_eq!(hook.start, Start::Everything);
+    assert_eq!((hook.concurrency_max, hook.attempts_max), (16, 10));
     assert!(mongo.optional, "an empty variable counts as unset");
-    let SinkKind::Mongo(mongo) = &mongo.kind else {
-        panic!("{mongo:?}")
-    };
-    assert_eq!(mongo.namespace, "y");
+    assert_eq!(
+        (mongo.kind, mongo.database.as_str()),
+        (SinkKind::Mongo, "y")
+    );
     let origin = |path| {
         let found = loaded.settings.iter().find(|it| it.path == path);
         found.map(|it| it.origin.to_string()).unwrap_or_default()
@@ -148,7 +148,7 @@ fn every_fault_of_every_sink_is_reported_at_once() {
     let expected = [
         "lockstep.toml:3: sink.a.kind = \"oracle\": expected postgres, mongo or webhook",
         "lockstep.toml:7: sink.b.batch_events_max = \"0\": must be between 1 and 10000",
-        "lockstep.toml:8: sink.b.history = \"Events\": expected at most 63 lowercase letters",
+        "lockstep.toml:8: sink.b.history = \"Events\": character 1 is 'E'; use 1 to 63 lowercase",
         "lockstep.toml:9: sink.b.instances = \"seeds\": seeds is already in use",
         "lockstep.toml:10: sink.b.ca_file = true: expected a path, found true",
         "lockstep.toml:14: sink.c.machines = [\"order/\"]: order/: prefix \"\": it is empty",

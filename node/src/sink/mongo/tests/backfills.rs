@@ -1,7 +1,8 @@
 //! Backfills.
 
 use super::super::super::{Checkpoint, Destination, SinkError, StoredCheckpoint};
-use super::super::Statement;
+use super::super::documents::Statement;
+use super::super::write::Target;
 use super::server::{
     TestServer, backfill, claim, created, current, deleted, event, instance, moved, now, seeded_at,
     shown, write,
@@ -170,9 +171,9 @@ async fn a_late_page_of_an_earlier_backfill_changes_no_instance() {
     let claimed = old.claimed.unwrap();
     let late = ["a", "c"].map(|name| {
         let late = now(name, "new", 10).unwrap();
-        Statement::new(&late, true, None)
+        Statement::update(&late, true, None)
     });
-    let put = claimed.connection.put_instances(late.into_iter());
+    let put = claimed.connection.put(Target::Instances, late.into_iter());
     put.await.unwrap();
     assert_eq!(test.instances().await, shown([("a", "sent", 21)]));
     test.server.leave().await.unwrap();

@@ -111,24 +111,16 @@ impl TestServer {
 
 /// A sink that writes to an address.
 pub(super) fn sink(address: &str, database: &str, password: Option<&str>) -> Mongo {
-    let (config, mongo) = config(address, database, password);
-    Mongo::new(&config, &mongo)
+    Mongo::new(config(address, database, password))
 }
 
-pub(crate) fn config(
-    address: &str,
-    database: &str,
-    password: Option<&str>,
-) -> (config::Sink, config::DatabaseSink) {
-    let mongo = config::DatabaseSink {
-        namespace: database.to_owned(),
-        ..fixtures::database(address, password)
-    };
-    let config = config::Sink {
+pub(crate) fn config(address: &str, database: &str, password: Option<&str>) -> config::Sink {
+    config::Sink {
+        database: database.to_owned(),
+        password: password.and_then(fixtures::hidden),
         timeout: Duration::from_secs(3),
-        ..fixtures::config(config::SinkKind::Mongo(mongo.clone()))
-    };
-    (config, mongo)
+        ..fixtures::config(config::SinkKind::Mongo, address)
+    }
 }
 
 /// An event of the instance `order/{name}`.

@@ -10,7 +10,8 @@ use mongodb::bson::{Document, doc};
 use mongodb::options::IndexOptions;
 
 use super::super::super::{Change, Checkpoint, Destination, SinkError, StoredCheckpoint};
-use super::super::Statement;
+use super::super::documents::Statement;
+use super::super::write::Target;
 use super::server::{
     TestServer, at, claim, created, cursor, deleted, event, moved, now, shown, write,
 };
@@ -162,9 +163,10 @@ async fn a_late_write_of_an_earlier_term_changes_no_instance() {
     // It checked its claim before the other one was taken, and its write arrives only now.
     let connection = old.claimed.unwrap().connection;
     let late = super::super::super::changes(&events[..2], GlobalRevision(0));
-    let late = late.iter().map(|it| Statement::new(it, false, None));
-    connection.put_instances(late).await.unwrap();
-    connection.insert_history(&events[..2]).await.unwrap();
+    let late = late.iter().map(|it| Statement::update(it, false, None));
+    connection.put(Target::Instances, late).await.unwrap();
+    let late = events[..2].iter().map(|it| Statement::insert(it));
+    connection.put(Target::History, late).await.unwrap();
     assert_eq!(test.instances().await, shown([("a", "paid", 3)]));
     assert_eq!(test.places().await.len(), 4);
     test.server.leave().await.unwrap();

@@ -44,16 +44,16 @@ async fn delivery_continues_after_a_killed_server_returns() -> Result<()> {
 #[tokio::test]
 async fn a_paused_server_times_out() -> Result<()> {
     let mut fixture = Fixture::started().await?;
-    let (mut config, postgres) = config(
+    let mut config = config(
         &fixture.server.address(),
         lockstep_tests::postgres::PASSWORD,
     );
     // A long timeout, since it creates the tables.
-    let mut sink = Postgres::new(&config, &postgres);
+    let mut sink = Postgres::new(config.clone());
     sink.open(&claim(1)).await?;
     sink.finish_backfill(&backfill(0, None, 0)).await?;
     config.timeout = Duration::from_secs(2);
-    let mut sink = Postgres::new(&config, &postgres);
+    let mut sink = Postgres::new(config.clone());
     sink.open(&claim(1)).await?;
     fixture.server.pause()?;
     let events = [created(1, "order/1")];
@@ -64,7 +64,7 @@ async fn a_paused_server_times_out() -> Result<()> {
     fixture.server.resume()?;
     // The statement may have been executed all the same; the checkpoint shows it.
     config.timeout = Duration::from_secs(10);
-    let mut sink = Postgres::new(&config, &postgres);
+    let mut sink = Postgres::new(config);
     if sink.open(&claim(1)).await? == StoredCheckpoint::At(checkpoint(0, 0, 0)) {
         sink.write(&next).await?;
     }

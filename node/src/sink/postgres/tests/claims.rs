@@ -5,7 +5,6 @@ use lockstep_tests::postgres::PASSWORD;
 use serde_json::json;
 
 use super::fixtures::{Fixture, config, sink};
-use crate::config::Secret;
 use crate::sink::postgres::Postgres;
 use crate::sink::tests::fixtures::*;
 use crate::sink::{Claim, Destination, SinkError, StoredCheckpoint};
@@ -103,9 +102,10 @@ async fn a_wrong_password_is_reported_and_the_corrected_file_is_read() -> Result
     let fixture = Fixture::started().await?;
     let file = tempfile::NamedTempFile::new()?;
     std::fs::write(file.path(), "wrong\n")?;
-    let (config, mut postgres) = config(&fixture.server.address(), "");
-    postgres.password = Some(Secret::File(file.path().to_owned()));
-    let mut sink = Postgres::new(&config, &postgres);
+    let mut config = config(&fixture.server.address(), "");
+    config.password = None;
+    config.password_file = Some(file.path().to_owned());
+    let mut sink = Postgres::new(config);
     let reason = misconfigured(sink.open(&claim(1)).await);
     assert!(
         reason.contains("password authentication failed"),

@@ -5,7 +5,7 @@ use lockstep_tests::postgres as server;
 use serde_json::Value;
 use tokio_postgres::Client;
 
-use crate::config::{DatabaseSink, Sink, SinkKind};
+use crate::config::{Sink, SinkKind};
 use crate::sink::postgres::Postgres;
 use crate::sink::tests::fixtures::{self, backfill, claim};
 use crate::sink::{Destination, StoredCheckpoint};
@@ -61,12 +61,12 @@ impl Fixture {
 }
 
 pub(super) fn sink(address: &str) -> Postgres {
-    let (config, postgres) = config(address, server::PASSWORD);
-    Postgres::new(&config, &postgres)
+    Postgres::new(config(address, server::PASSWORD))
 }
 
-pub(crate) fn config(address: &str, password: &str) -> (Sink, DatabaseSink) {
-    let postgres = fixtures::database(address, Some(password));
-    let sink = fixtures::config(SinkKind::Postgres(postgres.clone()));
-    (sink, postgres)
+pub(crate) fn config(address: &str, password: &str) -> Sink {
+    Sink {
+        password: fixtures::hidden(password),
+        ..fixtures::config(SinkKind::Postgres, address)
+    }
 }

@@ -55,9 +55,9 @@ async fn a_server_with_an_untrusted_certificate_gets_no_password() -> Result<()>
 
     let open = async |mode: &str, authority: Option<PathBuf>| {
         let address = format!("{}?sslmode={mode}", server.address());
-        let (mut config, postgres) = config(&address, PASSWORD);
+        let mut config = config(&address, PASSWORD);
         config.ca_file = authority;
-        let mut sink = Postgres::new(&config, &postgres);
+        let mut sink = Postgres::new(config);
         let opened = sink.open(&claim(1)).await;
         (opened, sink)
     };

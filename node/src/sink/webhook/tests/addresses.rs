@@ -5,9 +5,9 @@ use lockstep_tests::receiver::{Behaviour, Receiver, Rule};
 use super::*;
 
 async fn open(address: &str, allow_local: bool) -> Result<StoredCheckpoint, SinkError> {
-    let (sink, mut webhook) = configured(address);
-    webhook.allow_local = allow_local;
-    Webhook::new(&sink, &webhook).open(&claim(7)).await
+    let mut sink = configured(address);
+    sink.allow_local = allow_local;
+    Webhook::new(sink).open(&claim(7)).await
 }
 
 #[tokio::test]
@@ -44,8 +44,7 @@ async fn local_addresses_are_called_only_if_allowed() {
     assert_eq!(receiver.counts().requests, 0);
 
     for (revision, host) in (1..).zip(hosts) {
-        let (sink, webhook) = configured(&format!("http://{host}:{port}/hook"));
-        let mut hook = Webhook::new(&sink, &webhook);
+        let mut hook = Webhook::new(configured(&format!("http://{host}:{port}/hook")));
         hook.open(&claim(7)).await.unwrap();
         let written = hook.write(&batch(&[event(revision, None)])).await;
         assert_eq!(written, Ok(()), "{host}");
@@ -83,7 +82,7 @@ async fn redirects_are_not_followed() {
 
 #[tokio::test]
 async fn an_unreachable_receiver_is_unavailable_and_its_url_is_not_shown() {
-    let (mut receiver, mut hook) = pair_as(|_, webhook| webhook.address += "?token=secret").await;
+    let (mut receiver, mut hook) = pair_as(|sink| sink.address += "?token=secret").await;
     receiver.kill().await;
     let Err(SinkError::Unavailable { reason, .. }) = hook.write(&batch(&[event(1, None)])).await
     else {
@@ -99,9 +98,9 @@ async fn an_unreachable_receiver_is_unavailable_and_its_url_is_not_shown() {
 async fn authorities_are_read_from_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("ca.pem");
-    let (mut sink, webhook) = configured("https://127.0.0.1:1/");
+    let mut sink = configured("https://127.0.0.1:1/");
     sink.ca_file = Some(file.clone());
-    let mut hook = Webhook::new(&sink, &webhook);
+    let mut hook = Webhook::new(sink);
     for text in [None, Some("no certificate")] {
         if let Some(text) = text {
             std::fs::write(&file, text).unwrap();

@@ -120,9 +120,9 @@ async fn a_rejected_event_that_is_delivered_again_is_sent_again() {
 #[tokio::test]
 async fn a_receiver_that_never_answers_is_not_waited_for_in_every_lane() {
     let short = Duration::from_millis(200);
-    let (receiver, mut hook) = pair_as(|sink, webhook| {
+    let (receiver, mut hook) = pair_as(|sink| {
         sink.timeout = short;
-        webhook.concurrency_max = 2;
+        sink.concurrency_max = 2;
     })
     .await;
     receiver.obey(Rule::new(Behaviour::Stall));
@@ -149,6 +149,7 @@ async fn the_pause_that_a_receiver_requests_is_reported() {
         let Err(SinkError::Unavailable {
             reason,
             retry_after,
+            ..
         }) = result
         else {
             panic!("{result:?}");
@@ -160,7 +161,7 @@ async fn the_pause_that_a_receiver_requests_is_reported() {
 
 #[tokio::test]
 async fn an_event_that_always_fails_while_others_are_accepted_is_rejected() {
-    let (receiver, mut hook) = pair_as(|_, webhook| webhook.concurrency_max = 1).await;
+    let (receiver, mut hook) = pair_as(|sink| sink.concurrency_max = 1).await;
     receiver.obey(Rule::new(Behaviour::status(500)).instance("order/a"));
     let events = changes(&INSTANCES, 2);
     let (refused, errors) = write_all(&mut hook, &events).await;
@@ -176,7 +177,7 @@ async fn an_event_that_always_fails_while_others_are_accepted_is_rejected() {
 
 #[tokio::test]
 async fn nothing_is_rejected_once_a_receiver_stops_accepting() {
-    let (receiver, mut hook) = pair_as(|_, webhook| webhook.concurrency_max = 1).await;
+    let (receiver, mut hook) = pair_as(|sink| sink.concurrency_max = 1).await;
     receiver.obey(Rule::new(Behaviour::status(500)).instance("order/a"));
     let events = changes(&INSTANCES, 2);
     // Failed lanes go last the second time.

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::*;
 use crate::sink::check::check;
-use crate::sink::{Change, CheckStep};
+use crate::sink::{Change, CheckStep, Sinks};
 
 #[tokio::test]
 async fn an_event_has_the_json_form_of_watch_and_the_clusters_id() {
@@ -61,8 +61,8 @@ async fn an_event_has_the_json_form_of_watch_and_the_clusters_id() {
 #[tokio::test]
 async fn two_secrets_give_two_valid_signatures() {
     let receiver = Receiver::start(&[SECRET, OTHER_SECRET]).await.unwrap();
-    let (sink, mut webhook) = configured(&receiver.url());
-    let mut with_one = Webhook::new(&sink, &webhook);
+    let mut sink = configured(&receiver.url());
+    let mut with_one = Webhook::new(sink.clone());
     with_one.open(&claim(7)).await.unwrap();
     let refused = with_one.write(&batch(&[event(1, None)])).await;
     assert!(
@@ -71,8 +71,8 @@ async fn two_secrets_give_two_valid_signatures() {
     );
     assert_eq!(receiver.counts().forged, 1);
 
-    webhook.secret = Secret::Text(format!("{SECRET} {OTHER_SECRET}"));
-    let mut with_both = Webhook::new(&sink, &webhook);
+    sink.secret = fixtures::hidden(&format!("{SECRET} {OTHER_SECRET}"));
+    let mut with_both = Webhook::new(sink);
     with_both.open(&claim(7)).await.unwrap();
     with_both.write(&batch(&[event(1, None)])).await.unwrap();
     assert_eq!(receiver.accepted_count(), 1);
@@ -90,9 +90,9 @@ async fn secrets_are_read_again_when_the_sink_opens() {
     let receiver = Receiver::start(&[OTHER_SECRET]).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("secret");
-    let (sink, mut webhook) = configured(&receiver.url());
-    webhook.secret = Secret::File(file.clone());
-    let mut hook = Webhook::new(&sink, &webhook);
+    let mut sink = configured(&receiver.url());
+    sink.secret_file = Some(file.clone());
+    let mut hook = Webhook::new(sink);
     let unreadable = hook.open(&claim(7)).await;
     assert!(
         matches!(unreadable, Err(SinkError::Misconfigured { .. })),
@@ -260,6 +260,20 @@ async fn a_check_sends_several_messages_and_repeats_one() {
     );
     let said = said(&steps[1]);
     assert!(said.contains("403") && said.contains("not you"), "{said}");
+}
+
+#[tokio::test]
+async fn a_check_ends_with_the_step_that_gets_no_answer_however_long_the_timeout() {
+    let receiver = Receiver::start(&[SECRET]).await.unwrap();
+    receiver.obey(Rule::new(Behaviour::Stall));
+    let mut sink = configured(&receiver.url());
+    sink.timeout = Duration::from_secs(300);
+    let steps = Sinks::lone(&[sink]).check_destination("hook").await;
+    let steps = steps.unwrap();
+    let names: Vec<_> = steps.iter().map(|it| it.step.as_str()).collect();
+    assert_eq!(names, ["connect", "insert 3"]);
+    let said = said(&steps[1]);
+    assert!(said.contains("no answer within 10s"), "{said}");
 }
 
 /// What a step says.

@@ -14,7 +14,7 @@ use lockstep_machine::{
 use lockstep_tests::receiver::Receiver;
 
 use super::Webhook;
-use crate::config::{self, Secret, SinkKind, WebhookSink};
+use crate::config::{Sink, SinkKind};
 use crate::sink::tests::fixtures::{self, claim};
 use crate::sink::{Backfill, Batch, Checkpoint, Current, Destination, SinkError, StoredCheckpoint};
 
@@ -23,23 +23,21 @@ const OTHER_SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8G";
 /// Long enough for any answer on loopback.
 const PATIENT: Duration = Duration::from_secs(20);
 
-fn configured(address: &str) -> (config::Sink, WebhookSink) {
-    let webhook = fixtures::webhook(address);
-    let sink = config::Sink {
+fn configured(address: &str) -> Sink {
+    Sink {
         name: "hook".parse().unwrap(),
         timeout: PATIENT,
         retry_max: Duration::from_secs(30),
-        ..fixtures::config(SinkKind::Webhook(webhook.clone()))
-    };
-    (sink, webhook)
+        ..fixtures::config(SinkKind::Webhook, address)
+    }
 }
 
 /// A receiver, and a sink for it with changed settings.
-async fn pair_as(set: impl FnOnce(&mut config::Sink, &mut WebhookSink)) -> (Receiver, Webhook) {
+async fn pair_as(set: impl FnOnce(&mut Sink)) -> (Receiver, Webhook) {
     let receiver = Receiver::start(&[SECRET]).await.unwrap();
-    let (mut sink, mut webhook) = configured(&receiver.url());
-    set(&mut sink, &mut webhook);
-    let mut hook = Webhook::new(&sink, &webhook);
+    let mut sink = configured(&receiver.url());
+    set(&mut sink);
+    let mut hook = Webhook::new(sink);
     assert_eq!(
         hook.open(&claim(7)).await,
         Ok(StoredCheckpoint::Unsupported)
@@ -48,7 +46,7 @@ async fn pair_as(set: impl FnOnce(&mut config::Sink, &mut WebhookSink)) -> (Rece
 }
 
 async fn pair() -> (Receiver, Webhook) {
-    pair_as(|_, _| {}).await
+    pair_as(|_| {}).await
 }
 
 /// The event at a revision: of an instance, or of a definition.

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{assert_fields, endpoints, error, lockstep};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn next_moves_and_every_refusal_says_why_and_exits_1() -> Result<()> {
+async fn next_makes_a_transition_and_every_rejection_says_why_and_exits_1() -> Result<()> {
     let cluster = Cluster::start().await?;
     let all = endpoints(&cluster, 0..3);
     let api = cluster.nodes[0].api();
@@ -23,13 +23,13 @@ async fn next_moves_and_every_refusal_says_why_and_exits_1() -> Result<()> {
         said.starts_with("lockstep: ") && said.contains(r#"allowed from "third": first"#),
         "{said}"
     );
-    let refused = error(
+    let rejected = error(
         &lockstep(&["next", "second", "-e", &all, "-o", "json"])
             .await?
             .failed(1)?,
     )?;
     assert_fields(
-        &refused,
+        &rejected,
         json!({
             "code": "illegal_transition", "current_state": "third", "current_revision": 1,
             "allowed": ["first"], "replayed": false,

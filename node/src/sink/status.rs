@@ -1,4 +1,5 @@
-//! Tracks what a sink is doing. Its runner reports it; status calls and metrics read it.
+//! A sink that is configured on this node, and what it is doing: its runner reports it; status calls and
+//! metrics read it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,45 +7,43 @@ use std::time::Duration;
 use lockstep_machine::{EventCursor, State};
 use lockstep_proto::v1::SeedProgress;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 
-use super::{BackfillReason, Checkpoint, Phase, SinkStatus};
+use super::{BackfillReason, Checkpoint, Phase, SinkError, SinkStatus};
 use crate::clock::wall_clock;
 use crate::config;
 use crate::telemetry::Metrics;
 
-pub(super) struct StatusTracker {
-    name: String,
+/// A sink that is configured on this node.
+pub(super) struct ConfiguredSink {
+    pub(super) config: config::Sink,
+    /// Ends a pause between two sessions.
+    pub(super) wake: Notify,
     metrics: Arc<Metrics>,
     /// All of the status but what depends on the state of the cluster.
     status: Mutex<SinkStatus>,
 }
 
-impl StatusTracker {
+impl ConfiguredSink {
     /// A sink that does not run on this node.
-    pub(super) fn new(sink: &config::Sink, metrics: Arc<Metrics>) -> Self {
-        let status = SinkStatus {
-            name: sink.name.to_string(),
-            kind: sink.kind.name().to_owned(),
-            address: sink.address(),
-            follows: sink.follows.iter().map(ToString::to_string).collect(),
-            ..SinkStatus::default()
-        };
+    pub(super) fn new(config: config::Sink, metrics: Arc<Metrics>) -> Self {
         Self {
-            name: status.name.clone(),
+            status: Mutex::new(begun(&config, Phase::Elsewhere)),
+            wake: Notify::new(),
             metrics,
-            status: Mutex::new(begun(Phase::Elsewhere, status)),
+            config,
         }
     }
 
     pub(super) fn name(&self) -> &str {
-        &self.name
+        self.config.name.as_str()
     }
 
     /// The sink entered a phase without an error.
     pub(super) fn doing(&self, phase: Phase) {
-        let before = self.enter(phase, None);
-        if phase == Phase::Following && before.is_some_and(has_error) {
-            tracing::info!(sink = self.name, "the sink has recovered");
+        let (_, reason) = self.enter(phase, None);
+        if phase == Phase::Following && reason.is_some() {
+            tracing::info!(sink = self.name(), "the sink has recovered");
         }
     }
 
@@ -55,61 +54,55 @@ impl StatusTracker {
     }
 
     /// The sink cannot go on.
-    pub(super) fn failed(&self, phase: Phase, kind: &'static str, reason: String) {
+    pub(super) fn failed(&self, phase: Phase, error: &SinkError) {
         if phase != Phase::Absent {
-            self.count_error(kind);
+            self.count_error(error.kind());
         }
-        let before = self.enter(phase, Some(reason.clone()));
+        let reason = error.to_string();
+        let (before, told) = self.enter(phase, Some(reason.clone()));
         // Logged once per reason, so that a long outage does not fill the log.
-        if before.is_none_or(|before| before == phase && phase == Phase::Retrying) {
+        if before == phase && (phase == Phase::Retrying || told.as_ref() == Some(&reason)) {
             return;
         }
         if phase == Phase::Absent {
             tracing::info!(
-                sink = self.name,
+                sink = self.name(),
                 reason,
                 "waiting for the sink's host to appear in DNS"
             );
         } else {
-            tracing::warn!(sink = self.name, %phase, reason, "the sink is not delivering events");
+            tracing::warn!(sink = self.name(), %phase, reason, "the sink is not delivering events");
         }
     }
 
-    /// Enters a phase. The one before, if it was another one or had another reason.
-    fn enter(&self, phase: Phase, reason: Option<String>) -> Option<Phase> {
+    /// Enters a phase. The one before, and its reason.
+    fn enter(&self, phase: Phase, reason: Option<String>) -> (Phase, Option<String>) {
         let mut status = self.status.lock();
         let before = status.phase();
         if before != phase {
             status.since_ms = wall_clock().0;
         }
-        let same = before == phase && status.reason == reason;
         status.set_phase(phase);
-        status.reason = reason;
         status.seeding = None;
-        (!same).then_some(before)
+        (before, std::mem::replace(&mut status.reason, reason))
     }
 
-    fn count_error(&self, kind: &'static str) {
+    pub(super) fn count_error(&self, kind: &'static str) {
         self.status.lock().errors += 1;
-        let labels = [self.name.as_str(), kind];
+        let labels = [self.name(), kind];
         let errors = &self.metrics.sink_errors_total;
         errors.with_label_values(&labels).inc();
     }
 
     /// The sink starts on this node.
     pub(super) fn start(&self) {
-        self.restart(Phase::Opening);
+        *self.status.lock() = begun(&self.config, Phase::Opening);
     }
 
     /// Another node runs the sink from now on.
     pub(super) fn stop(&self) {
-        self.restart(Phase::Elsewhere);
+        *self.status.lock() = begun(&self.config, Phase::Elsewhere);
         self.remove_gauges();
-    }
-
-    fn restart(&self, phase: Phase) {
-        let mut status = self.status.lock();
-        *status = begun(phase, std::mem::take(&mut *status));
     }
 
     fn gauges(&self) -> [&prometheus::IntGaugeVec; 4] {
@@ -125,7 +118,7 @@ impl StatusTracker {
     /// Only the leader reports what only the leader knows.
     fn remove_gauges(&self) {
         for gauge in self.gauges() {
-            drop(gauge.remove_label_values(&[self.name.as_str()]));
+            drop(gauge.remove_label_values(&[self.name()]));
         }
     }
 
@@ -144,7 +137,7 @@ impl StatusTracker {
         status.events += events;
         status.written_at_ms = Some(wall_clock().0);
         drop(status);
-        let label = [self.name.as_str()];
+        let label = [self.name()];
         let metrics = &self.metrics;
         let total = metrics.sink_events_total.with_label_values(&label);
         total.inc_by(events);
@@ -152,13 +145,8 @@ impl StatusTracker {
         seconds.observe(took.as_secs_f64());
     }
 
-    /// The destination rejected an event or a state.
-    pub(super) fn rejected(&self) {
-        self.count_error("refused");
-    }
-
     pub(super) fn backfill_started(&self, reason: BackfillReason) {
-        let labels = [self.name.as_str(), reason.name()];
+        let labels = [self.name(), reason.name()];
         let backfills = &self.metrics.sink_seeds_total;
         backfills.with_label_values(&labels).inc();
     }
@@ -178,14 +166,14 @@ impl StatusTracker {
         ];
         for (gauge, value) in self.gauges().into_iter().zip(values) {
             let value = i64::try_from(value).unwrap_or(i64::MAX);
-            gauge.with_label_values(&[self.name.as_str()]).set(value);
+            gauge.with_label_values(&[self.name()]).set(value);
         }
     }
 
     /// The sink's status, as of a state of the cluster.
     pub(super) fn status(&self, state: &State) -> SinkStatus {
         let mut status = self.status.lock().clone();
-        let record = state.sink(&self.name);
+        let record = state.sink(self.name());
         status.dead_letters = record.map_or(0, |record| record.letters().len() as u64);
         if status.phase() != Phase::Elsewhere {
             // Without a checkpoint, every event is still to be delivered.
@@ -199,26 +187,15 @@ impl StatusTracker {
     }
 }
 
-/// The status of the same sink when a phase begins, without all that happened before.
-fn begun(phase: Phase, before: SinkStatus) -> SinkStatus {
+/// The status of a sink when a phase begins.
+fn begun(sink: &config::Sink, phase: Phase) -> SinkStatus {
     SinkStatus {
-        name: before.name,
-        kind: before.kind,
-        address: before.address,
-        follows: before.follows,
+        name: sink.name.to_string(),
+        kind: sink.kind.name().to_owned(),
+        address: sink.shown_address(),
+        follows: sink.machines.iter().map(ToString::to_string).collect(),
         phase: phase.into(),
         since_ms: wall_clock().0,
         ..SinkStatus::default()
-    }
-}
-
-fn has_error(phase: Phase) -> bool {
-    match phase {
-        Phase::Absent | Phase::Retrying | Phase::Failing | Phase::Halted => true,
-        Phase::Unspecified
-        | Phase::Elsewhere
-        | Phase::Opening
-        | Phase::Following
-        | Phase::Seeding => false,
     }
 }

@@ -1,0 +1,204 @@
+//! `lockstep cluster add|remove|replace|promote|demote|transfer-leader`.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use lockstep_client::{Client, Member, MemberChange, QuorumChange};
+use serde_json::json;
+
+use super::failure::{Exit, Failure};
+use super::{Context, output};
+
+/// For a new member to catch up.
+const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(600);
+const POLL: Duration = Duration::from_millis(500);
+
+/// Add a node that belongs to no cluster; it votes once it has caught up
+#[derive(Debug, Args)]
+#[command(after_help = "\
+The node must run, with an empty data folder. A node that finds the cluster by discovery joins by itself.
+
+Examples:
+  lockstep cluster add 10.0.0.4:4333
+  lockstep cluster add 10.0.0.5:4333 --learner")]
+pub(super) struct Add {
+    /// host:port of its gRPC interface
+    #[arg(value_name = "ADDRESS")]
+    address: String,
+
+    /// Keep it a learner: it receives the log, serves reads, and does not vote
+    #[arg(long)]
+    learner: bool,
+}
+
+/// Remove a member; its node stops
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  lockstep cluster remove node3
+  lockstep cluster remove 4611686018427387904")]
+pub(super) struct Remove {
+    /// Its name, or its id
+    #[arg(value_name = "NODE")]
+    node: String,
+
+    #[command(flatten)]
+    force: Force,
+}
+
+/// Add a node, wait until it votes, then remove another
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Example:
+  lockstep cluster replace node3 10.0.0.7:4333")]
+pub(super) struct Replace {
+    /// Name or id of the member to remove
+    #[arg(value_name = "NODE")]
+    node: String,
+
+    /// host:port of the new node's gRPC interface
+    #[arg(value_name = "ADDRESS")]
+    address: String,
+}
+
+/// Let a learner become a voter, once it has caught up
+#[derive(Debug, Args)]
+pub(super) struct Promote {
+    /// Its name, or its id
+    #[arg(value_name = "NODE")]
+    node: String,
+}
+
+/// Make a voter a learner, which it stays until it is promoted
+#[derive(Debug, Args)]
+pub(super) struct Demote {
+    /// Its name, or its id
+    #[arg(value_name = "NODE")]
+    node: String,
+
+    #[command(flatten)]
+    force: Force,
+}
+
+/// Hand leadership over to another voter
+#[derive(Debug, Args)]
+pub(super) struct TransferLeader {
+    /// Its name, or its id [default: the voter with the longest log]
+    #[arg(value_name = "NODE")]
+    node: Option<String>,
+}
+
+#[derive(Debug, Args)]
+struct Force {
+    /// Make the change even if too few voters would answer to form a quorum: the cluster then accepts no
+    /// writes until enough of them return
+    #[arg(long)]
+    force_unsafe: bool,
+}
+
+impl Add {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let add = MemberChange::Add {
+            grpc_address: self.address,
+            learner: self.learner,
+        };
+        change(context, add, false).await
+    }
+}
+
+impl Remove {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let force = self.force.force_unsafe;
+        change(context, MemberChange::Remove(self.node), force).await
+    }
+}
+
+impl Promote {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        change(context, MemberChange::Promote(self.node), false).await
+    }
+}
+
+impl Demote {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let force = self.force.force_unsafe;
+        change(context, MemberChange::Demote(self.node), force).await
+    }
+}
+
+impl Replace {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let client = context.target.client()?;
+        let before = client.members().await?;
+        let add = MemberChange::Add {
+            grpc_address: self.address.clone(),
+            learner: false,
+        };
+        client.change_members(add, false).await?;
+        let added = promoted(&client, &before, &self.address).await?;
+        output::say(&format!("{} votes; removing {}", added.name, self.node));
+        // A member of the new node's name was removed with its promotion.
+        let members = client.members().await?;
+        let is_old = |it: &&Member| {
+            it.id != added.id && (it.name == self.node || it.id.to_string() == self.node)
+        };
+        match members.iter().find(is_old) {
+            Some(old) => {
+                let remove = MemberChange::Remove(old.id.to_string());
+                change(context, remove, false).await
+            }
+            None => Ok(context.show(
+                || json!({ "replaced": self.node }),
+                || format!("{} was replaced by {}\n", self.node, added.id),
+            )),
+        }
+    }
+}
+
+/// Waits until the member that was added votes.
+async fn promoted(client: &Client, before: &[Member], address: &str) -> Result<Member, Failure> {
+    let began = Instant::now();
+    loop {
+        let members = client.members().await?;
+        let is_new =
+            |it: &&Member| it.voter && !before.iter().any(|old| old.id == it.id && old.voter);
+        if let Some(new) = members.iter().find(is_new) {
+            return Ok(new.clone());
+        }
+        if began.elapsed() > CATCH_UP_TIMEOUT {
+            let message = format!(
+                "the node at {address} was added, but did not catch up within {} minutes; nothing was removed",
+                CATCH_UP_TIMEOUT.as_secs() / 60
+            );
+            return Err(Failure::new(Exit::Unavailable, "unavailable", message));
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+impl TransferLeader {
+    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+        let client = context.target.client()?;
+        let leader = client.transfer_leadership(self.node.as_deref()).await?;
+        let json = || json!({ "leader": leader });
+        Ok(context.show(json, || format!("{} leads\n", output::filled(&leader.name))))
+    }
+}
+
+async fn change(context: &Context, change: MemberChange, force: bool) -> Result<String, Failure> {
+    let client = context.target.client()?;
+    let changed = client.change_members(change, force).await?;
+    Ok(context.show(|| json!(changed), || quorum(&changed)))
+}
+
+fn quorum(changed: &QuorumChange) -> String {
+    format!(
+        "voters {} -> {}, quorum {} -> {}; {} of the {} answer\n",
+        changed.voters_before,
+        changed.voters_after,
+        changed.quorum_before,
+        changed.quorum_after,
+        changed.answering_after,
+        changed.voters_after
+    )
+}

@@ -1,0 +1,221 @@
+//! Joining a cluster, and saying why that does not happen yet.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lockstep_proto::errors::Retry;
+use lockstep_proto::{ErrorCode, raft as pb};
+use openraft_rt_tokio::TokioRuntime;
+
+use super::bootstrap::{Asked, Waiting, candidates};
+use super::identify::identify;
+use super::{ClusterError, LocalNode};
+use crate::discovery::{Announcement, Discovery, DiscoveryError, FoundPeer};
+use lockstep_raft::consensus::network::{PROTOCOL, channel, client};
+use lockstep_raft::consensus::peer_members::member_out;
+use lockstep_raft::consensus::server::Host as _;
+use lockstep_raft::consensus::{Consensus, NodeId};
+use lockstep_raft::store::{BootstrapPlan, DiskStore};
+
+/// Interval between polls for peers while the node belongs to no cluster.
+const LOOK_EVERY: Duration = Duration::from_millis(300);
+/// The leader commits the change before it answers.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(6);
+/// A reason that still holds is logged again after this time.
+const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
+/// Reasons remembered as logged; more than that within a minute are not logged.
+const LOGGED_MAX: usize = 16;
+
+/// Joins a cluster: at once if the node already belongs to one, else by bootstrapping one with its peers, or
+/// by waiting until a leader contacts it. Returns once it belongs to one. Until then, `report` is told why not.
+pub async fn join(
+    local: &Arc<LocalNode>,
+    consensus: &Consensus<TokioRuntime, DiskStore>,
+    discovery: &Arc<dyn Discovery>,
+    expect: usize,
+    report: impl Fn(&str),
+) -> Result<(), ClusterError> {
+    let mut logged = Logged::default();
+    loop {
+        if consensus.is_initialized().await? {
+            return Ok(());
+        }
+        if let Some(plan) = local.plan() {
+            tracing::info!(
+                cluster = plan.cluster_id,
+                members = plan.members.len(),
+                "bootstrapping the cluster"
+            );
+            let members = plan.members.into_iter().map(|it| (it.node_id, it.member));
+            return Ok(consensus.initialize(members.collect()).await?);
+        }
+        if local.tag().load().is_none() {
+            match look(local, discovery, expect).await {
+                Ok(plan) => {
+                    let (local, id) = (local.clone(), plan.cluster_id.clone());
+                    let stored = tokio::task::spawn_blocking(move || local.belong(&id, Some(plan)));
+                    // Nothing cancels the task, and a panic ends the process.
+                    if let Ok(stored) = stored.await {
+                        stored?;
+                    }
+                    continue;
+                }
+                Err(waiting) => {
+                    report(waiting.reason());
+                    logged.log(&waiting);
+                }
+            }
+        }
+        tokio::time::sleep(LOOK_EVERY).await;
+    }
+}
+
+/// Looks for a plan, for a cluster, and for enough peers to bootstrap one. Returns the latched plan,
+/// which names this node, or why there is none yet.
+async fn look(
+    local: &LocalNode,
+    discovery: &Arc<dyn Discovery>,
+    expect: usize,
+) -> Result<BootstrapPlan, Waiting> {
+    let me = local.identify();
+    let failed = |error: DiscoveryError| Waiting::Normal(error.to_string());
+    let latched = discovery.latched().await.map_err(failed)?;
+    if let Some(plan) = latched.clone().filter(|plan| names(plan, me.node_id)) {
+        return Ok(plan);
+    }
+    let found = discovery.peers().await.map_err(failed)?;
+    let asked = found.into_iter().map(|peer| ask(peer, me.node_id));
+    let asked = futures::future::join_all(asked).await;
+    let mut answers = asked.iter().filter_map(|(_, answer)| answer.as_ref().ok());
+    if let Some(member) = answers.clone().find(|it| !it.cluster_id.is_empty()) {
+        return Err(ask_to_join(&local.announcement(), member).await);
+    }
+    if let Some(plan) = latched {
+        return Err(match answers.any(|it| names(&plan, it.node_id)) {
+            true => left_out(&plan),
+            false => Waiting::Fault(discovery.stale_plan(&plan)),
+        });
+    }
+    let candidates = candidates(&me, asked, expect)?;
+    if !discovery.may_propose(&me.name) {
+        let reason = "all nodes have answered; the first by name bootstraps the cluster";
+        return Err(Waiting::Normal(reason.to_owned()));
+    }
+    let plan = BootstrapPlan {
+        cluster_id: format!("{:016x}", rand::random::<u64>()),
+        members: candidates.into_iter().take(expect).collect(),
+    };
+    let plan = discovery.latch(&plan).await.map_err(failed)?;
+    match names(&plan, me.node_id) {
+        true => Ok(plan),
+        false => Err(left_out(&plan)),
+    }
+}
+
+fn names(plan: &BootstrapPlan, id: NodeId) -> bool {
+    plan.members.iter().any(|it| it.node_id == id)
+}
+
+fn left_out(plan: &BootstrapPlan) -> Waiting {
+    Waiting::Normal(format!(
+        "cluster {} is being bootstrapped without this node, which then joins it",
+        plan.cluster_id
+    ))
+}
+
+async fn ask(peer: FoundPeer, me: NodeId) -> Asked {
+    let answer = identify(&peer.grpc_address, Some(me)).await;
+    (peer, answer)
+}
+
+/// Asks the cluster of a peer to add this node. Returns what this node waits for then.
+async fn ask_to_join(me: &Announcement, peer: &pb::IdentifyResponse) -> Waiting {
+    use pb::join_response::Result as Answer;
+    let cluster = &peer.cluster_id;
+    let mut address = peer.grpc_address.clone();
+    // The first answer may only name the leader.
+    for _ in 0..2 {
+        match request_join(me, &address).await {
+            Some(Answer::Accepted(_)) => {
+                let reason = format!("cluster {cluster} has added this node; waiting for its log");
+                return Waiting::Normal(reason);
+            }
+            Some(Answer::Leader(leader)) => address = leader.grpc_address,
+            Some(Answer::Failure(failure)) => {
+                let safe = ErrorCode::find(&failure.code)
+                    .is_some_and(|code| code.entry().retry == Retry::Safe);
+                let reason = format!(
+                    "cluster {cluster} does not add this node yet: {}",
+                    failure.message
+                );
+                return match safe {
+                    true => Waiting::Normal(reason),
+                    false => Waiting::Fault(reason),
+                };
+            }
+            None => {
+                let reason = format!("{address} of cluster {cluster} does not answer");
+                return Waiting::Normal(reason);
+            }
+        }
+    }
+    Waiting::Normal(format!("looking for the leader of cluster {cluster}"))
+}
+
+async fn request_join(me: &Announcement, address: &str) -> Option<pb::join_response::Result> {
+    let message = pb::JoinRequest {
+        member: Some(member_out(me.node_id, &me.member)),
+        protocol: PROTOCOL,
+    };
+    let mut client = client(channel(address).ok()?);
+    let answer = tokio::time::timeout(JOIN_TIMEOUT, client.join(message)).await;
+    answer.ok()?.ok()?.into_inner().result
+}
+
+/// The reasons that were logged within the last minute. A node looks several times a second.
+#[derive(Default)]
+struct Logged(Vec<(Waiting, Instant)>);
+
+impl Logged {
+    fn log(&mut self, waiting: &Waiting) {
+        if !self.is_due(waiting, Instant::now()) {
+            return;
+        }
+        match waiting {
+            Waiting::Normal(reason) => tracing::info!(reason, "waiting for a cluster"),
+            Waiting::Fault(reason) => tracing::warn!(reason, "waiting for a cluster"),
+        }
+    }
+
+    fn is_due(&mut self, waiting: &Waiting, now: Instant) -> bool {
+        self.0
+            .retain(|(_, at)| now.duration_since(*at) < LOG_AGAIN_AFTER);
+        if self.0.len() >= LOGGED_MAX || self.0.iter().any(|(it, _)| it == waiting) {
+            return false;
+        }
+        self.0.push((waiting.clone(), now));
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_logged_once_and_again_after_a_minute() {
+        let mut logged = Logged::default();
+        let began = Instant::now();
+        let after = |seconds| began + Duration::from_secs(seconds);
+        let fault = |it: u64| Waiting::Fault(format!("reason {it}"));
+        assert!(logged.is_due(&fault(1), after(0)));
+        assert!(logged.is_due(&fault(2), after(1)));
+        // Also when two alternate.
+        assert!(!logged.is_due(&fault(1), after(2)));
+        assert!(!logged.is_due(&fault(2), after(59)));
+        assert!(logged.is_due(&fault(1), after(60)));
+        assert!(!logged.is_due(&fault(2), after(60)));
+        let due = (10..1000).filter(|it| logged.is_due(&fault(*it), after(60)));
+        assert_eq!(due.count(), LOGGED_MAX - 2);
+    }
+}
