@@ -46,8 +46,6 @@ const RETRY_AFTER: Duration = Duration::from_secs(30);
 const LOG_BYTES_MIN: u64 = 16 << 20;
 /// What the log keeps on a disk without space.
 const LOG_KEEP_BYTES: u64 = 4 << 20;
-/// A follower that has not answered for this long does not hold back purging.
-const FOLLOWER_ALIVE: Duration = Duration::from_secs(5);
 
 /// Bounds on the log and the disk.
 #[derive(Debug, Clone, Copy)]
@@ -228,7 +226,7 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
             snapshot_bytes: current.map_or(0, |it| it.length()),
             bytes: storage.log_bytes_after(0),
             bytes_after_snapshot: storage.log_bytes_after(snapshot),
-            needed_from: self.consensus.needed_from(FOLLOWER_ALIVE),
+            needed_from: self.consensus.needed_from(),
         }
     }
 

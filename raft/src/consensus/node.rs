@@ -253,12 +253,10 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         }
     }
 
-    /// As leader, the first log index that a follower may still need which answered within `alive`.
-    pub(super) fn needed_from(&self, alive: Duration) -> Option<u64> {
+    /// As leader, the first log index that a follower which answers may still need.
+    pub(super) fn needed_from(&self) -> Option<u64> {
         let standing = self.standing();
-        let answers = |it: &&MemberStatus| {
-            it.id != standing.node_id && it.contact.is_some_and(|ago| ago < alive)
-        };
+        let answers = |it: &&MemberStatus| it.id != standing.node_id && it.answers();
         let members = standing.members.iter().filter(answers);
         members.map(|it| it.matched_index.unwrap_or(0) + 1).min()
     }

@@ -167,7 +167,7 @@ impl Storage for DiskStore {
             let log_used = files::size_on_disk(&log_dir(&dir))?;
             Ok(DiskSpace {
                 free: reserve::free_bytes(&dir)?,
-                used: files::size_on_disk(&dir)?.saturating_sub(reserve::size_on_disk(&dir)),
+                used: log_used + files::size_on_disk(&dir.join(super::SNAPSHOTS))?,
                 log_used,
             })
         }))

@@ -128,7 +128,7 @@ pub enum Slot {
 pub struct DiskSpace {
     /// Free for an unprivileged process, the reserve not included.
     pub free: u64,
-    /// Taken by the data folder, the reserve not included.
+    /// Taken by the log's database and the snapshots.
     pub used: u64,
     /// Taken by the log's database. Space inside it that purged entries have left is used again before
     /// it grows.

@@ -20,7 +20,7 @@ impl Reserve {
     /// The reserve of a data folder.
     pub(super) fn new(dir: &Path, bytes: u64) -> Reserve {
         Reserve {
-            path: path(dir),
+            path: dir.join(super::RESERVE),
             bytes,
         }
     }
@@ -29,7 +29,9 @@ impl Reserve {
     /// would take back the space that was just freed for reopening.) If it cannot be allocated, that is logged,
     /// but not an error.
     pub(super) fn ensure(&self) {
-        if self.bytes == 0 || allocated(&self.path) >= self.bytes {
+        if self.bytes == 0
+            || fs::metadata(&self.path).is_ok_and(|found| found.blocks() * 512 >= self.bytes)
+        {
             return;
         }
         if let Err(error) = self.allocate() {
@@ -84,19 +86,6 @@ fn allocate(file: &File, bytes: u64) -> io::Result<()> {
 #[cfg(not(target_os = "linux"))]
 fn allocate(mut file: &File, bytes: u64) -> io::Result<()> {
     io::copy(&mut io::Read::take(io::repeat(1), bytes), &mut file).map(|_| ())
-}
-
-fn path(dir: &Path) -> PathBuf {
-    dir.join(super::RESERVE)
-}
-
-/// Bytes that the reserve of `dir` takes on disk.
-pub(super) fn size_on_disk(dir: &Path) -> u64 {
-    allocated(&path(dir))
-}
-
-fn allocated(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |found| found.blocks() * 512)
 }
 
 /// Bytes an unprivileged process may still write to the disk that holds `dir`.
