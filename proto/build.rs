@@ -30,7 +30,16 @@ const SHOWN: &[&str] = &[
     "ListSinksResponse",
     "SinkStatus",
     "SeedProgress",
+    "SeedAsked",
+    "DeadLettersMarked",
+    "DeadLettersDiscarded",
+    "Written",
+    "ListMachinesResponse",
+    "ReadAt",
 ];
+
+/// Messages that are bodies of HTTP requests.
+const READ: &[&str] = &["AddMember", "TransferLeadershipRequest"];
 
 const IF_SOME: &str = r#"skip_serializing_if = "Option::is_none""#;
 const IF_ANY: &str = r#"skip_serializing_if = "Vec::is_empty""#;
@@ -52,6 +61,10 @@ const FIELDS: &[(&str, &str)] = &[
     ("Rejected.used_by", r#"rename = "instances""#),
     ("Rejected.operations", IF_ANY),
     ("Rejected.events", IF_ANY),
+    ("ListMachinesResponse.read_at", "flatten"),
+    ("DeadLettersMarked.count", r#"rename = "marked""#),
+    ("DeadLettersDiscarded.count", r#"rename = "discarded""#),
+    ("AddMember.learner", "default"),
     (
         "StatusResponse.role",
         r#"serialize_with = "crate::json::role""#,
@@ -60,6 +73,8 @@ const FIELDS: &[(&str, &str)] = &[
         "StatusResponse.leader_id",
         r#"serialize_with = "crate::json::optional_text""#,
     ),
+    ("StatusResponse.state_hash", IF_SOME),
+    ("StatusResponse.feature_level_waits_for", IF_ANY),
     ("Member.id", r#"serialize_with = "crate::json::text""#),
     (
         "Member.learner",
@@ -100,11 +115,28 @@ const DESCRIBED: &[(&str, &str)] = &[
     ("ListSinksResponse", "SinksBody"),
     ("SinkStatus", "SinkBody"),
     ("SeedProgress", "SeedingBody"),
+    ("SeedAsked", "ReseedBody"),
+    ("DeadLettersMarked", "MarkedBody"),
+    ("DeadLettersDiscarded", "DiscardedBody"),
+    ("Written", "Written"),
+    ("StatusResponse", "NodeStatus"),
+    ("MachineSummary", "MachineSummary"),
+    ("VersionSummary", "VersionSummary"),
+    ("ListMachinesResponse", "MachinesBody"),
+    ("ReadAt", "ReadAt"),
+    ("AddMember", "AddMemberBody"),
+    ("TransferLeadershipRequest", "TransferBody"),
 ];
 
 /// Types of their fields in JSON, where they differ.
 const TYPES: &[(&str, &str)] = &[
     ("Member.id", "String"),
+    ("StatusResponse.role", "String"),
+    ("StatusResponse.leader_id", "Option<String>"),
+    ("MachineSummary.machine", "lockstep_machine::MachineName"),
+    ("MachineSummary.version", "lockstep_machine::Version"),
+    ("VersionSummary.version", "lockstep_machine::Version"),
+    ("ListMachinesResponse.read_at", "ReadAt"),
     ("MemberReport.role", "String"),
     ("SinkStatus.name", "lockstep_machine::SinkName"),
     ("SinkStatus.phase", "String"),
@@ -129,10 +161,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut builder = tonic_prost_build::configure()
         // Shown in order of name.
         .btree_map(".lockstep.v1.MachineSummary.states")
-        .btree_map(".lockstep.v1.Settings.values");
+        .btree_map(".lockstep.v1.Settings.values")
+        // Sent and written without a copy.
+        .bytes(".lockstep.v1.BackupResponse.data");
     for message in SHOWN {
         let path = format!(".lockstep.v1.{message}");
         builder = builder.message_attribute(path, "#[derive(serde::Serialize)]");
+    }
+    for message in READ {
+        let read = "#[derive(serde::Deserialize)] #[serde(deny_unknown_fields)]";
+        builder = builder.message_attribute(format!(".lockstep.v1.{message}"), read);
     }
     for (field, attribute) in FIELDS {
         let path = format!(".lockstep.v1.{field}");
@@ -144,6 +182,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         );
         builder = builder.message_attribute(format!(".lockstep.v1.{message}"), schema);
     }
+    // The node shows it beside the index that it belongs to.
+    builder = builder.field_attribute(
+        ".lockstep.v1.StatusResponse.state_hash",
+        r#"#[cfg_attr(feature = "openapi", schema(ignore))]"#,
+    );
     for (field, name) in TYPES {
         let schema = format!(r#"#[cfg_attr(feature = "openapi", schema(value_type = {name}))]"#);
         builder = builder.field_attribute(format!(".lockstep.v1.{field}"), schema);

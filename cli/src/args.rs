@@ -1,5 +1,6 @@
 //! Arguments that several commands take.
 
+use std::fmt::Display;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -106,8 +107,35 @@ pub(super) struct Change {
     pub(super) key: Key,
 }
 
-fn revision(text: &str) -> Result<Revision, std::num::ParseIntError> {
-    text.parse().map(Revision)
+fn revision(text: &str) -> Result<Revision, String> {
+    number(text).map(Revision)
+}
+
+/// A whole number.
+pub(super) fn number(text: &str) -> Result<u64, String> {
+    within_bounds(text, 0, u64::MAX)
+}
+
+/// How many there are to be.
+pub(super) fn count(text: &str) -> Result<u64, String> {
+    within_bounds(text, 1, u64::MAX)
+}
+
+/// How many requests are in flight at once.
+pub(super) fn concurrency(text: &str) -> Result<u16, String> {
+    within_bounds(text, 1, 256)
+}
+
+/// In the words of this product, not in those of the parser of a type.
+fn within_bounds<T: FromStr + PartialOrd + Display>(
+    text: &str,
+    min: T,
+    max: T,
+) -> Result<T, String> {
+    match text.parse() {
+        Ok(number) if number >= min && number <= max => Ok(number),
+        _ => Err(format!("it must be a whole number from {min} to {max}")),
+    }
 }
 
 /// The idempotency key.
@@ -133,7 +161,7 @@ impl Key {
 #[derive(Debug, Clone, Args)]
 pub(super) struct Extent {
     /// Maximum number to show
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count)]
     limit: u64,
 
     /// Show all
@@ -162,10 +190,7 @@ pub(super) fn page_size(left: u64) -> u32 {
 
 /// A version of a machine.
 pub(super) fn version(text: &str) -> Result<Version, String> {
-    match text.parse() {
-        Ok(0) | Err(_) => Err("it must be a whole number, at least 1".to_owned()),
-        Ok(number) => Ok(Version(number)),
-    }
+    within_bounds(text, 1, u32::MAX).map(Version)
 }
 
 /// A duration, as in definitions.
@@ -181,7 +206,7 @@ pub(super) struct Fresh {
     pub(super) stale: bool,
 
     /// Wait until the node has applied this revision of the cluster
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number)]
     pub(super) min_revision: Option<u64>,
 }
 

@@ -1,6 +1,6 @@
 //! `lockstep cluster`: the cluster itself.
 
-use super::{change_members, commands, members, settings, status};
+use super::{backup, change_members, commands, members, settings, status};
 
 commands! {
     /// Show the state of the cluster, change its members and settings
@@ -8,7 +8,8 @@ commands! {
 Examples:
   lockstep cluster status --hash   equal hashes mean equal states
   lockstep cluster members -o json
-  lockstep cluster settings get")]
+  lockstep cluster settings get
+  lockstep cluster backup lockstep.backup")]
     pub(super) Cluster {
         Status(status),
         Members(members),
@@ -19,6 +20,7 @@ Examples:
         Promote(change_members),
         Demote(change_members),
         TransferLeader(change_members),
+        Backup(backup),
         #[command(subcommand)]
         Settings(settings),
     }

@@ -250,6 +250,7 @@ fn next_step(code: &str) -> Option<&'static str> {
         "state_mismatch" | "revision_mismatch" => {
             "read the instance with `lockstep instance get ID`, then decide again"
         }
+        "backup_in_progress" => "wait for the other backup, or name another node with --endpoint",
         "unknown_setting" => "`lockstep cluster settings get` lists the settings",
         "unknown_dead_letter" => "`lockstep sink dead-letters NAME` lists the dead letters",
         "unknown_sink" => "`lockstep sink list` lists the sinks",

@@ -13,6 +13,7 @@
 //! fields are added to it, never renamed or removed.
 
 mod args;
+mod backup;
 mod change_members;
 mod cluster;
 mod completions;
@@ -203,6 +204,68 @@ mod tests {
                 .expect("valid");
         assert_eq!(arguments.target.endpoints(), ["a:1", "b:2", "c:3"]);
         assert_eq!(arguments.output, Format::Json);
+    }
+
+    /// What is said of `bad` as the value of each option and each positional argument, with all that was typed.
+    fn faults(command: &clap::Command, path: &[String], bad: &str) -> Vec<(Vec<String>, String)> {
+        let mut found = vec![];
+        for argument in command.get_arguments() {
+            let typed = match argument.get_long() {
+                _ if !argument.get_action().takes_values() => continue,
+                Some(long) => vec![format!("--{long}={bad}")],
+                // After those before it.
+                None => {
+                    let before = argument.get_index().unwrap_or(1) - 1;
+                    let before = std::iter::repeat_n("x".to_owned(), before);
+                    before.chain(["--".to_owned(), bad.to_owned()]).collect()
+                }
+            };
+            let line = [path, &typed].concat();
+            if let Err(error) = parse(line.iter().map(OsString::from)) {
+                found.push((line, error.to_string()));
+            }
+        }
+        for inner in command.get_subcommands() {
+            let path = [path, &[inner.get_name().to_owned()]].concat();
+            found.extend(faults(inner, &path, bad));
+        }
+        found
+    }
+
+    #[test]
+    fn no_usage_error_quotes_a_library() {
+        let mut command = Arguments::command();
+        command.build();
+        let mut seen = 0;
+        for bad in ["x", "", "-1", "1.5", "18446744073709551616", "a/b/c", "é"] {
+            for (line, said) in faults(&command, &["lockstep".to_owned()], bad) {
+                // The words of every program's usage errors.
+                let reason = said.replacen("invalid value '", "", 1);
+                let word = lockstep_machine::library_words(&reason);
+                assert_eq!(word, None, "{line:?}: {said}");
+                seen += 1;
+            }
+        }
+        assert!(seen > 300, "{seen}");
+        for (line, words) in [
+            (
+                "lockstep send a/b --to c --expect-revision=two",
+                "a whole number from 0",
+            ),
+            ("lockstep get --min-revision=-1", "a whole number from 0"),
+            ("lockstep watch --count=0", "a whole number from 1"),
+            (
+                "lockstep instance import - --concurrency=257",
+                "from 1 to 256",
+            ),
+            (
+                "lockstep machine show a --version=0",
+                "from 1 to 4294967295",
+            ),
+        ] {
+            let said = parsed(line).expect_err(line);
+            assert!(said.contains(words), "{line}: {said}");
+        }
     }
 
     #[test]

@@ -48,6 +48,7 @@ impl Members {
                 "ROLE": role(member),
                 "VOTER": yes_or_no(member.voter),
                 "VERSION": output::or_dash(member.report.as_ref().map(|it| &it.version)),
+                "LEVEL": output::or_dash(member.report.as_ref().map(|it| it.feature_level_max)),
                 "APPLIED": output::or_dash(member.report.as_ref().map(|it| it.applied_index)),
                 "LAG": output::or_dash(lag(member)),
                 "CONTACT": output::or_dash(member.contact_ms.map(|ms| format!("{ms} ms"))),

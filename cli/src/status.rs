@@ -41,7 +41,7 @@ impl Status {
 /// A column after the endpoint: its header, and its cell for a node that answered.
 type Column = (&'static str, fn(&NodeStatus) -> String);
 
-const STATUS: [Column; 10] = [
+const STATUS: [Column; 11] = [
     ("NODE", |it| output::filled(name(it))),
     ("ID", |it| {
         output::or_dash(it.node.as_ref().map(|node| node.id))
@@ -56,6 +56,9 @@ const STATUS: [Column; 10] = [
     }),
     ("SNAPSHOT", |it| {
         output::or_dash(Some(it.snapshot_index).filter(|index| *index > 0))
+    }),
+    ("LEVEL", |it| {
+        output::or_dash(Some(it.feature_level).filter(|level| *level > 0))
     }),
     ("STATE HASH", |it| output::or_dash(it.state_hash.as_ref())),
 ];

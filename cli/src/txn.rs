@@ -119,6 +119,40 @@ mod tests {
     }
 
     #[test]
+    fn aliases_merges_and_markers_are_read_as_in_definitions() {
+        let plain = "operations:\n  - create: {id: order/1, metadata: {by: ann}}\n  \
+                     - create: {id: order/2, metadata: {by: ann}}\n";
+        let expected = read(plain, Language::Yaml).expect("it is valid");
+        for text in [
+            "operations:\n  - create: {id: order/1, metadata: &who {by: ann}}\n  \
+             - create: {id: order/2, metadata: *who}\n",
+            "operations:\n  - create: &first {id: order/1, metadata: {by: ann}}\n  \
+             - create: {<<: *first, id: order/2}\n",
+            &format!("%YAML 1.2\n---\n{plain}...\n"),
+            &format!("# all at once\n---\n{plain}---\n"),
+        ] {
+            assert_eq!(read(text, Language::Yaml).as_ref(), Ok(&expected), "{text}");
+        }
+        let levels =
+            (1..9).map(|n| format!("l{n}: &l{n} [{}]\n", format!("*l{}, ", n - 1).repeat(10)));
+        let bomb = format!("l0: &l0 [x]\n{}", levels.collect::<String>());
+        let twice = format!("{plain}---\n{plain}");
+        for (text, words) in [
+            (bomb.as_str(), ""),
+            ("operations: *nowhere\n", "anchor that is not defined"),
+            (
+                &twice,
+                "2 documents; write all operations in one (line 4, column 1)",
+            ),
+            ("# x\n---\n# y\noperations: 7\n", "line 4"),
+        ] {
+            let said = read(text, Language::Yaml).expect_err(text);
+            assert!(said.contains(words), "{text}: {said}");
+            assert_eq!(lockstep_machine::library_words(&said), None, "{said}");
+        }
+    }
+
+    #[test]
     fn a_fault_has_its_place() {
         for (text, parts) in [
             (
@@ -160,7 +194,7 @@ mod tests {
                 "operations:\n  - create: {id: a/1, id: a/2}\n",
                 ["appears twice", "line 2"],
             ),
-            ("operations: [&x 1, *x]\n", ["standard input", "line 1"]),
+            ("operations: [&x 1, *x]\n", ["operations[0]", "line 1"]),
         ] {
             let said = read(text, Language::Yaml).expect_err(text);
             assert!(

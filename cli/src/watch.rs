@@ -7,7 +7,7 @@ use lockstep_client::{
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::args::{Maybe, Subject};
+use super::args::{self, Maybe, Subject};
 use super::output::{self, Format};
 use super::paint::{FAINT, FAULT, GOOD, NOTE, TRANSITION, paint};
 use super::{Context, Failure, time};
@@ -44,11 +44,11 @@ pub(super) struct Watch {
     state: Option<StateName>,
 
     /// Start at this revision of the cluster [default: after the latest]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = args::number)]
     from_revision: Option<u64>,
 
     /// Exit after this many events
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = args::count)]
     count: Option<u64>,
 }
 
@@ -120,7 +120,10 @@ impl Watch {
         };
         let mut failure = Failure::from(error);
         let Some(resume) = resume else {
-            return failure;
+            return match self.instead(failure.code()) {
+                Some(hint) => failure.hint(hint),
+                None => failure,
+            };
         };
         let is_gap = matches!(failure.code(), "compacted" | "lagged");
         let field = if is_gap {
@@ -141,8 +144,28 @@ impl Watch {
         failure.hint(format!("{first}`{}`", self.resumed(resume)))
     }
 
+    /// What to do where this can never be watched.
+    fn instead(&self, code: &str) -> Option<String> {
+        match (code, &self.subject) {
+            ("revision_ahead", _) => Some(format!(
+                "`{}` starts after the latest revision",
+                self.command()
+            )),
+            ("unknown_state", Some(subject)) => Some(format!(
+                "`lockstep machine show {}` lists the states",
+                subject.machine()
+            )),
+            _ => None,
+        }
+    }
+
     /// This command, from another revision on.
     fn resumed(&self, from_revision: u64) -> String {
+        format!("{} --from-revision {from_revision}", self.command())
+    }
+
+    /// This command, from now on.
+    fn command(&self) -> String {
         let mut command = "lockstep watch".to_owned();
         match &self.subject {
             None => {}
@@ -155,7 +178,6 @@ impl Watch {
         if let Some(state) = &self.state {
             command.push_str(&format!(" --state {state}"));
         }
-        command.push_str(&format!(" --from-revision {from_revision}"));
         command
     }
 }

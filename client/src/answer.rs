@@ -82,16 +82,16 @@ pub(crate) fn judge(status: Status) -> Verdict {
     let execution = match (code.map(|it| it.entry().retry), status.code()) {
         (Some(Retry::Safe), _) => Execution::None,
         (Some(Retry::WithKey), _) => Execution::Possible,
-        (Some(Retry::Pointless), _)
-        | (None, Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition) => {
-            return decided(&status, code);
-        }
         // The request is larger than the node takes, or its answer larger than is taken here.
-        (None, Code::OutOfRange) => {
+        (_, Code::OutOfRange) if matches!(code, None | Some(ErrorCode::BodyTooLarge)) => {
             return Verdict::Final(Error::Invalid(format!(
                 "the request or its answer is too large: {}",
                 status.message()
             )));
+        }
+        (Some(Retry::Pointless), _)
+        | (None, Code::InvalidArgument | Code::NotFound | Code::FailedPrecondition) => {
+            return decided(&status, code);
         }
         (None, Code::ResourceExhausted | Code::Unimplemented) => Execution::None,
         (None, _) if never_connected(&status) => Execution::None,
@@ -167,7 +167,11 @@ fn chain<'a>(
 
 fn cause(status: &Status) -> String {
     if status.code() == Code::Unimplemented {
-        return "it does not serve lockstep.v1; is this a node's gRPC port?".to_owned();
+        // The HTTP port of a node says so, and where the gRPC port is.
+        return match status.message() {
+            "" => "it does not serve lockstep.v1; use the gRPC port of a node".to_owned(),
+            message => format!("it does not serve lockstep.v1: {message}"),
+        };
     }
     // The innermost error is the specific one: "Connection refused", not "transport error".
     let innermost = sources(status).last().map(ToString::to_string);

@@ -68,7 +68,7 @@
 //! | several at once | [`transact`](Client::transact) |
 //! | changes | [`watch`](Client::watch) |
 //! | sinks | [`sinks`](Client::sinks), [`sink`](Client::sink), [`check_sink`](Client::check_sink), [`reseed_sink`](Client::reseed_sink), [`dead_letters`](Client::dead_letters), [`all_dead_letters`](Client::all_dead_letters), [`replay_dead_letters`](Client::replay_dead_letters), [`discard_dead_letters`](Client::discard_dead_letters) |
-//! | the cluster | [`status`](Client::status), [`statuses`](Client::statuses), [`leader`](Client::leader), [`view`](Client::view), [`prefer_leader`](Client::prefer_leader), [`settings`](Client::settings), [`update_settings`](Client::update_settings) |
+//! | the cluster | [`status`](Client::status), [`statuses`](Client::statuses), [`leader`](Client::leader), [`view`](Client::view), [`prefer_leader`](Client::prefer_leader), [`settings`](Client::settings), [`update_settings`](Client::update_settings), [`backup`](Client::backup) |
 //!
 //! # Errors
 //!
@@ -106,7 +106,7 @@ mod writes;
 pub use address::{Address, InvalidAddress};
 pub use builder::{Builder, TIMEOUT_DEFAULT, TIMEOUT_MAX};
 pub use client::Client;
-pub use cluster::{Leader, MemberChange};
+pub use cluster::{Backup, Leader, MemberChange};
 pub use dead_letters::{DeadLetterPage, DeadLettersCall, Letters};
 pub use discover::{Discover, DiscoveryError};
 pub use error::{Error, Rejected, Tried};
@@ -124,8 +124,8 @@ pub use writes::{
 };
 
 pub use lockstep_machine::{
-    Cause, Created, DeadLetter, Definition, DefinitionDeleted, Deleted, Event, EventCursor,
-    EventKind, EventName, Expectation, GlobalRevision, IdempotencyKey, InstanceId,
+    BackupHeader, Cause, Created, DeadLetter, Definition, DefinitionDeleted, Deleted, Event,
+    EventCursor, EventKind, EventName, Expectation, GlobalRevision, IdempotencyKey, InstanceId,
     InstanceView as Instance, InvalidMetadata, InvalidName, MachineName, Metadata, Migrated,
     Operation, OperationResult, Revision, StateName, Timestamp, Transitioned, Trigger, Version,
 };

@@ -44,7 +44,8 @@ impl DrawCall {
         })
     }
 
-    /// The version that an instance is pinned to, with the instance's current state highlighted.
+    /// The version that an instance is pinned to, with the instance's current state and the
+    /// transitions in its history highlighted.
     pub fn instance(instance: &InstanceId) -> Self {
         let mut call = Self::machine(&instance.machine);
         call.0.instance = Some(instance.name().to_owned());

@@ -18,8 +18,8 @@ pub(crate) fn machines(channel: Channel) -> MachinesClient<Channel> {
     MachinesClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX)
 }
 
-fn cluster(channel: Channel) -> ClusterClient<Channel> {
-    ClusterClient::new(channel)
+pub(crate) fn cluster(channel: Channel) -> ClusterClient<Channel> {
+    ClusterClient::new(channel).max_decoding_message_size(RESPONSE_BYTES_MAX)
 }
 
 fn sinks(channel: Channel) -> SinksClient<Channel> {

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 
 use consulrs::api::Features;
 use consulrs::api::features::{ConsistencyMode, FeaturedEndpoint};
-use consulrs::api::kv::requests::{ReadRawKeyRequest, SetKeyRequest};
+use consulrs::api::kv::requests::{
+    DeleteKeyRequest, ReadKeyRequest, ReadRawKeyRequest, SetKeyRequest,
+};
 use consulrs::api::service::requests::DeregisterServiceRequest;
 use rustify_derive::Endpoint;
 use serde::{Deserialize, Deserializer};
@@ -112,13 +114,8 @@ impl Directory {
     /// # Errors
     /// No answer in time, or a refusal.
     pub async fn read_key(&self, key: &str) -> Result<Option<Vec<u8>>, ConsulError> {
-        // The default mode may be answered by a leader that was deposed a moment ago.
-        let consistent = Features {
-            mode: Some(ConsistencyMode::CONSISTENT),
-            ..Features::default()
-        };
         let read = ReadRawKeyRequest {
-            features: Some(consistent),
+            features: Some(consistent()),
             key: key.to_owned(),
             raw: true,
             ..ReadRawKeyRequest::default()
@@ -145,6 +142,36 @@ impl Directory {
         self.call(write, "true or false").await
     }
 
+    /// Deletes a key if it still has this value; returns whether it did.
+    ///
+    /// # Errors
+    /// No answer in time (the key may have been deleted), or a refusal.
+    pub async fn delete_key(&self, key: &str, value: &[u8]) -> Result<bool, ConsulError> {
+        let read = ReadKeyRequest {
+            features: Some(consistent()),
+            key: key.to_owned(),
+            ..ReadKeyRequest::default()
+        };
+        // The index before the value: a change after it makes the deletion fail.
+        let pairs = match self.call(read, "a list of keys").await {
+            Ok(pairs) => pairs,
+            Err(error) if error.is_not_found() => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let Some(pair) = pairs.first() else {
+            return Ok(false);
+        };
+        if self.read_key(key).await?.as_deref() != Some(value) {
+            return Ok(false);
+        }
+        let delete = DeleteKeyRequest {
+            key: key.to_owned(),
+            cas: Some(pair.modify_index),
+            ..DeleteKeyRequest::default()
+        };
+        self.call(delete, "true or false").await
+    }
+
     /// The service and the check that the agent has for a registration.
     async fn held(
         &self,
@@ -159,6 +186,14 @@ impl Directory {
         };
         let mut checks = self.call(HeldChecksRequest { filter }, CHECKS).await?;
         Ok((Some(service), checks.remove(&wanted.check_id())))
+    }
+}
+
+/// The default mode may be answered by a leader that was deposed a moment ago.
+fn consistent() -> Features {
+    Features {
+        mode: Some(ConsistencyMode::CONSISTENT),
+        ..Features::default()
     }
 }
 

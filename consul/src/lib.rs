@@ -8,7 +8,7 @@
 //!   health check passes, [`register`](Directory::register) and
 //!   [`deregister`](Directory::deregister) maintain this node's own entry, and
 //!   [`read_key`](Directory::read_key) and [`create_key`](Directory::create_key) are the latch: of
-//!   several nodes that create the same key, exactly one succeeds.
+//!   several nodes that create the same key, exactly one succeeds. [`delete_key`](Directory::delete_key) opens it.
 //! - [`Registration`] is the entry of a node: its addresses, its metadata and the HTTP check that
 //!   Consul runs against `/livez`.
 //!

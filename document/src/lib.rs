@@ -12,7 +12,8 @@
 //!
 //! What a document may cost is bounded: its length by the cluster's limit, its depth and its number of
 //! values by constants, which hold after YAML aliases and merge keys are expanded: a page of them can stand
-//! for gigabytes. [`documents`] splits a file of several YAML documents.
+//! for gigabytes. [`documents`] splits a file of several YAML documents. [`yaml_options`] and [`one_document`] are
+//! the rules for YAML, for other documents to be read under the same.
 //!
 //! A document written for another tool is refused like any other, and the refusal says which tool it seems to
 //! be (*foreign*); docs/TRANSLATING.md shows how to translate it.
@@ -28,7 +29,7 @@ pub use explain::explain_yaml;
 use lockstep_machine::Definition;
 pub use lockstep_machine::DocumentError;
 pub use parse::{parse_json, parse_yaml};
-pub use tree::documents;
+pub use tree::{SeveralDocuments, documents, one_document, yaml_options};
 
 /// Writes a definition as an indented JSON document that parses to an equal definition.
 pub fn to_json(definition: &Definition) -> String {

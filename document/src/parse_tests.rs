@@ -1,6 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::diagram::Diagram;
+use crate::{to_json, to_yaml};
 
 const ORDER: &str = r#"
 name: order
@@ -246,6 +248,7 @@ fn a_timeout_is_read_in_every_unit_and_bounded() {
     assert_eq!(after("\"1h 30m\""), Ok(5_400_000));
     assert_eq!(after("10ms"), Ok(10));
     assert_eq!(after("2days"), Ok(172_800_000));
+    assert_eq!(after("100years"), Ok(lockstep_machine::TIMEOUT_MS_MAX));
     for bad in [
         "9",
         "0",
@@ -268,6 +271,23 @@ fn a_timeout_is_read_in_every_unit_and_bounded() {
             path,
             "{bad}"
         );
+    }
+}
+
+#[test]
+fn ninety_days_are_written_as_90d() {
+    let text = "{name: m, initial: a, states: {a: {timeout: {after: 90d, to: a}}}}";
+    let definition = yaml(text).unwrap();
+    let diagram = Diagram::of(&definition, None);
+    for written in [
+        to_json(&definition),
+        to_yaml(&definition),
+        diagram.svg().unwrap(),
+        diagram.dot(),
+        diagram.mermaid(),
+    ] {
+        assert!(written.contains("90d"), "{written}");
+        assert!(!written.contains("month"), "{written}");
     }
 }
 

@@ -8,6 +8,7 @@ use std::fmt;
 
 use serde::Deserializer;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
 
 use lockstep_machine::DocumentError;
 
@@ -62,39 +63,18 @@ pub(crate) fn json(text: &str) -> Result<Node, DocumentError> {
 
 /// Reads YAML 1.2, one document.
 pub(crate) fn yaml(text: &str) -> Result<Node, DocumentError> {
-    let documents = documents(text);
-    let (lines_before, text) = match documents[..] {
-        [] => (0, ""),
-        [one] => one,
-        [_, (second, _), ..] => {
-            return Err(DocumentError::Syntax {
-                format: "YAML",
-                line: second as u64 + 1,
-                column: 1,
-                message: format!(
-                    "there are {} documents; send one at a time, or apply the file with `lockstep machine apply`",
-                    documents.len()
-                ),
-            });
-        }
-    };
     use serde_saphyr::Error;
-    use serde_saphyr::options::{DuplicateKeyPolicy, MergeKeyPolicy};
-    let options = serde_saphyr::options! {
-        budget: serde_saphyr::budget! {
-            max_depth: DEPTH_MAX,
-            max_nodes: NODES_MAX,
-            max_documents: 1,
-        },
-        duplicate_keys: DuplicateKeyPolicy::PassThrough,
-        merge_keys: MergeKeyPolicy::Merge,
-        alias_limits: serde_saphyr::alias_limits! {
-            max_total_replayed_events: NODES_MAX,
-            max_replay_stack_depth: DEPTH_MAX,
-        },
-        strict_booleans: true,
-        with_snippet: false,
-    };
+    let (lines_before, text) =
+        one_document(text).map_err(|several| DocumentError::Syntax {
+            format: "YAML",
+            line: several.line as u64,
+            column: 1,
+            message: format!(
+                "there are {} documents; send one at a time, or apply the file with `lockstep machine apply`",
+                several.count
+            ),
+        })?;
+    let options = yaml_options(DuplicateKeyPolicy::PassThrough);
     let nodes = Cell::new(0);
     let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |reader| {
         Value::top(&nodes).deserialize(reader)
@@ -119,6 +99,52 @@ pub(crate) fn yaml(text: &str) -> Result<Node, DocumentError> {
             },
         }
     })
+}
+
+/// How YAML is read: within limits, with aliases and merge keys, which are expanded within the same limits.
+pub fn yaml_options(duplicate_keys: DuplicateKeyPolicy) -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        budget: serde_saphyr::budget! {
+            max_depth: DEPTH_MAX,
+            max_nodes: NODES_MAX,
+            max_documents: 1,
+        },
+        duplicate_keys: duplicate_keys,
+        merge_keys: MergeKeyPolicy::Merge,
+        alias_limits: serde_saphyr::alias_limits! {
+            max_total_replayed_events: NODES_MAX,
+            max_replay_stack_depth: DEPTH_MAX,
+        },
+        strict_booleans: true,
+        with_snippet: false,
+    }
+}
+
+/// A YAML stream of which one document is expected has several.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SeveralDocuments {
+    /// How many have content.
+    pub count: usize,
+    /// The line of the second one's marker, from 1.
+    pub line: usize,
+}
+
+/// The only document of a YAML stream that has content, with the number of lines before it. Empty if there is
+/// none.
+///
+/// # Errors
+///
+/// There are several.
+pub fn one_document(text: &str) -> Result<(usize, &str), SeveralDocuments> {
+    let documents = documents(text);
+    match documents[..] {
+        [] => Ok((0, "")),
+        [one] => Ok(one),
+        [_, (second, _), ..] => Err(SeveralDocuments {
+            count: documents.len(),
+            line: second + 1,
+        }),
+    }
 }
 
 /// The documents of a YAML stream that have content, each with the number of lines before it.

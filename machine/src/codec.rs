@@ -10,8 +10,8 @@
 //!   newer builds accept data without it. Absent trailing fields are not written, so a command that does not
 //!   use the new field has the same bytes, and the same fingerprint, as before.
 //! - A number is never reused, and the type of a field never changes.
-//! - Older builds report a new enum variant as [`CodecError::UnknownVariant`]: it may be written only once
-//!   every node of the cluster knows it.
+//! - Older builds report a new enum variant as [`CodecError::UnknownVariant`]: it gets a
+//!   [feature level](FeatureLevel), and is written only once the cluster has reached it.
 //! - Anything else is a new [`Format`] version.
 //!
 //! The golden files in `machine/tests/golden` pin every form; their test says how to add one.
@@ -20,9 +20,13 @@
 //! in the input never makes the decoder allocate more than the input could contain; nesting is bounded; and
 //! trailing bytes are an error.
 
+use std::error::Error as _;
+
 use minicbor::decode::{Decoder, Error as DecodeError};
 use minicbor::encode::{Encoder, Error as EncodeError, Write};
 use minicbor::{Decode, Encode};
+
+use crate::level::{FeatureLevel, UnknownLevel};
 
 /// Bytes that cannot be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -57,6 +61,18 @@ pub enum CodecError {
         /// Which variant, and where.
         reason: String,
     },
+    /// A newer build raised the feature level beyond what this build supports.
+    #[error(
+        "{what} is at feature level {found}; this build supports levels up to {supported}: run the release that raised it, or a later one"
+    )]
+    UnknownLevel {
+        /// What was read.
+        what: &'static str,
+        /// The level it has.
+        found: u32,
+        /// The highest level that this build supports.
+        supported: u32,
+    },
 }
 
 impl CodecError {
@@ -72,6 +88,16 @@ impl CodecError {
     }
 
     pub(crate) fn from_decoding(what: &'static str, error: &DecodeError) -> Self {
+        let unknown_level = error
+            .source()
+            .and_then(<dyn std::error::Error>::downcast_ref);
+        if let Some(UnknownLevel(found)) = unknown_level {
+            return CodecError::UnknownLevel {
+                what,
+                found: *found,
+                supported: FeatureLevel::NEWEST.get(),
+            };
+        }
         let reason = reason(error);
         if error.is_unknown_variant() {
             CodecError::UnknownVariant { what, reason }

@@ -9,6 +9,7 @@ use serde::Deserialize;
 use crate::definition::Definition;
 use crate::ids::{EventName, InstanceId, MachineName, Revision, StateName, Timestamp, Version};
 use crate::json;
+use crate::level::FeatureLevel;
 use crate::metadata::Metadata;
 use crate::schema;
 use crate::settings::Setting;
@@ -48,16 +49,19 @@ pub enum Command {
     /// Change the record of a sink: proposed by the leader, which runs the sink, or by an operator.
     #[n(9)]
     Sink(#[n(0)] Box<SinkCommand>),
+    /// Raise the feature level: proposed by the leader, once every member supports it.
+    #[n(10)]
+    RaiseLevel(#[n(0)] FeatureLevel),
 }
 
 impl Command {
     /// The number of kinds of commands in this build: in the binary form they are numbered from 0.
-    pub(crate) const KINDS: u32 = 10;
+    pub(crate) const KINDS: u32 = 11;
     /// The number of [`Command::Transition`].
     pub(crate) const TRANSITION: u32 = 0;
     /// The numbers of those that hold values of several kinds: definitions, transactions, settings,
-    /// sinks.
-    pub(crate) const NESTED_KINDS: [u32; 4] = [1, 6, 8, 9];
+    /// sinks, levels.
+    pub(crate) const NESTED_KINDS: [u32; 5] = [1, 6, 8, 9, 10];
 
     /// The command's name in metrics and logs.
     pub fn kind(&self) -> &'static str {
@@ -72,6 +76,7 @@ impl Command {
             Command::Expire(_) => "expire",
             Command::UpdateSettings(_) => "update_settings",
             Command::Sink(_) => "sink",
+            Command::RaiseLevel(_) => "raise_level",
         }
     }
 }

@@ -10,11 +10,12 @@
 //!
 //! The layers, from top to bottom: [`State`] deduplicates requests and executes each command on the *world*
 //! (definitions, instances, timers, events). *execute* has one file per command. The rest are the types that
-//! these use, and the *snapshot* format of the state.
+//! these use, the *snapshot* format of the state, and the *backup* file that contains it.
 
 // A rejection is an outcome like any other, created once per request; boxing it would cost the others.
 #![allow(clippy::result_large_err)]
 
+mod backup;
 pub mod codec;
 mod command;
 mod definition;
@@ -24,6 +25,7 @@ mod execute;
 mod ids;
 mod instance;
 pub mod json;
+mod level;
 mod limits;
 mod metadata;
 mod name;
@@ -44,6 +46,10 @@ mod testing;
 mod unit;
 mod world;
 
+pub use backup::{
+    BACKUP_FORMAT, BackupDecoder, BackupError, BackupHeader, BackupPart, BackupTotals,
+    backup_pieces,
+};
 pub use codec::CodecError;
 pub use command::{
     Command, Create, Delete, DeleteDefinition, Expectation, Expiration, Migrate, Operation,
@@ -61,6 +67,7 @@ pub use ids::{
     SinkName, StateName, Timestamp, Version,
 };
 pub use instance::Instance;
+pub use level::{FeatureLevel, UnknownLevel};
 pub use limits::Quota;
 pub use metadata::{InvalidMetadata, METADATA_BYTES_CEILING, METADATA_KEY_LEN_MAX, Metadata};
 pub use name::{IDEMPOTENCY_KEY_LEN_MAX, InvalidName, NAME_LEN_MAX, NameRule, SINK_NAME_LEN_MAX};

@@ -8,6 +8,7 @@ use crate::definition::DefinitionFault;
 use crate::ids::{
     EventName, GlobalRevision, InstanceId, MachineName, Revision, StateName, Timestamp, Version,
 };
+use crate::level::FeatureLevel;
 use crate::rejection::Rejection;
 use crate::settings::Limits;
 
@@ -66,6 +67,13 @@ pub enum Outcome {
         #[n(0)]
         affected: u64,
     },
+    /// The feature level is at least the one that was asked for.
+    #[n(11)]
+    LevelRaised {
+        /// The level now.
+        #[n(0)]
+        level: FeatureLevel,
+    },
 }
 
 impl Outcome {
@@ -83,6 +91,7 @@ impl Outcome {
             Outcome::Expired(_) => "expired",
             Outcome::SettingsUpdated(_) => "settings_updated",
             Outcome::SinkChanged { .. } => "sink_changed",
+            Outcome::LevelRaised { .. } => "level_raised",
         }
     }
 }

@@ -225,6 +225,11 @@ impl<'b> DecodedBatch<'b> {
         Ok(Self { stamp, requests })
     }
 
+    /// The clock of the leader that proposed it.
+    pub fn stamp(&self) -> Timestamp {
+        self.stamp
+    }
+
     /// The requests, oldest first; without a body where it is malformed.
     pub fn requests(&self) -> impl ExactSizeIterator<Item = (Origin, Option<&RequestBody>)> {
         self.requests

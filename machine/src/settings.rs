@@ -23,6 +23,9 @@ const MIB: u64 = 1024 * KIB;
 const GIB: u64 = 1024 * MIB;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// Fewer sessions than a cluster has nodes would be forgotten while they are in use.
+pub(crate) const SESSIONS_MIN: u64 = 128;
+
 /// What is known of a setting.
 #[derive(Debug)]
 pub struct SettingInfo {
@@ -95,7 +98,9 @@ settings! {
         "Maximum number of callers' idempotency keys to remember.";
     1 KeyRetentionMs key_retention_ms: Milliseconds, DAY_MS, 1000..=365 * DAY_MS,
         "How long a caller's idempotency key is remembered, in cluster time.";
-    2 SessionsMax sessions_max: Count, 1024, 1..=1_000_000,
+    // A request that is retried after its session was forgotten may execute twice, so no cluster forgets
+    // the sessions of its running nodes.
+    2 SessionsMax sessions_max: Count, 1024, SESSIONS_MIN..=1_000_000,
         "Maximum number of sessions to remember; the longest idle is forgotten first.";
     3 KeyBytesMax key_bytes_max: Bytes, 64 * MIB, 0..=64 * GIB,
         "Maximum size of all idempotency keys and their outcomes.";
@@ -129,6 +134,8 @@ settings! {
         "Maximum number of sinks that have state in the cluster (checkpoint, dead letters).";
     18 DeadLettersMax dead_letters_max: Count, 1000, 0..=100_000,
         "Maximum number of dead letters of a sink.";
+    19 FeatureLevelMax feature_level_max: Count, 1000, 1..=1000,
+        "Maximum feature level to which the leader raises the cluster. As long as the level does not rise, an upgrade can be undone.";
 }
 
 impl Setting {
@@ -175,13 +182,22 @@ impl Limits {
     }
 }
 
+/// The number of settings of the first feature level.
+const WRITTEN_ALWAYS: usize = 19;
+
+/// Later settings at the end are not written while they have their defaults: the bytes, and so the hash of
+/// the state, are then those of a build that does not know them.
 impl<C> Encode<C> for Limits {
     fn encode<W: Write>(
         &self,
         e: &mut Encoder<W>,
         ctx: &mut C,
     ) -> Result<(), EncodeError<W::Error>> {
-        Setting::ALL.map(|it| self.get(it)).encode(e, ctx)
+        let values = Setting::ALL.map(|it| self.get(it));
+        let is_default = |it: &Setting| self.get(*it) == it.info().default;
+        let unused = Setting::ALL[WRITTEN_ALWAYS..].iter().rev();
+        let unused = unused.take_while(|it| is_default(it)).count();
+        values[..values.len() - unused].encode(e, ctx)
     }
 }
 

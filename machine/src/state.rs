@@ -11,6 +11,7 @@ use crate::definition::{Compiled, Definition, triad};
 use crate::execute::{BUILT_IN_INSTANCE, execute};
 use crate::ids::{InstanceId, MachineName, Timestamp, Version};
 use crate::instance::Instance;
+use crate::level::FeatureLevel;
 use crate::metadata::Metadata;
 use crate::outcome::{Outcome, Reply};
 use crate::rejection::Rejection;
@@ -174,6 +175,11 @@ impl State {
     /// Cluster time: the highest stamp applied.
     pub fn now(&self) -> Timestamp {
         self.world.clock
+    }
+
+    /// The feature level: what every member can apply.
+    pub fn level(&self) -> FeatureLevel {
+        self.world.level
     }
 
     /// The cluster settings.

@@ -16,6 +16,7 @@ use crate::ids::{
     StateName, Timestamp, Version,
 };
 use crate::instance::Instance;
+use crate::level::FeatureLevel;
 use crate::limits::Quota;
 use crate::metadata::Metadata;
 use crate::rejection::Rejection;
@@ -27,6 +28,7 @@ pub(crate) const RETIRED_MAX: usize = 1024;
 
 #[derive(Debug, Clone, Default)]
 pub(crate) struct World {
+    pub(crate) level: FeatureLevel,
     pub(crate) limits: Limits,
     pub(crate) clock: Timestamp,
     pub(crate) revision: GlobalRevision,

@@ -157,6 +157,39 @@ proptest! {
     }
 }
 
+/// The records of a backup that comes in pieces, if it is one.
+fn backed_up(bytes: &[u8], step: usize) -> Result<Vec<Vec<u8>>, BackupError> {
+    let (mut decoder, mut records) = (BackupDecoder::new(), vec![]);
+    for piece in bytes.chunks(step) {
+        decoder.push(piece);
+        while let Some(part) = decoder.next_part()? {
+            if let BackupPart::Record(record) = part {
+                records.push(record);
+            }
+        }
+    }
+    decoder.finish().map(|_| records)
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    #[test]
+    fn a_damaged_backup_is_refused(damages in damages(), step in 1..5000usize) {
+        let state = filled();
+        let whole: Vec<u8> = backup_pieces(&BackupHeader::of(&state, 9, 2), &state).flatten().collect();
+        prop_assert_eq!(backed_up(&whole, step).map(|it| it.len()), Ok(state.records().count()));
+        let bytes = damaged(&whole, &damages);
+        prop_assert_eq!(backed_up(&bytes, step).is_ok(), bytes == whole);
+    }
+
+    #[test]
+    fn any_bytes_are_no_backup(bytes in prop::collection::vec(any::<u8>(), 0..300), begun in any::<bool>()) {
+        let bytes = if begun { [&b"LOCKBKUP"[..], &bytes].concat() } else { bytes };
+        prop_assert!(backed_up(&bytes, 7).is_err());
+    }
+}
+
 #[test]
 fn what_is_damaged_was_whole_before() {
     let records: Vec<_> = filled().records().collect();

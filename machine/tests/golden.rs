@@ -31,19 +31,80 @@ fn state() -> State {
     state
 }
 
+/// That state after the batch that raises its feature level.
+fn raised() -> State {
+    let mut state = state();
+    state.apply(&raising());
+    state
+}
+
+/// A batch that raises the feature level, and uses what level 2 adds.
+fn raising() -> Batch {
+    let setting = [(Setting::FeatureLevelMax, 9)].into();
+    let commands = [
+        Command::RaiseLevel(FeatureLevel::new(2).unwrap()),
+        Command::UpdateSettings(setting),
+    ];
+    let request = |(n, command): (u64, Command)| Request {
+        origin: fixtures::origin(n),
+        key: None,
+        command,
+    };
+    Batch {
+        stamp: Timestamp(1_700_000_000_002),
+        requests: (100..).zip(commands).map(request).collect(),
+    }
+}
+
+fn snapshot(state: &State) -> Vec<u8> {
+    let records = state.records();
+    records
+        .flat_map(|record| [&(record.len() as u32).to_be_bytes()[..], &record].concat())
+        .collect()
+}
+
 /// Every top-level form, by the name of its file.
 fn forms() -> Vec<(&'static str, Vec<u8>)> {
     let outcomes = outcomes();
-    let snapshot: Vec<u8> = state()
-        .records()
-        .flat_map(|record| [&(record.len() as u32).to_be_bytes()[..], &record].concat())
-        .collect();
     vec![
         ("batch.1", batch().encode().to_vec()),
         ("outcome.1", OUTCOME_FORMAT.encode(&outcomes[2])),
         ("event.1", codec::encode(&event())),
-        ("snapshot.4", snapshot),
+        (
+            "backup.1",
+            backup_pieces(&backup_header(), &state())
+                .flatten()
+                .collect(),
+        ),
+        ("snapshot.4", snapshot(&state())),
+        ("batch-level.1", raising().encode().to_vec()),
+        ("snapshot-level.4", snapshot(&raised())),
     ]
+}
+
+fn backup_header() -> BackupHeader {
+    BackupHeader {
+        cluster_id: "c1".to_owned(),
+        node: "node1".to_owned(),
+        created_at: Timestamp(1_700_000_000_002),
+        build: "0.1.0".to_owned(),
+        ..BackupHeader::of(&state(), 17, 3)
+    }
+}
+
+/// The header of a backup, and its state.
+fn read_backup(bytes: &[u8]) -> Result<(BackupHeader, State), BackupError> {
+    let mut decoder = BackupDecoder::new();
+    decoder.push(bytes);
+    let (mut header, mut records) = (None, vec![]);
+    while let Some(part) = decoder.next_part()? {
+        match part {
+            BackupPart::Header(it) => header = Some(*it),
+            BackupPart::Record(record) => records.push(record),
+        }
+    }
+    decoder.finish()?;
+    Ok((header.unwrap(), restored(&records).expect(HOW_TO_CHANGE)))
 }
 
 fn records(snapshot: &[u8]) -> Vec<Vec<u8>> {
@@ -86,8 +147,52 @@ fn every_committed_file_is_read() {
     assert_eq!(outcome.as_ref(), Ok(&outcomes()[2]), "{HOW_TO_CHANGE}");
     let event_read = codec::decode::<Event>("event", &golden("event.1"));
     assert_eq!(event_read, Ok(event()), "{HOW_TO_CHANGE}");
-    let restored = restored(&records(&golden("snapshot.4"))).expect(HOW_TO_CHANGE);
+    let read = |name| restored(&records(&golden(name))).expect(HOW_TO_CHANGE);
+    assert_eq!(read("snapshot.4").hash(), state().hash());
+    assert_eq!(Batch::decode(&golden("batch-level.1")), Ok(raising()));
+    assert_eq!(read("snapshot-level.4").hash(), raised().hash());
+    let (header, restored) = read_backup(&golden("backup.1")).expect(HOW_TO_CHANGE);
+    assert_eq!(header, backup_header());
     assert_eq!(restored.hash(), state().hash());
+}
+
+#[test]
+fn a_state_without_a_level_is_at_the_first_and_one_with_a_newer_level_is_of_a_newer_build() {
+    let golden = |name| records(&std::fs::read(path(name)).unwrap());
+    let without = restored(&golden("snapshot.4")).unwrap();
+    assert_eq!(without.level(), FeatureLevel::FIRST);
+    let mut records = golden("snapshot-level.4");
+    let with = restored(&records).unwrap();
+    assert_eq!(with.level().get(), 2);
+    assert_eq!(with.limits().feature_level_max, 9);
+    // The level is the header's last field.
+    let newer = FeatureLevel::NEWEST.get() + 1;
+    *records[0].last_mut().unwrap() = newer as u8;
+    let Err(RestoreError::Newer(error)) = restored(&records) else {
+        panic!("a newer level is not known");
+    };
+    assert!(
+        matches!(error, CodecError::UnknownLevel { found, .. } if found == newer),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_raise_beyond_what_this_build_supports_stops_the_whole_entry() {
+    let command = Command::RaiseLevel(FeatureLevel::NEWEST);
+    let mut body = RequestBody { command, key: None }.encode().to_vec();
+    // The level ends the command.
+    *body.last_mut().unwrap() = FeatureLevel::NEWEST.get() as u8 + 1;
+    let refused = RequestBody::validate(&body).unwrap_err();
+    assert!(
+        matches!(refused, CodecError::UnknownLevel { .. }),
+        "{refused}"
+    );
+    let mut batch = EncodedBatch::new(Timestamp(1));
+    batch.push(fixtures::origin(1), &body);
+    let payload = batch.into_bytes();
+    let error = DecodedBatch::decode(&payload).map(drop).unwrap_err();
+    assert_eq!(error, refused);
 }
 
 #[test]
@@ -221,11 +326,17 @@ fn limits_that_an_older_build_did_not_know_have_their_defaults() {
         ..Limits::default()
     };
     assert_eq!(first, expected);
-    let mut bytes = codec::encode(&expected);
-    assert_eq!(bytes[0], 0x93, "an array of 19");
+    let bytes = codec::encode(&expected);
+    assert_eq!(bytes[0], 0x93, "an array of the 19 settings of level 1");
+    let all = Limits {
+        feature_level_max: 3,
+        ..expected
+    };
+    let mut bytes = codec::encode(&all);
+    assert_eq!(bytes[0] as usize, 0x80 + Setting::ALL.len());
     bytes[0] += 1;
     bytes.push(5);
-    assert_eq!(codec::decode("limits", &bytes), Ok(expected));
+    assert_eq!(codec::decode("limits", &bytes), Ok(all));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use lockstep_node::config::{self, KEYS, KeyDefault, Sources};
 use lockstep_node::telemetry::build;
 
 use crate::dev;
+use crate::recover::Recover;
 use crate::rejoin::Rejoin;
 
 /// The Lockstep server: a replicated finite-state-machine service.
@@ -54,10 +55,18 @@ pub enum Command {
     Dev(dev::Options),
     /// Check the configuration; with --show, print it.
     CheckConfig(CheckConfig),
+    /// Measure whether a disk suits a data folder; exit code 0 if so.
+    CheckDisk(CheckDisk),
     /// Ask the node on this machine whether it is healthy; exit code 0 if so.
     Health(Health),
     /// Discard a data folder, so that its node joins the cluster again as a new member.
     Rejoin(Rejoin),
+    /// Delete from Consul the bootstrap plan of a cluster that no longer exists, so that a new one can be bootstrapped.
+    ForgetCluster(ForgetCluster),
+    /// Make a new cluster from a backup, in this node's empty data folder.
+    Restore(Restore),
+    /// After the majority is lost: make a new cluster from the data folder of one node.
+    Recover(Recover),
     /// Give the stopped node of the data folder the configured name.
     Rename(Settings),
     /// Print the nodes that discovery lists.
@@ -118,11 +127,30 @@ pub struct CheckConfig {
     pub settings: Settings,
 }
 
+/// Flags of `forget-cluster`.
+#[derive(Debug, Args)]
+pub struct ForgetCluster {
+    /// Do not ask.
+    #[arg(long)]
+    pub yes: bool,
+    /// The configuration.
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+/// Flags of `check-disk`.
+#[derive(Debug, Args)]
+pub struct CheckDisk {
+    /// A folder on the disk, for example that of a node.
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: PathBuf,
+}
+
 /// Flags of `health`.
 #[derive(Debug, Args)]
 pub struct Health {
     /// The address to query, instead of the configured one.
-    #[arg(long, value_name = "IP:PORT")]
+    #[arg(long, value_name = "IP:PORT", value_parser = address)]
     pub http: Option<SocketAddr>,
     /// Check only that the node is alive, not that it is ready to serve.
     #[arg(long)]
@@ -137,6 +165,33 @@ impl Health {
     pub fn sources(&self) -> Sources {
         Sources::from_process(self.config.clone(), Vec::new())
     }
+}
+
+/// Flags of `restore`.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Start this node first. Then start the other nodes, with empty data folders: they join by themselves. Nodes that
+still run for the earlier cluster must be stopped.
+
+Examples:
+  lockstepd restore lockstep.backup --name node1 --data-dir /var/lib/lockstep
+  gunzip < lockstep.backup.gz | lockstepd restore - --config /etc/lockstep.toml
+  lockstepd restore --verify lockstep.backup")]
+pub struct Restore {
+    /// The backup; - for stdin
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Only check the whole backup, and describe it
+    #[arg(long)]
+    pub verify: bool,
+    /// The configuration of the node
+    #[command(flatten)]
+    pub settings: Settings,
+}
+
+fn address(text: &str) -> Result<SocketAddr, &'static str> {
+    text.parse()
+        .map_err(|_| "it must be an IP address and a port, for example 127.0.0.1:3333")
 }
 
 /// `--config`, and a flag for each setting that differs from node to node.
@@ -228,6 +283,61 @@ mod tests {
     #[test]
     fn the_command_line_is_valid() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn no_usage_error_quotes_a_library() {
+        let mut seen = 0;
+        for command in Cli::command().get_subcommands() {
+            for argument in command.get_arguments() {
+                for bad in [
+                    "x",
+                    "",
+                    "-1",
+                    "1.5",
+                    "0",
+                    "65534",
+                    "18446744073709551616",
+                    "é:1",
+                ] {
+                    // A flag without a value.
+                    if !argument.get_action().takes_values() {
+                        continue;
+                    }
+                    let typed = match argument.get_long() {
+                        Some(long) => format!("--{long}={bad}"),
+                        None => bad.to_owned(),
+                    };
+                    let line = ["lockstepd", command.get_name(), &typed];
+                    let Err(error) = Cli::try_parse_from(line) else {
+                        continue;
+                    };
+                    // The words of every program's usage errors.
+                    let said = error.to_string().replacen("invalid value '", "", 1);
+                    let word = lockstep_machine::library_words(&said);
+                    assert_eq!(word, None, "{line:?}: {said}");
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 20, "{seen}");
+        for (line, words) in [
+            (
+                ["lockstepd", "dev", "--http-port=x"],
+                "a port from 1 to 65533",
+            ),
+            (
+                ["lockstepd", "dev", "--grpc-port=65534"],
+                "a port from 1 to 65533",
+            ),
+            (
+                ["lockstepd", "health", "--http=x"],
+                "for example 127.0.0.1:3333",
+            ),
+        ] {
+            let said = Cli::try_parse_from(line).expect_err("no value").to_string();
+            assert!(said.contains(words), "{line:?}: {said}");
+        }
     }
 
     #[test]

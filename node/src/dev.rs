@@ -37,11 +37,20 @@ pub struct Options {
     #[arg(long)]
     fresh: bool,
     /// HTTP port of the first node; the other nodes use the next two ports.
-    #[arg(long, value_name = "PORT", default_value_t = 3333, value_parser = clap::value_parser!(u16).range(1..=65533))]
+    #[arg(long, value_name = "PORT", default_value_t = 3333, value_parser = first_port)]
     http_port: u16,
     /// gRPC port of the first node; the others take the next two.
-    #[arg(long, value_name = "PORT", default_value_t = 4333, value_parser = clap::value_parser!(u16).range(1..=65533))]
+    #[arg(long, value_name = "PORT", default_value_t = 4333, value_parser = first_port)]
     grpc_port: u16,
+}
+
+/// The first of [`NODE_COUNT`] ports.
+fn first_port(text: &str) -> Result<u16, String> {
+    let max = u16::MAX - (NODE_COUNT - 1);
+    match text.parse() {
+        Ok(port) if (1..=max).contains(&port) => Ok(port),
+        _ => Err(format!("it must be a port from 1 to {max}")),
+    }
 }
 
 /// Why there is no cluster.

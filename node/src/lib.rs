@@ -5,15 +5,17 @@
 //! outcome there; the crate `lockstep-raft` replicates it through a log that it keeps on disk, and each
 //! node applies it to its copy of the state machine (crate `lockstep-machine`). [`sink`] follows the
 //! committed events into other systems. Around these: [`config`] parses and checks the settings,
-//! [`discovery`] finds the addresses of peers, [`cluster`] joins the node to them, [`observe`] turns what
-//! happens into the metrics of [`telemetry`].
+//! [`lifecycle`] knows how far a start has got, [`discovery`] finds the addresses of peers, [`cluster`] joins the node to them, [`observe`] turns what
+//! happens into the metrics of [`telemetry`], [`check_disk`] measures the disk.
 //!
 //! The modules below are in order: each uses only those above it.
 //!
 //! The binary, `lockstepd`, adds the command line, and `dev`, which runs three nodes as child processes.
 
+pub mod check_disk;
 mod clock;
 pub mod config;
+pub mod lifecycle;
 pub mod telemetry;
 
 pub mod discovery;
@@ -21,6 +23,8 @@ pub mod discovery;
 pub mod cluster;
 
 pub mod service;
+
+pub mod backup;
 
 pub mod observe;
 

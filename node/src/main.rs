@@ -6,8 +6,10 @@ use std::fmt::Display;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
+use std::sync::mpsc;
 use std::time::Duration;
 
+use lockstep_node::check_disk::DiskReport;
 use lockstep_node::config::{self, Config, ConfigErrors, Loaded, Sources};
 use lockstep_node::discovery;
 use lockstep_node::node::{Node, NodeError, Signals};
@@ -17,14 +19,23 @@ use lockstep_raft::store::IdentityFile;
 
 mod cli;
 mod dev;
+mod forget;
 mod open_files;
 mod probe;
+mod recover;
 mod rejoin;
+mod restore;
 
-use cli::{CheckConfig, Cli, Command, Health};
+use cli::{CheckConfig, CheckDisk, Cli, Command, ForgetCluster, Health, Restore};
+use restore::Verified;
 
 /// How long `health` waits for one answer. Below the timeout of the health check in the Dockerfile.
 const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a last message on standard error may delay the end of the process.
+const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long `check-disk` measures flushes.
+const CHECK_DISK_TIME: Duration = Duration::from_secs(5);
 
 /// Why the process ends in failure.
 enum Failure {
@@ -56,8 +67,14 @@ fn main() -> ExitCode {
         Command::Run(settings) => node(settings.sources()),
         Command::Dev(options) => on_this_thread(async { dev::run(options).await.map_err(failed) }),
         Command::CheckConfig(options) => check_config(&options),
+        Command::CheckDisk(options) => check_disk(&options),
         Command::Health(options) => health(&options),
         Command::Rejoin(rejoin) => rejoin.run().map_err(failed).and_then(print),
+        Command::ForgetCluster(options) => forget_cluster(&options),
+        Command::Restore(restore) => restore_backup(&restore),
+        Command::Recover(recover) => {
+            on_this_thread(async { recover.run().await.map_err(failed).and_then(print) })
+        }
         Command::Rename(settings) => rename(&settings.sources()),
         Command::Discover(settings) => discover(settings.sources()),
         Command::Completions { shell } => print(cli::completions(shell)),
@@ -85,14 +102,25 @@ fn main() -> ExitCode {
 fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        // The report waits for ever if standard error is a pipe that is full and not read.
+        std::thread::spawn(|| {
+            std::thread::sleep(STDERR_TIMEOUT);
+            std::process::abort();
+        });
         report(panic);
         std::process::abort();
     }));
 }
 
-/// Writes to stderr.
+/// Writes to stderr, for [`STDERR_TIMEOUT`] at most: it may be a pipe that is full and not read.
 fn complain(what: &impl Display) {
-    let _ = writeln!(std::io::stderr(), "lockstepd: {what}");
+    let line = format!("lockstepd: {what}");
+    let (written, done) = mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = writeln!(std::io::stderr(), "{line}");
+        let _ = written.send(());
+    });
+    let _ = done.recv_timeout(STDERR_TIMEOUT);
 }
 
 /// Writes to stdout. A reader that closes early, such as `head`, is not a failure.
@@ -141,8 +169,15 @@ fn node(sources: Sources) -> Result<(), Failure> {
 
 async fn run_node(config: Config, reload: impl Fn()) -> Result<(), NodeError> {
     let signals = Signals::listen().map_err(|error| NodeError::Start(error.to_string()))?;
-    let mut node = Node::start(config).await?;
-    let signal = node.run_until(signals.stop(reload)).await?;
+    let mut signal = std::pin::pin!(signals.stop(reload));
+    let mut node = tokio::select! {
+        started = Node::start(config) => started?,
+        signal = &mut signal => {
+            tracing::info!(signal, "stopping before the start was complete");
+            return Ok(());
+        }
+    };
+    let signal = node.run_until(signal).await?;
     tracing::info!(signal, "stopping");
     node.stop().await;
     Ok(())
@@ -176,6 +211,16 @@ fn check_config(options: &CheckConfig) -> Result<(), Failure> {
         return print(config::show(&loaded.settings));
     }
     print("the configuration is valid\n".into())
+}
+
+fn check_disk(CheckDisk { data_dir }: &CheckDisk) -> Result<(), Failure> {
+    let report = DiskReport::measure(data_dir, CHECK_DISK_TIME)
+        .map_err(|error| failed(format!("cannot measure {}: {error}", data_dir.display())))?;
+    print(report.to_string())?;
+    match report.faults() {
+        faults if faults.is_empty() => Ok(()),
+        faults => Err(failed(faults.join("\nlockstepd: "))),
+    }
 }
 
 fn health(options: &Health) -> Result<(), Failure> {
@@ -215,6 +260,18 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
+fn restore_backup(restore: &Restore) -> Result<(), Failure> {
+    let verified = Verified::open(&restore.file).map_err(failed)?;
+    if restore.verify {
+        return print(verified.description());
+    }
+    let config = configuration(&restore.settings.sources())?.config;
+    on_this_thread(async {
+        let restored = verified.restore(&config).await;
+        restored.map_err(failed).and_then(print)
+    })
+}
+
 fn rename(sources: &Sources) -> Result<(), Failure> {
     let config = configuration(sources)?.config;
     let Config { name, data_dir, .. } = &config;
@@ -224,6 +281,17 @@ fn rename(sources: &Sources) -> Result<(), Failure> {
     print(format!(
         "the node of data folder {dir} is named {name:?} now; {earlier}\n"
     ))
+}
+
+fn forget_cluster(options: &ForgetCluster) -> Result<(), Failure> {
+    let config = configuration(&options.settings.sources())?.config;
+    on_this_thread(async {
+        let discovery = discovery::open(&config).map_err(failed)?;
+        let forgotten = forget::run(discovery.as_ref(), options.yes)
+            .await
+            .map_err(failed)?;
+        print(forgotten)
+    })
 }
 
 fn discover(sources: Sources) -> Result<(), Failure> {

@@ -5,6 +5,7 @@ mod lateness;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use lockstep_machine::{
@@ -15,6 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc;
 
 use crate::cluster::agreement::RecentHashes;
+use crate::lifecycle::{Lifecycle, Phase};
 use crate::service::ForwardObserver;
 use crate::telemetry::Metrics;
 use lockstep_raft::consensus::{DiskLevel, Observer, Role, Standing};
@@ -75,21 +77,28 @@ impl BoundedLabels {
 pub struct Observation {
     metrics: Arc<Metrics>,
     hashes: Arc<RecentHashes>,
+    lifecycle: Arc<Lifecycle>,
+    /// The log index after which the start applies entries again.
+    reapplied_from: AtomicU64,
     store_failed: mpsc::UnboundedSender<String>,
     labels: BoundedLabels,
     largest: Largest,
 }
 
 impl Observation {
-    /// Feeds `metrics` and `hashes`; the failure of the store goes to `store_failed`.
+    /// Feeds `metrics`, `hashes` and, while the node starts, `lifecycle`; the failure of the store goes to
+    /// `store_failed`.
     pub fn new(
         metrics: Arc<Metrics>,
         hashes: Arc<RecentHashes>,
+        lifecycle: Arc<Lifecycle>,
         store_failed: mpsc::UnboundedSender<String>,
     ) -> Arc<Self> {
         Arc::new(Self {
             metrics,
             hashes,
+            lifecycle,
+            reapplied_from: AtomicU64::new(0),
             store_failed,
             labels: BoundedLabels::default(),
             largest: Largest::default(),
@@ -237,6 +246,12 @@ fn current(rejection: &Rejection) -> Option<&StateName> {
 }
 
 impl Observer for Observation {
+    fn reapplying(&self, from: u64, upto: u64) {
+        self.reapplied_from.store(from, Ordering::Relaxed);
+        let entries = upto.saturating_sub(from);
+        self.lifecycle.begin(Phase::Reapplying, entries);
+    }
+
     fn applied(
         &self,
         index: u64,
@@ -282,6 +297,9 @@ impl Observer for Observation {
             .set(signed(state.remembered().0 as u64));
         self.show_state(state);
         self.hashes.look(index, state);
+        let from = self.reapplied_from.load(Ordering::Relaxed);
+        self.lifecycle
+            .advance(Phase::Reapplying, index.saturating_sub(from));
     }
 
     fn disk(&self, space: &DiskSpace, level: DiskLevel) {
@@ -338,6 +356,13 @@ impl Observer for Observation {
 }
 
 impl StoreObserver for Observation {
+    fn restoring(&self, bytes: u64, of: u64) {
+        if self.lifecycle.phase() == Phase::OpeningLog {
+            self.lifecycle.begin(Phase::RestoringSnapshot, of);
+        }
+        self.lifecycle.advance(Phase::RestoringSnapshot, bytes);
+    }
+
     fn flushed(&self, took: Duration, operations: usize) {
         self.metrics.fsync_seconds.observe(took.as_secs_f64());
         self.metrics
@@ -384,8 +409,12 @@ mod tests {
     #[test]
     fn timers_and_usage_are_shown() {
         let metrics = Metrics::new().unwrap();
-        let observation =
-            Observation::new(metrics.clone(), Arc::default(), mpsc::unbounded_channel().0);
+        let observation = Observation::new(
+            metrics.clone(),
+            Arc::default(),
+            Arc::default(),
+            mpsc::unbounded_channel().0,
+        );
         observation.usage(&State::default());
         let fired = |fired, late_ms_max| {
             observation.outcome(&Outcome::Expired(Expired { fired, late_ms_max }));

@@ -190,6 +190,8 @@ catalogue! {
             "No leader was found in time; nothing was executed. A watch on a node that lost its cluster ends, or does not start, with this code.", "Retry, here or on another node.";
         NotReady = "not_ready", 503, Status(Code::Unavailable), Safe,
             "The node is starting or stopping; nothing was executed. A gRPC watch ends with this code when its node stops.", "Use another node.";
+        StateDiffers = "state_differs", 503, Status(Code::Unavailable), Safe,
+            "The state of the node differs from that of other members, so its answers may be wrong; nothing was executed.", "Use another node. OPERATIONS.md has the operator's procedure.";
         Behind = "behind", 503, Status(Code::Unavailable), Safe,
             "The node did not reach `min_revision` in time.", "Retry, here or on another node.";
         RevisionAhead = "revision_ahead", 409, Status(Code::OutOfRange), Pointless,
@@ -198,10 +200,16 @@ catalogue! {
             "`raft.queue_max` requests are already waiting to be proposed; nothing was executed.", "Retry after the time in `Retry-After` (gRPC: the trailer `retry-after-ms`).";
         DiskFull = "disk_full", 503, Status(Code::ResourceExhausted), Safe,
             "The leader's disk has less than `storage.free_bytes_min` free; nothing was executed. Reads still work.", "Free disk space on the leader, then retry.";
+        RequestTooLarge = "request_too_large", 413, Status(Code::OutOfRange), Pointless,
+            "As a log entry, the request is larger than 31 MiB, which is the maximum for a message between nodes; nothing was executed.", "Send less.";
+        NotSupportedYet = "not_supported_yet", 409, Status(Code::FailedPrecondition), Pointless,
+            "The request uses something that not every node supports yet; the message says which feature level it needs, the cluster's level, and why that has not been raised. Nothing was executed.", "Upgrade or start the nodes that the message names, or raise `feature_level_max`; then retry.";
         TooManyRequests = "too_many_requests", 503, Never, Safe,
             "The node already serves `http.concurrency_max` requests; nothing was executed.", "Retry after the time in `Retry-After`.";
         TooManyWatchers = "too_many_watchers", 429, Status(Code::ResourceExhausted), Safe,
             "The node already has `watchers_max` open watches.", "Watch on another node.";
+        BackupInProgress = "backup_in_progress", 429, Status(Code::ResourceExhausted), Safe,
+            "The node is already sending a backup.", "Retry once that is complete, or ask another node.";
         OutcomeUnknown = "outcome_unknown", 504, Status(Code::DeadlineExceeded), WithKey,
             "The deadline passed; a write may or may not have been executed.", "Repeat with the same idempotency key.";
         UnknownOutcome = "unknown_outcome", 502, Status(Code::Unknown), WithKey,
@@ -236,6 +244,8 @@ catalogue! {
             "No node answers at the address of the node to add.", "Start the node, or correct the address.";
         NodeInCluster = "node_in_cluster", 409, Status(Code::FailedPrecondition), Pointless,
             "The node to add belongs to another cluster.", "Start it with an empty data folder.";
+        NodeTooOld = "node_too_old", 409, Status(Code::FailedPrecondition), Pointless,
+            "The release of the node to add does not support the feature level of the cluster; the message names both.", "Upgrade that node first.";
         NoSuccessor = "no_successor", 409, Status(Code::FailedPrecondition), Safe,
             "No other voter that answers could take over leadership.", "Look at the members, then retry.";
     }
@@ -246,6 +256,8 @@ catalogue! {
             "No sink of that name is configured; `known` (gRPC: the trailer `lockstep-known`) lists the configured ones.", "Correct the name, or configure the sink on every node.";
         MethodNotAllowed = "method_not_allowed", 405, Never, Pointless,
             "The path does not support the method; `Allow` lists those it supports.", "Use one of them.";
+        OriginNotAllowed = "origin_not_allowed", 403, Never, Pointless,
+            "A web page of another origin sent a request that changes something, and `http.cors_origins` does not list the origin.", "Add the origin to `http.cors_origins`.";
         InvalidPath = "invalid_path", 400, Never, Pointless,
             "The decoded path is not UTF-8.", "Correct it.";
         InvalidHeader = "invalid_header", 400, Never, Pointless,
@@ -280,8 +292,8 @@ catalogue! {
             "The definition is neither JSON nor YAML; `line` and `column` locate the error.", "Correct it.";
         UnsupportedMediaType = "unsupported_media_type", 415, Never, Pointless,
             "The route does not support this `Content-Type`, `charset` or `Content-Encoding`.", "Send UTF-8 of a supported type, plain or as gzip.";
-        BodyTooLarge = "body_too_large", 413, Never, Pointless,
-            "The body is larger than `http.body_bytes_max`, after decompression; a definition may also have `document_bytes_max`. Over gRPC, a message larger than `grpc.message_bytes_max` gets OUT_OF_RANGE without a code.", "Send less.";
+        BodyTooLarge = "body_too_large", 413, Status(Code::OutOfRange), Pointless,
+            "The body is larger than `http.body_bytes_max`, after decompression; a definition may also have `document_bytes_max`. Over gRPC, the message is larger than `grpc.message_bytes_max`.", "Send less.";
         IncompleteBody = "incomplete_body", 400, Never, Safe,
             "The body ended early.", "Send it again.";
         RequestTimeout = "request_timeout", 408, Never, Safe,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lockstep_raft::consensus::Types;
 use lockstep_raft::consensus::log::LogStore;
 use lockstep_raft::consensus::state_machine::StateMachine;
-use lockstep_raft::store::{DiskStore, StoreOptions};
+use lockstep_raft::store::{DiskStore, IdentityFile, StoreOptions};
 use openraft::StorageError;
 use openraft::testing::log::{StoreBuilder, Suite};
 use openraft_rt::AsyncRuntime as _;
@@ -28,7 +28,8 @@ impl StoreBuilder<Types<TokioRuntime>, Log, Machine, TempDir> for NewFolder {
             reserve_bytes: 0,
             free_bytes_min: 0,
         };
-        let disk = DiskStore::open(folder.path(), options, Arc::new(())).unwrap();
+        let mut identity = IdentityFile::open(folder.path()).unwrap();
+        let disk = DiskStore::open(&mut identity, options, Arc::new(())).unwrap();
         let log = Log::open(disk.clone(), self.recent_bytes_max)
             .await
             .unwrap();

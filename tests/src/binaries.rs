@@ -1,7 +1,7 @@
 //! Where the binaries under test are.
 
 use std::ffi::{OsStr, OsString};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result};
@@ -9,6 +9,16 @@ use anyhow::{Context, Result};
 /// `lockstepd` of the profile that the running test was built with, ready for its arguments.
 pub fn lockstepd() -> Result<Command> {
     Ok(command(binary("lockstepd")?))
+}
+
+/// `lockstepd` of another release, from the folder that it was built into.
+pub fn lockstepd_in(folder: &Path) -> Command {
+    command(folder.join("lockstepd"))
+}
+
+/// The folder with the previous release, if there is one: `scripts/previous-release` builds it.
+pub fn previous_release() -> Option<PathBuf> {
+    std::env::var_os("LOCKSTEP_TEST_PREVIOUS").map(PathBuf::from)
 }
 
 /// `lockstep`, the command line.

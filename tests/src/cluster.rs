@@ -13,10 +13,10 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::agreement;
-use crate::binaries::lockstepd;
+use crate::binaries::{lockstepd, lockstepd_in};
 use crate::http::{Api, ClusterView, answer};
 use crate::ports::Port;
-use crate::process::Process;
+use crate::process::{Process, read_log};
 use crate::wait::wait_for;
 
 /// For a cluster to form, or a node to come back: two cores may be busy with something else.
@@ -257,6 +257,8 @@ pub struct Node {
     /// The port of its gRPC interface.
     pub grpc: Port,
     settings: Vec<(String, String)>,
+    /// Where the programs of another release are, if it runs one.
+    release: Option<PathBuf>,
     data: PathBuf,
     log: PathBuf,
     process: Option<Process>,
@@ -273,6 +275,7 @@ impl Node {
             data: folder.join(name),
             log: folder.join(format!("{name}.log")),
             settings: Vec::new(),
+            release: None,
             process: None,
             http,
             grpc,
@@ -302,6 +305,16 @@ impl Node {
         self.settings.push((key.to_owned(), value.to_string()));
     }
 
+    /// Clears a setting for the next start.
+    pub fn unset(&mut self, key: &str) {
+        self.settings.retain(|(known, _)| known != key);
+    }
+
+    /// Has it run the release whose programs are in `folder` from the next start on; without one, this build.
+    pub fn run_release(&mut self, folder: Option<&Path>) {
+        self.release = folder.map(Path::to_owned);
+    }
+
     /// Its HTTP interface.
     pub fn api(&self) -> &Api {
         &self.api
@@ -318,9 +331,14 @@ impl Node {
         &self.data
     }
 
+    /// Has it log to this file from the next start on.
+    pub fn log_to(&mut self, path: impl Into<PathBuf>) {
+        self.log = path.into();
+    }
+
     /// Everything it has logged.
     pub fn log(&self) -> String {
-        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+        read_log(&self.log)
     }
 
     /// `lockstepd run` with its settings.
@@ -330,7 +348,10 @@ impl Node {
 
     /// Another of `lockstepd`'s commands with its settings.
     pub fn lockstepd(&self, what: &str) -> Result<Command> {
-        let mut command = lockstepd()?;
+        let mut command = match &self.release {
+            Some(folder) => lockstepd_in(folder),
+            None => lockstepd()?,
+        };
         command.arg(what).envs(self.settings.iter().cloned());
         Ok(command)
     }

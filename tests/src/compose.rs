@@ -195,6 +195,13 @@ impl Compose {
         .await
     }
 
+    /// Removes the named volume of a node whose container is gone.
+    pub async fn remove_volume(&self, name: &str) -> Result<()> {
+        let volume = format!("{}_{name}", self.project);
+        docker::docker(&["volume", "rm", &volume]).await?;
+        Ok(())
+    }
+
     /// What the database of the profile `postgres` answers: a line for each row, `|` between columns.
     pub async fn psql(&self, query: &str) -> Result<String> {
         let psql = ["psql", "-U", "lockstep", "-At", "-c", query];

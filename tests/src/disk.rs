@@ -91,17 +91,20 @@ fn mount(at: &Path, bytes: u64) -> io::Result<()> {
     let kind = c"tmpfs".as_ptr();
     let options = CString::new(format!("size={bytes}"))?;
     let at = path(at)?;
+    own_mounts()?;
+    let options = options.as_ptr().cast();
+    // SAFETY: strings that end with a zero and live until the call returns.
+    done(unsafe { libc::mount(kind, at.as_ptr(), kind, 0, options) })
+}
+
+/// What is mounted from now on, only this thread and processes that it starts see.
+pub(crate) fn own_mounts() -> io::Result<()> {
     // SAFETY: it takes no pointers.
     done(unsafe { libc::unshare(libc::CLONE_NEWNS) })?;
     let private = libc::MS_REC | libc::MS_PRIVATE;
-    // SAFETY: strings that end with a zero and live until the calls return, and null where the system
-    // takes that for nothing.
-    unsafe {
-        let root = c"/".as_ptr();
-        done(libc::mount(null(), root, null(), private, null()))?;
-        let options = options.as_ptr().cast();
-        done(libc::mount(kind, at.as_ptr(), kind, 0, options))
-    }
+    let root = c"/".as_ptr();
+    // SAFETY: a string that ends with a zero, and null where the system takes that for nothing.
+    done(unsafe { libc::mount(null(), root, null(), private, null()) })
 }
 
 fn path(path: &Path) -> io::Result<CString> {

@@ -180,6 +180,12 @@ impl Api {
         ClusterView::parse(&self.read("/v1/cluster").await?)
     }
 
+    /// The members, as the leader sees them.
+    pub async fn members(&self) -> Result<Vec<Value>> {
+        let listed = self.read("/v1/cluster/members").await?;
+        Ok(listed["members"].as_array().cloned().unwrap_or_default())
+    }
+
     /// The hash over the node's whole state, and the log index it was taken at.
     pub async fn state_hash(&self) -> Result<(u64, String)> {
         let view = self.read("/v1/cluster?state_hash=true").await?;

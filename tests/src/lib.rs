@@ -25,7 +25,9 @@
 //! | [`mongo`] | a MongoDB, or what stands in for it |
 //! | [`postgres`] | a real PostgreSQL server |
 //! | [`disk`] | a small disk, to be filled |
+//! | [`names`] | names that resolve to the addresses that a test chooses |
 //! | [`relay`] | stands between one node and its Consul agent |
+//! | [`held`] | a start that is held up until it is let go |
 //! | [`cable`] | a network cable that can be pulled |
 //! | [`sinks`] | a cluster, a system that its sink writes into, and what is compared between them |
 //! | [`agreement`] | what the nodes of one cluster must agree on, whatever they run in |
@@ -49,9 +51,12 @@ pub mod dev;
 pub mod disk;
 pub mod docker;
 pub mod grpc;
+pub mod held;
 pub mod http;
 pub mod machines;
+pub mod members;
 pub mod mongo;
+pub mod names;
 pub mod nginx;
 pub mod ports;
 pub mod postgres;

@@ -111,7 +111,11 @@ impl Drop for Process {
     }
 }
 
-fn read_log(path: &Path) -> String {
+/// What a log file holds; nothing, if it is a device such as `/dev/full`, which never ends.
+pub(crate) fn read_log(path: &Path) -> String {
+    if !path.is_file() {
+        return String::new();
+    }
     String::from_utf8_lossy(&fs::read(path).unwrap_or_default()).into_owned()
 }
 

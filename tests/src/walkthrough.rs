@@ -13,6 +13,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -56,6 +57,8 @@ pub fn examples() -> Result<BTreeMap<String, PathBuf>> {
 /// Where documents run: a shell that reaches a cluster as a reader's shell does.
 pub struct Terminal {
     environment: Vec<(&'static str, OsString)>,
+    /// Addresses and paths as documents name them, each with the real one.
+    renamed: Vec<(&'static str, String)>,
     _home: TempDir,
 }
 
@@ -80,6 +83,7 @@ impl Terminal {
                 // Times are shown where the reader is.
                 ("TZ", "UTC".into()),
             ],
+            renamed: Vec::new(),
             _home: home,
         })
     }
@@ -90,11 +94,30 @@ impl Terminal {
         self
     }
 
+    /// Where a document names the address or path `written`, commands use `real`.
+    pub fn renaming(mut self, written: &'static str, real: impl ToString) -> Self {
+        self.renamed.push((written, real.to_string()));
+        self
+    }
+
     /// Runs a document from its first command to its last, in a copy of its folder. The first
     /// output that differs from what is written is the error.
     pub async fn run(&self, document: &Path) -> Result<()> {
         let text = fs::read_to_string(document).with_context(|| document.display().to_string())?;
-        let steps = steps(&text).with_context(|| document.display().to_string())?;
+        self.run_lines(document, &text, 0..usize::MAX).await
+    }
+
+    /// Runs the commands below a heading, up to the next heading.
+    pub async fn run_section(&self, document: &Path, heading: &str) -> Result<()> {
+        let text = fs::read_to_string(document).with_context(|| document.display().to_string())?;
+        let lines = section(&text, heading)
+            .with_context(|| format!("{} has no heading {heading:?}", document.display()))?;
+        self.run_lines(document, &text, lines).await
+    }
+
+    async fn run_lines(&self, document: &Path, text: &str, lines: Range<usize>) -> Result<()> {
+        let mut steps = steps(text).with_context(|| document.display().to_string())?;
+        steps.retain(|step| lines.contains(&step.line));
         ensure!(!steps.is_empty(), "{} runs nothing", document.display());
         let folder = copied(document.parent().context("a document is in a folder")?)?;
         let mut corrected = Vec::new();
@@ -110,19 +133,59 @@ impl Terminal {
             corrected.push((step, said));
         }
         if !corrected.is_empty() {
-            fs::write(document, rewritten(&text, &corrected))?;
+            fs::write(document, rewritten(text, &corrected))?;
         }
         Ok(())
     }
 
     /// What a command says, line by line.
     async fn say(&self, line: &str, folder: &Path) -> Result<Vec<String>> {
+        let line = self
+            .renamed
+            .iter()
+            .fold(line.to_owned(), |line, (written, real)| {
+                line.replace(written, real)
+            });
         // One stream for both outputs keeps them in order, as a terminal does.
         let mut command = binaries::shell(&format!("exec 2>&1\n{line}"));
         command.current_dir(folder).envs(self.environment.clone());
         let ended = program::run(command, COMMAND_DEADLINE).await?;
-        Ok(ended.stdout.lines().map(str::to_owned).collect())
+        let said = self
+            .renamed
+            .iter()
+            .fold(ended.stdout, |said, (written, real)| {
+                said.replace(real, written)
+            });
+        Ok(said.lines().map(str::to_owned).collect())
     }
+}
+
+/// The lines below a heading, up to the next one; the first line of a text is 1.
+fn section(text: &str, heading: &str) -> Option<Range<usize>> {
+    let mut in_block = false;
+    let headings = text.lines().enumerate().filter(|(_, line)| {
+        in_block ^= line.trim_start().starts_with("```");
+        !in_block && line.starts_with('#')
+    });
+    let mut headings = headings.map(|(at, line)| (at + 1, line.trim_start_matches('#').trim()));
+    let (begin, _) = headings.find(|(_, title)| *title == heading)?;
+    let end = headings.next().map_or(usize::MAX, |(line, _)| line);
+    Some(begin + 1..end)
+}
+
+/// The headings of a document below which commands are run.
+pub fn sections(document: &Path) -> Result<Vec<String>> {
+    let text = fs::read_to_string(document).with_context(|| document.display().to_string())?;
+    let mut sections: Vec<String> = Vec::new();
+    for step in steps(&text)? {
+        let above = text.lines().take(step.line);
+        let heading = above.filter(|line| line.starts_with('#')).last();
+        let heading = heading.unwrap_or_default().trim_start_matches('#').trim();
+        if sections.last().is_none_or(|last| last != heading) {
+            sections.push(heading.to_owned());
+        }
+    }
+    Ok(sections)
 }
 
 /// A copy of the files in `folder`, so that what a walk-through writes stays out of it.
@@ -145,6 +208,8 @@ struct Step {
     command: String,
     /// Where its output begins, from 0.
     output_at: usize,
+    /// What the lines of its block begin with, inside a list.
+    indent: String,
     output: Vec<String>,
 }
 
@@ -153,20 +218,24 @@ fn steps(text: &str) -> Result<Vec<Step>> {
     let mut steps: Vec<Step> = Vec::new();
     // Whether this is inside a block, and one that is run; and whether its last command goes on.
     let (mut block, mut typing) = (None, false);
+    let mut indent = "";
     for (at, line) in text.lines().enumerate() {
-        if let Some(mark) = line.strip_prefix("```") {
+        if let Some(mark) = line.trim_start().strip_prefix("```") {
+            indent = &line[..line.len() - line.trim_start().len()];
             block = match block {
                 None => Some(mark == "console"),
                 Some(_) => None,
             };
             typing = false;
         } else if block == Some(true) {
+            let line = line.strip_prefix(indent).unwrap_or(line);
             if let Some(command) = line.strip_prefix("$ ") {
                 typing = true;
                 steps.push(Step {
                     line: at + 1,
                     command: command.to_owned(),
                     output_at: at + 1,
+                    indent: indent.to_owned(),
                     output: Vec::new(),
                 });
                 continue;
@@ -285,10 +354,10 @@ fn difference(step: &Step, said: &[String]) -> String {
 
 /// The document, with what was said in place of what is written.
 fn rewritten(text: &str, corrected: &[(Step, Vec<String>)]) -> String {
-    let mut lines: Vec<&str> = text.lines().collect();
+    let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     for (step, said) in corrected.iter().rev() {
         let written = step.output_at..step.output_at + step.output.len();
-        lines.splice(written, said.iter().map(String::as_str));
+        lines.splice(written, said.iter().map(|line| step.indent.clone() + line));
     }
     lines.join("\n") + "\n"
 }

@@ -1,12 +1,17 @@
 //! Invalid requests get the right status and a stable code, change nothing, and do not affect the node.
 
+use std::net::SocketAddr;
+
 use anyhow::Result;
+use lockstep_proto::v1;
 use lockstep_tests::cluster::{Cluster, Plan};
+use lockstep_tests::grpc;
 use lockstep_tests::http::answer;
 use rand::RngExt;
 use reqwest::{Method, StatusCode};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tonic::Code;
 
 const TRANSITIONS: &str = "/v1/machines/triad/instances/default/transitions";
 /// Connections with garbage, to each port.
@@ -72,6 +77,60 @@ async fn bodies_are_refused_with_problem_details() -> Result<()> {
     }
     assert_eq!(api.instance().await?, ("first".to_owned(), 0));
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn cursors_of_ten_megabytes_are_refused() -> Result<()> {
+    let cluster = Cluster::start_as(Plan::single()).await?;
+    let node = &cluster.nodes[0];
+    let long = "1".repeat(10 << 20);
+    let list = format!("/v1/machines/triad/instances?cursor={long}");
+    let watch = format!("/v1/watch?from_revision={long}");
+    let head = |path: &str, header: &str| format!("GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\n");
+    for (request, statuses) in [
+        (head(&list, ""), [414, 431]),
+        (head(&watch, ""), [414, 431]),
+        (
+            head("/v1/watch", &format!("Last-Event-ID: {long}\r\n")),
+            [431, 431],
+        ),
+    ] {
+        let answer = answer_to_rest_of(node.http_address(), request).await?;
+        let status = answer.split(' ').nth(1).and_then(|it| it.parse().ok());
+        // The server may hang up before it has read all.
+        let refused = answer.is_empty() || status.is_some_and(|it: u16| statuses.contains(&it));
+        assert!(refused, "{answer}");
+    }
+    // Over gRPC, within the largest message.
+    let mut client = grpc::machines(node)?;
+    for length in [1 << 20, 10 << 20] {
+        let call = v1::ListInstancesRequest {
+            machine: "triad".to_owned(),
+            cursor: Some("1".repeat(length)),
+            ..Default::default()
+        };
+        let status = client.list_instances(grpc::asking(call)).await;
+        let status = status.expect_err("it is no cursor");
+        let refused = [Code::InvalidArgument, Code::OutOfRange];
+        assert!(refused.contains(&status.code()), "{status}");
+        assert!(status.message().len() < 1000, "it is repeated");
+    }
+    node.api().next("second").await?.expect(StatusCode::OK)?;
+    assert!(!node.log().contains("panicked"));
+    Ok(())
+}
+
+/// What comes back, whether or not all of the request is read.
+async fn answer_to_rest_of(address: SocketAddr, request: String) -> Result<String> {
+    let (mut read, mut write) = TcpStream::connect(address).await?.into_split();
+    let sending = tokio::spawn(async move {
+        let _ = write.write_all(request.as_bytes()).await;
+        write
+    });
+    let mut answer = [0; 1024];
+    let length = read.read(&mut answer).await.unwrap_or(0);
+    sending.abort();
+    Ok(String::from_utf8_lossy(&answer[..length]).into_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -6,10 +6,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures::StreamExt;
 use lockstep_client::{
-    Client, Consistency, CreateCall, DefineCall, DeleteCall, DrawCall, Error, EventKind,
-    Expectation, Freshness, GlobalRevision, IdempotencyKey, InstanceId, ListCall, Metadata,
-    MigrateCall, OperationResult, Revision, StateName, Transaction, TransitionCall, Version, Watch,
-    WatchCall, Watched,
+    Client, Consistency, CreateCall, DefineCall, DeleteCall, DrawCall, Error, EventCursor,
+    EventKind, Expectation, Freshness, GlobalRevision, IdempotencyKey, InstanceId, ListCall,
+    MachineName, Metadata, MigrateCall, OperationResult, Revision, StateName, Transaction,
+    TransitionCall, Version, Watch, WatchCall, Watched,
 };
 use lockstep_tests::cluster::Cluster;
 use lockstep_tests::machines::order;
@@ -307,5 +307,46 @@ async fn a_watch_of_compacted_events_reports_the_oldest_revision() -> Result<()>
     let mut watch = client.watch(call.from_revision(oldest)).await?;
     let first = event(&mut watch, &mut 0).await?;
     assert_eq!(first.revision, oldest);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_cannot_see_events_is_refused_at_once() -> Result<()> {
+    let cluster = Cluster::start().await?;
+    let client = client(&cluster, &[0, 1, 2])?;
+    let triad: MachineName = "triad".parse()?;
+    let cursor = EventCursor::after(GlobalRevision(0));
+    for (call, code) in [
+        (
+            WatchCall::all().from_revision(GlobalRevision(999_999_999)),
+            "revision_ahead",
+        ),
+        (
+            WatchCall::all().after(EventCursor::after(GlobalRevision(999_999_999))),
+            "revision_ahead",
+        ),
+        (
+            WatchCall::all()
+                .after(cursor)
+                .cluster_id("0123456789abcdef"),
+            "cursor_of_another_cluster",
+        ),
+        (WatchCall::of(&"none".parse()?), "unknown_machine"),
+        (
+            WatchCall::of(&triad).state("fourth".parse()?),
+            "unknown_state",
+        ),
+    ] {
+        // A watch that waits for a node would do so for ever.
+        let watching = client.watch(call.clone().timeout(Duration::MAX));
+        let refused = tokio::time::timeout(DEADLINE, watching).await;
+        let rejected = rejection(refused.with_context(|| format!("{call:?} waits"))?)?;
+        assert_eq!(rejected.code, code, "{call:?}");
+    }
+    // With the id of its own cluster, the same cursor is one.
+    let own = cluster.nodes[0].api().cluster().await?.cluster_id;
+    client
+        .watch(WatchCall::all().after(cursor).cluster_id(own))
+        .await?;
     Ok(())
 }

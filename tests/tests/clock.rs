@@ -1,9 +1,11 @@
-//! A clock that was set back: cluster time is then ahead of it, and the node says so.
+//! Clocks that are wrong: one that was set back is reported, and one that is ahead does not move cluster time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::cluster::{Cluster, Node, Plan, READY_DEADLINE};
+use lockstep_tests::http::after;
 use lockstep_tests::wait::wait_for;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
@@ -25,13 +27,15 @@ async fn check(node: &Node) -> Result<Value> {
 }
 
 async fn metric(node: &Node) -> Result<f64> {
-    let metrics = node.api().get("/metrics").await?.text;
-    let value = |line: &str| {
-        line.strip_prefix("lockstep_cluster_time_ahead_seconds ")?
-            .parse()
-            .ok()
-    };
-    metrics.lines().find_map(value).context("the metric")
+    let name = "lockstep_cluster_time_ahead_seconds";
+    node.api().metric(name).await
+}
+
+/// Shifts a node's wall clock from the next start on; timers measure on the monotonic one.
+fn shift(node: &mut Node, library: &Path, by: &str) {
+    node.set("LD_PRELOAD", library.display());
+    node.set("FAKETIME_DONT_FAKE_MONOTONIC", 1);
+    node.set("FAKETIME", by);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -46,10 +50,7 @@ async fn a_clock_set_back_is_seen_in_the_metric_the_log_and_the_verbose_readines
     assert_eq!(check(node).await?, json!({ "ahead_ms": 0, "ok": true }));
     node.terminate().await?;
 
-    // Only the wall clock: timers measure on the monotonic one.
-    node.set("LD_PRELOAD", library.display());
-    node.set("FAKETIME_DONT_FAKE_MONOTONIC", 1);
-    node.set("FAKETIME", "-1h");
+    shift(node, &library, "-1h");
     node.restart().await?;
     wait_for(
         "cluster time to be seen ahead",
@@ -80,4 +81,55 @@ async fn a_clock_set_back_is_seen_in_the_metric_the_log_and_the_verbose_readines
         Ok(())
     })
     .await
+}
+
+/// When the built-in instance was moved to `state` through a node, by cluster time.
+async fn moved_at(node: &Node, state: &str) -> Result<SystemTime> {
+    let moved = node.api().transition(state, None, json!({})).await?;
+    let moved = moved.expect(StatusCode::OK)?.json()?;
+    let at = moved["transitioned"]["at"]
+        .as_str()
+        .or(moved["at"].as_str());
+    let at = at.with_context(|| format!("no time in {moved}"))?;
+    Ok(humantime::parse_rfc3339(at)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_clock_is_a_day_ahead_hands_over_and_does_not_move_cluster_time()
+-> Result<()> {
+    let Some(library) = faketime() else {
+        println!("skipped: there is no libfaketime; it is in the package faketime");
+        return Ok(());
+    };
+    let mut cluster = Cluster::lay_out(Plan::default())?;
+    shift(&mut cluster.nodes[0], &library, "+1d");
+    cluster.start_all()?;
+    cluster.wait_ready().await?;
+    let an_hour_on = || SystemTime::now() + Duration::from_secs(3600);
+    let transfer = json!({ "to": "node1" });
+    let path = "/v1/cluster/transfer-leadership";
+    let mut state = "first";
+    for _ in 0..5 {
+        let moved = cluster.nodes[1].api().post(path, &transfer).await?;
+        moved.expect(StatusCode::OK)?;
+        state = after(state);
+        let at = moved_at(&cluster.nodes[0], state).await?;
+        ensure!(at < an_hour_on(), "cluster time jumped to {at:?}");
+        wait_for("node1 to hand over", READY_DEADLINE, async || {
+            ensure!(cluster.leader().await? != 0, "node1 leads");
+            Ok(())
+        })
+        .await?;
+    }
+    let skews = "lockstep_clock_skews_total";
+    ensure!(cluster.nodes[0].api().metric(skews).await? >= 1.0);
+    let log = cluster.nodes[0].log();
+    ensure!(log.contains("raft.clock_skew_max: correct it"), "{log}");
+    for node in &cluster.nodes[1..] {
+        assert_eq!(node.api().metric(skews).await?, 0.0);
+        // The bound is ten seconds.
+        let check = check(node).await?;
+        ensure!(check["ahead_ms"].as_u64() < Some(15_000), "{check}");
+    }
+    Ok(())
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::cluster::{Cluster, Node, Plan, READY_DEADLINE, STOP_DEADLINE};
+use lockstep_tests::grpc;
 use lockstep_tests::http::after;
 use lockstep_tests::traffic::Writer;
 use lockstep_tests::wait::wait_for;
@@ -259,22 +260,26 @@ async fn a_lost_majority_is_503_with_retry_after_and_heals_by_itself() -> Result
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_terminated_leader_hands_over_without_failing_a_request() -> Result<()> {
+async fn a_leader_that_is_asked_to_stop_hands_over_without_failing_a_request() -> Result<()> {
     let mut cluster = patient().await?;
-    let (leader, follower) = cluster.leader_and_follower().await?;
-    let writer = Writer::strict(cluster.nodes[follower].api()).await?;
-    writer.wait_for_more(20, WRITES_DEADLINE).await?;
-    let status = cluster.nodes[leader].terminate().await?;
-    assert!(status.success(), "{status}");
-    writer.wait_for_more(20, WRITES_DEADLINE).await?;
-    let written = writer.finish().await?;
-    println!("longest gap {:?}", written.longest_gap);
-    assert_eq!(
-        cluster.nodes[follower].api().instance().await?.1,
-        written.revision
-    );
-    cluster.nodes[leader].restart().await?;
-    cluster.agree().await
+    for signal in [libc::SIGTERM, libc::SIGQUIT] {
+        let (leader, follower) = cluster.leader_and_follower().await?;
+        let writer = Writer::strict(cluster.nodes[follower].api()).await?;
+        writer.wait_for_more(20, WRITES_DEADLINE).await?;
+        cluster.nodes[leader].signal(signal)?;
+        let status = cluster.nodes[leader].wait_ended(STOP_DEADLINE).await?;
+        assert!(status.success(), "{status}");
+        writer.wait_for_more(20, WRITES_DEADLINE).await?;
+        let written = writer.finish().await?;
+        println!("longest gap {:?}", written.longest_gap);
+        assert_eq!(
+            cluster.nodes[follower].api().instance().await?.1,
+            written.revision
+        );
+        cluster.nodes[leader].restart().await?;
+        cluster.agree().await?;
+    }
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -288,12 +293,16 @@ async fn idle_nodes_stop_without_waiting_for_peers_or_idle_clients() -> Result<(
             idle_after("/livez", node.http_address()).await?,
             idle_after("/v1/watch", node.http_address()).await?,
         ];
+        let mut client = grpc::machines(node)?;
+        client
+            .list_machines(grpc::asking(Default::default()))
+            .await?;
         let began = Instant::now();
         let status = node.terminate().await?;
         assert!(status.success(), "{status}");
         let took = began.elapsed();
         assert!(took < IDLE_STOP_MAX, "{took:?}");
-        drop(idle);
+        drop((idle, client));
         node.restart().await?;
     }
     Ok(())
@@ -327,8 +336,20 @@ async fn a_leader_that_is_not_heard_is_not_reported_as_one() -> Result<()> {
         cluster.nodes[frozen].pause()?;
     }
     has_leader("0").await?;
-    let contact = api.read("/v1/cluster").await?["leader_contact_ms"].as_u64();
-    assert!(contact.is_none_or(|ms| ms > 400), "{contact:?}");
+    let contact = async || {
+        let view = api.read("/v1/cluster").await?;
+        view["leader_contact_ms"]
+            .as_u64()
+            .context("no leader_contact_ms")
+    };
+    let first = contact().await?;
+    assert!(first > 400, "{first}");
+    wait_for("a later contact", FAILOVER_DEADLINE, async || {
+        let later = contact().await?;
+        ensure!(later > first, "{later}");
+        Ok(())
+    })
+    .await?;
     let verbose = api.get("/readyz?verbose").await?.problem()?;
     assert_eq!(verbose["checks"]["cluster_time"]["ok"], true, "{verbose}");
     for frozen in [leader, other] {

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use lockstep_tests::binaries::lockstep;
 use lockstep_tests::compose::{Compose, NODES, PORTS};
 use lockstep_tests::docker::skipped;
+use lockstep_tests::members::{id_of, wait_for_new_id};
 use lockstep_tests::traffic::Writer;
 use lockstep_tests::wait::wait_for;
 use lockstep_tests::walkthrough::{Terminal, examples};
@@ -143,6 +144,30 @@ async fn a_leader_killed_or_stopped_is_replaced_and_comes_back() -> Result<()> {
     let written = writer.finish().await?;
     assert_eq!(compose.exit_code(NODES[stopped]).await?, 0);
     assert_eq!(through.instance().await?.1, written.revision);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_whose_volume_is_removed_takes_its_own_place_and_writes_continue() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let compose = Compose::new().await?;
+    compose.up().await?;
+    let api = compose.http(0);
+    let before = id_of(&api, "node2").await?;
+    let writer = Writer::persistent(&api).await?;
+    compose.run(&["rm", "-sfv", "node2"]).await?;
+    compose.remove_volume("node2").await?;
+    writer.wait_for_more(20, FAILOVER_DEADLINE).await?;
+    compose.up().await?;
+    wait_for_new_id(&api, "node2", &before).await?;
+    assert_eq!(api.members().await?.len(), 3);
+    writer.wait_for_more(20, WRITES_DEADLINE).await?;
+    let written = writer.finish().await?;
+    for node in compose.https() {
+        assert_eq!(node.instance().await?.1, written.revision);
+    }
     Ok(())
 }
 

@@ -15,6 +15,7 @@ use lockstep_tests::wait::wait_for;
 use reqwest::StatusCode;
 use serde_json::Value;
 
+mod forgetting;
 mod founding;
 
 const SERVICE: &str = "machines";

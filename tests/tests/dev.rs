@@ -1,20 +1,23 @@
 //! `lockstepd dev`: three real nodes that can be tried, killed and brought back, and none left over.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use lockstep_tests::agreement;
 use lockstep_tests::binaries;
 use lockstep_tests::cluster::{READY_DEADLINE, STOP_DEADLINE};
 use lockstep_tests::dev::{Dev, NODE_COUNT, Place, command};
 use lockstep_tests::http::{Answer, Api};
-use lockstep_tests::process::{Process, runs};
+use lockstep_tests::process::{Process, children, runs};
 use lockstep_tests::program;
 use lockstep_tests::traffic::Writer;
 use lockstep_tests::wait::wait_for;
 use reqwest::StatusCode;
+use serde_json::json;
 
 /// For a run that is refused.
 const REFUSAL_DEADLINE: Duration = Duration::from_secs(15);
@@ -116,6 +119,88 @@ async fn it_shows_three_nodes_and_the_curls_it_prints_work() -> Result<()> {
         assert!(answer.text.trim().starts_with(text), "{line}: {answer:?}");
     }
     stop(dev, libc::SIGTERM).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_closed_terminal_and_a_quit_stop_everything_too() -> Result<()> {
+    let place = Place::free()?;
+    for signal in [libc::SIGHUP, libc::SIGQUIT] {
+        stop(place.start(false).await?, signal).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_goes_on_when_nothing_reads_its_output() -> Result<()> {
+    let place = Place::free()?;
+    let (read, output) = std::io::pipe()?;
+    let mut command = place.command(false)?;
+    command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output);
+    // Its nodes end with it.
+    let mut dev = tokio::process::Command::from(command)
+        .kill_on_drop(true)
+        .spawn()?;
+    let id = dev.id().context("it has ended")?;
+    // Until then, a node that ends is a failed start.
+    let introduced = tokio::task::spawn_blocking(|| {
+        let mut lines = BufReader::new(read).lines().map_while(Result::ok);
+        lines.any(|line| line.starts_with("Ctrl-C"))
+    });
+    let introduced = tokio::time::timeout(READY_DEADLINE, introduced).await??;
+    ensure!(introduced, "it has ended");
+
+    let apis: Vec<_> = (0..NODE_COUNT)
+        .map(|index| Api::new((Ipv4Addr::LOCALHOST, place.http_port() + index).into()))
+        .collect();
+    let leader = agreement::one_leader(&apis).await?;
+    let children = children(id)?;
+    assert_eq!(children.len(), usize::from(NODE_COUNT));
+    let port = format!(
+        ":{}",
+        apis[leader].url("").rsplit(':').next().context("a port")?
+    );
+    let leads = |child: &&u32| {
+        let arguments = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&arguments).contains(&port)
+    };
+    let killed = *children
+        .iter()
+        .find(leads)
+        .context("the leader's process")?;
+    let killed = libc::pid_t::try_from(killed)?;
+    // SAFETY: kill takes no pointers.
+    ensure!(
+        unsafe { libc::kill(killed, libc::SIGKILL) } == 0,
+        "it has ended"
+    );
+
+    // It has something to say about each of these.
+    let others: Vec<_> = (0..apis.len()).filter(|&at| at != leader).collect();
+    for (&at, state) in others.iter().zip(["second", "third"]) {
+        wait_for("a write", FAILOVER_DEADLINE, async || {
+            let moved = apis[at].transition(state, Some(state), json!({})).await?;
+            moved.moved()
+        })
+        .await?;
+    }
+    wait_for("the end of the leader", STOP_DEADLINE, async || {
+        ensure!(self::children(id)?.len() == 2, "{:?}", self::children(id)?);
+        Ok(())
+    })
+    .await?;
+    assert!(dev.try_wait()?.is_none(), "dev has ended");
+    let pid = libc::pid_t::try_from(id)?;
+    // SAFETY: kill takes no pointers. The child is not reaped yet, so the id is still its own.
+    ensure!(
+        unsafe { libc::kill(pid, libc::SIGTERM) } == 0,
+        "dev has ended"
+    );
+    let status = tokio::time::timeout(STOP_DEADLINE, dev.wait()).await??;
+    assert_eq!(status.code(), Some(0), "{status}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]

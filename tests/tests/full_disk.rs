@@ -1,13 +1,19 @@
 //! Disks that fill up while nodes run: writes are refused before anything fails, and reads go on.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use lockstep_tests::bulk::{create, numbered};
 use lockstep_tests::cluster::{Cluster, Node, Plan};
 use lockstep_tests::disk::Disk;
+use lockstep_tests::http::{Api, after};
 use lockstep_tests::wait::wait_for;
 use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 /// Each node's disk.
 const DISK_BYTES: u64 = 128 << 20;
@@ -23,11 +29,15 @@ async fn on_small_disks() -> Result<Option<(Cluster, Vec<Disk>)>> {
     let plan = Plan::default()
         .with("LOCKSTEP_STORAGE_FREE_BYTES_MIN", FREE_BYTES_MIN)
         .with("LOCKSTEP_STORAGE_RESERVE_BYTES", 1 << 20);
+    on_disks(plan, DISK_BYTES).await
+}
+
+async fn on_disks(plan: Plan, bytes: u64) -> Result<Option<(Cluster, Vec<Disk>)>> {
     let mut cluster = Cluster::lay_out(plan)?;
     let mut disks = vec![];
     for node in &cluster.nodes {
         fs::create_dir(node.data())?;
-        let Some(disk) = Disk::mount(node.data(), DISK_BYTES)? else {
+        let Some(disk) = Disk::mount(node.data(), bytes)? else {
             println!("left out: this user may not mount a disk");
             return Ok(None);
         };
@@ -110,6 +120,82 @@ async fn a_leader_whose_disk_is_nearly_full_hands_over() -> Result<()> {
     .await?;
     for node in &cluster.nodes {
         ensure!(moved(node).await?, "{} refuses", node.name);
+    }
+    cluster.agree().await
+}
+
+/// Size of each disk that takes twice its size in writes.
+const ENDURANCE_DISK_BYTES: u64 = 300 << 20;
+/// Bytes of payload written to it; `LOCKSTEP_TEST_WRITTEN_BYTES` sets another number.
+const WRITTEN_BYTES: u64 = 600 << 20;
+/// Bytes of one transition's metadata.
+const PAYLOAD_BYTES: usize = 4000;
+/// Transitions in one transaction: as many as fit into one request of 64 KiB.
+const TRANSITIONS: usize = 15;
+const WRITERS: usize = 24;
+/// For one transaction to be acknowledged while two cores do everything.
+const WRITE_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Moves instances of its own with a payload, transaction after transaction, until `left` is used up.
+async fn write_payloads(api: Api, writer: usize, left: Arc<AtomicU64>) -> Result<()> {
+    const BYTES: u64 = (TRANSITIONS * PAYLOAD_BYTES) as u64;
+    let ids: Vec<String> = (0..TRANSITIONS)
+        .map(|number| numbered("triad", writer * TRANSITIONS + number))
+        .collect();
+    let created: Vec<Value> = ids.iter().map(|id| create(id)).collect();
+    commit(&api, &json!({ "operations": created })).await?;
+    let payload = "x".repeat(PAYLOAD_BYTES);
+    let mut state = "first";
+    while take(&left, BYTES) {
+        state = after(state);
+        let moves: Vec<Value> = ids
+            .iter()
+            .map(|id| json!({ "transition": { "id": id, "to": state, "metadata": { "payload": payload } } }))
+            .collect();
+        commit(&api, &json!({ "operations": moves })).await?;
+    }
+    Ok(())
+}
+
+/// Whether there were so many bytes left to write.
+fn take(left: &AtomicU64, bytes: u64) -> bool {
+    let order = Ordering::Relaxed;
+    left.fetch_update(order, order, |left| left.checked_sub(bytes))
+        .is_ok()
+}
+
+/// Every refusal is an error.
+async fn commit(api: &Api, transaction: &Value) -> Result<()> {
+    let answered = api.post("/v1/transactions", transaction);
+    let answered = tokio::time::timeout(WRITE_DEADLINE, answered).await;
+    answered
+        .context("no answer to a transaction")??
+        .expect(StatusCode::OK)?;
+    Ok(())
+}
+
+/// Log, snapshots and the free space that is kept share 300 MB, whatever is written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_of_300_megabytes_takes_twice_its_size_without_a_refusal() -> Result<()> {
+    let plan = Plan::default().with("LOCKSTEP_STORAGE_FREE_BYTES_MIN", "64MiB");
+    let Some((cluster, _disks)) = on_disks(plan, ENDURANCE_DISK_BYTES).await? else {
+        return Ok(());
+    };
+    let bytes = match std::env::var("LOCKSTEP_TEST_WRITTEN_BYTES") {
+        Ok(given) => given.parse().context("LOCKSTEP_TEST_WRITTEN_BYTES")?,
+        Err(_) => WRITTEN_BYTES,
+    };
+    let left = Arc::new(AtomicU64::new(bytes));
+    let api = cluster.nodes[cluster.leader().await?].api().clone();
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        writers.spawn(write_payloads(api.clone(), writer, left.clone()));
+    }
+    while let Some(ended) = writers.join_next().await {
+        ended??;
+    }
+    for node in &cluster.nodes {
+        node.api().get("/readyz").await?.expect(StatusCode::OK)?;
     }
     cluster.agree().await
 }

@@ -5,6 +5,7 @@ mod connections;
 mod curl;
 mod nginx;
 mod python;
+mod rules;
 
 use std::io::{Read as _, Write as _};
 
@@ -70,6 +71,13 @@ async fn request_bodies_may_be_compressed_within_their_bound() -> Result<()> {
     for bytes in [1 << 20, 64 << 20] {
         let refused = send("gzip", gzip(&vec![b' '; bytes])?).await?;
         assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE, "{bytes}");
+    }
+    for kind in ["application/json", "application/yaml"] {
+        let request = api.request(Method::POST, "/v1/machines");
+        let request = request.header("content-type", kind);
+        let request = request.header("content-encoding", "gzip");
+        let refused = answer(request.body(bomb.clone())).await?;
+        assert_eq!(refused.status, StatusCode::PAYLOAD_TOO_LARGE, "{kind}");
     }
     assert_eq!(api.instance().await?, ("second".to_owned(), 1));
     Ok(())

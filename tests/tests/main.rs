@@ -4,6 +4,7 @@
 //! runs one of them, and docs/TESTING.md says what each shows.
 
 mod addresses;
+mod backup;
 mod bad_input;
 mod bad_machines;
 mod bad_messages;
@@ -16,7 +17,9 @@ mod compose;
 mod consul;
 mod consul_cluster;
 mod containers;
+mod data_folder;
 mod dev;
+mod dns;
 mod formation;
 mod full_disk;
 mod grpc;
@@ -26,9 +29,14 @@ mod logs;
 mod machines;
 mod membership;
 mod openapi;
+mod operations;
 mod renaming;
 mod scale;
+mod service_manager;
+mod signals;
 mod sinks_mongo;
 mod sinks_postgres;
 mod sinks_webhook;
+mod starting;
+mod upgrade;
 mod walkthroughs;

@@ -6,49 +6,17 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::cluster::{Cluster, READY_DEADLINE, STOP_DEADLINE};
 use lockstep_tests::http::{Answer, Api};
+use lockstep_tests::members::{CHANGE_DEADLINE, id_of, voters, wait_for_new_id, wait_for_voters};
 use lockstep_tests::traffic::Writer;
 use lockstep_tests::wait::wait_for;
 use reqwest::{Method, StatusCode};
-use serde_json::{Value, json};
-
-/// For a change to be made while two cores do everything.
-const CHANGE_DEADLINE: Duration = Duration::from_secs(40);
+use serde_json::json;
 
 const MEMBERS: &str = "/v1/cluster/members";
-
-async fn members(api: &Api) -> Result<Vec<Value>> {
-    let listed = api.read(MEMBERS).await?;
-    Ok(listed["members"].as_array().cloned().unwrap_or_default())
-}
-
-/// The names of the members that vote, in order.
-async fn voters(api: &Api) -> Result<Vec<String>> {
-    let name = |member: &Value| member["name"].as_str().unwrap_or_default().to_owned();
-    let members = members(api).await?;
-    let voters = members.iter().filter(|it| it["voter"] == true);
-    Ok(voters.map(name).collect())
-}
-
-/// Waits until exactly these members vote.
-async fn wait_for_voters(api: &Api, names: &[&str]) -> Result<()> {
-    wait_for(format!("{names:?} to vote"), CHANGE_DEADLINE, async || {
-        let voters = voters(api).await?;
-        ensure!(voters == names, "{voters:?} vote");
-        Ok(())
-    })
-    .await
-}
 
 async fn remove(api: &Api, member: &str) -> Result<Answer> {
     let request = api.request(Method::DELETE, &format!("{MEMBERS}/{member}"));
     lockstep_tests::http::answer(request).await
-}
-
-async fn id_of(api: &Api, name: &str) -> Result<String> {
-    let members = members(api).await?;
-    let found = members.iter().find(|it| it["name"] == name);
-    let id = found.and_then(|it| it["id"].as_str());
-    Ok(id.with_context(|| format!("no member {name}"))?.to_owned())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,18 +30,8 @@ async fn a_node_that_lost_its_disk_takes_its_own_place_under_a_new_id() -> Resul
     cluster.nodes[lost].kill9()?;
     cluster.nodes[lost].lose_disk()?;
     cluster.nodes[lost].start()?;
-    wait_for(
-        "the node to vote under a new id",
-        CHANGE_DEADLINE,
-        async || {
-            let members = members(&api).await?;
-            ensure!(members.len() == 3, "{members:?}");
-            ensure!(members.iter().all(|it| it["voter"] == true), "{members:?}");
-            ensure!(members.iter().all(|it| it["id"] != *before), "{members:?}");
-            Ok(())
-        },
-    )
-    .await?;
+    wait_for_new_id(&api, &name, &before).await?;
+    assert_eq!(api.members().await?.len(), 3);
     cluster.nodes[lost].wait_ready().await?;
     writer.wait_for_more(20, CHANGE_DEADLINE).await?;
     writer.finish().await?;
@@ -139,7 +97,8 @@ async fn a_change_that_would_lose_the_quorum_is_refused_with_the_numbers_unless_
         "the loss of the quorum to be seen",
         CHANGE_DEADLINE,
         async || {
-            let silent = members(&api)
+            let silent = api
+                .members()
                 .await?
                 .into_iter()
                 .find(|it| it["name"] == *down);
@@ -187,14 +146,15 @@ async fn a_learner_serves_reads_does_not_vote_and_is_promoted_on_demand() -> Res
     // Longer than promotion takes where it is due.
     tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(voters(&api).await?, ["node1", "node2", "node3"]);
-    let promote = api
-        .post(&format!("{MEMBERS}/node4/promote"), &Value::Null)
-        .await?;
+    let promote = lockstep_tests::http::answer(
+        api.request(Method::POST, &format!("{MEMBERS}/node4/promote")),
+    )
+    .await?;
     promote.expect(StatusCode::OK)?;
     wait_for_voters(&api, &["node1", "node2", "node3", "node4"]).await?;
-    let demote = api
-        .post(&format!("{MEMBERS}/node1/demote"), &Value::Null)
-        .await?;
+    let demote =
+        lockstep_tests::http::answer(api.request(Method::POST, &format!("{MEMBERS}/node1/demote")))
+            .await?;
     demote.expect(StatusCode::OK)?;
     wait_for_voters(&api, &["node2", "node3", "node4"]).await?;
     cluster.nodes[0]
@@ -224,7 +184,7 @@ async fn a_node_with_the_name_of_a_live_member_is_told_who_has_it() -> Result<()
         Ok(())
     })
     .await?;
-    assert_eq!(members(cluster.nodes[0].api()).await?.len(), 3);
+    assert_eq!(cluster.nodes[0].api().members().await?.len(), 3);
     Ok(())
 }
 

@@ -56,7 +56,7 @@ struct BulkArguments {
     source: Option<Source>,
 
     /// Number of lines to process concurrently
-    #[arg(long, value_name = "N", default_value_t = 32, requires = "source", value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 32, requires = "source", value_parser = args::concurrency)]
     concurrency: u16,
 
     /// Skip instances that already exist instead of failing

@@ -46,7 +46,7 @@ pub(crate) struct Import {
     version: Option<Version>,
 
     /// Number of lines to process concurrently
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = clap::value_parser!(u16).range(1..=256))]
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = args::concurrency)]
     concurrency: u16,
 }
 

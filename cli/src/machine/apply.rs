@@ -1,8 +1,8 @@
 //! `lockstep machine apply`.
 
 use clap::Args;
-use lockstep_client::{Client, DefineCall, Defined, StateName, Written};
-use lockstep_machine::{Limits, Timeout, duration_in_words};
+use lockstep_client::{Client, DefineCall, Defined, Error, StateName, Written};
+use lockstep_machine::{Timeout, duration_in_words};
 use serde_json::{Map, Value, json};
 
 use crate::args::Key;
@@ -129,7 +129,11 @@ impl Apply {
             true => call.dry_run(),
             false => call,
         };
-        Ok(client.define(self.key.clone().on(call)).await?)
+        let defined = client.define(self.key.clone().on(call)).await;
+        Ok(defined.map_err(|error| match error {
+            Error::Invalid(message) => Error::Invalid(document.with_line_of_file(&message)),
+            other => other,
+        })?)
     }
 
     fn applied<'a>(
@@ -214,21 +218,9 @@ impl Applied<'_> {
         body
     }
 
-    /// The timeouts of the definition, in the order of its states. The cluster has validated it, under limits
-    /// of its own; none if this release cannot read it.
+    /// The timeouts of the definition, in the order of its states; none if this release cannot read it.
     fn timeouts(&self) -> Vec<(StateName, Timeout)> {
-        let limits = Limits {
-            states_max: u64::MAX,
-            transitions_max: u64::MAX,
-            document_bytes_max: u64::MAX,
-            metadata_entries_max: u64::MAX,
-            metadata_bytes_max: u64::MAX,
-            ..Limits::default()
-        };
-        let parsed = self.document.as_ref().map(|it| match it.language {
-            Language::Json => lockstep_document::parse_json(&it.text, &limits),
-            Language::Yaml => lockstep_document::parse_yaml(&it.text, &limits),
-        });
+        let parsed = self.document.as_ref().map(Document::definition);
         let definition = parsed.and_then(Result::ok);
         let states = definition.into_iter().flat_map(|it| it.states);
         states

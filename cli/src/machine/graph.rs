@@ -27,7 +27,7 @@ pub(crate) struct Graph {
     #[arg(long, value_name = "N", value_parser = args::version, conflicts_with = "instance")]
     version: Option<Version>,
 
-    /// Draw the version that this instance is pinned to, and highlight the state it is in
+    /// Draw the version that this instance is pinned to, and highlight its state and the transitions in its history
     #[arg(long, value_name = "ID")]
     instance: Option<String>,
 

@@ -3,7 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
-use crate::{code, command, json, lockstep, stderr, stdout};
+use crate::{code, command, failed, json, lockstep, stderr, stdout};
 use lockstep_scripted::{Answer, Node, closed_port};
 
 #[tokio::test]
@@ -187,6 +187,39 @@ async fn usage_errors_exit_2_and_name_the_fault() {
             stderr(&output)
         );
         assert_eq!(stdout(&output), "", "{arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn usage_errors_are_json_on_request() {
+    for (arguments, named) in [
+        ("get --frobnicate -o json", "--frobnicate"),
+        ("-ojson frobnicate", "frobnicate"),
+        ("next --output=json", "STATE"),
+        ("watch --count x -o json", "--count"),
+        ("txn -o json", "FILE"),
+    ] {
+        let said = failed(&lockstep(arguments).await, 2);
+        assert_eq!(said.lines().count(), 1, "{arguments:?}: {said}");
+        let error = json(&said)["error"].clone();
+        assert_eq!(error["code"], "usage", "{arguments:?}");
+        let message = error["message"].as_str().expect("a message");
+        assert!(message.contains(named), "{arguments:?}: {message}");
+    }
+}
+
+#[tokio::test]
+async fn usage_lines_do_not_depend_on_the_environment() {
+    for arguments in ["get --frobnicate", "next", "frobnicate", "get --help"] {
+        let plain = lockstep(arguments).await;
+        let mut command = command();
+        let set = command
+            .env("LOCKSTEP_ENDPOINTS", "127.0.0.1:4333")
+            .env("LOCKSTEP_CONSUL", "http://127.0.0.1:8500")
+            .env("CONSUL_HTTP_TOKEN", "secret")
+            .args(arguments.split(' '));
+        let set = set.output().await.expect("the program starts");
+        assert_eq!(set, plain, "{arguments:?}");
     }
 }
 

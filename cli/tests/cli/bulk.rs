@@ -150,10 +150,10 @@ async fn no_more_lines_are_worked_on_at_once_than_asked_for() {
     let printed: Vec<_> = stdout(&output).lines().map(str::to_owned).collect();
     let expected: Vec<_> = (0..200).map(|n| format!("order/{n}")).collect();
     assert_eq!(printed, expected, "in the order of the lines");
-    for (bad, part) in [("0", "1..=256"), ("257", "1..=256"), ("x", "invalid digit")] {
+    for bad in ["0", "257", "x"] {
         let arguments = format!("instance create order --from - --concurrency {bad}");
         let said = failed(&lockstep(&arguments).await, 2);
-        assert!(said.contains(part), "{said}");
+        assert!(said.contains("a whole number from 1 to 256"), "{said}");
     }
 }
 

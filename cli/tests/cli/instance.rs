@@ -280,7 +280,7 @@ async fn delete_and_migrate_say_what_they_did_or_would_do() {
     let odd = "instance migrate order/42 --map a";
     assert!(failed(&lockstep(odd).await, 2).contains("FROM=TO"));
     let none = "instance migrate order/42 --version 0";
-    assert!(failed(&lockstep(none).await, 2).contains("at least 1"));
+    assert!(failed(&lockstep(none).await, 2).contains("a whole number from 1"));
 }
 
 #[tokio::test]

@@ -100,6 +100,50 @@ async fn apply_shows_how_each_timeout_was_read() {
         body["timeouts"],
         object!({"open": {"after": "1h 30m", "to": "expired"}})
     );
+    // A number is milliseconds.
+    let number = ORDER.replace("\"15m\"", "3600");
+    let node = Node::start([Answer::Done]).await;
+    let apply = format!("machine apply - -e {}", node.address);
+    assert_eq!(
+        done(&fed(&apply, &number).await),
+        "order: created version 1\n  open: after 3 seconds 600 milliseconds -> expired\n"
+    );
+}
+
+#[tokio::test]
+async fn a_byte_order_mark_is_no_part_of_a_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let yaml = "name: order\n";
+    for (name, text) in [
+        ("order.json", ORDER),
+        ("order.yaml", yaml),
+        ("-", ORDER),
+        ("-", yaml),
+    ] {
+        let marked = format!("\u{feff}{text}");
+        let node = Node::start([Answer::Done]).await;
+        let file = match name {
+            "-" => name.to_owned(),
+            name => {
+                let file = folder.path().join(name);
+                fs::write(&file, &marked).expect("a file");
+                file.display().to_string()
+            }
+        };
+        done(
+            &fed(
+                &format!("machine apply {file} -e {}", node.address),
+                &marked,
+            )
+            .await,
+        );
+        let expected = match text {
+            ORDER => Document::Json(text.to_owned()),
+            _ => Document::Yaml(text.to_owned()),
+        };
+        let sent = node.asked::<v1::DefineRequest>()[0].document.clone();
+        assert_eq!(sent, Some(expected), "{name}");
+    }
 }
 
 #[tokio::test]
@@ -186,11 +230,11 @@ async fn each_document_of_a_file_is_applied_in_order() {
     for (input, expected) in [
         (
             "# orders\n---\nname: a\n---\n# nothing\n---\nname: b\n---\n",
-            ["\n\nname: a\n", "\n\n\n\n\n\nname: b\n"],
+            ["name: a\n", "name: b\n"],
         ),
         (
             "{\"name\": \"a\"}\n{\"name\": \"b\"}\n",
-            ["{\"name\": \"a\"}", "\n{\"name\": \"b\"}"],
+            ["{\"name\": \"a\"}", "{\"name\": \"b\"}"],
         ),
     ] {
         let node = Node::start([]).await;
@@ -203,7 +247,6 @@ async fn each_document_of_a_file_is_applied_in_order() {
         let trimmed = documents(&node);
         assert_eq!(trimmed.len(), 2);
         for (sent, expected) in trimmed.iter().zip(expected) {
-            // The line of a fault is the line of the file.
             assert_eq!(sent.trim_end(), expected.trim_end(), "{input:?}");
         }
     }
@@ -321,6 +364,24 @@ async fn a_machine_is_shown_for_people_for_programs_and_to_be_changed() {
         assert!(table.contains(part), "{part:?} is not in\n{table}");
     }
     assert_eq!(node.asked::<v1::GetMachineRequest>()[0].version, Some(2));
+    let long = Node::start([]).await;
+    long.on(|_: v1::GetMachineRequest| {
+        let definition = ORDER.replace("15m", "90d");
+        Ok(v1::GetMachineResponse {
+            definition,
+            ..order_machine()
+        })
+    });
+    for format in ["table", "json", "yaml"] {
+        let shown = done(
+            &lockstep(&format!(
+                "machine show order -o {format} -e {}",
+                long.address
+            ))
+            .await,
+        );
+        assert!(shown.contains("90d"), "{shown}");
+    }
 
     let body = json(&done(&lockstep(&format!("{show} -o json")).await));
     assert_eq!(

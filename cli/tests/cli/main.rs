@@ -1,5 +1,6 @@
 //! The program `lockstep` as a user runs it, against servers that answer by script.
 
+mod backup;
 mod basics;
 mod bulk;
 mod instance;

@@ -224,7 +224,7 @@ async fn what_cannot_be_watched_is_a_usage_error() {
     for (arguments, part) in [
         ("watch a/b/c", "character 2 is '/'"),
         ("watch order --state a!b", "character 2 is '!'"),
-        ("watch --from-revision x", "invalid digit"),
+        ("watch --from-revision x", "a whole number"),
         ("watch --count 0", "--count"),
         ("watch --timeout soon", "--timeout"),
     ] {

@@ -1,8 +1,10 @@
 //! The cluster itself: its nodes, and who leads them.
 
+mod backup;
 mod members;
 mod survey;
 
+pub use backup::Backup;
 pub use members::MemberChange;
 
 use std::time::Duration;

@@ -1,4 +1,5 @@
-//! A definition as a diagram: text for Mermaid and Graphviz, and SVG. Each can highlight one state.
+//! A definition as a diagram: text for Mermaid and Graphviz, and SVG. Each can highlight one state, and the path
+//! that led there.
 //!
 //! [`Diagram`] is what all three show: the states, and the arrows that a definition comes to once `*`, lists
 //! and timeouts are written out. *text* writes Mermaid and Graphviz, which lay it out themselves. For SVG,
@@ -11,9 +12,9 @@ mod sizes;
 mod svg;
 mod text;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use lockstep_machine::{Definition, StateDefinition, StateName};
+use lockstep_machine::{Cause, Definition, Event, EventKind, StateDefinition, StateName};
 
 /// The most states an SVG shows, and the most arrows. The layout's time grows with the ranks that arrows pass:
 /// it is below a second for the usual machine of this size, and about three when most arrows pass all ranks.
@@ -42,6 +43,8 @@ struct Arrow {
     is_timeout: bool,
     /// The events that it stands for, or the length of the timeout.
     labels: Vec<String>,
+    /// Whether the highlighted path has it.
+    is_taken: bool,
 }
 
 /// What a diagram shows of a definition.
@@ -84,6 +87,7 @@ impl<'a> Diagram<'a> {
             to,
             is_timeout,
             labels,
+            is_taken: false,
         };
         Self {
             definition,
@@ -91,6 +95,27 @@ impl<'a> Diagram<'a> {
             initial: position(&definition.initial).unwrap_or_default(),
             current: current.and_then(position),
         }
+    }
+
+    /// Highlights the transitions among these events of an instance, as far as the definition has them.
+    pub fn with_path<'e>(mut self, events: impl IntoIterator<Item = &'e Event>) -> Self {
+        let is_move = |it: &&Event| it.kind == EventKind::Transitioned;
+        let taken: BTreeSet<_> = (events.into_iter().filter(is_move))
+            .filter_map(|it| {
+                let is_timeout = matches!(it.cause, Cause::Timeout { .. });
+                Some((
+                    it.from.as_ref()?.as_str(),
+                    it.to.as_ref()?.as_str(),
+                    is_timeout,
+                ))
+            })
+            .collect();
+        let states = self.states();
+        for arrow in &mut self.arrows {
+            let [from, to] = [arrow.from, arrow.to].map(|at| states[at].name.as_str());
+            arrow.is_taken = taken.contains(&(from, to, arrow.is_timeout));
+        }
+        self
     }
 
     fn states(&self) -> &'a [StateDefinition] {

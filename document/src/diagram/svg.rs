@@ -28,6 +28,10 @@ text { font: 13px ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", "Liberation
 }
 "#;
 const STYLE_CURRENT: &str = ".current rect { fill: #ffd54f } .current text { fill: #1f2328 }\n";
+const STYLE_TAKEN: &str = "\
+.taken path { stroke: #b26a00; stroke-width: 3 } .taken .head { fill: #b26a00 }
+@media (prefers-color-scheme: dark) { .taken path { stroke: #ffb74d } .taken .head { fill: #ffb74d } }
+";
 
 impl Diagram<'_> {
     /// Writes it as an SVG document.
@@ -59,8 +63,10 @@ impl Diagram<'_> {
             Escaped(self.definition.name.as_str())
         )?;
         writeln!(out, "<desc>{}</desc>", Escaped(&self.in_words()))?;
-        let highlight = self.current.map_or("", |_| STYLE_CURRENT);
-        writeln!(out, "<style>{STYLE}{highlight}</style>")?;
+        let current = self.current.map_or("", |_| STYLE_CURRENT);
+        let has_path = self.arrows.iter().any(|arrow| arrow.is_taken);
+        let taken = if has_path { STYLE_TAKEN } else { "" };
+        writeln!(out, "<style>{STYLE}{current}{taken}</style>")?;
         writeln!(
             out,
             r#"<rect class="paper" width="{width}" height="{height}" rx="8"/>"#
@@ -74,9 +80,11 @@ impl Diagram<'_> {
         )?;
         write_arrow(&layout.entry, "arrow", None, out)?;
         for (arrow, route) in self.arrows.iter().zip(&layout.routes) {
-            let class = match arrow.is_timeout {
-                true => "arrow timeout",
-                false => "arrow",
+            let class = match (arrow.is_timeout, arrow.is_taken) {
+                (false, false) => "arrow",
+                (false, true) => "arrow taken",
+                (true, false) => "arrow timeout",
+                (true, true) => "arrow timeout taken",
             };
             let is_cut = arrow.labels.len() > NAMES_MAX;
             let all = is_cut.then(|| arrow.labels.join(", "));
@@ -118,9 +126,10 @@ impl Diagram<'_> {
         }
         for arrow in &self.arrows {
             let (from, to) = (self.name(arrow.from), self.name(arrow.to));
+            let taken = if arrow.is_taken { " (taken)" } else { "" };
             sentences.push(match arrow.labels.join(", ") {
-                labels if labels.is_empty() => format!("From {from} to {to}."),
-                labels => format!("From {from} to {to}: {labels}."),
+                labels if labels.is_empty() => format!("From {from} to {to}{taken}."),
+                labels => format!("From {from} to {to}{taken}: {labels}."),
             });
         }
         if let Some(current) = self.current {

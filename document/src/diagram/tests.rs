@@ -5,7 +5,9 @@ use proptest::prelude::*;
 
 use super::layout::Layout;
 use super::*;
-use lockstep_machine::{Limits, Move, Timeout, triad};
+use lockstep_machine::{
+    GlobalRevision, Limits, Metadata, Move, Revision, Timeout, Timestamp, Version, triad,
+};
 
 const SAGA: &str = r#"{
   "name": "saga", "initial": "booked",
@@ -120,6 +122,69 @@ fn svg_shows_every_name_timeouts_final_states_and_the_current_state() {
 }
 
 #[test]
+fn the_path_taken_is_highlighted() {
+    let saga = parsed(SAGA);
+    let event = |kind, from: &str, to: &str, cause| Event {
+        revision: GlobalRevision(1),
+        position: 0,
+        kind,
+        machine: saga.name.clone(),
+        name: None,
+        version: Version(1),
+        from_version: None,
+        from: Some(state(from)),
+        to: Some(state(to)),
+        event: None,
+        instance_revision: Revision(1),
+        at: Timestamp(0),
+        cause,
+        metadata: Metadata::default(),
+    };
+    let moved = |from, to, cause| event(EventKind::Transitioned, from, to, cause);
+    let timeout = Cause::Timeout { late_ms: 0 };
+    let history = [
+        moved("booked", "v1.2-x_y", Cause::Request),
+        moved("v1.2-x_y", "booked", Cause::Request),
+        moved("booked", "failed", timeout),
+        // From another version, or no transition.
+        moved("booked", "gone", Cause::Request),
+        event(EventKind::Migrated, "v1.2-x_y", "failed", Cause::Request),
+    ];
+    let failed = state("failed");
+    let drawn = Diagram::of(&saga, Some(&failed)).with_path(&history);
+
+    let mermaid = drawn.mermaid();
+    for line in [
+        "    s0 --> s0\n",
+        "    s0 --> s1: refuse\n",
+        "    s0 --> s1: after 1h (taken)\n",
+        "    s0 --> s2: pay, gift (taken)\n",
+        "    s2 --> s0: (taken)\n",
+        "    s2 --> s1: gift\n",
+    ] {
+        assert!(mermaid.contains(line), "{line} is not in {mermaid}");
+    }
+    let dot = drawn.dot();
+    let taken: Vec<_> = (dot.lines().filter(|line| line.contains("penwidth")))
+        .filter_map(|line| line.trim().split(' ').nth(2))
+        .collect();
+    assert_eq!(taken, ["s1", "s2", "s0"], "{dot}");
+    let svg = drawn.svg().unwrap();
+    for (text, count) in [
+        (r#"<g class="arrow taken">"#, 2),
+        (r#"<g class="arrow timeout taken">"#, 1),
+        ("From booked to v1.2-x_y (taken): pay, gift.", 1),
+        ("From booked to failed: refuse.", 1),
+    ] {
+        assert_eq!(svg.matches(text).count(), count, "{text} in {svg}");
+    }
+    // Without a path, nothing is.
+    let plain = Diagram::of(&saga, Some(&failed)).with_path([]);
+    assert!(!plain.svg().unwrap().contains("taken"));
+    assert!(!plain.mermaid().contains("taken"));
+}
+
+#[test]
 fn text_is_escaped() {
     let mut definition = triad();
     definition.description = "a < b & \"c\" > d\u{1}".to_owned();
@@ -210,13 +275,13 @@ fn read(path: &Path) -> Option<Definition> {
 
 #[test]
 fn no_known_definition_makes_a_layout_with_a_fault() {
-    let mut folders = vec![repository().join("document/tests/corpus")];
-    let examples = fs::read_dir(repository().join("examples")).unwrap();
-    folders.extend(
-        examples
-            .map(|entry| entry.unwrap().path())
-            .filter(|path| path.is_dir()),
-    );
+    let corpus = repository().join("document/tests/corpus");
+    let mut folders = vec![corpus.clone()];
+    for folder in [corpus, repository().join("examples")] {
+        let entries = fs::read_dir(folder).unwrap();
+        let inner = entries.map(|entry| entry.unwrap().path());
+        folders.extend(inner.filter(|path| path.is_dir()));
+    }
     let files = folders
         .iter()
         .flat_map(|folder| fs::read_dir(folder).unwrap());

@@ -11,8 +11,12 @@ impl Diagram<'_> {
         }
         text.push_str(&format!("    [*] --> s{}\n", self.initial));
         for arrow in &self.arrows {
-            let label = match arrow.labels.join(", ") {
-                label if label.is_empty() => label,
+            // Mermaid has no style for the arrows of a state diagram.
+            let taken = arrow.is_taken.then_some("(taken)");
+            let labels = arrow.labels.join(", ");
+            let label = [labels.as_str(), taken.unwrap_or_default()].join(" ");
+            let label = match label.trim() {
+                "" => String::new(),
                 label => format!(": {label}"),
             };
             text.push_str(&format!("    s{} --> s{}{label}\n", arrow.from, arrow.to));
@@ -53,6 +57,9 @@ impl Diagram<'_> {
             }
             if arrow.is_timeout {
                 marks.push("style=dashed".to_owned());
+            }
+            if arrow.is_taken {
+                marks.push("color=\"#b26a00\", penwidth=3".to_owned());
             }
             let marks = match marks.join(", ") {
                 marks if marks.is_empty() => marks,

@@ -9,6 +9,7 @@ mod define;
 mod delete;
 mod delete_definition;
 mod expire;
+mod level;
 mod migrate;
 mod settings;
 mod sink;
@@ -44,6 +45,9 @@ fn dispatch(world: &mut World, command: &Command) -> Result<Outcome, Rejection> 
         Command::UpdateSettings(it) => Outcome::SettingsUpdated(settings::execute(world, it)?),
         Command::Sink(it) => Outcome::SinkChanged {
             affected: sink::execute(world, it)?,
+        },
+        Command::RaiseLevel(it) => Outcome::LevelRaised {
+            level: level::execute(world, *it),
         },
     })
 }

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::level::FeatureLevel;
 use crate::rejection::Rejection;
-use crate::settings::{Limits, Setting};
+use crate::settings::{Limits, SESSIONS_MIN, Setting};
 use crate::world::World;
 
 /// Changes the named settings, all or none. No definition or instance changes, so the revision
@@ -14,7 +15,15 @@ pub(crate) fn execute(
 ) -> Result<Box<Limits>, Rejection> {
     let mut limits = world.limits;
     for (&setting, &value) in update {
-        limits.set(setting, value)?;
+        // A build without levels takes fewer sessions, and all builds must decide alike on the same entry. It
+        // applies no entry after the level has risen.
+        let as_before = setting == Setting::SessionsMax
+            && world.level < FeatureLevel::RECORDED
+            && (1..SESSIONS_MIN).contains(&value);
+        match as_before {
+            true => limits.sessions_max = value,
+            false => limits.set(setting, value)?,
+        }
     }
     world.limits = limits;
     world.ring.shrink(&limits);

@@ -46,6 +46,7 @@ pub(super) fn ensure_last<K: Ord + Clone, V: Clone>(
 impl Filling {
     pub(super) fn new(header: Header) -> Self {
         let world = World {
+            level: header.level.unwrap_or_default(),
             limits: header.limits,
             clock: header.clock,
             revision: header.revision,

@@ -27,6 +27,7 @@ use crate::ids::{
     GlobalRevision, IdempotencyKey, InstanceName, MachineName, SinkName, Timestamp, Version,
 };
 use crate::instance::Instance;
+use crate::level::FeatureLevel;
 use crate::outcome::Outcome;
 use crate::request::SessionId;
 use crate::requests::Fingerprint;
@@ -148,6 +149,9 @@ struct Header {
     events_gone: EventCursor,
     #[n(6)]
     counts: Counts,
+    /// None for the first level, which has the same bytes as in builds without levels.
+    #[n(7)]
+    level: Option<FeatureLevel>,
 }
 
 /// How many records of each kind follow.

@@ -2,6 +2,7 @@
 
 use super::{Counts, Header, Record, encode};
 use crate::ids::{MachineName, SinkName};
+use crate::level::FeatureLevel;
 use crate::requests::{Keys, Sessions, StoredReply};
 use crate::sink::SinkRecord;
 use crate::state::State;
@@ -119,6 +120,7 @@ impl Header {
                 keys: state.keys.order.len() as u64,
                 sessions: state.sessions.sessions.len() as u64,
             },
+            level: Some(world.level).filter(|level| *level >= FeatureLevel::RECORDED),
         }
     }
 }

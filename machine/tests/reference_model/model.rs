@@ -23,6 +23,7 @@ pub struct Place {
 #[derive(Clone)]
 pub struct Model {
     pub limits: Limits,
+    level: FeatureLevel,
     pub now: u64,
     pub revision: u64,
     pub definitions: BTreeMap<(MachineName, u32), Arc<Definition>>,
@@ -65,6 +66,7 @@ impl Model {
         };
         Self {
             limits,
+            level: FeatureLevel::FIRST,
             now: 0,
             revision: 0,
             definitions: [((triad.clone(), 1), Arc::new(definition))].into(),
@@ -107,6 +109,10 @@ impl Model {
             Command::Sink(it) => Outcome::SinkChanged {
                 affected: self.sink(it)?,
             },
+            Command::RaiseLevel(it) => {
+                self.level = self.level.max(*it);
+                Outcome::LevelRaised { level: self.level }
+            }
         })
     }
 

@@ -29,6 +29,7 @@ pub const LIMITS: Limits = Limits {
     event_bytes_max: 3600,
     sinks_max: 3,
     dead_letters_max: 4,
+    feature_level_max: 1000,
 };
 
 /// What the limits are changed to now and then.
@@ -197,6 +198,7 @@ impl Traffic {
                     machine,
                 })
             }
+            99 if self.chance(20) => Command::RaiseLevel(FeatureLevel::NEWEST),
             _ => {
                 let limits = if self.chance(70) {
                     LIMITS

@@ -1,37 +1,105 @@
 //! The interfaces of a node: HTTP/JSON in [`http`], gRPC in [`grpc`].
 //!
-//! Each handler parses a request, calls [`Service`](crate::service::Service) and encodes the answer.
-//! Rules that both interfaces share are in the service; status codes and retry hints come from the
-//! catalogue [`lockstep_proto::errors`]. The edges add only admission: a bound on concurrent HTTP
+//! ```text
+//! HTTP ──> routes ──> extractors ──┐                          ┌──> JSON, or a problem document
+//!                                  ├──> Call ──> Service ──>──┤
+//! gRPC ──> calls ───> v1 messages ─┘                          └──> v1 message, or a status
+//! ```
+//!
+//! Both interfaces work on one [`Edge`], the parts of the node that requests reach. Each request becomes a
+//! `Call` with its deadline; a handler parses the request, makes the call and encodes the
+//! answer. Each error becomes a `Problem` with a code of the catalogue
+//! [`lockstep_proto::errors`], which HTTP sends as problem details and gRPC as a status. Rules that both
+//! interfaces share are in the service. The edges add only admission: a bound on concurrent HTTP
 //! requests, on message and body sizes, and on open watches ([`Watchers`]).
 //!
 //! Guarantees: a request with any unknown or invalid part is rejected before anything is executed;
 //! every error has a stable code; every response is sent within the request's timeout. Not here: TLS
 //! and authentication, which a proxy must add.
 
+mod call;
 pub mod grpc;
 pub mod http;
 mod names;
+mod problem;
 mod watchers;
 
-use lockstep_machine::{OperationResult, Outcome, Reply};
+use std::sync::Arc;
+use std::time::Instant;
 
-use crate::telemetry::Report;
+use tokio::sync::Semaphore;
+
+use crate::cluster::members::Membership;
+use crate::config;
+use crate::service::Service;
+use crate::sink::Sinks;
+use crate::telemetry::{Metrics, Report};
 
 pub use watchers::Watchers;
 
-/// Counts the transitions that this node executed for its clients.
-fn count_transitions(report: &Report, reply: &Reply) {
-    if reply.replayed {
-        return;
+/// The parts of a node that requests reach.
+pub struct Edge {
+    /// The use cases.
+    pub service: Arc<Service>,
+    /// The members of the cluster.
+    pub members: Arc<dyn Membership>,
+    /// The node's sinks.
+    pub sinks: Sinks,
+    /// The watches that are open on the node.
+    pub watchers: Watchers,
+    /// The node's metrics.
+    pub metrics: Arc<Metrics>,
+    /// The node's report.
+    pub report: Arc<Report>,
+    /// When the node started.
+    pub started: Instant,
+    /// Bounds on requests. The timeout applies to both interfaces, the others to HTTP.
+    pub limits: config::Http,
+    /// One permit for each HTTP request to the service: see [`admission`].
+    pub admission: Semaphore,
+}
+
+/// The permits for the HTTP requests that are served at once.
+pub fn admission(limits: &config::Http) -> Semaphore {
+    Semaphore::new(limits.concurrency_max.min(Semaphore::MAX_PERMITS))
+}
+
+#[cfg(test)]
+impl Edge {
+    /// That of a node without a cluster.
+    pub(crate) fn lone(service: Arc<Service>, sinks: Sinks, limits: config::Http) -> Arc<Self> {
+        let metrics = Metrics::new().unwrap();
+        Arc::new(Self {
+            service,
+            members: Arc::new(crate::cluster::members::NoMembers),
+            sinks,
+            watchers: Watchers::new(64, metrics.clone()),
+            metrics,
+            report: Arc::default(),
+            started: Instant::now(),
+            admission: admission(&limits),
+            limits,
+        })
     }
-    let made = match &reply.outcome {
-        Outcome::Transitioned(_) => 1,
-        Outcome::Committed(results) => {
-            let moved = |it: &&OperationResult| matches!(it, OperationResult::Transitioned(_));
-            results.iter().filter(moved).count() as u64
+
+    /// That of a node without a cluster and without sinks.
+    pub(crate) fn without_sinks(limits: config::Http) -> Arc<Self> {
+        let service = Service::lone(lockstep_machine::Limits::default());
+        Self::lone(Arc::new(service), Sinks::lone(&[]), limits)
+    }
+
+    /// Small limits.
+    pub(crate) fn test_limits() -> config::Http {
+        use std::time::Duration;
+        config::Http {
+            listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
+            advertise: String::new(),
+            body_bytes_max: 4096,
+            header_timeout: Duration::from_millis(200),
+            request_timeout: Duration::from_secs(10),
+            concurrency_max: 64,
+            drain_timeout: Duration::from_secs(10),
+            cors_origins: vec![],
         }
-        _ => return,
-    };
-    report.transitions.add(made);
+    }
 }

@@ -5,19 +5,21 @@
 
 use std::sync::Arc;
 use std::time::Duration;
+use std::vec;
 
-use lockstep_machine::{EventCursor, EventFilter};
+use lockstep_machine::{Event, EventCursor, EventFilter};
 use lockstep_proto::ErrorCode;
 use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
-use crate::service::{EventId, Service, Watch, WatchEnded, WatchError, Watched};
+use super::problem::Problem;
+use crate::service::{EventId, Service, Watch, WatchEnded, Watched};
 use crate::telemetry::Metrics;
 
 /// An idle watch sends a bookmark with its position this often.
 const BOOKMARK_EVERY: Duration = Duration::from_secs(5);
 /// When to retry for a free slot.
-const RETRY_AFTER: Duration = Duration::from_secs(1);
+pub(super) const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Admits watches, up to a limit, until the node stops. Clones share the limit.
 #[derive(Clone)]
@@ -41,62 +43,12 @@ pub(super) enum Leaving {
     CutOff,
 }
 
-impl Leaving {
-    /// The stable code.
-    pub(super) fn code(self) -> ErrorCode {
-        match self {
-            Leaving::Stopping => ErrorCode::NotReady,
-            Leaving::CutOff => ErrorCode::Unavailable,
-        }
-    }
-}
-
-/// Why a watch did not start.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum WatchRefused {
-    /// The limit is reached.
-    #[error("this node already has {max} open watches; watch on another node")]
-    TooMany {
-        /// The limit.
-        max: usize,
-    },
-    /// It cannot start there.
-    #[error(transparent)]
-    Unstarted(#[from] WatchError),
-    /// It would start before the oldest event kept.
-    #[error(transparent)]
-    Ended(#[from] WatchEnded),
-    /// Watches on this node have ended.
-    #[error("{0}")]
-    Left(Leaving),
-}
-
-impl WatchRefused {
-    /// The stable code.
-    pub(super) fn code(&self) -> ErrorCode {
-        match self {
-            WatchRefused::TooMany { .. } => ErrorCode::TooManyWatchers,
-            WatchRefused::Unstarted(error) => error.code(),
-            WatchRefused::Ended(ended) => ended.code(),
-            WatchRefused::Left(leaving) => leaving.code(),
-        }
-    }
-
-    /// When to try again, where that makes sense.
-    pub(super) fn retry_after(&self) -> Option<Duration> {
-        match self {
-            WatchRefused::TooMany { .. } | WatchRefused::Left(_) => Some(RETRY_AFTER),
-            WatchRefused::Unstarted(WatchError::Service(error)) => error.retry_after(),
-            WatchRefused::Unstarted(_) | WatchRefused::Ended(_) => None,
-        }
-    }
-}
-
 /// The next step of an open watch.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Next {
-    /// Events or a bookmark, and the cursor after them.
-    Watched(Watched, EventCursor),
+pub(super) enum Next<'a> {
+    /// Events, oldest first. Those that are not taken are the next step.
+    Events(&'a mut vec::IntoIter<Arc<Event>>),
+    /// There were no matching events up to this cursor.
+    Bookmark(EventCursor),
     /// It cannot continue from this cursor.
     Ended(WatchEnded, EventCursor),
     /// Watches on this node have ended.
@@ -105,7 +57,10 @@ pub(super) enum Next {
 
 /// An open watch. Dropping it frees its slot.
 pub(super) struct OpenWatch {
+    /// What was read to learn whether it can start.
     first: Option<Watched>,
+    /// Events that were read and not taken yet, so that a reader that does not read keeps little in memory.
+    events: vec::IntoIter<Arc<Event>>,
     watch: Watch,
     leaving: watch::Receiver<Option<Leaving>>,
     _slot: Slot,
@@ -166,26 +121,29 @@ impl Watchers {
         filter: EventFilter,
         from: Option<EventId>,
         deadline: Duration,
-    ) -> Result<OpenWatch, WatchRefused> {
+    ) -> Result<OpenWatch, Problem> {
         let leaving = self.leaving.subscribe();
         if let Some(why) = *leaving.borrow() {
-            return Err(WatchRefused::Left(why));
+            return Err(why.into());
         }
         let slot = self.slot()?;
         let mut watch = service.watch(from, filter, deadline).await?;
         let first = watch.next(Duration::ZERO).await?;
         Ok(OpenWatch {
             first: Some(first),
+            events: vec![].into_iter(),
             watch,
             leaving,
             _slot: slot,
         })
     }
 
-    fn slot(&self) -> Result<Slot, WatchRefused> {
+    fn slot(&self) -> Result<Slot, Problem> {
         let Ok(permit) = self.slots.clone().try_acquire_owned() else {
             self.metrics.overload_total.inc();
-            return Err(WatchRefused::TooMany { max: self.max });
+            let max = self.max;
+            let detail = format!("this node already has {max} open watches; watch on another node");
+            return Err(Problem::new(ErrorCode::TooManyWatchers, detail).retry_after(RETRY_AFTER));
         };
         let open = self.metrics.watchers.clone();
         open.inc();
@@ -198,18 +156,23 @@ impl Watchers {
 
 impl OpenWatch {
     /// The next events or, after an idle interval, a bookmark.
-    pub(super) async fn next(&mut self) -> Next {
-        let next = match self.first.take() {
-            Some(first) => Ok(first),
-            None => tokio::select! {
-                why = left(&mut self.leaving) => return Next::Left(why),
-                next = self.watch.next(BOOKMARK_EVERY) => next,
-            },
-        };
-        match next {
-            Ok(watched) => Next::Watched(watched, self.watch.cursor()),
-            Err(ended) => Next::Ended(ended, self.watch.cursor()),
+    pub(super) async fn next(&mut self) -> Next<'_> {
+        if self.events.as_slice().is_empty() {
+            let next = match self.first.take() {
+                Some(first) => Ok(first),
+                None => tokio::select! {
+                    why = left(&mut self.leaving) => return Next::Left(why),
+                    next = self.watch.next(BOOKMARK_EVERY) => next,
+                },
+            };
+            let cursor = self.watch.cursor();
+            match next {
+                Ok(Watched::Events(events)) => self.events = events.into_iter(),
+                Ok(Watched::Bookmark(_)) => return Next::Bookmark(cursor),
+                Err(ended) => return Next::Ended(ended, cursor),
+            }
         }
+        Next::Events(&mut self.events)
     }
 }
 
@@ -236,9 +199,8 @@ mod tests {
         let slot = watchers.slot().unwrap();
         assert_eq!(metrics.watchers.get(), 1);
         let refused = watchers.clone().slot().err().unwrap();
-        assert_eq!(refused, WatchRefused::TooMany { max: 1 });
-        assert_eq!(refused.code(), ErrorCode::TooManyWatchers);
-        assert!(refused.retry_after().is_some());
+        assert_eq!(refused.code, ErrorCode::TooManyWatchers);
+        assert!(refused.detail.contains("1 open watches"));
         assert_eq!(metrics.overload_total.get(), 1);
         drop(slot);
         assert_eq!(metrics.watchers.get(), 0);
@@ -256,16 +218,16 @@ mod tests {
             watchers.open(&service, filter, from.clone(), timeout).await
         };
         let mut watch = open().await.unwrap();
-        assert!(matches!(watch.next().await, Next::Watched(..)));
+        assert!(matches!(watch.next().await, Next::Bookmark(_)));
         watchers.set_cut_off(true);
-        assert_eq!(watch.next().await, Next::Left(Leaving::CutOff));
+        assert!(matches!(watch.next().await, Next::Left(Leaving::CutOff)));
         let refused = open().await.err().unwrap();
-        assert_eq!(refused, WatchRefused::Left(Leaving::CutOff));
+        assert_eq!(refused.detail, Leaving::CutOff.to_string());
         watchers.set_cut_off(false);
         let mut watch = open().await.unwrap();
-        assert!(matches!(watch.next().await, Next::Watched(..)));
+        assert!(matches!(watch.next().await, Next::Bookmark(_)));
         watchers.stop();
         watchers.set_cut_off(false);
-        assert_eq!(watch.next().await, Next::Left(Leaving::Stopping));
+        assert!(matches!(watch.next().await, Next::Left(Leaving::Stopping)));
     }
 }

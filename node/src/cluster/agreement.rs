@@ -2,8 +2,12 @@
 //!
 //! All nodes have the same state at the same log index, unless there is a hardware fault or a bug. Each node
 //! hashes its state after the same log entries, keeps the last hashes, and compares them with those of the
-//! other members. A node that differs from more members than it agrees with is no longer ready; an operator
-//! must find out which side is right.
+//! other members.
+//!
+//! A majority decides which state is right ([`Verdict`]). A node whose state is wrong answers no requests and
+//! hands over leadership, also after a restart, until its state is replaced (`lockstepd rejoin`). If no
+//! majority has one state, because two members differ and no third can be compared, any of them may be wrong,
+//! and none answers: no answer is better than a wrong one.
 //!
 //! Hashes are compared at the same log index, because an entry may change the state without changing the
 //! revision, and in the same format, because a build with another snapshot format hashes other bytes. A
@@ -61,7 +65,7 @@ impl RecentHashes {
             hashes.keep(StateHash {
                 log_index,
                 format: hash.format.into(),
-                value: hash.value.to_be_bytes().to_vec(),
+                value: as_tested(hash.value).to_be_bytes().to_vec(),
             });
             hashes.hashing.store(false, Ordering::Release);
         });
@@ -81,6 +85,20 @@ impl RecentHashes {
     }
 }
 
+/// For tests of what follows: the node claims another state than it has.
+#[cfg(debug_assertions)]
+fn as_tested(value: u128) -> u128 {
+    match std::env::var_os("LOCKSTEP_TEST_STATE_DIFFERS") {
+        Some(_) => !value,
+        None => value,
+    }
+}
+
+#[cfg(not(debug_assertions))]
+fn as_tested(value: u128) -> u128 {
+    value
+}
+
 /// Whether a hash is due after an entry. Depends only on what is the same on every node: the
 /// revisions before and after the entry, and the state.
 fn is_due(before: u64, state: &State) -> bool {
@@ -90,13 +108,35 @@ fn is_due(before: u64, state: &State) -> bool {
     before / apart != state.revision().0 / apart
 }
 
+/// A member whose state differs from this node's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Its name.
+    pub member: String,
+    /// The log entry after which it differs.
+    pub log_index: u64,
+    /// The hash of its state then.
+    value: Vec<u8>,
+}
+
+/// What the comparison with the other members says about this node's state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// A majority has the same state.
+    Right,
+    /// A majority has one other state.
+    Wrong,
+    /// No majority has the same state: this node's may be wrong.
+    Open,
+}
+
 /// The result of a comparison with the other members.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Comparison {
     /// Members with the same hash at the latest log index in common.
     pub same: usize,
-    /// Members with another value of the same format, and the log index.
-    pub differing: Vec<(String, u64)>,
+    /// Members with another value of the same format.
+    pub differing: Vec<Difference>,
     /// Members that have hashes at the same log indexes, all in another format.
     pub incomparable: usize,
 }
@@ -110,15 +150,32 @@ impl Comparison {
         let comparable = |(our, their): &(&StateHash, &StateHash)| our.format == their.format;
         match common.clone().find(comparable) {
             Some((our, their)) if our.value == their.value => self.same += 1,
-            Some((our, _)) => self.differing.push((name.to_owned(), our.log_index)),
+            Some((our, their)) => self.differing.push(Difference {
+                member: name.to_owned(),
+                log_index: our.log_index,
+                value: their.value.clone(),
+            }),
             None if common.count() > 0 => self.incomparable += 1,
             None => {}
         }
     }
 
-    /// Whether this node differs from more members than it agrees with.
-    pub fn is_outvoted(&self) -> bool {
-        self.differing.len() > self.same
+    /// What a majority of the members that can be compared says, this node included; `None` if no other
+    /// member can.
+    pub fn verdict(&self) -> Option<Verdict> {
+        let compared = 1 + self.same + self.differing.len();
+        let agree = |it: &Difference| {
+            let equal =
+                |other: &&Difference| (other.log_index, &other.value) == (it.log_index, &it.value);
+            self.differing.iter().filter(equal).count()
+        };
+        let is_majority = |members: usize| 2 * members > compared;
+        Some(match self.differing.iter().map(agree).max() {
+            _ if compared == 1 => return None,
+            _ if is_majority(1 + self.same) => Verdict::Right,
+            Some(others) if is_majority(others) => Verdict::Wrong,
+            _ => Verdict::Open,
+        })
     }
 }
 
@@ -171,14 +228,37 @@ mod tests {
         found.add("equal, and behind", &ours, &[hash(1, 11), hash(2, 20)]);
         found.add("equal, and ahead", &ours, &[hash(3, 30), hash(4, 41)]);
         found.add("nothing in common", &ours, &[hash(5, 50)]);
-        assert_eq!((found.same, found.is_outvoted()), (2, false));
+        assert_eq!((found.same, found.differing.len()), (2, 0));
         found.add("another", &ours, &[hash(3, 31)]);
-        assert_eq!(found.differing, [("another".to_owned(), 3)]);
-        assert!(!found.is_outvoted());
-        found.add("a third", &ours, &[hash(2, 21)]);
-        found.add("a fourth", &ours, &[hash(2, 22)]);
-        assert!(found.is_outvoted());
+        assert_eq!(differing(&found), [("another", 3)]);
         assert_eq!(found.incomparable, 0);
+    }
+
+    fn differing(found: &Comparison) -> Vec<(&str, u64)> {
+        let differing = found.differing.iter();
+        differing.map(|it| (&*it.member, it.log_index)).collect()
+    }
+
+    #[test]
+    fn a_majority_decides_which_state_is_right() {
+        // This node has 0.
+        let verdict = |others: &[u128]| {
+            let mut found = Comparison::default();
+            for value in others {
+                found.add("another", &[hash(1, 0)], &[hash(1, *value)]);
+            }
+            found.verdict()
+        };
+        assert_eq!(verdict(&[]), None);
+        for right in [&[0_u128][..], &[0, 0], &[0, 7], &[0, 0, 7, 7]] {
+            assert_eq!(verdict(right), Some(Verdict::Right), "{right:?}");
+        }
+        for wrong in [&[7_u128, 7][..], &[7, 7, 7], &[0, 7, 7, 7]] {
+            assert_eq!(verdict(wrong), Some(Verdict::Wrong), "{wrong:?}");
+        }
+        for open in [&[7_u128][..], &[7, 8], &[0, 7, 7], &[0, 7, 7, 8]] {
+            assert_eq!(verdict(open), Some(Verdict::Open), "{open:?}");
+        }
     }
 
     #[test]
@@ -207,7 +287,7 @@ mod tests {
             &ours,
             &[hash(1, 11), upgraded[1].clone()],
         );
-        assert_eq!(found.differing, [("differed before".to_owned(), 1)]);
+        assert_eq!(differing(&found), [("differed before", 1)]);
     }
 
     #[tokio::test]

@@ -113,7 +113,7 @@ fn same_list(me: &pb::IdentifyResponse, other: &pb::IdentifyResponse) -> Result<
         (false, false) => format!("also lists {more}, and does not list {fewer}"),
     };
     Err(Waiting::Fault(format!(
-        "discovery.peers of {} at {} differs from this node's: it {difference}; give all nodes the same list",
+        "the nodes in the configuration of {} at {} differ from this node's: it {difference}; give all nodes the same discovery.peers, or discovery.bootstrap_node",
         other.name, other.grpc_address
     )))
 }

@@ -13,7 +13,7 @@ const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Why a node did not say who it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub(super) enum Silence {
+pub enum Silence {
     /// The address has a host name without an address.
     #[error("its host name does not resolve: {0}")]
     Unresolved(String),
@@ -23,7 +23,11 @@ pub(super) enum Silence {
 }
 
 /// Asks the node at an address who it is; `me` asks, if the answer is to say whether it is a member.
-pub(super) async fn identify(
+///
+/// # Errors
+///
+/// It did not answer.
+pub async fn identify(
     grpc_address: &str,
     me: Option<NodeId>,
 ) -> Result<pb::IdentifyResponse, Silence> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use lockstep_machine::FeatureLevel;
 use lockstep_proto::errors::Retry;
 use lockstep_proto::{ErrorCode, raft as pb};
 use openraft_rt_tokio::TokioRuntime;
@@ -27,12 +28,13 @@ const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
 const LOGGED_MAX: usize = 16;
 
 /// Joins a cluster: at once if the node already belongs to one, else by bootstrapping one with its peers, or
-/// by waiting until a leader contacts it. Returns once it belongs to one. Until then, `report` is told why not.
+/// by waiting until a leader contacts it. Bootstraps only if `expect` says how many nodes that takes. Returns
+/// once it belongs to one; until then, `report` is given the reason why not.
 pub async fn join(
     local: &Arc<LocalNode>,
     consensus: &Consensus<TokioRuntime, DiskStore>,
     discovery: &Arc<dyn Discovery>,
-    expect: usize,
+    expect: Option<usize>,
     report: impl Fn(&str),
 ) -> Result<(), ClusterError> {
     let mut logged = Logged::default();
@@ -75,7 +77,7 @@ pub async fn join(
 async fn look(
     local: &LocalNode,
     discovery: &Arc<dyn Discovery>,
-    expect: usize,
+    expect: Option<usize>,
 ) -> Result<BootstrapPlan, Waiting> {
     let me = local.identify();
     let failed = |error: DiscoveryError| Waiting::Normal(error.to_string());
@@ -88,7 +90,8 @@ async fn look(
     let asked = futures::future::join_all(asked).await;
     let mut answers = asked.iter().filter_map(|(_, answer)| answer.as_ref().ok());
     if let Some(member) = answers.clone().find(|it| !it.cluster_id.is_empty()) {
-        return Err(ask_to_join(&local.announcement(), member).await);
+        let me = local.announcement();
+        return Err(ask_to_join(&me, local.supports(), member).await);
     }
     if let Some(plan) = latched {
         return Err(match answers.any(|it| names(&plan, it.node_id)) {
@@ -96,10 +99,15 @@ async fn look(
             false => Waiting::Fault(discovery.stale_plan(&plan)),
         });
     }
-    let candidates = candidates(&me, asked, expect)?;
-    if !discovery.may_propose(&me.name) {
-        let reason = "all nodes have answered; the first by name bootstraps the cluster";
+    let Some(expect) = expect else {
+        let reason = "this node waits until it is added to a cluster: cluster.bootstrap is false";
         return Err(Waiting::Normal(reason.to_owned()));
+    };
+    let candidates = candidates(&me, asked, expect)?;
+    if let Some(other) = discovery.bootstrap_node().filter(|it| *it != me.name) {
+        let reason =
+            format!("{expect} of {expect} nodes have answered; {other} bootstraps the cluster");
+        return Err(Waiting::Normal(reason));
     }
     let plan = BootstrapPlan {
         cluster_id: format!("{:016x}", rand::random::<u64>()),
@@ -129,13 +137,17 @@ async fn ask(peer: FoundPeer, me: NodeId) -> Asked {
 }
 
 /// Asks the cluster of a peer to add this node. Returns what this node waits for then.
-async fn ask_to_join(me: &Announcement, peer: &pb::IdentifyResponse) -> Waiting {
+async fn ask_to_join(
+    me: &Announcement,
+    supports: FeatureLevel,
+    peer: &pb::IdentifyResponse,
+) -> Waiting {
     use pb::join_response::Result as Answer;
     let cluster = &peer.cluster_id;
     let mut address = peer.grpc_address.clone();
     // The first answer may only name the leader.
     for _ in 0..2 {
-        match request_join(me, &address).await {
+        match request_join(me, supports, &address).await {
             Some(Answer::Accepted(_)) => {
                 let reason = format!("cluster {cluster} has added this node; waiting for its log");
                 return Waiting::Normal(reason);
@@ -162,10 +174,15 @@ async fn ask_to_join(me: &Announcement, peer: &pb::IdentifyResponse) -> Waiting 
     Waiting::Normal(format!("looking for the leader of cluster {cluster}"))
 }
 
-async fn request_join(me: &Announcement, address: &str) -> Option<pb::join_response::Result> {
+async fn request_join(
+    me: &Announcement,
+    supports: FeatureLevel,
+    address: &str,
+) -> Option<pb::join_response::Result> {
     let message = pb::JoinRequest {
         member: Some(member_out(me.node_id, &me.member)),
         protocol: PROTOCOL,
+        feature_level_max: supports.get(),
     };
     let mut client = client(channel(address).ok()?);
     let answer = tokio::time::timeout(JOIN_TIMEOUT, client.join(message)).await;

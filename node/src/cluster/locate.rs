@@ -11,7 +11,7 @@ use lockstep_raft::consensus::{Addresses, Member, MemberStatus, NodeId};
 
 use super::LocalNode;
 use super::identify::identify;
-use crate::discovery::FoundPeer;
+use crate::discovery::{Announcement, FoundPeer};
 
 /// Each node is asked again after this many rounds, in case two have exchanged their addresses.
 const ASK_ALL_EVERY: u64 = 5;
@@ -41,26 +41,17 @@ pub async fn locate(
         return None;
     }
     let me = local.announcement();
-    let asking = asked.iter().map(|it| identify(it, Some(me.node_id)));
-    let answers = futures::future::join_all(asking).await;
-    let ours = |it: &pb::IdentifyResponse| me.cluster_id.as_ref() == Some(&it.cluster_id);
-    let not_a_member = answers.iter().flatten().filter(|it| ours(it));
-    let not_a_member_since = not_a_member.filter_map(|it| it.not_a_member_since).max();
-    let answered = asked
-        .into_iter()
-        .zip(answers)
-        .filter_map(|(address, answer)| {
-            let answer = answer.ok().filter(ours)?;
-            let member = Member {
-                name: answer.name,
-                // Where it has just answered.
-                grpc_address: address.to_owned(),
-                http_address: answer.http_address,
-                ..Member::default()
-            };
-            Some((answer.node_id, member))
-        });
-    let merged = merge(&known, answered.collect(), members);
+    let mut answers = ask(&me, asked.iter().copied()).await;
+    // One that answers at a second address may still be at the first: only then has it not moved.
+    let elsewhere = answers.iter().filter_map(|(address, answer)| {
+        let before = known.get(&answer.node_id)?.grpc_address.as_str();
+        (before != *address && !asked.contains(&before)).then_some(before)
+    });
+    let elsewhere: BTreeSet<&str> = elsewhere.collect();
+    answers.extend(ask(&me, elsewhere.into_iter()).await);
+    let not_a_member_since = answers.iter().filter_map(|(_, it)| it.not_a_member_since);
+    let not_a_member_since = not_a_member_since.max();
+    let merged = merge(&known, latest(&known, answers), members);
     for (id, member) in addresses.replace(merged) {
         let moved =
             |it: &&MemberStatus| it.id == id && it.member.grpc_address != member.grpc_address;
@@ -74,6 +65,43 @@ pub async fn locate(
         }
     }
     not_a_member_since
+}
+
+/// The answers of this cluster's nodes, with the addresses at which they were asked.
+async fn ask<'a>(
+    me: &Announcement,
+    addresses: impl Iterator<Item = &'a str>,
+) -> Vec<(&'a str, pb::IdentifyResponse)> {
+    let asking = addresses.map(async |address| {
+        let answer = identify(address, Some(me.node_id)).await.ok()?;
+        (me.cluster_id.as_ref() == Some(&answer.cluster_id)).then_some((address, answer))
+    });
+    let answers = futures::future::join_all(asking).await;
+    answers.into_iter().flatten().collect()
+}
+
+/// Where each node that answered is: if it answered at several addresses, where it was known already. Discovery
+/// may list a node by its IP address, and the membership by its host name.
+fn latest(
+    known: &BTreeMap<NodeId, Member>,
+    answers: Vec<(&str, pb::IdentifyResponse)>,
+) -> BTreeMap<NodeId, Member> {
+    let mut latest = BTreeMap::<NodeId, Member>::new();
+    for (address, answer) in answers {
+        let id = answer.node_id;
+        let was_known_there = known.get(&id).is_some_and(|it| it.grpc_address == address);
+        if was_known_there || !latest.contains_key(&id) {
+            let member = Member {
+                name: answer.name,
+                // Where it has just answered.
+                grpc_address: address.to_owned(),
+                http_address: answer.http_address,
+                ..Member::default()
+            };
+            latest.insert(id, member);
+        }
+    }
+    latest
 }
 
 /// What is known of the members after these answers. An address belongs to the node that answered there last.
@@ -129,6 +157,25 @@ mod tests {
             &members(&[1, 2]),
         );
         assert_eq!(merged, [at(1, "b:1"), at(2, "a:1")].into());
+    }
+
+    #[test]
+    fn a_member_with_two_addresses_stays_known_at_one() {
+        let answer = |address| {
+            let answer = pb::IdentifyResponse {
+                node_id: 1,
+                name: "node1".to_owned(),
+                ..Default::default()
+            };
+            (address, answer)
+        };
+        let known: BTreeMap<_, _> = [at(1, "b:1")].into();
+        for answers in [["a:1", "b:1"], ["b:1", "a:1"]] {
+            assert_eq!(latest(&known, answers.map(answer).into()), known);
+        }
+        // It does not answer there any more.
+        let moved = latest(&known, vec![answer("a:1"), answer("c:1")]);
+        assert_eq!(moved, [at(1, "a:1")].into());
     }
 
     #[test]

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use lockstep_machine::FeatureLevel;
 use lockstep_proto::v1::cluster_client::ClusterClient;
 use lockstep_proto::{ErrorCode, raft as pb, v1};
 use lockstep_raft::Deadline;
@@ -135,6 +136,7 @@ impl Members {
                 http_address: answer.http_address,
                 learner,
             },
+            supports: FeatureLevel::supported_with(answer.feature_level_max),
         })
     }
 
@@ -328,6 +330,7 @@ fn report(answer: pb::IdentifyResponse) -> v1::MemberReport {
         disk_free_bytes: answer.disk_free_bytes,
         disk_used_bytes: answer.disk_used_bytes,
         memory_bytes: answer.memory_bytes,
+        feature_level_max: answer.feature_level_max.max(FeatureLevel::FIRST.get()),
     }
 }
 

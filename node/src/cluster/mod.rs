@@ -23,25 +23,31 @@
 //! key that is created once is the same for all. A node that ever belonged to a cluster never bootstraps
 //! another.
 //!
-//! **Agreement.** Members compare hashes of their states at the same log indexes ([`agreement`]). One that
-//! differs from more members than it agrees with stops being ready.
+//! **Agreement.** Members compare hashes of their states at the same log indexes ([`agreement`]). One whose
+//! state differs from that of a majority answers no requests.
 //!
 //! **Membership.** A node that joins begins as a learner and is promoted once it has caught up; if a member of
 //! its name does not answer any more, it takes that member's place. An operator adds and removes members on any
 //! node ([`members`]). A node that was removed stops.
 //!
+//! **Feature level.** Nodes of several releases form one cluster; [`level`] raises the level of what they use
+//! once every member supports it.
+//!
 //! **Addresses.** A member that returns at another address is found through discovery ([`locate`]).
 
 pub mod agreement;
 mod bootstrap;
+pub mod forget;
 mod identify;
 mod join;
+pub mod level;
 pub mod locate;
 pub mod members;
 
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use lockstep_machine::FeatureLevel;
 use lockstep_proto::raft as pb;
 use parking_lot::Mutex;
 use tonic::Status;
@@ -55,6 +61,7 @@ use lockstep_raft::consensus::server::Host;
 use lockstep_raft::consensus::{ConsensusError, Member, NodeId};
 use lockstep_raft::store::{BootstrapPlan, IdentityFile, StoreError};
 
+pub use identify::{Silence, identify};
 pub use join::join;
 
 /// The longest cluster id accepted from a peer, bytes.
@@ -76,7 +83,9 @@ pub struct LocalNode {
     identity: Mutex<IdentityFile>,
     tag: ClusterTag,
     member: Member,
-    /// The nodes of its configuration; empty where discovery finds them.
+    /// The highest feature level that it supports.
+    supports: FeatureLevel,
+    /// The nodes that its configuration names: all, only the one that may bootstrap the cluster, or none.
     listed: Vec<StaticPeer>,
     /// The hashes that it compares with other members.
     hashes: Arc<RecentHashes>,
@@ -99,10 +108,16 @@ impl LocalNode {
             identity: Mutex::new(identity),
             tag,
             member,
+            supports: level::supported(),
             listed,
             hashes,
             metrics,
         })
+    }
+
+    /// The highest feature level that it supports.
+    pub fn supports(&self) -> FeatureLevel {
+        self.supports
     }
 
     /// The cluster the node belongs to; follows every change.
@@ -127,6 +142,24 @@ impl LocalNode {
             member: self.member.clone(),
             cluster_id: self.tag.load().as_deref().cloned(),
         }
+    }
+
+    /// The log index at which most members had another state, if that was ever found.
+    pub fn differs_at(&self) -> Option<u64> {
+        self.identity.lock().identity().differs_at
+    }
+
+    /// Keeps that most members had another state, or that they have the same. Blocks.
+    ///
+    /// # Errors
+    ///
+    /// It could not be written.
+    pub fn keep_differs_at(&self, log_index: Option<u64>) -> Result<(), StoreError> {
+        let mut identity = self.identity.lock();
+        if identity.identity().differs_at == log_index {
+            return Ok(());
+        }
+        identity.update(|identity| identity.differs_at = log_index)
     }
 
     fn plan(&self) -> Option<BootstrapPlan> {
@@ -172,6 +205,7 @@ impl Host for LocalNode {
             protocol: PROTOCOL,
             peers: self.listed.iter().map(listed_peer).collect(),
             version: build::version().to_owned(),
+            feature_level_max: self.supports.get(),
             disk_free_bytes: self.metrics.disk_free_bytes.get() as u64,
             disk_used_bytes: self.metrics.log_disk_bytes.get() as u64,
             memory_bytes: resident_bytes(),

@@ -7,18 +7,20 @@ use std::time::Duration;
 use super::keys::StaticPeer;
 use super::shape::Value;
 use super::values::Values;
+use lockstep_raft::consensus::network::ENTRY_BYTES_MAX;
 
 /// With fewer entries, a follower that lags a little needs a snapshot, and falls behind again while it
 /// receives it.
 const LOG_KEEP_ENTRIES_ADVISED: u64 = 200_000;
-/// The default of `discovery.expect` with Consul.
-const EXPECT_WITH_CONSUL: usize = 3;
+/// The default of `discovery.expect` where nodes are not listed.
+const EXPECT_UNLISTED: usize = 3;
 
 /// Checks all settings of the node.
 pub(super) fn check(values: &mut Values) {
     identity(values);
     addresses(values);
     peers(values);
+    dns(values);
     expect(values);
     unused(values);
     timings(values);
@@ -39,8 +41,12 @@ fn identity(values: &mut Values) {
     }
 }
 
+fn kind(values: &Values) -> String {
+    values.get_or_default("discovery.kind")
+}
+
 fn is_static(values: &Values) -> bool {
-    values.get_or_default::<String>("discovery.kind") == "static"
+    kind(values) == "static"
 }
 
 fn listed_peers(values: &Values) -> Vec<StaticPeer> {
@@ -146,6 +152,26 @@ fn peers(values: &mut Values) {
     }
 }
 
+fn dns(values: &mut Values) {
+    if kind(values) != "dns" || !values.good(&["discovery.kind"]) {
+        return;
+    }
+    for (key, what) in [
+        (
+            "discovery.dns",
+            "give the host name that resolves to all nodes, and the port of their gRPC interface, for example lockstep:4333",
+        ),
+        (
+            "discovery.bootstrap_node",
+            "name the only node that may bootstrap the cluster, the same on all nodes, for example lockstep-0",
+        ),
+    ] {
+        if values.entry(key).is_none() && values.good(&[key]) {
+            values.missing(key, what);
+        }
+    }
+}
+
 fn expect(values: &mut Values) {
     if !values.good(&["discovery.kind", "discovery.peers", "discovery.expect"]) {
         return;
@@ -154,7 +180,7 @@ fn expect(values: &mut Values) {
     if values.entry("discovery.expect").is_none() {
         let expect = match is_static(values) {
             true => listed,
-            false => EXPECT_WITH_CONSUL,
+            false => EXPECT_UNLISTED,
         };
         values.derive("discovery.expect", Value::count(expect as u64));
     }
@@ -177,14 +203,18 @@ fn expect(values: &mut Values) {
     }
 }
 
-/// Settings of the kind of discovery that was not chosen.
+/// Settings of the kinds of discovery that were not chosen.
 fn unused(values: &mut Values) {
-    let (kind, unused) = match is_static(values) {
-        true => ("static", "consul."),
-        false => ("consul", "discovery.peers"),
-    };
-    let idle: Vec<String> = values
-        .set_below(unused)
+    let kind = kind(values);
+    let others = [
+        ("static", "discovery.peers"),
+        ("consul", "consul."),
+        ("dns", "discovery.dns"),
+        ("dns", "discovery.bootstrap_node"),
+    ];
+    let unused = others.into_iter().filter(|(of, _)| *of != kind);
+    let idle: Vec<String> = unused
+        .flat_map(|(_, prefix)| values.set_below(prefix))
         .map(|path| format!("{path} ({})", values.origin(path)))
         .collect();
     if !idle.is_empty() && values.good(&["discovery.kind"]) {
@@ -237,6 +267,19 @@ fn sizes(values: &mut Values) {
             values.cite(warn_key),
             values.cite(min_key)
         ));
+    }
+    for key in [
+        "raft.batch_bytes_max",
+        "http.body_bytes_max",
+        "grpc.message_bytes_max",
+    ] {
+        if of(values, key) > ENTRY_BYTES_MAX as u64 && values.good(&[key]) {
+            values.conflict(format!(
+                "{} must not be greater than {}: a larger log entry could not be sent to the other nodes",
+                values.cite(key),
+                Value::bytes(ENTRY_BYTES_MAX as u64).plain()
+            ));
+        }
     }
     let (keep_key, batch_key, queue_key) = (
         "raft.log_keep_entries",

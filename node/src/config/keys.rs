@@ -210,10 +210,12 @@ settings! {
 
     /// How the nodes find each other.
     discovery: Discovery {
-        kind: DiscoveryKind, OneOf(&["static", "consul"]), Is("static"), "How nodes find each other.", flag("discovery");
-        expect: usize, count(1, 99), Derived("number of `discovery.peers`; 3 with Consul"), "Number of nodes that form the first cluster.", flag("expect");
+        kind: DiscoveryKind, OneOf(&["static", "consul", "dns"]), Is("static"), "How nodes find each other.", flag("discovery");
+        expect: usize, count(1, 99), Derived("number of `discovery.peers`; 3 with Consul and DNS"), "Number of nodes that form the first cluster.", flag("expect");
         #[serde(default)]
         peers: Vec<StaticPeer>, Peers, Derived("this node alone"), "All nodes, this one included, with their gRPC addresses. For `static`.", flag("peers");
+        dns: Option<String>, HostPort, Unset, "Host name that resolves to the addresses of all nodes, and the port of their gRPC interface. For `dns`.";
+        bootstrap_node: Option<String>, Name, Unset, "Name of the only node that may bootstrap the cluster, the same on all nodes. For `dns`.";
     }
 
     /// A Consul agent, and what to register there.
@@ -229,6 +231,7 @@ settings! {
 
     /// This node's place in the membership.
     cluster: Membership {
+        bootstrap: bool, Flag, Is("true"), "Whether this node may form a new cluster with its peers; if not, it joins one, or waits to be added to one.";
         learner: bool, Flag, Is("false"), "Whether this node stays a learner: it receives the log, serves reads, and does not vote.";
         auto_replace: bool, Flag, Is("true"), "While this node leads: whether a node that joins takes the place of a member of its name that does not answer.";
     }
@@ -238,6 +241,7 @@ settings! {
         heartbeat: Duration, time(5, 1), Is("100ms"), "Interval between heartbeats of a leader.";
         election_timeout_min: Duration, time(10, 5), Is("200ms"), "Minimum time without a heartbeat before a follower starts an election; at least two heartbeats.";
         election_timeout_max: Duration, time(10, 5), Is("400ms"), "Maximum time without a heartbeat before a follower starts an election.";
+        clock_skew_max: Duration, time(100, 60 * 24), Is("10s"), "Maximum difference between this node's clock and the median of the members' clocks. A leader whose clock differs by more hands over leadership, and a leader never moves cluster time further ahead of the median than this.";
         snapshot_entries: u64, count(1, 1_000_000_000), Is("50000"), "Number of log entries after which a snapshot is written, if `raft.log_bytes_max` does not require one earlier. Each node adds up to a quarter, derived from its id, so that nodes do not write snapshots at the same time.";
         log_keep_entries: u64, count(1, 1_000_000_000), Is("200000"), "Number of log entries kept after a snapshot covers them, for followers that lag; fewer within `raft.log_bytes_max`.";
         log_bytes_max: u64, bytes(16 * MIB, 1024 * GIB), Is("1GiB"), "Maximum size of the log on disk, in bytes of its entries; lower on a small disk. A snapshot is written after half of it.";
@@ -256,6 +260,13 @@ settings! {
         free_bytes_min: u64, bytes(0, 1024 * GIB), Is("128MiB"), "Minimum free disk space. With less, a leader hands over leadership or rejects writes; 0 turns this off.";
     }
 
+    /// Scheduled backups.
+    backup: Backup {
+        folder: Option<PathBuf>, Path, Unset, "Folder into which this node writes backups; if not set, it writes none.";
+        interval: Duration, time(1000, 60 * 24 * 30), Is("1h"), "Time between two backups.";
+        keep: usize, count(1, 100_000), Is("24"), "Number of backups of this node and cluster that are kept; older ones are deleted.";
+    }
+
     /// Logs.
     log: Log {
         format: LogFormat, OneOf(&["text", "json"]), Is("text"), "Format of log lines.", flag("log-format");
@@ -271,6 +282,8 @@ pub enum DiscoveryKind {
     Static,
     /// A Consul agent.
     Consul,
+    /// One host name that resolves to all nodes.
+    Dns,
 }
 
 /// One node of a fixed list.

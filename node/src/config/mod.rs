@@ -53,8 +53,8 @@ mod words_tests;
 pub use docs::{markdown, show};
 pub use fault::{ConfigErrors, Origin};
 pub use keys::{
-    Config, Consul, Discovery, DiscoveryKind, Grpc, Http, KEYS, Key, KeyDefault, Log, LogFormat,
-    Raft, SINK_KEYS, Sink, StaticPeer, Storage,
+    Backup, Config, Consul, Discovery, DiscoveryKind, Grpc, Http, KEYS, Key, KeyDefault, Log,
+    LogFormat, Raft, SINK_KEYS, Sink, StaticPeer, Storage,
 };
 pub use lookup::instead_of_flag;
 pub use shape::Shape;

@@ -258,6 +258,20 @@ fn sizes_take_binary_units_only() {
 }
 
 #[test]
+fn what_could_make_a_log_entry_too_large_for_a_peer_message_is_refused() {
+    for (key, variable) in [
+        ("raft.batch_bytes_max", "LOCKSTEP_RAFT_BATCH_BYTES_MAX"),
+        ("http.body_bytes_max", "LOCKSTEP_HTTP_BODY_BYTES_MAX"),
+        ("grpc.message_bytes_max", "LOCKSTEP_GRPC_MESSAGE_BYTES_MAX"),
+    ] {
+        let text = fault(&[(variable, "32MiB")]);
+        let expected = format!("{key} = 32MiB ({variable}) must not be greater than 31MiB");
+        assert!(text.contains(&expected), "{text}");
+        assert!(from_env(&[(variable, "31MiB")]).is_ok());
+    }
+}
+
+#[test]
 fn broken_toml_is_reported_with_its_line() {
     let (_dir, sources) = in_file("name = \"a\"\n\n[http\nlisten = 1\n");
     assert!(
@@ -378,6 +392,29 @@ fn consul_is_configured_without_peers() {
     }));
     assert!(fault(&[("LOCKSTEP_CONSUL_META", "cluster_id=x")]).contains("is reserved"));
     assert!(fault(&[("LOCKSTEP_CONSUL_ADDRESS", "ftp://x")]).contains("expected a URL"));
+}
+
+#[test]
+fn dns_needs_a_name_and_the_node_that_may_bootstrap() {
+    let dns = ("LOCKSTEP_DISCOVERY", "dns");
+    let name = ("LOCKSTEP_DISCOVERY_DNS", "lockstep:4333");
+    let node = ("LOCKSTEP_DISCOVERY_BOOTSTRAP_NODE", "lockstep-0");
+    assert!(fault(&[dns, node]).contains("discovery.dns is not set; give the host name"));
+    assert!(
+        fault(&[dns, name]).contains("discovery.bootstrap_node is not set; name the only node")
+    );
+    assert!(
+        fault(&[dns, node, ("LOCKSTEP_DISCOVERY_DNS", "lockstep")]).contains("expected host:port")
+    );
+    let unused = ("LOCKSTEP_CONSUL_SERVICE", "x");
+    let (config, warnings) = from_env(&[dns, name, node, unused]).expect("valid");
+    let discovery = config.discovery;
+    assert_eq!((discovery.kind, discovery.expect), (DiscoveryKind::Dns, 3));
+    assert_eq!(discovery.dns.as_deref(), Some("lockstep:4333"));
+    assert!(warnings.iter().any(|w| {
+        w.to_string()
+            .contains("ignored because discovery.kind is dns: consul.service")
+    }));
 }
 
 #[test]

@@ -205,17 +205,31 @@ impl Discovery for ConsulDiscovery {
         self.in_time(self.write_plan(plan)).await
     }
 
+    async fn unlatch(&self, plan: &BootstrapPlan) -> Result<bool, DiscoveryError> {
+        self.in_time(async {
+            let key = self.latch_key();
+            let Some(value) = self.directory.read_key(&key).await? else {
+                return Ok(false);
+            };
+            if decode(&value).map_err(|fault| self.unreadable(fault))? != *plan {
+                return Ok(false);
+            }
+            Ok(self.directory.delete_key(&key, &value).await?)
+        })
+        .await
+    }
+
     fn stale_plan(&self, plan: &BootstrapPlan) -> String {
         format!(
-            "cluster {} was bootstrapped without this node, and none of its nodes answers; if it is gone for good, delete the key {} in Consul to bootstrap another",
+            "cluster {} was bootstrapped without this node, and none of its nodes answers; if they are only down, start them; if that cluster is gone for good, delete its plan, the key {} in Consul, to bootstrap another: lockstepd forget-cluster --config FILE, with this node's settings",
             plan.cluster_id,
             self.latch_key()
         )
     }
 
-    fn may_propose(&self, _name: &str) -> bool {
+    fn bootstrap_node(&self) -> Option<&str> {
         // The key decides between proposals.
-        true
+        None
     }
 
     async fn withdraw(&self) -> Result<(), DiscoveryError> {
@@ -283,5 +297,32 @@ mod tests {
             decode(b"garbage"),
             Err(UnreadablePlan::Malformed(_))
         ));
+    }
+
+    #[test]
+    fn no_unreadable_plan_has_a_word_of_a_library() {
+        let good = String::from_utf8(GOLDEN.to_vec()).unwrap();
+        let good = good.trim_end();
+        let mut values: Vec<_> = (0..good.len()).map(|end| good[..end].to_owned()).collect();
+        for wrong in ["null", "-1", "1.5", "\"x\"", "[]", "{}", "true"] {
+            values.push(wrong.to_owned());
+            for (at, found) in good.match_indices(": ") {
+                let at = at + found.len();
+                let end = good[at..]
+                    .find([',', '}', '\n'])
+                    .map_or(good.len(), |it| at + it);
+                values.push(format!("{}{wrong}{}", &good[..at], &good[end..]));
+            }
+        }
+        let mut faults = 0;
+        for value in values {
+            if let Err(fault) = decode(value.as_bytes()) {
+                let said = fault.to_string();
+                let word = lockstep_machine::library_words(&said);
+                assert_eq!(word, None, "{value}: {said}");
+                faults += 1;
+            }
+        }
+        assert!(faults > good.len(), "{faults}");
     }
 }

@@ -3,12 +3,14 @@
 //! Discovery answers two questions: at which addresses are nodes, and which bootstrap plan was latched
 //! first. It does not decide who is a member; the Raft log does. A running cluster does not need it.
 //!
-//! There are two kinds, behind the trait [`Discovery`]:
+//! There are three kinds, behind the trait [`Discovery`]:
 //!
 //! - [`ConsulDiscovery`]: nodes register with their Consul agent, whose health checks decide who is
 //!   listed. The plan is a key that is created once; whichever node creates it decides.
 //! - [`StaticDiscovery`]: a list in the configuration. Nothing outside the nodes can hold a plan, so
 //!   the first name in order is the only node that may propose one.
+//! - [`DnsDiscovery`]: one host name that resolves to all nodes. An answer may be partial or stale, so the
+//!   configuration names the only node that may propose a plan.
 //!
 //! Addresses from discovery are not trusted: a node asks its peers who they are (`Identify`), and
 //! every peer call carries the ids of cluster and target.
@@ -19,13 +21,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lockstep_consul::ConsulError;
 
-use crate::config::{Config, DiscoveryKind};
+use crate::config::{self, Config, DiscoveryKind};
 use lockstep_raft::store::{BootstrapPlan, Member};
 
 mod consul;
+mod dns;
 mod static_peers;
 
 pub use consul::{ConsulDiscovery, UnreadablePlan};
+pub use dns::DnsDiscovery;
 pub use static_peers::StaticDiscovery;
 
 /// What a node announces about itself.
@@ -42,7 +46,7 @@ pub struct Announcement {
 /// A node that discovery lists. Not yet trusted: ask it who it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundPeer {
-    /// Its name.
+    /// Its name; its IP address where discovery knows no names.
     pub name: String,
     /// `host:port` of its gRPC interface.
     pub grpc_address: String,
@@ -76,6 +80,14 @@ pub enum DiscoveryError {
         /// What is wrong with the plan.
         fault: UnreadablePlan,
     },
+    /// The name of all nodes does not resolve.
+    #[error("discovery.dns = {address} does not resolve: {reason}")]
+    Dns {
+        /// `host:port`, as configured.
+        address: String,
+        /// What the system's resolver says.
+        reason: String,
+    },
 }
 
 /// A kind of discovery. Every call has a timeout of its own.
@@ -97,9 +109,14 @@ pub trait Discovery: Send + Sync + 'static {
     /// Latches a plan unless one is latched already, and returns the latched one: the first.
     async fn latch(&self, plan: &BootstrapPlan) -> Result<BootstrapPlan, DiscoveryError>;
 
-    /// Whether the node of this name may propose a plan. The others wait until one is latched or a
-    /// leader calls.
-    fn may_propose(&self, name: &str) -> bool;
+    /// Deletes a latched plan, unless another one is latched; returns whether it did.
+    async fn unlatch(&self, _plan: &BootstrapPlan) -> Result<bool, DiscoveryError> {
+        Ok(false)
+    }
+
+    /// The name of the only node that may propose a plan; none if all may. The others wait until one is
+    /// latched or a leader calls.
+    fn bootstrap_node(&self) -> Option<&str>;
 
     /// What to tell an operator whose node finds a latched plan that does not name it, and no node of that
     /// cluster.
@@ -122,5 +139,17 @@ pub fn open(config: &Config) -> Result<Arc<dyn Discovery>, DiscoveryError> {
     Ok(match config.discovery.kind {
         DiscoveryKind::Static => Arc::new(StaticDiscovery::new(config.discovery.peers.clone())),
         DiscoveryKind::Consul => Arc::new(ConsulDiscovery::new(&config.consul)?),
+        DiscoveryKind::Dns => {
+            let config::Discovery {
+                dns,
+                bootstrap_node,
+                ..
+            } = config.discovery.clone();
+            // Both are set: the configuration was checked.
+            Arc::new(DnsDiscovery::new(
+                dns.unwrap_or_default(),
+                bootstrap_node.unwrap_or_default(),
+            ))
+        }
     })
 }

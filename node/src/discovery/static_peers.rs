@@ -50,9 +50,9 @@ impl Discovery for StaticDiscovery {
         Ok(plan.clone())
     }
 
-    fn may_propose(&self, name: &str) -> bool {
+    fn bootstrap_node(&self) -> Option<&str> {
         // Uses the whole list, not the reachable nodes, so that two nodes never both consider themselves first.
-        self.peers.iter().map(|peer| peer.name.as_str()).min() == Some(name)
+        self.peers.iter().map(|peer| peer.name.as_str()).min()
     }
 
     async fn withdraw(&self) -> Result<(), DiscoveryError> {
@@ -75,14 +75,7 @@ mod tests {
     #[test]
     fn only_the_first_name_in_order_may_propose() {
         let discovery = list(&["node2", "node1", "node3"]);
-        assert!(discovery.may_propose("node1"));
-        assert!(!discovery.may_propose("node2"));
-        assert!(!discovery.may_propose("node3"));
-        assert!(
-            !discovery.may_propose("node0"),
-            "a node that is not on the list"
-        );
-        assert!(!list(&[]).may_propose("node1"));
+        assert_eq!(discovery.bootstrap_node(), Some("node1"));
     }
 
     #[tokio::test]

@@ -5,10 +5,10 @@
 //!                     └──────failure──> the error ends the process
 //! ```
 //!
-//! **Start.** The ports are bound first, so that a second node started by mistake does not touch the data folder.
-//! Then `Parts` opens the store, consensus and the service above them; both interfaces begin to
-//! answer (`/readyz` fails until the node has joined a cluster and caught up); the background tasks
-//! begin.
+//! **Start.** The ports are bound first, so that a second node started by mistake does not touch the data folder,
+//! and `Interfaces` answers on them at once: opening a large log takes minutes, and a liveness probe must not end
+//! the node meanwhile. `ServiceManager` tells systemd the same. Then `Parts` opens the store, consensus and the service above them; the interfaces serve
+//! them (`/readyz` fails until the node has joined a cluster and caught up); the background tasks begin.
 //!
 //! **Run.** A node owns its tasks: the `servers`, which must drain, and the `background` tasks, which
 //! may end at any point. If any task fails (the store can no longer flush, consensus has ended, an
@@ -21,30 +21,32 @@
 //! signals do what.
 
 mod drain;
+mod interfaces;
 mod monitors;
 mod parts;
+mod service_manager;
 mod stop;
 mod tasks;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
-use tokio_util::sync::CancellationToken;
-use tonic_health::server::HealthReporter;
+use lockstep_machine::CodecError;
 
-use crate::api;
 use crate::cluster::ClusterError;
 use crate::config::Config;
 use crate::discovery::DiscoveryError;
+use crate::lifecycle::Lifecycle;
 use crate::service;
+use crate::telemetry::Metrics;
 use lockstep_raft::consensus::ConsensusError;
-use lockstep_raft::consensus::server::PeerServer;
 use lockstep_raft::store::StoreError;
 
-use drain::Drain;
+use interfaces::Interfaces;
 use parts::{Parts, StoreFailure};
+use service_manager::ServiceManager;
 pub use stop::Signals;
 use tasks::Tasks;
 
@@ -70,6 +72,14 @@ pub enum NodeError {
     /// Consensus could not start, or ended.
     #[error(transparent)]
     Consensus(#[from] ConsensusError),
+    /// The data folder is of a cluster that uses more than this release supports.
+    #[error("{}: {newer}", data_dir.display())]
+    TooOld {
+        /// The folder.
+        data_dir: PathBuf,
+        /// Both levels, and what to do.
+        newer: CodecError,
+    },
     /// The node could not join a cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
@@ -106,32 +116,35 @@ pub enum NodeError {
 /// A running node. Dropping it ends its tasks at once; [`stop`](Node::stop) ends them in order.
 pub struct Node {
     parts: Parts,
-    /// Cancelled when the interfaces must accept nothing more.
-    stopping: CancellationToken,
-    drain: Drain,
-    /// The HTTP and gRPC servers.
-    servers: Tasks,
+    interfaces: Interfaces,
     /// Tasks that may be aborted at any point.
     background: Tasks,
 }
 
 impl Node {
-    /// Starts a node. It serves once it has joined its cluster and caught up with its log.
+    /// Starts a node. It serves once it has joined its cluster and caught up with its log. Dropped before it is
+    /// complete, it leaves a data folder as a crash does.
     pub async fn start(config: Config) -> Result<Self, NodeError> {
-        let http = listen("HTTP", config.http.listen).await?;
-        let grpc = listen("gRPC", config.grpc.listen).await?;
-        let (parts, store_failure) = Parts::open(config).await?;
+        let config = Arc::new(config);
+        let metrics = Metrics::new().map_err(|error| NodeError::Start(error.to_string()))?;
+        let lifecycle = Arc::<Lifecycle>::default();
+        let mut background = Tasks::default();
+        if let Some(manager) = ServiceManager::from_env() {
+            background.spawn_endless(manager.follow(lifecycle.clone(), metrics.clone()));
+        }
+        let mut interfaces = Interfaces::start(&config, &metrics, &lifecycle).await?;
+        let (parts, store_failure) = tokio::select! {
+            opened = Parts::open(config, metrics, lifecycle) => opened?,
+            error = interfaces.failure() => return Err(error),
+        };
+        interfaces.open(&parts)?;
         let mut node = Self {
             parts,
-            stopping: CancellationToken::new(),
-            drain: Drain::default(),
-            servers: Tasks::default(),
-            background: Tasks::default(),
+            interfaces,
+            background,
         };
-        node.serve_http(http);
-        let health = node.serve_grpc(grpc).await?;
         node.parts.consensus.run();
-        node.start_background(store_failure, health);
+        node.start_background(store_failure);
         let Parts { config, local, .. } = &node.parts;
         tracing::info!(
             name = config.name,
@@ -151,75 +164,13 @@ impl Node {
         tokio::select! {
             value = signal => Ok(value),
             error = self.background.failure() => Err(error),
-            error = self.servers.failure() => Err(error),
+            error = self.interfaces.failure() => Err(error),
         }
     }
 
-    fn serve_http(&mut self, listener: TcpListener) {
-        let parts = self.parts.clone();
-        let router = api::http::router(api::http::HttpState {
-            service: parts.service,
-            metrics: parts.metrics.clone(),
-            report: parts.report,
-            limits: (&parts.config.http).into(),
-            started: parts.started,
-            watchers: parts.watchers,
-            members: Arc::new(parts.members),
-            sinks: parts.sinks,
-        });
-        let stopping = self.stopping.clone();
-        self.servers.spawn(async move {
-            let Config {
-                http, watchers_max, ..
-            } = &*parts.config;
-            let stopped = stopping.cancelled();
-            let served = api::http::serve(
-                listener,
-                router,
-                http,
-                *watchers_max,
-                &parts.metrics,
-                stopped,
-            );
-            interface_ended("HTTP", served.await, &stopping)
-        });
-    }
-
-    /// Serves clients and peers on one port.
-    async fn serve_grpc(&mut self, listener: TcpListener) -> Result<HealthReporter, NodeError> {
-        let parts = self.parts.clone();
-        let state = api::grpc::GrpcState {
-            service: parts.service,
-            metrics: parts.metrics,
-            report: parts.report,
-            request_timeout: parts.config.http.request_timeout,
-            started: parts.started,
-            watchers: parts.watchers,
-            members: Arc::new(parts.members),
-            sinks: parts.sinks,
-        };
-        let public = api::grpc::public_routes(state, &parts.config.grpc)
-            .await
-            .map_err(|error| NodeError::Start(error.to_string()))?;
-        let peers = PeerServer::service(
-            parts.consensus,
-            parts.store,
-            parts.local.tag(),
-            parts.local,
-            parts.config.cluster.auto_replace,
-        );
-        let routes = self.drain.observe(public.routes.add_service(peers));
-        let stopping = self.stopping.clone();
-        self.servers.spawn(async move {
-            let stopped = stopping.cancelled();
-            let served = api::grpc::serve(listener, routes, &parts.config.grpc, stopped).await;
-            interface_ended("gRPC", served, &stopping)
-        });
-        Ok(public.health)
-    }
-
-    fn start_background(&mut self, store_failure: StoreFailure, health: HealthReporter) {
+    fn start_background(&mut self, store_failure: StoreFailure) {
         let parts = || self.parts.clone();
+        let health = self.interfaces.health();
         let background = &mut self.background;
         background.spawn(parts::fail_with_the_store(store_failure));
         let (leads, leading) = tokio::sync::watch::channel(None);
@@ -228,6 +179,7 @@ impl Node {
         background.spawn_endless(self.parts.sinks.clone().run(leading));
         background.spawn(monitors::announce(parts()));
         background.spawn_endless(monitors::keep_members(parts()));
+        background.spawn_endless(monitors::keep_level(parts()));
         background.spawn_endless(service::maintain(self.parts.router.clone()));
         background.spawn_endless(monitors::watch_readiness(parts(), health));
         background.spawn_endless(monitors::compact(parts()));
@@ -236,28 +188,6 @@ impl Node {
         background.spawn_endless(monitors::watch_clock(parts()));
         background.spawn_endless(monitors::watch_usage(parts()));
         background.spawn_endless(monitors::compare_states(parts()));
+        background.spawn_endless(monitors::write_backups(parts()));
     }
-}
-
-async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, NodeError> {
-    let listener = TcpListener::bind(address).await;
-    listener.map_err(|reason| NodeError::Listen {
-        what,
-        address,
-        reason,
-    })
-}
-
-/// An interface may end only while the node stops.
-fn interface_ended(
-    what: &'static str,
-    ended: Result<(), impl ToString>,
-    stopping: &CancellationToken,
-) -> Result<(), NodeError> {
-    let reason = match ended {
-        Ok(()) if stopping.is_cancelled() => return Ok(()),
-        Ok(()) => "it stopped by itself".to_owned(),
-        Err(error) => error.to_string(),
-    };
-    Err(NodeError::Interface { what, reason })
 }

@@ -3,15 +3,22 @@
 
 use std::time::{Duration, Instant};
 
+use lockstep_machine::{Command, FeatureLevel};
+use lockstep_raft::Deadline;
 use tokio::sync::watch;
 use tonic_health::server::HealthReporter;
 
 use super::stop::HAND_OVER_TIMEOUT;
 use super::{NodeError, Parts};
 use crate::api;
+use crate::backup::Schedule;
+use crate::cluster::agreement::{Difference, Verdict};
+use crate::cluster::level::{self, Survey};
 use crate::cluster::locate::locate;
 use crate::cluster::{self, agreement};
-use crate::service::{CLUSTER_TIME_AHEAD_MAX, Phase, Role};
+use crate::config::Config;
+use crate::lifecycle::Phase;
+use crate::service::{CLUSTER_TIME_AHEAD_MAX, Distrust, Role};
 
 /// Time between two log lines about recovery.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -27,28 +34,77 @@ const COMPARE_EVERY: Duration = Duration::from_secs(10);
 const USAGE_EVERY: Duration = Duration::from_secs(1);
 const CLOCK_EVERY: Duration = Duration::from_secs(1);
 const FREE_SPACE_EVERY: Duration = Duration::from_secs(1);
+/// Time between two looks at what the members support.
+const LEVEL_EVERY: Duration = Duration::from_secs(1);
+const LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Minimum time between hand-over attempts while no peer has disk space.
 const HAND_OVER_EVERY: Duration = Duration::from_secs(60);
 
 /// Joins a cluster, catches up with the log, and begins to serve.
 pub(super) async fn join_cluster(parts: Parts) -> Result<(), NodeError> {
-    let expect = parts.config.discovery.expect;
+    let config = &parts.config;
+    let expect = config.cluster.bootstrap.then_some(config.discovery.expect);
     let Parts {
         local,
         consensus,
         discovery,
-        service,
+        lifecycle,
         ..
     } = &parts;
-    let report = |reason: &str| service.set_waiting(reason);
+    lifecycle.enter(Phase::Discovering);
+    let report = |reason: &str| lifecycle.set_waiting(reason);
     cluster::join(local, consensus, discovery, expect, report).await?;
-    report("");
-    while !parts.consensus.recovered(RECOVERY_TIMEOUT).await {
+    lifecycle.enter(Phase::Joining);
+    while !consensus.recovered(RECOVERY_TIMEOUT).await {
         tracing::info!("replaying entries that were committed before the restart");
     }
-    parts.service.set_phase(Phase::Serving);
+    level::check(&parts.consensus, parts.local.supports()).map_err(|newer| NodeError::TooOld {
+        data_dir: parts.config.data_dir.clone(),
+        newer,
+    })?;
+    lifecycle.enter(Phase::Serving);
     tracing::info!("serving");
     Ok(())
+}
+
+/// Follows the feature level, and raises it while this node leads.
+pub(super) async fn keep_level(parts: Parts) {
+    let metrics = &parts.metrics;
+    let newest = parts.local.supports();
+    metrics.feature_level_max.set(newest.get().into());
+    let mut known = FeatureLevel::FIRST;
+    loop {
+        let (level, most) = {
+            let applied = parts.consensus.state().read();
+            let limit = applied.state.limits().feature_level_max;
+            (applied.state.level(), limit)
+        };
+        metrics.feature_level.set(level.get().into());
+        if level > known {
+            tracing::info!(%level, adds = level.adds(), "the feature level of the cluster");
+            known = level;
+        }
+        let survey = match level < newest {
+            true => Survey::of(&parts.consensus, &parts.local).await,
+            false => Survey::default(),
+        };
+        parts
+            .service
+            .set_level_waits_for(survey.waits_for(newest, most));
+        if let Some(next) = survey.allows(most).filter(|next| *next > level)
+            && parts.consensus.leads()
+        {
+            let command = Command::RaiseLevel(next);
+            let raised = parts
+                .router
+                .submit_here(command, Deadline::after(LEVEL_TIMEOUT));
+            let asked = survey.asked();
+            if let Some(Err(error)) = parts.consensus.raise_level(&asked, next, raised).await {
+                tracing::debug!(%error, "the feature level could not be raised");
+            }
+        }
+        tokio::time::sleep(LEVEL_EVERY).await;
+    }
 }
 
 /// Reports the role of this node to metrics and, with the term it leads in, to the sinks. Ends only
@@ -135,17 +191,19 @@ pub(super) async fn watch_readiness(parts: Parts, health: HealthReporter) {
     }
 }
 
-/// Compares the state of this node with that of the other members. Logs each difference once.
+/// Compares the state of this node with that of the other members, and has it answer no requests while its
+/// own may be wrong. Logs each difference once.
 pub(super) async fn compare_states(parts: Parts) {
     let (metrics, cluster) = (&parts.metrics, parts.local.tag());
     let mut known = Vec::new();
+    distrust(&parts, parts.local.differs_at().map(|_| Verdict::Wrong));
     loop {
         tokio::time::sleep(COMPARE_EVERY).await;
         let found = agreement::compare(&cluster, &parts.consensus, parts.local.hashes()).await;
-        for (member, log_index) in found.differing.iter().filter(|it| !known.contains(*it)) {
+        for it in found.differing.iter().filter(|it| !known.contains(*it)) {
             tracing::error!(
-                member,
-                log_index,
+                member = it.member,
+                log_index = it.log_index,
                 "the state of this node differs from that of a member"
             );
         }
@@ -157,8 +215,53 @@ pub(super) async fn compare_states(parts: Parts) {
         metrics
             .state_comparisons_total
             .inc_by((found.same + differing) as u64);
-        parts.service.set_outvoted(found.is_outvoted());
+        let verdict = match (found.verdict(), parts.local.differs_at()) {
+            (None, Some(_)) => Some(Verdict::Wrong),
+            (verdict, _) => verdict,
+        };
+        distrust(&parts, verdict);
+        keep_verdict(&parts, verdict, found.differing.first()).await;
+        if verdict == Some(Verdict::Wrong) && parts.consensus.leads() {
+            drop(parts.consensus.hand_over(None, HAND_OVER_TIMEOUT).await);
+        }
         known = found.differing;
+    }
+}
+
+/// Makes this node answer requests, or refuse them. While it is not known which state is right, the cluster still
+/// needs a leader, because an operator may have to remove a member.
+fn distrust(parts: &Parts, verdict: Option<Verdict>) {
+    let distrust = match verdict {
+        None | Some(Verdict::Right) => None,
+        Some(Verdict::Wrong) => Some(Distrust::Wrong),
+        Some(Verdict::Open) => Some(Distrust::Open),
+    };
+    if let Some(reason) = distrust.filter(|_| parts.metrics.state_distrusted.get() == 0) {
+        tracing::error!(%reason, "this node answers no requests");
+    }
+    parts
+        .metrics
+        .state_distrusted
+        .set(i64::from(distrust.is_some()));
+    parts.service.set_distrust(distrust);
+    let electable = distrust != Some(Distrust::Wrong);
+    parts.consensus.distrust(distrust.is_some(), electable);
+}
+
+/// Stores durably that the state of this node is wrong.
+async fn keep_verdict(parts: &Parts, verdict: Option<Verdict>, found: Option<&Difference>) {
+    let differs_at = match verdict {
+        Some(Verdict::Wrong) => {
+            let found = found.map(|it| it.log_index);
+            parts.local.differs_at().or(found)
+        }
+        Some(Verdict::Right) => None,
+        Some(Verdict::Open) | None => return,
+    };
+    let local = parts.local.clone();
+    let kept = tokio::task::spawn_blocking(move || local.keep_differs_at(differs_at)).await;
+    if let Ok(Err(error)) = kept {
+        tracing::error!(%error, "cannot store that the state of this node differs");
     }
 }
 
@@ -193,26 +296,76 @@ pub(super) async fn watch_leader(parts: Parts) {
     }
 }
 
-/// Reports cluster time that is ahead of this node's clock.
+/// Reports cluster time that is ahead of this node's clock, and a clock that is off from those of the other
+/// members: while it is, this node hands leadership over.
 pub(super) async fn watch_clock(parts: Parts) {
     let mut was_ahead = false;
+    let mut was_skewed = false;
     loop {
-        let ahead = parts.service.cluster_time_ahead();
-        parts
-            .metrics
-            .cluster_time_ahead_seconds
-            .set(ahead.as_secs_f64());
-        let is_ahead = ahead >= CLUSTER_TIME_AHEAD_MAX;
-        match (was_ahead, is_ahead) {
-            (false, true) => tracing::warn!(
-                ahead_ms = ahead.as_millis() as u64,
-                "cluster time is ahead of this node's clock: while this node leads, timeouts wait until the clock catches up"
-            ),
-            (true, false) => tracing::info!("this node's clock has caught up with cluster time"),
-            _ => {}
+        was_ahead = report_cluster_time(&parts, was_ahead);
+        was_skewed = report_skew(&parts, was_skewed);
+        if was_skewed && parts.consensus.leads() {
+            hand_over_to_a_better_clock(&parts).await;
         }
-        was_ahead = is_ahead;
         tokio::time::sleep(CLOCK_EVERY).await;
+    }
+}
+
+/// Writes the scheduled backups, if there is a folder for them.
+pub(super) async fn write_backups(parts: Parts) {
+    let Config {
+        backup, storage, ..
+    } = &*parts.config;
+    if let Some(schedule) = Schedule::new(backup, storage.free_bytes_warn) {
+        schedule.run(&parts.service, &parts.metrics).await;
+    }
+}
+
+fn report_cluster_time(parts: &Parts, was_ahead: bool) -> bool {
+    let ahead = parts.service.cluster_time_ahead();
+    parts
+        .metrics
+        .cluster_time_ahead_seconds
+        .set(ahead.as_secs_f64());
+    let is_ahead = ahead >= CLUSTER_TIME_AHEAD_MAX;
+    match (was_ahead, is_ahead) {
+        (false, true) => tracing::warn!(
+            ahead_ms = ahead.as_millis() as u64,
+            "cluster time is ahead of this node's clock: while this node leads, timeouts wait until the clock catches up"
+        ),
+        (true, false) => tracing::info!("this node's clock has caught up with cluster time"),
+        _ => {}
+    }
+    is_ahead
+}
+
+fn report_skew(parts: &Parts, was_skewed: bool) -> bool {
+    let skew_ms = parts.clocks.skew_ms();
+    let is_skewed = parts.clocks.is_skewed().unwrap_or(was_skewed);
+    parts.metrics.clock_skew_seconds.set(skew_ms as f64 / 1e3);
+    match (was_skewed, is_skewed) {
+        (false, true) => {
+            parts.metrics.clock_skews_total.inc();
+            tracing::warn!(
+                skew_ms,
+                "this node's clock is off from the other members' clocks by more than raft.clock_skew_max: correct it"
+            );
+        }
+        (true, false) => tracing::info!("this node's clock agrees with the other members' clocks"),
+        _ => {}
+    }
+    is_skewed
+}
+
+/// Hands leadership to the voter with the longest log among those whose clocks agree, if there is one.
+async fn hand_over_to_a_better_clock(parts: &Parts) {
+    let members = parts.consensus.standing().members;
+    let better = members
+        .iter()
+        .filter(|it| it.voter && it.answers() && parts.clocks.agrees(it.id));
+    if let Some(best) = better.max_by_key(|it| it.matched_index) {
+        let handed = parts.consensus.hand_over(Some(best.id), HAND_OVER_TIMEOUT);
+        drop(handed.await);
     }
 }
 

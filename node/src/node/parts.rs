@@ -1,5 +1,6 @@
 //! The components of a node, in the order of construction.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,13 +9,15 @@ use openraft_rt_tokio::TokioRuntime;
 use tokio::sync::mpsc;
 
 use super::NodeError;
-use crate::api::Watchers;
+use crate::api::{Edge, Watchers, admission};
+use crate::check_disk::{self, FLUSH_MAX, FileSystem};
 use crate::clock::wall_clock;
 use crate::cluster::LocalNode;
 use crate::cluster::agreement::RecentHashes;
 use crate::cluster::members::Members;
 use crate::config::{Config, DiscoveryKind, StaticPeer};
 use crate::discovery::{self, Discovery};
+use crate::lifecycle::Lifecycle;
 use crate::observe::Observation;
 use crate::service::peers::GrpcPeers;
 use crate::service::{Router, Service};
@@ -22,7 +25,7 @@ use crate::sink::Sinks;
 use crate::telemetry::{Metrics, Report};
 use lockstep_raft::consensus::network::GrpcNetwork;
 use lockstep_raft::consensus::{
-    Addresses, BatchLimits, CompactionSettings, Consensus, Environment, Member, Settings,
+    Addresses, BatchLimits, Clocks, CompactionSettings, Consensus, Environment, Member, Settings,
 };
 use lockstep_raft::store::{DiskStore, IdentityFile, StoreError, StoreOptions};
 
@@ -34,6 +37,7 @@ pub(super) type StoreFailure = mpsc::UnboundedReceiver<String>;
 pub(super) struct Parts {
     pub(super) config: Arc<Config>,
     pub(super) started: Instant,
+    pub(super) lifecycle: Arc<Lifecycle>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) report: Arc<Report>,
     pub(super) observation: Arc<Observation>,
@@ -41,6 +45,7 @@ pub(super) struct Parts {
     pub(super) store: DiskStore,
     pub(super) discovery: Arc<dyn Discovery>,
     pub(super) addresses: Addresses,
+    pub(super) clocks: Clocks,
     pub(super) members: Members,
     pub(super) consensus: Consensus<TokioRuntime, DiskStore>,
     pub(super) router: Router<TokioRuntime, DiskStore>,
@@ -51,12 +56,21 @@ pub(super) struct Parts {
 
 impl Parts {
     /// Opens the data folder and builds everything above it. Nothing runs yet.
-    pub(super) async fn open(config: Config) -> Result<(Self, StoreFailure), NodeError> {
-        let metrics = Metrics::new().map_err(|error| NodeError::Start(error.to_string()))?;
+    pub(super) async fn open(
+        config: Arc<Config>,
+        metrics: Arc<Metrics>,
+        lifecycle: Arc<Lifecycle>,
+    ) -> Result<(Self, StoreFailure), NodeError> {
+        let started = Instant::now();
         let (store_failed, store_failure) = mpsc::unbounded_channel();
         let hashes = Arc::new(RecentHashes::default());
-        let observation = Observation::new(metrics.clone(), hashes.clone(), store_failed);
-        let (identity, store) = open_disk(&config, observation.clone()).await?;
+        let observation = Observation::new(
+            metrics.clone(),
+            hashes.clone(),
+            lifecycle.clone(),
+            store_failed,
+        );
+        let (identity, store) = open_disk(&config, metrics.clone(), observation.clone()).await?;
         let member = Member {
             name: config.name.clone(),
             grpc_address: config.grpc.advertise.clone(),
@@ -72,8 +86,10 @@ impl Parts {
         );
         let discovery = discovery::open(&config)?;
         let settings = settings(&config, local.node_id());
+        let clocks = Clocks::new(Arc::new(wall_clock), config.raft.clock_skew_max);
+        let stamps = clocks.clone();
         let environment = Environment {
-            clock: Arc::new(wall_clock),
+            clock: Arc::new(move || stamps.stamp()),
             observer: observation.clone(),
             addresses: Addresses::default(),
         };
@@ -83,7 +99,12 @@ impl Parts {
             settings.raft_config()?,
             &settings,
             store.clone(),
-            GrpcNetwork::new(local.tag(), addresses.clone(), observation.clone()),
+            GrpcNetwork::new(
+                local.tag(),
+                addresses.clone(),
+                clocks.clone(),
+                observation.clone(),
+            ),
             environment,
         )
         .await?;
@@ -95,13 +116,20 @@ impl Parts {
             Arc::new(|| SessionId(rand::random())),
             observation.clone(),
         );
-        let service = Service::new(router.clone(), local.tag(), local.node_id(), member);
+        let service = Service::new(
+            router.clone(),
+            local.tag(),
+            local.node_id(),
+            member,
+            lifecycle.clone(),
+        );
         let service = Arc::new(service);
         let parts = Self {
             sinks: Sinks::new(&config.sinks, service.clone(), peers, &metrics),
             watchers: Watchers::new(config.watchers_max, metrics.clone()),
-            config: Arc::new(config),
-            started: Instant::now(),
+            config,
+            started,
+            lifecycle,
             metrics,
             report: Arc::default(),
             observation,
@@ -110,19 +138,43 @@ impl Parts {
             store,
             discovery,
             addresses,
+            clocks,
             consensus,
             router,
             service,
         };
         Ok((parts, store_failure))
     }
+
+    /// The parts that requests reach.
+    pub(super) fn edge(&self) -> Arc<Edge> {
+        Arc::new(Edge {
+            service: self.service.clone(),
+            members: Arc::new(self.members.clone()),
+            sinks: self.sinks.clone(),
+            watchers: self.watchers.clone(),
+            metrics: self.metrics.clone(),
+            report: self.report.clone(),
+            started: self.started,
+            admission: admission(&self.config.http),
+            limits: self.config.http.clone(),
+        })
+    }
 }
 
-/// The nodes of the configuration; none where discovery finds them.
+/// The nodes that the configuration names.
 fn listed(config: &Config) -> Vec<StaticPeer> {
-    match config.discovery.kind {
-        DiscoveryKind::Static => config.discovery.peers.clone(),
+    let discovery = &config.discovery;
+    match discovery.kind {
+        DiscoveryKind::Static => discovery.peers.clone(),
         DiscoveryKind::Consul => Vec::new(),
+        DiscoveryKind::Dns => {
+            let named = discovery.bootstrap_node.clone().zip(discovery.dns.clone());
+            named
+                .map(|(name, grpc)| StaticPeer { name, grpc })
+                .into_iter()
+                .collect()
+        }
     }
 }
 
@@ -136,6 +188,7 @@ pub(super) async fn fail_with_the_store(mut failure: StoreFailure) -> Result<(),
 
 async fn open_disk(
     config: &Config,
+    metrics: Arc<Metrics>,
     observation: Arc<Observation>,
 ) -> Result<(IdentityFile, DiskStore), NodeError> {
     let (dir, name) = (config.data_dir.clone(), config.name.clone());
@@ -147,13 +200,42 @@ async fn open_disk(
     let opened = tokio::task::spawn_blocking(move || {
         let mut identity = IdentityFile::open(&dir)?;
         identity.claim(&name)?;
-        let store = DiskStore::open(&dir, options, observation)?;
+        // Before the store writes.
+        probe_disk(&dir, &metrics);
+        let store = DiskStore::open(&mut identity, options, observation)?;
         Ok::<_, StoreError>((identity, store))
     });
     let opened = opened
         .await
         .map_err(|error| NodeError::Start(error.to_string()))?;
     Ok(opened?)
+}
+
+/// Measures a few flushes. What it finds is a warning, not an error: a slow disk is better than a node that is down.
+fn probe_disk(dir: &Path, metrics: &Metrics) {
+    let flushes = match check_disk::probe(dir) {
+        Ok(flushes) => flushes,
+        Err(error) => return tracing::warn!(%error, "cannot measure the disk"),
+    };
+    let median = flushes.percentile(50);
+    metrics.flush_probe_seconds.set(median.as_secs_f64());
+    let file_system = FileSystem::of(dir);
+    let kind = file_system.as_ref().map(|it| it.kind.as_str());
+    let median_us = median.as_micros() as u64;
+    let flushes = flushes.count();
+    if median > FLUSH_MAX {
+        tracing::warn!(
+            median_us,
+            flushes,
+            file_system = kind,
+            "flushes to the disk are slow, which delays every write; run lockstepd check-disk"
+        );
+    } else {
+        tracing::info!(median_us, flushes, file_system = kind, "disk measured");
+    }
+    if let Some(fault) = file_system.and_then(|it| it.fault()) {
+        tracing::warn!(fault, "the file system does not suit a data folder");
+    }
 }
 
 fn settings(config: &Config, node_id: u64) -> Settings {

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::service_manager::ServiceManager;
 use super::{Node, Parts};
-use crate::service::Phase;
+use crate::lifecycle::Phase;
 use lockstep_raft::consensus::MemberError;
 
 /// How long leadership may take to move.
@@ -60,20 +61,14 @@ impl Node {
     pub async fn stop(mut self) {
         let drain_timeout = self.parts.config.http.drain_timeout;
         let deadline = Instant::now() + drain_timeout + STOP_MARGIN;
-        self.parts.service.set_phase(Phase::Stopping);
+        self.parts.lifecycle.enter(Phase::Stopping);
+        ServiceManager::stopping(drain_timeout + STOP_MARGIN);
         // Aborts the background tasks: none of them has work to finish.
         drop(std::mem::take(&mut self.background));
         tokio::join!(hand_over(&self.parts), withdraw(&self.parts));
 
         self.parts.watchers.stop();
-        self.stopping.cancel();
-        let drained = async {
-            tokio::join!(self.servers.finish(), self.drain.finish());
-        };
-        if timeout(drain_timeout, drained).await.is_err() {
-            tracing::warn!("http.drain_timeout expired; open requests were aborted");
-        }
-        drop(self.servers);
+        self.interfaces.stop(drain_timeout).await;
 
         if timeout_at(deadline, self.parts.consensus.shutdown())
             .await

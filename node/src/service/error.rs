@@ -2,8 +2,26 @@
 
 use std::time::Duration;
 
-use lockstep_machine::GlobalRevision;
+use lockstep_machine::{FeatureLevel, GlobalRevision};
 use lockstep_proto::ErrorCode;
+use lockstep_raft::consensus::network::ENTRY_BYTES_MAX;
+
+/// Why a node must not answer from its state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Distrust {
+    /// It is wrong.
+    #[error(
+        "the state of this node differs from that of most members, so the node answers no requests: to replace its state, stop it, run lockstepd rejoin, and start it again"
+    )]
+    Wrong,
+    /// It may be wrong.
+    #[error(
+        "the states of the members differ, and no state has a majority, so none of them answers requests: start more members, or compare them (lockstep status --hash), remove the wrong one and run lockstepd rejoin there"
+    )]
+    Open,
+}
+
+use crate::lifecycle::Lifecycle;
 
 /// Why a request got no answer from the state machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +46,14 @@ pub enum ServiceError {
         "the leader's disk is nearly full, so it rejects writes; nothing was executed; free disk space on the leader; reads still work"
     )]
     DiskFull,
+    /// No log entry can hold the request. Nothing was executed.
+    #[error(
+        "the request has {bytes} bytes as a log entry; the maximum is {ENTRY_BYTES_MAX}; nothing was executed; send less"
+    )]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
     /// This node did not reach the requested revision in time.
     #[error("this node is at revision {reached} and did not reach {asked} within {} ms; retry here or on another node", waited.as_millis())]
     Behind {
@@ -46,6 +72,27 @@ pub enum ServiceError {
         /// The revision of the cluster.
         reached: GlobalRevision,
     },
+    /// Another backup is being sent.
+    #[error("this node is already sending a backup; retry later or ask another node")]
+    BackupInProgress,
+    /// Some node could not apply the command. Nothing was executed.
+    #[error(
+        "the request needs feature level {needed}, and the cluster is at level {level}: {waits_for}; nothing was executed"
+    )]
+    NotSupportedYet {
+        /// The level that the command needs.
+        needed: FeatureLevel,
+        /// The cluster's level.
+        level: FeatureLevel,
+        /// What keeps it there.
+        waits_for: String,
+    },
+    /// This node's state may be wrong. Nothing was executed.
+    #[error("{distrust}; nothing was executed; use another node")]
+    StateDiffers {
+        /// How that is known.
+        distrust: Distrust,
+    },
     /// The node is stopping, or has not yet re-applied its own log. Nothing was executed.
     #[error("this node is not ready: {reason}")]
     NotReady {
@@ -55,6 +102,13 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
+    /// The node is in a phase in which it does not serve.
+    pub fn not_ready(lifecycle: &Lifecycle) -> Self {
+        ServiceError::NotReady {
+            reason: lifecycle.to_string(),
+        }
+    }
+
     /// The stable code.
     pub fn code(&self) -> ErrorCode {
         match self {
@@ -62,8 +116,12 @@ impl ServiceError {
             ServiceError::OutcomeUnknown { .. } => ErrorCode::OutcomeUnknown,
             ServiceError::Overloaded => ErrorCode::Overloaded,
             ServiceError::DiskFull => ErrorCode::DiskFull,
+            ServiceError::TooLarge { .. } => ErrorCode::RequestTooLarge,
             ServiceError::Behind { .. } => ErrorCode::Behind,
             ServiceError::RevisionAhead { .. } => ErrorCode::RevisionAhead,
+            ServiceError::BackupInProgress => ErrorCode::BackupInProgress,
+            ServiceError::NotSupportedYet { .. } => ErrorCode::NotSupportedYet,
+            ServiceError::StateDiffers { .. } => ErrorCode::StateDiffers,
             ServiceError::NotReady { .. } => ErrorCode::NotReady,
         }
     }
@@ -71,13 +129,17 @@ impl ServiceError {
     /// When to retry, if there is a hint.
     pub fn retry_after(&self) -> Option<Duration> {
         match self {
-            ServiceError::OutcomeUnknown { .. } | ServiceError::RevisionAhead { .. } => None,
+            ServiceError::OutcomeUnknown { .. }
+            | ServiceError::RevisionAhead { .. }
+            | ServiceError::TooLarge { .. }
+            | ServiceError::NotSupportedYet { .. } => None,
             ServiceError::Overloaded => Some(Duration::from_millis(100)),
             ServiceError::DiskFull => Some(Duration::from_secs(5)),
             ServiceError::Behind { .. } => Some(Duration::from_millis(100)),
-            ServiceError::Unavailable { .. } | ServiceError::NotReady { .. } => {
-                Some(Duration::from_secs(1))
-            }
+            ServiceError::Unavailable { .. }
+            | ServiceError::BackupInProgress
+            | ServiceError::StateDiffers { .. }
+            | ServiceError::NotReady { .. } => Some(Duration::from_secs(1)),
         }
     }
 }

@@ -27,9 +27,9 @@ impl Service {
             http_address: "127.0.0.1:3333".to_owned(),
             learner: false,
         };
-        let service = Self::new(core, ClusterTag::default(), 1, member);
-        service.set_phase(Phase::Serving);
-        service
+        let lifecycle = Arc::<Lifecycle>::default();
+        lifecycle.enter(Phase::Serving);
+        Self::new(core, ClusterTag::default(), 1, member, lifecycle)
     }
 }
 

@@ -12,6 +12,7 @@
 //!   one [`View`], so that every part of an answer belongs to one revision.
 //! - **Watches.** [`Watch`] follows the applied events from an [`EventCursor`], and ends with an error
 //!   when events it has not returned are no longer kept.
+//! - **Backups.** [`Service::backup`] streams the state of one log index as a file.
 //! - **Maintenance.** `housekeeping` runs on the leader: it proposes timeouts that are due.
 //!
 //! Guarantees: a request is executed at most once; an error says whether it may have been executed
@@ -19,6 +20,7 @@
 //! formats, status codes and admission limits, which belong to HTTP and gRPC; consensus and storage, which
 //! are `lockstep-raft`.
 
+mod backup;
 mod definitions;
 mod error;
 mod housekeeping;
@@ -35,16 +37,18 @@ mod view;
 mod watch;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use lockstep_machine::{
-    Command, EventCursor, EventFilter, IdempotencyKey, Outcome, Reply, State, Timestamp,
+    Command, EventCursor, EventFilter, FeatureLevel, IdempotencyKey, Outcome, Reply, State,
+    Timestamp,
 };
 
+use crate::lifecycle::{Lifecycle, Phase};
+pub use backup::BackupStream;
 pub use definitions::{DefineError, Document, Language};
-pub use error::ServiceError;
+pub use error::{Distrust, ServiceError};
 pub use housekeeping::maintain;
 pub use invalid::Invalid;
 pub use lists::{LIMIT_MAX, Listed, PageAsked, PageQuery, page_limit};
@@ -58,6 +62,7 @@ use parking_lot::Mutex;
 pub use pictures::{Depicted, Picture, PictureError, PictureFormat};
 pub use reads::{Consistency, Freshness};
 pub use router::{ForwardObserver, Peers, Router};
+use tokio::sync::Semaphore;
 pub use view::View;
 pub use watch::{EventId, Watch, WatchAsked, WatchEnded, WatchError, Watched, from_revision};
 
@@ -74,6 +79,10 @@ pub struct Status {
     pub node: MemberStatus,
     /// Where it stands, and the members it knows.
     pub standing: Standing,
+    /// The cluster's feature level, as this node has applied it.
+    pub feature_level: FeatureLevel,
+    /// What keeps it below the highest that this node supports.
+    pub feature_level_waits_for: Vec<String>,
 }
 
 /// The use cases. One per node, shared by the edges.
@@ -81,22 +90,13 @@ pub struct Service {
     core: Arc<dyn Core>,
     cluster: ClusterTag,
     node: MemberStatus,
-    phase: AtomicU8,
-    /// Why the node belongs to no cluster yet; empty if it does.
-    waiting: Mutex<String>,
-    outvoted: AtomicBool,
-}
-
-/// The life cycle of the node, as requests see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u8)]
-pub enum Phase {
-    /// Still applies its own log, or belongs to no cluster.
-    Recovering = 0,
-    /// Serves.
-    Serving = 1,
-    /// Is stopping: still serves requests, but is not ready.
-    Stopping = 2,
+    lifecycle: Arc<Lifecycle>,
+    /// One permit for each backup that is sent at the same time.
+    backups: Arc<Semaphore>,
+    /// What keeps the feature level from rising.
+    level_waits_for: Mutex<Vec<String>>,
+    /// Why the state must not be shown; `None` if it may.
+    distrust: Mutex<Option<Distrust>>,
 }
 
 /// The routing core without its type parameters.
@@ -149,7 +149,13 @@ impl<RT: Runtime, S: Storage> Core for Router<RT, S> {
 
 impl Service {
     /// The service of one node.
-    pub fn new(core: impl Core, cluster: ClusterTag, node: NodeId, member: Member) -> Self {
+    pub fn new(
+        core: impl Core,
+        cluster: ClusterTag,
+        node: NodeId,
+        member: Member,
+        lifecycle: Arc<Lifecycle>,
+    ) -> Self {
         Self {
             core: Arc::new(core),
             cluster,
@@ -160,38 +166,56 @@ impl Service {
                 matched_index: None,
                 contact: None,
             },
-            phase: AtomicU8::new(Phase::Recovering as u8),
-            waiting: Mutex::default(),
-            outvoted: AtomicBool::new(false),
+            lifecycle,
+            backups: Arc::new(Semaphore::new(1)),
+            level_waits_for: Mutex::default(),
+            distrust: Mutex::new(None),
         }
     }
 
-    /// Sets the phase of the node.
-    pub fn set_phase(&self, phase: Phase) {
-        self.phase.store(phase as u8, Ordering::Release);
+    /// The life of the node.
+    pub fn lifecycle(&self) -> &Arc<Lifecycle> {
+        &self.lifecycle
     }
 
-    /// Sets why the node belongs to no cluster yet; empty if it does.
-    pub fn set_waiting(&self, reason: &str) {
-        reason.clone_into(&mut self.waiting.lock());
+    /// Sets what keeps the feature level from rising.
+    pub fn set_level_waits_for(&self, what: Vec<String>) {
+        *self.level_waits_for.lock() = what;
     }
 
-    /// Sets whether this node's state differs from that of more members than it agrees with.
-    pub fn set_outvoted(&self, outvoted: bool) {
-        self.outvoted.store(outvoted, Ordering::Relaxed);
-    }
-
-    fn recovering(&self) -> bool {
-        self.phase.load(Ordering::Acquire) == Phase::Recovering as u8
-    }
-
-    fn not_recovered(&self) -> ServiceError {
-        let waiting = self.waiting.lock();
-        let reason = match waiting.as_str() {
-            "" => "it is still applying its log".to_owned(),
-            reason => format!("it does not belong to a cluster yet: {reason}"),
+    /// Refuses a command that some member could not apply: it would have to stop. This node may lag behind
+    /// the cluster's level, and never ahead of it.
+    fn check_level(&self, command: &Command) -> Result<(), ServiceError> {
+        let needed = command.level();
+        if needed == FeatureLevel::FIRST {
+            return Ok(());
+        }
+        let level = self.peek(State::level);
+        if needed <= level {
+            return Ok(());
+        }
+        let waits_for = match &self.level_waits_for.lock()[..] {
+            [] => "it will rise shortly".to_owned(),
+            reasons => reasons.join(", "),
         };
-        ServiceError::NotReady { reason }
+        Err(ServiceError::NotSupportedYet {
+            needed,
+            level,
+            waits_for,
+        })
+    }
+
+    /// Sets why this node must not answer from its state; `None` if it may.
+    pub fn set_distrust(&self, distrust: Option<Distrust>) {
+        *self.distrust.lock() = distrust;
+    }
+
+    /// Fails while this node's state may be wrong.
+    pub fn check_trust(&self) -> Result<(), ServiceError> {
+        match *self.distrust.lock() {
+            None => Ok(()),
+            Some(distrust) => Err(ServiceError::StateDiffers { distrust }),
+        }
     }
 
     /// Executes a command at most once: proposes it here or forwards it to the leader, and retries
@@ -202,6 +226,8 @@ impl Service {
         key: Option<IdempotencyKey>,
         deadline: Duration,
     ) -> Result<Reply, ServiceError> {
+        self.check_trust()?;
+        self.check_level(&command)?;
         let began = Instant::now();
         let mut reply = self.core.submit(command, key, deadline).await?;
         if let Outcome::Rejected(rejection) = &mut reply.outcome
@@ -230,6 +256,7 @@ impl Service {
         filter: EventFilter,
         deadline: Duration,
     ) -> Result<Watch, WatchError> {
+        self.check_trust()?;
         let began = Instant::now();
         let left = || deadline.saturating_sub(began.elapsed());
         // On a clone, which is cheap: the walk over all definitions must not block the task that applies.
@@ -288,6 +315,8 @@ impl Service {
             cluster_id: self.cluster_id(),
             node,
             standing,
+            feature_level: self.peek(State::level),
+            feature_level_waits_for: self.level_waits_for.lock().clone(),
         }
     }
 
@@ -302,22 +331,10 @@ impl Service {
 
     /// Whether this node can serve a linearizable read now and is not lagging.
     pub async fn ready(&self, deadline: Duration) -> Result<(), ServiceError> {
-        if self.phase.load(Ordering::Acquire) == Phase::Stopping as u8 {
-            return Err(ServiceError::NotReady {
-                reason: "it is stopping".to_owned(),
-            });
+        if self.lifecycle.phase() != Phase::Serving {
+            return Err(ServiceError::not_ready(&self.lifecycle));
         }
-        if self.recovering() {
-            return Err(self.not_recovered());
-        }
-        if self.outvoted.load(Ordering::Relaxed) {
-            return Err(ServiceError::NotReady {
-                reason: "its state differs from that of more members than it agrees with: find out which \
-                         side is right (`lockstep status --hash`); to replace a node, start it with an \
-                         empty data folder, and it joins under a new id"
-                    .to_owned(),
-            });
-        }
+        self.check_trust()?;
         self.core.confirm(deadline).await
     }
 }

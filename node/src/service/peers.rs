@@ -84,7 +84,10 @@ impl GrpcPeers {
         Ok(response
             .results
             .into_iter()
-            .map(|r| result_in(r).unwrap_or(Err(ProposeError::Unknown)))
+            .zip(requests)
+            .map(|(result, request)| {
+                result_in(result, request.body.len()).unwrap_or(Err(ProposeError::Unknown))
+            })
             .collect())
     }
 }
@@ -111,7 +114,8 @@ fn request_out(request: &EncodedRequest) -> pb::Request {
     }
 }
 
-fn result_in(result: pb::ProposeResult) -> Result<ProposeResult, Malformed> {
+/// The result for a request with a body of so many bytes.
+fn result_in(result: pb::ProposeResult, bytes: usize) -> Result<ProposeResult, Malformed> {
     use pb::propose_failure::Kind;
     use pb::propose_result::Result as In;
     Ok(
@@ -132,6 +136,7 @@ fn result_in(result: pb::ProposeResult) -> Result<ProposeResult, Malformed> {
                 },
                 Kind::Overloaded => ProposeError::Overloaded,
                 Kind::DiskFull => ProposeError::DiskFull,
+                Kind::TooLarge => ProposeError::TooLarge { bytes },
                 Kind::Unknown | Kind::Unspecified => ProposeError::Unknown,
             }),
         },

@@ -1,5 +1,7 @@
 //! Diagrams of machines.
 
+use std::sync::Arc;
+
 use lockstep_document::diagram::{Diagram, DiagramTooLarge};
 use lockstep_machine::{InstanceId, InstanceName, MachineName, Rejection, Version};
 use lockstep_proto::ErrorCode;
@@ -26,7 +28,7 @@ pub enum PictureFormat {
 pub struct Depicted {
     /// A version; without it that of the instance, if one is named, else the newest.
     pub version: Option<Version>,
-    /// An instance, whose current state is highlighted.
+    /// An instance, whose current state is highlighted, with the transitions in its history.
     pub instance: Option<InstanceName>,
 }
 
@@ -77,12 +79,14 @@ impl View {
         format: PictureFormat,
     ) -> Result<Picture, PictureError> {
         let (newest, _) = self.machine(machine, depicted.version)?;
-        let (version, current) = match depicted.instance {
-            None => (newest, None),
+        let (version, current, history) = match depicted.instance {
+            None => (newest, None, vec![]),
             Some(name) => {
                 let found = self.instance(&InstanceId::from_parts(machine.clone(), name))?;
                 let version = depicted.version.unwrap_or(found.version);
-                (version, Some(found.state.clone()))
+                let history = found.history().filter(|event| event.version == version);
+                let history = history.cloned().collect();
+                (version, Some(found.state.clone()), history)
             }
         };
         let (version, definition) = self.machine(machine, Some(version))?;
@@ -95,7 +99,8 @@ impl View {
         let draw = move || {
             // Until it is done, even if nobody waits for it any more.
             let _permit = permit;
-            let diagram = Diagram::of(&definition, current.as_ref());
+            let diagram = Diagram::of(&definition, current.as_ref())
+                .with_path(history.iter().map(Arc::as_ref));
             match format {
                 PictureFormat::Mermaid => Ok(diagram.mermaid()),
                 PictureFormat::Dot => Ok(diagram.dot()),

@@ -33,9 +33,12 @@ impl Service {
         freshness: Freshness,
         deadline: Duration,
     ) -> Result<View, ServiceError> {
+        self.check_trust()?;
         match freshness.consistency {
             Consistency::Linearizable => self.core.confirm(deadline).await?,
-            Consistency::Stale if self.recovering() => return Err(self.not_recovered()),
+            Consistency::Stale if self.lifecycle.is_starting() => {
+                return Err(ServiceError::not_ready(&self.lifecycle));
+            }
             Consistency::Stale => {}
         }
         if let Some(asked) = freshness.min_revision {
@@ -61,6 +64,7 @@ impl Service {
     /// Waits until this node has applied every write acknowledged before the call; on a leader, this
     /// also confirms that it still is the leader.
     pub async fn confirm(&self, deadline: Duration) -> Result<(), ServiceError> {
+        self.check_trust()?;
         self.core.confirm(deadline).await
     }
 

@@ -8,14 +8,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use derive_where::derive_where;
 use lockstep_machine::{
     Command, EncodedRequest, IdempotencyKey, Outcome, Rejection, Reply, RequestBody, SessionId,
 };
 
 use super::ServiceError;
-use super::sequencer::{Sequencer, Ticket};
+use super::sequencer::Sequencer;
 use lockstep_raft::consensus::batcher::{Batcher, Confirm};
 use lockstep_raft::consensus::{
     BatchLimits, Consensus, Member, NodeId, ProposeError, ProposeResult, ReadPoint, Runtime,
@@ -124,26 +123,49 @@ impl<RT: Runtime, S: Storage> Router<RT, S> {
         key: Option<IdempotencyKey>,
         deadline: Deadline<RT>,
     ) -> Result<Reply, ServiceError> {
+        self.submit_to(command, key, deadline, true).await
+    }
+
+    /// As [`submit`](Self::submit), but only while this node leads.
+    pub async fn submit_here(
+        &self,
+        command: Command,
+        deadline: Deadline<RT>,
+    ) -> Result<Reply, ServiceError> {
+        self.submit_to(command, None, deadline, false).await
+    }
+
+    async fn submit_to(
+        &self,
+        command: Command,
+        key: Option<IdempotencyKey>,
+        deadline: Deadline<RT>,
+        forwards: bool,
+    ) -> Result<Reply, ServiceError> {
         let mut ticket = self.sequencer.begin().ok_or(ServiceError::Overloaded)?;
         let body = RequestBody { command, key }.encode();
         let mut backoff = Backoff::new(PAUSE_MIN, PAUSE_MAX);
         // Whether an attempt may have reached the log.
         let mut maybe_executed = false;
         loop {
-            match self
-                .attempt(&ticket, &body, deadline.at_most(ATTEMPT_MAX))
-                .await
-            {
+            let Some(origin) = ticket.origin() else {
+                if maybe_executed {
+                    let waited = deadline.waited();
+                    return Err(ServiceError::OutcomeUnknown { waited });
+                }
+                ticket = self.sequencer.begin().ok_or(ServiceError::Overloaded)?;
+                continue;
+            };
+            let request = EncodedRequest {
+                origin,
+                body: body.clone(),
+            };
+            let attempted = self.attempt(request, deadline.at_most(ATTEMPT_MAX), forwards);
+            match attempted.await {
                 Ok(reply) => match reply.outcome {
                     // The cluster has forgotten the session, so none of its requests will be executed.
                     Outcome::Rejected(Rejection::RequestExpired) => {
-                        let forgotten = ticket.origin().session;
-                        self.sequencer.renew(forgotten, (self.draw_session)());
-                        if maybe_executed {
-                            let waited = deadline.waited();
-                            return Err(ServiceError::OutcomeUnknown { waited });
-                        }
-                        ticket = self.sequencer.begin().ok_or(ServiceError::Overloaded)?;
+                        self.sequencer.renew(origin.session, (self.draw_session)());
                     }
                     _ => {
                         ticket.applied();
@@ -156,10 +178,14 @@ impl<RT: Runtime, S: Storage> Router<RT, S> {
                 Err(ProposeError::DiskFull) if !maybe_executed => {
                     return Err(ServiceError::DiskFull);
                 }
+                Err(ProposeError::TooLarge { bytes }) if !maybe_executed => {
+                    return Err(ServiceError::TooLarge { bytes });
+                }
                 Err(ProposeError::Unknown) => maybe_executed = true,
                 Err(
                     ProposeError::NotLeader { .. }
                     | ProposeError::Overloaded
+                    | ProposeError::TooLarge { .. }
                     | ProposeError::DiskFull,
                 ) => {}
             }
@@ -176,21 +202,22 @@ impl<RT: Runtime, S: Storage> Router<RT, S> {
 
     async fn attempt(
         &self,
-        ticket: &Ticket,
-        body: &Bytes,
+        request: EncodedRequest,
         deadline: Deadline<RT>,
+        forwards: bool,
     ) -> ProposeResult {
         let Some((leader, _)) = self.consensus.leader() else {
             return Err(ProposeError::NotLeader { leader: None });
-        };
-        let request = EncodedRequest {
-            origin: ticket.origin(),
-            body: body.clone(),
         };
         let unknown = Err(ProposeError::Unknown);
         if leader == self.consensus.node_id() {
             let proposed = self.consensus.propose(request);
             return deadline.bound(proposed).await.unwrap_or(unknown);
+        }
+        if !forwards {
+            return Err(ProposeError::NotLeader {
+                leader: Some(leader),
+            });
         }
         let forwarded = self.forward.submit(request);
         let result = deadline.bound(forwarded).await.unwrap_or(unknown);

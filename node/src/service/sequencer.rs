@@ -82,18 +82,22 @@ impl Sequencer {
 }
 
 impl Ticket {
-    /// The request's origin, as of now.
-    pub fn origin(&self) -> Origin {
+    /// The request's origin, as of now; none once the session was replaced. The cluster would take the request for
+    /// the first of a new session, and execute it even if it was executed before.
+    pub fn origin(&self) -> Option<Origin> {
         let session = self.sequencer.session.lock();
+        if session.id != self.session {
+            return None;
+        }
         let answered_below = match session.outstanding.first() {
-            Some(oldest) if session.id == self.session && session.known => *oldest,
+            Some(oldest) if session.known => *oldest,
             _ => 1,
         };
-        Origin {
+        Some(Origin {
             session: self.session,
             sequence: self.sequence,
             answered_below,
-        }
+        })
     }
 
     /// The request was applied: the cluster knows the session.
@@ -124,15 +128,15 @@ mod tests {
         let [first, second, third] = [(); 3].map(|()| sequencer.begin().unwrap());
         second.applied();
         drop(second);
-        assert_eq!(third.origin().answered_below, 1);
+        assert_eq!(third.origin().unwrap().answered_below, 1);
         drop(first);
         assert_eq!(
             third.origin(),
-            Origin {
+            Some(Origin {
                 session: SessionId(7),
                 sequence: 3,
                 answered_below: 3
-            }
+            })
         );
     }
 
@@ -141,9 +145,21 @@ mod tests {
         let sequencer = Sequencer::new(SessionId(7), 10);
         drop(sequencer.begin());
         let second = sequencer.begin().unwrap();
-        assert_eq!(second.origin().answered_below, 1);
+        assert_eq!(second.origin().unwrap().answered_below, 1);
         second.applied();
-        assert_eq!(second.origin().answered_below, 2);
+        assert_eq!(second.origin().unwrap().answered_below, 2);
+    }
+
+    #[test]
+    fn a_request_of_a_replaced_session_is_not_sent_again() {
+        let sequencer = Sequencer::new(SessionId(7), 10);
+        let [old, other] = [(); 2].map(|()| sequencer.begin().unwrap());
+        assert!(old.origin().is_some());
+        sequencer.renew(SessionId(7), SessionId(8));
+        assert_eq!(old.origin(), None);
+        assert_eq!(other.origin(), None);
+        let new = sequencer.begin().unwrap().origin().unwrap();
+        assert_eq!((new.session, new.sequence), (SessionId(8), 1));
     }
 
     #[test]

@@ -113,6 +113,8 @@ metrics! {
     has_leader: IntGauge;
     /// Seconds by which cluster time is ahead of this node's clock: timeouts wait until the clock catches up.
     cluster_time_ahead_seconds: Gauge;
+    /// Seconds by which this node's clock is ahead of the median of the clocks it knows, negative if it is behind: those of all members on the leader, its own and the leader's on a follower. Of two clocks, the earlier counts.
+    clock_skew_seconds: Gauge;
     /// 1 while this node leads; the sum over a healthy cluster is 1.
     is_leader: IntGauge;
     /// The current Raft term.
@@ -133,6 +135,8 @@ metrics! {
     discovery_passing_nodes: IntGauge;
     /// Size of the log's database on disk in bytes.
     log_disk_bytes: IntGauge;
+    /// Median time to flush 4 KiB to the data folder's disk, measured before the node started to use it.
+    flush_probe_seconds: Gauge;
     /// Free bytes on the data folder's disk, not counting the reserve file.
     disk_free_bytes: IntGauge;
     /// 1 while lockstep_disk_free_bytes is below storage.free_bytes_warn: the log is kept short.
@@ -141,6 +145,10 @@ metrics! {
     disk_full: IntGauge;
     /// Stored idempotency keys.
     keys_remembered: IntGauge;
+    /// The feature level of the cluster, as applied on this node.
+    feature_level: IntGauge;
+    /// The highest feature level that this node's release supports.
+    feature_level_max: IntGauge;
     /// 1 while this node can serve linearizable reads.
     ready: IntGauge;
     /// Size of the current snapshot in bytes; 0 for none.
@@ -155,9 +163,13 @@ metrics! {
 
     /// Members whose state differs from this node's at the same log index; should always be 0.
     state_differing_members: IntGauge;
+    /// 1 while this node answers no requests, because its state may be wrong.
+    state_distrusted: IntGauge;
     /// Members that run a release with another hash format, so that their states cannot be compared with this node's.
     state_incomparable_members: IntGauge;
 
+    /// Times that this node's clock was found to be off by more than raft.clock_skew_max.
+    clock_skews_total: IntCounter;
     /// Comparisons of this node's state with a member's at the same log index.
     state_comparisons_total: IntCounter;
     /// Timeouts that fired, counted when applied on this node.
@@ -194,6 +206,12 @@ metrics! {
     quota_limit: IntGaugeVec["quota"];
     /// Log entries by which a peer lags behind; reported by the leader.
     replication_lag_entries: IntGaugeVec["peer"];
+    /// When this node last completed a scheduled backup, in seconds since 1970; 0 for never.
+    backup_last_success_timestamp_seconds: IntGauge;
+    /// Size of that backup in bytes.
+    backup_last_size_bytes: IntGauge;
+    /// Scheduled backups that this node could not write.
+    backup_failures_total: IntCounter;
     /// 1 while a sink delivers events, 0 while it cannot; reported by the leader, which runs the sinks.
     sink_active: IntGaugeVec["sink"];
     /// Events after a sink's checkpoint, including those that its filter skips; reported by the leader.

@@ -1,4 +1,4 @@
-//! A disk in memory that is slow, and forgets what was not flushed.
+//! A disk in memory that is slow, forgets what was not flushed, fails and fills up.
 //!
 //! A [`Medium`] outlives the process; a [`SimDisk`] is the handle of one process. A crash advances the
 //! medium's generation, after which writes through older handles have no effect.
@@ -9,24 +9,28 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_machine::{Restore, State};
-use lockstep_raft::store::{BoxFuture, DiskSpace, Done, Record, Slot, SnapshotHandle, Storage};
+use lockstep_raft::store::{Done, Record, Slot, SnapshotHandle as _};
 use openraft_rt::AsyncRuntime as _;
 use openraft_rt_sim::SimRuntime;
 use tokio::sync::Notify;
 
-use super::chance::{nap, up_to};
+use super::bugs::Bug;
+use super::chance::{nap, sleep_ms, up_to};
+use super::storage::SimSnapshot;
+
+/// With a bug that acknowledges a vote too early: so much later it is flushed.
+const UNFLUSHED_MS: u64 = 2000;
 
 /// The flushed content.
 #[derive(Default)]
-struct Image {
-    log: BTreeMap<u64, Bytes>,
-    slots: HashMap<Slot, Bytes>,
-    snapshot: Option<SimSnapshot>,
+pub struct Image {
+    pub log: BTreeMap<u64, Bytes>,
+    pub slots: HashMap<Slot, Bytes>,
+    pub snapshot: Option<SimSnapshot>,
 }
 
 /// A write that is not flushed yet.
-enum Change {
+pub enum Change {
     Append(Vec<Record>),
     TruncateAfter(Option<u64>),
     Purge { upto: u64, marker: Bytes },
@@ -49,11 +53,8 @@ impl Image {
             }
             Change::Save(slot, value) => drop(self.slots.insert(slot, value)),
             Change::Snapshot(snapshot) => {
-                if self
-                    .snapshot
-                    .as_ref()
-                    .is_none_or(|current| current.index < snapshot.index)
-                {
+                let current = self.snapshot.as_ref();
+                if current.is_none_or(|current| current.index() < snapshot.index()) {
                     self.snapshot = Some(snapshot);
                 }
             }
@@ -62,7 +63,7 @@ impl Image {
 }
 
 /// A disk, whichever process has it open.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Medium(Arc<Mutex<MediumInner>>);
 
 #[derive(Default)]
@@ -72,38 +73,91 @@ struct MediumInner {
     pending: VecDeque<(Change, Option<Done>)>,
     generation: u64,
     flush_max: Duration,
-    acks_before_flush: bool,
+    /// The next flush fails.
+    fails_next: bool,
+    /// A flush has failed: every later write fails, until the disk is opened again.
+    failed: bool,
+    full: bool,
+    bug: Option<Bug>,
+}
+
+impl MediumInner {
+    /// Makes a random prefix of the pending writes durable, and forgets the others. Returns whom that concerns.
+    fn lose(&mut self) -> Vec<Done> {
+        let survive = up_to(self.pending.len() as u64) as usize;
+        let mut concerned = Vec::new();
+        for (position, (change, done)) in self.pending.drain(..).enumerate() {
+            concerned.extend(done);
+            match change {
+                change if position < survive => self.durable.make(change),
+                Change::Append(mut records) if position == survive => {
+                    records.truncate(up_to(records.len() as u64) as usize);
+                    self.durable.make(Change::Append(records));
+                }
+                _ => {}
+            }
+        }
+        concerned
+    }
+
+    /// Makes `count` pending writes durable, and returns whom to notify, in order.
+    fn flush(&mut self, count: usize) -> Vec<Done> {
+        let mut completions = Vec::new();
+        for done in 0..count {
+            let next = match self.bug {
+                Some(Bug::WritesOutOfOrder) if count > 1 && done > 0 => None,
+                Some(Bug::WritesOutOfOrder) => self.pending.remove(count - 1),
+                _ => self.pending.pop_front(),
+            };
+            let Some((change, done)) = next else { break };
+            self.durable.make(change);
+            completions.extend(done);
+        }
+        completions
+    }
 }
 
 impl Medium {
-    /// A flush takes up to this long from now on.
-    pub fn set_flush_max(&self, flush_max: Duration) -> Duration {
-        std::mem::replace(&mut self.0.lock().unwrap().flush_max, flush_max)
+    /// An empty disk.
+    pub fn new(bug: Option<Bug>) -> Self {
+        Self(Arc::new(Mutex::new(MediumInner {
+            bug,
+            ..MediumInner::default()
+        })))
     }
 
-    /// An injected bug: appends are acknowledged before they are flushed.
-    pub fn plant_acks_before_flush(&self) {
-        self.0.lock().unwrap().acks_before_flush = true;
+    fn inner<T>(&self, look: impl FnOnce(&mut MediumInner) -> T) -> T {
+        look(&mut self.0.lock().unwrap())
+    }
+
+    /// A flush takes up to this long from now on.
+    pub fn set_flush_max(&self, flush_max: Duration) -> Duration {
+        self.inner(|inner| std::mem::replace(&mut inner.flush_max, flush_max))
+    }
+
+    /// Sets whether the next flush fails.
+    pub fn fail_next_flush(&self, fails: bool) {
+        self.inner(|inner| inner.fails_next = fails);
+    }
+
+    /// Whether a flush has failed since the disk was opened.
+    pub fn has_failed(&self) -> bool {
+        self.inner(|inner| inner.failed)
+    }
+
+    /// Sets whether there is no free space.
+    pub fn set_full(&self, full: bool) {
+        self.inner(|inner| {
+            inner.full = full || (inner.full && inner.bug == Some(Bug::DiskStaysFull))
+        });
     }
 
     /// The process crashes. A random prefix of the unflushed writes survives.
     pub fn crash(&self) {
-        let forgotten = {
-            let mut inner = self.0.lock().unwrap();
+        let forgotten = self.inner(|inner| {
             inner.generation += 1;
-            let survive = up_to(inner.pending.len() as u64);
-            for _ in 0..survive {
-                let Some((change, _)) = inner.pending.pop_front() else {
-                    break;
-                };
-                inner.durable.make(change);
-            }
-            if let Some((Change::Append(mut records), _)) = inner.pending.pop_front() {
-                records.truncate(up_to(records.len() as u64) as usize);
-                inner.durable.make(Change::Append(records));
-            }
-            std::mem::take(&mut inner.pending)
-        };
+            inner.lose()
+        });
         // Outside the lock: dropping the completions notifies their waiters.
         drop(forgotten);
     }
@@ -111,11 +165,15 @@ impl Medium {
     /// Opens it, as a new process does.
     pub fn open(&self) -> SimDisk {
         self.crash();
-        let generation = self.0.lock().unwrap().generation;
+        let generation = self.inner(|inner| {
+            (inner.fails_next, inner.failed) = (false, false);
+            inner.generation
+        });
         let disk = SimDisk {
             medium: self.clone(),
             generation,
             asked: Arc::new(Notify::new()),
+            unflushed_snapshot: Arc::default(),
         };
         drop(SimRuntime::spawn(disk.clone().flush_for_ever()));
         disk
@@ -128,10 +186,16 @@ pub struct SimDisk {
     medium: Medium,
     generation: u64,
     asked: Arc<Notify>,
+    /// With [`Bug::SnapshotNotFlushed`]: what counts as current.
+    unflushed_snapshot: Arc<Mutex<Option<SimSnapshot>>>,
 }
 
 fn crashed() -> io::Error {
     io::Error::other("the simulated process has crashed")
+}
+
+fn flush_failed() -> io::Error {
+    io::Error::other("the simulated flush has failed")
 }
 
 impl SimDisk {
@@ -140,7 +204,7 @@ impl SimDisk {
         loop {
             let (count, flush_max) = {
                 let inner = self.medium.0.lock().unwrap();
-                if inner.generation != self.generation {
+                if inner.generation != self.generation || inner.failed {
                     return;
                 }
                 (inner.pending.len(), inner.flush_max)
@@ -150,33 +214,54 @@ impl SimDisk {
                 continue;
             }
             nap(flush_max).await;
-            let mut completions = Vec::new();
-            {
+            let (result, completions) = {
                 let mut inner = self.medium.0.lock().unwrap();
                 if inner.generation != self.generation {
                     return;
                 }
-                for _ in 0..count {
-                    let Some((change, done)) = inner.pending.pop_front() else {
-                        break;
-                    };
-                    inner.durable.make(change);
-                    completions.extend(done);
+                match std::mem::take(&mut inner.fails_next) {
+                    false => (true, inner.flush(count)),
+                    true => {
+                        let ignored = inner.bug == Some(Bug::FlushErrorIgnored);
+                        inner.failed = !ignored;
+                        (ignored, inner.lose())
+                    }
                 }
-            }
+            };
             for done in completions {
-                done(Ok(()));
+                done(if result { Ok(()) } else { Err(flush_failed()) });
             }
         }
     }
 
-    fn ask(&self, change: Change, done: Done) {
-        let mut inner = self.medium.0.lock().unwrap();
-        if inner.generation != self.generation {
-            drop(inner);
-            return done(Err(crashed()));
+    pub fn ask(&self, change: Change, done: Done) {
+        if matches!(change, Change::Save(Slot::Vote, _)) && self.has(Bug::VoteAckedBeforeFlush) {
+            let disk = self.clone();
+            drop(SimRuntime::spawn(async move {
+                sleep_ms(UNFLUSHED_MS).await;
+                disk.queue(change, Box::new(|_| ()));
+            }));
+            return done(Ok(()));
         }
-        if inner.acks_before_flush && matches!(change, Change::Append(_)) {
+        self.queue(change, done);
+    }
+
+    fn queue(&self, change: Change, done: Done) {
+        let mut inner = self.medium.0.lock().unwrap();
+        if inner.generation != self.generation || inner.failed {
+            let error = if inner.failed {
+                flush_failed()
+            } else {
+                crashed()
+            };
+            drop(inner);
+            return done(Err(error));
+        }
+        let acked = match change {
+            Change::Append(_) => inner.bug == Some(Bug::AppendAckedBeforeFlush),
+            _ => false,
+        };
+        if acked {
             inner.pending.push_back((change, None));
             drop(inner);
             done(Ok(()));
@@ -186,7 +271,7 @@ impl SimDisk {
         self.asked.notify_one();
     }
 
-    fn look<T>(&self, look: impl FnOnce(&Image) -> T) -> io::Result<T> {
+    pub fn look<T>(&self, look: impl FnOnce(&Image) -> T) -> io::Result<T> {
         let inner = self.medium.0.lock().unwrap();
         if inner.generation == self.generation {
             Ok(look(&inner.durable))
@@ -195,160 +280,38 @@ impl SimDisk {
         }
     }
 
-    async fn make_current(&self, snapshot: SimSnapshot) -> io::Result<()> {
+    /// Makes a snapshot current, durably.
+    pub async fn make_current(&self, snapshot: SimSnapshot) -> io::Result<()> {
         let (tx, rx) = tokio::sync::oneshot::channel();
-        self.ask(
-            Change::Snapshot(snapshot),
-            Box::new(move |result| drop(tx.send(result))),
-        );
+        let flushed = Box::new(move |result| drop(tx.send(result)));
+        if self.has(Bug::SnapshotNotFlushed) {
+            *self.unflushed_snapshot.lock().unwrap() = Some(snapshot.clone());
+            let disk = self.clone();
+            drop(SimRuntime::spawn(async move {
+                nap(Duration::from_secs(4)).await;
+                disk.ask(Change::Snapshot(snapshot), flushed);
+            }));
+            return Ok(());
+        }
+        self.ask(Change::Snapshot(snapshot), flushed);
         rx.await.unwrap_or_else(|_| Err(crashed()))
     }
 
-    fn flush_max(&self) -> Duration {
-        self.medium.0.lock().unwrap().flush_max
-    }
-}
-
-/// Reads see only what is flushed, which is all that [`Storage`] guarantees.
-impl Storage for SimDisk {
-    type Snapshot = SimSnapshot;
-
-    fn bounds(&self) -> io::Result<Option<(u64, u64)>> {
-        self.look(|image| {
-            let (first, _) = image.log.first_key_value()?;
-            let (last, _) = image.log.last_key_value()?;
-            Some((*first, *last))
-        })
+    /// The current snapshot.
+    pub fn current(&self) -> Option<SimSnapshot> {
+        let unflushed = self.unflushed_snapshot.lock().unwrap().clone();
+        unflushed.or_else(|| self.look(|image| image.snapshot.clone()).ok().flatten())
     }
 
-    fn read(&self, from: u64, to: u64, bytes_max: usize) -> BoxFuture<io::Result<Vec<Record>>> {
-        let read = self.look(|image| {
-            let (mut records, mut bytes) = (Vec::new(), 0);
-            for (&index, value) in image.log.range(from..to.max(from)) {
-                bytes += value.len();
-                let gap = index != from + records.len() as u64;
-                if gap || (bytes > bytes_max && !records.is_empty()) {
-                    break;
-                }
-                records.push(Record {
-                    index,
-                    bytes: value.clone(),
-                });
-            }
-            records
-        });
-        Box::pin(std::future::ready(read))
+    pub fn flush_max(&self) -> Duration {
+        self.medium.inner(|inner| inner.flush_max)
     }
 
-    fn append(&self, records: Vec<Record>, done: Done) {
-        self.ask(Change::Append(records), done);
+    pub fn is_full(&self) -> bool {
+        self.medium.inner(|inner| inner.full)
     }
 
-    fn truncate_after(&self, last_kept: Option<u64>, done: Done) {
-        self.ask(Change::TruncateAfter(last_kept), done);
-    }
-
-    fn purge(&self, upto: u64, marker: Bytes, done: Done) {
-        self.ask(Change::Purge { upto, marker }, done);
-    }
-
-    fn log_bytes_after(&self, index: u64) -> u64 {
-        let bytes = self.look(|image| {
-            let after = image.log.range(index.saturating_add(1)..);
-            after.map(|(_, value)| value.len() as u64).sum()
-        });
-        bytes.unwrap_or(0)
-    }
-
-    fn log_tail(&self, bytes: u64) -> Option<u64> {
-        let tail = self.look(|image| {
-            let mut sum = 0;
-            let tail = image.log.iter().rev().take_while(|(_, value)| {
-                sum += value.len() as u64;
-                sum <= bytes
-            });
-            let first = tail.last().or(image.log.last_key_value());
-            first.map(|(index, _)| *index)
-        });
-        tail.ok().flatten()
-    }
-
-    fn space(&self) -> BoxFuture<io::Result<DiskSpace>> {
-        let space = self.look(|_| DiskSpace {
-            free: 1 << 40,
-            ..DiskSpace::default()
-        });
-        Box::pin(std::future::ready(space))
-    }
-
-    fn save(&self, slot: Slot, value: Bytes, done: Done) {
-        assert_ne!(slot, Slot::Purged, "only a purge writes the purge point");
-        self.ask(Change::Save(slot, value), done);
-    }
-
-    fn load(&self, slot: Slot) -> io::Result<Option<Bytes>> {
-        self.look(|image| image.slots.get(&slot).cloned())
-    }
-
-    fn write_snapshot(
-        &self,
-        index: u64,
-        meta: Bytes,
-        state: State,
-    ) -> BoxFuture<io::Result<SimSnapshot>> {
-        let disk = self.clone();
-        Box::pin(async move {
-            let snapshot = SimSnapshot {
-                index,
-                meta,
-                records: Arc::new(state.records().collect()),
-            };
-            nap(disk.flush_max() * 4).await;
-            disk.make_current(snapshot.clone()).await?;
-            Ok(snapshot)
-        })
-    }
-
-    fn read_snapshot(&self, snapshot: SimSnapshot) -> BoxFuture<io::Result<State>> {
-        let slow = self.flush_max();
-        Box::pin(async move {
-            nap(slow).await;
-            let mut restore = Restore::new();
-            for record in snapshot.records.iter() {
-                restore.push(record).map_err(io::Error::other)?;
-            }
-            restore.finish().map_err(io::Error::other)
-        })
-    }
-
-    fn adopt_snapshot(&self, snapshot: SimSnapshot) -> BoxFuture<io::Result<()>> {
-        let disk = self.clone();
-        Box::pin(async move { disk.make_current(snapshot).await })
-    }
-
-    fn current_snapshot(&self) -> Option<SimSnapshot> {
-        self.look(|image| image.snapshot.clone()).ok().flatten()
-    }
-}
-
-/// A snapshot on a [`Medium`], or on its way to one.
-#[derive(Clone)]
-pub struct SimSnapshot {
-    index: u64,
-    meta: Bytes,
-    records: Arc<Vec<Vec<u8>>>,
-}
-
-impl SnapshotHandle for SimSnapshot {
-    fn index(&self) -> u64 {
-        self.index
-    }
-
-    fn meta(&self) -> Bytes {
-        self.meta.clone()
-    }
-
-    fn length(&self) -> u64 {
-        self.records.iter().map(|record| record.len() as u64).sum()
+    fn has(&self, bug: Bug) -> bool {
+        self.medium.inner(|inner| inner.bug == Some(bug))
     }
 }

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lockstep_machine::{
-    DecodedBatch, IdempotencyKey, Origin, Outcome, Reply, RequestBody, SessionId, State, StateHash,
-    StateName, Transitioned,
+    DecodedBatch, IdempotencyKey, InstanceId, Origin, Outcome, Reply, RequestBody, SessionId,
+    State, StateHash, StateName, Transitioned,
 };
 
+use super::counts::Counts;
+use super::tokens::{Ledger, Token};
 use lockstep_raft::consensus::{NodeId, Observer};
 
 /// The transitions of the built-in machine, repeated here independently.
@@ -20,41 +22,7 @@ const MOVES: [(&str, &str); 4] = [
 ];
 
 /// The state is hashed at every index that this divides.
-const HASH_EVERY: u64 = 8;
-
-/// The counts of a simulation.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Counts {
-    pub acknowledged: u64,
-    pub replayed: u64,
-    pub rejected: u64,
-    pub unknown: u64,
-    pub unavailable: u64,
-    pub reads: u64,
-    pub hashes_compared: u64,
-    pub snapshots_built: u64,
-    pub snapshots_installed: u64,
-    pub snapshots_stale: u64,
-    pub crashes: u64,
-    pub transfers: u64,
-}
-
-impl std::ops::AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        self.acknowledged += other.acknowledged;
-        self.replayed += other.replayed;
-        self.rejected += other.rejected;
-        self.unknown += other.unknown;
-        self.unavailable += other.unavailable;
-        self.reads += other.reads;
-        self.hashes_compared += other.hashes_compared;
-        self.snapshots_built += other.snapshots_built;
-        self.snapshots_installed += other.snapshots_installed;
-        self.snapshots_stale += other.snapshots_stale;
-        self.crashes += other.crashes;
-        self.transfers += other.transfers;
-    }
-}
+const HASH_EVERY: u64 = 32;
 
 /// Records everything that nodes have applied and clients have been answered.
 #[derive(Clone, Default)]
@@ -67,12 +35,16 @@ struct Known {
     /// Every transition that any node applied, by revision.
     executed: BTreeMap<u64, Executed>,
     by_origin: HashMap<(SessionId, u64), u64>,
-    by_key: HashMap<IdempotencyKey, u64>,
+    tokens: Ledger,
     /// Transitions acknowledged as new, by revision.
     acknowledged: BTreeMap<u64, Transitioned>,
     /// The highest revision in any response so far: later linearizable reads must not be older.
-    told: u64,
+    answered: u64,
     hashes: BTreeMap<u64, (StateHash, NodeId)>,
+    /// Who led, by term.
+    leaders: BTreeMap<u64, NodeId>,
+    /// Instances with a timeout that clients have created.
+    created: Vec<InstanceId>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -88,6 +60,12 @@ impl Known {
         // The first violations are the informative ones.
         if self.violations.len() < 5 {
             self.violations.push(what);
+        }
+    }
+
+    fn must(&mut self, hold: Result<(), String>) {
+        if let Err(what) = hold {
+            self.violated(what);
         }
     }
 
@@ -114,13 +92,8 @@ impl Known {
                 return;
             }
             self.check_history(revision, &executed);
-            if let Some(key) = body.key.clone()
-                && let Some(first) = self.by_key.insert(key.clone(), revision)
-            {
-                self.violated(format!(
-                    "key {key} was executed twice: as revisions {first} and {revision}"
-                ));
-            }
+            let once = self.tokens.executed(&body.command, revision);
+            self.must(once);
             self.executed.insert(revision, executed);
         }
         if let Some(first) = self.by_origin.insert(origin, revision)
@@ -165,14 +138,14 @@ impl Oracle {
         look(&mut self.0.lock().unwrap())
     }
 
-    /// Changes the counts.
-    pub fn count(&self, change: impl FnOnce(&mut Counts)) {
-        self.known(|known| change(&mut known.counts));
+    /// Counts something that happened.
+    pub fn count(&self, what: &'static str) {
+        self.known(|known| known.counts.add(what, 1));
     }
 
     /// The counts so far.
     pub fn counts(&self) -> Counts {
-        self.known(|known| known.counts)
+        self.known(|known| known.counts.clone())
     }
 
     /// Records a violation.
@@ -186,16 +159,17 @@ impl Oracle {
         assert!(violations.is_empty(), "{}", violations.join("\n  "));
     }
 
-    /// The highest revision that any client knows now.
-    pub fn told(&self) -> u64 {
-        self.known(|known| known.told)
+    /// The highest revision in any response so far.
+    pub fn known_revision(&self) -> u64 {
+        self.known(|known| known.answered)
     }
 
-    /// A client was told that its request, begun when clients knew `told`, was executed. `repeats`
+    /// A client was answered that its request, begun when clients knew `known_before`, was executed. `repeats`
     /// is the revision that an earlier answer to the same key named.
     pub fn acknowledged(
         &self,
-        told: u64,
+        token: &Token,
+        known_before: u64,
         reply: &Reply,
         repeats: Option<u64>,
         expected: Option<u64>,
@@ -205,8 +179,10 @@ impl Oracle {
         };
         let revision = made.revision.0;
         self.known(|known| {
-            known.counts.acknowledged += 1;
-            known.counts.replayed += u64::from(reply.replayed);
+            known.counts.add("acknowledged", 1);
+            known.counts.add("replayed", u64::from(reply.replayed));
+            let once = known.tokens.acknowledged(token, revision);
+            known.must(once);
             let same = known
                 .executed
                 .get(&revision)
@@ -227,9 +203,9 @@ impl Oracle {
                 ));
             }
             if !reply.replayed && repeats.is_none() {
-                if revision <= told {
+                if revision <= known_before {
                     known.violated(format!(
-                        "revision {revision} was made after clients knew {told}"
+                        "revision {revision} was made after clients knew {known_before}"
                     ));
                 }
                 if known.acknowledged.insert(revision, made.clone()).is_some() {
@@ -238,16 +214,16 @@ impl Oracle {
                     ));
                 }
             }
-            known.told = known.told.max(revision);
+            known.answered = known.answered.max(revision);
         });
     }
 
-    /// A client was told a revision, as part of a linearizable answer begun when clients knew `told`.
-    pub fn saw(&self, told: u64, revision: u64, state: &StateName, what: &str) {
+    /// A client was answered with a revision, as part of a linearizable answer begun when clients knew `known_before`.
+    pub fn saw(&self, known_before: u64, revision: u64, state: &StateName, what: &str) {
         self.known(|known| {
-            if revision < told {
+            if revision < known_before {
                 known.violated(format!(
-                    "{what} saw revision {revision} after clients knew {told}"
+                    "{what} saw revision {revision} after clients knew {known_before}"
                 ));
             }
             if revision > 0
@@ -260,18 +236,35 @@ impl Oracle {
                     "{what} saw state {state} at revision {revision}, which is not so"
                 ));
             }
-            known.told = known.told.max(revision);
+            known.answered = known.answered.max(revision);
         });
     }
 
-    /// A client was told that its request with this key, tried once only, changed nothing.
-    pub fn never_executed(&self, key: &IdempotencyKey) {
+    /// A node leads in a term.
+    pub fn leads(&self, term: u64, node: NodeId) {
         self.known(|known| {
-            if let Some(revision) = known.by_key.get(key) {
-                let text =
-                    format!("{key} was said not to be executed, but it is revision {revision}");
-                known.violated(text);
+            let first = *known.leaders.entry(term).or_insert(node);
+            if first != node {
+                known.violated(format!("nodes {first} and {node} both led in term {term}"));
             }
+        });
+    }
+
+    /// A client was answered that this instance, which has a timeout, was created.
+    pub fn created(&self, instance: InstanceId) {
+        self.known(|known| known.created.push(instance));
+    }
+
+    /// Every instance with a timeout.
+    pub fn all_created(&self) -> Vec<InstanceId> {
+        self.known(|known| known.created.clone())
+    }
+
+    /// A client was answered that its request was not executed, and never will be.
+    pub fn refused(&self, token: &Token) {
+        self.known(|known| {
+            let never = known.tokens.refused(token);
+            known.must(never);
         });
     }
 
@@ -279,10 +272,10 @@ impl Oracle {
     pub fn ended(&self, revision: u64) {
         self.known(|known| {
             let executed = known.executed.last_key_value().map_or(0, |(revision, _)| *revision);
-            if revision != executed || revision != known.executed.len() as u64 || revision < known.told {
+            if revision != executed || revision != known.executed.len() as u64 || revision < known.answered {
                 let text = format!(
-                    "the cluster ended at revision {revision}; {executed} was executed, {} was told",
-                    known.told
+                    "the cluster ended at revision {revision}; {executed} was executed, clients know {}",
+                    known.answered
                 );
                 known.violated(text);
             }
@@ -317,7 +310,9 @@ impl Observer for Watcher {
             }
             let hash = state.hash();
             let (other, node) = *known.hashes.entry(index).or_insert((hash, self.node));
-            known.counts.hashes_compared += u64::from(node != self.node);
+            known
+                .counts
+                .add("hashes compared", u64::from(node != self.node));
             if other != hash {
                 let text = format!(
                     "at log index {index} nodes {node} and {} differ: {other}, {hash}",
@@ -329,10 +324,10 @@ impl Observer for Watcher {
     }
 
     fn snapshot_built(&self, _: u64, _: Duration) {
-        self.oracle.count(|counts| counts.snapshots_built += 1);
+        self.oracle.count("snapshots built");
     }
 
     fn snapshot_installed(&self, _: u64) {
-        self.oracle.count(|counts| counts.snapshots_installed += 1);
+        self.oracle.count("snapshots installed");
     }
 }

@@ -3,12 +3,13 @@
 use std::time::Duration;
 
 use lockstep_machine::{
-    Command, IdempotencyKey, InstanceId, Metadata, Outcome, Revision, StateName, Transition,
-    Trigger,
+    Command, IdempotencyKey, InstanceId, Outcome, Revision, StateName, Transition, Trigger,
 };
 
+use super::bugs::Bug;
 use super::chance::{nap, one_of, sleep_ms, up_to};
 use super::cluster::{Cluster, SimRouter};
+use super::tokens::Token;
 use lockstep_node::service::ServiceError;
 use lockstep_raft::Deadline;
 use lockstep_raft::consensus::NodeId;
@@ -23,8 +24,8 @@ fn deadline() -> Deadline<SimRuntime> {
     Deadline::after(Duration::from_millis(200 + up_to(2000)))
 }
 
-/// A client that writes on one node until the cluster is to stop.
-pub async fn write_for_ever(cluster: Cluster, node: NodeId, client: u64) {
+/// A client that writes on one node at a time until the cluster is to stop.
+pub async fn write_for_ever(cluster: Cluster, seat: usize, client: u64) {
     let mut view = View {
         state: StateName::new("first").expect("the literal is valid"),
         revision: 0,
@@ -33,13 +34,13 @@ pub async fn write_for_ever(cluster: Cluster, node: NodeId, client: u64) {
         if cluster.quiet() {
             return;
         }
-        let key = (one_of(3) == 0).then(|| format!("client-{client}/{request}"));
-        let key = key.map(|key| IdempotencyKey::new(key).expect("it is short and printable"));
-        let Some(router) = cluster.router(node) else {
+        let token = Token::new(client, request);
+        let has_key = one_of(3) == 0;
+        let Some(router) = cluster.router(at(&cluster, seat)) else {
             sleep_ms(20).await;
             continue;
         };
-        write(&cluster, &router, key, &mut view).await;
+        write(&cluster, &router, &token, has_key, &mut view).await;
         nap(Duration::from_millis(20)).await;
     }
 }
@@ -50,29 +51,36 @@ struct View {
     revision: u64,
 }
 
-async fn write(
-    cluster: &Cluster,
-    router: &SimRouter,
-    key: Option<IdempotencyKey>,
-    view: &mut View,
-) {
-    let oracle = cluster.oracle();
-    let to = match (view.state.as_str(), one_of(2)) {
+/// A move of the built-in instance from `state`.
+pub fn a_move(state: &StateName, expected: Option<u64>, token: &Token) -> Command {
+    let to = match (state.as_str(), one_of(2)) {
         ("first", 0) => "second",
         ("first" | "second", _) => "third",
         _ => "first",
     };
-    let expected = (one_of(4) == 0).then_some(view.revision);
-    let command = Command::Transition(Transition {
+    Command::Transition(Transition {
         instance: triad(),
         trigger: Trigger::To(StateName::new(to).expect("the literal is valid")),
         expect_state: None,
         expect_revision: expected.map(Revision),
-        metadata: Metadata::default(),
-    });
-    let told = oracle.told();
+        metadata: token.metadata(),
+    })
+}
+
+/// Sends one request. With a key it is repeated: always after an unknown outcome, sometimes after a known one.
+async fn write(
+    cluster: &Cluster,
+    router: &SimRouter,
+    token: &Token,
+    has_key: bool,
+    view: &mut View,
+) {
+    let oracle = cluster.oracle();
+    let expected = (one_of(4) == 0).then_some(view.revision);
+    let command = a_move(&view.state, expected, token);
+    let key = has_key.then(|| IdempotencyKey::new(token.as_str()).expect("it is printable"));
+    let known_before = oracle.known_revision();
     let mut first = None;
-    // Requests with a key are repeated: always after an unknown outcome, sometimes after a known one.
     for attempt in 0..4 {
         match router
             .submit(command.clone(), key.clone(), deadline())
@@ -80,27 +88,23 @@ async fn write(
         {
             Ok(reply) => match &reply.outcome {
                 Outcome::Transitioned(made) => {
-                    oracle.acknowledged(told, &reply, first, expected);
+                    oracle.acknowledged(token, known_before, &reply, first, expected);
                     *view = View {
                         state: made.to.clone(),
                         revision: made.revision.0,
                     };
                     first = Some(made.revision.0);
-                    if key.is_none() || one_of(3) > 0 {
+                    if !has_key || one_of(3) > 0 {
                         return;
                     }
                 }
                 Outcome::Rejected(rejection) => {
-                    oracle.count(|counts| counts.rejected += 1);
-                    if let Some(first) = first {
-                        oracle.violated(format!(
-                            "a key came to revision {first}, then to {rejection}"
-                        ));
-                    }
+                    oracle.count("rejected");
+                    oracle.refused(token);
                     // A replayed rejection reports an old state.
                     if let (Some((state, revision)), false) = (rejection.current(), reply.replayed)
                     {
-                        oracle.saw(told, revision.0, state, "a rejection");
+                        oracle.saw(known_before, revision.0, state, "a rejection");
                         *view = View {
                             state: state.clone(),
                             revision: revision.0,
@@ -114,37 +118,50 @@ async fn write(
                 }
             },
             Err(ServiceError::OutcomeUnknown { .. }) => {
-                oracle.count(|counts| counts.unknown += 1);
-                if key.is_none() {
+                oracle.count("outcome unknown");
+                if !has_key {
                     return;
                 }
             }
-            Err(error) => {
-                oracle.count(|counts| counts.unavailable += 1);
-                if !matches!(
-                    error,
-                    ServiceError::Unavailable { .. } | ServiceError::Overloaded
-                ) {
-                    oracle.violated(format!("an error that nothing explains: {error}"));
-                }
-                if let (0, Some(key)) = (attempt, &key) {
-                    cluster.never_executed(key.clone());
+            Err(
+                error @ (ServiceError::Unavailable { .. }
+                | ServiceError::Overloaded
+                | ServiceError::DiskFull),
+            ) => {
+                oracle.count(match error {
+                    ServiceError::DiskFull => "refused for a full disk",
+                    _ => "unavailable",
+                });
+                // About an earlier attempt, this answer says nothing.
+                if attempt == 0 {
+                    oracle.refused(token);
                 }
                 return;
+            }
+            Err(error) => {
+                return oracle.violated(format!("an error that nothing explains: {error}"));
             }
         }
     }
 }
 
-/// A client that reads on one node until the cluster is to stop.
-pub async fn read_for_ever(cluster: Cluster, node: NodeId) {
+/// The node that clients of this seat use: the same one as long as the members are the same.
+fn at(cluster: &Cluster, seat: usize) -> NodeId {
+    let nodes = cluster.nodes();
+    nodes[seat % nodes.len()]
+}
+
+/// A client that reads on one node at a time until the cluster is to stop.
+pub async fn read_for_ever(cluster: Cluster, seat: usize) {
     while !cluster.quiet() {
         nap(Duration::from_millis(40)).await;
+        let node = at(&cluster, seat);
         let Some(router) = cluster.router(node) else {
             continue;
         };
-        let told = cluster.oracle().told();
-        if router.confirm(deadline()).await.is_err() {
+        let known_before = cluster.oracle().known_revision();
+        let unconfirmed = cluster.has(Bug::ReadWithoutQuorum) && router.consensus().leads();
+        if !unconfirmed && router.confirm(deadline()).await.is_err() {
             continue;
         }
         let read = {
@@ -155,7 +172,7 @@ pub async fn read_for_ever(cluster: Cluster, node: NodeId) {
         let what = format!("a read on node {node}");
         cluster
             .oracle()
-            .saw(told, read.revision.0, &read.state, &what);
-        cluster.oracle().count(|counts| counts.reads += 1);
+            .saw(known_before, read.revision.0, &read.state, &what);
+        cluster.oracle().count("reads");
     }
 }

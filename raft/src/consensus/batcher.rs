@@ -10,6 +10,7 @@ use derive_where::derive_where;
 use lockstep_machine::{EncodedRequest, Reply};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+use super::network::ENTRY_BYTES_MAX;
 use super::types::{NodeId, Runtime};
 
 /// Why a request got no reply. All but [`Unknown`](ProposeError::Unknown) changed nothing.
@@ -30,6 +31,15 @@ pub enum ProposeError {
     /// It was not appended: this node leads, and has too little disk space left.
     #[error("the leader's disk is nearly full")]
     DiskFull,
+    /// It was not appended: no log entry can hold it.
+    #[error(
+        "the request has {bytes} bytes; the maximum of a log entry is {}",
+        ENTRY_BYTES_MAX
+    )]
+    TooLarge {
+        /// Its size.
+        bytes: usize,
+    },
 }
 
 impl ProposeError {
@@ -40,6 +50,7 @@ impl ProposeError {
             ProposeError::Unknown => "unknown",
             ProposeError::Overloaded => "overloaded",
             ProposeError::DiskFull => "disk_full",
+            ProposeError::TooLarge { .. } => "too_large",
         }
     }
 }
@@ -52,7 +63,8 @@ pub type ProposeResult = Result<Reply, ProposeError>;
 pub struct BatchLimits {
     /// Requests in one group at most.
     pub requests_max: usize,
-    /// Approximate maximum size of a batch in bytes; a single larger request is a batch of its own.
+    /// Approximate maximum size of a batch in bytes, at most [`ENTRY_BYTES_MAX`]; a single larger request is a
+    /// batch of its own.
     pub bytes_max: usize,
     /// Maximum number of batches in flight.
     pub in_flight_max: usize,
@@ -89,12 +101,13 @@ pub struct Batcher<Q, A> {
 
 impl<Q: Question, A: Send + 'static> Batcher<Q, A> {
     /// Starts a batcher that passes its batches to `send`, which returns one result per request.
-    pub fn start<RT, F, Sent>(limits: BatchLimits, send: F) -> Self
+    pub fn start<RT, F, Sent>(mut limits: BatchLimits, send: F) -> Self
     where
         RT: Runtime,
         F: Fn(Vec<Q>) -> Sent + Clone + Send + Sync + 'static,
         Sent: Future<Output = Vec<Result<A, ProposeError>>> + Send + 'static,
     {
+        limits.bytes_max = limits.bytes_max.min(ENTRY_BYTES_MAX);
         let (queue, waiting) = mpsc::channel(limits.queue_max);
         let waiting = Arc::new(Mutex::new((waiting, None)));
         for _ in 0..limits.in_flight_max {
@@ -106,6 +119,10 @@ impl<Q: Question, A: Send + 'static> Batcher<Q, A> {
     /// Queues a request and waits for its response. Dropping the future cancels the request if it is
     /// still queued.
     pub async fn submit(&self, question: Q) -> Result<A, ProposeError> {
+        let bytes = question.size();
+        if bytes > ENTRY_BYTES_MAX {
+            return Err(ProposeError::TooLarge { bytes });
+        }
         let (reply, received) = oneshot::channel();
         if self.queue.try_send(Waiting { question, reply }).is_err() {
             return Err(ProposeError::Overloaded);
@@ -280,6 +297,55 @@ mod tests {
             );
         }
         assert_eq!(counter.asked.load(Ordering::SeqCst), 3);
+    }
+
+    /// Answers each request with the size of its batch.
+    fn sizes(bytes_max: usize) -> Batcher<EncodedRequest, usize> {
+        let limits = BatchLimits {
+            requests_max: 100,
+            bytes_max,
+            in_flight_max: 1,
+            queue_max: 100,
+        };
+        Batcher::start::<TokioRuntime, _, _>(limits, |all: Vec<EncodedRequest>| async move {
+            let bytes: usize = all.iter().map(Question::size).sum();
+            vec![Ok(bytes); all.len()]
+        })
+    }
+
+    fn request(bytes: usize) -> EncodedRequest {
+        EncodedRequest {
+            origin: lockstep_machine::Origin {
+                session: lockstep_machine::SessionId(1),
+                sequence: 1,
+                answered_below: 1,
+            },
+            body: vec![0; bytes].into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_that_no_entry_holds_is_refused() {
+        let batches = sizes(usize::MAX);
+        let largest = ENTRY_BYTES_MAX - ORIGIN_BYTES;
+        let answer = batches.submit(request(largest)).await;
+        assert_eq!(answer, Ok(ENTRY_BYTES_MAX));
+        let answer = batches.submit(request(largest + 1)).await;
+        let bytes = ENTRY_BYTES_MAX + 1;
+        assert_eq!(answer, Err(ProposeError::TooLarge { bytes }));
+    }
+
+    #[tokio::test]
+    async fn no_batch_is_larger_than_an_entry_whatever_its_limit_is() {
+        let batches = sizes(usize::MAX);
+        let requests = (0..9).map(|_| batches.submit(request(8 << 20)));
+        let answers = futures::future::join_all(requests).await;
+        let largest = answers.into_iter().map(|it| it.expect("an answer")).max();
+        assert!(
+            largest > Some(16 << 20),
+            "they were not batched: {largest:?}"
+        );
+        assert!(largest <= Some(ENTRY_BYTES_MAX), "{largest:?}");
     }
 
     #[tokio::test]

@@ -13,7 +13,11 @@
 //! not the bound itself.
 //!
 //! The bound in bytes is `log_bytes_max`, or less on a small disk: there must be room for the log, two
-//! snapshots, and the free space below which commands are rejected.
+//! snapshots, and the free space below which commands are rejected. A snapshot counts as a quarter of the
+//! disk at least, because the state may still grow.
+//!
+//! While a snapshot is written, and the log behind it has reached its bound, appends wait
+//! (`LogRoom`).
 //!
 //! # A disk without space
 //!
@@ -21,6 +25,7 @@
 //! |---|---|---|
 //! | low | below `free_bytes_warn` | a warning; the log keeps only what followers need, and little else |
 //! | full | below `free_bytes_min` | also: as leader, the node rejects commands; reads continue |
+//! | exhausted | below a quarter of that | also: the node takes no commands from a leader, and so cannot serve linearizable reads |
 //!
 //! Both end by themselves once there is space again. Space inside the log's database that purged entries
 //! have left counts as free by half, because the database uses it again before it grows.
@@ -44,6 +49,8 @@ const CHECK_PAUSE: Duration = Duration::from_millis(100);
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 /// The bound in bytes is never below this: with less, one snapshot would follow the other.
 const LOG_BYTES_MIN: u64 = 16 << 20;
+/// With less than this fraction of `free_bytes_min` free, the log takes no more commands.
+const EXHAUSTED_FRACTION: u64 = 4;
 /// What the log keeps on a disk without space.
 const LOG_KEEP_BYTES: u64 = 4 << 20;
 
@@ -111,13 +118,10 @@ impl CompactionSettings {
 
     /// The bound in bytes on this disk.
     fn log_bytes_max(&self, space: &DiskSpace, snapshot_bytes: u64) -> u64 {
-        let snapshots = snapshot_bytes.saturating_mul(9) / 4;
+        let disk = space.free.saturating_add(space.used);
+        let snapshots = snapshot_bytes.max(disk / 4).saturating_mul(9) / 4;
         let kept_free = self.free_bytes_min.saturating_mul(5) / 4;
-        let room = space
-            .free
-            .saturating_add(space.used)
-            .saturating_sub(snapshots)
-            .saturating_sub(kept_free);
+        let room = disk.saturating_sub(snapshots).saturating_sub(kept_free);
         let room = (room / LOG_AMPLIFICATION).max(LOG_BYTES_MIN);
         self.log_bytes_max.min(room)
     }
@@ -209,6 +213,9 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
         if self.may_write() && self.settings.snapshot_due(&log, bytes_max, self.level) {
             self.begin_snapshot();
         }
+        let awaits_snapshot = self.writing.is_some() && log.bytes_after_snapshot >= bytes_max;
+        let exhausted = space.free < self.settings.free_bytes_min / EXHAUSTED_FRACTION;
+        self.consensus.room.set(!awaits_snapshot && !exhausted);
         let upto = self
             .settings
             .purge_upto(&log, bytes_max, self.level, |bytes| storage.log_tail(bytes));
@@ -380,7 +387,8 @@ mod tests {
     fn a_small_disk_lowers_the_bound_of_the_log() {
         let bound = |free| SETTINGS.log_bytes_max(&space(free), 8 * MIB);
         assert_eq!(bound(10_000), 64 * MIB);
-        assert_eq!(bound(183), (183 + 50 - 18 - 125) * MIB / LOG_AMPLIFICATION);
+        // Two snapshots of a quarter of the disk each, and an eighth of one more.
+        assert_eq!(bound(430), (480 - 270 - 125) * MIB / LOG_AMPLIFICATION);
         assert_eq!(bound(0), LOG_BYTES_MIN);
     }
 

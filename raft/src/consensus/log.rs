@@ -11,15 +11,16 @@ use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use futures::{Stream, TryStreamExt as _, stream};
 use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
 use parking_lot::Mutex;
 
 use super::types::{Entry, LogId, Runtime, Types, Vote};
 use super::wire;
-use crate::store::{Record, Slot, Storage};
+use crate::store::{Record, Slot, Storage, StoreError};
 
-/// The most that one read gives to replication, bytes: what fits well into one RPC.
+/// The most that one read gives to replication or to the state machine, bytes: what fits well into one RPC.
 const READ_BYTES_MAX: usize = 1 << 20;
 
 /// The log of one node. Cheap to clone; all clones are the same log.
@@ -58,7 +59,18 @@ impl<S: Storage> LogStore<S> {
             .load(Slot::Vote)?
             .map(|bytes| wire::VOTE.decode(bytes, |vote| wire::vote_in(Some(vote))))
             .transpose()?;
+        let noted = storage
+            .noted_vote()
+            .map(|bytes| wire::VOTE.decode(bytes, |vote| wire::vote_in(Some(vote))))
+            .transpose()?;
+        check_vote(vote, noted)?;
         let last = match storage.bounds()? {
+            Some((first, _)) if purged.is_none() && first > 0 => {
+                return Err(wire::damaged_entry(
+                    0,
+                    "it is missing, and the log was never purged",
+                ));
+            }
             Some((_, index)) if purged.is_none_or(|p| p.index < index) => {
                 let record = storage.read(index, index + 1, usize::MAX).await?.pop();
                 let record = record.ok_or_else(|| wire::damaged_entry(index, "it is missing"))?;
@@ -93,7 +105,7 @@ impl<S: Storage> LogStore<S> {
         (if first <= last { first } else { 0 }, last)
     }
 
-    async fn wait(&self, call: impl FnOnce(&S, crate::store::Done)) -> io::Result<()> {
+    pub(super) async fn wait(&self, call: impl FnOnce(&S, crate::store::Done)) -> io::Result<()> {
         let (tx, rx) = tokio::sync::oneshot::channel();
         call(
             &self.inner.storage,
@@ -105,7 +117,12 @@ impl<S: Storage> LogStore<S> {
 
     /// Entries `from..to` from memory and, before that, the disk: stops early at `bytes_max`. Begins
     /// with the first there is.
-    async fn read(&self, mut from: u64, to: u64, bytes_max: usize) -> io::Result<Vec<Entry>> {
+    pub(super) async fn read(
+        &self,
+        mut from: u64,
+        to: u64,
+        bytes_max: usize,
+    ) -> io::Result<Vec<Entry>> {
         loop {
             let memory_from = {
                 let recent = self.inner.recent.lock();
@@ -130,6 +147,18 @@ impl<S: Storage> LogStore<S> {
                 .collect();
         }
     }
+}
+
+/// Refuses to go on with a lower vote than one that was acknowledged: the node could vote twice in a term.
+fn check_vote(vote: Option<Vote>, noted: Option<Vote>) -> io::Result<()> {
+    // Votes are ordered only in part.
+    let is_kept = |noted: &Vote| vote.is_some_and(|vote| vote >= *noted);
+    let Some(noted) = noted.filter(|noted| !is_kept(noted)) else {
+        return Ok(());
+    };
+    let found = vote.map_or("no vote".to_owned(), |vote| format!("the vote {vote}"));
+    let reason = format!("the log holds {found}, but {noted} was flushed before the node stopped");
+    Err(StoreError::damaged("slot", "vote", reason).into())
 }
 
 impl<S> Inner<S> {
@@ -228,6 +257,30 @@ impl<RT: Runtime, S: Storage> RaftLogReader<Types<RT>> for LogStore<S> {
             entries.clear();
         }
         Ok(entries)
+    }
+
+    /// Entries to be applied, which may be the whole log: in parts, so that only one part is in memory.
+    async fn entries_stream<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
+        &mut self,
+        range: RB,
+    ) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend {
+        let (from, to) = half_open(&range);
+        let to = to.min(self.extent().1 + 1);
+        let log = self.clone();
+        let parts = stream::try_unfold(from, move |from| {
+            let log = log.clone();
+            async move {
+                if from >= to {
+                    return Ok::<_, io::Error>(None);
+                }
+                let part = log.read(from, to, READ_BYTES_MAX).await?;
+                let next = part.last().map(|last| last.log_id.index + 1);
+                Ok(next.map(|next| (part, next)))
+            }
+        });
+        parts
+            .map_ok(|part| stream::iter(part.into_iter().map(Ok)))
+            .try_flatten()
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -353,3 +406,6 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<S> {
             .await
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,7 +2,8 @@
 //!
 //! A new member begins as a learner: it receives the log and does not vote. Once it has caught up, the
 //! leader promotes it ([`Consensus::keep_members`]), unless it is to stay a learner. If another member has
-//! its name, the new one takes its place: that member is removed in the same change. All of this follows
+//! its name, the new one takes its place: that member is removed in the same change; a member that stays a
+//! learner takes the place of one that does not answer. All of this follows
 //! from the membership in the log, so a new leader goes on where the previous one stopped.
 //!
 //! A change of the voters goes through joint consensus (the Raft paper, section 6). A leader that finds a
@@ -13,8 +14,10 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use lockstep_machine::FeatureLevel;
 use lockstep_proto::ErrorCode;
 use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
@@ -24,6 +27,7 @@ use openraft::raft::Precondition;
 use super::node::Consensus;
 use super::standing::Role;
 use super::types::{LogId, Member, MemberStatus, NodeId, Runtime};
+use crate::Deadline;
 use crate::store::Storage;
 
 /// A member that has not answered the leader for this long does not count towards a quorum.
@@ -33,6 +37,8 @@ const LAG_MAX: u64 = 1000;
 /// More voters slow down every write and tolerate little more. Further members stay learners.
 pub const VOTERS_MAX: usize = 9;
 const CHECK_EVERY: Duration = Duration::from_millis(500);
+/// For the leader to apply what was committed before.
+const LEVEL_TIMEOUT: Duration = Duration::from_secs(2);
 /// For another voter to take over from a leader that is removed or demoted.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -45,6 +51,8 @@ pub enum MemberChange {
         id: NodeId,
         /// Its name and addresses, and whether it stays a learner.
         member: Member,
+        /// The highest feature level that it supports.
+        supports: FeatureLevel,
     },
     /// Makes a learner a voter, once it has caught up.
     Promote(NodeId),
@@ -128,6 +136,18 @@ pub enum MemberError {
         "this would lose the quorum ({0}): bring members back first, or force it and risk that the cluster accepts no writes until they return"
     )]
     QuorumLost(QuorumChange),
+    /// The new node could not apply the log.
+    #[error(
+        "node {name} supports feature levels up to {supports}, and the cluster is at level {level}: upgrade that node"
+    )]
+    NodeTooOld {
+        /// Its name.
+        name: String,
+        /// The highest level that it supports.
+        supports: FeatureLevel,
+        /// The cluster's.
+        level: FeatureLevel,
+    },
     /// No other voter could take over.
     #[error("no other voter that answers took over leadership")]
     NoSuccessor,
@@ -156,6 +176,7 @@ impl MemberError {
             MemberError::NameTaken { .. } => ErrorCode::MemberNameTaken,
             MemberError::LastVoter(_) => ErrorCode::LastVoter,
             MemberError::QuorumLost(_) => ErrorCode::QuorumLost,
+            MemberError::NodeTooOld { .. } => ErrorCode::NodeTooOld,
             MemberError::NoSuccessor => ErrorCode::NoSuccessor,
             MemberError::Refused { code, .. } => *code,
             MemberError::Unknown => ErrorCode::OutcomeUnknown,
@@ -166,8 +187,12 @@ impl MemberError {
 /// The membership as the leader sees it.
 #[derive(Debug, Clone, Default)]
 struct Roster {
+    /// Whether this node leads. If not, the members are not known here.
+    leads: bool,
     /// The log entry that set it.
     log_id: Option<LogId>,
+    /// Whether it is committed. If not, it may still be taken back.
+    is_committed: bool,
     /// Whether a change is half done.
     is_joint: bool,
     /// Whether that change makes a voter a learner, rather than removing it.
@@ -218,7 +243,7 @@ impl Roster {
         let only = |id: NodeId| voters.len() == 1 && voters.contains(&id);
         match change {
             MemberChange::Add { id, .. } if self.find(*id).is_ok() => Ok(None),
-            MemberChange::Add { id, member } => {
+            MemberChange::Add { id, member, .. } => {
                 if let Some(taken) = self.same_name(*id, &member.name).find(|it| it.answers()) {
                     return Err(MemberError::NameTaken {
                         name: member.name.clone(),
@@ -272,8 +297,9 @@ impl Roster {
         }
     }
 
-    /// What a leader does unasked: completes a change that was interrupted, and promotes a learner that has
-    /// caught up.
+    /// What a leader does unasked: completes a change that was interrupted, promotes a learner that has caught
+    /// up, and lets it take the place of the member with its name. A learner that stays one does so only if that
+    /// member does not answer.
     fn upkeep(&self) -> Option<Step> {
         let voters = self.voters();
         if self.is_joint {
@@ -281,17 +307,30 @@ impl Roster {
             step.demotes = self.demotes;
             return Some(step);
         }
+        let replaced = |it: &MemberStatus| -> Vec<&MemberStatus> {
+            let former = self.same_name(it.id, &it.member.name);
+            let leaves = |former: &&MemberStatus| !it.member.learner || !former.answers();
+            former.filter(leaves).collect()
+        };
         let due = |it: &&MemberStatus| {
             let lag = self
                 .last_index
                 .saturating_sub(it.matched_index.unwrap_or(0));
-            !it.voter && !it.member.learner && it.answers() && lag <= LAG_MAX
+            let caught_up = !it.voter && it.answers() && lag <= LAG_MAX;
+            caught_up && !(it.member.learner && replaced(it).is_empty())
         };
-        let promoted = self.members.iter().find(due)?;
-        let add = ChangeMembers::AddVoterIds([promoted.id].into());
-        let mut step = Step::new(add, voters.clone());
-        step.voters.insert(promoted.id);
-        for replaced in self.same_name(promoted.id, &promoted.member.name) {
+        let caught_up = self.members.iter().find(due)?;
+        let mut step = Step {
+            changes: Vec::new(),
+            voters: voters.clone(),
+            demotes: false,
+        };
+        if !caught_up.member.learner {
+            let add = ChangeMembers::AddVoterIds([caught_up.id].into());
+            step.changes.push(add);
+            step.voters.insert(caught_up.id);
+        }
+        for replaced in replaced(caught_up) {
             step.voters.remove(&replaced.id);
             step.changes.push(removal(replaced));
         }
@@ -339,12 +378,19 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         change: &MemberChange,
         force: bool,
     ) -> Result<QuorumChange, MemberError> {
+        let _raising = self.raising.lock().await;
         let roster = self.roster();
-        if !self.leads() {
+        if !roster.leads {
             let leader = self.leader().map(|(id, _)| id);
             return Err(MemberError::NotLeader { leader });
         }
-        if roster.is_joint {
+        if let MemberChange::Add {
+            member, supports, ..
+        } = change
+        {
+            self.check_level(&member.name, *supports).await?;
+        }
+        if roster.is_joint || !roster.is_committed {
             return Err(MemberError::InProgress);
         }
         let Some(step) = roster.plan(change)? else {
@@ -367,6 +413,50 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         Ok(quorum)
     }
 
+    /// Fails if the cluster's feature level is above what a new node supports.
+    async fn check_level(&self, name: &str, supports: FeatureLevel) -> Result<(), MemberError> {
+        // A former leader may have raised the level: its entries must be applied here first.
+        let deadline = Deadline::<RT>::after(LEVEL_TIMEOUT);
+        let point = deadline.bound(self.read_point()).await;
+        let point = point.and_then(Result::ok);
+        let not_leader = MemberError::NotLeader { leader: None };
+        let point = point.ok_or_else(|| not_leader.clone())?;
+        if !matches!(self.await_applied(point, deadline).await, Ok(true)) {
+            return Err(not_leader);
+        }
+        // A proposal may be committed later than its proposer waits.
+        let proposed = FeatureLevel::supported_with(self.raised_to.load(Ordering::Relaxed));
+        let level = self.state().read().state.level().max(proposed);
+        match supports < level {
+            false => Ok(()),
+            true => Err(MemberError::NodeTooOld {
+                name: name.to_owned(),
+                supports,
+                level,
+            }),
+        }
+    }
+
+    /// Runs `propose`, which raises the feature level to `level`, if the members are exactly `surveyed`, and keeps
+    /// the membership as it is meanwhile. Returns `None` if the members have changed.
+    pub async fn raise_level<T>(
+        &self,
+        surveyed: &BTreeSet<NodeId>,
+        level: FeatureLevel,
+        propose: impl Future<Output = T>,
+    ) -> Option<T> {
+        let _raising = self.raising.lock().await;
+        let members = self.standing().members;
+        let members: BTreeSet<NodeId> = members.iter().map(|it| it.id).collect();
+        match members == *surveyed {
+            true => {
+                self.raised_to.fetch_max(level.get(), Ordering::Relaxed);
+                Some(propose.await)
+            }
+            false => None,
+        }
+    }
+
     /// While this node leads, completes what a previous leader began, and promotes learners that have caught
     /// up. Never returns.
     pub async fn keep_members(&self) {
@@ -387,17 +477,20 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         }
     }
 
-    /// The log index of the membership, if this node hears from a leader and the node `id` is no member.
+    /// The log index of the membership, if this node leads, with a quorum, and the node `id` is no member. Only
+    /// a leader can say: a follower may lag behind the addition of the node that asks.
     pub fn not_a_member_since(&self, id: NodeId) -> Option<u64> {
         self.leader_contact()
-            .filter(|ago| *ago <= ANSWERED_WITHIN)?;
-        let stored = self
-            .raft
-            .metrics()
-            .borrow_watched()
-            .committed_membership_config
-            .clone();
-        let is_member = stored.membership().get_node(&id).is_some();
+            .filter(|ago| self.leads() && *ago <= ANSWERED_WITHIN)?;
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let (stored, committed) = (
+            metrics.membership_config,
+            metrics.committed_membership_config,
+        );
+        // An addition counts from when it is proposed, a removal from when it is committed.
+        let is_member = [&stored, &committed]
+            .iter()
+            .any(|it| it.membership().get_node(&id).is_some());
         stored.log_id().filter(|_| !is_member).map(|at| at.index)
     }
 
@@ -416,12 +509,8 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
 
     fn roster(&self) -> Roster {
         let standing = self.standing();
-        let stored = self
-            .raft
-            .metrics()
-            .borrow_watched()
-            .membership_config
-            .clone();
+        let metrics = self.raft.metrics().borrow_watched().clone();
+        let stored = metrics.membership_config;
         let membership = stored.membership();
         let voters: Vec<NodeId> = membership.voter_ids().collect();
         let stays = |id: &NodeId| {
@@ -433,7 +522,9 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             .filter_map(|id| membership.get_node(id))
             .any(|it| it.learner);
         Roster {
+            leads: standing.role == Role::Leader,
             log_id: *stored.log_id(),
+            is_committed: stored.log_id() == metrics.committed_membership_config.log_id(),
             is_joint: membership.get_joint_config().len() > 1,
             demotes: demoted,
             members: match standing.role {
@@ -527,6 +618,22 @@ mod tests {
     }
 
     #[test]
+    fn a_learner_that_stays_one_takes_the_place_of_a_silent_member_with_its_name() {
+        let mut members = three();
+        for (id, answers) in [(4, false), (9, true)] {
+            let mut learner = member(id, false, answers);
+            learner.member.name = "replica".to_owned();
+            learner.member.learner = true;
+            members.push(learner);
+        }
+        let step = roster(members.clone()).upkeep().unwrap();
+        let removal = ChangeMembers::RemoveNodes([4].into());
+        assert_eq!(step.changes, [removal]);
+        members[3].contact = Some(Duration::ZERO);
+        assert_eq!(roster(members).upkeep(), None);
+    }
+
+    #[test]
     fn a_learner_is_not_promoted_where_that_would_lose_the_quorum() {
         // Of three voters, one answers besides the learner: with four voters, the quorum is three.
         let mut members = three();
@@ -550,6 +657,7 @@ mod tests {
         let add = MemberChange::Add {
             id: 9,
             member: members[1].member.clone(),
+            supports: FeatureLevel::NEWEST,
         };
         let refused = roster(members.clone()).plan(&add).unwrap_err();
         assert!(

@@ -14,6 +14,7 @@
 //!   target node, the protocol version and the Raft group; a mismatch is refused.
 //! - [`membership`] adds, promotes and removes members, one change at a time.
 //! - [`addresses`] knows where the members are now, if they have moved since they were added.
+//! - [`offline`] makes a new cluster of one node from a backup, or from what a stopped node has.
 //! - `standing` is a node's view of the cluster.
 //! - `wire` converts between openraft's types and the protobuf messages that are stored and sent, so
 //!   that a new openraft changes no format.
@@ -55,12 +56,15 @@
 
 pub mod addresses;
 pub mod batcher;
+mod clocks;
 pub mod compaction;
 pub mod log;
 pub mod membership;
 pub mod network;
 pub mod node;
+pub mod offline;
 pub mod peer_members;
+mod room;
 pub mod server;
 mod standing;
 pub mod state_machine;
@@ -69,6 +73,7 @@ pub(crate) mod wire;
 
 pub use addresses::Addresses;
 pub use batcher::{BatchLimits, ProposeError, ProposeResult};
+pub use clocks::Clocks;
 pub use compaction::{CompactionSettings, DiskLevel};
 pub use membership::{MemberChange, MemberError, QuorumChange};
 pub use node::{Consensus, ConsensusError, Environment, ReadPoint, Settings};

@@ -28,6 +28,7 @@ use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::addresses::Addresses;
+use super::clocks::Clocks;
 use super::state_machine::Observer;
 use super::types::{Member, NodeId, Types};
 use super::wire;
@@ -51,6 +52,10 @@ pub const PROTOCOL: u32 = 1;
 /// The largest peer message accepted, bytes: a read from the log is capped at 1 MiB, a single
 /// entry may be larger.
 pub const MESSAGE_BYTES_MAX: usize = 32 << 20;
+
+/// The largest log entry, bytes: one that does not fit into a peer message could never be replicated, and
+/// would block all that follow. Leaves space in the message for what goes around it.
+pub const ENTRY_BYTES_MAX: usize = MESSAGE_BYTES_MAX - (1 << 20);
 
 /// Flow-control window of a stream in bytes: bounds the memory of a slow receiver.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
@@ -109,15 +114,22 @@ pub fn addressed<T>(
 pub struct GrpcNetwork {
     cluster: ClusterTag,
     addresses: Addresses,
+    clocks: Clocks,
     observer: Arc<dyn Observer>,
 }
 
 impl GrpcNetwork {
-    /// A network of the cluster that `cluster` names.
-    pub fn new(cluster: ClusterTag, addresses: Addresses, observer: Arc<dyn Observer>) -> Self {
+    /// A network of the cluster that `cluster` names; `clocks` learns what the peers' clocks show.
+    pub fn new(
+        cluster: ClusterTag,
+        addresses: Addresses,
+        clocks: Clocks,
+        observer: Arc<dyn Observer>,
+    ) -> Self {
         Self {
             cluster,
             addresses,
+            clocks,
             observer,
         }
     }
@@ -129,6 +141,7 @@ impl GrpcNetwork {
             member: member.clone(),
             addresses: self.addresses.clone(),
             cluster: self.cluster.clone(),
+            clocks: self.clocks.clone(),
             observer: self.observer.clone(),
             streams,
         }
@@ -160,6 +173,7 @@ pub struct Peer {
     client: Option<PeerClient<Channel>>,
     addresses: Addresses,
     cluster: ClusterTag,
+    clocks: Clocks,
     observer: Arc<dyn Observer>,
     /// Whether appends go over one long stream, or one by one as heartbeats do.
     streams: bool,
@@ -198,6 +212,11 @@ impl Peer {
         })
     }
 
+    fn voted(&self, reply: pb::VoteResponse) -> Result<VoteResponse<C>, RPCError<C>> {
+        self.clocks.note(self.target, reply.clock_ms);
+        wire::vote_reply_in(reply).map_err(malformed)
+    }
+
     fn request<T>(&self, message: T, option: &RPCOption) -> Result<Request<T>, RPCError<C>> {
         let mut request = addressed(message, &self.cluster, self.target).map_err(rpc_error)?;
         request.set_timeout(option.hard_ttl());
@@ -213,12 +232,18 @@ impl RaftNetworkV2<C> for Peer {
         rpc: AppendEntriesRequest<C>,
         option: RPCOption,
     ) -> Result<AppendEntriesResponse<C>, RPCError<C>> {
-        let request = self.request(wire::append_out(&rpc), &option)?;
+        let append = pb::AppendRequest {
+            clock_ms: self.clocks.wall().0,
+            ..wire::append_out(&rpc)
+        };
+        let request = self.request(append, &option)?;
         let sent = Instant::now();
         let reply = self.client()?.append(request).await.map_err(rpc_error)?;
         self.observer
             .append_round_trip(&self.member.name, sent.elapsed());
-        wire::append_reply_in(reply.into_inner()).map_err(malformed)
+        let reply = reply.into_inner();
+        self.clocks.note(self.target, reply.clock_ms);
+        wire::append_reply_in(reply).map_err(malformed)
     }
 
     fn stream_append<'s, S>(
@@ -269,7 +294,7 @@ impl RaftNetworkV2<C> for Peer {
     ) -> Result<VoteResponse<C>, RPCError<C>> {
         let request = self.request(wire::vote_request_out(&rpc), &option)?;
         let reply = self.client()?.vote(request).await.map_err(rpc_error)?;
-        wire::vote_reply_in(reply.into_inner()).map_err(malformed)
+        self.voted(reply.into_inner())
     }
 
     async fn pre_vote(
@@ -279,7 +304,7 @@ impl RaftNetworkV2<C> for Peer {
     ) -> Result<VoteResponse<C>, RPCError<C>> {
         let request = self.request(wire::vote_request_out(&rpc), &option)?;
         let reply = self.client()?.pre_vote(request).await.map_err(rpc_error)?;
-        wire::vote_reply_in(reply.into_inner()).map_err(malformed)
+        self.voted(reply.into_inner())
     }
 
     async fn full_snapshot(

@@ -3,15 +3,19 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use derive_where::derive_where;
 use lockstep_machine::{EncodedBatch, EncodedRequest, Reply, Timestamp};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError};
+use openraft::raft::AppendEntriesRequest;
 use openraft::raft::linearizable_read::{Linearizer, ReadLogId};
-use openraft::{Config, Instant as _, Raft, ReadPolicy, SnapshotPolicy, StepDownPolicy};
+use openraft::storage::RaftLogStorage;
+use openraft::{
+    Config, EntryPayload, Instant as _, Raft, ReadPolicy, SnapshotPolicy, StepDownPolicy,
+};
 use parking_lot::Mutex;
 
 use super::addresses::Addresses;
@@ -19,6 +23,7 @@ use super::batcher::{BatchLimits, Batcher, Confirm, ProposeError, ProposeResult}
 use super::compaction::{CompactionSettings, Compactor};
 use super::log::LogStore;
 use super::membership::MemberError;
+use super::room::LogRoom;
 use super::standing::{Role, Standing};
 use super::state_machine::{self, Observer, SharedState, StateMachine};
 use super::types::{LogId, Member, MemberStatus, NodeId, Payload, Runtime, Types};
@@ -139,10 +144,18 @@ pub struct Consensus<RT: Runtime, S: Storage> {
     proposals: Batcher<EncodedRequest, Reply>,
     /// Set while the disk is nearly full and proposals are rejected.
     disk_full: Arc<AtomicBool>,
+    /// Set while this node's state may be wrong.
+    distrusted: Arc<AtomicBool>,
+    /// Whether the log may grow.
+    pub(super) room: LogRoom,
     reads: Batcher<Confirm, ReadPoint>,
     pub(super) environment: Environment,
     /// When this node last accepted entries or a heartbeat.
     pub(super) heard: Arc<Mutex<Option<RT::Instant>>>,
+    /// Held while the membership changes and while the feature level rises: one must see the other.
+    pub(super) raising: Arc<tokio::sync::Mutex<()>>,
+    /// The highest level that was proposed here; whether it is committed may not be known.
+    pub(super) raised_to: Arc<AtomicU32>,
 }
 
 impl<RT: Runtime, S: Storage> Consensus<RT, S> {
@@ -163,16 +176,19 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         N: openraft::RaftNetworkFactory<Types<RT>>,
         N::Network: openraft::network::NetSnapshot<Types<RT>, SnapshotData = S::Snapshot>,
     {
-        let log = LogStore::open(storage.clone(), settings.log_cache_bytes).await?;
+        let mut log = LogStore::open(storage.clone(), settings.log_cache_bytes).await?;
         let observer = environment.observer.clone();
-        let (machine, shared) = StateMachine::open(storage.clone(), observer).await?;
+        let (machine, shared) = StateMachine::open(storage.clone(), observer.clone()).await?;
+        let committed = RaftLogStorage::<Types<RT>>::read_committed(&mut log).await?;
+        observer.reapplying(shared.read().index(), committed.map_or(0, |id| id.index));
         let raft = Raft::build(node_id, Arc::new(config), network, log.clone(), machine)
             .await
             .map_err(core_ended)?;
+        let room = LogRoom::default();
         let proposals = {
-            let (raft, environment) = (raft.clone(), environment.clone());
+            let (raft, environment, room) = (raft.clone(), environment.clone(), room.clone());
             Batcher::start::<RT, _, _>(settings.batch, move |requests| {
-                append(raft.clone(), environment.clone(), requests)
+                append(raft.clone(), environment.clone(), room.clone(), requests)
             })
         };
         let reads = {
@@ -187,9 +203,13 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             compaction: settings.compaction,
             proposals,
             disk_full: Arc::default(),
+            distrusted: Arc::default(),
+            room,
             reads,
             environment,
             heard: Arc::default(),
+            raising: Arc::default(),
+            raised_to: Arc::default(),
         })
     }
 
@@ -220,6 +240,9 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     pub async fn propose(&self, request: EncodedRequest) -> ProposeResult {
         if self.disk_full() && self.leads() {
             return Err(ProposeError::DiskFull);
+        }
+        if self.distrusted() {
+            return Err(ProposeError::NotLeader { leader: None });
         }
         self.proposals.submit(request).await
     }
@@ -271,8 +294,33 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         self.disk_full.store(full, Ordering::Relaxed);
     }
 
+    fn distrusted(&self) -> bool {
+        self.distrusted.load(Ordering::Relaxed)
+    }
+
+    /// Sets whether this node's state may be wrong: it then answers no request as leader, because its outcomes
+    /// may be wrong as well. It stands for election only if `electable`.
+    pub fn distrust(&self, distrusted: bool, electable: bool) {
+        self.distrusted.store(distrusted, Ordering::Relaxed);
+        self.raft.runtime_config().elect(electable);
+    }
+
+    /// Whether this node takes what a leader sends: entries only if the log has room, or soon has, except for
+    /// the few without which no leader could lead and no member could be replaced.
+    pub(super) async fn takes(&self, append: &AppendEntriesRequest<Types<RT>>) -> bool {
+        let committed = append.leader_commit.as_ref().map(|id| id.index);
+        let term = append.vote.leader_id.term;
+        let is_needed = append.entries.iter().any(|entry| {
+            // What an earlier leader left uncommitted is bounded, and precedes this leader's first entry.
+            let is_open = committed.is_none_or(|upto| upto < entry.log_id.index);
+            !matches!(entry.payload, EntryPayload::Normal(_))
+                || (is_open && entry.log_id.leader_id.term < term)
+        });
+        append.entries.is_empty() || is_needed || self.room.wait::<RT>(TAKE_TIMEOUT).await
+    }
+
     /// Notes that a leader was heard just now.
-    pub(super) fn hear(&self) {
+    pub fn hear(&self) {
         *self.heard.lock() = Some(RT::Instant::now());
     }
 
@@ -284,6 +332,9 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     /// On the leader: a position that a linearizable read starting now must have applied. Reads that
     /// wait at the same time share one confirmation by a quorum.
     pub async fn read_point(&self) -> Result<ReadPoint, ProposeError> {
+        if self.distrusted() {
+            return Err(ProposeError::NotLeader { leader: None });
+        }
         self.reads.submit(Confirm).await
     }
 
@@ -390,13 +441,22 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     }
 }
 
+/// How long entries from a leader wait for room in the log, before it has to send them again.
+const TAKE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long proposals wait for room in the log: for a snapshot of the whole state to be written.
+const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Puts a group of requests into one log entry, and waits until it is applied.
 async fn append<RT: Runtime, S: Storage>(
     raft: Raft<Types<RT>, StateMachine<S>>,
     environment: Environment,
+    room: LogRoom,
     requests: Vec<EncodedRequest>,
 ) -> Vec<ProposeResult> {
     let count = requests.len();
+    if !room.wait::<RT>(ROOM_TIMEOUT).await {
+        return vec![Err(ProposeError::Overloaded); count];
+    }
     let Environment {
         clock, observer, ..
     } = environment;

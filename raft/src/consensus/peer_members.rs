@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lockstep_machine::FeatureLevel;
 use lockstep_proto::raft as pb;
 use lockstep_proto::{ErrorCode, Malformed};
 use openraft_rt_tokio::TokioRuntime;
@@ -27,8 +28,16 @@ pub fn change_out(
     timeout: Duration,
 ) -> pb::ChangeMembersRequest {
     use pb::change_members_request::Change;
+    let mut feature_level_max = 0;
     let change = match change {
-        MemberChange::Add { id, member } => Change::Add(member_out(*id, member)),
+        MemberChange::Add {
+            id,
+            member,
+            supports,
+        } => {
+            feature_level_max = supports.get();
+            Change::Add(member_out(*id, member))
+        }
         MemberChange::Promote(id) => Change::Promote(*id),
         MemberChange::Demote(id) => Change::Demote(*id),
         MemberChange::Remove(id) => Change::Remove(*id),
@@ -37,6 +46,7 @@ pub fn change_out(
         change: Some(change),
         force,
         timeout_ms: timeout.as_millis() as u64,
+        feature_level_max,
     }
 }
 
@@ -45,7 +55,11 @@ fn change_in(request: pb::ChangeMembersRequest) -> Result<MemberChange, Malforme
     Ok(match required(request.change, "change")? {
         Change::Add(member) => {
             let (id, member) = member_in(member);
-            MemberChange::Add { id, member }
+            MemberChange::Add {
+                id,
+                member,
+                supports: FeatureLevel::supported_with(request.feature_level_max),
+            }
         }
         Change::Promote(id) => MemberChange::Promote(id),
         Change::Demote(id) => MemberChange::Demote(id),
@@ -141,7 +155,12 @@ pub(super) async fn hand_over(node: &Node, request: pb::HandOverRequest) -> pb::
 
 /// Adds a node that asks to join. A silent member of the same name is replaced once the new one has caught
 /// up, unless `auto_replace` is off.
-pub(super) async fn join(node: &Node, member: pb::Member, auto_replace: bool) -> pb::JoinResponse {
+pub(super) async fn join(
+    node: &Node,
+    member: pb::Member,
+    supports: FeatureLevel,
+    auto_replace: bool,
+) -> pb::JoinResponse {
     use pb::join_response::{Accepted, Result as Out};
     let answer = |result| pb::JoinResponse {
         result: Some(result),
@@ -173,7 +192,11 @@ pub(super) async fn join(node: &Node, member: pb::Member, auto_replace: bool) ->
         );
         return refused(ErrorCode::MemberNameTaken, message);
     }
-    let change = MemberChange::Add { id, member };
+    let change = MemberChange::Add {
+        id,
+        member,
+        supports,
+    };
     let changed = tokio::time::timeout(JOIN_TIMEOUT, node.change_members(&change, false)).await;
     match changed.unwrap_or(Err(MemberError::Unknown)) {
         Ok(_) => answer(Out::Accepted(Accepted {})),

@@ -6,26 +6,27 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::stream::{BoxStream, StreamExt as _};
 use lockstep_machine::{
-    CodecError, EncodedRequest, GlobalRevision, OUTCOME_FORMAT, Origin, Outcome, Rejection, Reply,
-    RequestBody, SessionId,
+    CodecError, EncodedRequest, FeatureLevel, GlobalRevision, OUTCOME_FORMAT, Origin, Outcome,
+    Rejection, Reply, RequestBody, SessionId,
 };
 use lockstep_proto::Malformed;
 use lockstep_proto::raft as pb;
 use lockstep_proto::raft::peer_server;
 use openraft::Snapshot;
-use openraft::raft::{AppendEntriesResponse, StreamAppendError};
+use openraft::raft::{AppendEntriesResponse, StreamAppendError, VoteResponse};
 use openraft_rt_tokio::TokioRuntime;
 use parking_lot::Mutex;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::batcher::{ProposeError, ProposeResult};
+use super::clocks::Clocks;
 use super::network::{
     CLUSTER_HEADER, ClusterTag, GROUP_HEADER, MESSAGE_BYTES_MAX, PROTOCOL, PROTOCOL_HEADER,
     TARGET_HEADER, newer_than,
 };
 use super::node::Consensus;
 use super::peer_members;
-use super::types::NodeId;
+use super::types::{NodeId, Types};
 use super::wire;
 use crate::store::{DiskStore, GROUP};
 
@@ -52,6 +53,7 @@ pub struct PeerServer {
     store: DiskStore,
     cluster: ClusterTag,
     host: Arc<dyn Host>,
+    clocks: Clocks,
     /// Whether a node that joins takes the place of a silent member of its name.
     auto_replace: bool,
     /// Foreign cluster ids that were already logged: each is logged once, up to a maximum number.
@@ -67,6 +69,7 @@ impl PeerServer {
         store: DiskStore,
         cluster: ClusterTag,
         host: Arc<dyn Host>,
+        clocks: Clocks,
         auto_replace: bool,
     ) -> peer_server::PeerServer<Self> {
         let server = Self {
@@ -74,6 +77,7 @@ impl PeerServer {
             store,
             cluster,
             host,
+            clocks,
             auto_replace,
             strangers: Mutex::default(),
         };
@@ -108,6 +112,13 @@ impl PeerServer {
         match ours {
             Some(_) => Ok(()),
             None => self.host.clone().join(cluster).await,
+        }
+    }
+
+    fn vote_reply(&self, reply: &VoteResponse<Types<TokioRuntime>>) -> pb::VoteResponse {
+        pb::VoteResponse {
+            clock_ms: self.clocks.wall().0,
+            ..wire::vote_reply_out(reply)
         }
     }
 
@@ -162,6 +173,7 @@ impl peer_server::Peer for PeerServer {
         let standing = self.consensus.standing();
         Ok(Response::new(pb::IdentifyResponse {
             leader_id: standing.leader.map(|(id, _)| id),
+            leader_contact_ms: standing.leader_contact.map(|ago| ago.as_millis() as u64),
             protocol: PROTOCOL,
             not_a_member_since: asking.and_then(|id| self.consensus.not_a_member_since(id)),
             role: standing.role.as_str().to_owned(),
@@ -175,10 +187,16 @@ impl peer_server::Peer for PeerServer {
         &self,
         request: Request<pb::JoinRequest>,
     ) -> Result<Response<pb::JoinResponse>, Status> {
-        let pb::JoinRequest { member, protocol } = request.into_inner();
+        let pb::JoinRequest {
+            member,
+            protocol,
+            feature_level_max,
+        } = request.into_inner();
         check_version(Some(&protocol.to_string()), Some(&GROUP.to_string()))?;
         let member = wire::required(member, "member").map_err(invalid)?;
-        let answer = peer_members::join(&self.consensus, member, self.auto_replace).await;
+        let supports = FeatureLevel::supported_with(feature_level_max);
+        let joined = peer_members::join(&self.consensus, member, supports, self.auto_replace);
+        let answer = joined.await;
         Ok(Response::new(answer))
     }
 
@@ -205,7 +223,13 @@ impl peer_server::Peer for PeerServer {
         request: Request<pb::AppendRequest>,
     ) -> Result<Response<pb::AppendResponse>, Status> {
         self.admit(&request).await?;
-        let append = wire::append_in(request.into_inner()).map_err(invalid)?;
+        let request = request.into_inner();
+        let clock_ms = request.clock_ms;
+        let append = wire::append_in(request).map_err(invalid)?;
+        self.clocks.note(append.vote.leader_id.voted_for, clock_ms);
+        if !self.consensus.takes(&append).await {
+            return Err(Status::unavailable("the log has no room"));
+        }
         let reply = self
             .consensus
             .raft
@@ -215,7 +239,10 @@ impl peer_server::Peer for PeerServer {
         if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
             self.consensus.hear();
         }
-        Ok(Response::new(wire::append_reply_out(&reply)))
+        Ok(Response::new(pb::AppendResponse {
+            clock_ms: self.clocks.wall().0,
+            ..wire::append_reply_out(&reply)
+        }))
     }
 
     async fn stream_append(
@@ -226,7 +253,15 @@ impl peer_server::Peer for PeerServer {
         let input = request
             .into_inner()
             .map(|item| wire::append_in::<TokioRuntime>(item.ok()?).ok());
-        // A broken or unreadable stream ends: the sender starts another.
+        let consensus = self.consensus.clone();
+        let input = input.then(move |item| {
+            let consensus = consensus.clone();
+            async move {
+                let item = item?;
+                consensus.takes(&item).await.then_some(item)
+            }
+        });
+        // The stream ends where it is broken, or the log has no room: the sender starts another.
         let input = input
             .take_while(|item| std::future::ready(item.is_some()))
             .filter_map(std::future::ready);
@@ -254,7 +289,7 @@ impl peer_server::Peer for PeerServer {
         self.admit(&request).await?;
         let vote = wire::vote_request_in(request.into_inner()).map_err(invalid)?;
         let reply = self.consensus.raft.vote(vote).await.map_err(stopped)?;
-        Ok(Response::new(wire::vote_reply_out(&reply)))
+        Ok(Response::new(self.vote_reply(&reply)))
     }
 
     async fn pre_vote(
@@ -264,7 +299,7 @@ impl peer_server::Peer for PeerServer {
         self.admit(&request).await?;
         let vote = wire::vote_request_in(request.into_inner()).map_err(invalid)?;
         let reply = self.consensus.raft.pre_vote(vote).await.map_err(stopped)?;
-        Ok(Response::new(wire::vote_reply_out(&reply)))
+        Ok(Response::new(self.vote_reply(&reply)))
     }
 
     async fn transfer_leader(
@@ -430,6 +465,8 @@ fn result_out(result: ProposeResult) -> pb::ProposeResult {
         Err(ProposeError::Unknown) => failure(Kind::Unknown, None),
         Err(ProposeError::Overloaded) => failure(Kind::Overloaded, None),
         Err(ProposeError::DiskFull) => failure(Kind::DiskFull, None),
+        // The forwarding node refuses it before it gets here, unless it is of a release with another maximum.
+        Err(ProposeError::TooLarge { .. }) => failure(Kind::TooLarge, None),
     };
     pb::ProposeResult {
         result: Some(result),

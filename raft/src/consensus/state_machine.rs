@@ -15,11 +15,13 @@ use tokio::sync::watch;
 use super::compaction::DiskLevel;
 use super::types::{LogId, Payload, Replies, Runtime, SnapshotMeta, StoredMembership, Types};
 use super::wire;
-use crate::store::{DiskSpace, SnapshotHandle as _, Storage};
+use crate::store::{DiskSpace, Slot, SnapshotHandle as _, Storage, StoreError};
 
 /// Callbacks from consensus, for metrics. Every method has an empty default.
 #[allow(unused_variables)]
 pub trait Observer: Send + Sync + 'static {
+    /// While consensus opens: the entries after log index `from`, up to `upto`, are applied again.
+    fn reapplying(&self, from: u64, upto: u64) {}
     /// The batch of the log entry at `index` was applied here, with these replies.
     fn applied(
         &self,
@@ -64,6 +66,11 @@ impl Applied {
     /// The last log index applied; 0 for none.
     pub fn index(&self) -> u64 {
         self.last.map_or(0, |id| id.index)
+    }
+
+    /// The term of that log entry; 0 for none.
+    pub fn term(&self) -> u64 {
+        self.last.map_or(0, |id| id.leader_id.term)
     }
 }
 
@@ -127,6 +134,7 @@ impl<S: Storage> StateMachine<S> {
                 };
             });
         }
+        check_covered(&storage, shared.read().last)?;
         let machine = Self {
             shared: shared.clone(),
             storage,
@@ -136,7 +144,24 @@ impl<S: Storage> StateMachine<S> {
     }
 }
 
-fn read_meta<H: crate::store::SnapshotHandle>(snapshot: &H) -> io::Result<SnapshotMeta> {
+/// Refuses a state that lacks entries which are no longer in the log. Openraft would apply the rest to it.
+fn check_covered(storage: &impl Storage, covered: Option<LogId>) -> io::Result<()> {
+    let purged = storage.load(Slot::Purged)?;
+    let purged = purged.map(|bytes| wire::PURGED.decode(bytes, wire::log_id_read));
+    let purged = purged.transpose()?;
+    if purged <= covered {
+        return Ok(());
+    }
+    let index = |id: Option<LogId>| id.map_or("none".to_owned(), |id| id.index.to_string());
+    let reason = format!(
+        "the log was purged up to entry {}, but the snapshot covers it up to entry {}",
+        index(purged),
+        index(covered)
+    );
+    Err(StoreError::damaged("snapshot", "current", reason).into())
+}
+
+pub(super) fn read_meta<H: crate::store::SnapshotHandle>(snapshot: &H) -> io::Result<SnapshotMeta> {
     wire::SNAPSHOT_META.decode(snapshot.meta(), wire::snapshot_meta_in)
 }
 

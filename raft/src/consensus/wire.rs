@@ -147,6 +147,7 @@ pub(crate) fn append_out<RT: Runtime>(
         prev_log_id: request.prev_log_id.as_ref().map(log_id_out),
         entries: request.entries.iter().map(entry_out).collect(),
         leader_commit: request.leader_commit.as_ref().map(log_id_out),
+        clock_ms: 0,
     }
 }
 
@@ -179,6 +180,7 @@ pub(crate) fn append_reply_out<RT: Runtime>(
     };
     pb::AppendResponse {
         result: Some(result),
+        clock_ms: 0,
     }
 }
 
@@ -209,6 +211,7 @@ pub(crate) fn stream_reply_out<RT: Runtime>(
     };
     pb::AppendResponse {
         result: Some(result),
+        clock_ms: 0,
     }
 }
 
@@ -248,6 +251,7 @@ pub(crate) fn vote_reply_out<RT: Runtime>(reply: &VoteResponse<Types<RT>>) -> pb
         vote: Some(vote_out(&reply.vote)),
         granted: reply.vote_granted,
         last_log_id: reply.last_log_id.as_ref().map(log_id_out),
+        clock_ms: 0,
     }
 }
 

@@ -42,6 +42,11 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Database, StoreError>
     Ok(Database { db, log, meta })
 }
 
+/// Whether there is a database in `dir`.
+pub(super) fn exists(dir: &Path) -> bool {
+    dir.join("db").exists()
+}
+
 fn open_when_unlocked(dir: &Path, cache_bytes: u64) -> Result<sled::Db, StoreError> {
     let config = sled::Config::new()
         .path(dir)

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! <data folder>/log/         sled: trees "log" and "meta"
+//! <data folder>/watermark    what the log must still hold
 //! <data folder>/snapshots/   one file each
 //! <data folder>/reserve      preallocated, deleted when the disk is full
 //! ```
@@ -18,8 +19,12 @@ use super::log::Log;
 use super::reserve::{self, Reserve};
 use super::slots::{SlotName, Slots};
 use super::snapshot::{self, SnapshotFile, SnapshotReceiver, Snapshots, on_disk_thread};
+use super::watermark::Watermark;
 use super::writer::{Operation, Writer};
-use super::{BoxFuture, DiskSpace, Done, Record, Slot, Storage, StoreError, database, files};
+use super::{
+    BoxFuture, DiskSpace, Done, IdentityFile, Record, Slot, Storage, StoreError, binding, database,
+    files,
+};
 
 /// How much memory and disk the store may take for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,9 +37,12 @@ pub struct StoreOptions {
     pub free_bytes_min: u64,
 }
 
-/// Callbacks from the store. They run on the writer thread and must return quickly.
+/// Callbacks from the store. They must return quickly: all but the first run on the writer thread.
 #[allow(unused_variables)]
 pub trait StoreObserver: Send + Sync {
+    /// While the store opens: so many bytes of the current snapshot are restored, of so many.
+    fn restoring(&self, bytes: u64, of: u64) {}
+
     /// A flush finished: its duration, and the number of operations it made durable. Called before their completions.
     fn flushed(&self, took: Duration, operations: usize) {}
 
@@ -53,35 +61,58 @@ pub struct DiskStore {
     log: Log,
     slots: Slots,
     snapshots: Arc<Snapshots>,
+    /// The vote that the watermark had, when the store was opened.
+    noted_vote: Option<Bytes>,
+}
+
+/// What an open data folder consists of.
+struct Opened {
+    db: sled::Db,
+    log: Log,
+    slots: Slots,
+    watermark: Watermark,
+    snapshots: Snapshots,
+    noted_vote: Option<Bytes>,
 }
 
 impl DiskStore {
-    /// Opens the store in a data folder, makes it where there is none, and reads and checks
-    /// everything in it. Blocks.
+    /// Opens the store in the data folder of `identity`, makes it where there is none, and reads and checks
+    /// everything in it. Binds the folder's files to each other, if that was not done. Blocks.
     ///
     /// On a full disk, the reserve file is deleted, and opening is tried once more. If a process that was just
     /// killed still holds the lock, waits a few seconds for it.
     pub fn open(
-        dir: &Path,
+        identity: &mut IdentityFile,
         options: StoreOptions,
         observer: Arc<dyn StoreObserver>,
     ) -> Result<DiskStore, StoreError> {
-        files::create_dir(dir)?;
+        let dir = &identity.dir().to_owned();
         let reserve = Reserve::new(dir, options.reserve_bytes);
-        let opened = match open(dir, options) {
-            Err(error) if error.is_disk_full() && reserve.give_back() => open(dir, options),
+        let open = || open(identity, options, &*observer);
+        let opened = match open() {
+            Err(error) if error.is_disk_full() && reserve.give_back() => open(),
             opened => opened,
         };
-        let (db, log, slots, snapshots) = opened.map_err(|error| error.found_in(dir))?;
+        let opened = opened.map_err(|error| error.found_in(dir))?;
+        binding::complete(identity)?;
         reserve.ensure();
-        let writer = Writer::start(db, log.clone(), slots.clone(), reserve, observer)
+        let Opened {
+            db,
+            log,
+            slots,
+            watermark,
+            snapshots,
+            noted_vote,
+        } = opened;
+        let writer = Writer::start(db, log.clone(), slots.clone(), watermark, reserve, observer)
             .map_err(StoreError::io("start the writing thread for", dir))?;
         Ok(DiskStore {
-            dir: dir.into(),
+            dir: dir.as_path().into(),
             writer: Arc::new(writer),
             log,
             slots,
             snapshots: Arc::new(snapshots),
+            noted_vote,
         })
     }
 
@@ -109,18 +140,34 @@ impl DiskStore {
 }
 
 fn open(
-    dir: &Path,
+    identity: &IdentityFile,
     options: StoreOptions,
-) -> Result<(sled::Db, Log, Slots, Snapshots), StoreError> {
+    observer: &dyn StoreObserver,
+) -> Result<Opened, StoreError> {
+    let dir = identity.dir();
+    binding::check_log_exists(identity, &log_dir(dir))?;
     let database = database::open(&log_dir(dir), options.cache_bytes)?;
     let slots = Slots::open(database.meta)?;
+    binding::check_owner(identity, &slots, !database.log.is_empty())?;
     let log = Log::open(database.log, slots.purge_point()?.map(|(upto, _)| upto))?;
     let snapshots = Snapshots::open(
         dir.join(super::SNAPSHOTS),
         options.free_bytes_min,
         slots.load(SlotName::Snapshot)?,
+        &|bytes, of| observer.restoring(bytes, of),
     )?;
-    Ok((database.db, log, slots, snapshots))
+    binding::set_owner(identity, &slots)?;
+    (database.db.flush()).map_err(StoreError::database("flush the log"))?;
+    let node = identity.identity();
+    let (watermark, noted_vote) = Watermark::open(dir, node.node_id, node.bound, &log, &slots)?;
+    Ok(Opened {
+        db: database.db,
+        log,
+        slots,
+        watermark,
+        snapshots,
+        noted_vote,
+    })
 }
 
 fn log_dir(dir: &Path) -> PathBuf {
@@ -184,6 +231,10 @@ impl Storage for DiskStore {
             },
             done,
         );
+    }
+
+    fn noted_vote(&self) -> Option<Bytes> {
+        self.noted_vote.clone()
     }
 
     fn load(&self, slot: Slot) -> io::Result<Option<Bytes>> {

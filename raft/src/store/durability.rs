@@ -10,7 +10,14 @@ use super::StoreError;
 /// Answers `ENOSYS`, always, so that sled calls `fsync` instead.
 #[cfg(target_os = "linux")]
 #[unsafe(no_mangle)]
-extern "C" fn sync_file_range(_fd: i32, _offset: i64, _bytes: i64, _flags: u32) -> i32 {
+#[cfg_attr(not(test), expect(unused_variables))]
+extern "C" fn sync_file_range(fd: i32, offset: i64, bytes: i64, flags: u32) -> i32 {
+    #[cfg(test)]
+    if tests::WITHOUT_OVERRIDE.load(std::sync::atomic::Ordering::Relaxed) {
+        // SAFETY: the arguments are those of the call that this one overrides.
+        let number = libc::SYS_sync_file_range;
+        return unsafe { libc::syscall(number, fd, offset, bytes, flags) as i32 };
+    }
     // SAFETY: the C library guarantees a valid pointer to this thread's errno.
     unsafe { *libc::__errno_location() = libc::ENOSYS };
     -1
@@ -38,8 +45,13 @@ pub fn assert_linked() -> Result<(), StoreError> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::sync::atomic::AtomicBool;
+
     use super::*;
+
+    /// Makes the process call the C library's, for a control that must lose data.
+    pub(in crate::store) static WITHOUT_OVERRIDE: AtomicBool = AtomicBool::new(false);
 
     #[test]
     fn the_definition_here_is_the_one_linked() {

@@ -11,7 +11,7 @@ use lockstep_machine::CodecError;
 pub enum StoreError {
     /// The stored bytes are not the ones that were written. Nothing is repaired or dropped.
     #[error(
-        "{what} {place}: {reason}; the data is corrupt: keep the folder for inspection, and never start a node with an older copy of it; while a majority of the other nodes is healthy, start this node with an empty data folder, and it joins under a new id"
+        "{what} {place}: {reason}; the data is corrupt: keep a copy of the folder for inspection, and never start a node with an older copy of it; while a majority of the other nodes is healthy, discard the folder with lockstepd rejoin --data-dir, and start the node: it joins under a new id"
     )]
     Damaged {
         /// What is damaged, for example "log entry".
@@ -102,6 +102,38 @@ pub enum StoreError {
         /// The first thing found in it.
         found: String,
     },
+    /// The files of a data folder do not belong to each other, or one is missing.
+    #[error(
+        "data folder {}: {found}; a node that started here could lose acknowledged writes, or vote twice in a term: put back what belongs here, as it was when the node last stopped; or, while a majority of the other nodes is healthy, discard the folder, and start the node: it joins under a new id: lockstepd rejoin --data-dir {}",
+        dir.display(),
+        dir.display()
+    )]
+    Mismatch {
+        /// The folder.
+        dir: PathBuf,
+        /// What is wrong, and where.
+        found: String,
+    },
+    /// The folder is only partly rewritten.
+    #[error(
+        "`lockstepd {what}` was interrupted in data folder {}, which is incomplete: run `lockstepd {what}` again, or discard the folder: lockstepd rejoin --data-dir {}",
+        dir.display(),
+        dir.display()
+    )]
+    Unfinished {
+        /// The folder.
+        dir: PathBuf,
+        /// The command that was interrupted.
+        what: String,
+    },
+    /// A folder that must be empty is not.
+    #[error("data folder {} is not empty: it contains {found}; use an empty folder, or one that does not exist", dir.display())]
+    NotEmpty {
+        /// The folder.
+        dir: PathBuf,
+        /// The first thing found in it.
+        found: String,
+    },
     /// The folder belongs to a node of another name.
     #[error(
         "data folder {} belongs to node {kept:?}, but this node is named {asked:?}: use the data folder of {asked:?}, or rename the node on purpose: lockstepd rename --data-dir {} --name {asked}",
@@ -178,10 +210,12 @@ impl StoreError {
             CodecError::UnknownFormat {
                 found, supported, ..
             } => StoreError::format(format!("{what} {place}"), found.into(), supported),
-            newer @ CodecError::UnknownVariant { .. } => StoreError::Newer {
-                place: format!("{what} {place}"),
-                reason: newer.to_string(),
-            },
+            newer @ (CodecError::UnknownVariant { .. } | CodecError::UnknownLevel { .. }) => {
+                StoreError::Newer {
+                    place: format!("{what} {place}"),
+                    reason: newer.to_string(),
+                }
+            }
         }
     }
 
@@ -201,6 +235,9 @@ impl StoreError {
             StoreError::PurgePointSaved => "store_purge_point_saved",
             StoreError::InUse { .. } => "store_in_use",
             StoreError::NotADataFolder { .. } => "store_not_a_data_folder",
+            StoreError::Mismatch { .. } => "store_mismatch",
+            StoreError::Unfinished { .. } => "store_unfinished",
+            StoreError::NotEmpty { .. } => "store_not_empty",
             StoreError::AnotherName { .. } => "store_another_name",
             StoreError::NoSpace { .. } => "store_disk_full",
             StoreError::Stopped { .. } => "store_stopped",
@@ -222,9 +259,10 @@ impl StoreError {
 
     pub(super) fn kind(&self) -> io::ErrorKind {
         match self {
-            StoreError::Damaged { .. } | StoreError::Format { .. } | StoreError::Newer { .. } => {
-                io::ErrorKind::InvalidData
-            }
+            StoreError::Damaged { .. }
+            | StoreError::Mismatch { .. }
+            | StoreError::Format { .. }
+            | StoreError::Newer { .. } => io::ErrorKind::InvalidData,
             StoreError::Io { source, .. } => source.kind(),
             StoreError::Database {
                 source: sled::Error::Io(source),
@@ -242,6 +280,8 @@ impl StoreError {
             StoreError::Database { .. }
             | StoreError::NotDurable
             | StoreError::NotADataFolder { .. }
+            | StoreError::Unfinished { .. }
+            | StoreError::NotEmpty { .. }
             | StoreError::AnotherName { .. } => io::ErrorKind::Other,
             StoreError::Stopped { kind, .. } => *kind,
         }

@@ -5,7 +5,7 @@ use std::io;
 
 use lockstep_machine::State;
 
-use super::{BootstrapPlan, Identity, Member, PlannedMember, codec, identity, snapshot};
+use super::{BootstrapPlan, Identity, Member, PlannedMember, codec, identity, snapshot, watermark};
 use crate::golden_tests::Form;
 
 pub(crate) fn forms() -> Vec<Form> {
@@ -18,10 +18,14 @@ pub(crate) fn forms() -> Vec<Form> {
         slot("slot-committed", "committed"),
         slot("slot-purged", "purged"),
         slot("slot-snapshot", "snapshot"),
+        slot("slot-owner", "owner"),
+        watermark_place(),
         snapshot_file(),
         snapshot_records(),
-        identity_file("identity", None),
-        identity_file("identity-named", Some("node1".to_owned())),
+        identity_file("identity", None, false, None),
+        identity_file("identity-named", Some("node1"), false, None),
+        identity_file("identity-bound", Some("node1"), true, None),
+        identity_file("identity-differs", Some("node1"), false, Some(8192)),
     ]
 }
 
@@ -85,6 +89,33 @@ fn slot(name: &'static str, slot: &'static str) -> Form {
     }
 }
 
+/// One of the two places in the file.
+fn watermark_place() -> Form {
+    let mark = watermark::Mark {
+        number: 5,
+        node_id: 9,
+        last: Some(watermark::Entry {
+            index: 17,
+            crc: 0xc0ff_ee00,
+        }),
+        purged: Some(3),
+        vote: Some(b"vote".to_vec().into()),
+    };
+    Form {
+        name: "watermark",
+        format: watermark::FORMAT,
+        bytes: watermark::encode(&mark).unwrap().to_vec(),
+        rewrite: Box::new(|bytes| {
+            let mark = watermark::decode(bytes.try_into().unwrap())?;
+            Ok(watermark::encode(&mark)?.to_vec())
+        }),
+        renumber: Box::new(|bytes, format| {
+            bytes[8..12].copy_from_slice(&format.to_be_bytes());
+            watermark::seal(bytes);
+        }),
+    }
+}
+
 fn write_snapshot(state: impl Iterator<Item = Vec<u8>>) -> Vec<u8> {
     let mut bytes = Vec::new();
     snapshot::format::write(&mut bytes, 17, b"meta", state).unwrap();
@@ -133,7 +164,12 @@ fn snapshot_records() -> Form {
     }
 }
 
-fn identity_file(form: &'static str, name: Option<String>) -> Form {
+fn identity_file(
+    form: &'static str,
+    name: Option<&str>,
+    bound: bool,
+    differs_at: Option<u64>,
+) -> Form {
     let member = PlannedMember {
         node_id: 9,
         member: Member {
@@ -151,7 +187,9 @@ fn identity_file(form: &'static str, name: Option<String>) -> Form {
             cluster_id: "c1".to_owned(),
             members: vec![member],
         }),
-        name,
+        bound,
+        name: name.map(str::to_owned),
+        differs_at,
     };
     fn written(identity: &Identity) -> io::Result<Vec<u8>> {
         let dir = tempfile::tempdir()?;

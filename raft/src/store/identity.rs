@@ -4,21 +4,22 @@
 //! folder, and contains its process id.
 
 use std::fs::{self, File, OpenOptions, TryLockError};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use lockstep_machine::json::explain;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{StoreError, files};
+use super::{StoreError, files, offline};
 
 /// The format that this build writes and reads. Format 1 belonged to logs without a group.
 pub(super) const FORMAT: u32 = 2;
 
-const IDENTITY: &str = "identity.json";
-const LOCK: &str = "lock";
+pub(super) const IDENTITY: &str = "identity.json";
+pub(super) const LOCK: &str = "lock";
 
 /// How long a process that was just killed may go on holding the folder.
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(3);
@@ -40,11 +41,31 @@ pub struct Identity {
     /// The operator's name for the node, bound to the folder by the first start.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Whether the log next to it names this node as its owner. Absent in a folder of a build that did not
+    /// bind its files to each other.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub bound: bool,
+    /// The log index at which most members had another state than this node: it must not answer requests.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub differs_at: Option<u64>,
 }
 
 impl Identity {
+    /// A node with a new id.
+    pub(super) fn new(name: Option<String>) -> Self {
+        Self {
+            format: FORMAT,
+            node_id: draw_node_id(),
+            cluster_id: None,
+            plan: None,
+            name,
+            bound: false,
+            differs_at: None,
+        }
+    }
+
     /// The node's name: in a folder from before names were kept, the one in the bootstrap plan.
-    fn name(&self) -> Option<&str> {
+    pub fn name(&self) -> Option<&str> {
         let planned = || {
             let members = &self.plan.as_ref()?.members;
             let own = members.iter().find(|it| it.node_id == self.node_id)?;
@@ -104,14 +125,25 @@ struct Stored {
 }
 
 impl IdentityFile {
+    /// The identity of a folder that `lock` locks; as yet unwritten.
+    pub(super) fn new(dir: &Path, identity: Identity, lock: File) -> IdentityFile {
+        IdentityFile {
+            path: dir.join(IDENTITY),
+            identity,
+            _lock: lock,
+        }
+    }
+
     /// Locks a data folder and reads its identity. Creates the folder if it does not exist, and a random
     /// identity if it is empty. Blocks.
     ///
     /// # Errors
     ///
-    /// A folder that holds other things, is in use, is damaged, or was written by a newer build.
+    /// A folder that holds other things, is in use, is damaged, is only partly restored or recovered, or was
+    /// written by a newer build.
     pub fn open(dir: &Path) -> Result<IdentityFile, StoreError> {
         files::create_dir(dir)?;
+        offline::refuse_unfinished(dir)?;
         let path = dir.join(IDENTITY);
         if !path.exists() {
             refuse_foreign(dir)?;
@@ -120,13 +152,7 @@ impl IdentityFile {
         let identity = if path.exists() {
             read(&path)?
         } else {
-            let identity = Identity {
-                format: FORMAT,
-                node_id: draw_node_id(),
-                cluster_id: None,
-                plan: None,
-                name: None,
-            };
+            let identity = Identity::new(None);
             write(&path, &identity)?;
             identity
         };
@@ -145,7 +171,7 @@ impl IdentityFile {
     pub fn claim(&mut self, name: &str) -> Result<(), StoreError> {
         if let Some(kept) = self.identity.name().filter(|kept| *kept != name) {
             return Err(StoreError::AnotherName {
-                dir: self.path.parent().unwrap_or(&self.path).to_owned(),
+                dir: self.dir().to_owned(),
                 kept: kept.to_owned(),
                 asked: name.to_owned(),
             });
@@ -168,6 +194,11 @@ impl IdentityFile {
         let earlier = file.identity.name().map(str::to_owned);
         file.update(|identity| identity.name = Some(name.to_owned()))?;
         Ok(earlier)
+    }
+
+    /// The data folder.
+    pub fn dir(&self) -> &Path {
+        self.path.parent().unwrap_or(&self.path)
     }
 
     /// The identity.
@@ -194,19 +225,8 @@ impl IdentityFile {
 /// The folder is in use, holds something else than a node's data, or cannot be changed.
 pub fn discard(dir: &Path) -> Result<(), StoreError> {
     let _lock = lock(dir, Duration::ZERO)?;
-    // The identity goes first: a folder with a log and no identity is refused at the start.
-    files::remove(&dir.join(IDENTITY))?;
-    for folder in [super::LOG, super::SNAPSHOTS] {
-        let folder = dir.join(folder);
-        match fs::remove_dir_all(&folder) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                return Err(StoreError::io("remove", &folder)(error));
-            }
-            _ => {}
-        }
-    }
-    files::remove(&dir.join(super::RESERVE))?;
-    files::sync_dir(dir)
+    offline::remove_data(dir)?;
+    offline::remove_mark(dir)
 }
 
 /// Reads the identity of a data folder, without a lock. Blocks.
@@ -230,7 +250,19 @@ fn refuse_foreign(dir: &Path) -> Result<(), StoreError> {
             .file_name()
             .to_string_lossy()
             .into_owned();
-        if !["lost+found", LOCK, "identity.tmp"].contains(&found.as_str()) {
+        let ours = [
+            super::LOG,
+            super::SNAPSHOTS,
+            super::watermark::WATERMARK,
+            super::RESERVE,
+        ];
+        if ours.contains(&found.as_str()) {
+            return Err(StoreError::Mismatch {
+                dir: dir.to_owned(),
+                found: format!("identity.json is missing, but {found} is there"),
+            });
+        }
+        if !["lost+found", LOCK, "identity.tmp", "unfinished.tmp"].contains(&found.as_str()) {
             return Err(StoreError::NotADataFolder {
                 dir: dir.to_owned(),
                 found,
@@ -245,7 +277,7 @@ pub(super) fn read(path: &Path) -> Result<Identity, StoreError> {
         |reason: String| StoreError::damaged("identity", path.display().to_string(), reason);
     let content = fs::read(path).map_err(StoreError::io("read", path))?;
     let stored: Stored =
-        serde_json::from_slice(&content).map_err(|error| damaged(error.to_string()))?;
+        serde_json::from_slice(&content).map_err(|error| damaged(explain(&error.to_string())))?;
     let computed = crc32fast::hash(stored.identity.to_string().as_bytes());
     if computed != stored.crc32 {
         return Err(damaged(format!(
@@ -262,8 +294,8 @@ pub(super) fn read(path: &Path) -> Result<Identity, StoreError> {
         let what = format!("identity {}", path.display());
         return Err(StoreError::format(what, found, FORMAT));
     }
-    let identity: Identity =
-        serde_json::from_value(stored.identity).map_err(|error| damaged(error.to_string()))?;
+    let identity: Identity = serde_json::from_value(stored.identity)
+        .map_err(|error| damaged(explain(&error.to_string())))?;
     if identity.node_id == 0 || identity.node_id >> 63 != 0 {
         return Err(damaged(format!("{} is not a node id", identity.node_id)));
     }
@@ -282,7 +314,7 @@ pub(super) fn write(path: &Path, identity: &Identity) -> Result<(), StoreError> 
     files::replace(path, &content)
 }
 
-fn lock(dir: &Path, wait_max: Duration) -> Result<File, StoreError> {
+pub(super) fn lock(dir: &Path, wait_max: Duration) -> Result<File, StoreError> {
     let path = dir.join(LOCK);
     let open = OpenOptions::new()
         .read(true)
@@ -404,6 +436,44 @@ mod tests {
         let error = IdentityFile::rename(&missing, "other").unwrap_err();
         assert!(matches!(error, StoreError::Io { .. }), "{error}");
         assert!(!missing.exists());
+    }
+
+    #[test]
+    fn no_fault_of_the_file_has_a_word_of_a_library() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(IDENTITY);
+        let mut file = IdentityFile::open(dir.path()).unwrap();
+        file.claim("solo").unwrap();
+        file.update(|identity| identity.plan = Some(plan()))
+            .unwrap();
+        let good = fs::read_to_string(&path).unwrap();
+        let good = good.trim_end();
+        let mut contents: Vec<_> = (0..good.len()).map(|end| good[..end].to_owned()).collect();
+        let identity = serde_json::to_value(file.identity()).unwrap();
+        let fields: Vec<_> = identity.as_object().unwrap().keys().cloned().collect();
+        for wrong in ["null", "-1", "1.5", "\"x\"", "[]", "{}", "true"] {
+            let wrong: Value = serde_json::from_str(wrong).unwrap();
+            contents.push(wrong.to_string());
+            for field in &fields {
+                let mut identity = identity.clone();
+                identity[field] = wrong.clone();
+                // As if it had been written so.
+                let crc32 = crc32fast::hash(identity.to_string().as_bytes());
+                let stored = Stored { crc32, identity };
+                contents.push(serde_json::to_string(&stored).unwrap());
+            }
+        }
+        let mut faults = 0;
+        for content in contents {
+            fs::write(&path, &content).unwrap();
+            if let Err(error) = read(&path) {
+                let said = error.to_string();
+                let word = lockstep_machine::library_words(&said);
+                assert_eq!(word, None, "{content}: {said}");
+                faults += 1;
+            }
+        }
+        assert!(faults > good.len(), "{faults}");
     }
 
     #[test]

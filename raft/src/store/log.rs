@@ -105,6 +105,17 @@ impl Log {
         self.shared.extent.lock().purged
     }
 
+    /// The checksum of a record, if it is there.
+    pub(super) fn record_crc(&self, index: u64) -> Result<Option<u32>, StoreError> {
+        let key = codec::key(index, 0);
+        let value = self.tree.get(key);
+        let value = value.map_err(StoreError::database("read the log"))?;
+        let crc = |value: sled::IVec| {
+            codec::unseal(&key, &value, ENTRY, || place(index, 0)).map(|part| part.record_crc)
+        };
+        value.map(crc).transpose()
+    }
+
     /// Inserts a record after the last one.
     pub(super) fn insert(&self, record: &Record) -> Result<(), StoreError> {
         let index = record.index;

@@ -8,7 +8,9 @@
 //! ```text
 //! <data folder>/identity.json   node id, name, cluster id, bootstrap plan    IdentityFile
 //! <data folder>/lock            held while a process works in the folder     IdentityFile
+//! <data folder>/unfinished      only while the folder is restored or recovered  OfflineFolder
 //! <data folder>/log/            sled: tree "log" (entries), tree "meta" (slots)
+//! <data folder>/watermark       what the log must still hold when it is opened            Watermark
 //! <data folder>/snapshots/      one file for each snapshot; a slot names the current one
 //! <data folder>/reserve         space that is given up when the disk is full
 //! ```
@@ -16,8 +18,9 @@
 //! # Writing
 //!
 //! Every write puts an operation into one queue and returns. A single thread takes everything in the queue,
-//! inserts it into sled in order, flushes once, and calls the completions in order. So one flush
-//! serves many operations, and no caller on the async runtime waits for a disk.
+//! inserts it into sled in order, flushes once, notes the log's end in the file `watermark`, and calls the
+//! completions in order. So one flush serves many operations, and no caller on the async runtime waits for a
+//! disk.
 //!
 //! A log entry larger than sled's pages is split into parts, each with a checksum; part 0 is written
 //! last and removed first. sled keeps a prefix of what was written, in order, so a crash leaves at most
@@ -37,11 +40,12 @@
 //!   the restart succeeds.
 //! - Opening reads and checks every byte. Damage is reported with its position, an unknown format with
 //!   both versions, and neither is modified.
+//! - The identity, the log and the snapshots of a folder belong to each other, or it is refused (module `binding`).
 //!
 //! # Limits
 //!
-//! - Corruption is detected, not repaired: start the node with an empty data folder, and it joins under a new
-//!   id. Never restore an older copy of the folder: it has forgotten votes and flushed entries.
+//! - Corruption is detected, not repaired: discard the folder (`lockstepd rejoin`), and the node joins under a
+//!   new id. Never restore an older copy of the folder: it has forgotten votes and flushed entries.
 //! - There is no encryption, and checksums are CRC-32: they detect accidental corruption, not tampering.
 //! - One process works in a data folder at a time; the lock is advisory.
 //!
@@ -50,6 +54,7 @@
 //! The golden files in `tests/golden` contain a sample of every form as written by an earlier build; their test
 //! describes how to change one.
 
+mod binding;
 mod codec;
 mod database;
 mod disk;
@@ -60,12 +65,14 @@ mod files;
 pub(crate) mod golden_tests;
 mod identity;
 mod log;
+mod offline;
 mod reserve;
 mod sizes;
 mod slots;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod watermark;
 mod writer;
 
 use std::future::Future;
@@ -81,9 +88,11 @@ pub use error::StoreError;
 pub use identity::{
     BootstrapPlan, Identity, IdentityFile, Member, PlannedMember, discard, read_identity,
 };
-pub use snapshot::{SnapshotFile, SnapshotReceiver};
+pub use offline::{OfflineFolder, Rewrite};
+pub use reserve::free_bytes;
+pub use snapshot::{SnapshotFile, SnapshotReceiver, in_background};
 
-/// The names of what a data folder holds beside the identity and the lock.
+/// The names of what a data folder holds beside the identity, the watermark and the lock.
 const LOG: &str = "log";
 const SNAPSHOTS: &str = "snapshots";
 const RESERVE: &str = "reserve";
@@ -170,6 +179,12 @@ pub trait Storage: Clone + Send + Sync + 'static {
 
     /// Overwrites a slot.
     fn save(&self, slot: Slot, value: Bytes, done: Done);
+
+    /// A vote whose saving has completed, as noted apart from the slot when it was opened. The slot holds this vote
+    /// or a later one; otherwise it is damaged. None where there is no such note.
+    fn noted_vote(&self) -> Option<Bytes> {
+        None
+    }
 
     /// Reads a slot as last saved.
     fn load(&self, slot: Slot) -> io::Result<Option<Bytes>>;

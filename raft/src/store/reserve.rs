@@ -89,7 +89,7 @@ fn allocate(mut file: &File, bytes: u64) -> io::Result<()> {
 }
 
 /// Bytes an unprivileged process may still write to the disk that holds `dir`.
-pub(super) fn free_bytes(dir: &Path) -> io::Result<u64> {
+pub fn free_bytes(dir: &Path) -> io::Result<u64> {
     let disk = rustix::fs::statvfs(dir)?;
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }

@@ -11,6 +11,8 @@ pub(super) enum SlotName {
     Public(Slot),
     /// The file name of the current snapshot.
     Snapshot,
+    /// The id of the node whose log it is, 8 bytes.
+    Owner,
 }
 
 impl SlotName {
@@ -20,6 +22,7 @@ impl SlotName {
             SlotName::Public(Slot::Committed) => "committed",
             SlotName::Public(Slot::Purged) => "purged",
             SlotName::Snapshot => "snapshot",
+            SlotName::Owner => "owner",
         })
     }
 }

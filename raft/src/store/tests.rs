@@ -9,7 +9,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_machine::State;
+use lockstep_machine::{
+    Batch, Command, Create, Metadata, Origin, Request, SessionId, State, Timestamp,
+};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -17,14 +19,31 @@ use super::database::Database;
 use super::snapshot::Snapshots;
 use super::*;
 
+mod binding;
+mod damage;
+#[cfg(target_os = "linux")]
+mod power_cuts;
+mod sample;
+mod watermark;
+
 const OPTIONS: StoreOptions = StoreOptions {
     cache_bytes: 8 << 20,
     reserve_bytes: 1 << 20,
     free_bytes_min: 0,
 };
 
+/// Opens the store of a node that is a member of a cluster from then on.
 fn open(dir: &Path) -> Result<DiskStore, StoreError> {
-    DiskStore::open(dir, OPTIONS, Arc::new(()))
+    open_observed(dir, Arc::new(()))
+}
+
+fn open_observed(dir: &Path, observer: Arc<dyn StoreObserver>) -> Result<DiskStore, StoreError> {
+    let mut identity = IdentityFile::open(dir)?;
+    let store = DiskStore::open(&mut identity, OPTIONS, observer)?;
+    if identity.identity().cluster_id.is_none() {
+        identity.update(|identity| identity.cluster_id = Some("c1".into()))?;
+    }
+    Ok(store)
 }
 
 /// Waits for one operation.
@@ -98,6 +117,9 @@ fn a_log_of_format_1_is_refused_and_left_as_it_is() {
     };
     let log_key = [&7u64.to_be_bytes()[..], &[0, 0]].concat();
     let dir = tempfile::tempdir().unwrap();
+    IdentityFile::open(dir.path())
+        .and_then(|mut it| it.update(|identity| identity.cluster_id = Some("c1".into())))
+        .unwrap();
     tamper(dir.path(), |on_disk| {
         let value = old_part(b"purged", &9u64.to_be_bytes());
         on_disk.meta.insert("purged", value).unwrap();
@@ -383,10 +405,12 @@ fn a_hole_is_refused_with_its_place() {
 fn an_entry_that_a_crash_left_unfinished_is_not_taken_for_damage() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
-    append(&store, vec![record(1, "small"), record(2, vec![7; 30_000])]).unwrap();
+    append(&store, vec![record(1, "small")]).unwrap();
     drop(store);
     tamper(dir.path(), |on_disk| {
-        drop(on_disk.log.remove(codec::key(2, 0)).unwrap())
+        for (key, value) in &codec::encode(2, &[7; 30_000]).unwrap()[1..] {
+            on_disk.log.insert(key, value.as_slice()).unwrap();
+        }
     });
     let store = open(dir.path()).unwrap();
     assert_eq!(store.bounds().unwrap(), Some((1, 1)));
@@ -436,7 +460,7 @@ impl StoreObserver for Counting {
 fn operations_complete_in_order_and_only_once_flushed() {
     let dir = tempfile::tempdir().unwrap();
     let observer = Arc::new(Counting::default());
-    let store = DiskStore::open(dir.path(), OPTIONS, observer.clone()).unwrap();
+    let store = open_observed(dir.path(), observer.clone()).unwrap();
     let seen = Arc::new(Mutex::new(Vec::new()));
     for number in 0..500usize {
         let (seen, observer) = (seen.clone(), observer.clone());
@@ -464,7 +488,7 @@ fn operations_complete_in_order_and_only_once_flushed() {
 fn the_committed_slot_waits_for_no_flush() {
     let dir = tempfile::tempdir().unwrap();
     let observer = Arc::new(Counting::default());
-    let store = DiskStore::open(dir.path(), OPTIONS, observer.clone()).unwrap();
+    let store = open_observed(dir.path(), observer.clone()).unwrap();
     wait(|done| store.save(Slot::Committed, "1".into(), done)).unwrap();
     assert_eq!(store.load(Slot::Committed).unwrap(), Some("1".into()));
     assert_eq!(observer.flushed.load(Ordering::SeqCst), 0);
@@ -474,7 +498,7 @@ fn the_committed_slot_waits_for_no_flush() {
 fn after_a_failure_everything_fails_and_the_observer_hears_of_it_once() {
     let dir = tempfile::tempdir().unwrap();
     let observer = Arc::new(Counting::default());
-    let store = DiskStore::open(dir.path(), OPTIONS, observer.clone()).unwrap();
+    let store = open_observed(dir.path(), observer.clone()).unwrap();
     assert!(wait(|done| store.save(Slot::Vote, vec![0; 10_000].into(), done)).is_err());
     let error = wait(|done| store.save(Slot::Committed, "1".into(), done))
         .unwrap_err()
@@ -551,11 +575,33 @@ fn runtime() -> tokio::runtime::Runtime {
 
 /// Writes a snapshot of `index` into a folder of its own: what a peer would send.
 fn elsewhere(dir: &Path, index: u64) -> SnapshotFile {
-    let records = (0..1000u32).map(|n| n.to_be_bytes().repeat(100));
-    Snapshots::open(dir.to_owned(), 0, None)
+    Snapshots::open(dir.to_owned(), 0, None, &|_, _| {})
         .unwrap()
-        .write(index, b"meta", records)
+        .write(index, b"meta", state().records())
         .unwrap()
+}
+
+/// A state with a thousand instances.
+fn state() -> State {
+    let create = |n: u64| Request {
+        origin: Origin {
+            session: SessionId(1),
+            sequence: n,
+            answered_below: n,
+        },
+        key: None,
+        command: Command::Create(Create {
+            instance: format!("triad/instance-{n}").parse().unwrap(),
+            version: None,
+            metadata: Metadata::default(),
+        }),
+    };
+    let mut state = State::default();
+    state.apply(&Batch {
+        stamp: Timestamp(1),
+        requests: (1..=1000).map(create).collect(),
+    });
+    state
 }
 
 async fn send(store: &DiskStore, snapshot: &SnapshotFile, length: u64) -> io::Result<SnapshotFile> {
@@ -647,10 +693,10 @@ fn opening_removes_unfinished_snapshots_and_refuses_a_damaged_current_one() {
         .unwrap()
         .path();
     let file = std::fs::OpenOptions::new().write(true).open(&path).unwrap();
-    file.write_all_at(b"?", 5_000).unwrap();
+    file.write_all_at(b"?", sent.length() / 2).unwrap();
     let error = refusal(dir.path());
     assert!(
-        error.contains("snapshot 0-00000000000000000042-") && error.contains("(record 12)"),
+        error.contains("snapshot 0-00000000000000000042-") && error.contains("(record "),
         "{error}"
     );
     std::fs::remove_file(path).unwrap();
@@ -687,4 +733,36 @@ fn a_state_is_written_and_read_back_and_an_older_one_does_not_replace_it() {
     });
     let current = open(dir.path()).unwrap().current_snapshot().unwrap();
     assert_eq!((current.index(), current.meta()), (9, "nine".into()));
+}
+
+#[test]
+fn opening_reads_the_snapshot_once_and_says_how_far_it_is() {
+    #[derive(Default)]
+    struct Progress(Mutex<Vec<(u64, u64)>>);
+    impl StoreObserver for Progress {
+        fn restoring(&self, bytes: u64, of: u64) {
+            self.0.lock().unwrap().push((bytes, of));
+        }
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let write = open(dir.path())
+        .unwrap()
+        .write_snapshot(9, Bytes::new(), state());
+    let length = runtime().block_on(write).unwrap().length();
+    let progress = Arc::new(Progress::default());
+    let mut identity = IdentityFile::open(dir.path()).unwrap();
+    let store = DiskStore::open(&mut identity, OPTIONS, progress.clone()).unwrap();
+    let seen = progress.0.lock().unwrap().clone();
+    assert!(seen.is_sorted() && seen.len() > 1, "{seen:?}");
+    assert!(seen.iter().all(|(bytes, of)| bytes < of && *of == length));
+
+    // The first reader needs no file any more; the second does.
+    let current = store.current_snapshot().unwrap();
+    let file = std::fs::read_dir(dir.path().join("snapshots"))
+        .unwrap()
+        .next();
+    std::fs::write(file.unwrap().unwrap().path(), b"").unwrap();
+    let read = || runtime().block_on(store.read_snapshot(current.clone()));
+    assert_eq!(read().unwrap().hash(), state().hash());
+    assert!(read().is_err());
 }

@@ -1,5 +1,5 @@
-//! The writer thread: takes all queued operations, inserts them in order, flushes once, and calls the
-//! completions in order.
+//! The writer thread: takes all queued operations, inserts them in order, flushes once, writes the
+//! [watermark](super::watermark), and calls the completions in order.
 //!
 //! A failure is permanent: sled returns the error of a failed write forever, and the content of a disk after a
 //! failed flush is unknown. So all later operations fail, too, until the node is restarted.
@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{self, Receiver, Sender, TryRecvError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use super::log::Log;
 use super::reserve::Reserve;
 use super::slots::{SlotName, Slots};
+use super::watermark::Watermark;
 use super::{Done, Record, Slot, StoreError, StoreObserver};
 
 /// Operations flushed together at most, so that a flush begins even while more keep coming.
@@ -49,6 +50,7 @@ impl Writer {
         db: sled::Db,
         log: Log,
         slots: Slots,
+        watermark: Watermark,
         reserve: Reserve,
         observer: Arc<dyn StoreObserver>,
     ) -> io::Result<Writer> {
@@ -57,6 +59,7 @@ impl Writer {
             db,
             log,
             slots,
+            watermark,
             reserve,
             observer,
             removing_upto: None,
@@ -121,6 +124,7 @@ struct Flusher {
     db: sled::Db,
     log: Log,
     slots: Slots,
+    watermark: Watermark,
     reserve: Reserve,
     observer: Arc<dyn StoreObserver>,
     /// Records up to here are purged and may still take up space.
@@ -132,27 +136,60 @@ impl Flusher {
     fn run(mut self, requests: &Receiver<Request>) {
         let mut batch = VecDeque::new();
         loop {
-            let next = if self.removing_upto.is_some() {
-                requests.try_recv()
-            } else {
-                requests.recv().map_err(|_| TryRecvError::Disconnected)
-            };
-            match next {
+            match self.next(requests) {
                 Ok(request) => batch.push_back(request),
                 Err(TryRecvError::Empty) => {
                     self.remove_purged(REMOVED_PER_STEP_MIN);
+                    self.sync_watermark_if_due();
                     continue;
                 }
-                Err(TryRecvError::Disconnected) => return,
+                Err(TryRecvError::Disconnected) => break,
             }
             batch.extend(requests.try_iter().take(OPERATIONS_PER_FLUSH_MAX - 1));
             self.write_batch(&mut batch);
+            self.sync_watermark_if_due();
+        }
+        if self.failure.is_none()
+            && let Err(error) = self.watermark.sync()
+        {
+            self.fail(&error);
+        }
+    }
+
+    /// The next request; `Empty` when there is something else to do.
+    fn next(&self, requests: &Receiver<Request>) -> Result<Request, TryRecvError> {
+        if self.removing_upto.is_some() {
+            return requests.try_recv();
+        }
+        match self.watermark.sync_at().filter(|_| self.failure.is_none()) {
+            None => requests.recv().map_err(|_| TryRecvError::Disconnected),
+            Some(at) => {
+                let wait = at.saturating_duration_since(Instant::now());
+                requests.recv_timeout(wait).map_err(|error| match error {
+                    RecvTimeoutError::Timeout => TryRecvError::Empty,
+                    RecvTimeoutError::Disconnected => TryRecvError::Disconnected,
+                })
+            }
+        }
+    }
+
+    fn sync_watermark_if_due(&mut self) {
+        let due = self
+            .watermark
+            .sync_at()
+            .is_some_and(|at| at <= Instant::now());
+        if due
+            && self.failure.is_none()
+            && let Err(error) = self.watermark.sync()
+        {
+            self.fail(&error);
         }
     }
 
     fn write_batch(&mut self, batch: &mut VecDeque<Request>) {
         let mut waiting = Vec::with_capacity(batch.len());
         let mut removing_upto = None;
+        let mut vote = None;
         let mut records = 0;
         for Request { operation, done } in batch.drain(..) {
             if let Operation::Append(appended) = &operation {
@@ -160,6 +197,11 @@ impl Flusher {
             }
             if let Operation::Purge { upto, .. } = &operation {
                 removing_upto = removing_upto.max(Some(*upto));
+            }
+            if let Operation::Save { name, value } = &operation
+                && *name == SlotName::Public(Slot::Vote)
+            {
+                vote = Some(value.clone());
             }
             let needs_flush = !matches!(
                 operation,
@@ -180,7 +222,7 @@ impl Flusher {
             }
         }
         if self.failure.is_none() && !waiting.is_empty() {
-            self.flush(waiting.len());
+            self.flush(waiting.len(), vote);
         }
         for done in waiting {
             done(self.outcome());
@@ -190,12 +232,15 @@ impl Flusher {
         self.remove_purged(REMOVED_PER_STEP_MIN.max(2 * records));
     }
 
-    fn write(&self, operation: Operation) -> Result<(), StoreError> {
+    fn write(&mut self, operation: Operation) -> Result<(), StoreError> {
         match operation {
             Operation::Append(records) => records
                 .iter()
                 .try_for_each(|record| self.log.insert(record)),
-            Operation::TruncateAfter(last_kept) => self.log.truncate_after(last_kept),
+            Operation::TruncateAfter(last_kept) => {
+                self.watermark.lower(&self.log, last_kept)?;
+                self.log.truncate_after(last_kept)
+            }
             Operation::Purge { upto, marker } => {
                 if self.log.purged().is_none_or(|purged| purged <= upto) {
                     self.slots.save_purge_point(upto, &marker)?;
@@ -207,11 +252,13 @@ impl Flusher {
         }
     }
 
-    fn flush(&mut self, operations: usize) {
+    fn flush(&mut self, operations: usize, vote: Option<Bytes>) {
         let started = Instant::now();
-        match self.db.flush() {
-            Ok(_) => self.observer.flushed(started.elapsed(), operations),
-            Err(error) => self.fail(&StoreError::database("flush the log")(error)),
+        let flushed = self.db.flush();
+        let flushed = flushed.map_err(StoreError::database("flush the log"));
+        match flushed.and_then(|_| self.watermark.raise(&self.log, vote)) {
+            Ok(()) => self.observer.flushed(started.elapsed(), operations),
+            Err(error) => self.fail(&error),
         }
     }
 

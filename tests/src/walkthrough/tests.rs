@@ -86,6 +86,7 @@ fn a_difference_shows_what_was_written_and_what_came() {
         line: 7,
         command: "lockstep get order/42".to_owned(),
         output_at: 7,
+        indent: String::new(),
         output: lines("ID\norder/42  placed\nend"),
     };
     let shown = difference(&step, &lines("ID\norder/42  paid\nand more\nend"));
@@ -106,4 +107,26 @@ fn a_document_is_corrected_in_place() {
     let text = TEXT.replace("first\nsecond", "other");
     let text = text.replace("> more\n", "> more\nsaid\nsaid\n");
     assert_eq!(rewritten(TEXT, &corrected), text);
+}
+
+#[test]
+fn a_block_in_a_list_is_read_and_corrected_without_its_indentation() {
+    let text = "1. Type:\n\n   ```console\n   $ one\n   first\n   ```\n";
+    let mut steps = steps(text).unwrap();
+    let step = steps.remove(0);
+    assert_eq!(
+        (step.command.as_str(), step.output.join("|")),
+        ("one", "first".to_owned())
+    );
+    let corrected = rewritten(text, &[(step, lines("second"))]);
+    assert_eq!(corrected, text.replace("first", "second"));
+}
+
+#[test]
+fn a_section_ends_at_the_next_heading() {
+    let text = "# One\n\n```console\n$ one\n# output\n```\n### Two\ntext\n## Three\n";
+    assert_eq!(section(text, "One"), Some(2..7));
+    assert_eq!(section(text, "Two"), Some(8..9));
+    assert_eq!(section(text, "Three"), Some(10..usize::MAX));
+    assert_eq!(section(text, "output"), None);
 }

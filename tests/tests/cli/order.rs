@@ -110,6 +110,17 @@ async fn faults_are_shown_and_definitions_are_versions(desk: &Desk) -> Result<()
     for part in ["initial", "transitions[0].to", "unknown_state", &bad] {
         ensure!(said.contains(part), "{part:?} is not in {said}");
     }
+    let late = desk.file("late.yaml", &format!("{ORDER}---\n# late\nname: [late\n"))?;
+    let late = ["machine", "apply", &late, "--dry-run"];
+    let said = desk.ended(&late).await?;
+    ensure!(said.code == Some(2), "{}", said.stderr);
+    let line = ORDER.lines().count() + 3;
+    let place = format!("(line {line}, ");
+    ensure!(
+        said.stderr.contains(&place),
+        "{place} is not in {}",
+        said.stderr
+    );
     let broken = desk.file("broken.yaml", "name: [order\n")?;
     let said = desk
         .ended(&["machine", "apply", &broken])

@@ -3,6 +3,7 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use lockstep_tests::cluster::{Cluster, Plan};
 use lockstep_tests::program;
 
 use super::{RUN_DEADLINE, lockstep};
@@ -56,6 +57,24 @@ async fn invalid_arguments_are_usage_errors_that_name_them() -> Result<()> {
         // Decided here: a cluster that is waited for in vain would make it a 3.
         let said = ended.failed(2).with_context(|| format!("{arguments:?}"))?;
         assert!(said.contains(part), "{arguments:?}: no {part:?} in {said}");
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_http_port_is_named_as_such() -> Result<()> {
+    let cluster = Cluster::start_as(Plan::single()).await?;
+    let node = &cluster.nodes[0];
+    let http = node.http_address().to_string();
+    let said = lockstep(&["get", "-e", &http, "--timeout", "5s"])
+        .await?
+        .failed(3)?;
+    for part in [
+        "the HTTP port of the node",
+        &http,
+        &node.grpc_address().to_string(),
+    ] {
+        assert!(said.contains(part), "{part:?} is not in {said}");
     }
     Ok(())
 }

@@ -134,3 +134,37 @@ async fn a_watch_of_a_quiet_cluster_ends_with_the_reader_of_its_pipe() -> Result
     ensure!(line.ends_with("order  defined  version 1\n"), "{line:?}");
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watch_that_can_never_start_is_refused_at_once() -> Result<()> {
+    let desk = Desk::with_orders().await?;
+    for (watch, code, hint) in [
+        (
+            &["watch", "order", "--from-revision", "999999999"][..],
+            "revision_ahead",
+            "`lockstep watch order` starts after the latest revision",
+        ),
+        (
+            &["watch", "--from-revision", "999999999"],
+            "revision_ahead",
+            "`lockstep watch` starts after the latest revision",
+        ),
+        (
+            &["watch", "none"],
+            "unknown_machine",
+            "`lockstep machine list` lists the machines",
+        ),
+        (
+            &["watch", "order", "--state", "fourth"],
+            "unknown_state",
+            "`lockstep machine show order` lists the states",
+        ),
+    ] {
+        let said = desk.ended(watch).await?.failed(1)?;
+        ensure!(said.contains(hint), "{watch:?}: {said}");
+        let error = desk.rejected(watch).await?;
+        assert_eq!(error["code"], code, "{watch:?}: {error}");
+        assert_eq!(error["hint"], hint, "{watch:?}");
+    }
+    Ok(())
+}

@@ -3,8 +3,9 @@
 use anyhow::Result;
 use lockstep_proto::v1;
 use lockstep_tests::cluster::Plan;
-use lockstep_tests::grpc::{asking, code};
+use lockstep_tests::grpc::{self, asking, code};
 use reqwest::StatusCode;
+use tonic::codec::CompressionEncoding;
 use tonic::{Code, Status};
 
 use super::{by_event, clients, create, done, one_node, transaction};
@@ -179,7 +180,9 @@ async fn an_oversized_message_is_rejected_and_each_call_is_counted() -> Result<(
     let refused = client
         .create_instance(asking(create("x".repeat(4096))))
         .await;
-    assert_eq!(refused.expect_err("4 KiB").code(), Code::OutOfRange);
+    let refused = refused.expect_err("4 KiB");
+    assert_eq!(refused.code(), Code::OutOfRange);
+    assert_eq!(code(&refused), "body_too_large");
     let refused = client
         .create_instance(asking(create("x".repeat(1024))))
         .await;
@@ -194,5 +197,25 @@ async fn an_oversized_message_is_rejected_and_each_call_is_counted() -> Result<(
     ] {
         assert!(metrics.contains(line), "no {line} in\n{metrics}");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_compressed_message_that_expands_beyond_the_limit_is_rejected() -> Result<()> {
+    let plan = Plan::default().with("LOCKSTEP_GRPC_MESSAGE_BYTES_MAX", "2KiB");
+    let cluster = one_node(plan).await?;
+    let compressed = grpc::machines(&cluster.nodes[0])?.send_compressed(CompressionEncoding::Gzip);
+    // Within the limit on the way.
+    for bytes in [4096, 1 << 20] {
+        let create = asking(create("x".repeat(bytes)));
+        let refused = compressed.clone().create_instance(create).await;
+        let status = refused.expect_err("it is too large");
+        // Not RESOURCE_EXHAUSTED, as an overload: it does not go away.
+        assert_eq!(status.code(), Code::OutOfRange, "{status}");
+        assert_eq!(code(&status), "body_too_large", "{status}");
+    }
+    let mut client = compressed;
+    let within = client.create_instance(asking(create("x".repeat(1024))));
+    invalid(&within.await.expect_err("no name"), "id: ");
     Ok(())
 }

@@ -180,6 +180,21 @@ async fn a_watch_that_would_miss_events_or_never_see_one_is_refused() -> Result<
         assert_eq!(code(&status), code_expected, "{status}");
     }
 
+    for (path, status, expected) in [
+        ("/v1/watch?machine=none", 404, "unknown_machine"),
+        ("/v1/machines/none/watch", 404, "unknown_machine"),
+        ("/v1/watch?machine=triad&state=fourth", 422, "unknown_state"),
+        (
+            "/v1/machines/triad/watch?state=fourth",
+            422,
+            "unknown_state",
+        ),
+    ] {
+        let refused = node.api().get(path).await?;
+        let found = (refused.status.as_u16(), &refused.problem()?["code"]);
+        assert_eq!(found, (status, &expected.into()), "{path}");
+    }
+
     let path = "/v1/watch?machine=triad";
     let stream = |id: &str| {
         node.api()
@@ -193,6 +208,14 @@ async fn a_watch_that_would_miss_events_or_never_see_one_is_refused() -> Result<
     let id = id.context("an id")?;
     let (cursor, own) = id.rsplit_once('-').context("the cluster")?;
     assert_eq!(own, cluster.views().await?[0].1.cluster_id);
+    let mut client = grpc::machines(node)?;
+    let watching = client.watch(v1::WatchRequest::default()).await?;
+    let first = watching
+        .into_inner()
+        .message()
+        .await?
+        .context("a message")?;
+    assert_eq!(first.cluster_id, own);
     // Its own id resumes, that of another cluster does not.
     assert_eq!(stream(id).send().await?.status(), StatusCode::OK);
     let refused = stream(&format!("{cursor}-0123456789abcdef")).send().await?;

@@ -66,6 +66,7 @@ struct Script {
     /// By kind of request: a `Handler` of it.
     handlers: Mutex<HashMap<TypeId, Box<dyn Any + Send>>>,
     status: Mutex<Option<v1::StatusResponse>>,
+    backup: Mutex<Option<Vec<u8>>>,
 }
 
 pub struct Node {
@@ -192,6 +193,11 @@ impl Node {
     ) {
         let handler: Handler<M> = Box::new(handler);
         lock(&self.script.handlers).insert(TypeId::of::<M>(), Box::new(handler));
+    }
+
+    /// The bytes that the node sends as a backup.
+    pub fn set_backup(&self, bytes: Vec<u8>) {
+        *lock(&self.script.backup) = Some(bytes);
     }
 
     /// What the node says of itself; the leader with its address.

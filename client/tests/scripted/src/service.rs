@@ -261,6 +261,24 @@ impl Cluster for Scripted {
         Ok(Response::new(v1::ListMembersResponse { members }))
     }
 
+    type BackupStream = futures::stream::BoxStream<'static, Result<v1::BackupResponse, Status>>;
+
+    async fn backup(
+        &self,
+        _: Request<v1::BackupRequest>,
+    ) -> Result<Response<Self::BackupStream>, Status> {
+        let bytes = lock(&self.0.backup).clone();
+        let Some(bytes) = bytes else {
+            return Err(coded(Code::Unavailable, "unavailable"));
+        };
+        // The first has the header.
+        let pieces: Vec<_> = bytes.chunks(400).map(|it| it.to_vec()).collect();
+        let pieces = pieces
+            .into_iter()
+            .map(|it| Ok(v1::BackupResponse { data: it.into() }));
+        Ok(Response::new(Box::pin(futures::stream::iter(pieces))))
+    }
+
     async fn change_members(
         &self,
         _: Request<v1::ChangeMembersRequest>,

@@ -1,9 +1,10 @@
-//! Fields that several requests and responses share.
+//! Fields that several requests share.
 
-use lockstep_machine::{GlobalRevision, InvalidName, MachineName, Version};
-use lockstep_proto::{Malformed, v1};
+use lockstep_machine::{GlobalRevision, InvalidName, MachineName};
+use lockstep_proto::{ErrorCode, Malformed, v1};
 
-use crate::service::{Consistency, Freshness, View};
+use crate::api::problem::Problem;
+use crate::service::{Consistency, Freshness, Invalid};
 
 /// Names the field that a name stood in.
 pub(super) fn named(field: &'static str) -> impl Fn(InvalidName) -> Malformed {
@@ -15,9 +16,14 @@ pub(super) fn machine(name: String) -> Result<MachineName, Malformed> {
     MachineName::new(name).map_err(named("machine"))
 }
 
-/// The field `version`.
-pub(super) fn version(version: Option<u32>) -> Option<Version> {
-    version.map(Version)
+/// A request that breaks a rule of every interface: the message names the field.
+pub(super) fn invalid(error: Invalid) -> Problem {
+    match error {
+        Invalid::Cursor => error.into(),
+        Invalid::Value { .. } | Invalid::Name { .. } => {
+            Problem::new(ErrorCode::InvalidArgument, error)
+        }
+    }
 }
 
 /// The field `freshness`: linearizable without it.
@@ -33,14 +39,6 @@ pub(super) fn freshness(asked: Option<v1::Freshness>) -> Result<Freshness, Malfo
     Ok(Freshness {
         consistency,
         min_revision: asked.min_revision.map(GlobalRevision),
-    })
-}
-
-/// How fresh an answer is.
-pub(super) fn read_at(view: &View) -> Option<v1::ReadAt> {
-    Some(v1::ReadAt {
-        applied_index: view.applied_index,
-        revision: view.state.revision().0,
     })
 }
 

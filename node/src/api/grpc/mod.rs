@@ -1,78 +1,54 @@
 //! The gRPC interface: `lockstep.v1`, health and reflection.
 
-mod answer;
+mod backup;
 mod cluster;
+mod deadline;
 mod input;
 mod machines;
 mod reads;
 mod sinks;
+mod starting;
 mod watch;
 mod writes;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lockstep_proto::v1;
+use axum::http::HeaderValue;
+use axum::middleware::map_response;
+use lockstep_proto::errors::CODE_KEY;
 use lockstep_proto::v1::cluster_server::ClusterServer;
 use lockstep_proto::v1::machines_server::MachinesServer;
 use lockstep_proto::v1::sinks_server::SinksServer;
+use lockstep_proto::{ErrorCode, v1};
 use tokio::net::TcpListener;
 use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
-use tonic_health::server::{HealthReporter, health_reporter};
+use tonic_health::server::HealthReporter;
 
-use crate::api::Watchers;
-use crate::cluster::members::Membership;
+use super::Edge;
+use super::call::Call;
+use super::problem::Problem;
 use crate::config;
-use crate::service::Service;
-use crate::sink::Sinks;
-use crate::telemetry::{Metrics, Report};
+use crate::sink::{FORWARDED_KEY, Hop};
+use crate::telemetry::Metrics;
+
+pub use starting::when_opened;
 
 /// Keepalive interval of idle connections, and the timeout of the answer.
 const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Flow-control window of a stream in bytes: a leader's appends run at most this far ahead.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
-/// What the gRPC interface works with.
-#[derive(Clone)]
-pub struct GrpcState {
-    /// The use cases.
-    pub service: Arc<Service>,
-    /// The node's metrics.
-    pub metrics: Arc<Metrics>,
-    /// The node's report.
-    pub report: Arc<Report>,
-    /// How long a request may take in all; a client may ask for less, not for more.
-    pub request_timeout: Duration,
-    /// When the node started.
-    pub started: Instant,
-    /// The watches that are open on the node.
-    pub watchers: Watchers,
-    /// The members of the cluster.
-    pub members: Arc<dyn Membership>,
-    /// The node's sinks.
-    pub sinks: Sinks,
-}
-
-/// The public services, to be served beside the peers' on one server.
-pub struct Public {
-    /// For `tonic::transport::Server::add_routes`.
-    pub routes: Routes,
-    /// Updated through [`set_health`] when the node becomes ready or stops being ready.
-    pub health: HealthReporter,
-}
-
-/// The services of `lockstep.v1`, health (not serving until [`set_health`]) and reflection.
+/// The services of `lockstep.v1` and reflection.
 ///
 /// Fails only when the descriptors built into the binary do not decode.
-pub async fn public_routes(
-    state: GrpcState,
+pub fn public_routes(
+    edge: Arc<Edge>,
     grpc: &config::Grpc,
-) -> Result<Public, tonic_reflection::server::Error> {
-    let (health, health_server) = health_reporter();
-    set_health(&health, false).await;
+) -> Result<Routes, tonic_reflection::server::Error> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(v1::DESCRIPTORS)
@@ -87,14 +63,31 @@ pub async fn public_routes(
                 .send_compressed(CompressionEncoding::Gzip)
         };
     }
-    let routes = Routes::new(health_server)
-        .add_service(reflection().build_v1()?)
+    let routes = Routes::new(reflection().build_v1()?)
         // What most clients still ask for.
         .add_service(reflection().build_v1alpha()?)
-        .add_service(public!(MachinesServer, machines::Machines(state.clone())))
-        .add_service(public!(SinksServer, sinks::Sinks(state.clone())))
-        .add_service(public!(ClusterServer, cluster::Cluster(state)));
-    Ok(Public { routes, health })
+        .add_service(public!(MachinesServer, machines::Machines(edge.clone())))
+        .add_service(public!(SinksServer, sinks::Sinks(edge.clone())))
+        .add_service(public!(ClusterServer, cluster::Cluster(edge)));
+    let routes = routes.into_axum_router();
+    let routes = routes.layer(map_response(with_code)).into();
+    Ok(routes)
+}
+
+/// Gives the status of a message that is too large the form of the catalogue: tonic sends it before a
+/// call reaches its service, without a code, and as RESOURCE_EXHAUSTED if only the decompressed message is
+/// too large.
+async fn with_code(mut response: axum::response::Response) -> axum::response::Response {
+    let headers = response.headers_mut();
+    let status = headers.get("grpc-status").and_then(|it| it.to_str().ok());
+    let status = status.and_then(|it| it.parse().ok()).map(Code::from_i32);
+    let too_large = matches!(status, Some(Code::OutOfRange | Code::ResourceExhausted));
+    if too_large && !headers.contains_key(CODE_KEY) {
+        let code = ErrorCode::BodyTooLarge;
+        headers.insert(CODE_KEY, HeaderValue::from_static(code.as_str()));
+        headers.insert("grpc-status", i32::from(code.grpc()).into());
+    }
+    response
 }
 
 /// Says through the health service whether this node can serve, for the server as a whole and for
@@ -112,38 +105,82 @@ pub async fn set_health(health: &HealthReporter, ready: bool) {
     }
 }
 
-impl GrpcState {
-    /// Counts and times one call.
-    async fn observe<T>(
-        &self,
-        method: &'static str,
-        call: impl Future<Output = Result<T, Status>>,
-    ) -> Result<Response<T>, Status> {
-        let began = Instant::now();
-        let answer = call.await;
-        let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
-        self.metrics
-            .grpc_requests_total
-            .with_label_values(&[method, answer::code_label(code)])
-            .inc();
-        let took = began.elapsed().as_secs_f64();
-        self.metrics
-            .grpc_request_seconds
-            .with_label_values(&[method])
-            .observe(took);
-        answer.map(Response::new)
+/// A request as a call, to be answered within what the client asks for, at most within `max`.
+fn call<T>(edge: &Arc<Edge>, request: &Request<T>, max: Duration) -> Call {
+    let metadata = request.metadata();
+    let asked = metadata.get("grpc-timeout").and_then(|it| it.to_str().ok());
+    let mut call = Call::within(edge, deadline::deadline(asked, max));
+    if metadata.contains_key(FORWARDED_KEY) {
+        call.hop = Hop::Last;
     }
-
-    /// How long this call may take: what the client asks for, at most what is configured.
-    fn deadline<T>(&self, request: &Request<T>) -> Duration {
-        answer::deadline(Self::asked_timeout(request), self.request_timeout)
-    }
-
-    /// The client's timeout, as sent.
-    fn asked_timeout<T>(request: &Request<T>) -> Option<&str> {
-        request.metadata().get("grpc-timeout")?.to_str().ok()
-    }
+    call
 }
+
+/// Counts and times one call.
+async fn observe<T>(
+    metrics: &Metrics,
+    method: &'static str,
+    call: impl Future<Output = Result<T, Problem>>,
+) -> Result<Response<T>, Status> {
+    let began = Instant::now();
+    let answer = call.await.map_err(Status::from);
+    let code = answer.as_ref().map_or_else(Status::code, |_| Code::Ok);
+    metrics
+        .grpc_requests_total
+        .with_label_values(&[method, deadline::code_label(code)])
+        .inc();
+    let took = began.elapsed().as_secs_f64();
+    metrics
+        .grpc_request_seconds
+        .with_label_values(&[method])
+        .observe(took);
+    answer.map(Response::new)
+}
+
+/// A service: for each method its name, its messages and the function that answers it, with another bound
+/// on its time than `http.request_timeout` where one is given.
+macro_rules! calls {
+    (
+        $service:literal, $module:ident::$server:ident for $type:ident {
+            $($method:ident $name:literal: $request:ident => $response:ident = $does:path $(, within $max:expr)?;)+
+        }
+        $(stream $stream:ident: $watch:ident $watch_name:literal: $watched:ident => $items:ty = $begins:path;)?
+    ) => {
+        /// The service, over the parts of the node.
+        pub(super) struct $type(pub(super) std::sync::Arc<$crate::api::Edge>);
+
+        #[tonic::async_trait]
+        impl lockstep_proto::v1::$module::$server for $type {
+            $(
+                async fn $method(
+                    &self,
+                    request: tonic::Request<lockstep_proto::v1::$request>,
+                ) -> Result<tonic::Response<lockstep_proto::v1::$response>, tonic::Status> {
+                    let max = None$(.or(Some($max)))?;
+                    let max = max.unwrap_or(self.0.limits.request_timeout);
+                    let call = super::call(&self.0, &request, max);
+                    let does = $does(&call, request.into_inner());
+                    super::observe(&self.0.metrics, concat!($service, "/", $name), does).await
+                }
+            )+
+
+            $(
+                type $stream = $items;
+
+                async fn $watch(
+                    &self,
+                    request: tonic::Request<lockstep_proto::v1::$watched>,
+                ) -> Result<tonic::Response<$items>, tonic::Status> {
+                    let call = super::call(&self.0, &request, self.0.limits.request_timeout);
+                    let begins = $begins(&call, request.into_inner());
+                    super::observe(&self.0.metrics, concat!($service, "/", $watch_name), begins).await
+                }
+            )?
+        }
+    };
+}
+
+use calls;
 
 /// Serves `routes` until `shutdown` ends, then lets open calls end.
 pub async fn serve(
@@ -162,4 +199,27 @@ pub async fn serve(
         .add_routes(routes)
         .serve_with_incoming_shutdown(incoming, shutdown)
         .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_message_over_the_limit_has_the_code_of_a_body_that_is_too_large() {
+        let coded = async |status: Status| {
+            let response = with_code(status.into_http()).await;
+            let code = response.headers().get(CODE_KEY);
+            code.map(|it| it.to_str().unwrap().to_owned())
+        };
+        for status in [
+            Status::out_of_range("4 KiB"),
+            Status::resource_exhausted(""),
+        ] {
+            assert_eq!(coded(status).await.as_deref(), Some("body_too_large"));
+        }
+        let compacted = Problem::new(ErrorCode::Compacted, "no longer kept");
+        assert_eq!(coded(compacted.into()).await.as_deref(), Some("compacted"));
+        assert_eq!(coded(Status::unimplemented("")).await, None);
+    }
 }

@@ -1,88 +1,60 @@
 //! The calls that read.
 
-use std::time::Duration;
-
-use lockstep_machine::{InstanceId, StateName};
+use lockstep_machine::{InstanceId, StateName, Version};
 use lockstep_proto::{Malformed, optional_name, v1};
 use prost::Message as _;
-use tonic::Status;
 
-use super::GrpcState;
-use super::answer::{absent, invalid, malformed, unanswered, undrawn};
-use super::input::{freshness, machine, named, read_at, version};
+use super::input::{freshness, invalid, machine, named};
+use crate::api::call::{Call, read_at};
+use crate::api::problem::Problem;
 use crate::service::{Depicted, Listed, PageAsked, PageQuery, PictureFormat, View};
 
 /// Bytes of instances in one answer, about: well below what clients take by default, 4 MiB, since
 /// the last one may be large.
 const PAGE_BYTES_MAX: usize = 2 << 20;
 
-/// The state, as fresh as requested.
-async fn view(
-    state: &GrpcState,
-    asked: Option<v1::Freshness>,
-    deadline: Duration,
-) -> Result<View, Status> {
-    let freshness = freshness(asked).map_err(malformed)?;
-    let view = state.service.view(freshness, deadline).await;
-    view.map_err(|error| unanswered(&error))
-}
-
-fn instance_id(id: &str) -> Result<InstanceId, Status> {
-    id.parse().map_err(|fault| malformed(named("id")(fault)))
+fn instance_id(id: &str) -> Result<InstanceId, Malformed> {
+    id.parse().map_err(named("id"))
 }
 
 pub(super) async fn list_machines(
-    state: &GrpcState,
+    call: &Call,
     request: v1::ListMachinesRequest,
-    deadline: Duration,
-) -> Result<v1::ListMachinesResponse, Status> {
-    let view = view(state, request.freshness, deadline).await?;
-    let machines = view.state.machines().map(|(name, version, definition)| {
-        let totals = view.state.totals(name).unwrap_or_default();
-        v1::MachineSummary::of(name, version, definition, &totals)
-    });
-    Ok(v1::ListMachinesResponse {
-        machines: machines.collect(),
-        read_at: read_at(&view),
-    })
+) -> Result<v1::ListMachinesResponse, Problem> {
+    call.machines(freshness(request.freshness)?).await
 }
 
 pub(super) async fn get_machine(
-    state: &GrpcState,
+    call: &Call,
     request: v1::GetMachineRequest,
-    deadline: Duration,
-) -> Result<v1::GetMachineResponse, Status> {
-    let name = machine(request.machine).map_err(malformed)?;
-    let view = view(state, request.freshness, deadline).await?;
-    let found = view.machine(&name, version(request.version));
-    let (version, definition) = found.map_err(|unknown| absent(&unknown))?;
+) -> Result<v1::GetMachineResponse, Problem> {
+    let name = machine(request.machine)?;
+    let view = call.view(freshness(request.freshness)?).await?;
+    let (version, definition) = view.machine(&name, request.version.map(Version))?;
     let totals = view.state.totals(&name).unwrap_or_default();
     Ok(v1::GetMachineResponse {
         summary: Some(v1::MachineSummary::of(&name, version, definition, &totals)),
         definition: lockstep_document::to_json(definition),
         versions: v1::VersionSummary::all(&totals),
-        read_at: read_at(&view),
+        read_at: Some(read_at(&view)),
     })
 }
 
 pub(super) async fn draw_machine(
-    state: &GrpcState,
+    call: &Call,
     request: v1::DrawMachineRequest,
-    deadline: Duration,
-) -> Result<v1::DrawMachineResponse, Status> {
-    let format = picture_format(request.format).map_err(malformed)?;
-    let name = machine(request.machine).map_err(malformed)?;
-    let instance = optional_name("instance", request.instance).map_err(malformed)?;
+) -> Result<v1::DrawMachineResponse, Problem> {
+    let format = picture_format(request.format)?;
+    let name = machine(request.machine)?;
     let depicted = Depicted {
-        version: version(request.version),
-        instance,
+        version: request.version.map(Version),
+        instance: optional_name("instance", request.instance)?,
     };
-    let view = view(state, request.freshness, deadline).await?;
-    let picture = view.draw(&name, depicted, format).await;
-    let picture = picture.map_err(|error| undrawn(&error))?;
+    let view = call.view(freshness(request.freshness)?).await?;
+    let picture = view.draw(&name, depicted, format).await?;
     Ok(v1::DrawMachineResponse {
         picture: picture.text,
-        read_at: read_at(&view),
+        read_at: Some(read_at(&view)),
         version: picture.version.0,
     })
 }
@@ -98,29 +70,26 @@ fn picture_format(format: i32) -> Result<PictureFormat, Malformed> {
 }
 
 pub(super) async fn get_instance(
-    state: &GrpcState,
+    call: &Call,
     request: v1::GetInstanceRequest,
-    deadline: Duration,
-) -> Result<v1::GetInstanceResponse, Status> {
+) -> Result<v1::GetInstanceResponse, Problem> {
     let id = instance_id(&request.id)?;
-    let view = view(state, request.freshness, deadline).await?;
-    let instance = view.instance(&id).map_err(|unknown| absent(&unknown))?;
+    let view = call.view(freshness(request.freshness)?).await?;
+    let instance = view.instance(&id)?;
     Ok(v1::GetInstanceResponse {
         instance: Some(view.state.view(&id, instance).into()),
-        read_at: read_at(&view),
+        read_at: Some(read_at(&view)),
     })
 }
 
 pub(super) async fn list_instances(
-    state: &GrpcState,
+    call: &Call,
     request: v1::ListInstancesRequest,
-    deadline: Duration,
-) -> Result<v1::ListInstancesResponse, Status> {
-    let freshness = request.freshness;
-    let asked = page_asked(request).map_err(malformed)?;
-    let asked = asked.check().map_err(invalid)?;
-    let view = view(state, freshness, deadline).await?;
-    let listed = view.list(&asked).map_err(|unknown| absent(&unknown))?;
+) -> Result<v1::ListInstancesResponse, Problem> {
+    let fresh = request.freshness;
+    let asked = page_asked(request)?.check().map_err(invalid)?;
+    let view = call.view(freshness(fresh)?).await?;
+    let listed = view.list(&asked)?;
     Ok(page(&view, &asked, listed, PAGE_BYTES_MAX))
 }
 
@@ -146,7 +115,7 @@ fn page(
         instances: vec![],
         next_cursor: listed.next_cursor,
         total: listed.total,
-        read_at: read_at(view),
+        read_at: Some(read_at(view)),
     };
     let mut bytes = 0;
     let count = listed.instances.len();
@@ -163,31 +132,29 @@ fn page(
 }
 
 pub(super) async fn get_history(
-    state: &GrpcState,
+    call: &Call,
     request: v1::GetHistoryRequest,
-    deadline: Duration,
-) -> Result<v1::GetHistoryResponse, Status> {
+) -> Result<v1::GetHistoryResponse, Problem> {
     let id = instance_id(&request.id)?;
-    let view = view(state, request.freshness, deadline).await?;
-    let instance = view.instance(&id).map_err(|unknown| absent(&unknown))?;
+    let view = call.view(freshness(request.freshness)?).await?;
+    let instance = view.instance(&id)?;
     Ok(v1::GetHistoryResponse {
         id: id.to_string(),
         instance_revision: instance.revision.0,
         oldest_revision: instance.oldest_kept().map(|revision| revision.0),
         events: instance.history().map(|event| (&**event).into()).collect(),
-        read_at: read_at(&view),
+        read_at: Some(read_at(&view)),
     })
 }
 
 pub(super) async fn get_settings(
-    state: &GrpcState,
+    call: &Call,
     request: v1::GetSettingsRequest,
-    deadline: Duration,
-) -> Result<v1::GetSettingsResponse, Status> {
-    let view = view(state, request.freshness, deadline).await?;
+) -> Result<v1::GetSettingsResponse, Problem> {
+    let view = call.view(freshness(request.freshness)?).await?;
     Ok(v1::GetSettingsResponse {
         settings: Some((&view.state.limits()).into()),
-        read_at: read_at(&view),
+        read_at: Some(read_at(&view)),
     })
 }
 

@@ -1,174 +1,103 @@
 //! `lockstep.v1.Sinks`.
 
-use std::time::Duration;
-
-use lockstep_machine::DeadLetter;
-use lockstep_proto::errors::KNOWN_KEY;
-use lockstep_proto::{ErrorCode, v1};
+use lockstep_machine::{DeadLetter, EventCursor};
+use lockstep_proto::{Malformed, v1};
 use prost::Message as _;
-use tonic::metadata::MetadataValue;
-use tonic::{Request, Response, Status};
 
-use super::GrpcState;
-use super::answer::{self, coded, invalid, unanswered};
+use super::calls;
+use super::input::invalid;
+use crate::api::call::Call;
+use crate::api::problem::Problem;
 use crate::service::{Invalid, page_limit};
-use crate::sink::{self, CHECK_MAX, FORWARDED_KEY, Hop, SinksError, truncated};
+use crate::sink::{CHECK_MAX, SinksError, truncated};
 
 /// Approximate bytes of dead letters in one answer: well below the default limit of clients, 4 MiB.
 const PAGE_BYTES_MAX: usize = 2 << 20;
 
-/// The service, over the sinks.
-pub(super) struct Sinks(pub(super) GrpcState);
-
-/// One call, with its deadline and its metrics.
-macro_rules! call {
-    ($self:ident, $name:literal, $request:ident, $does:path) => {{
-        let state = &$self.0;
-        let deadline = state.deadline(&$request);
-        let call = $does(&state.sinks, $request.into_inner(), deadline);
-        state
-            .observe(concat!("lockstep.v1.Sinks/", $name), call)
-            .await
-    }};
-}
-
-#[tonic::async_trait]
-impl v1::sinks_server::Sinks for Sinks {
-    async fn list_sinks(
-        &self,
-        request: Request<v1::ListSinksRequest>,
-    ) -> Result<Response<v1::ListSinksResponse>, Status> {
-        let (hop, deadline) = (hop(&request), self.0.deadline(&request));
-        let call = async {
-            let listed = self.0.sinks.list(hop, deadline).await;
-            listed.map_err(|error| refused(&error))
-        };
-        self.0.observe("lockstep.v1.Sinks/ListSinks", call).await
-    }
-
-    async fn check_sink(
-        &self,
-        request: Request<v1::CheckSinkRequest>,
-    ) -> Result<Response<v1::CheckSinkResponse>, Status> {
-        let hop = hop(&request);
-        let deadline = answer::deadline(GrpcState::asked_timeout(&request), CHECK_MAX);
-        let request = request.into_inner();
-        let call = async {
-            let checked = self.0.sinks.check(&request.sink, hop, deadline).await;
-            checked.map_err(|error| refused(&error))
-        };
-        self.0.observe("lockstep.v1.Sinks/CheckSink", call).await
-    }
-
-    async fn reseed_sink(
-        &self,
-        request: Request<v1::ReseedSinkRequest>,
-    ) -> Result<Response<v1::ReseedSinkResponse>, Status> {
-        call!(self, "ReseedSink", request, reseed)
-    }
-
-    async fn list_dead_letters(
-        &self,
-        request: Request<v1::ListDeadLettersRequest>,
-    ) -> Result<Response<v1::ListDeadLettersResponse>, Status> {
-        call!(self, "ListDeadLetters", request, list_dead_letters)
-    }
-
-    async fn replay_dead_letters(
-        &self,
-        request: Request<v1::ReplayDeadLettersRequest>,
-    ) -> Result<Response<v1::ReplayDeadLettersResponse>, Status> {
-        call!(self, "ReplayDeadLetters", request, replay)
-    }
-
-    async fn discard_dead_letters(
-        &self,
-        request: Request<v1::DiscardDeadLettersRequest>,
-    ) -> Result<Response<v1::DiscardDeadLettersResponse>, Status> {
-        call!(self, "DiscardDeadLetters", request, discard)
+calls! {
+    "lockstep.v1.Sinks", sinks_server::Sinks for Sinks {
+        list_sinks "ListSinks": ListSinksRequest => ListSinksResponse = list_sinks;
+        check_sink "CheckSink": CheckSinkRequest => CheckSinkResponse = check_sink, within CHECK_MAX;
+        reseed_sink "ReseedSink": ReseedSinkRequest => ReseedSinkResponse = reseed;
+        list_dead_letters "ListDeadLetters": ListDeadLettersRequest => ListDeadLettersResponse = list_dead_letters;
+        replay_dead_letters "ReplayDeadLetters": ReplayDeadLettersRequest => ReplayDeadLettersResponse = replay;
+        discard_dead_letters "DiscardDeadLetters": DiscardDeadLettersRequest => DiscardDeadLettersResponse = discard;
     }
 }
 
-/// Whether the request comes from a caller or from another node.
-fn hop<T>(request: &Request<T>) -> Hop {
-    match request.metadata().contains_key(FORWARDED_KEY) {
-        true => Hop::Last,
-        false => Hop::First,
-    }
+async fn list_sinks(
+    call: &Call,
+    _: v1::ListSinksRequest,
+) -> Result<v1::ListSinksResponse, Problem> {
+    Ok(call.edge.sinks.list(call.hop, call.left()).await?)
+}
+
+async fn check_sink(
+    call: &Call,
+    request: v1::CheckSinkRequest,
+) -> Result<v1::CheckSinkResponse, Problem> {
+    let sinks = &call.edge.sinks;
+    Ok(sinks.check(&request.sink, call.hop, call.left()).await?)
 }
 
 async fn reseed(
-    sinks: &sink::Sinks,
+    call: &Call,
     request: v1::ReseedSinkRequest,
-    deadline: Duration,
-) -> Result<v1::ReseedSinkResponse, Status> {
+) -> Result<v1::ReseedSinkResponse, Problem> {
     use v1::reseed_sink_response::Outcome;
     let sink = truncated(&request.sink).to_owned();
-    let outcome = Some(match sinks.reseed(&sink, deadline).await {
+    let outcome = match call.edge.sinks.reseed(&sink, call.left()).await {
         Ok(()) => Outcome::Asked(v1::SeedAsked { sink }),
         Err(error) => Outcome::Rejected(rejected(error)?),
-    });
+    };
+    let outcome = Some(outcome);
     Ok(v1::ReseedSinkResponse { outcome })
 }
 
 async fn list_dead_letters(
-    sinks: &sink::Sinks,
+    call: &Call,
     request: v1::ListDeadLettersRequest,
-    deadline: Duration,
-) -> Result<v1::ListDeadLettersResponse, Status> {
+) -> Result<v1::ListDeadLettersResponse, Problem> {
     let limit = page_limit(request.limit.map(u64::from)).map_err(invalid)?;
     let after = request.cursor.as_deref().map(str::parse).transpose();
-    let after = after.map_err(|_| invalid(Invalid::Cursor))?;
-    let listed = sinks.dead_letters(truncated(&request.sink), after, limit, deadline);
-    let (letters, next) = listed.await.map_err(|error| refused(&error))?;
+    let after = after.map_err(|_| Invalid::Cursor)?;
+    let sinks = &call.edge.sinks;
+    let listed = sinks.dead_letters(truncated(&request.sink), after, limit, call.left());
+    let (letters, next) = listed.await?;
     let next = next.map(|next| next.to_string());
     Ok(page(letters, next, PAGE_BYTES_MAX))
 }
 
-async fn replay(
-    sinks: &sink::Sinks,
-    request: v1::ReplayDeadLettersRequest,
-    deadline: Duration,
-) -> Result<v1::ReplayDeadLettersResponse, Status> {
-    use v1::replay_dead_letters_request::Which;
-    use v1::replay_dead_letters_response::Outcome;
-    let which = match request.which {
-        Some(Which::Event(place)) => Some(place.into()),
-        Some(Which::All(true)) => None,
-        _ => return Err(missing_which()),
-    };
-    let marked = sinks.replay(truncated(&request.sink), which, deadline);
-    let outcome = Some(match marked.await {
-        Ok(count) => Outcome::Marked(v1::DeadLettersMarked { count }),
-        Err(error) => Outcome::Rejected(rejected(error)?),
-    });
-    Ok(v1::ReplayDeadLettersResponse { outcome })
+/// Calls about one dead letter, or all, which must be requested explicitly.
+macro_rules! about_dead_letters {
+    ($($call:ident: $request:ident $which:ident => $response:ident $module:ident::$done:ident($count:ident);)+) => {$(
+        async fn $call(call: &Call, request: v1::$request) -> Result<v1::$response, Problem> {
+            use v1::$module::Outcome;
+            use v1::$which::Which;
+            let which: Option<EventCursor> = match request.which {
+                Some(Which::Event(place)) => Some(place.into()),
+                Some(Which::All(true)) => None,
+                _ => {
+                    let rule = "set either event, the cursor of one, or all";
+                    return Err(Malformed::new("which", rule).into());
+                }
+            };
+            let sinks = &call.edge.sinks;
+            let outcome = match sinks.$call(truncated(&request.sink), which, call.left()).await {
+                Ok(count) => Outcome::$done(v1::$count { count }),
+                Err(error) => Outcome::Rejected(rejected(error)?),
+            };
+            let outcome = Some(outcome);
+            Ok(v1::$response { outcome })
+        }
+    )+};
 }
 
-async fn discard(
-    sinks: &sink::Sinks,
-    request: v1::DiscardDeadLettersRequest,
-    deadline: Duration,
-) -> Result<v1::DiscardDeadLettersResponse, Status> {
-    use v1::discard_dead_letters_request::Which;
-    use v1::discard_dead_letters_response::Outcome;
-    let which = match request.which {
-        Some(Which::Event(place)) => Some(place.into()),
-        Some(Which::All(true)) => None,
-        _ => return Err(missing_which()),
-    };
-    let discarded = sinks.discard(truncated(&request.sink), which, deadline);
-    let outcome = Some(match discarded.await {
-        Ok(count) => Outcome::Discarded(v1::DeadLettersDiscarded { count }),
-        Err(error) => Outcome::Rejected(rejected(error)?),
-    });
-    Ok(v1::DiscardDeadLettersResponse { outcome })
-}
-
-/// All must be requested explicitly.
-fn missing_which() -> Status {
-    let message = "which: set either event, the cursor of one, or all";
-    coded(ErrorCode::InvalidArgument, message)
+about_dead_letters! {
+    replay: ReplayDeadLettersRequest replay_dead_letters_request
+        => ReplayDeadLettersResponse replay_dead_letters_response::Marked(DeadLettersMarked);
+    discard: DiscardDeadLettersRequest discard_dead_letters_request
+        => DiscardDeadLettersResponse discard_dead_letters_response::Discarded(DeadLettersDiscarded);
 }
 
 /// A page that fits into a message; the rest is on the next one.
@@ -197,26 +126,10 @@ fn page(
 }
 
 /// Rejections by the state machine are messages; any other error is a status.
-fn rejected(error: SinksError) -> Result<v1::Rejected, Status> {
+fn rejected(error: SinksError) -> Result<v1::Rejected, Problem> {
     match error {
         SinksError::Rejected(rejection) => Ok((&*rejection).into()),
-        error => Err(refused(&error)),
-    }
-}
-
-/// The status of an error that is not a decision of the state machine.
-fn refused(error: &SinksError) -> Status {
-    match error {
-        SinksError::Unknown { known, .. } => {
-            let mut status = coded(ErrorCode::UnknownSink, error);
-            // Names of sinks are letters and digits, and valid metadata.
-            if let Ok(known) = MetadataValue::try_from(known.join(",")) {
-                status.metadata_mut().insert(KNOWN_KEY, known);
-            }
-            status
-        }
-        SinksError::Service(error) => unanswered(error),
-        SinksError::Rejected(_) | SinksError::CheckTimeout { .. } => coded(error.code(), error),
+        error => Err(error.into()),
     }
 }
 
@@ -225,8 +138,9 @@ mod tests {
     use super::*;
     use crate::sink::tests::fixtures::event;
     use lockstep_machine::{Event, EventKind, Metadata, Rejection, Timestamp};
+    use lockstep_proto::errors::KNOWN_KEY;
     use std::sync::Arc;
-    use tonic::Code;
+    use tonic::{Code, Status};
 
     fn letter(position: u32, bytes: usize) -> DeadLetter {
         let event = Event {
@@ -263,7 +177,7 @@ mod tests {
             name: "report".to_owned(),
             known: vec!["mail".to_owned(), "reports".to_owned()],
         };
-        let status = rejected(unknown).unwrap_err();
+        let status = Status::from(rejected(unknown).unwrap_err());
         assert_eq!(status.code(), Code::NotFound);
         let text = |key: &str| status.metadata().get(key).map(|it| it.to_str().unwrap());
         assert_eq!(text("lockstep-code"), Some("unknown_sink"));

@@ -2,17 +2,17 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::time::Duration;
 
 use lockstep_machine::{Event, EventFilter, GlobalRevision};
 use lockstep_proto::{optional_name, v1};
 use prost::Message as _;
 use tonic::Status;
 
-use super::GrpcState;
-use super::answer::{coded, invalid, malformed, out_of_range, unwatched};
+use super::input::invalid;
+use crate::api::call::Call;
+use crate::api::problem::Problem;
 use crate::api::watchers::{Next, OpenWatch};
-use crate::service::{EventId, WatchAsked, Watched, from_revision};
+use crate::service::{EventId, WatchAsked, from_revision};
 
 /// Bytes of events in one message, about: well below what clients take by default, 4 MiB, since the
 /// last one may be large.
@@ -22,28 +22,28 @@ const MESSAGE_BYTES_MAX: usize = 256 << 10;
 pub(super) type Stream =
     Pin<Box<dyn futures::Stream<Item = Result<v1::WatchResponse, Status>> + Send>>;
 
-pub(super) async fn begin(
-    state: &GrpcState,
-    request: v1::WatchRequest,
-    deadline: Duration,
-) -> Result<Stream, Status> {
+pub(super) async fn begin(call: &Call, request: v1::WatchRequest) -> Result<Stream, Problem> {
     let (filter, from) = asked(request)?;
-    let open = state
-        .watchers
-        .open(&state.service, filter, from, deadline)
-        .await
-        .map_err(|refused| unwatched(&refused))?;
-    let cluster_id = state.service.cluster_id();
-    Ok(Box::pin(stream(open, cluster_id)))
+    let edge = &call.edge;
+    let open = edge.watchers.open(&edge.service, filter, from, call.left());
+    let state = (Some(open.await?), edge.service.cluster_id());
+    let stream = futures::stream::unfold(state, |(open, cluster_id)| async move {
+        let mut open = open?;
+        Some(match next(&mut open, &cluster_id).await {
+            Ok(message) => (Ok(message), (Some(open), cluster_id)),
+            Err(problem) => (Err(problem.into()), (None, cluster_id)),
+        })
+    });
+    Ok(Box::pin(stream))
 }
 
-fn asked(request: v1::WatchRequest) -> Result<(EventFilter, Option<EventId>), Status> {
+fn asked(request: v1::WatchRequest) -> Result<(EventFilter, Option<EventId>), Problem> {
     use v1::watch_request::From;
     let asked = WatchAsked {
-        machine: optional_name("machine", request.machine).map_err(malformed)?,
+        machine: optional_name("machine", request.machine)?,
         instance: request.instance,
         prefix: request.prefix,
-        state: optional_name("state", request.state).map_err(malformed)?,
+        state: optional_name("state", request.state)?,
     };
     let from = request.from.map(|from| match from {
         From::FromRevision(revision) => from_revision(GlobalRevision(revision)),
@@ -55,52 +55,21 @@ fn asked(request: v1::WatchRequest) -> Result<(EventFilter, Option<EventId>), St
     Ok((asked.filter().map_err(invalid)?, from))
 }
 
-fn stream(
-    open: OpenWatch,
-    cluster_id: String,
-) -> impl futures::Stream<Item = Result<v1::WatchResponse, Status>> {
-    let following = Following {
-        open,
-        events: vec![].into_iter(),
-        cluster_id,
+/// The next message, or why there is none.
+async fn next(open: &mut OpenWatch, cluster_id: &str) -> Result<v1::WatchResponse, Problem> {
+    use v1::watch_response::Message;
+    let message = match open.next().await {
+        Next::Events(events) => Message::Events(v1::Events {
+            events: portion(events, MESSAGE_BYTES_MAX),
+        }),
+        Next::Bookmark(cursor) => Message::Bookmark(cursor.into()),
+        Next::Ended(ended, _) => return Err(ended.into()),
+        Next::Left(why) => return Err(why.into()),
     };
-    futures::stream::unfold(Some(following), |following| async move {
-        let mut following = following?;
-        match following.next().await {
-            Ok(message) => Some((Ok(message), Some(following))),
-            Err(status) => Some((Err(status), None)),
-        }
+    Ok(v1::WatchResponse {
+        message: Some(message),
+        cluster_id: cluster_id.to_owned(),
     })
-}
-
-/// A watch, and what of its last chunk has not been sent yet.
-struct Following {
-    open: OpenWatch,
-    events: std::vec::IntoIter<Arc<Event>>,
-    cluster_id: String,
-}
-
-impl Following {
-    /// The next message, or why there is none.
-    async fn next(&mut self) -> Result<v1::WatchResponse, Status> {
-        use v1::watch_response::Message;
-        let response = |message| v1::WatchResponse {
-            message: Some(message),
-            cluster_id: self.cluster_id.clone(),
-        };
-        if self.events.as_slice().is_empty() {
-            match self.open.next().await {
-                Next::Watched(Watched::Events(events), _) => self.events = events.into_iter(),
-                Next::Watched(Watched::Bookmark(_), cursor) => {
-                    return Ok(response(Message::Bookmark(cursor.into())));
-                }
-                Next::Ended(ended, _) => return Err(out_of_range(ended)),
-                Next::Left(why) => return Err(coded(why.code(), why)),
-            }
-        }
-        let events = portion(&mut self.events, MESSAGE_BYTES_MAX);
-        Ok(response(Message::Events(v1::Events { events })))
-    }
 }
 
 /// As many of the events as have room in a message, at least one.
@@ -198,7 +167,7 @@ mod tests {
         let fault = |damage: fn(&mut v1::WatchRequest)| {
             let mut request = good.clone();
             damage(&mut request);
-            asked(request).unwrap_err()
+            Status::from(asked(request).unwrap_err())
         };
         for status in [
             fault(|it| it.machine = Some("a b".to_owned())),

@@ -5,54 +5,28 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::extract::State;
+use lockstep_proto::v1;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::Edge;
-use super::described::{Malformed, Unanswered};
-use super::input::Call;
-use super::problem::{Problem, ProblemBody};
 use super::query::{Flag, Query, query};
-use crate::service::{CLUSTER_TIME_AHEAD_MAX, MemberStatus, Service, Status};
+use crate::api::Edge;
+use crate::api::call::Call;
+use crate::api::problem::Problem;
+use crate::lifecycle::Phase;
+use crate::service::{CLUSTER_TIME_AHEAD_MAX, Service};
 use crate::sink::SinkStatus;
-use crate::telemetry::build;
-use lockstep_proto::ErrorCode;
 
 /// How long a readiness probe waits: probes come often and must not pile up.
 const READY_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Node ids are 63 bits wide, more than a JSON number is safe for: they are text.
-#[derive(Debug, Serialize, utoipa::ToSchema)]
-struct MemberBody {
-    id: String,
-    name: String,
-    grpc_address: String,
-    http_address: String,
-    voter: bool,
-    matched_index: Option<u64>,
-}
-
 /// The answer of `/v1/cluster`.
 #[derive(Debug, Serialize, utoipa::ToSchema)]
 pub(super) struct StatusBody {
-    cluster_id: String,
-    node: MemberBody,
-    version: &'static str,
-    build_date: &'static str,
-    uptime_ms: u64,
-    role: &'static str,
-    term: u64,
-    leader_id: Option<String>,
+    #[serde(flatten)]
+    status: v1::StatusResponse,
     /// The leader's name, where the member is known.
     leader: Option<String>,
-    /// How long ago this node last heard from the leader; as leader, how long ago a quorum last answered it.
-    leader_contact_ms: Option<u64>,
-    members: Vec<MemberBody>,
-    log_first_index: u64,
-    log_last_index: u64,
-    committed_index: u64,
-    applied_index: u64,
-    snapshot_index: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     state_hash: Option<StateHashBody>,
 }
@@ -73,57 +47,37 @@ query! {
     }
 }
 
-/// `GET /v1/cluster?state_hash=true|false`.
-#[utoipa::path(get, path = "/v1/cluster", operation_id = "cluster_status", tag = "cluster", params(WithHash), responses(
-    (status = 200, body = StatusBody, description = "The cluster as this node sees it"),
-    Malformed, Unanswered,
-))]
 pub(super) async fn status(
     call: Call,
-    Query(with): Query<WithHash>,
+    Query(WithHash { state_hash }): Query<WithHash>,
 ) -> Result<Json<StatusBody>, Problem> {
-    let edge = &call.edge;
-    let state_hash = match with.state_hash {
-        true => Some(hash(edge).await?),
-        false => None,
-    };
-    let uptime = edge.local.started.elapsed();
-    Ok(Json(StatusBody::new(
-        edge.service.status(),
-        uptime,
-        state_hash,
-    )))
+    Ok(Json(call.status(state_hash).await?.into()))
 }
 
-async fn hash(edge: &Edge) -> Result<StateHashBody, Problem> {
-    let timeout = edge.local.limits.request_timeout;
-    let Ok((applied_index, hash)) = tokio::time::timeout(timeout, edge.service.state_hash()).await
-    else {
-        let detail = format!("the state was not hashed within {} ms", timeout.as_millis());
-        return Err(
-            Problem::new(ErrorCode::StateHashTimeout, detail).retry_after(Duration::from_secs(1))
-        );
-    };
-    Ok(StateHashBody {
-        applied_index,
-        hash,
-    })
+impl From<v1::StatusResponse> for StatusBody {
+    fn from(mut status: v1::StatusResponse) -> Self {
+        let applied_index = status.applied_index;
+        let state_hash = status.state_hash.take();
+        Self {
+            leader: status.leader().map(|leader| leader.name.clone()),
+            state_hash: state_hash.map(|hash| StateHashBody {
+                applied_index,
+                hash,
+            }),
+            status,
+        }
+    }
 }
 
 query! {
     /// What to add to readiness.
     Verbose {
-        /// Add what the node checks: contact with the leader, and its clock against cluster time.
+        /// Add what the node checks: its start, its state against the other members', a linearizable read, contact
+        /// with the leader, and its clock against cluster time.
         verbose: Option<Flag>,
     }
 }
 
-/// `GET /readyz`: whether this node can serve, and beside it what its sinks do.
-#[utoipa::path(get, path = "/readyz", operation_id = "ready", tag = "node", params(Verbose), responses(
-    (status = 200, body = Object, description = "It can serve linearizable reads now"),
-    Malformed,
-    (status = 503, body = ProblemBody, content_type = "application/problem+json", description = "Not now: `not_ready` or `unavailable`", headers(("Retry-After" = u64, description = "Seconds"))),
-))]
 pub(super) async fn ready(
     State(edge): State<Arc<Edge>>,
     Query(Verbose { verbose }): Query<Verbose>,
@@ -132,7 +86,7 @@ pub(super) async fn ready(
     let mut answer = Map::new();
     answer.insert("sinks".to_owned(), readiness_of(edge.sinks.here()));
     if verbose.is_some_and(|it| it.0) {
-        answer.insert("checks".to_owned(), checks(&edge.service));
+        answer.insert("checks".to_owned(), checks(&edge.service, ready.is_ok()));
     }
     match ready {
         Ok(()) => {
@@ -147,11 +101,16 @@ pub(super) async fn ready(
     }
 }
 
-/// What makes a node slow or silent before it is not ready.
-fn checks(service: &Service) -> Value {
+/// What makes a node not ready, and what makes it slow or silent before it is not.
+fn checks(service: &Service, ready: bool) -> Value {
     let status = service.status();
     let ahead = service.cluster_time_ahead();
+    let mut start = service.lifecycle().json();
+    start["ok"] = (service.lifecycle().phase() == Phase::Serving).into();
     json!({
+        "start": start,
+        "state_agreement": { "ok": service.check_trust().is_ok() },
+        "linearizable_read": { "ok": ready },
         "leader": {
             "id": status.standing.leader.map(|(id, _)| id.to_string()),
             "contact_ms": status.standing.leader_contact.map(|it| it.as_millis() as u64),
@@ -169,49 +128,9 @@ fn readiness_of(sinks: Vec<SinkStatus>) -> Value {
     sinks.into_iter().map(phase).collect()
 }
 
-impl StatusBody {
-    fn new(status: Status, uptime: Duration, state_hash: Option<StateHashBody>) -> Self {
-        let standing = status.standing;
-        let (leader_id, leader) = standing.leader.unzip();
-        Self {
-            cluster_id: status.cluster_id,
-            node: status.node.into(),
-            version: build::version(),
-            build_date: build::build_date(),
-            uptime_ms: u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX),
-            role: standing.role.as_str(),
-            term: standing.term,
-            leader_id: leader_id.map(|id| id.to_string()),
-            leader: leader.map(|member| member.name),
-            leader_contact_ms: standing.leader_contact.map(|it| it.as_millis() as u64),
-            members: standing.members.into_iter().map(MemberBody::from).collect(),
-            log_first_index: standing.log_first_index,
-            log_last_index: standing.log_last_index,
-            committed_index: standing.committed_index,
-            applied_index: standing.applied_index,
-            snapshot_index: standing.snapshot_index,
-            state_hash,
-        }
-    }
-}
-
-impl From<MemberStatus> for MemberBody {
-    fn from(member: MemberStatus) -> Self {
-        Self {
-            id: member.id.to_string(),
-            name: member.member.name,
-            grpc_address: member.member.grpc_address,
-            http_address: member.member.http_address,
-            voter: member.voter,
-            matched_index: member.matched_index,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::{Member, Role, Standing};
 
     #[test]
     fn readiness_names_each_sink_and_what_it_does() {
@@ -228,35 +147,32 @@ mod tests {
 
     #[test]
     fn the_status_names_the_leader_and_keeps_ids_whole() {
-        let member = Member {
-            name: "node1".to_owned(),
-            ..Member::default()
-        };
-        let node = MemberStatus {
+        let node = v1::Member {
             id: (1 << 62) + 1,
-            member: member.clone(),
-            voter: true,
-            matched_index: None,
-            contact: None,
+            name: "node1".to_owned(),
+            ..Default::default()
         };
-        let status = Status {
-            cluster_id: "c".to_owned(),
-            node: node.clone(),
-            standing: Standing {
-                role: Role::Leader,
-                leader: Some((node.id, member)),
-                leader_contact: Some(Duration::from_millis(30)),
-                members: vec![node],
-                ..Standing::default()
-            },
+        let status = v1::StatusResponse {
+            leader_id: Some(node.id),
+            node: Some(node),
+            role: v1::Role::Leader.into(),
+            leader_contact_ms: Some(30),
+            applied_index: 8,
+            ..Default::default()
         };
-        let body =
-            serde_json::to_value(StatusBody::new(status, Duration::from_secs(1), None)).unwrap();
+        let shown = |status| serde_json::to_value(StatusBody::from(status)).unwrap();
+        let body = shown(status.clone());
         assert_eq!(body["leader"], "node1");
         assert_eq!(body["leader_id"], "4611686018427387905");
+        assert_eq!(body["node"]["id"], "4611686018427387905");
         assert_eq!(body["role"], "leader");
         assert_eq!(body["leader_contact_ms"], 30);
-        assert_eq!(body["uptime_ms"], 1000);
         assert!(body.get("state_hash").is_none());
+        let hashed = v1::StatusResponse {
+            state_hash: Some("1:ab".to_owned()),
+            ..status
+        };
+        let expected = json!({ "applied_index": 8, "hash": "1:ab" });
+        assert_eq!(shown(hashed)["state_hash"], expected);
     }
 }

@@ -3,13 +3,14 @@
 use axum::Json;
 use axum::http::StatusCode;
 use lockstep_machine::{DeadLetter, EventCursor};
+use lockstep_proto::v1;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::described::{Malformed, Missing, Refused, Unanswered};
-use super::input::{Call, SinkPath};
-use super::problem::Problem;
+use super::input::SinkPath;
 use super::query::{EventOrAll, EventPageCursor, Limit, Query, query};
+use crate::api::call::Call;
+use crate::api::problem::Problem;
 use crate::service::page_limit;
 
 /// A page of dead letters, in the order of their events.
@@ -18,20 +19,6 @@ pub(super) struct DeadLettersBody {
     dead_letters: Vec<DeadLetter>,
     /// The cursor of the next page; null on the last.
     next_cursor: Option<EventCursor>,
-}
-
-/// Dead letters to be replayed.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct MarkedBody {
-    /// How many.
-    marked: u64,
-}
-
-/// Discarded dead letters.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct DiscardedBody {
-    /// How many.
-    discarded: u64,
 }
 
 query! {
@@ -52,15 +39,6 @@ query! {
     }
 }
 
-/// The events that the destination of a sink rejected permanently, in order, page by page.
-#[utoipa::path(
-    get, path = "/v1/sinks/{sink}/dead-letters", operation_id = "list_dead_letters", tag = "sinks",
-    params(SinkPath, Page),
-    responses(
-        (status = 200, body = DeadLettersBody, description = "A page"),
-        Malformed, Missing, Unanswered,
-    ),
-)]
 pub(super) async fn list(
     call: Call,
     SinkPath(sink): SinkPath,
@@ -76,42 +54,24 @@ pub(super) async fn list(
     }))
 }
 
-/// Requests that one dead letter, or all, be delivered again. One that the destination accepts is removed.
-#[utoipa::path(
-    post, path = "/v1/sinks/{sink}/dead-letters/replay", operation_id = "replay_dead_letters", tag = "sinks",
-    params(SinkPath, Which),
-    responses(
-        (status = 202, body = MarkedBody, description = "They will be delivered again"),
-        Malformed, Missing, Refused, Unanswered,
-    ),
-)]
 pub(super) async fn replay(
     call: Call,
     SinkPath(sink): SinkPath,
     Query(which): Query<Which>,
-) -> Result<(StatusCode, Json<MarkedBody>), Problem> {
+) -> Result<(StatusCode, Json<v1::DeadLettersMarked>), Problem> {
     let sinks = &call.edge.sinks;
-    let marked = sinks.replay(&sink, which.event.0, call.left()).await?;
-    Ok((StatusCode::ACCEPTED, Json(MarkedBody { marked })))
+    let count = sinks.replay(&sink, which.event.0, call.left()).await?;
+    Ok((StatusCode::ACCEPTED, Json(v1::DeadLettersMarked { count })))
 }
 
-/// Discards one dead letter, or all: their events will never be delivered.
-#[utoipa::path(
-    post, path = "/v1/sinks/{sink}/dead-letters/discard", operation_id = "discard_dead_letters", tag = "sinks",
-    params(SinkPath, Which),
-    responses(
-        (status = 200, body = DiscardedBody, description = "They are discarded"),
-        Malformed, Missing, Refused, Unanswered,
-    ),
-)]
 pub(super) async fn discard(
     call: Call,
     SinkPath(sink): SinkPath,
     Query(which): Query<Which>,
-) -> Result<Json<DiscardedBody>, Problem> {
+) -> Result<Json<v1::DeadLettersDiscarded>, Problem> {
     let sinks = &call.edge.sinks;
-    let discarded = sinks.discard(&sink, which.event.0, call.left()).await?;
-    Ok(Json(DiscardedBody { discarded }))
+    let count = sinks.discard(&sink, which.event.0, call.left()).await?;
+    Ok(Json(v1::DeadLettersDiscarded { count }))
 }
 
 #[cfg(test)]

@@ -1,15 +1,13 @@
 //! Random requests to every described operation, over a service without a cluster. Every answer must
 //! be one that the description lists, in the form that it gives, and never a server error.
 
-use crate::cluster::members::NoMembers;
 use axum::body::Body;
-use lockstep_machine::Limits as StateLimits;
 use proptest::prelude::*;
 use proptest::sample::select;
 
 use super::openapi::described_operation;
 use super::*;
-use crate::api::Watchers;
+use crate::api::problem::PROBLEM;
 
 const ORDER: &str = r#"{"name":"order","initial":"open","states":{"open":{"timeout":{"after":"1h","to":"void"}},"paid":{},"void":{"final":true}},"transitions":[{"from":"open","to":"paid","event":"pay"}]}"#;
 
@@ -193,23 +191,7 @@ pub(super) fn operations() -> Vec<(String, String)> {
 }
 
 pub(super) fn app() -> Router {
-    let limits = Limits {
-        body_bytes_max: 4096,
-        request_timeout: Duration::from_secs(10),
-        concurrency_max: 64,
-    };
-    let started = Instant::now();
-    let metrics = Metrics::new().expect("no two metrics share a name");
-    router(HttpState {
-        service: Arc::new(Service::lone(StateLimits::default())),
-        watchers: Watchers::new(64, metrics.clone()),
-        metrics,
-        report: Arc::default(),
-        limits,
-        started,
-        members: Arc::new(NoMembers),
-        sinks: crate::sink::Sinks::lone(&[]),
-    })
+    router(Edge::without_sinks(Edge::test_limits()))
 }
 
 /// None for what HTTP itself does not let through.
@@ -269,7 +251,7 @@ async fn ask(app: &Router, asked: &Asked) -> Result<(), TestCaseError> {
         elsewhere || described["content"].get(&kind).is_some(),
         "{shown}: {status} with {kind:?} is not described for {path}"
     );
-    if kind == described::PROBLEM {
+    if kind == PROBLEM {
         let bytes = http_body_util::BodyExt::collect(response.into_body()).await;
         let bytes = bytes
             .map_err(|error| TestCaseError::fail(error.to_string()))?

@@ -3,20 +3,22 @@
 use std::sync::Arc;
 
 use axum::Json;
+use axum::http::StatusCode;
 use axum::http::header::{ETAG, HeaderName};
 use lockstep_machine::{
     Command, Delete, Deleted, Event, Instance, InstanceId, InstanceView, Migrate, Migrated,
-    Outcome, Revision, StateName,
+    Revision, StateName,
 };
+use lockstep_proto::v1;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::body::{Written, outcome, unknown_outcome};
-use super::described::{self, Ahead, Malformed, Missing, Refused, Unanswered, Unmatched, Unread};
-use super::input::{Call, IfMatch, InstancePath, Key, expect};
+use super::body::answer;
+use super::input::{IfMatch, InstancePath, Key, expect};
 use super::json::InstanceBody;
-use super::problem::Problem;
 use super::query::{DryRun, Query, query};
+use crate::api::call::{Call, read_at};
+use crate::api::problem::Problem;
 use crate::service::{Freshness, View};
 
 /// An instance, and how fresh it is.
@@ -40,47 +42,28 @@ pub(super) struct HistoryBody {
     /// Oldest first.
     #[schema(value_type = Vec<Event>)]
     events: Vec<Arc<Event>>,
-    applied_index: u64,
-    /// The cluster's.
-    revision: u64,
-}
-
-/// An instance that was deleted.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct DeletedBody {
-    deleted: Deleted,
     #[serde(flatten)]
-    written: Written,
+    read_at: v1::ReadAt,
 }
 
-/// A migration that was made, or would be.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct MigrationBody {
-    migrated: Migrated,
-    /// Whether this was a dry run, which changes nothing.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    dry_run: bool,
-    #[serde(flatten)]
-    written: Written,
+answer! {
+    /// An instance that was deleted.
+    DeletedBody = Deleted { deleted: Deleted }
 }
 
-/// An instance.
-#[utoipa::path(
-    get, path = "/v1/machines/{machine}/instances/{instance}", operation_id = "show_instance", tag = "instances",
-    params(InstancePath, Freshness),
-    responses(
-        (status = 200, body = ShownBody, description = "The instance", headers(("ETag" = String, description = "Its revision, for If-Match"))),
-        Malformed, Missing, Ahead, Unanswered,
-    ),
-)]
+answer! {
+    /// A migration that was made, or would be.
+    MigrationBody = Migrated { migrated: Migrated, dry_run }
+}
+
 pub(super) async fn show(
     call: Call,
     InstancePath(id): InstancePath,
     Query(freshness): Query<Freshness>,
-) -> Result<([(HeaderName, String); 1], Json<ShownBody>), Problem> {
+) -> Result<(StatusCode, [(HeaderName, String); 1], Json<ShownBody>), Problem> {
     let shown = shown(&id, &call.view(freshness).await?)?;
     let etag = format!("\"{}\"", shown.instance.revision);
-    Ok(([(ETAG, etag)], Json(shown)))
+    Ok((StatusCode::OK, [(ETAG, etag)], Json(shown)))
 }
 
 fn shown(id: &InstanceId, view: &View) -> Result<ShownBody, Problem> {
@@ -100,15 +83,6 @@ fn find<'a>(id: &InstanceId, view: &'a View) -> Result<&'a Instance, Problem> {
     })
 }
 
-/// The last changes of an instance, oldest first.
-#[utoipa::path(
-    get, path = "/v1/machines/{machine}/instances/{instance}/history", operation_id = "instance_history", tag = "instances",
-    params(InstancePath, Freshness),
-    responses(
-        (status = 200, body = HistoryBody, description = "Its history"),
-        Malformed, Missing, Ahead, Unanswered,
-    ),
-)]
 pub(super) async fn history(
     call: Call,
     InstancePath(id): InstancePath,
@@ -121,8 +95,7 @@ pub(super) async fn history(
         instance_revision: instance.revision.0,
         oldest_revision: instance.oldest_kept().map(|revision| revision.0),
         events: instance.history().cloned().collect(),
-        applied_index: view.applied_index,
-        revision: view.state.revision().0,
+        read_at: read_at(&view),
     }))
 }
 
@@ -136,16 +109,6 @@ query! {
     }
 }
 
-/// Deletes an instance, with its history. Expectations are in the body or in the query.
-#[utoipa::path(
-    delete, path = "/v1/machines/{machine}/instances/{instance}", operation_id = "delete_instance", tag = "instances",
-    params(InstancePath, Expected, Key, IfMatch),
-    request_body = described::DeleteBody,
-    responses(
-        (status = 200, body = DeletedBody, description = "Deleted"),
-        Malformed, Unread, Missing, Refused, Unmatched, Unanswered,
-    ),
-)]
 pub(super) async fn delete(
     call: Call,
     Query(query): Query<Expected>,
@@ -157,24 +120,10 @@ pub(super) async fn delete(
     let expected = &mut delete.expect_revision;
     expect("expect_revision", expected, query.expect_revision)?;
     if_match.add_to(expected)?;
-    let reply = call.execute(Command::Delete(delete), key).await?;
-    let (outcome, written) = outcome(reply).map_err(|it| if_match.refusal(it))?;
-    let Outcome::Deleted(deleted) = outcome else {
-        return Err(unknown_outcome());
-    };
-    Ok(Json(DeletedBody { deleted, written }))
+    let deleted = call.write(Command::Delete(delete), key).await;
+    deleted.map(Json).map_err(|it| if_match.refusal(it))
 }
 
-/// Pins an instance to another version of its machine.
-#[utoipa::path(
-    post, path = "/v1/machines/{machine}/instances/{instance}/migrate", operation_id = "migrate_instance", tag = "instances",
-    params(InstancePath, DryRun, Key, IfMatch),
-    request_body = described::MigrateBody,
-    responses(
-        (status = 200, body = MigrationBody, description = "The migration, or what a dry run would do"),
-        Malformed, Unread, Missing, Refused, Unmatched, Unanswered,
-    ),
-)]
 pub(super) async fn migrate(
     call: Call,
     Query(DryRun { dry_run }): Query<DryRun>,
@@ -184,20 +133,13 @@ pub(super) async fn migrate(
 ) -> Result<Json<MigrationBody>, Problem> {
     if_match.add_to(&mut migrate.expect_revision)?;
     let command = Command::Migrate(migrate);
-    let reply = if dry_run {
-        call.edge.service.dry_run(&command, call.left()).await?
-    } else {
-        call.execute(command, key).await?
+    let migrated: Result<MigrationBody, _> = match dry_run {
+        true => call.dry_run(&command).await,
+        false => call.write(command, key).await,
     };
-    let (outcome, written) = outcome(reply).map_err(|it| if_match.refusal(it))?;
-    let Outcome::Migrated(migrated) = outcome else {
-        return Err(unknown_outcome());
-    };
-    Ok(Json(MigrationBody {
-        migrated,
-        dry_run,
-        written,
-    }))
+    let mut migrated = migrated.map_err(|it| if_match.refusal(it))?;
+    migrated.dry_run = dry_run;
+    Ok(Json(migrated))
 }
 
 #[cfg(test)]
@@ -229,7 +171,7 @@ mod tests {
     fn a_missing_instance_is_not_found() {
         let problem = shown(&InstanceId::new("triad", "x").unwrap(), &view()).unwrap_err();
         assert_eq!(
-            (problem.status.as_u16(), problem.code),
+            (problem.status.as_u16(), problem.code.as_str()),
             (404, "unknown_instance")
         );
     }

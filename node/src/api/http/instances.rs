@@ -4,19 +4,19 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::http::header::{HeaderName, LOCATION};
 use lockstep_machine::{
-    Command, Create, Created, InstanceId, InstanceName, InstanceView, Metadata, Outcome, StateName,
-    Version,
+    Command, Create, Created, InstanceId, InstanceName, InstanceView, Metadata, StateName, Version,
 };
+use lockstep_proto::v1;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::body::{Written, outcome, unknown_outcome};
-use super::described::{Ahead, Full, Malformed, Missing, Refused, Unanswered, Unread};
-use super::input::{Call, Key, MachinePath};
+use super::body::answer;
+use super::input::{Key, MachinePath};
 use super::json::JsonBody;
-use super::problem::Problem;
 use super::query::{Label, Limit, PageCursor, Prefix, Query, query};
+use crate::api::call::{Call, read_at};
 use crate::api::names;
+use crate::api::problem::Problem;
 use crate::service::{Freshness, PageAsked};
 
 /// A requested instance.
@@ -32,12 +32,9 @@ pub(super) struct CreateBody {
     metadata: Metadata,
 }
 
-/// An instance that was created.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct CreationBody {
-    created: Created,
-    #[serde(flatten)]
-    written: Written,
+answer! {
+    /// An instance that was created.
+    CreationBody = Created { created: Created }
 }
 
 /// A page of instances, in order of id.
@@ -48,22 +45,10 @@ pub(super) struct PageBody {
     next_cursor: Option<String>,
     /// How many instances the machine has, in the requested state if there is one.
     total: u64,
-    applied_index: u64,
-    /// The cluster's.
-    revision: u64,
+    #[serde(flatten)]
+    read_at: v1::ReadAt,
 }
 
-/// Creates an instance in its machine's initial state. Without an id, one is generated; it is derived from the
-/// idempotency key if there is one.
-#[utoipa::path(
-    post, path = "/v1/machines/{machine}/instances", operation_id = "create_instance", tag = "instances",
-    params(MachinePath, Key),
-    request_body = CreateBody,
-    responses(
-        (status = 201, body = CreationBody, description = "Created", headers(("Location" = String, description = "The path of the instance"))),
-        Malformed, Unread, Missing, Refused, Full, Unanswered,
-    ),
-)]
 pub(super) async fn create(
     call: Call,
     MachinePath(machine): MachinePath,
@@ -81,12 +66,8 @@ pub(super) async fn create(
         version: body.version,
         metadata: body.metadata,
     });
-    let (outcome, written) = outcome(call.execute(command, key).await?)?;
-    let Outcome::Created(created) = outcome else {
-        return Err(unknown_outcome());
-    };
-    let body = Json(CreationBody { created, written });
-    Ok((StatusCode::CREATED, [(LOCATION, location)], body))
+    let created = call.write(command, key).await?;
+    Ok((StatusCode::CREATED, [(LOCATION, location)], Json(created)))
 }
 
 query! {
@@ -105,15 +86,6 @@ query! {
     }
 }
 
-/// Instances of a machine, in order of id, page by page.
-#[utoipa::path(
-    get, path = "/v1/machines/{machine}/instances", operation_id = "list_instances", tag = "instances",
-    params(MachinePath, Filters, Freshness),
-    responses(
-        (status = 200, body = PageBody, description = "A page"),
-        Malformed, Missing, Ahead, Unanswered,
-    ),
-)]
 pub(super) async fn list(
     call: Call,
     MachinePath(machine): MachinePath,
@@ -136,7 +108,6 @@ pub(super) async fn list(
         instances: instances.map(shown).collect(),
         next_cursor: listed.next_cursor,
         total: listed.total,
-        applied_index: view.applied_index,
-        revision: view.state.revision().0,
+        read_at: read_at(&view),
     }))
 }

@@ -1,7 +1,9 @@
 //! Bodies: JSON read into the machine's own types, within the limits of the interface.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::io::Read as _;
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,17 +14,23 @@ use axum::http::HeaderMap;
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use lockstep_machine::InstanceId;
 use lockstep_machine::json::explain;
+use lockstep_machine::{Definition, InstanceId};
 use lockstep_proto::ErrorCode;
 use serde::de::value::{BorrowedStrDeserializer, StringDeserializer};
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::error::Category;
 use serde_path_to_error::Segment;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
+use super::described::{MALFORMED, UNREAD};
 use super::input::{InstancePath, header};
-use super::problem::Problem;
-use super::{Edge, Limits};
+use super::operation::{Description, Input};
+use crate::api::Edge;
+use crate::api::call::Call;
+use crate::api::problem::Problem;
+use crate::service::{Consistency, Freshness, Language};
 
 /// A body of JSON.
 pub(super) struct JsonBody<T>(pub(super) T);
@@ -46,6 +54,93 @@ impl<T: DeserializeOwned> FromRequest<Arc<Edge>> for InstanceBody<T> {
         let InstancePath(id) = parts.extract().await?;
         let bytes = json_bytes(Request::from_parts(parts, body), edge).await?;
         parse(&bytes, Some(&id)).map(Self)
+    }
+}
+
+impl<T: ToSchema> Input for JsonBody<T> {
+    fn describe(description: &mut Description) {
+        description.refuses(MALFORMED).refuses(UNREAD);
+        description.body::<T>(None, &["application/json"]);
+    }
+}
+
+impl<T: ToSchema> Input for InstanceBody<T> {
+    fn describe(description: &mut Description) {
+        InstancePath::describe(description);
+        JsonBody::<WithoutId<T>>::describe(description);
+    }
+}
+
+/// The schema of `T` without its `id`, under the name `TBody`.
+struct WithoutId<T>(PhantomData<T>);
+
+impl<T: ToSchema> PartialSchema for WithoutId<T> {
+    fn schema() -> RefOr<Schema> {
+        let mut schema = T::schema();
+        if let RefOr::T(Schema::Object(object)) = &mut schema {
+            object.properties.remove("id");
+            object.required.retain(|field| field != "id");
+            object.description = Some("About the instance that the path names.".to_owned());
+        }
+        schema
+    }
+}
+
+impl<T: ToSchema> ToSchema for WithoutId<T> {
+    fn name() -> Cow<'static, str> {
+        format!("{}Body", T::name()).into()
+    }
+
+    fn schemas(schemas: &mut Vec<(String, RefOr<Schema>)>) {
+        T::schemas(schemas);
+    }
+}
+
+/// A definition as its author wrote it. It may be as large as the cluster allows definitions to be.
+pub(super) struct DocumentBody {
+    pub(super) language: Language,
+    pub(super) text: String,
+}
+
+impl FromRequest<Arc<Edge>> for DocumentBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, edge: &Arc<Edge>) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let language = match media_type(&parts.headers)?.as_deref() {
+            Some(json) if is_json(json) => Language::Json,
+            Some("application/yaml" | "application/x-yaml" | "text/yaml") => Language::Yaml,
+            _ => {
+                return Err(unsupported(
+                    "the body must be a definition, with Content-Type: application/json or application/yaml",
+                ));
+            }
+        };
+        let stale = Freshness {
+            consistency: Consistency::Stale,
+            min_revision: None,
+        };
+        let timeout = edge.limits.request_timeout;
+        let view = Call::within(edge, timeout).view(stale).await?;
+        let bytes_max = usize::try_from(view.state.limits().document_bytes_max);
+        let bytes_max = bytes_max.unwrap_or(usize::MAX);
+        let bytes_max = bytes_max.max(edge.limits.body_bytes_max);
+        drop(view);
+        let text = collect(&parts.headers, body, bytes_max, timeout).await?;
+        let text = String::from_utf8(text.into()).map_err(|error| {
+            let at = error.utf8_error().valid_up_to();
+            let detail = format!("the definition is not UTF-8 at byte {at}; send it as UTF-8");
+            Problem::new(ErrorCode::MalformedDocument, detail)
+        })?;
+        Ok(Self { language, text })
+    }
+}
+
+impl Input for DocumentBody {
+    fn describe(description: &mut Description) {
+        let media_types = &["application/json", "application/yaml"];
+        description.refuses(MALFORMED).refuses(UNREAD);
+        description.body::<Definition>(Some("A definition"), media_types);
     }
 }
 
@@ -117,9 +212,10 @@ async fn json_bytes(request: Request, edge: &Edge) -> Result<Bytes, Problem> {
     if media_type.as_deref().is_some_and(|it| !is_json(it)) {
         return Err(not_json());
     }
-    let limits = &edge.local.limits;
+    let limits = &edge.limits;
     let (parts, body) = request.into_parts();
-    let bytes = collect(&parts.headers, body, limits.body_bytes_max, limits).await?;
+    let (bytes_max, timeout) = (limits.body_bytes_max, limits.request_timeout);
+    let bytes = collect(&parts.headers, body, bytes_max, timeout).await?;
     // A byte order mark is no part of the document.
     let bytes = match bytes.strip_prefix("\u{feff}".as_bytes()) {
         Some(rest) => bytes.slice_ref(rest),
@@ -139,16 +235,16 @@ fn not_json() -> Problem {
 const UNSUPPORTED: ErrorCode = ErrorCode::UnsupportedMediaType;
 
 /// The route does not read a body of this type or coding.
-pub(super) fn unsupported(detail: impl ToString) -> Problem {
+fn unsupported(detail: impl ToString) -> Problem {
     Problem::new(UNSUPPORTED, detail)
 }
 
 /// Reads a whole body, at most `bytes_max` also where it is compressed, within the time of a request.
-pub(super) async fn collect(
+async fn collect(
     headers: &HeaderMap,
     body: Body,
     bytes_max: usize,
-    limits: &Limits,
+    timeout: Duration,
 ) -> Result<Bytes, Problem> {
     let coding = header(headers, "Content-Encoding", UNSUPPORTED)?;
     let coding = coding.map(|it| String::from_utf8_lossy(it.as_bytes()).to_ascii_lowercase());
@@ -162,7 +258,7 @@ pub(super) async fn collect(
             return Err(unsupported(detail).accept_encoding("gzip"));
         }
     };
-    let bytes = collect_within(body, bytes_max, limits.request_timeout).await?;
+    let bytes = collect_within(body, bytes_max, timeout).await?;
     match compressed {
         true => decompress(&bytes, bytes_max),
         false => Ok(bytes),
@@ -202,7 +298,7 @@ fn decompress(gzip: &[u8], bytes_max: usize) -> Result<Bytes, Problem> {
 }
 
 /// The media type of the body in lower case, without its parameters; none if the request has none.
-pub(super) fn media_type(headers: &HeaderMap) -> Result<Option<String>, Problem> {
+fn media_type(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let Some(value) = header(headers, "Content-Type", UNSUPPORTED)? else {
         return Ok(None);
     };
@@ -220,7 +316,7 @@ pub(super) fn media_type(headers: &HeaderMap) -> Result<Option<String>, Problem>
     }
 }
 
-pub(super) fn is_json(media_type: &str) -> bool {
+fn is_json(media_type: &str) -> bool {
     media_type == "application/json"
         || (media_type.starts_with("application/") && media_type.ends_with("+json"))
 }
@@ -304,7 +400,7 @@ mod tests {
         assert_eq!(read("{\"a\":1,\"b\":2}").unwrap(), Pair { a: 1, b: 2 });
         let problem = read("{\"a\":\n 2").unwrap_err();
         assert_eq!(
-            (problem.code, problem.status.as_u16()),
+            (problem.code.as_str(), problem.status.as_u16()),
             ("malformed_json", 400)
         );
         assert_eq!(problem.member("line"), &json!(2));
@@ -349,14 +445,9 @@ mod tests {
         let read = async |coding: &'static str, body: Vec<u8>| {
             let value = HeaderValue::from_static(coding);
             let headers = HeaderMap::from_iter([(CONTENT_ENCODING, value)]);
-            let limits = Limits {
-                body_bytes_max: 64,
-                request_timeout: Duration::from_secs(5),
-                concurrency_max: 1,
-            };
-            collect(&headers, Body::from(body), 64, &limits)
+            collect(&headers, Body::from(body), 64, Duration::from_secs(5))
                 .await
-                .map_err(|problem| (problem.status.as_u16(), problem.code))
+                .map_err(|problem| (problem.status.as_u16(), problem.code.as_str()))
         };
         let gzip = |plain: &[u8]| {
             let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
@@ -435,13 +526,13 @@ mod tests {
             (json!([]), "invalid_body", "found a list"),
         ] {
             let problem = read(bad.clone()).expect_err("not a transition");
-            assert_eq!(problem.code, code, "{bad}");
+            assert_eq!(problem.code.as_str(), code, "{bad}");
             assert!(problem.detail.contains(words), "{bad}: {}", problem.detail);
         }
         let id = InstanceId::new("triad", "default").unwrap();
         let twice = br#"{"to":"a","metadata":{"by":"ann","by":"bob"}}"#;
         let problem = parse::<Transition>(twice, Some(&id)).unwrap_err();
-        assert_eq!(problem.code, "invalid_metadata");
+        assert_eq!(problem.code.as_str(), "invalid_metadata");
     }
 
     #[test]
@@ -453,7 +544,7 @@ mod tests {
         let id = InstanceId::new("triad", "default").unwrap();
         let twice = br#"{"states":{"paid":"settled","paid":"open"}}"#;
         let problem = parse::<Migrate>(twice, Some(&id)).unwrap_err();
-        assert_eq!(problem.code, "invalid_body");
+        assert_eq!(problem.code.as_str(), "invalid_body");
         assert!(
             problem.detail.contains("mapped twice"),
             "{}",
@@ -492,7 +583,7 @@ mod tests {
         ] {
             let good = json!({"check": {"id": "order/1", "exists": true}});
             let problem = read(json!([good, bad])).unwrap_err();
-            let found = (problem.code, problem.member("operation"));
+            let found = (problem.code.as_str(), problem.member("operation"));
             assert_eq!(found, (code, &json!(1)), "{bad}");
         }
     }

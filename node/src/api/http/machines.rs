@@ -1,182 +1,77 @@
-//! `/v1/machines`: definitions, their versions and diagrams.
-
-use std::collections::BTreeMap;
+//! `/v1/machines`: definitions and their versions.
 
 use axum::Json;
-use axum::body::Body;
-use axum::http::{HeaderMap, StatusCode};
-use lockstep_machine::{
-    Command, Defined, Definition, DefinitionDeleted, DeleteDefinition, MachineName, Outcome,
-    StateName, Totals, Version,
-};
-use lockstep_proto::ErrorCode;
+use axum::http::StatusCode;
+use lockstep_machine::{Command, Defined, Definition, DefinitionDeleted, DeleteDefinition};
+use lockstep_proto::v1;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::body::{Written, outcome, unknown_outcome};
-use super::described::{Ahead, Full, Malformed, Missing, Refused, Unanswered, Unread};
-use super::input::{Call, Key, MachinePath};
-use super::json::{collect, is_json, media_type, unsupported};
-use super::problem::Problem;
+use super::body::answer;
+use super::input::{Key, MachinePath};
+use super::json::DocumentBody;
 use super::query::{DryRun, OneVersion, Query};
-use crate::service::{Document, Freshness, Language};
+use crate::api::call::{Call, read_at};
+use crate::api::problem::Problem;
+use crate::service::{Document, Freshness};
 
-/// A definition that is stored.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct DefinedBody {
-    #[serde(flatten)]
-    defined: Defined,
-    /// Whether this was a dry run, which stores nothing.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    dry_run: bool,
-    #[serde(flatten)]
-    written: Written,
-}
-
-/// A machine in a list.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct MachineSummary {
-    machine: MachineName,
-    /// The newest version.
-    version: Version,
-    description: String,
-    /// How many instances there are.
-    instances: u64,
-    /// How many there are in each state that has any.
-    states: BTreeMap<StateName, u64>,
-}
-
-/// Every machine.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct MachinesBody {
-    machines: Vec<MachineSummary>,
-    applied_index: u64,
-    /// The cluster's.
-    revision: u64,
-}
-
-/// A version of a machine.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct VersionSummary {
-    version: Version,
-    /// How many instances are pinned to it.
-    instances: u64,
+answer! {
+    /// A definition that is stored.
+    DefinedBody = Defined {
+        #[serde(flatten)]
+        defined: Defined,
+        dry_run,
+    }
 }
 
 /// A machine.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct MachineBody {
     #[serde(flatten)]
-    summary: MachineSummary,
+    summary: v1::MachineSummary,
     /// The definition of that version.
     definition: Definition,
-    versions: Vec<VersionSummary>,
-    applied_index: u64,
-    /// The cluster's.
-    revision: u64,
+    versions: Vec<v1::VersionSummary>,
+    #[serde(flatten)]
+    read_at: v1::ReadAt,
 }
 
-/// Versions of a machine that were deleted.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct DefinitionDeletedBody {
-    #[serde(flatten)]
-    deleted: DefinitionDeleted,
-    #[serde(flatten)]
-    written: Written,
+answer! {
+    /// Versions of a machine that were deleted.
+    DefinitionDeletedBody = DefinitionDeleted {
+        #[serde(flatten)]
+        deleted: DefinitionDeleted,
+    }
 }
 
-/// Stores a definition: the machine's first version, or its next one.
-#[utoipa::path(
-    post, path = "/v1/machines", operation_id = "define_machine", tag = "machines",
-    params(DryRun, Key),
-    request_body(description = "A definition", content(
-        (Definition = "application/json"), (Definition = "application/yaml"),
-    )),
-    responses(
-        (status = 201, body = DefinedBody, description = "A new version"),
-        (status = 200, body = DefinedBody, description = "The newest version is already equal, or this was a dry run"),
-        Malformed, Unread, Refused, Full, Unanswered,
-    ),
-)]
 pub(super) async fn define(
     call: Call,
     Query(DryRun { dry_run }): Query<DryRun>,
     Key(key): Key,
-    headers: HeaderMap,
-    body: Body,
+    DocumentBody { language, text }: DocumentBody,
 ) -> Result<(StatusCode, Json<DefinedBody>), Problem> {
-    let language = language(&headers)?;
-    let limits = &call.edge.local.limits;
-    let bytes_max = limits.body_bytes_max.max(call.document_bytes_max().await?);
-    let text = collect(&headers, body, bytes_max, limits).await?;
-    let text = std::str::from_utf8(&text).map_err(|error| {
-        let at = error.valid_up_to();
-        let detail = format!("the definition is not UTF-8 at byte {at}; send it as UTF-8");
-        Problem::new(ErrorCode::MalformedDocument, detail)
-    })?;
-    let document = Document { language, text };
-    let service = &call.edge.service;
-    let defining = service.define(document, dry_run, key, call.left());
-    let (outcome, written) = outcome(defining.await?)?;
-    let Outcome::Defined(defined) = outcome else {
-        return Err(unknown_outcome());
+    let document = Document {
+        language,
+        text: &text,
     };
-    let status = match defined.created && !dry_run {
+    let service = &call.edge.service;
+    let defined = service.define(document, dry_run, key, call.left());
+    let mut body: DefinedBody = defined.await?.try_into()?;
+    body.dry_run = dry_run;
+    let status = match body.defined.created && !dry_run {
         true => StatusCode::CREATED,
         false => StatusCode::OK,
-    };
-    let body = DefinedBody {
-        defined,
-        dry_run,
-        written,
     };
     Ok((status, Json(body)))
 }
 
-fn language(headers: &HeaderMap) -> Result<Language, Problem> {
-    match media_type(headers)?.as_deref() {
-        Some(json) if is_json(json) => Ok(Language::Json),
-        Some("application/yaml" | "application/x-yaml" | "text/yaml") => Ok(Language::Yaml),
-        _ => Err(unsupported(
-            "the body must be a definition, with Content-Type: application/json or application/yaml",
-        )),
-    }
-}
-
-/// Every machine, with how many instances it has.
-#[utoipa::path(
-    get, path = "/v1/machines", operation_id = "list_machines", tag = "machines",
-    params(Freshness),
-    responses(
-        (status = 200, body = MachinesBody, description = "The machines"),
-        Malformed, Ahead, Unanswered,
-    ),
-)]
 pub(super) async fn list(
     call: Call,
     Query(freshness): Query<Freshness>,
-) -> Result<Json<MachinesBody>, Problem> {
-    let view = call.view(freshness).await?;
-    let machines = view.state.machines().map(|(name, version, definition)| {
-        let totals = view.state.totals(name).unwrap_or_default();
-        MachineSummary::new(name, version, definition, totals)
-    });
-    Ok(Json(MachinesBody {
-        machines: machines.collect(),
-        applied_index: view.applied_index,
-        revision: view.state.revision().0,
-    }))
+) -> Result<Json<v1::ListMachinesResponse>, Problem> {
+    call.machines(freshness).await.map(Json)
 }
 
-/// A machine: its newest version or the requested one.
-#[utoipa::path(
-    get, path = "/v1/machines/{machine}", operation_id = "show_machine", tag = "machines",
-    params(MachinePath, OneVersion, Freshness),
-    responses(
-        (status = 200, body = MachineBody, description = "The machine"),
-        Malformed, Missing, Ahead, Unanswered,
-    ),
-)]
 pub(super) async fn show(
     call: Call,
     MachinePath(machine): MachinePath,
@@ -184,27 +79,15 @@ pub(super) async fn show(
 ) -> Result<Json<MachineBody>, Problem> {
     let view = call.view(freshness).await?;
     let (version, definition) = view.machine(&machine, asked.version)?;
-    let mut totals = view.state.totals(&machine).unwrap_or_default();
-    let versions = std::mem::take(&mut totals.versions).into_iter();
-    let versions = versions.map(|(version, instances)| VersionSummary { version, instances });
+    let totals = view.state.totals(&machine).unwrap_or_default();
     Ok(Json(MachineBody {
-        summary: MachineSummary::new(&machine, version, definition, totals),
+        summary: v1::MachineSummary::of(&machine, version, definition, &totals),
         definition: definition.clone(),
-        versions: versions.collect(),
-        applied_index: view.applied_index,
-        revision: view.state.revision().0,
+        versions: v1::VersionSummary::all(&totals),
+        read_at: read_at(&view),
     }))
 }
 
-/// Deletes a machine, or one version of it, that no instance uses.
-#[utoipa::path(
-    delete, path = "/v1/machines/{machine}", operation_id = "delete_machine", tag = "machines",
-    params(MachinePath, OneVersion, Key),
-    responses(
-        (status = 200, body = DefinitionDeletedBody, description = "Deleted"),
-        Malformed, Missing, Refused, Unanswered,
-    ),
-)]
 pub(super) async fn delete(
     call: Call,
     MachinePath(machine): MachinePath,
@@ -212,21 +95,5 @@ pub(super) async fn delete(
     Key(key): Key,
 ) -> Result<Json<DefinitionDeletedBody>, Problem> {
     let command = Command::DeleteDefinition(DeleteDefinition { machine, version });
-    let (outcome, written) = outcome(call.execute(command, key).await?)?;
-    let Outcome::DefinitionDeleted(deleted) = outcome else {
-        return Err(unknown_outcome());
-    };
-    Ok(Json(DefinitionDeletedBody { deleted, written }))
-}
-
-impl MachineSummary {
-    fn new(name: &MachineName, version: Version, definition: &Definition, totals: Totals) -> Self {
-        Self {
-            machine: name.clone(),
-            version,
-            description: definition.description.clone(),
-            instances: totals.instances,
-            states: totals.states,
-        }
-    }
+    call.write(command, key).await.map(Json)
 }

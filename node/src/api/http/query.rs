@@ -16,13 +16,15 @@ use lockstep_machine::{
     Version, nearest,
 };
 use lockstep_proto::ErrorCode;
-use utoipa::openapi::path::{Parameter, ParameterBuilder, ParameterIn};
+use utoipa::PartialSchema;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::openapi::schema::{ObjectBuilder, Type};
-use utoipa::openapi::{RefOr, Required, Schema};
-use utoipa::{IntoParams, PartialSchema};
+use utoipa::openapi::{RefOr, Schema};
 
-use super::described::{cursor, plain, text, whole_number};
-use super::problem::Problem;
+use super::described::{AHEAD, MALFORMED, Refusals, cursor, plain, text, whole_number};
+use super::input::parameter;
+use super::operation::{Description, Input};
+use crate::api::problem::Problem;
 use crate::service::{Consistency, Freshness, LIMIT_MAX, Language, PictureFormat};
 use crate::telemetry::report::{DURATION_MAX, NAME_LEN_MAX as REPORT_NAME_LEN_MAX};
 
@@ -66,21 +68,25 @@ pub(super) fn missing(name: &str) -> Problem {
     Problem::new(ErrorCode::MissingParameter, detail)
 }
 
-macro_rules! names {
-    ($($type:ident),+) => {$(
+/// Declares values: the rule for the text, how it is read, and the default if there is one.
+macro_rules! values {
+    ($($type:ty $(, by default $default:expr)? => $schema:expr, $parse:expr;)+) => {$(
         impl Value for $type {
-            fn parse(_: &str, text: &str) -> Result<Self, Problem> {
-                Ok(text.parse()?)
+            fn parse(name: &str, text: &str) -> Result<Self, Problem> {
+                let parse: fn(&str, &str) -> Result<Self, Problem> = $parse;
+                parse(name, text)
             }
 
             fn schema() -> RefOr<Schema> {
-                <Self as PartialSchema>::schema()
+                $schema.into()
             }
+
+            $(fn absent() -> Option<Self> {
+                Some($default)
+            })?
         }
     )+};
 }
-
-names!(MachineName, InstanceName, StateName);
 
 /// A whole number from `min` to `max`.
 fn number<T: FromStr + PartialOrd + Display>(
@@ -95,28 +101,51 @@ fn number<T: FromStr + PartialOrd + Display>(
 }
 
 macro_rules! numbers {
-    ($($type:ident: $min:expr, $max:expr;)+) => {$(
-        impl Value for $type {
-            fn parse(name: &str, text: &str) -> Result<Self, Problem> {
-                number(name, text, ($min, $max)).map($type)
-            }
+    ($($type:ident: $min:expr, $max:expr;)+) => {
+        values! {$(
+            $type => whole_number($min, usize::try_from($max).unwrap_or(usize::MAX)).build(),
+                |name, text| number(name, text, ($min, $max)).map($type);
+        )+}
+    };
+}
 
-            fn schema() -> RefOr<Schema> {
-                let max = usize::try_from($max).unwrap_or(usize::MAX);
-                whole_number($min, max).build().into()
-            }
-        }
-    )+};
+macro_rules! choices {
+    ($($type:ty $(, by default $default:expr)? => {
+        $first:literal => $value:expr, $($text:literal => $other:expr,)*
+    })+) => {
+        values! {$(
+            $type $(, by default $default)? => plain().enum_values(Some([$first $(, $text)*])).build(),
+                |name, text| match text {
+                    $first => Ok($value),
+                    $($text => Ok($other),)*
+                    _ => Err(invalid(name, concat!("must be ", $first $(, " or ", $text)*))),
+                };
+        )+}
+    };
 }
 
 /// How many a page may hold.
 pub(super) struct Limit(pub(super) u64);
-
-/// Whether something is wanted; the name alone says yes.
-pub(super) struct Flag(pub(super) bool);
-
 /// How much to add.
 pub(super) struct Amount(pub(super) u64);
+/// Whether something is wanted; the name alone says yes.
+pub(super) struct Flag(pub(super) bool);
+/// What a name begins with.
+pub(super) struct Prefix(pub(super) String);
+/// An instance: its id, or its name if the machine is known.
+pub(super) struct Instance(pub(super) String);
+/// A metadata entry.
+pub(super) struct Label(pub(super) (String, String));
+/// Where a page of instances starts.
+pub(super) struct PageCursor(pub(super) String);
+/// Where a page of events starts.
+pub(super) struct EventPageCursor(pub(super) EventCursor);
+/// One event, or all.
+pub(super) struct EventOrAll(pub(super) Option<EventCursor>);
+/// How long something took.
+pub(super) struct Millis(pub(super) Duration);
+/// The name of a counter or timer.
+pub(super) struct ReportName(pub(super) String);
 
 numbers! {
     Version: 1, u32::MAX;
@@ -126,109 +155,50 @@ numbers! {
     Amount: 0, u64::MAX;
 }
 
-macro_rules! choices {
-    ($($type:ty { $first:literal => $value:expr, $($text:literal => $other:expr,)* })+) => {$(
-        impl Value for $type {
-            fn parse(name: &str, text: &str) -> Result<Self, Problem> {
-                match text {
-                    $first => Ok($value),
-                    $($text => Ok($other),)*
-                    _ => Err(invalid(name, concat!("must be ", $first $(, " or ", $text)*))),
-                }
-            }
-
-            fn schema() -> RefOr<Schema> {
-                plain().enum_values(Some([$first $(, $text)*])).build().into()
-            }
-        }
-    )+};
-}
-
 choices! {
-    Consistency { "linearizable" => Self::Linearizable, "stale" => Self::Stale, }
-    Language { "json" => Self::Json, "yaml" => Self::Yaml, }
-    Flag { "true" => Self(true), "" => Self(true), "false" => Self(false), }
-    PictureFormat { "mermaid" => Self::Mermaid, "dot" => Self::Dot, "svg" => Self::Svg, }
+    Consistency, by default Self::Linearizable => { "linearizable" => Self::Linearizable, "stale" => Self::Stale, }
+    Language, by default Self::Json => { "json" => Self::Json, "yaml" => Self::Yaml, }
+    Flag => { "true" => Self(true), "" => Self(true), "false" => Self(false), }
+    PictureFormat, by default Self::Mermaid => { "mermaid" => Self::Mermaid, "dot" => Self::Dot, "svg" => Self::Svg, }
 }
 
-impl Value for bool {
-    fn parse(name: &str, text: &str) -> Result<Self, Problem> {
-        text.parse()
-            .map_err(|_| invalid(name, "must be true or false"))
-    }
-
-    fn schema() -> RefOr<Schema> {
-        <Self as PartialSchema>::schema()
-    }
-
-    fn absent() -> Option<Self> {
-        Some(false)
-    }
-}
-
-/// Texts whose rules other parts check, or whose parts are taken apart here.
-macro_rules! texts {
-    ($($(#[$doc:meta])+ $type:ident($inner:ty) = $schema:expr, $parse:expr;)+) => {$(
-        $(#[$doc])+
-        pub(super) struct $type(pub(super) $inner);
-
-        impl Value for $type {
-            fn parse(name: &str, text: &str) -> Result<Self, Problem> {
-                let parse: fn(&str, &str) -> Result<$inner, Problem> = $parse;
-                parse(name, text).map($type)
-            }
-
-            fn schema() -> RefOr<Schema> {
-                $schema.build().into()
-            }
-        }
-    )+};
-}
-
-texts! {
-    /// What a name begins with.
-    Prefix(String) = text(r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$", 0, NAME_LEN_MAX),
-        |_, text| Ok(text.to_owned());
-    /// An instance: its id, or its name if the machine is known.
-    Instance(String) = plain(), |_, text| Ok(text.to_owned());
-    /// A metadata entry.
-    Label((String, String)) = plain().pattern(Some("^[^=]*=")), |name, text| {
+// Other parts check the rules of the texts that are taken as they are.
+values! {
+    bool, by default false => <Self as PartialSchema>::schema(),
+        |name, text| text.parse().map_err(|_| invalid(name, "must be true or false"));
+    MachineName => <Self as PartialSchema>::schema(), |_, text| Ok(text.parse()?);
+    InstanceName => <Self as PartialSchema>::schema(), |_, text| Ok(text.parse()?);
+    StateName => <Self as PartialSchema>::schema(), |_, text| Ok(text.parse()?);
+    Prefix => text(r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$", 0, NAME_LEN_MAX).build(),
+        |_, text| Ok(Self(text.to_owned()));
+    Instance => plain().build(), |_, text| Ok(Self(text.to_owned()));
+    PageCursor => plain().pattern(Some("^[0-9a-f]{18,144}$")).build(), |_, text| Ok(Self(text.to_owned()));
+    ReportName => text(r"^(?!lockstep\.)[A-Za-z0-9._:/-]+$", 1, REPORT_NAME_LEN_MAX).build(),
+        |_, text| Ok(Self(text.to_owned()));
+    Label => plain().pattern(Some("^[^=]*=")).build(), |name, text| {
         let entry = text.split_once('=');
         let (key, value) = entry.ok_or_else(|| invalid(name, "must be key=value"))?;
-        Ok((key.to_owned(), value.to_owned()))
+        Ok(Self((key.to_owned(), value.to_owned())))
     };
-    /// Where a page of instances starts.
-    PageCursor(String) = plain().pattern(Some("^[0-9a-f]{18,144}$")), |_, text| Ok(text.to_owned());
-    /// Where a page of events starts.
-    EventPageCursor(EventCursor) = cursor(), |_, text| {
-        text.parse().map_err(|_| crate::service::Invalid::Cursor.into())
+    EventPageCursor => cursor().build(), |_, text| {
+        text.parse().map(Self).map_err(|_| crate::service::Invalid::Cursor.into())
     };
-    /// One event, or all.
-    EventOrAll(Option<EventCursor>) = text(r"^(all|[0-9]{1,19}-[0-9]{1,9})$", 3, 29), |name, text| {
+    EventOrAll => text(r"^(all|[0-9]{1,19}-[0-9]{1,9})$", 3, 29).build(), |name, text| {
         let rule = "must be the cursor of an event, revision-position, or all";
         match text {
-            "all" => Ok(None),
-            one => one.parse().map(Some).map_err(|_| invalid(name, rule)),
+            "all" => Ok(Self(None)),
+            one => one.parse().map(|it| Self(Some(it))).map_err(|_| invalid(name, rule)),
         }
     };
-    /// How long something took.
-    Millis(Duration) = ObjectBuilder::new()
-        .schema_type(Type::Number)
-        .minimum(Some(0))
-        .maximum(Some(3_600_000)), |name, text| {
-        let max = DURATION_MAX.as_secs_f64() * 1e3;
-        match text.parse::<f64>() {
-            // NaN and the infinities are outside every range.
-            Ok(ms) if (0.0..=max).contains(&ms) => Ok(Duration::from_secs_f64(ms / 1e3)),
-            _ => Err(invalid(name, format!("must be a number of milliseconds from 0 to {max}"))),
-        }
-    };
-    /// The name of a counter or timer.
-    ReportName(String) = text(
-        r"^(?!lockstep\.)[A-Za-z0-9._:/-]+$",
-        1,
-        REPORT_NAME_LEN_MAX,
-    ), |_, text| Ok(text.to_owned());
+    Millis => ObjectBuilder::new().schema_type(Type::Number).minimum(Some(0)).maximum(Some(3_600_000)).build(),
+        |name, text| {
+            let max = DURATION_MAX.as_secs_f64() * 1e3;
+            match text.parse::<f64>() {
+                // NaN and the infinities are outside every range.
+                Ok(ms) if (0.0..=max).contains(&ms) => Ok(Self(Duration::from_secs_f64(ms / 1e3))),
+                _ => Err(invalid(name, format!("must be a number of milliseconds from 0 to {max}"))),
+            }
+        };
 }
 
 /// The parameters that a query has, decoded, in order.
@@ -277,28 +247,34 @@ impl Pairs {
     }
 }
 
+/// Takes the name of a parameter and its description.
+pub(super) type Visit<'a> = &'a mut dyn FnMut(&'static str, fn() -> Parameter);
+
 /// The parameters of a route, or some of them.
 pub(super) trait Parameters: Sized {
-    /// Their names.
-    fn names() -> Vec<&'static str>;
+    /// What may go wrong with them, beside that they are malformed.
+    const REFUSALS: Refusals = &[];
+
+    /// Shows each.
+    fn each(_: Visit<'_>) {}
 
     /// Reads them.
     fn read(pairs: &Pairs) -> Result<Self, Problem>;
 }
 
 impl Parameters for () {
-    fn names() -> Vec<&'static str> {
-        vec![]
-    }
-
     fn read(_: &Pairs) -> Result<Self, Problem> {
         Ok(())
     }
 }
 
 impl<A: Parameters, B: Parameters> Parameters for (A, B) {
-    fn names() -> Vec<&'static str> {
-        [A::names(), B::names()].concat()
+    /// Only what is last in a list of parts may have some.
+    const REFUSALS: Refusals = B::REFUSALS;
+
+    fn each(visit: Visit<'_>) {
+        A::each(visit);
+        B::each(visit);
     }
 
     fn read(pairs: &Pairs) -> Result<Self, Problem> {
@@ -315,7 +291,9 @@ impl<P: Parameters> Query<P> {
         let mut pairs = Pairs::default();
         if uri.query().is_some() {
             pairs = Pairs::parse(uri)?;
-            pairs.check(&P::names())?;
+            let mut known = vec![];
+            P::each(&mut |name, _| known.push(name));
+            pairs.check(&known)?;
         }
         P::read(&pairs).map(Self)
     }
@@ -329,19 +307,25 @@ impl<P: Parameters, S: Send + Sync> FromRequestParts<S> for Query<P> {
     }
 }
 
+impl<P: Parameters> Input for Query<P> {
+    fn describe(description: &mut Description) {
+        description.refuses(MALFORMED).refuses(P::REFUSALS);
+        P::each(&mut |_, parameter| {
+            description.parameter(parameter());
+        });
+    }
+}
+
 /// The description of a parameter of the type `T`.
 pub(super) fn described<T: Value>(name: &str, what: &str) -> Parameter {
-    let required = match T::absent() {
-        Some(_) => Required::False,
-        None => Required::True,
-    };
-    ParameterBuilder::new()
-        .name(name)
-        .parameter_in(ParameterIn::Query)
-        .required(required)
-        .description(Some(what.trim()))
-        .schema(Some(T::schema()))
-        .build()
+    parameter(
+        ParameterIn::Query,
+        name,
+        T::absent().is_none(),
+        what,
+        T::schema(),
+    )
+    .build()
 }
 
 /// Declares the parameters of a route.
@@ -354,30 +338,37 @@ macro_rules! query {
             $($(#[doc = $what])+ pub(super) $field: $type,)+
         }
 
+        $crate::api::http::query::parameters! {
+            $name { $($(#[doc = $what])+ $field: $type,)+ }
+        }
+    };
+}
+
+/// Declares the fields of a structure as parameters.
+macro_rules! parameters {
+    ($name:ident {
+        $($(#[doc = $what:literal])+ $field:ident: $type:ty,)+
+    } $(may be refused: $refusals:expr)?) => {
         impl $crate::api::http::query::Parameters for $name {
-            fn names() -> Vec<&'static str> {
-                vec![$(stringify!($field)),+]
+            $(const REFUSALS: Refusals = $refusals;)?
+
+            fn each(visit: $crate::api::http::query::Visit<'_>) {
+                use $crate::api::http::query::described;
+                $(visit(stringify!($field), || {
+                    described::<$type>(stringify!($field), concat!($($what),+))
+                });)+
             }
 
             fn read(
                 pairs: &$crate::api::http::query::Pairs,
-            ) -> Result<Self, $crate::api::http::problem::Problem> {
+            ) -> Result<Self, $crate::api::problem::Problem> {
                 Ok(Self { $($field: pairs.value(stringify!($field))?,)+ })
-            }
-        }
-
-        impl utoipa::IntoParams for $name {
-            fn into_params(
-                _: impl Fn() -> Option<utoipa::openapi::path::ParameterIn>,
-            ) -> Vec<utoipa::openapi::path::Parameter> {
-                use $crate::api::http::query::described;
-                vec![$(described::<$type>(stringify!($field), concat!($($what),+))),+]
             }
         }
     };
 }
 
-pub(super) use query;
+pub(super) use {parameters, query};
 
 query! {
     /// Which version of a machine.
@@ -395,33 +386,13 @@ query! {
     }
 }
 
-impl Parameters for Freshness {
-    fn names() -> Vec<&'static str> {
-        vec!["consistency", "min_revision"]
-    }
-
-    fn read(pairs: &Pairs) -> Result<Self, Problem> {
-        let consistency: Option<Consistency> = pairs.value("consistency")?;
-        Ok(Self {
-            consistency: consistency.unwrap_or_default(),
-            min_revision: pairs.value("min_revision")?,
-        })
-    }
-}
-
-impl IntoParams for Freshness {
-    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        vec![
-            described::<Option<Consistency>>(
-                "consistency",
-                "linearizable (default): sees every write acknowledged before the read began; stale: what this node has applied",
-            ),
-            described::<Option<GlobalRevision>>(
-                "min_revision",
-                "Wait until the node has applied this revision of the cluster, for example that of an earlier write",
-            ),
-        ]
-    }
+parameters! {
+    Freshness {
+        /// linearizable (default): sees every write acknowledged before the read began; stale: what this node has applied
+        consistency: Consistency,
+        /// Wait until the node has applied this revision of the cluster, for example that of an earlier write
+        min_revision: Option<GlobalRevision>,
+    } may be refused: AHEAD
 }
 
 /// `; did you mean ...?` where a known name is near.
@@ -491,7 +462,7 @@ mod tests {
 
     #[test]
     fn freshness_is_read_strictly() {
-        let freshness = |query| read::<Freshness>(query).map_err(|problem| problem.code);
+        let freshness = |query| read::<Freshness>(query).map_err(|problem| problem.code.as_str());
         assert_eq!(freshness(""), Ok(Freshness::default()));
         let expected = Freshness {
             consistency: Consistency::Stale,

@@ -227,23 +227,11 @@ async fn protocol_is_clear(stream: &TcpStream) -> io::Result<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::Edge;
     use axum::routing::get;
     use std::net::SocketAddr;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::{Notify, oneshot};
-
-    fn config() -> config::Http {
-        config::Http {
-            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-            advertise: String::new(),
-            body_bytes_max: 1024,
-            header_timeout: Duration::from_millis(200),
-            request_timeout: Duration::from_secs(5),
-            concurrency_max: 4,
-            drain_timeout: Duration::from_secs(10),
-            cors_origins: vec![],
-        }
-    }
 
     async fn start(
         router: Router,
@@ -257,7 +245,7 @@ mod tests {
         let (stop, stopped) = oneshot::channel();
         let served = tokio::spawn(async move {
             let metrics = Metrics::new().unwrap();
-            serve(listener, router, &config(), 4, &metrics, async {
+            serve(listener, router, &Edge::test_limits(), 4, &metrics, async {
                 let _ = stopped.await;
             })
             .await

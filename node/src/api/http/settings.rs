@@ -4,17 +4,20 @@ use std::collections::BTreeMap;
 
 use axum::Json;
 use lockstep_machine::json::{self, Entries};
-use lockstep_machine::{Command, Limits, Outcome, Setting};
-use lockstep_proto::ErrorCode;
+use lockstep_machine::{Command, Limits, Setting};
+use lockstep_proto::{ErrorCode, v1};
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::schema::AdditionalProperties;
+use utoipa::openapi::{RefOr, Schema};
+use utoipa::{PartialSchema, ToSchema};
 
-use super::body::{Written, outcome, unknown_outcome};
-use super::described::{self, Ahead, Malformed, Refused, Unanswered, Unread};
-use super::input::{Call, Key};
+use super::body::answer;
+use super::described;
+use super::input::Key;
 use super::json::JsonBody;
-use super::problem::Problem;
 use super::query::Query;
+use crate::api::call::{Call, read_at};
+use crate::api::problem::Problem;
 use crate::service::Freshness;
 
 /// Every cluster setting.
@@ -23,19 +26,17 @@ pub(super) struct SettingsBody {
     #[serde(flatten)]
     #[schema(value_type = described::Settings)]
     settings: Limits,
-    applied_index: u64,
-    /// The cluster's.
-    revision: u64,
+    #[serde(flatten)]
+    read_at: v1::ReadAt,
 }
 
-/// Every cluster setting, after a change.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct SettingsUpdatedBody {
-    #[serde(flatten)]
-    #[schema(value_type = described::Settings)]
-    settings: Box<Limits>,
-    #[serde(flatten)]
-    written: Written,
+answer! {
+    /// Every cluster setting, after a change.
+    SettingsUpdatedBody = SettingsUpdated {
+        #[serde(flatten)]
+        #[schema(value_type = described::Settings)]
+        settings: Box<Limits>,
+    }
 }
 
 /// The values that are named, each setting once.
@@ -50,18 +51,29 @@ fn into_update(values: Entries<String, Whole>) -> Result<BTreeMap<Setting, u64>,
     Ok(update)
 }
 
+/// New values.
+#[derive(Deserialize)]
+#[serde(transparent)]
+pub(super) struct SettingsUpdate(Entries<String, Whole>);
+
+impl PartialSchema for SettingsUpdate {
+    fn schema() -> RefOr<Schema> {
+        let known_only = AdditionalProperties::FreeForm(false);
+        described::settings()
+            .additional_properties(Some(known_only))
+            .description(Some(
+                "New values for some of the cluster settings, by name.",
+            ))
+            .build()
+            .into()
+    }
+}
+
+impl ToSchema for SettingsUpdate {}
+
 #[derive(Deserialize)]
 pub(super) struct Whole(#[serde(deserialize_with = "json::whole")] u64);
 
-/// The cluster settings.
-#[utoipa::path(
-    get, path = "/v1/cluster/settings", operation_id = "get_settings", tag = "cluster",
-    params(Freshness),
-    responses(
-        (status = 200, body = SettingsBody, description = "All of them"),
-        Malformed, Ahead, Unanswered,
-    ),
-)]
 pub(super) async fn show(
     call: Call,
     Query(freshness): Query<Freshness>,
@@ -69,33 +81,18 @@ pub(super) async fn show(
     let view = call.view(freshness).await?;
     Ok(Json(SettingsBody {
         settings: view.state.limits(),
-        applied_index: view.applied_index,
-        revision: view.state.revision().0,
+        read_at: read_at(&view),
     }))
 }
 
-/// Changes the named cluster settings, all or none.
-#[utoipa::path(
-    patch, path = "/v1/cluster/settings", operation_id = "update_settings", tag = "cluster",
-    params(Key),
-    request_body = described::SettingsUpdate,
-    responses(
-        (status = 200, body = SettingsUpdatedBody, description = "All of them, as they are now"),
-        Malformed, Unread, Refused, Unanswered,
-    ),
-)]
 pub(super) async fn update(
     call: Call,
     Query(()): Query<()>,
     Key(key): Key,
-    JsonBody(values): JsonBody<Entries<String, Whole>>,
+    JsonBody(SettingsUpdate(values)): JsonBody<SettingsUpdate>,
 ) -> Result<Json<SettingsUpdatedBody>, Problem> {
     let command = Command::UpdateSettings(into_update(values)?);
-    let (outcome, written) = outcome(call.execute(command, key).await?)?;
-    let Outcome::SettingsUpdated(settings) = outcome else {
-        return Err(unknown_outcome());
-    };
-    Ok(Json(SettingsUpdatedBody { settings, written }))
+    call.write(command, key).await.map(Json)
 }
 
 #[cfg(test)]
@@ -106,7 +103,7 @@ mod tests {
     fn a_setting_is_known_given_once_and_a_whole_number() {
         let read = |text: &str| {
             let values = serde_json::from_str(text).map_err(|_| "invalid")?;
-            into_update(values).map_err(|problem| problem.code)
+            into_update(values).map_err(|problem| problem.code.as_str())
         };
         let expected = BTreeMap::from([(Setting::EventsMax, 7), (Setting::KeysMax, 0)]);
         assert_eq!(read(r#"{"events_max": 7.0, "keys_max": 0}"#), Ok(expected));

@@ -1,32 +1,21 @@
 //! The short interface: `/?next=STATE` moves the built-in instance `triad/default`, `/` shows it.
 //! One line of plain text each way.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::fmt::Display;
 
-use axum::extract::State;
-use axum::http::header::{ALLOW, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use axum::response::Response;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::http::{Method, StatusCode};
+use axum::response::{IntoResponse, Response};
 use lockstep_machine::{
     Command, Instance, InstanceId, Outcome, Rejection, Reply, StateName, Transition, Trigger,
 };
 use lockstep_proto::ErrorCode;
 
-use super::described::ShortRefusals;
 use super::input::Key;
-use super::problem::{Problem, rejection_status, retry_after_seconds, status};
 use super::query::{Query, query};
-use super::{Edge, text};
-use crate::api::count_transitions;
+use crate::api::call::Call;
+use crate::api::problem::Problem;
 use crate::service::ServiceError;
-
-/// What the caller asks for.
-#[derive(Debug, PartialEq, Eq)]
-enum Ask {
-    Show,
-    Move(StateName),
-}
 
 query! {
     /// The parameter of a move, or none.
@@ -44,86 +33,61 @@ query! {
     }
 }
 
-/// Where [`handle`] is described: one handler, two operations with different parameters.
-#[utoipa::path(get, path = "/", tag = "short", params(Next, Key), responses(
-    (status = 200, body = String, content_type = "text/plain", description = "The current state"),
-    ShortRefusals,
-))]
-#[expect(dead_code, reason = "carries a description")]
-pub(super) fn show_or_move() {}
-
-/// The same by POST.
-#[utoipa::path(post, path = "/", tag = "short", params(NextByPost, Key), responses(
-    (status = 200, body = String, content_type = "text/plain", description = "The current state"),
-    ShortRefusals,
-))]
-#[expect(dead_code, reason = "carries a description")]
-pub(super) fn move_by_post() {}
-
-/// `GET /`, `GET|POST /?next=STATE`.
-pub(super) async fn handle(
-    State(edge): State<Arc<Edge>>,
+pub(super) async fn show_or_move(
+    call: Call,
     method: Method,
-    uri: Uri,
-    headers: HeaderMap,
+    next: Result<Query<Next>, Problem>,
+    key: Result<Key, Problem>,
 ) -> Response {
-    let (ask, key) = match parse(&method, &uri).and_then(|ask| Ok((ask, Key::of(&headers)?.0))) {
+    let next = next.and_then(|next| unless_head(&method, next));
+    answer(&call, next, key).await
+}
+
+/// axum answers HEAD through GET, and a HEAD must not move anything.
+fn unless_head(
+    method: &Method,
+    Query(Next { next }): Query<Next>,
+) -> Result<Option<StateName>, Problem> {
+    if next.is_none() || *method != Method::HEAD {
+        return Ok(next);
+    }
+    let detail = "HEAD cannot change state; use GET or POST";
+    Err(Problem::new(ErrorCode::MethodNotAllowed, detail).allow("GET,POST"))
+}
+
+pub(super) async fn move_by_post(
+    call: Call,
+    next: Result<Query<NextByPost>, Problem>,
+    key: Result<Key, Problem>,
+) -> Response {
+    let next = next.map(|Query(NextByPost { next })| Some(next));
+    answer(&call, next, key).await
+}
+
+async fn answer(
+    call: &Call,
+    next: Result<Option<StateName>, Problem>,
+    key: Result<Key, Problem>,
+) -> Response {
+    let asked = next.and_then(|next| Ok((next, key?.0, InstanceId::new("triad", "default")?)));
+    let (next, key, instance) = match asked {
         Ok(asked) => asked,
-        Err(problem) => return refuse(&problem),
+        Err(problem) => return failed(&problem, "bad request: "),
     };
-    let instance = match InstanceId::new("triad", "default") {
-        Ok(instance) => instance,
-        Err(error) => return refuse(&error.into()),
-    };
-    let deadline = edge.local.limits.request_timeout;
-    match ask {
-        Ask::Show => {
-            let confirmed = edge.service.confirm(deadline).await;
+    let service = &call.edge.service;
+    match next {
+        None => {
+            let confirmed = service.confirm(call.left()).await;
             shown(confirmed.map(|()| {
                 let find = |instance: &Instance| instance.state.clone();
-                edge.service
-                    .peek(|state| state.instance(&instance).map(find))
+                service.peek(|state| state.instance(&instance).map(find))
             }))
         }
-        Ask::Move(state) => {
+        Some(state) => {
             let transition = Transition::new(instance, Trigger::To(state));
-            let command = Command::Transition(transition);
-            let answer = edge.service.execute(command, key, deadline).await;
-            if let Ok(reply) = &answer {
-                count_transitions(&edge.local.report, reply);
-            }
-            moved(answer)
+            moved(call.execute(Command::Transition(transition), key).await)
         }
     }
-}
-
-fn parse(method: &Method, uri: &Uri) -> Result<Ask, Problem> {
-    let next = match *method {
-        Method::POST => Query::<NextByPost>::of(uri)?.0.next.into(),
-        _ => Query::<Next>::of(uri)?.0.next,
-    };
-    match next {
-        // axum answers HEAD through GET, and a HEAD must not move anything.
-        Some(_) if *method == Method::HEAD => Err(Problem::new(
-            ErrorCode::MethodNotAllowed,
-            "HEAD cannot change state; use GET or POST",
-        )),
-        Some(next) => Ok(Ask::Move(next)),
-        None => Ok(Ask::Show),
-    }
-}
-
-fn refuse(problem: &Problem) -> Response {
-    let mut response = text(
-        problem.status,
-        format_args!("bad request: {}", problem.detail),
-    );
-    if problem.status == StatusCode::METHOD_NOT_ALLOWED {
-        response
-            .headers_mut()
-            .insert(ALLOW, HeaderValue::from_static("GET,POST"));
-    }
-    response
 }
 
 fn shown(answer: Result<Option<StateName>, ServiceError>) -> Response {
@@ -133,7 +97,7 @@ fn shown(answer: Result<Option<StateName>, ServiceError>) -> Response {
             StatusCode::NOT_FOUND,
             "there is no instance \"triad/default\"",
         ),
-        Err(error) => unanswered(&error),
+        Err(error) => unanswered(error),
     }
 }
 
@@ -153,46 +117,58 @@ fn moved(answer: Result<Reply, ServiceError>) -> Response {
                 "this node runs an older release and cannot read the outcome",
             );
         }
-        Err(error) => return unanswered(&error),
+        Err(error) => return unanswered(error),
     };
     match rejection {
         Rejection::IllegalTransition { .. } | Rejection::UnknownState { .. } => text(
             StatusCode::BAD_REQUEST,
             format_args!("invalid transition: {rejection}"),
         ),
-        _ => text(rejection_status(&rejection), &rejection),
+        _ => failed(&rejection.into(), ""),
     }
 }
 
-fn unanswered(error: &ServiceError) -> Response {
-    let mut response = text(
-        status(error.code()),
-        format_args!("{}: {error}", error.code()),
-    );
-    if let Some(after) = error
-        .retry_after()
-        .map(|after: Duration| retry_after_seconds(after))
-    {
-        response
-            .headers_mut()
-            .insert(RETRY_AFTER, HeaderValue::from(after));
-    }
+fn unanswered(error: ServiceError) -> Response {
+    let code = error.code();
+    failed(&error.into(), format_args!("{code}: "))
+}
+
+/// An error as a line of text that begins with `label`.
+fn failed(problem: &Problem, label: impl Display) -> Response {
+    let mut response = text(problem.status, format_args!("{label}{}", problem.detail));
+    problem.add_headers(response.headers_mut());
     response
+}
+
+/// A plain text answer, one line, never to be cached.
+fn text(status: StatusCode, line: impl Display) -> Response {
+    let headers = [
+        (CONTENT_TYPE, "text/plain; charset=utf-8"),
+        (CACHE_CONTROL, "no-store"),
+    ];
+    (status, headers, format!("{line}\n")).into_response()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use axum::http::Uri;
+    use axum::http::header::RETRY_AFTER;
     use http_body_util::BodyExt;
     use lockstep_machine::{GlobalRevision, Revision, Timestamp, Transitioned, Version};
+    use std::time::Duration;
 
     fn state(name: &str) -> StateName {
         StateName::new(name).unwrap()
     }
 
-    fn ask(method: Method, uri: &str) -> Result<Ask, (u16, String)> {
-        parse(&method, &uri.parse().unwrap())
-            .map_err(|problem| (problem.status.as_u16(), problem.detail))
+    fn ask(method: Method, uri: &str) -> Result<Option<StateName>, (u16, String)> {
+        let uri: Uri = uri.parse().unwrap();
+        let next = match method {
+            Method::POST => Query::<NextByPost>::of(&uri).map(|it| Some(it.0.next)),
+            _ => Query::of(&uri).and_then(|next| unless_head(&method, next)),
+        };
+        next.map_err(|problem| (problem.status.as_u16(), problem.detail))
     }
 
     async fn line(response: Response) -> (u16, String) {
@@ -211,14 +187,11 @@ mod tests {
 
     #[test]
     fn next_is_read_strictly() {
-        assert_eq!(ask(Method::GET, "/"), Ok(Ask::Show));
-        assert_eq!(
-            ask(Method::GET, "/?next=second"),
-            Ok(Ask::Move(state("second")))
-        );
+        assert_eq!(ask(Method::GET, "/"), Ok(None));
+        assert_eq!(ask(Method::GET, "/?next=second"), Ok(Some(state("second"))));
         assert_eq!(
             ask(Method::POST, "/?next=second"),
-            Ok(Ask::Move(state("second")))
+            Ok(Some(state("second")))
         );
         let long = format!("/?next={}", "x".repeat(65));
         for (method, uri, status, words) in [

@@ -9,28 +9,20 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use super::*;
+use axum::routing::get;
 
-fn local() -> Arc<Local> {
-    let limits = Limits {
+fn edge() -> Arc<Edge> {
+    let limits = crate::config::Http {
         body_bytes_max: 64,
         request_timeout: Duration::from_millis(50),
         concurrency_max: 1,
+        ..Edge::test_limits()
     };
-    let started = Instant::now();
-    let metrics = Metrics::new().unwrap();
-    Arc::new(Local {
-        watchers: Watchers::new(1, metrics.clone()),
-        metrics,
-        report: Arc::default(),
-        limits,
-        started,
-        grpc_address: "127.0.0.1:4333".to_owned(),
-        admission: Semaphore::new(limits.concurrency_max),
-    })
+    Edge::without_sinks(limits)
 }
 
 /// Routes that stand for the service: one answers, one never does.
-fn served() -> Router {
+fn served() -> Router<Arc<Edge>> {
     Router::new()
         .route(
             "/served",
@@ -72,7 +64,7 @@ async fn ask(router: &Router, method: &str, uri: &str, body: &str) -> Answer {
 }
 
 fn app() -> Router {
-    assemble(local(), served(), Router::new())
+    assemble(edge(), served(), Router::new())
 }
 
 #[tokio::test]
@@ -223,15 +215,87 @@ async fn a_request_that_is_never_answered_is_given_up() {
 
 #[tokio::test]
 async fn more_requests_than_allowed_are_shed_and_the_process_still_answers() {
-    let local = local();
-    let app = assemble(local.clone(), served(), Router::new());
-    let busy = local.admission.try_acquire().unwrap();
+    let edge = edge();
+    let app = assemble(edge.clone(), served(), Router::new());
+    let busy = edge.admission.try_acquire().unwrap();
     let answer = ask(&app, "GET", "/served", "").await;
     assert_eq!(answer.status, 503);
     assert_eq!(answer.headers[header::RETRY_AFTER], "1");
     assert_eq!(answer.json()["code"], "too_many_requests");
-    assert_eq!(local.metrics.overload_total.get(), 1);
+    assert_eq!(edge.metrics.overload_total.get(), 1);
     assert_eq!(ask(&app, "GET", "/livez", "").await.status, 200);
     drop(busy);
     assert_eq!(ask(&app, "GET", "/served", "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_page_of_another_origin_changes_nothing_unless_its_origin_is_configured() {
+    const OWN: &str = "http://node1:3333";
+    const OTHER: &str = "https://other.example";
+    let asked = async |origins: &[&str], method: &str, uri: &str, headers: &[(&str, &str)]| {
+        let limits = crate::config::Http {
+            cors_origins: origins.iter().map(|it| (*it).to_owned()).collect(),
+            ..Edge::test_limits()
+        };
+        let served = served().route("/", get(|| async { "first" }));
+        let edge = Edge::without_sinks(limits);
+        let app = assemble(edge, served, Router::new());
+        let mut request = Request::builder().method(method).uri(uri);
+        request = request.header(header::HOST, "node1:3333");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let response = app.oneshot(request.body(Body::empty()).unwrap()).await;
+        response.unwrap().status().as_u16()
+    };
+    let cross_site = ("sec-fetch-site", "cross-site");
+    for headers in [
+        &[][..],
+        &[("origin", OWN)],
+        &[("sec-fetch-site", "same-origin"), ("origin", OWN)],
+        &[("sec-fetch-site", "none")],
+        // A proxy may change the host.
+        &[("sec-fetch-site", "same-origin"), ("origin", OTHER)],
+    ] {
+        assert_eq!(
+            asked(&[], "POST", "/served", headers).await,
+            200,
+            "{headers:?}"
+        );
+    }
+    for headers in [
+        &[("origin", OTHER)][..],
+        &[("origin", "null")],
+        &[("origin", "http://node1:3334")],
+        &[cross_site, ("origin", OTHER)],
+        &[("sec-fetch-site", "same-site"), ("origin", OTHER)],
+        &[cross_site],
+    ] {
+        assert_eq!(
+            asked(&[], "POST", "/served", headers).await,
+            403,
+            "{headers:?}"
+        );
+    }
+    let page = &[cross_site, ("origin", OTHER)];
+    for (origins, status) in [
+        (&[OTHER][..], 200),
+        (&["*"], 200),
+        (&["https://a.example"], 403),
+    ] {
+        assert_eq!(
+            asked(origins, "POST", "/served", page).await,
+            status,
+            "{origins:?}"
+        );
+    }
+    // An image's address is requested by GET, without an origin.
+    for (uri, status) in [
+        ("/?next=second", 403),
+        ("/counter", 403),
+        ("/", 200),
+        ("/served", 200),
+    ] {
+        assert_eq!(asked(&[], "GET", uri, &[cross_site]).await, status, "{uri}");
+    }
 }

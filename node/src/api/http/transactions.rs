@@ -1,36 +1,20 @@
 //! `/v1/transactions`: several operations that happen together or not at all.
 
 use axum::Json;
-use lockstep_machine::{Command, OperationResult, Outcome, Transaction};
-use serde::Serialize;
-use utoipa::ToSchema;
+use lockstep_machine::{Command, OperationResult, Transaction};
 
-use super::body::{Written, outcome, unknown_outcome};
-use super::described::{Full, Malformed, Missing, Refused, Unanswered, Unread};
-use super::input::{Call, Key};
+use super::body::answer;
+use super::input::Key;
 use super::json::JsonBody;
-use super::problem::Problem;
 use super::query::Query;
+use crate::api::call::Call;
+use crate::api::problem::Problem;
 
-/// The results of the operations, in the same order.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct CommittedBody {
-    results: Vec<OperationResult>,
-    #[serde(flatten)]
-    written: Written,
+answer! {
+    /// The results of the operations, in the same order.
+    CommittedBody = Committed { results: Vec<OperationResult> }
 }
 
-/// Executes several operations atomically, in one revision. A rejection names the `operation` that failed and
-/// its `reason`.
-#[utoipa::path(
-    post, path = "/v1/transactions", operation_id = "transact", tag = "transactions",
-    params(Key),
-    request_body = Transaction,
-    responses(
-        (status = 200, body = CommittedBody, description = "All operations were executed"),
-        Malformed, Unread, Missing, Refused, Full, Unanswered,
-    ),
-)]
 pub(super) async fn commit(
     call: Call,
     Query(()): Query<()>,
@@ -38,11 +22,7 @@ pub(super) async fn commit(
     JsonBody(transaction): JsonBody<Transaction>,
 ) -> Result<Json<CommittedBody>, Problem> {
     let command = Command::Transaction(transaction);
-    let (outcome, written) = outcome(call.execute(command, key).await?)?;
-    let Outcome::Committed(results) = outcome else {
-        return Err(unknown_outcome());
-    };
-    Ok(Json(CommittedBody { results, written }))
+    call.write(command, key).await.map(Json)
 }
 
 #[cfg(test)]
@@ -61,7 +41,7 @@ mod tests {
             reason,
         });
         assert_eq!(
-            (problem.status.as_u16(), problem.code),
+            (problem.status.as_u16(), problem.code.as_str()),
             (404, "operation_failed")
         );
         assert_eq!(problem.member("operation"), &json!(2));

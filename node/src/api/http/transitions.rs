@@ -1,35 +1,20 @@
 //! `/v1/machines/{machine}/instances/{instance}/transitions`: moves an instance.
 
 use axum::Json;
-use lockstep_machine::{Command, Outcome, Reply, Transition, Transitioned};
-use serde::Serialize;
-use utoipa::ToSchema;
+use lockstep_machine::{Command, Transition, Transitioned};
 
-use super::body::{Written, outcome, unknown_outcome};
-use super::described::{self, Malformed, Missing, Refused, Unanswered, Unmatched, Unread};
-use super::input::{Call, IfMatch, InstancePath, Key};
+use super::body::answer;
+use super::input::{IfMatch, Key};
 use super::json::InstanceBody;
-use super::problem::Problem;
 use super::query::Query;
+use crate::api::call::Call;
+use crate::api::problem::Problem;
 
-/// A transition that was made.
-#[derive(Debug, Serialize, ToSchema)]
-pub(super) struct MadeBody {
-    transitioned: Transitioned,
-    #[serde(flatten)]
-    written: Written,
+answer! {
+    /// A transition that was made.
+    MadeBody = Transitioned { transitioned: Transitioned }
 }
 
-/// Moves an instance.
-#[utoipa::path(
-    post, path = "/v1/machines/{machine}/instances/{instance}/transitions", operation_id = "transition_instance", tag = "instances",
-    params(InstancePath, Key, IfMatch),
-    request_body = described::TransitionBody,
-    responses(
-        (status = 200, body = MadeBody, description = "Moved"),
-        Malformed, Unread, Missing, Refused, Unmatched, Unanswered,
-    ),
-)]
 pub(super) async fn transition(
     call: Call,
     Query(()): Query<()>,
@@ -38,25 +23,16 @@ pub(super) async fn transition(
     InstanceBody(mut transition): InstanceBody<Transition>,
 ) -> Result<Json<MadeBody>, Problem> {
     if_match.add_to(&mut transition.expect_revision)?;
-    let reply = call.execute(Command::Transition(transition), key).await?;
-    made(reply).map(Json).map_err(|it| if_match.refusal(it))
-}
-
-fn made(reply: Reply) -> Result<MadeBody, Problem> {
-    let (outcome, written) = outcome(reply)?;
-    let Outcome::Transitioned(transitioned) = outcome else {
-        return Err(unknown_outcome());
-    };
-    Ok(MadeBody {
-        transitioned,
-        written,
-    })
+    let made = call.write(Command::Transition(transition), key).await;
+    made.map(Json).map_err(|it| if_match.refusal(it))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::{EventName, GlobalRevision, InstanceId, Rejection, Revision, StateName};
+    use lockstep_machine::{
+        EventName, GlobalRevision, InstanceId, Outcome, Rejection, Reply, Revision, StateName,
+    };
 
     fn id() -> InstanceId {
         InstanceId::new("triad", "default").unwrap()
@@ -131,13 +107,16 @@ mod tests {
             (Rejection::RequestExpired, 409),
         ] {
             let code = rejection.code();
-            let problem = made(Reply {
+            let problem = MadeBody::try_from(Reply {
                 outcome: Outcome::Rejected(rejection),
                 replayed: true,
                 revision: GlobalRevision(1),
             })
             .expect_err("rejected");
-            assert_eq!((problem.status.as_u16(), problem.code), (status, code));
+            assert_eq!(
+                (problem.status.as_u16(), problem.code.as_str()),
+                (status, code)
+            );
         }
     }
 }

@@ -1,10 +1,10 @@
 //! `/v1/watch`: events as server-sent events.
 
-use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
 use axum::body::Body;
+use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
@@ -12,12 +12,12 @@ use futures::Stream;
 use lockstep_machine::{Event, EventCursor, GlobalRevision, InstanceName, MachineName, StateName};
 use serde_json::json;
 
-use super::described::{Malformed, Unwatchable};
-use super::input::{Call, LastEvent, MachinePath};
-use super::problem::Problem;
+use super::input::{LastEvent, MachinePath};
 use super::query::{Instance, Prefix, Query, query};
+use crate::api::Edge;
+use crate::api::problem::Problem;
 use crate::api::watchers::{Next, OpenWatch};
-use crate::service::{self, WatchAsked, WatchEnded, Watched};
+use crate::service::{self, WatchAsked, WatchEnded};
 
 /// A piece of text ends with the event that makes it longer than this.
 const PIECE_BYTES: usize = 4 * 1024;
@@ -52,45 +52,27 @@ query! {
     }
 }
 
-/// Watches the events of all machines, of one machine or of one instance.
-#[utoipa::path(
-    get, path = "/v1/watch", operation_id = "watch", tag = "watch",
-    params(Everything, Events, LastEvent),
-    responses(
-        (status = 200, body = String, content_type = "text/event-stream", description = "Events: created, transitioned, migrated, deleted, defined, definition_deleted; bookmark while idle; lagged at the end, if the reader was too slow"),
-        Malformed, Unwatchable,
-    ),
-)]
 pub(super) async fn all(
-    call: Call,
+    State(edge): State<Arc<Edge>>,
     Query((of, events)): Query<(Everything, Events)>,
     last: LastEvent,
 ) -> Result<Response, Problem> {
     let instance = of.instance.map(|it| it.0);
-    begin(call, of.machine, instance, events, last).await
+    begin(&edge, of.machine, instance, events, last).await
 }
 
-/// Watches the events of one machine.
-#[utoipa::path(
-    get, path = "/v1/machines/{machine}/watch", operation_id = "watch_machine", tag = "watch",
-    params(MachinePath, OfMachine, Events, LastEvent),
-    responses(
-        (status = 200, body = String, content_type = "text/event-stream", description = "Events, as for /v1/watch"),
-        Malformed, Unwatchable,
-    ),
-)]
 pub(super) async fn machine(
-    call: Call,
+    State(edge): State<Arc<Edge>>,
     MachinePath(machine): MachinePath,
     Query((of, events)): Query<(OfMachine, Events)>,
     last: LastEvent,
 ) -> Result<Response, Problem> {
     let instance = of.instance.map(|it| it.to_string());
-    begin(call, Some(machine), instance, events, last).await
+    begin(&edge, Some(machine), instance, events, last).await
 }
 
 async fn begin(
-    call: Call,
+    edge: &Arc<Edge>,
     machine: Option<MachineName>,
     instance: Option<String>,
     events: Events,
@@ -104,9 +86,9 @@ async fn begin(
     };
     let filter = asked.filter()?;
     let from = last.or_else(|| events.from_revision.map(service::from_revision));
-    let (edge, left) = (&call.edge, call.left());
-    let watchers = &edge.local.watchers;
-    let open = watchers.open(&edge.service, filter, from, left).await?;
+    let timeout = edge.limits.request_timeout;
+    let open = edge.watchers.open(&edge.service, filter, from, timeout);
+    let open = open.await?;
     let headers = [
         // Python's requests takes text without a charset for Latin-1.
         (CONTENT_TYPE.as_str(), "text/event-stream; charset=utf-8"),
@@ -122,65 +104,37 @@ fn stream(
     open: OpenWatch,
     cluster: String,
 ) -> impl Stream<Item = Result<Bytes, std::convert::Infallible>> {
-    let open = Some((Pending::default(), EventCursor::default(), open));
-    futures::stream::unfold((open, cluster), |(open, cluster)| async move {
-        let (mut pending, mut cursor, mut open) = open?;
-        if pending.is_empty() {
-            match open.next().await {
-                Next::Watched(watched, at) => (pending, cursor) = (Pending::new(watched), at),
-                Next::Ended(ended, at) => {
-                    return Some((Ok(end(ended, at).into()), (None, cluster)));
-                }
-                Next::Left(_) => return None,
-            }
-        }
-        let text = pending.take(cursor, &cluster);
-        Some((Ok(text.into()), (Some((pending, cursor, open)), cluster)))
+    futures::stream::unfold((Some(open), cluster), |(open, cluster)| async move {
+        let mut open = open?;
+        let text = match open.next().await {
+            Next::Events(events) => piece(events, &cluster),
+            Next::Bookmark(cursor) => bookmark(cursor, &cluster),
+            Next::Ended(ended, at) => return Some((Ok(end(ended, at).into()), (None, cluster))),
+            Next::Left(_) => return None,
+        };
+        Some((Ok(text.into()), (Some(open), cluster)))
     })
 }
 
-/// What was read from the event stream and not sent yet. It is sent in pieces, so that a reader that
-/// does not read keeps no large text in memory.
-#[derive(Default)]
-struct Pending {
-    events: VecDeque<Arc<Event>>,
-    bookmark: Option<GlobalRevision>,
+/// As many of the events as make a piece.
+fn piece(events: &mut impl Iterator<Item = Arc<Event>>, cluster: &str) -> String {
+    let mut text = String::new();
+    while text.len() < PIECE_BYTES
+        && let Some(event) = events.next()
+    {
+        let data = serde_json::to_string(&*event).unwrap_or_default();
+        write_id(&mut text, event.cursor(), cluster);
+        write_event(&mut text, event.kind.name(), &data);
+    }
+    text
 }
 
-impl Pending {
-    fn new(watched: Watched) -> Self {
-        match watched {
-            Watched::Events(events) => Self {
-                events: events.into(),
-                bookmark: None,
-            },
-            Watched::Bookmark(revision) => Self {
-                events: VecDeque::new(),
-                bookmark: Some(revision),
-            },
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.events.is_empty() && self.bookmark.is_none()
-    }
-
-    /// The next piece: events up to a bound, or the bookmark at `cursor`.
-    fn take(&mut self, cursor: EventCursor, cluster: &str) -> String {
-        let mut text = String::new();
-        while text.len() < PIECE_BYTES
-            && let Some(event) = self.events.pop_front()
-        {
-            let data = serde_json::to_string(&*event).unwrap_or_default();
-            write_id(&mut text, event.cursor(), cluster);
-            write_event(&mut text, event.kind.name(), &data);
-        }
-        if let Some(revision) = self.bookmark.take() {
-            write_id(&mut text, cursor, cluster);
-            write_event(&mut text, "bookmark", &json!({ "revision": revision.0 }));
-        }
-        text
-    }
+fn bookmark(cursor: EventCursor, cluster: &str) -> String {
+    let mut text = String::new();
+    write_id(&mut text, cursor, cluster);
+    let data = json!({ "revision": cursor.revision.0 });
+    write_event(&mut text, "bookmark", &data);
+    text
 }
 
 /// The last event: why the watch ends, and how to continue. It has no id, since a reader that resumes
@@ -217,7 +171,7 @@ mod tests {
     #[test]
     fn a_bookmark_and_the_end_are_events() {
         let cursor = EventCursor::after(GlobalRevision(7));
-        let bookmark = Pending::new(Watched::Bookmark(GlobalRevision(7))).take(cursor, "c1");
+        let bookmark = bookmark(cursor, "c1");
         let (id, rest) = bookmark.split_once('\n').unwrap();
         let id: EventId = id.strip_prefix("id: ").unwrap().parse().unwrap();
         assert_eq!(id.cursor, cursor);

@@ -4,13 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::*;
-use crate::api::Watchers;
-use crate::api::grpc::{GrpcState, public_routes, serve};
-use crate::cluster::members::NoMembers;
+use crate::api::Edge;
+use crate::api::grpc::{public_routes, serve};
 use crate::config;
 use crate::service::{Member, Standing};
 use crate::sink::tests::fixtures;
-use crate::telemetry::Metrics;
 use lockstep_raft::consensus::NodeId;
 use parking_lot::Mutex;
 use tokio::net::TcpListener;
@@ -19,19 +17,13 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A leader with a sink; its address.
 async fn leader() -> String {
-    let metrics = Metrics::new().unwrap();
     let kind = config::SinkKind::Webhook;
     let sinks = Sinks::lone(&[fixtures::config(kind, "http://nowhere.invalid")]);
-    let state = GrpcState {
-        service: sinks.service.clone(),
-        watchers: Watchers::new(1, metrics.clone()),
-        metrics,
-        report: Arc::default(),
+    let limits = config::Http {
         request_timeout: TIMEOUT,
-        started: Instant::now(),
-        members: Arc::new(NoMembers),
-        sinks,
+        ..Edge::test_limits()
     };
+    let edge = Edge::lone(sinks.service.clone(), sinks, limits);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let grpc = config::Grpc {
@@ -40,9 +32,9 @@ async fn leader() -> String {
         message_bytes_max: 1 << 20,
         concurrency_max: 16,
     };
-    let public = public_routes(state, &grpc).await.unwrap();
+    let routes = public_routes(edge, &grpc).unwrap();
     let never = std::future::pending();
-    tokio::spawn(async move { serve(listener, public.routes, &grpc, never).await });
+    tokio::spawn(async move { serve(listener, routes, &grpc, never).await });
     address.to_string()
 }
 

@@ -52,7 +52,13 @@ impl Core for Deposed {
 async fn a_confirmation_by_the_next_leader_is_none() {
     let mut harness = Harness::new();
     let (cluster, member) = (Arc::default(), Member::default());
-    harness.service = Arc::new(Service::new(Deposed::default(), cluster, 1, member));
+    harness.service = Arc::new(Service::new(
+        Deposed::default(),
+        cluster,
+        1,
+        member,
+        Arc::default(),
+    ));
     harness.lead(1);
     harness
         .until_status("it is not noticed", |status| {

@@ -78,6 +78,14 @@ impl SnapshotFile {
 
     /// Opens the file at `path` and checks every byte of it.
     pub(in crate::store) fn open(path: PathBuf) -> Result<SnapshotFile, StoreError> {
+        Ok(Self::open_with(path, Reader::check_rest)?.0)
+    }
+
+    /// Opens the file at `path` and checks its header; `read` must read the rest to its end.
+    pub(super) fn open_with<T>(
+        path: PathBuf,
+        read: impl FnOnce(&mut Reader<Whole>) -> Result<T, StoreError>,
+    ) -> Result<(SnapshotFile, T), StoreError> {
         let file = File::open(&path).map_err(StoreError::io("open", &path))?;
         let length = file
             .metadata()
@@ -85,21 +93,21 @@ impl SnapshotFile {
             .len();
         let file = Arc::new(file);
         let (header, mut reader) = Reader::open(whole(&file), &name(&path), length)?;
-        reader.check_rest()?;
-        Ok(SnapshotFile {
-            inner: Arc::new(Inner {
-                file,
-                path,
-                header,
-                length,
-                restored: Mutex::default(),
-                kept: AtomicBool::new(true),
-            }),
-        })
+        let what_was_read = read(&mut reader)?;
+        let inner = Inner {
+            file,
+            path,
+            header,
+            length,
+            restored: Mutex::default(),
+            kept: AtomicBool::new(true),
+        };
+        let inner = Arc::new(inner);
+        Ok((SnapshotFile { inner }, what_was_read))
     }
 
     /// Reads it from the start, header first.
-    pub(super) fn reader(&self) -> Result<Reader<impl Read + use<>>, StoreError> {
+    pub(super) fn reader(&self) -> Result<Reader<Whole>, StoreError> {
         let (_, reader) = Reader::open(whole(&self.inner.file), &self.name(), self.inner.length)?;
         Ok(reader)
     }
@@ -145,7 +153,10 @@ fn name(path: &Path) -> String {
         .into_owned()
 }
 
-fn whole(file: &Arc<File>) -> impl Read + use<> {
+/// A shared file from its start.
+pub(super) type Whole = BufReader<At>;
+
+fn whole(file: &Arc<File>) -> Whole {
     BufReader::with_capacity(
         1 << 18,
         At {
@@ -156,7 +167,7 @@ fn whole(file: &Arc<File>) -> impl Read + use<> {
 }
 
 /// Reads a shared file with a position of its own.
-struct At {
+pub(super) struct At {
     file: Arc<File>,
     offset: u64,
 }

@@ -160,6 +160,16 @@ impl<R: Read> Reader<R> {
         Ok(Some(record))
     }
 
+    /// The name in its error messages.
+    pub(in crate::store) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes read, and all bytes.
+    pub(in crate::store) fn progress(&self) -> (u64, u64) {
+        (self.position, self.length)
+    }
+
     /// Reads to the end.
     pub(in crate::store) fn check_rest(&mut self) -> Result<(), StoreError> {
         while self.next_record()?.is_some() {}

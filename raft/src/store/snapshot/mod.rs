@@ -2,13 +2,16 @@
 //!
 //! A file gets its final name when it is complete and flushed, and the slot is written after that. So
 //! a crash leaves at most a file that no slot names; opening the store deletes it.
+//!
+//! Opening the store restores the current one, which checks every byte of it. The state is kept for its first
+//! reader, so a start reads the file once.
 
 mod file;
 pub(super) mod format;
 mod receiver;
 
 use std::fs;
-use std::io;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -19,6 +22,7 @@ use parking_lot::Mutex;
 use super::{GROUP, SnapshotHandle, StoreError, files, reserve};
 pub use file::SnapshotFile;
 use file::Unfinished;
+use format::Reader;
 pub use receiver::SnapshotReceiver;
 
 /// The snapshots of a data folder.
@@ -33,14 +37,18 @@ pub(super) struct Snapshots {
 }
 
 impl Snapshots {
-    /// Opens and checks the one named `current`, and removes what crashes left behind.
+    /// Opens and restores the one named `current`, and removes what crashes left behind. Calls `restoring` with
+    /// the bytes that are restored, and all bytes.
     pub(super) fn open(
         dir: PathBuf,
         free_bytes_min: u64,
         current: Option<Bytes>,
+        restoring: &dyn Fn(u64, u64),
     ) -> Result<Snapshots, StoreError> {
         files::create_dir(&dir)?;
-        let current = current.map(|name| open_current(&dir, &name)).transpose()?;
+        let current = current
+            .map(|name| open_current(&dir, &name, restoring))
+            .transpose()?;
         remove_leftovers(&dir, current.as_ref())?;
         Ok(Snapshots {
             dir,
@@ -123,16 +131,26 @@ pub(super) fn restore(snapshot: &SnapshotFile) -> io::Result<State> {
     if let Some(state) = snapshot.take_restored() {
         return Ok(state);
     }
+    Ok(restore_from(&mut snapshot.reader()?, &|_, _| {})?)
+}
+
+/// Rebuilds the state from the records that follow the header.
+fn restore_from(
+    reader: &mut Reader<impl Read>,
+    restoring: &dyn Fn(u64, u64),
+) -> Result<State, StoreError> {
+    let name = reader.name().to_owned();
     let damaged = |error: RestoreError| match error {
-        RestoreError::Newer(error) => StoreError::unreadable("snapshot", snapshot.name(), error),
-        damaged => StoreError::damaged("snapshot", snapshot.name(), damaged),
+        RestoreError::Newer(error) => StoreError::unreadable("snapshot", name.clone(), error),
+        damaged => StoreError::damaged("snapshot", name.clone(), damaged),
     };
-    let mut reader = snapshot.reader()?;
     let mut restore = Restore::new();
     while let Some(record) = reader.next_record()? {
         restore.push(&record).map_err(damaged)?;
+        let (bytes, of) = reader.progress();
+        restoring(bytes, of);
     }
-    Ok(restore.finish().map_err(damaged)?)
+    restore.finish().map_err(damaged)
 }
 
 /// Runs what blocks on a thread where it may.
@@ -144,12 +162,13 @@ pub(super) async fn on_disk_thread<T: Send + 'static>(
         .unwrap_or_else(|error| Err(io::Error::other(error)))
 }
 
-/// Runs long work on a separate thread of low priority: a snapshot can wait, concurrent writes cannot.
-pub(super) async fn in_background<T: Send + 'static>(
+/// Runs long work on a separate thread of low priority: a snapshot or a backup can wait, concurrent writes
+/// cannot.
+pub async fn in_background<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     let (answer, answered) = tokio::sync::oneshot::channel();
-    let thread = thread::Builder::new().name("snapshot".into());
+    let thread = thread::Builder::new().name("background".into());
     thread.spawn(move || {
         yield_to_others();
         // There is no receiver any more when the node is stopping.
@@ -157,7 +176,7 @@ pub(super) async fn in_background<T: Send + 'static>(
     })?;
     answered
         .await
-        .unwrap_or_else(|_| Err(io::Error::other("the snapshot's thread has ended")))
+        .unwrap_or_else(|_| Err(io::Error::other("the thread has ended")))
 }
 
 /// Lowers the calling thread's priority, to about a tenth of the CPU time when others compete for it.
@@ -165,11 +184,15 @@ fn yield_to_others() {
     const NICE: i32 = 10;
     // On Linux, no process is the calling thread, not its process.
     if let Err(error) = rustix::process::setpriority_process(None, NICE) {
-        tracing::debug!(%error, "cannot lower the priority of the snapshot thread");
+        tracing::debug!(%error, "cannot lower the priority of a background thread");
     }
 }
 
-fn open_current(dir: &Path, name: &[u8]) -> Result<SnapshotFile, StoreError> {
+fn open_current(
+    dir: &Path,
+    name: &[u8],
+    restoring: &dyn Fn(u64, u64),
+) -> Result<SnapshotFile, StoreError> {
     let damaged =
         |reason: &str| StoreError::damaged("snapshot", String::from_utf8_lossy(name), reason);
     let file_name = std::str::from_utf8(name)
@@ -179,7 +202,10 @@ fn open_current(dir: &Path, name: &[u8]) -> Result<SnapshotFile, StoreError> {
     if !path.exists() {
         return Err(damaged("it is the current one, and its file is missing"));
     }
-    SnapshotFile::open(path)
+    let (snapshot, state) =
+        SnapshotFile::open_with(path, |reader| restore_from(reader, restoring))?;
+    snapshot.keep_restored(state);
+    Ok(snapshot)
 }
 
 fn remove_leftovers(dir: &Path, current: Option<&SnapshotFile>) -> Result<(), StoreError> {

@@ -1,28 +1,32 @@
-//! Errors as RFC 9457 problem details.
+//! Errors of both interfaces: RFC 9457 problem details over HTTP, statuses over gRPC.
 
 use std::time::Duration;
 
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
-use lockstep_machine::{
-    DefinitionFault, DefinitionInvalid, DocumentError, InvalidMetadata, InvalidName, Rejection,
-    Setting,
-};
-use lockstep_proto::ErrorCode;
+use lockstep_machine::{DefinitionInvalid, DocumentError, InvalidMetadata, InvalidName, Rejection};
+use lockstep_proto::errors::{CODE_KEY, KNOWN_KEY, OLDEST_REVISION_KEY, RETRY_AFTER_KEY};
+use lockstep_proto::{ErrorCode, Malformed, UnexpectedOutcome, v1};
+use lockstep_raft::consensus::MemberError;
 use serde_json::{Map, Value, json};
+use tonic::Status;
+use tonic::metadata::MetadataValue;
 
-use super::described::PROBLEM;
-use crate::api::watchers::WatchRefused;
+use super::watchers::{self, Leaving};
 use crate::service::{DefineError, Invalid, PictureError, ServiceError, WatchEnded, WatchError};
 use crate::sink::SinksError;
 use crate::telemetry::report::ReportError;
 
+/// The media type of all errors over HTTP except those of the short interface.
+pub(super) const PROBLEM: &str = "application/problem+json";
+
 /// An error with a code of the catalogue.
 #[derive(Debug, Clone)]
 pub(super) struct Problem {
+    pub(super) code: ErrorCode,
+    /// Over HTTP: that of the code, with few exceptions.
     pub(super) status: StatusCode,
-    pub(super) code: &'static str,
     pub(super) detail: String,
     /// Members beside the standard ones.
     extra: Map<String, Value>,
@@ -34,8 +38,8 @@ pub(super) struct Problem {
 impl Problem {
     pub(super) fn new(code: ErrorCode, detail: impl ToString) -> Self {
         Self {
+            code,
             status: status(code),
-            code: code.as_str(),
             detail: detail.to_string(),
             extra: Map::new(),
             retry_after: None,
@@ -77,10 +81,20 @@ impl Problem {
         self.retry_after = after.into();
         self
     }
+
+    /// Adds what the error says in headers of its response.
+    pub(super) fn add_headers(&self, headers: &mut HeaderMap) {
+        if let Some(after) = self.retry_after {
+            headers.insert(RETRY_AFTER, retry_after_seconds(after).into());
+        }
+        if let Some((name, value)) = self.hint {
+            headers.insert(name, HeaderValue::from_static(value));
+        }
+    }
 }
 
 /// The HTTP status of a code.
-pub(super) fn status(code: ErrorCode) -> StatusCode {
+fn status(code: ErrorCode) -> StatusCode {
     StatusCode::from_u16(code.entry().http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }
 
@@ -99,39 +113,76 @@ pub(super) struct ProblemBody {
 }
 
 /// Whole seconds, at least one: the header has no finer unit.
-pub(super) fn retry_after_seconds(after: Duration) -> u64 {
+fn retry_after_seconds(after: Duration) -> u64 {
     after.as_millis().div_ceil(1000).clamp(1, 3600) as u64
 }
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        let mut headers = HeaderMap::new();
+        self.add_headers(&mut headers);
+        let media_type = [(CONTENT_TYPE, PROBLEM), (CACHE_CONTROL, "no-store")];
+        let title = self.status.canonical_reason().unwrap_or("Error");
         let mut body = Map::new();
-        body.insert(
-            "type".to_owned(),
-            format!("urn:lockstep:problem:{}", self.code).into(),
-        );
-        body.insert(
-            "title".to_owned(),
-            self.status.canonical_reason().unwrap_or("Error").into(),
-        );
-        body.insert("status".to_owned(), self.status.as_u16().into());
-        body.insert("detail".to_owned(), self.detail.into());
-        body.insert("code".to_owned(), self.code.into());
+        let mut add = |name: &str, value: Value| body.insert(name.to_owned(), value);
+        add("type", format!("urn:lockstep:problem:{}", self.code).into());
+        add("title", title.into());
+        add("status", self.status.as_u16().into());
+        add("detail", self.detail.into());
+        add("code", self.code.as_str().into());
         body.extend(self.extra);
-        let headers = [(CONTENT_TYPE, PROBLEM), (CACHE_CONTROL, "no-store")];
-        let mut response =
-            (self.status, headers, format!("{}\n", Value::Object(body))).into_response();
-        if let Some(after) = self.retry_after {
-            response
-                .headers_mut()
-                .insert(RETRY_AFTER, HeaderValue::from(retry_after_seconds(after)));
-        }
-        if let Some((name, value)) = self.hint {
-            let value = HeaderValue::from_static(value);
-            response.headers_mut().insert(name, value);
-        }
-        response
+        let text = format!("{}\n", Value::Object(body));
+        (self.status, media_type, headers, text).into_response()
     }
+}
+
+/// The code and the members that a client acts on are trailers.
+impl From<Problem> for Status {
+    fn from(problem: Problem) -> Self {
+        let mut status = Status::new(problem.code.grpc(), problem.detail);
+        let trailers = status.metadata_mut();
+        let code = MetadataValue::from_static(problem.code.as_str());
+        trailers.insert(CODE_KEY, code);
+        if let Some(after) = problem.retry_after {
+            let ms = u64::try_from(after.as_millis()).unwrap_or(u64::MAX);
+            trailers.insert(RETRY_AFTER_KEY, ms.into());
+        }
+        if let Some(Value::Number(oldest)) = problem.extra.get("oldest_revision") {
+            trailers.insert(
+                OLDEST_REVISION_KEY,
+                oldest.as_u64().unwrap_or_default().into(),
+            );
+        }
+        if let (ErrorCode::UnknownSink, Some(Value::Array(known))) =
+            (problem.code, problem.extra.get("known"))
+        {
+            let known: Vec<_> = known.iter().filter_map(Value::as_str).collect();
+            // Names of sinks are letters and digits, and valid metadata.
+            if let Ok(known) = MetadataValue::try_from(known.join(",")) {
+                trailers.insert(KNOWN_KEY, known);
+            }
+        }
+        status
+    }
+}
+
+/// Errors that are a code and a text.
+macro_rules! plain {
+    ($($error:ty: |$it:ident| $code:expr;)+) => {$(
+        impl From<$error> for Problem {
+            fn from($it: $error) -> Self {
+                Problem::new($code, $it)
+            }
+        }
+    )+};
+}
+
+plain! {
+    InvalidMetadata: |it| ErrorCode::InvalidMetadata;
+    InvalidName: |it| ErrorCode::InvalidName;
+    Malformed: |it| ErrorCode::InvalidArgument;
+    MemberError: |it| it.code();
+    UnexpectedOutcome: |it| ErrorCode::UnknownOutcome;
 }
 
 impl From<ServiceError> for Problem {
@@ -141,84 +192,40 @@ impl From<ServiceError> for Problem {
 }
 
 /// The HTTP status of a rejection: a failed operation has that of its reason.
-pub(super) fn rejection_status(rejection: &Rejection) -> StatusCode {
+fn rejection_status(rejection: &Rejection) -> StatusCode {
     match rejection {
         Rejection::OperationFailed { reason, .. } => rejection_status(reason),
         other => status(other.into()),
     }
 }
 
-/// The members that a rejection has beside its text.
-fn particulars(rejection: &Rejection) -> Map<String, Value> {
-    let mut all = Map::new();
-    if let Some((state, revision)) = rejection.current() {
-        all.insert("current_state".to_owned(), state.as_str().into());
-        all.insert("current_revision".to_owned(), revision.0.into());
+/// A rejection as in a message, without the fields that do not concern it.
+fn rejected(rejection: &Rejection) -> Map<String, Value> {
+    let mut all = match serde_json::to_value(v1::Rejected::from(rejection)) {
+        Ok(Value::Object(all)) => all,
+        _ => Map::new(),
+    };
+    all.retain(|_, value| !value.is_null());
+    if let Rejection::OperationFailed { reason, .. } = rejection {
+        // The reason has them.
+        all.remove("events");
+        all.insert("reason".to_owned(), rejected(reason).into());
+    } else if let Some(events) = rejection.events() {
+        all.insert("events".to_owned(), json!(events));
     }
-    match rejection {
-        Rejection::IllegalTransition {
-            allowed, events, ..
-        } => {
-            all.insert("allowed".to_owned(), json!(allowed));
-            all.extend(events.as_ref().map(|it| ("events".to_owned(), json!(it))));
-        }
-        Rejection::UnknownEvent { events, .. } => {
-            all.extend(events.as_ref().map(|it| ("events".to_owned(), json!(it))));
-        }
-        Rejection::UnknownState { known, .. } | Rejection::UnmappedState { known, .. } => {
-            all.insert("known".to_owned(), json!(known));
-        }
-        Rejection::UnknownVersion { newest, .. } => {
-            all.insert("newest_version".to_owned(), newest.0.into());
-        }
-        Rejection::DefinitionInUse {
-            version, instances, ..
-        } => {
-            all.insert("version".to_owned(), version.0.into());
-            all.insert("instances".to_owned(), (*instances).into());
-        }
-        Rejection::QuotaExceeded { asked, max, .. } => {
-            all.insert("asked".to_owned(), (*asked).into());
-            all.insert("max".to_owned(), (*max).into());
-        }
-        Rejection::UnknownSetting { .. } => {
-            let known = Setting::ALL.map(|it| it.info().name);
-            all.insert("known".to_owned(), json!(known));
-        }
-        Rejection::InvalidSetting { setting, .. } => {
-            let range = &setting.info().range;
-            all.insert("min".to_owned(), (*range.start()).into());
-            all.insert("max".to_owned(), (*range.end()).into());
-        }
-        Rejection::InvalidDefinition(DefinitionInvalid(faults)) => {
-            all.insert("faults".to_owned(), faults_json(faults));
-        }
-        Rejection::InstanceTwice { first, second, .. } => {
-            all.insert("operations".to_owned(), json!([first, second]));
-        }
-        Rejection::OperationFailed { position, reason } => {
-            let mut inner = particulars(reason);
-            inner.insert("code".to_owned(), reason.code().into());
-            inner.insert("detail".to_owned(), reason.to_string().into());
-            all.insert("operation".to_owned(), (*position).into());
-            all.insert("reason".to_owned(), inner.into());
-        }
-        _ => {}
+    if !matches!(rejection, Rejection::IllegalTransition { .. }) {
+        all.remove("allowed");
     }
     all
-}
-
-/// The faults or warnings of a definition.
-pub(super) fn faults_json(faults: &[DefinitionFault]) -> Value {
-    let fault = |it: &DefinitionFault| json!({ "path": it.path, "code": it.code.name(), "message": it.message });
-    faults.iter().map(fault).collect()
 }
 
 impl From<Rejection> for Problem {
     fn from(rejection: Rejection) -> Self {
         let mut problem = Problem::new((&rejection).into(), &rejection);
         problem.status = rejection_status(&rejection);
-        problem.extra = particulars(&rejection);
+        problem.extra = rejected(&rejection);
+        problem.extra.remove("code");
+        problem.extra.remove("detail");
         problem
     }
 }
@@ -245,15 +252,10 @@ impl From<DocumentError> for Problem {
                 problem.with("line", *line).with("column", *column)
             }
             DocumentError::Invalid(DefinitionInvalid(faults)) => {
-                problem.with("faults", faults_json(faults))
+                let faults = faults.iter().map(v1::Fault::from);
+                problem.with("faults", json!(faults.collect::<Vec<_>>()))
             }
         }
-    }
-}
-
-impl From<InvalidMetadata> for Problem {
-    fn from(error: InvalidMetadata) -> Self {
-        Problem::new(ErrorCode::InvalidMetadata, error)
     }
 }
 
@@ -289,13 +291,13 @@ impl From<WatchError> for Problem {
     }
 }
 
-impl From<WatchRefused> for Problem {
-    fn from(refused: WatchRefused) -> Self {
-        match refused {
-            WatchRefused::Ended(ended) => ended.into(),
-            WatchRefused::Unstarted(error) => error.into(),
-            other => Problem::new(other.code(), &other).retry_after(other.retry_after()),
-        }
+impl From<Leaving> for Problem {
+    fn from(leaving: Leaving) -> Self {
+        let code = match leaving {
+            Leaving::Stopping => ErrorCode::NotReady,
+            Leaving::CutOff => ErrorCode::Unavailable,
+        };
+        Problem::new(code, leaving).retry_after(watchers::RETRY_AFTER)
     }
 }
 
@@ -330,12 +332,6 @@ impl From<Invalid> for Problem {
     }
 }
 
-impl From<InvalidName> for Problem {
-    fn from(error: InvalidName) -> Self {
-        Problem::new(ErrorCode::InvalidName, error)
-    }
-}
-
 impl From<ReportError> for Problem {
     fn from(error: ReportError) -> Self {
         match &error {
@@ -348,7 +344,8 @@ impl From<ReportError> for Problem {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::GlobalRevision;
+    use lockstep_machine::{GlobalRevision, MachineName};
+    use tonic::Code;
 
     #[test]
     fn every_service_error_has_its_status_and_hint() {
@@ -365,6 +362,7 @@ mod tests {
             (ServiceError::OutcomeUnknown { waited }, 504, None),
             (ServiceError::Overloaded, 429, Some("1")),
             (ServiceError::DiskFull, 503, Some("5")),
+            (ServiceError::TooLarge { bytes: 99 }, 413, None),
             (
                 ServiceError::RevisionAhead {
                     asked: GlobalRevision(9),
@@ -402,12 +400,12 @@ mod tests {
             name: "report".to_owned(),
             known: vec!["reports".to_owned()],
         });
-        let found = (problem.status.as_u16(), problem.code);
+        let found = (problem.status.as_u16(), problem.code.as_str());
         assert_eq!(found, (404, "unknown_sink"));
         assert_eq!(problem.member("known"), &json!(["reports"]));
         let waited = Duration::from_secs(60);
         let problem = Problem::from(SinksError::CheckTimeout { waited });
-        let found = (problem.status.as_u16(), problem.code);
+        let found = (problem.status.as_u16(), problem.code.as_str());
         assert_eq!(found, (504, "sink_check_timeout"));
     }
 
@@ -416,5 +414,84 @@ mod tests {
         assert_eq!(retry_after_seconds(Duration::ZERO), 1);
         assert_eq!(retry_after_seconds(Duration::from_millis(1001)), 2);
         assert_eq!(retry_after_seconds(Duration::MAX), 3600);
+    }
+
+    #[test]
+    fn every_service_error_has_its_status_code_and_hint() {
+        let waited = Duration::from_millis(5);
+        for (error, code, hint) in [
+            (
+                ServiceError::Unavailable { waited },
+                Code::Unavailable,
+                Some("1000"),
+            ),
+            (
+                ServiceError::NotReady {
+                    reason: "starting".to_owned(),
+                },
+                Code::Unavailable,
+                Some("1000"),
+            ),
+            (
+                ServiceError::OutcomeUnknown { waited },
+                Code::DeadlineExceeded,
+                None,
+            ),
+            (
+                ServiceError::Overloaded,
+                Code::ResourceExhausted,
+                Some("100"),
+            ),
+            (
+                ServiceError::DiskFull,
+                Code::ResourceExhausted,
+                Some("5000"),
+            ),
+        ] {
+            let status = Status::from(Problem::from(error.clone()));
+            assert_eq!(status.code(), code);
+            assert_eq!(
+                status.metadata().get(CODE_KEY).unwrap(),
+                error.code().as_str()
+            );
+            assert_eq!(
+                status
+                    .metadata()
+                    .get(RETRY_AFTER_KEY)
+                    .map(|v| v.to_str().unwrap()),
+                hint
+            );
+        }
+    }
+
+    fn text(status: &Status, key: &str) -> Option<String> {
+        let value = status.metadata().get(key)?;
+        Some(value.to_str().unwrap().to_owned())
+    }
+
+    #[test]
+    fn a_watch_that_cannot_go_on_says_from_where_it_could() {
+        let (asked, reached, oldest) = (GlobalRevision(3), GlobalRevision(3), GlobalRevision(90));
+        for (ended, stable) in [
+            (WatchEnded::Compacted { asked, oldest }, "compacted"),
+            (WatchEnded::Lagged { reached, oldest }, "lagged"),
+        ] {
+            let status = Status::from(Problem::from(ended));
+            assert_eq!(status.code(), Code::OutOfRange);
+            assert_eq!(text(&status, CODE_KEY).as_deref(), Some(stable));
+            assert_eq!(text(&status, OLDEST_REVISION_KEY).as_deref(), Some("90"));
+        }
+    }
+
+    #[test]
+    fn what_a_read_does_not_find_is_not_found_under_the_rejections_code() {
+        let machine = MachineName::new("order").unwrap();
+        let unknown = Rejection::UnknownMachine { machine };
+        let undrawn = PictureError::Absent(Box::new(unknown.clone()));
+        for problem in [Problem::from(unknown), undrawn.into()] {
+            let status = Status::from(problem);
+            assert_eq!(status.code(), Code::NotFound);
+            assert_eq!(text(&status, CODE_KEY).as_deref(), Some("unknown_machine"));
+        }
     }
 }

@@ -1,0 +1,187 @@
+//! Damage to the files of a data folder, below sled: a flipped bit anywhere, a file that is missing, a file that
+//! is older than the rest. Each is refused or changes nothing; never is there silently less.
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+
+use super::sample::{Node, copy_of};
+use super::*;
+use crate::consensus::log::LogStore;
+
+/// Bits flipped in the log's database, whose size is unbounded.
+const FLIPS_IN_DATABASE: u64 = 150;
+/// Bits flipped in each of the other files.
+const FLIPS: u64 = 50;
+
+/// All that a node can read from its data folder. Not the committed position, which may be older.
+#[derive(Debug, PartialEq, Eq)]
+struct Content {
+    records: Vec<Record>,
+    vote: Option<Bytes>,
+    purged: Option<Bytes>,
+    snapshot: Option<(u64, Bytes, Bytes)>,
+}
+
+/// Opens a data folder as a node does, and reads all of it.
+fn content(dir: &Path) -> io::Result<Content> {
+    let store = open(dir)?;
+    runtime().block_on(LogStore::open(store.clone(), 0))?;
+    let read = |snapshot: SnapshotFile| {
+        let bytes = snapshot.read_at(0, usize::MAX)?;
+        io::Result::Ok((snapshot.index(), snapshot.meta(), bytes))
+    };
+    Ok(Content {
+        records: runtime().block_on(store.read(0, u64::MAX, usize::MAX))?,
+        vote: store.load(Slot::Vote)?,
+        purged: store.load(Slot::Purged)?,
+        snapshot: store.current_snapshot().map(read).transpose()?,
+    })
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Verdict {
+    /// The node does not start, or reports the damage when it reads it.
+    Refused,
+    /// sled ends the process while it opens.
+    Panicked,
+    /// Everything is there.
+    Harmless,
+}
+
+/// What becomes of a folder that was damaged. Fails if the damage goes unnoticed and something is different.
+fn judge(dir: &Path, expected: &Content, what: &str) -> Verdict {
+    match catch_unwind(AssertUnwindSafe(|| content(dir))) {
+        Err(_) => Verdict::Panicked,
+        Ok(Err(_)) => Verdict::Refused,
+        Ok(Ok(found)) => {
+            let ends = |it: &Content| it.records.last().map(|record| record.index);
+            let (found_end, expected_end) = (ends(&found), ends(expected));
+            assert!(
+                found == *expected,
+                "{what} goes unnoticed: the log ends at {found_end:?}, expected {expected_end:?}; vote {:?}, expected {:?}; purged {:?}, expected {:?}",
+                found.vote,
+                expected.vote,
+                found.purged,
+                expected.purged,
+            );
+            Verdict::Harmless
+        }
+    }
+}
+
+/// A folder that has been in use for a while, closed; and a copy from some time before.
+fn folder() -> (tempfile::TempDir, tempfile::TempDir) {
+    let dir = tempfile::tempdir().unwrap();
+    let mut node = Node::open(dir.path());
+    node.vote();
+    node.append(600);
+    node.compact(200);
+    node.vote();
+    node.append(300);
+    drop(node);
+    let older = copy_of(dir.path());
+    let mut node = Node::open(dir.path());
+    node.append(100);
+    node.truncate(50);
+    node.vote();
+    node.append(200);
+    node.compact(300);
+    node.append(20);
+    drop(node);
+    (dir, older)
+}
+
+/// The files of a folder, as paths within it.
+fn files_of(dir: &Path) -> Vec<PathBuf> {
+    fn walk(dir: &Path, within: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir.join(within)).unwrap() {
+            let path = within.join(entry.unwrap().file_name());
+            match dir.join(&path).is_dir() {
+                true => walk(dir, &path, found),
+                false => found.push(path),
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(dir, Path::new(""), &mut found);
+    found.sort();
+    found
+}
+
+#[test]
+fn a_flipped_bit_anywhere_in_any_file_is_refused_or_changes_nothing() {
+    let (dir, _) = folder();
+    let expected = content(copy_of(dir.path()).path()).unwrap();
+    let mut random = StdRng::seed_from_u64(1);
+    let mut verdicts: BTreeMap<(PathBuf, Verdict), u64> = BTreeMap::new();
+    for file in files_of(dir.path()) {
+        let length = fs::metadata(dir.path().join(&file)).unwrap().len();
+        let flips = match file.ends_with("db") {
+            true => FLIPS_IN_DATABASE,
+            false => FLIPS,
+        };
+        // One in each of as many equal regions.
+        for flip in 0..flips.min(length) {
+            let region = length / flips.min(length);
+            let at = flip * region + random.random_range(0..region.max(1));
+            let bit = random.random_range(0..8);
+            let damaged = copy_of(dir.path());
+            let path = damaged.path().join(&file);
+            let mut bytes = fs::read(&path).unwrap();
+            bytes[at as usize] ^= 1 << bit;
+            fs::write(&path, bytes).unwrap();
+            let what = format!("bit {bit} of byte {at} of {} flipped", file.display());
+            let verdict = judge(damaged.path(), &expected, &what);
+            *verdicts.entry((file.clone(), verdict)).or_default() += 1;
+        }
+    }
+    for ((file, verdict), count) in &verdicts {
+        println!("{:40} {verdict:?}: {count}", file.display());
+    }
+    let refused = |file: &str| verdicts.contains_key(&(file.into(), Verdict::Refused));
+    assert!(refused("log/db") && refused("identity.json"));
+}
+
+#[test]
+fn a_missing_file_is_refused_or_changes_nothing() {
+    let (dir, _) = folder();
+    let expected = content(copy_of(dir.path()).path()).unwrap();
+    for file in files_of(dir.path()) {
+        let damaged = copy_of(dir.path());
+        fs::remove_file(damaged.path().join(&file)).unwrap();
+        let what = format!("{} missing", file.display());
+        let verdict = judge(damaged.path(), &expected, &what);
+        println!("{what}: {verdict:?}");
+        let may_miss = ["lock", "reserve", "log/conf"].map(Path::new);
+        let is_cache = file.to_string_lossy().starts_with("log/snap.");
+        if !may_miss.contains(&file.as_path()) && !is_cache {
+            assert_eq!(verdict, Verdict::Refused, "{what}");
+        }
+    }
+}
+
+#[test]
+fn an_older_copy_of_a_file_is_refused_or_changes_nothing() {
+    let (dir, older) = folder();
+    let expected = content(copy_of(dir.path()).path()).unwrap();
+    for file in files_of(older.path()) {
+        let damaged = copy_of(dir.path());
+        fs::copy(older.path().join(&file), damaged.path().join(&file)).unwrap();
+        let what = format!("an older {}", file.display());
+        println!("{what}: {:?}", judge(damaged.path(), &expected, &what));
+    }
+    // A restored part of the folder.
+    for folder in ["log", "snapshots"] {
+        let damaged = copy_of(dir.path());
+        fs::remove_dir_all(damaged.path().join(folder)).unwrap();
+        fs::rename(
+            copy_of(older.path()).path().join(folder),
+            damaged.path().join(folder),
+        )
+        .unwrap();
+        let what = format!("an older {folder}");
+        let verdict = judge(damaged.path(), &expected, &what);
+        assert_eq!(verdict, Verdict::Refused, "{what}");
+    }
+}
