@@ -1,4 +1,4 @@
-//! Which nodes may form a cluster, from what they say about themselves. Decides only; asks nobody.
+//! Which nodes may form a cluster, from what they say about themselves. It decides only, and sends no request.
 
 use std::collections::{BTreeMap, BTreeSet};
 

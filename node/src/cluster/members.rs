@@ -49,7 +49,7 @@ pub trait Membership: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Those of [`Members::find`]; nobody took over, or no leader was found in time.
+    /// Those of [`Members::find`]; no node took over, or no leader was found in time.
     async fn transfer_leadership(
         &self,
         to: Option<&str>,
@@ -178,7 +178,7 @@ impl Members {
     ///
     /// # Errors
     ///
-    /// Nobody took over, or no leader was found in time.
+    /// No node took over, or no leader was found in time.
     pub async fn hand_over(
         &self,
         to: Option<NodeId>,

@@ -303,7 +303,7 @@ fn number(raw: &Raw, unit: Unit) -> Result<u64, String> {
     };
     let text = raw.text(expected)?;
     match unit {
-        // Of a number without a unit, nobody knows whether it is seconds.
+        // A number without a unit is ambiguous: it may be seconds or milliseconds.
         Unit::Milliseconds => parse_duration(text).map_err(|fault| fault.to_string()),
         Unit::Count | Unit::Bytes => {
             let number = unit.parse(text);

@@ -97,7 +97,7 @@ impl View {
         };
         // A layout, or a large definition, takes too long for an async thread.
         let draw = move || {
-            // Until it is done, even if nobody waits for it any more.
+            // Until it is done, even if no request waits for it any more.
             let _permit = permit;
             let diagram = Diagram::of(&definition, current.as_ref())
                 .with_path(history.iter().map(Arc::as_ref));

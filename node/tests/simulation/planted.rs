@@ -120,7 +120,7 @@ fn a_node_that_serves_reads_but_no_writes_after_the_faults_is_detected() {
 }
 
 #[test]
-fn a_membership_change_that_nobody_completes_is_detected() {
+fn a_membership_change_that_no_leader_completes_is_detected() {
     let incomplete = &["a membership change is not complete"];
     must_detect(Bug::MembersNotKept, Members::Change, incomplete);
 }

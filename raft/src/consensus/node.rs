@@ -392,7 +392,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     ///
     /// # Errors
     ///
-    /// This node does not lead, `to` is no such voter, or nobody took over.
+    /// This node does not lead, `to` is no such voter, or no node took over.
     pub async fn hand_over(
         &self,
         to: Option<NodeId>,
