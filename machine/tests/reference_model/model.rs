@@ -8,6 +8,9 @@ use lockstep_machine::*;
 
 use crate::sinks::Account;
 
+/// Fewer sessions than this are allowed only while the cluster has no feature level.
+const SESSIONS_MIN: u64 = 128;
+
 #[derive(Clone)]
 pub struct Place {
     pub version: u32,
@@ -100,8 +103,15 @@ impl Model {
             Command::Expire(it) => Outcome::Expired(self.expire(it)),
             Command::UpdateSettings(it) => {
                 let mut limits = self.limits;
-                it.iter()
-                    .try_for_each(|(&setting, &value)| limits.set(setting, value))?;
+                for (&setting, &value) in it {
+                    let as_before_levels = setting == Setting::SessionsMax
+                        && self.level == FeatureLevel::FIRST
+                        && (1..SESSIONS_MIN).contains(&value);
+                    match as_before_levels {
+                        true => limits.sessions_max = value,
+                        false => limits.set(setting, value)?,
+                    }
+                }
                 self.limits = limits;
                 self.trim_events();
                 Outcome::SettingsUpdated(Box::new(limits))
