@@ -27,8 +27,7 @@
 //! | full | below `free_bytes_min` | also: as leader, the node rejects commands; reads continue |
 //! | exhausted | below a quarter of that | also: the node takes no commands from a leader, and so cannot serve linearizable reads |
 //!
-//! Both end by themselves once there is space again. Space inside the log's database that purged entries
-//! have left counts as free by half, because the database uses it again before it grows.
+//! Both end by themselves once there is space again.
 
 use std::io;
 use std::time::Duration;
@@ -39,7 +38,7 @@ use tokio::sync::oneshot::{self, error::TryRecvError};
 use super::node::Consensus;
 use super::types::Runtime;
 use crate::Deadline;
-use crate::store::{DiskSpace, LOG_AMPLIFICATION, SnapshotHandle as _, Storage};
+use crate::store::{DiskSpace, LOG_OVERHEAD_BYTES, SnapshotHandle as _, Storage};
 
 /// Time between two checks at most; they are more frequent while entries are applied.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -98,11 +97,8 @@ struct LogStatus {
 
 impl CompactionSettings {
     /// The level of a disk that was at `before`: it rises again only with a quarter more than the threshold.
-    fn level(&self, space: &DiskSpace, log_bytes: u64, before: DiskLevel) -> DiskLevel {
-        let reusable = space
-            .log_used
-            .saturating_sub(log_bytes.saturating_mul(LOG_AMPLIFICATION));
-        let free = space.free.saturating_add(reusable / 2);
+    fn level(&self, space: &DiskSpace, before: DiskLevel) -> DiskLevel {
+        let free = space.free;
         let below = |threshold: u64, level: DiskLevel| {
             let margin = if before >= level { threshold / 4 } else { 0 };
             free < threshold.saturating_add(margin)
@@ -122,7 +118,7 @@ impl CompactionSettings {
         let snapshots = snapshot_bytes.max(disk / 4).saturating_mul(9) / 4;
         let kept_free = self.free_bytes_min.saturating_mul(5) / 4;
         let room = disk.saturating_sub(snapshots).saturating_sub(kept_free);
-        let room = (room / LOG_AMPLIFICATION).max(LOG_BYTES_MIN);
+        let room = room.saturating_sub(LOG_OVERHEAD_BYTES).max(LOG_BYTES_MIN);
         self.log_bytes_max.min(room)
     }
 
@@ -208,7 +204,7 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
         let space = storage.space().await?;
         self.finish_snapshot();
         let log = self.log();
-        self.set_level(&space, &log);
+        self.set_level(&space);
         let bytes_max = self.settings.log_bytes_max(&space, log.snapshot_bytes);
         if self.may_write() && self.settings.snapshot_due(&log, bytes_max, self.level) {
             self.begin_snapshot();
@@ -237,8 +233,8 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
         }
     }
 
-    fn set_level(&mut self, space: &DiskSpace, log: &LogStatus) {
-        let level = self.settings.level(space, log.bytes, self.level);
+    fn set_level(&mut self, space: &DiskSpace) {
+        let level = self.settings.level(space, self.level);
         let CompactionSettings {
             free_bytes_warn,
             free_bytes_min,
@@ -388,13 +384,15 @@ mod tests {
         let bound = |free| SETTINGS.log_bytes_max(&space(free), 8 * MIB);
         assert_eq!(bound(10_000), 64 * MIB);
         // Two snapshots of a quarter of the disk each, and an eighth of one more.
-        assert_eq!(bound(430), (480 - 270 - 125) * MIB / LOG_AMPLIFICATION);
+        let disk = 440 * MIB;
+        let room = disk - disk / 4 * 9 / 4 - 125 * MIB - LOG_OVERHEAD_BYTES;
+        assert_eq!(bound(390), room);
         assert_eq!(bound(0), LOG_BYTES_MIN);
     }
 
     #[test]
     fn a_level_ends_with_a_quarter_more_than_its_threshold() {
-        let level = |free, before| SETTINGS.level(&space(free), 8 * MIB, before);
+        let level = |free, before| SETTINGS.level(&space(free), before);
         use DiskLevel::{Enough, Full, Low};
         assert_eq!(level(200, Enough), Enough);
         assert_eq!(level(199, Enough), Low);
@@ -403,16 +401,5 @@ mod tests {
         assert_eq!(level(99, Low), Full);
         assert_eq!(level(124, Full), Full);
         assert_eq!(level(125, Full), Low);
-    }
-
-    #[test]
-    fn space_that_the_log_left_in_its_database_counts_by_half() {
-        let grown = DiskSpace {
-            log_used: 224 * MIB,
-            ..space(50)
-        };
-        let level = |log_bytes| SETTINGS.level(&grown, log_bytes, DiskLevel::Enough);
-        assert_eq!(level(74 * MIB), DiskLevel::Full);
-        assert_eq!(level(8 * MIB), DiskLevel::Low);
     }
 }

@@ -1,5 +1,5 @@
-//! The form of log entries and slots in sled: parts that fit into sled's pages. Checksums show
-//! whether a part, and the record it belongs to, is complete.
+//! The form of slots in sled, and of the entries of a log of format 2: parts that fit into sled's pages.
+//! Checksums show whether a part, and the record it belongs to, is complete.
 //!
 //! ```text
 //! log key   group u32 | index u64 | part u16
@@ -52,7 +52,7 @@ pub(super) fn split_key(key: &[u8]) -> Result<(u64, u16), StoreError> {
             .then(|| (u64::from_be_bytes(*index), u16::from_be_bytes(part)))
     };
     split().ok_or_else(|| match key.len() {
-        KEY_BYTES_FORMAT_1 => StoreError::format("the log", 1, FORMAT),
+        KEY_BYTES_FORMAT_1 => StoreError::format("the log", 1, super::legacy::LOG_FORMAT),
         _ => StoreError::damaged(
             "log",
             format!("key {key:02x?}"),
@@ -84,7 +84,8 @@ pub(super) fn record_crc(index: u64, bytes: &[u8]) -> u32 {
     crc(&[&index.to_be_bytes(), bytes])
 }
 
-/// The parts of a log entry, first part first.
+/// The parts of a log entry in format 2, first part first.
+#[cfg(test)]
 pub(super) fn encode(index: u64, bytes: &[u8]) -> Result<Vec<(Key, Vec<u8>)>, StoreError> {
     StoreError::check_size(
         format_args!("log entry {index}"),
@@ -147,22 +148,7 @@ pub(super) fn unseal<'a>(
     what: &'static str,
     place: impl Fn() -> String,
 ) -> Result<Part<'a>, StoreError> {
-    let damaged = |reason: String| StoreError::damaged(what, place(), reason);
-    let Some((header, bytes)) = value.split_first_chunk::<HEADER_BYTES>() else {
-        let length = value.len();
-        return Err(damaged(format!(
-            "{length} bytes are too short for a header"
-        )));
-    };
-    let number = |at: usize| {
-        u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
-    };
-    let (found, computed) = (number(11), crc(&[key, &header[..11], bytes]));
-    if found != computed {
-        return Err(damaged(format!(
-            "the checksum is {computed:08x}, expected {found:08x}"
-        )));
-    }
+    let (header, bytes) = checked(key, value, what, &place)?;
     if header[0] != FORMAT {
         let what = format!("{what} {}", place());
         return Err(StoreError::format(what, header[0].into(), FORMAT));
@@ -170,10 +156,61 @@ pub(super) fn unseal<'a>(
     let parts = u16::from_be_bytes([header[1], header[2]]);
     Ok(Part {
         parts,
-        length: number(3),
-        record_crc: number(7),
+        length: number(header, 3),
+        record_crc: number(header, 7),
         bytes,
     })
+}
+
+/// The format of a part, verified against its key.
+pub(super) fn format_of(
+    key: &[u8],
+    value: &[u8],
+    what: &'static str,
+    place: impl Fn() -> String,
+) -> Result<u8, StoreError> {
+    checked(key, value, what, &place).map(|(header, _)| header[0])
+}
+
+/// A part without content, in another format than the one here.
+pub(super) fn seal_empty(key: &[u8], format: u8) -> Vec<u8> {
+    let mut value = seal(
+        key,
+        Part {
+            parts: 1,
+            length: 0,
+            record_crc: 0,
+            bytes: &[],
+        },
+    );
+    renumber(key, &mut value, format);
+    value
+}
+
+fn checked<'a>(
+    key: &[u8],
+    value: &'a [u8],
+    what: &'static str,
+    place: &impl Fn() -> String,
+) -> Result<(&'a [u8; HEADER_BYTES], &'a [u8]), StoreError> {
+    let damaged = |reason: String| StoreError::damaged(what, place(), reason);
+    let Some((header, bytes)) = value.split_first_chunk::<HEADER_BYTES>() else {
+        let length = value.len();
+        return Err(damaged(format!(
+            "{length} bytes are too short for a header"
+        )));
+    };
+    let (found, computed) = (number(header, 11), crc(&[key, &header[..11], bytes]));
+    match found == computed {
+        true => Ok((header, bytes)),
+        false => Err(damaged(format!(
+            "the checksum is {computed:08x}, expected {found:08x}"
+        ))),
+    }
+}
+
+fn number(header: &[u8; HEADER_BYTES], at: usize) -> u32 {
+    u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
 }
 
 fn seal(key: &[u8], part: Part<'_>) -> Vec<u8> {
@@ -189,7 +226,6 @@ fn seal(key: &[u8], part: Part<'_>) -> Vec<u8> {
 }
 
 /// Gives a sealed value another format, with the checksum that belongs to it.
-#[cfg(test)]
 pub(super) fn renumber(key: &[u8], value: &mut [u8], format: u8) {
     value[0] = format;
     let crc = crc(&[key, &value[..11], &value[HEADER_BYTES..]]);

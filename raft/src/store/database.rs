@@ -18,7 +18,6 @@ const FLUSH_EVERY_MS: u64 = 500;
 
 /// sled, with its two trees.
 pub(super) struct Database {
-    pub(super) db: sled::Db,
     pub(super) log: sled::Tree,
     pub(super) meta: sled::Tree,
 }
@@ -39,7 +38,7 @@ pub(super) fn open(dir: &Path, cache_bytes: u64) -> Result<Database, StoreError>
         files::sync(&dir.join(path))?;
     }
     files::sync_dir(dir.parent().unwrap_or(dir))?;
-    Ok(Database { db, log, meta })
+    Ok(Database { log, meta })
 }
 
 /// Whether there is a database in `dir`.

@@ -1,7 +1,7 @@
-//! The real disk: log and slots in sled, snapshots in files.
+//! The real disk: slots in sled, the log and the snapshots in files.
 //!
 //! ```text
-//! <data folder>/log/         sled: trees "log" and "meta"
+//! <data folder>/log/         sled: slots and the catalogue; and the log's segments
 //! <data folder>/watermark    what the log must still hold
 //! <data folder>/snapshots/   one file each
 //! <data folder>/reserve      preallocated, deleted when the disk is full
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use lockstep_machine::State;
 
 use super::log::Log;
+use super::log_writer::LogWriter;
 use super::reserve::{self, Reserve};
 use super::slots::{SlotName, Slots};
 use super::snapshot::{self, SnapshotFile, SnapshotReceiver, Snapshots, on_disk_thread};
@@ -23,7 +24,7 @@ use super::watermark::Watermark;
 use super::writer::{Operation, Writer};
 use super::{
     BoxFuture, DiskSpace, Done, IdentityFile, Record, Slot, Storage, StoreError, binding, database,
-    files,
+    files, legacy,
 };
 
 /// How much memory and disk the store may take for itself.
@@ -67,8 +68,8 @@ pub struct DiskStore {
 
 /// What an open data folder consists of.
 struct Opened {
-    db: sled::Db,
     log: Log,
+    log_writer: LogWriter,
     slots: Slots,
     watermark: Watermark,
     snapshots: Snapshots,
@@ -97,14 +98,15 @@ impl DiskStore {
         binding::complete(identity)?;
         reserve.ensure();
         let Opened {
-            db,
             log,
+            log_writer,
             slots,
             watermark,
             snapshots,
             noted_vote,
         } = opened;
-        let writer = Writer::start(db, log.clone(), slots.clone(), watermark, reserve, observer)
+        let parts = (log.clone(), log_writer, slots.clone());
+        let writer = Writer::start(parts, watermark, reserve, observer)
             .map_err(StoreError::io("start the writing thread for", dir))?;
         Ok(DiskStore {
             dir: dir.as_path().into(),
@@ -145,11 +147,16 @@ fn open(
     observer: &dyn StoreObserver,
 ) -> Result<Opened, StoreError> {
     let dir = identity.dir();
-    binding::check_log_exists(identity, &log_dir(dir))?;
-    let database = database::open(&log_dir(dir), options.cache_bytes)?;
+    let log_dir = log_dir(dir);
+    binding::check_log_exists(identity, &log_dir)?;
+    let database = database::open(&log_dir, options.cache_bytes)?;
     let slots = Slots::open(database.meta)?;
-    binding::check_owner(identity, &slots, !database.log.is_empty())?;
-    let log = Log::open(database.log, slots.purge_point()?.map(|(upto, _)| upto))?;
+    let has_entries = legacy::has_entries(&database.log)? || !slots.segments()?.is_empty();
+    binding::check_owner(identity, &slots, has_entries)?;
+    let node = identity.identity();
+    legacy::move_entries(&database.log, &log_dir, node.node_id, &slots)?;
+    let purged = slots.purge_point()?.map(|(upto, _)| upto);
+    let log = Log::open(&log_dir, node.node_id, &slots, purged)?;
     let snapshots = Snapshots::open(
         dir.join(super::SNAPSHOTS),
         options.free_bytes_min,
@@ -157,11 +164,16 @@ fn open(
         &|bytes, of| observer.restoring(bytes, of),
     )?;
     binding::set_owner(identity, &slots)?;
-    (database.db.flush()).map_err(StoreError::database("flush the log"))?;
-    let node = identity.identity();
+    slots.flush()?;
     let (watermark, noted_vote) = Watermark::open(dir, node.node_id, node.bound, &log, &slots)?;
+    if log.take_torn().is_some() {
+        tracing::info!(
+            last = log.bounds().map(|(_, last)| last),
+            "behind the last log entry is one that a crash left unfinished; it was never acknowledged"
+        );
+    }
     Ok(Opened {
-        db: database.db,
+        log_writer: LogWriter::new(log.clone(), slots.clone())?,
         log,
         slots,
         watermark,

@@ -1,11 +1,23 @@
-//! Makes sled's flushes durable on Linux.
+//! Makes what was written durable: the log's own files, and on Linux, sled's.
 //!
 //! sled 0.34 ends a flush with `sync_file_range(2)`, which neither flushes the disk's cache nor writes the
 //! file's metadata: in simulated power losses, all acknowledged entries were lost. sled falls back to
 //! `fsync` only if that call returns `ENOSYS`. So this module defines the symbol `sync_file_range`, which
 //! overrides the C library's and returns `ENOSYS`.
 
+use std::fs::File;
+use std::io;
+
 use super::StoreError;
+
+/// Makes the content of a file durable.
+pub(super) fn sync(file: &File) -> io::Result<()> {
+    #[cfg(test)]
+    if tests::WITHOUT_SYNC.load(std::sync::atomic::Ordering::Relaxed) {
+        return Ok(());
+    }
+    file.sync_data()
+}
 
 /// Answers `ENOSYS`, always, so that sled calls `fsync` instead.
 #[cfg(target_os = "linux")]
@@ -52,6 +64,9 @@ pub(super) mod tests {
 
     /// Makes the process call the C library's, for a control that must lose data.
     pub(in crate::store) static WITHOUT_OVERRIDE: AtomicBool = AtomicBool::new(false);
+
+    /// Makes [`sync`] do nothing, likewise.
+    pub(in crate::store) static WITHOUT_SYNC: AtomicBool = AtomicBool::new(false);
 
     #[test]
     fn the_definition_here_is_the_one_linked() {

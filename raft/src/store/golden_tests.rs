@@ -5,7 +5,10 @@ use std::io;
 
 use lockstep_machine::State;
 
-use super::{BootstrapPlan, Identity, Member, PlannedMember, codec, identity, snapshot, watermark};
+use super::{
+    BootstrapPlan, Identity, Member, PlannedMember, Record, catalogue, codec, identity, legacy,
+    log, segment, slots, snapshot, watermark,
+};
 use crate::golden_tests::Form;
 
 pub(crate) fn forms() -> Vec<Form> {
@@ -19,6 +22,9 @@ pub(crate) fn forms() -> Vec<Form> {
         slot("slot-purged", "purged"),
         slot("slot-snapshot", "snapshot"),
         slot("slot-owner", "owner"),
+        slot_of_segment("slot-segment", None),
+        slot_of_segment("slot-segment-sealed", Some((99, 4096))),
+        log_segment(),
         watermark_place(),
         snapshot_file(),
         snapshot_records(),
@@ -29,7 +35,7 @@ pub(crate) fn forms() -> Vec<Form> {
     ]
 }
 
-/// Keys and values as the log's tree holds them, each behind its length.
+/// Keys and values as the tree of a log of format 2 holds them, each behind its length.
 fn log_parts(name: &'static str, entry: Vec<u8>) -> Form {
     const INDEX: u64 = 17;
     fn join(parts: Vec<(codec::Key, Vec<u8>)>) -> Vec<u8> {
@@ -54,11 +60,14 @@ fn log_parts(name: &'static str, entry: Vec<u8>) -> Form {
         bytes: join(codec::encode(INDEX, &entry).unwrap()),
         rewrite: Box::new(|bytes| {
             let dir = tempfile::tempdir()?;
-            let tree = sled::open(dir.path())?.open_tree("log")?;
+            let db = sled::open(dir.path())?;
+            let (tree, meta) = (db.open_tree("log")?, db.open_tree("meta")?);
             for (key, value) in split(bytes) {
                 tree.insert(key, value)?;
             }
-            let log = super::log::Log::open(tree, None)?;
+            let slots = slots::Slots::open(meta)?;
+            legacy::move_entries(&tree, dir.path(), 9, &slots)?;
+            let log = log::Log::open(dir.path(), 9, &slots, None)?;
             let record = log.read(INDEX, INDEX + 1, usize::MAX)?.remove(0);
             Ok(join(codec::encode(record.index, &record.bytes)?))
         }),
@@ -85,6 +94,74 @@ fn slot(name: &'static str, slot: &'static str) -> Form {
         }),
         renumber: Box::new(move |bytes, format| {
             codec::renumber(renumbered.as_bytes(), bytes, format as u8);
+        }),
+    }
+}
+
+/// An entry of the log's catalogue.
+fn slot_of_segment(name: &'static str, sealed: Option<(u64, u64)>) -> Form {
+    let key = slots::SlotName::Segment(7).key();
+    let renumbered = key.clone();
+    let listed = catalogue::Listed {
+        first: 17,
+        sealed: sealed.map(|(last, end)| catalogue::Sealed { last, end }),
+    };
+    let written = {
+        let key = key.clone();
+        move |listed: catalogue::Listed| {
+            codec::encode_slot(&key, &catalogue::encode(7, listed).unwrap()).unwrap()
+        }
+    };
+    Form {
+        name,
+        format: codec::FORMAT.into(),
+        bytes: written(listed),
+        rewrite: Box::new(move |bytes| {
+            let value = codec::decode_slot(&key, bytes)?;
+            Ok(written(catalogue::decode(7, value)?))
+        }),
+        renumber: Box::new(move |bytes, format| {
+            codec::renumber(renumbered.as_bytes(), bytes, format as u8);
+        }),
+    }
+}
+
+/// A segment with two entries and some zeros.
+fn log_segment() -> Form {
+    const ID: segment::SegmentId = segment::SegmentId {
+        node_id: 9,
+        number: 7,
+        first: 17,
+    };
+    fn written(records: &[Record]) -> Vec<u8> {
+        let mut bytes = segment::header(ID).to_vec();
+        for record in records {
+            segment::encode(record, &mut bytes).unwrap();
+        }
+        bytes.extend_from_slice(&[0; 100]);
+        bytes
+    }
+    let record = |index, bytes: &'static [u8]| Record {
+        index,
+        bytes: bytes.into(),
+    };
+    Form {
+        name: "log-segment",
+        format: segment::FORMAT,
+        bytes: written(&[record(17, b"an entry"), record(18, b"")]),
+        rewrite: Box::new(|bytes| {
+            let dir = tempfile::tempdir()?;
+            std::fs::write(segment::path(dir.path(), ID.number), bytes)?;
+            let mut scan = segment::Scan::open(dir.path(), ID, None)?;
+            let mut records = Vec::new();
+            while let Some(record) = scan.next()? {
+                records.push(record);
+            }
+            Ok(written(&records))
+        }),
+        renumber: Box::new(|bytes, format| {
+            bytes[8..12].copy_from_slice(&format.to_be_bytes());
+            segment::seal(bytes);
         }),
     }
 }

@@ -9,7 +9,8 @@
 //! <data folder>/identity.json   node id, name, cluster id, bootstrap plan    IdentityFile
 //! <data folder>/lock            held while a process works in the folder     IdentityFile
 //! <data folder>/unfinished      only while the folder is restored or recovered  OfflineFolder
-//! <data folder>/log/            sled: tree "log" (entries), tree "meta" (slots)
+//! <data folder>/log/db ...       sled: the slots, among them the catalogue    Slots
+//! <data folder>/log/*.segment    the entries                                 Log, LogWriter
 //! <data folder>/watermark       what the log must still hold when it is opened            Watermark
 //! <data folder>/snapshots/      one file for each snapshot; a slot names the current one
 //! <data folder>/reserve         space that is given up when the disk is full
@@ -18,13 +19,14 @@
 //! # Writing
 //!
 //! Every write puts an operation into one queue and returns. A single thread takes everything in the queue,
-//! inserts it into sled in order, flushes once, notes the log's end in the file `watermark`, and calls the
+//! carries it out in order, flushes once, notes the log's end in the file `watermark`, and calls the
 //! completions in order. So one flush serves many operations, and no caller on the async runtime waits for a
 //! disk.
 //!
-//! A log entry larger than sled's pages is split into parts, each with a checksum; part 0 is written
-//! last and removed first. sled keeps a prefix of what was written, in order, so a crash leaves at most
-//! one incomplete entry, at the end of the log. It was never acknowledged; opening removes it.
+//! Entries are appended to files, the segments. sled holds the catalogue of segments: which ones there are, and where
+//! each ends. It changes with one flush when a segment is begun, cut off or removed, so the log is always a
+//! sequence without gaps, whatever a crash leaves in the folder. What follows the last entry that was flushed was
+//! never acknowledged; the next append begins another segment, and it never comes back.
 //!
 //! A snapshot is written to a temporary file, flushed, read back and checked, renamed, and then named in
 //! the slot. The previous snapshot is removed after that, and entries that a snapshot covers are purged
@@ -33,7 +35,7 @@
 //! # Guarantees
 //!
 //! - An operation whose completion was called with `Ok` survives a power loss. The exception is
-//!   [`Slot::Committed`], which is an optimization: it only speeds up recovery.
+//!   [`Slot::Committed`], which is an optimization: it only speeds up recovery, and is written now and then.
 //! - Operations reach the disk in call order. After a crash the disk holds a prefix of them.
 //! - A failure is final: what a disk holds after a failed flush is unknown, so every later operation
 //!   fails too, until the process is started again. On a full disk the reserve is freed first, so that
@@ -55,6 +57,7 @@
 //! describes how to change one.
 
 mod binding;
+mod catalogue;
 mod codec;
 mod database;
 mod disk;
@@ -64,10 +67,12 @@ mod files;
 #[cfg(test)]
 pub(crate) mod golden_tests;
 mod identity;
+mod legacy;
 mod log;
+mod log_writer;
 mod offline;
 mod reserve;
-mod sizes;
+mod segment;
 mod slots;
 mod snapshot;
 #[cfg(test)]
@@ -101,9 +106,9 @@ const RESERVE: &str = "reserve";
 /// keys, slot keys, snapshot names and peer metadata, so that more can be added.
 pub const GROUP: u32 = 0;
 
-/// Bytes that the log's database takes on disk for each byte of log, at most, over hours of appends and
-/// purges. Measured: 1.6 to 2.7.
-pub const LOG_AMPLIFICATION: u64 = 3;
+/// Bytes that the log takes on disk beyond its entries, at most: the segment that is written, the one that is purged
+/// in part, and sled.
+pub const LOG_OVERHEAD_BYTES: u64 = 2 * log_writer::SEGMENT_BYTES + (8 << 20);
 
 /// A boxed future that may move between threads.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send + 'static>>;
@@ -125,8 +130,8 @@ pub struct Record {
 pub enum Slot {
     /// The vote. Durable when its completion is called.
     Vote,
-    /// The committed position. Written in order, but not waited for: a crash may bring back an
-    /// older one.
+    /// The committed position. Written after the entries before it, but not waited for: until the store is closed,
+    /// an older one may be read.
     Committed,
     /// The last purged log id. Set by [`Storage::purge`] only.
     Purged,
@@ -137,10 +142,9 @@ pub enum Slot {
 pub struct DiskSpace {
     /// Free for an unprivileged process, the reserve not included.
     pub free: u64,
-    /// Taken by the log's database and the snapshots.
+    /// Taken by the log and the snapshots.
     pub used: u64,
-    /// Taken by the log's database. Space inside it that purged entries have left is used again before
-    /// it grows.
+    /// Taken by the log.
     pub log_used: u64,
 }
 

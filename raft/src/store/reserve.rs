@@ -3,7 +3,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -65,27 +64,12 @@ impl Reserve {
         }
         let write = || -> io::Result<()> {
             let file = File::create(&self.path)?;
-            allocate(&file, self.bytes)?;
+            files::allocate(&file, self.bytes)?;
             file.sync_all()
         };
         write().map_err(StoreError::io("allocate", &self.path))?;
         files::sync_dir(dir)
     }
-}
-
-#[cfg(target_os = "linux")]
-fn allocate(file: &File, bytes: u64) -> io::Result<()> {
-    let bytes = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
-    // SAFETY: the descriptor belongs to `file`, which outlives the call.
-    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, bytes) } {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn allocate(mut file: &File, bytes: u64) -> io::Result<()> {
-    io::copy(&mut io::Read::take(io::repeat(1), bytes), &mut file).map(|_| ())
 }
 
 /// Bytes an unprivileged process may still write to the disk that holds `dir`.

@@ -13,16 +13,22 @@ pub(super) enum SlotName {
     Snapshot,
     /// The id of the node whose log it is, 8 bytes.
     Owner,
+    /// One segment of the log, by its number.
+    Segment(u64),
 }
 
+/// What the names of segments begin with.
+const SEGMENT: &str = "segment/";
+
 impl SlotName {
-    fn key(self) -> String {
+    pub(super) fn key(self) -> String {
         codec::slot_key(match self {
             SlotName::Public(Slot::Vote) => "vote",
             SlotName::Public(Slot::Committed) => "committed",
             SlotName::Public(Slot::Purged) => "purged",
             SlotName::Snapshot => "snapshot",
             SlotName::Owner => "owner",
+            SlotName::Segment(number) => return codec::slot_key(&format!("{SEGMENT}{number:020}")),
         })
     }
 }
@@ -57,6 +63,34 @@ impl Slots {
             return Ok(None);
         };
         codec::decode_slot(&key, &value).map(|bytes| Some(Bytes::copy_from_slice(bytes)))
+    }
+
+    /// The numbers of the segments that have a slot, in order.
+    pub(super) fn segments(&self) -> Result<Vec<u64>, StoreError> {
+        let prefix = codec::slot_key(SEGMENT);
+        let number = |key: sled::Result<sled::IVec>| {
+            let key = key.map_err(StoreError::database("read the slots"))?;
+            let number = std::str::from_utf8(&key[prefix.len()..]).ok();
+            number.and_then(|it| it.parse().ok()).ok_or_else(|| {
+                let key = String::from_utf8_lossy(&key);
+                StoreError::damaged("slot", key, "its name has no segment's number")
+            })
+        };
+        let keys = self.tree.scan_prefix(&prefix).keys();
+        keys.map(number).collect()
+    }
+
+    /// Removes a slot. Durable with the next flush.
+    pub(super) fn remove(&self, name: SlotName) -> Result<(), StoreError> {
+        let removed = self.tree.remove(name.key());
+        removed.map_err(StoreError::database("remove a slot"))?;
+        Ok(())
+    }
+
+    /// Makes every change durable.
+    pub(super) fn flush(&self) -> Result<(), StoreError> {
+        (self.tree.flush()).map_err(StoreError::database("flush the slots"))?;
+        Ok(())
     }
 
     /// Overwrites a slot. Durable with the next flush.

@@ -16,11 +16,14 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
 use super::database::Database;
+use super::log_writer::SEGMENT_BYTES;
 use super::snapshot::Snapshots;
 use super::*;
 
 mod binding;
 mod damage;
+mod legacy;
+mod on_disk;
 #[cfg(target_os = "linux")]
 mod power_cuts;
 mod sample;
@@ -83,13 +86,7 @@ fn fill(store: &DiskStore, indexes: std::ops::RangeInclusive<u64>) {
 fn tamper(dir: &Path, change: impl FnOnce(&Database)) {
     let database = database::open(&dir.join("log"), OPTIONS.cache_bytes).unwrap();
     change(&database);
-    database.db.flush().unwrap();
-}
-
-fn flip_last_byte(tree: &sled::Tree, index: u64, part: u16) {
-    let mut value = tree.get(codec::key(index, part)).unwrap().unwrap().to_vec();
-    *value.last_mut().unwrap() ^= 1;
-    tree.insert(codec::key(index, part), value).unwrap();
+    database.meta.flush().unwrap();
 }
 
 fn refusal(dir: &Path) -> String {
@@ -135,7 +132,7 @@ fn a_log_of_format_1_is_refused_and_left_as_it_is() {
     });
     assert_eq!(
         refusal(dir.path()),
-        "the log has format 1; this build reads format 2: run the release that wrote it"
+        "the log has format 1; this build reads format 3: run the release that wrote it"
     );
     tamper(dir.path(), |on_disk| assert_eq!(on_disk.log.len(), 1));
 }
@@ -189,33 +186,92 @@ fn a_read_stops_at_its_limit_but_gives_at_least_one() {
 }
 
 #[test]
-fn large_entries_are_split_and_joined() {
+fn an_entry_larger_than_a_segment_has_one_of_its_own() {
     let dir = tempfile::tempdir().unwrap();
     let mut random = StdRng::seed_from_u64(1);
-    let records: Vec<Record> = (1..=3)
-        .map(|index| {
-            record(
-                index,
-                (0..(1 << 20) - index)
-                    .map(|_| random.random::<u8>())
-                    .collect::<Vec<u8>>(),
-            )
-        })
+    let mut bytes = |length: u64| -> Vec<u8> { (0..length).map(|_| random.random()).collect() };
+    let records: Vec<Record> = (1..=6)
+        .map(|index| record(index, bytes((index % 2) * 2 * SEGMENT_BYTES + index)))
         .collect();
     let store = open(dir.path()).unwrap();
     append(&store, records.clone()).unwrap();
-    assert_eq!(read(&store, 1, 4, usize::MAX).unwrap(), records);
+    assert_eq!(read(&store, 1, 7, usize::MAX).unwrap(), records);
     drop(store);
-    assert_eq!(
-        read(&open(dir.path()).unwrap(), 1, 4, usize::MAX).unwrap(),
-        records
-    );
-    assert_eq!(
-        std::fs::read_dir(dir.path().join("log/blobs"))
-            .unwrap()
-            .count(),
-        0
-    );
+    let store = open(dir.path()).unwrap();
+    assert_eq!(read(&store, 1, 7, usize::MAX).unwrap(), records);
+    assert_eq!(read(&store, 4, 6, usize::MAX).unwrap(), records[3..5]);
+}
+
+/// Appends entries, 10,000 bytes each, from `first` on, until the log consists of so many segments.
+fn fill_segments(store: &DiskStore, dir: &Path, first: u64, count: usize) -> u64 {
+    let mut next = first;
+    while on_disk::segments(dir).len() < count {
+        append(store, vec![record(next, vec![7; 10_000])]).unwrap();
+        next += 1;
+    }
+    next
+}
+
+#[test]
+fn segments_are_removed_once_all_of_their_entries_are_purged() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let next = fill_segments(&store, dir.path(), 1, 4);
+    wait(|done| store.purge(next - 2, "p".into(), done)).unwrap();
+    drop(store);
+    assert_eq!(on_disk::segments(dir.path()).len(), 1);
+    let store = open(dir.path()).unwrap();
+    assert_eq!(store.bounds().unwrap(), Some((next - 1, next - 1)));
+    // All of it.
+    wait(|done| store.purge(next - 1, "p".into(), done)).unwrap();
+    drop(store);
+    assert_eq!(on_disk::segments(dir.path()).len(), 0);
+    let store = open(dir.path()).unwrap();
+    fill(&store, next..=next);
+}
+
+#[test]
+fn what_is_cut_off_is_removed_and_the_log_goes_on_in_another_segment() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    fill_segments(&store, dir.path(), 1, 4);
+    wait(|done| store.truncate_after(Some(5), done)).unwrap();
+    assert_eq!(store.bounds().unwrap(), Some((1, 5)));
+    fill(&store, 6..=9);
+    drop(store);
+    let store = open(dir.path()).unwrap();
+    assert_eq!(store.bounds().unwrap(), Some((1, 9)));
+    assert_eq!(on_disk::segments(dir.path()).len(), 2);
+    wait(|done| store.truncate_after(None, done)).unwrap();
+    drop(store);
+    assert_eq!(open(dir.path()).unwrap().bounds().unwrap(), None);
+}
+
+#[test]
+fn sizes_and_tails_are_known_to_a_few_records() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    let next = fill_segments(&store, dir.path(), 1, 3);
+    let precision = (64 << 10) + 10_016;
+    let check = |store: &DiskStore| {
+        for index in 0..next {
+            let exact = (next - 1 - index) * 10_016;
+            let found = store.log_bytes_after(index);
+            assert!(
+                (exact..=exact + precision).contains(&found),
+                "{index}: {found}"
+            );
+            let tail = store.log_tail(exact).unwrap();
+            let bytes = (next - tail) * 10_016;
+            assert!(bytes <= exact.max(precision), "{index}: {tail}");
+            assert!(bytes + precision >= exact, "{index}: {tail}");
+        }
+        assert_eq!(store.log_bytes_after(next), 0);
+        assert_eq!(store.log_tail(u64::MAX), Some(1));
+    };
+    check(&store);
+    drop(store);
+    check(&open(dir.path()).unwrap());
 }
 
 #[test]
@@ -299,18 +355,19 @@ fn after_a_purge_beyond_the_end_the_log_goes_on_behind_it() {
 fn an_interrupted_purge_is_finished_when_opening() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
-    fill(&store, 1..=5);
-    wait(|done| store.purge(3, "3".into(), done)).unwrap();
+    let next = fill_segments(&store, dir.path(), 1, 3);
+    let before = sample::copy_of(dir.path());
+    wait(|done| store.purge(next - 2, "p".into(), done)).unwrap();
     drop(store);
-    tamper(dir.path(), |on_disk| {
-        for (key, value) in codec::encode(2, b"back again").unwrap() {
-            on_disk.log.insert(key, value).unwrap();
-        }
-    });
+    // The files are back, in the catalogue or not.
+    for path in on_disk::segments(before.path()) {
+        let to = dir.path().join("log").join(path.file_name().unwrap());
+        std::fs::copy(path, to).unwrap();
+    }
     let store = open(dir.path()).unwrap();
-    assert_eq!(store.bounds().unwrap(), Some((4, 5)));
+    assert_eq!(store.bounds().unwrap(), Some((next - 1, next - 1)));
     drop(store);
-    tamper(dir.path(), |on_disk| assert_eq!(on_disk.log.len(), 2));
+    assert_eq!(on_disk::segments(dir.path()).len(), 1);
 }
 
 #[test]
@@ -330,75 +387,65 @@ fn an_append_that_leaves_a_gap_is_refused_for_good() {
 fn a_damaged_entry_is_refused_with_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
-    append(
-        &store,
-        vec![
-            record(1, "small"),
-            record(2, vec![7; 30_000]),
-            record(3, "small"),
-        ],
-    )
-    .unwrap();
+    let next = fill_segments(&store, dir.path(), 1, 2);
     drop(store);
-    tamper(dir.path(), |on_disk| flip_last_byte(&on_disk.log, 2, 2));
-    let error = refusal(dir.path());
-    assert!(
-        error.contains("log entry 2 part 2: the checksum is"),
-        "{error}"
-    );
-
-    tamper(dir.path(), |on_disk| {
-        drop(on_disk.log.remove(codec::key(2, 2)).unwrap())
-    });
-    let error = refusal(dir.path());
-    assert!(
-        error.contains("log entry 2 part 2: it is missing"),
-        "{error}"
-    );
-
-    tamper(dir.path(), |on_disk| {
-        drop(on_disk.log.remove(codec::key(2, 0)).unwrap())
-    });
-    let error = refusal(dir.path());
-    assert!(
-        error.contains("log entry 2 part 1: it is an orphan"),
-        "{error}"
-    );
+    // In a segment that is complete, and in the last one.
+    for index in [2, next - 1] {
+        let damaged = sample::copy_of(dir.path());
+        on_disk::flip(damaged.path(), index);
+        let error = refusal(damaged.path());
+        let expected = format!("log entry {index}: the checksum is");
+        assert!(error.contains(&expected), "{error}");
+    }
 }
 
 #[test]
 fn damage_that_appears_while_running_is_reported_too() {
     let dir = tempfile::tempdir().unwrap();
-    let tree = sled::open(dir.path()).unwrap().open_tree("log").unwrap();
-    let log = log::Log::open(tree.clone(), None).unwrap();
-    for index in 1..=3 {
-        log.insert(&record(index, "entry")).unwrap();
-    }
-    flip_last_byte(&tree, 2, 0);
-    let error = log.read(1, 4, usize::MAX).unwrap_err().to_string();
-    assert!(error.contains("log entry 2 part 0"), "{error}");
-    tree.remove(codec::key(2, 0)).unwrap();
-    let error = log.read(1, 4, usize::MAX).unwrap_err().to_string();
+    let store = open(dir.path()).unwrap();
+    fill(&store, 1..=3);
+    on_disk::flip(dir.path(), 2);
+    let error = read(&store, 1, 4, usize::MAX).unwrap_err().to_string();
+    assert!(error.contains("log entry 2: the checksum is"), "{error}");
+    on_disk::end_before(dir.path(), 2);
+    let error = read(&store, 1, 4, usize::MAX).unwrap_err().to_string();
     assert!(error.contains("log entry 2: it is missing"), "{error}");
 }
 
 #[test]
-fn a_hole_is_refused_with_its_place() {
-    for hole in [1, 3] {
-        let dir = tempfile::tempdir().unwrap();
-        let store = open(dir.path()).unwrap();
-        wait(|done| store.purge(0, "0".into(), done)).unwrap();
-        fill(&store, 1..=5);
-        drop(store);
-        tamper(dir.path(), |on_disk| {
-            drop(on_disk.log.remove(codec::key(hole, 0)).unwrap())
-        });
-        let error = refusal(dir.path());
-        assert!(
-            error.contains(&format!("log entry {hole}: it is missing")),
-            "{error}"
-        );
-    }
+fn a_segment_that_is_missing_shortened_or_anothers_is_refused_with_its_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    fill_segments(&store, dir.path(), 1, 3);
+    drop(store);
+    let refused = |change: &dyn Fn(&[std::path::PathBuf]), expected: &str| {
+        let damaged = sample::copy_of(dir.path());
+        change(&on_disk::segments(damaged.path()));
+        let error = refusal(damaged.path());
+        assert!(error.contains(expected), "{error}");
+    };
+    let shorten = |path: &Path, bytes: u64| {
+        let file = std::fs::OpenOptions::new().write(true).open(path);
+        file.unwrap().set_len(bytes).unwrap();
+    };
+    refused(
+        &|files| std::fs::remove_file(&files[1]).unwrap(),
+        "log segment 1: its file is missing",
+    );
+    refused(
+        &|files| shorten(&files[0], 1000),
+        "log segment 0: it has 1000 bytes, expected",
+    );
+    refused(
+        &|files| shorten(&files[2], 20),
+        "log segment 2: 20 bytes are too short",
+    );
+    refused(
+        &|files| {
+            std::fs::copy(&files[0], &files[1]).unwrap();
+        },
+        "log segment 1: its file is another one's",
+    );
 }
 
 #[test]
@@ -407,15 +454,41 @@ fn an_entry_that_a_crash_left_unfinished_is_not_taken_for_damage() {
     let store = open(dir.path()).unwrap();
     append(&store, vec![record(1, "small")]).unwrap();
     drop(store);
-    tamper(dir.path(), |on_disk| {
-        for (key, value) in &codec::encode(2, &[7; 30_000]).unwrap()[1..] {
-            on_disk.log.insert(key, value.as_slice()).unwrap();
-        }
-    });
+    let mark = std::fs::read(dir.path().join("watermark")).unwrap();
     let store = open(dir.path()).unwrap();
-    assert_eq!(store.bounds().unwrap(), Some((1, 1)));
-    fill(&store, 2..=2);
-    assert_eq!(read(&store, 2, 3, 100).unwrap(), [record(2, "entry 2")]);
+    append(&store, vec![record(2, vec![7; 30_000]), record(3, "small")]).unwrap();
+    drop(store);
+    for kept in [1, 15, 16, 17, 20_000, 30_015] {
+        let crashed = sample::copy_of(dir.path());
+        std::fs::write(crashed.path().join("watermark"), &mark).unwrap();
+        on_disk::tear(crashed.path(), 2, kept);
+        let store = open(crashed.path()).unwrap();
+        assert_eq!(store.bounds().unwrap(), Some((1, 1)), "{kept}");
+        fill(&store, 2..=2);
+        drop(store);
+        let store = open(crashed.path()).unwrap();
+        assert_eq!(store.bounds().unwrap(), Some((1, 2)), "{kept}");
+        assert_eq!(read(&store, 2, 3, 100).unwrap(), [record(2, "entry 2")]);
+    }
+}
+
+#[test]
+fn what_a_crash_left_behind_an_unfinished_entry_never_comes_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path()).unwrap();
+    append(&store, vec![record(1, "small")]).unwrap();
+    drop(store);
+    let mark = std::fs::read(dir.path().join("watermark")).unwrap();
+    let store = open(dir.path()).unwrap();
+    append(&store, vec![record(2, "torn"), record(3, "whole")]).unwrap();
+    drop(store);
+    // The page of the first of two entries was not written.
+    on_disk::change_from(dir.path(), 2, |bytes| bytes[..20].fill(0));
+    std::fs::write(dir.path().join("watermark"), mark).unwrap();
+    let store = open(dir.path()).unwrap();
+    append(&store, vec![record(2, "torn")]).unwrap();
+    drop(store);
+    assert_eq!(open(dir.path()).unwrap().bounds().unwrap(), Some((1, 2)));
 }
 
 #[test]
@@ -489,9 +562,13 @@ fn the_committed_slot_waits_for_no_flush() {
     let dir = tempfile::tempdir().unwrap();
     let observer = Arc::new(Counting::default());
     let store = open_observed(dir.path(), observer.clone()).unwrap();
-    wait(|done| store.save(Slot::Committed, "1".into(), done)).unwrap();
-    assert_eq!(store.load(Slot::Committed).unwrap(), Some("1".into()));
+    for number in 1..=9 {
+        wait(|done| store.save(Slot::Committed, number.to_string().into(), done)).unwrap();
+    }
     assert_eq!(observer.flushed.load(Ordering::SeqCst), 0);
+    drop(store);
+    let store = open(dir.path()).unwrap();
+    assert_eq!(store.load(Slot::Committed).unwrap(), Some("9".into()));
 }
 
 #[test]

@@ -246,6 +246,9 @@ fn check(mark: &Mark, log: &Log, slots: &Slots) -> Result<(), StoreError> {
         let place = format!("entry {}", last.index);
         let end = log.bounds().map(|(_, last)| last).or(purged);
         if end.is_none_or(|end| end < last.index) {
+            if let Some(damaged) = log.take_torn() {
+                return Err(damaged);
+            }
             let end = end.map_or("is empty".to_owned(), |end| format!("ends at entry {end}"));
             return lost(place, format!("the log {end}"));
         }

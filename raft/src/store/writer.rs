@@ -1,19 +1,24 @@
-//! The writer thread: takes all queued operations, inserts them in order, flushes once, writes the
+//! The writer thread: takes all queued operations, carries them out in order, flushes once, writes the
 //! [watermark](super::watermark), and calls the completions in order.
 //!
-//! A failure is permanent: sled returns the error of a failed write forever, and the content of a disk after a
-//! failed flush is unknown. So all later operations fail, too, until the node is restarted.
+//! Entries go to a segment of the log, everything else to a slot in sled: two flushes, in the order of the
+//! operations. Batches with both are rare, because the committed position, which changes with every batch and waits
+//! for no flush, is written to its slot only now and then.
+//!
+//! A failure is permanent: the content of a disk after a failed flush is unknown. So all later operations fail,
+//! too, until the node is restarted.
 
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
 use super::log::Log;
+use super::log_writer::LogWriter;
 use super::reserve::Reserve;
 use super::slots::{SlotName, Slots};
 use super::watermark::Watermark;
@@ -22,8 +27,8 @@ use super::{Done, Record, Slot, StoreError, StoreObserver};
 /// Operations flushed together at most, so that a flush begins even while more keep coming.
 const OPERATIONS_PER_FLUSH_MAX: usize = 4096;
 
-/// Purged parts removed in one step when there is nothing else to do: about a millisecond's work.
-const REMOVED_PER_STEP_MIN: usize = 64;
+/// The longest time that a committed position stays unwritten.
+const COMMITTED_EVERY: Duration = Duration::from_millis(100);
 
 /// Something to write.
 pub(super) enum Operation {
@@ -47,22 +52,22 @@ pub(super) struct Writer {
 impl Writer {
     /// Starts the thread.
     pub(super) fn start(
-        db: sled::Db,
-        log: Log,
-        slots: Slots,
+        (log, log_writer, slots): (Log, LogWriter, Slots),
         watermark: Watermark,
         reserve: Reserve,
         observer: Arc<dyn StoreObserver>,
     ) -> io::Result<Writer> {
         let (queue, requests) = mpsc::channel();
         let flusher = Flusher {
-            db,
             log,
+            log_writer,
             slots,
+            slots_changed: false,
+            committed: None,
             watermark,
             reserve,
             observer,
-            removing_upto: None,
+            cleaning: true,
             failure: None,
         };
         let thread = thread::Builder::new()
@@ -121,14 +126,18 @@ struct Failure {
 }
 
 struct Flusher {
-    db: sled::Db,
     log: Log,
+    log_writer: LogWriter,
     slots: Slots,
+    /// Whether slots were written since their last flush.
+    slots_changed: bool,
+    /// A committed position that is not in its slot yet, and since when.
+    committed: Option<(Bytes, Instant)>,
     watermark: Watermark,
     reserve: Reserve,
     observer: Arc<dyn StoreObserver>,
-    /// Records up to here are purged and may still take up space.
-    removing_upto: Option<u64>,
+    /// Whether the disk may hold what is no longer in the log.
+    cleaning: bool,
     failure: Option<Failure>,
 }
 
@@ -139,29 +148,32 @@ impl Flusher {
             match self.next(requests) {
                 Ok(request) => batch.push_back(request),
                 Err(TryRecvError::Empty) => {
-                    self.remove_purged(REMOVED_PER_STEP_MIN);
-                    self.sync_watermark_if_due();
+                    self.clean();
+                    self.write_what_is_due(Instant::now());
                     continue;
                 }
                 Err(TryRecvError::Disconnected) => break,
             }
             batch.extend(requests.try_iter().take(OPERATIONS_PER_FLUSH_MAX - 1));
             self.write_batch(&mut batch);
-            self.sync_watermark_if_due();
+            self.write_what_is_due(Instant::now());
         }
-        if self.failure.is_none()
-            && let Err(error) = self.watermark.sync()
-        {
-            self.fail(&error);
+        while self.cleaning && self.failure.is_none() {
+            self.clean();
         }
+        self.attempt(|it| {
+            it.write_committed()?;
+            it.slots.flush()?;
+            it.watermark.sync()
+        });
     }
 
     /// The next request; `Empty` when there is something else to do.
     fn next(&self, requests: &Receiver<Request>) -> Result<Request, TryRecvError> {
-        if self.removing_upto.is_some() {
+        if self.cleaning {
             return requests.try_recv();
         }
-        match self.watermark.sync_at().filter(|_| self.failure.is_none()) {
+        match self.due_at().filter(|_| self.failure.is_none()) {
             None => requests.recv().map_err(|_| TryRecvError::Disconnected),
             Some(at) => {
                 let wait = at.saturating_duration_since(Instant::now());
@@ -173,78 +185,99 @@ impl Flusher {
         }
     }
 
-    fn sync_watermark_if_due(&mut self) {
-        let due = self
-            .watermark
-            .sync_at()
-            .is_some_and(|at| at <= Instant::now());
-        if due
-            && self.failure.is_none()
-            && let Err(error) = self.watermark.sync()
-        {
-            self.fail(&error);
+    /// When something has to be written although nothing came.
+    fn due_at(&self) -> Option<Instant> {
+        let committed = self.committed_at();
+        let watermark = self.watermark.sync_at();
+        committed.into_iter().chain(watermark).min()
+    }
+
+    fn committed_at(&self) -> Option<Instant> {
+        (self.committed.as_ref()).map(|(_, since)| *since + COMMITTED_EVERY)
+    }
+
+    fn write_what_is_due(&mut self, now: Instant) {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(self.committed_at()) {
+            self.attempt(Self::write_committed);
+        }
+        if is_due(self.watermark.sync_at()) {
+            self.attempt(|it| it.watermark.sync());
+        }
+    }
+
+    /// The entries up to this position were flushed before. It is durable with sled's next flush.
+    fn write_committed(&mut self) -> Result<(), StoreError> {
+        match self.committed.take() {
+            Some((value, _)) => self.slots.save(SlotName::Public(Slot::Committed), &value),
+            None => Ok(()),
         }
     }
 
     fn write_batch(&mut self, batch: &mut VecDeque<Request>) {
         let mut waiting = Vec::with_capacity(batch.len());
-        let mut removing_upto = None;
+        let mut committed = None;
         let mut vote = None;
-        let mut records = 0;
         for Request { operation, done } in batch.drain(..) {
-            if let Operation::Append(appended) = &operation {
-                records += appended.len();
-            }
-            if let Operation::Purge { upto, .. } = &operation {
-                removing_upto = removing_upto.max(Some(*upto));
-            }
-            if let Operation::Save { name, value } = &operation
-                && *name == SlotName::Public(Slot::Vote)
-            {
-                vote = Some(value.clone());
-            }
-            let needs_flush = !matches!(
-                operation,
+            match operation {
                 Operation::Save {
                     name: SlotName::Public(Slot::Committed),
-                    ..
+                    value,
+                } if self.failure.is_none() => {
+                    committed = Some(value);
+                    done(Ok(()));
+                    continue;
                 }
-            );
-            if self.failure.is_none()
-                && let Err(error) = self.write(operation)
-            {
-                self.fail(&error);
+                Operation::Save {
+                    name: SlotName::Public(Slot::Vote),
+                    ref value,
+                } => vote = Some(value.clone()),
+                _ => {}
             }
-            if needs_flush || self.failure.is_some() {
-                waiting.push(done);
-            } else {
-                done(Ok(()));
-            }
+            self.attempt(|it| it.write(operation));
+            waiting.push(done);
         }
-        if self.failure.is_none() && !waiting.is_empty() {
-            self.flush(waiting.len(), vote);
+        if !waiting.is_empty() {
+            let (started, operations) = (Instant::now(), waiting.len());
+            self.attempt(|it| {
+                it.flush()?;
+                it.watermark.raise(&it.log, vote)?;
+                it.observer.flushed(started.elapsed(), operations);
+                Ok(())
+            });
+        }
+        if let Some(value) = committed {
+            let since = self.committed.take().map(|(_, since)| since);
+            self.committed = Some((value, since.unwrap_or_else(Instant::now)));
         }
         for done in waiting {
             done(self.outcome());
         }
-        // Only now is the purge point durable.
-        self.removing_upto = self.removing_upto.max(removing_upto);
-        self.remove_purged(REMOVED_PER_STEP_MIN.max(2 * records));
+        self.clean();
     }
 
+    /// Carries out one operation; the order in which slots and entries are flushed is theirs.
     fn write(&mut self, operation: Operation) -> Result<(), StoreError> {
-        match operation {
-            Operation::Append(records) => records
+        if let Operation::Append(records) = operation {
+            if self.slots_changed {
+                self.flush_slots()?;
+            }
+            return records
                 .iter()
-                .try_for_each(|record| self.log.insert(record)),
+                .try_for_each(|record| self.log_writer.append(record));
+        }
+        self.log_writer.flush()?;
+        self.slots_changed = true;
+        match operation {
+            Operation::Append(_) => Ok(()),
             Operation::TruncateAfter(last_kept) => {
                 self.watermark.lower(&self.log, last_kept)?;
-                self.log.truncate_after(last_kept)
+                self.log_writer.truncate_after(last_kept)
             }
             Operation::Purge { upto, marker } => {
                 if self.log.purged().is_none_or(|purged| purged <= upto) {
                     self.slots.save_purge_point(upto, &marker)?;
-                    self.log.purge(upto);
+                    self.log_writer.purge(upto)?;
                 }
                 Ok(())
             }
@@ -252,25 +285,40 @@ impl Flusher {
         }
     }
 
-    fn flush(&mut self, operations: usize, vote: Option<Bytes>) {
-        let started = Instant::now();
-        let flushed = self.db.flush();
-        let flushed = flushed.map_err(StoreError::database("flush the log"));
-        match flushed.and_then(|_| self.watermark.raise(&self.log, vote)) {
-            Ok(()) => self.observer.flushed(started.elapsed(), operations),
-            Err(error) => self.fail(&error),
+    fn flush(&mut self) -> Result<(), StoreError> {
+        self.log_writer.flush()?;
+        if self.slots_changed {
+            self.flush_slots()?;
+        }
+        self.cleaning |= self.log_writer.has_leftovers();
+        Ok(())
+    }
+
+    fn flush_slots(&mut self) -> Result<(), StoreError> {
+        self.slots.flush()?;
+        self.slots_changed = false;
+        // A purge or a truncation may have been among them.
+        self.cleaning = true;
+        Ok(())
+    }
+
+    /// One step, so that requests need not wait.
+    fn clean(&mut self) {
+        if self.cleaning {
+            self.cleaning = false;
+            self.attempt(|it| {
+                it.cleaning = it.log_writer.clean()?;
+                Ok(())
+            });
         }
     }
 
-    fn remove_purged(&mut self, parts_max: usize) {
-        let Some(upto) = self.removing_upto.filter(|_| self.failure.is_none()) else {
-            self.removing_upto = None;
-            return;
-        };
-        match self.log.remove_purged(upto, parts_max) {
-            Ok(true) => {}
-            Ok(false) => self.removing_upto = None,
-            Err(error) => self.fail(&error),
+    /// Does something, unless the store has failed. A failure is final.
+    fn attempt(&mut self, work: impl FnOnce(&mut Self) -> Result<(), StoreError>) {
+        if self.failure.is_none()
+            && let Err(error) = work(self)
+        {
+            self.fail(&error);
         }
     }
 

@@ -20,13 +20,13 @@ use std::time::Instant;
 use super::sample::{Node, entry_at, purged_of, term_of};
 use super::*;
 use crate::consensus::log::LogStore;
-use crate::store::durability::tests::WITHOUT_OVERRIDE;
+use crate::store::durability::tests::{WITHOUT_OVERRIDE, WITHOUT_SYNC};
 
 const CUTS: usize = 100;
 /// The process is also killed and started again, after so many cuts.
 const CUTS_PER_PROCESS: usize = 8;
-/// Cuts at most until one without the override loses something.
-const CUTS_WITHOUT_OVERRIDE: usize = 40;
+/// Cuts at most until one loses something because a flush does nothing.
+const CUTS_WITHOUT_FLUSH: usize = 40;
 /// How long the process writes between two cuts, at most.
 const RUN_MAX: Duration = Duration::from_millis(80);
 const IMAGE_BYTES: u64 = 160 << 20;
@@ -38,7 +38,7 @@ const KEEP: u64 = 300;
 const DIR: &str = "LOCKSTEP_POWER_CUTS_DIR";
 const ACKS: &str = "LOCKSTEP_POWER_CUTS_ACKS";
 const SEED: &str = "LOCKSTEP_POWER_CUTS_SEED";
-const OVERRIDE_OFF: &str = "LOCKSTEP_POWER_CUTS_OVERRIDE_OFF";
+const WITHOUT: &str = "LOCKSTEP_POWER_CUTS_WITHOUT";
 
 #[test]
 fn acknowledged_writes_survive_power_cuts() {
@@ -46,7 +46,7 @@ fn acknowledged_writes_survive_power_cuts() {
     let mut random = StdRng::seed_from_u64(rand::random());
     let mut cuts = 0;
     while cuts < CUTS {
-        let writer = Writer::start(&disk, random.random(), false);
+        let writer = Writer::start(&disk, random.random(), None);
         for _ in 0..CUTS_PER_PROCESS.min(CUTS - cuts) {
             thread::sleep(RUN_MAX.mul_f64(random.random()));
             let found = writer.cut(&disk);
@@ -62,22 +62,31 @@ fn acknowledged_writes_survive_power_cuts() {
     assert!(acks.appended > 0 && acks.truncations > 0 && acks.snapshots > 0);
 }
 
-/// The control: proves that a copy does not have what was not flushed.
+/// Controls: prove that a copy does not have what was not flushed.
 #[test]
 fn without_the_override_of_sync_file_range_power_cuts_lose_acknowledged_writes() {
+    assert_lost_without("override");
+}
+
+#[test]
+fn without_the_flush_of_segments_power_cuts_lose_acknowledged_writes() {
+    assert_lost_without("sync");
+}
+
+fn assert_lost_without(what: &str) {
     let Some(disk) = Disk::make() else { return };
     let mut random = StdRng::seed_from_u64(rand::random());
-    let writer = Writer::start(&disk, random.random(), true);
-    for cuts in 1..=CUTS_WITHOUT_OVERRIDE {
+    let writer = Writer::start(&disk, random.random(), Some(what));
+    for cuts in 1..=CUTS_WITHOUT_FLUSH {
         thread::sleep(RUN_MAX.mul_f64(random.random()));
         if let Err(loss) = writer.cut(&disk) {
-            let lost = ["is lost", "acknowledged entries are missing"];
+            let lost = ["refused: ", "acknowledged "];
             assert!(lost.iter().any(|it| loss.contains(it)), "{loss}");
             println!("lost after {cuts} cuts: {loss}");
             return;
         }
     }
-    panic!("{CUTS_WITHOUT_OVERRIDE} power cuts lost nothing");
+    panic!("{CUTS_WITHOUT_FLUSH} power cuts lost nothing");
 }
 
 /// Not a test: the process that writes until it is killed.
@@ -95,11 +104,18 @@ fn writer() {
     let mut random = StdRng::seed_from_u64(seed);
     let mut node = Node::open(Path::new(&dir));
     // Only now: the store does not open without the override.
-    WITHOUT_OVERRIDE.store(std::env::var(OVERRIDE_OFF).is_ok(), Ordering::Relaxed);
+    let without = std::env::var(WITHOUT).unwrap_or_default();
+    WITHOUT_OVERRIDE.store(without == "override", Ordering::Relaxed);
+    WITHOUT_SYNC.store(without == "sync", Ordering::Relaxed);
     node.vote();
     note(format!("vote {}\n", node.term));
     loop {
         match random.random_range(0..40) {
+            // A flush of a segment would take sled's writes along.
+            _ if without == "override" => {
+                node.vote();
+                note(format!("vote {}\n", node.term));
+            }
             0 if node.next > node.purged.unwrap_or(0) + 20 => {
                 node.vote();
                 note(format!("vote {}\n", node.term));
@@ -227,11 +243,11 @@ impl Drop for Writer {
 }
 
 impl Writer {
-    fn start(disk: &Disk, seed: u64, without_override: bool) -> Writer {
+    fn start(disk: &Disk, seed: u64, without: Option<&str>) -> Writer {
         let mut command = process("writer", &disk.data(), &disk.acks());
         command.env(SEED, seed.to_string()).stdout(Stdio::null());
-        if without_override {
-            command.env(OVERRIDE_OFF, "1");
+        if let Some(without) = without {
+            command.env(WITHOUT, without);
         }
         let noted = || fs::metadata(disk.acks()).map_or(0, |it| it.len());
         let before = noted();

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::on_disk::end_before;
 use super::sample::{copy_files, copy_of, encode_vote};
 use super::*;
 use crate::consensus::log::LogStore;
@@ -29,12 +30,6 @@ fn closed() -> tempfile::TempDir {
     dir
 }
 
-fn remove_entry(dir: &Path, index: u64) {
-    tamper(dir, |on_disk| {
-        drop(on_disk.log.remove(codec::key(index, 0)).unwrap());
-    });
-}
-
 fn marks(dir: &Path) -> Vec<Mark> {
     let file = fs::read(dir.join("watermark")).unwrap();
     let (places, _) = file.as_chunks::<PLACE_BYTES>();
@@ -58,13 +53,10 @@ fn assert_refused(dir: &Path, code: &str, expected: &str) {
 #[test]
 fn a_log_that_ends_before_what_was_flushed_is_refused_with_both_indexes() {
     let dir = closed();
-    remove_entry(dir.path(), 10);
-    remove_entry(dir.path(), 9);
+    end_before(dir.path(), 9);
     assert_refused(dir.path(), "store_damaged", "log entry 10 in");
     assert_refused(dir.path(), "store_damaged", "the log ends at entry 8");
-    for index in 3..=8 {
-        remove_entry(dir.path(), index);
-    }
+    end_before(dir.path(), 3);
     assert_refused(dir.path(), "store_damaged", "the log ends at entry 2");
 }
 
@@ -75,7 +67,7 @@ fn the_end_of_a_process_loses_no_mark() {
     for index in 1..=20 {
         fill(&store, index..=index);
         let copy = copy_of(dir.path());
-        remove_entry(copy.path(), index);
+        end_before(copy.path(), index);
         let expected = format!("log entry {index} in");
         assert_refused(copy.path(), "store_damaged", &expected);
     }
@@ -169,15 +161,17 @@ fn a_crash_within_a_truncation_is_not_taken_for_damage() {
     .unwrap();
     for end in [10, 9, 7] {
         let crashed = copy_of(before.path());
-        (end + 1..=10).for_each(|index| remove_entry(crashed.path(), index));
+        if end < 10 {
+            end_before(crashed.path(), end + 1);
+        }
         let bounds = open(crashed.path()).unwrap().bounds().unwrap();
         assert_eq!(bounds, Some((3, end)));
     }
     assert_eq!(open(after.path()).unwrap().bounds().unwrap(), Some((3, 6)));
     assert_eq!(open(dir.path()).unwrap().bounds().unwrap(), Some((3, 8)));
     // What was kept is still claimed.
-    remove_entry(after.path(), 6);
-    assert_refused(after.path(), "store_damaged", "the log ends at entry 5");
+    end_before(after.path(), 6);
+    assert_refused(after.path(), "store_damaged", "log entry 6 in");
 }
 
 #[test]
@@ -217,8 +211,8 @@ fn one_torn_place_is_tolerated_and_two_are_not() {
 fn the_place_that_was_synced_last_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let db = sled::open(dir.path().join("log")).unwrap();
-    let log = log::Log::open(db.open_tree("log").unwrap(), None).unwrap();
     let slots = slots::Slots::open(db.open_tree("meta").unwrap()).unwrap();
+    let log = log::Log::open(dir.path(), 9, &slots, None).unwrap();
     let opened = Watermark::open(dir.path(), 9, false, &log, &slots);
     let (mut watermark, _) = opened.unwrap();
     let numbers = || -> Vec<u64> { marks(dir.path()).iter().map(|mark| mark.number).collect() };
