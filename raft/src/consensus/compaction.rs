@@ -10,14 +10,14 @@
 //! A snapshot is due after `snapshot_entries` entries, or half of the bound in bytes. After it, the log
 //! keeps `log_keep_entries` entries or a quarter of the bound, whichever is less, so that followers which
 //! lag a little need no snapshot. The log may exceed half of its bound for a follower that answers, but
-//! not the bound itself.
+//! not the bound itself: a follower that lags further is sent a snapshot.
 //!
 //! The bound in bytes is `log_bytes_max`, or less on a small disk: there must be room for the log, two
 //! snapshots, and the free space below which commands are rejected. A snapshot counts as a quarter of the
 //! disk at least, because the state may still grow.
 //!
-//! While a snapshot is written, and the log behind it has reached its bound, appends wait
-//! (`LogRoom`).
+//! Appends wait (`LogRoom`) while a snapshot is written and the log behind it has reached its bound; and while the
+//! log is half as large again as its bound, because a purge would take what a follower is being sent.
 //!
 //! # A disk without space
 //!
@@ -91,8 +91,10 @@ struct LogStatus {
     /// Bytes of the log, and of what it holds beyond the snapshot.
     bytes: u64,
     bytes_after_snapshot: u64,
-    /// The first index that a follower which answers may still need; only a leader knows it.
+    /// The first index that a follower which answers may still need, and the bytes from there on; only a leader
+    /// knows it.
     needed_from: Option<u64>,
+    bytes_needed: u64,
 }
 
 impl CompactionSettings {
@@ -157,7 +159,13 @@ impl CompactionSettings {
             None
         };
         let by_bytes = by_bytes.map_or(0, |from| from.saturating_sub(1));
-        Some(by_entries.max(by_bytes).min(log.snapshot)).filter(|upto| *upto > 0)
+        let mut upto = by_entries.max(by_bytes).min(log.snapshot);
+        // openraft purges nothing while a follower is being sent some of it. One that lags all the time would
+        // keep the log from ever being purged.
+        if upto >= needed_from && log.bytes_needed <= bytes_max {
+            upto = needed_from - 1;
+        }
+        Some(upto).filter(|upto| *upto > 0)
     }
 }
 
@@ -209,9 +217,9 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
         if self.may_write() && self.settings.snapshot_due(&log, bytes_max, self.level) {
             self.begin_snapshot();
         }
-        let awaits_snapshot = self.writing.is_some() && log.bytes_after_snapshot >= bytes_max;
-        let exhausted = space.free < self.settings.free_bytes_min / EXHAUSTED_FRACTION;
-        self.consensus.room.set(!awaits_snapshot && !exhausted);
+        self.consensus
+            .room
+            .set(self.lack_of_room(&log, bytes_max, &space));
         let upto = self
             .settings
             .purge_upto(&log, bytes_max, self.level, |bytes| storage.log_tail(bytes));
@@ -219,17 +227,37 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
         Ok(())
     }
 
+    /// Why the log takes nothing for now.
+    fn lack_of_room(
+        &self,
+        log: &LogStatus,
+        bytes_max: u64,
+        space: &DiskSpace,
+    ) -> Option<&'static str> {
+        if space.free < self.settings.free_bytes_min / EXHAUSTED_FRACTION {
+            Some("the disk has hardly any space left")
+        } else if self.writing.is_some() && log.bytes_after_snapshot >= bytes_max {
+            Some("a snapshot must be complete before more of the log can be purged")
+        } else if log.bytes >= bytes_max.saturating_add(bytes_max / 2) {
+            Some("a follower is being sent what should be purged")
+        } else {
+            None
+        }
+    }
+
     fn log(&self) -> LogStatus {
         let storage = &self.consensus.storage;
         let current = storage.current_snapshot();
         let snapshot = current.as_ref().map_or(0, |it| it.index());
+        let needed_from = self.consensus.needed_from();
         LogStatus {
             applied: self.consensus.state().read().index(),
             snapshot,
             snapshot_bytes: current.map_or(0, |it| it.length()),
             bytes: storage.log_bytes_after(0),
             bytes_after_snapshot: storage.log_bytes_after(snapshot),
-            needed_from: self.consensus.needed_from(),
+            needed_from,
+            bytes_needed: needed_from.map_or(0, |from| storage.log_bytes_after(from - 1)),
         }
     }
 
@@ -312,6 +340,7 @@ mod tests {
         bytes: 8 * MIB,
         bytes_after_snapshot: MIB,
         needed_from: None,
+        bytes_needed: 0,
     };
 
     fn space(free: u64) -> DiskSpace {
@@ -367,16 +396,19 @@ mod tests {
     #[test]
     fn a_follower_that_answers_keeps_what_it_needs_up_to_the_bound() {
         let tail = |bytes: u64| Some(10_001 - (bytes / 8192).min(10_000));
-        let upto = |bytes: u64| {
+        let upto = |bytes: u64, bytes_needed: u64| {
             let log = LogStatus {
                 bytes: bytes * MIB,
                 needed_from: Some(6_001),
+                bytes_needed: bytes_needed * MIB,
                 ..LOG
             };
             SETTINGS.purge_upto(&log, 64 * MIB, DiskLevel::Enough, tail)
         };
-        assert_eq!(upto(50), Some(6_000));
-        assert_eq!(upto(65), Some(7_952));
+        assert_eq!(upto(50, 40), Some(6_000));
+        // It need not lag much to keep a purge from happening at all.
+        assert_eq!(upto(65, 40), Some(6_000));
+        assert_eq!(upto(65, 65), Some(7_952));
     }
 
     #[test]

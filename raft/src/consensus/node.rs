@@ -281,7 +281,10 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         let standing = self.standing();
         let answers = |it: &&MemberStatus| it.id != standing.node_id && it.answers();
         let members = standing.members.iter().filter(answers);
-        members.map(|it| it.matched_index.unwrap_or(0) + 1).min()
+        let needed = members.map(|it| it.matched_index.unwrap_or(0) + 1);
+        // What is not in the log any more is sent in a snapshot.
+        let (first, _) = self.log.extent();
+        needed.filter(|from| *from >= first).min()
     }
 
     /// Whether proposals are refused for want of disk space while this node leads.
@@ -441,8 +444,9 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     }
 }
 
-/// How long entries from a leader wait for room in the log, before it has to send them again.
-const TAKE_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long entries from a leader wait for room in the log, before it has to send them again. Shorter than a leader
+/// waits for an answer: otherwise it would take this node for one that cannot be reached.
+const TAKE_TIMEOUT: Duration = Duration::from_millis(200);
 /// How long proposals wait for room in the log: for a snapshot of the whole state to be written.
 const ROOM_TIMEOUT: Duration = Duration::from_secs(10);
 

@@ -1,7 +1,7 @@
 //! Holds appends back while the log has no room: clients wait for a moment, instead of the disk becoming full.
 //!
-//! The log has no room while the disk is exhausted, or while it has grown to its bound before the snapshot that is
-//! to shorten it is complete. A leader then proposes no commands, and a follower accepts none. Heartbeats and
+//! The log has no room while the disk is exhausted, or while the log has outgrown its bound faster than it can be
+//! purged (see [`compaction`](super::compaction)). A leader then proposes no commands, and a follower accepts none. Heartbeats and
 //! votes pass, and so do the first entry of a leader and changes of the membership: without them, a cluster
 //! with full disks could serve no reads, and no member could be replaced.
 
@@ -24,9 +24,15 @@ impl Default for LogRoom {
 }
 
 impl LogRoom {
-    pub(super) fn set(&self, room: bool) {
-        self.0
-            .send_if_modified(|current| std::mem::replace(current, room) != room);
+    /// There is room, unless something is lacking.
+    pub(super) fn set(&self, lack: Option<&'static str>) {
+        let room = lack.is_none();
+        let changed = (self.0).send_if_modified(|current| std::mem::replace(current, room) != room);
+        match lack {
+            _ if !changed => {}
+            Some(reason) => tracing::info!(reason, "writes wait: the log has no room"),
+            None => tracing::info!("the log has room again"),
+        }
     }
 
     /// Waits until there is room; `false` if there is none after `timeout`.
@@ -59,11 +65,11 @@ mod tests {
             }
         };
         assert!(wait(0).await);
-        room.set(false);
+        room.set(Some("for a test"));
         assert!(!wait(0).await);
         let waiting = tokio::spawn(wait(60));
         tokio::task::yield_now().await;
-        room.set(true);
+        room.set(None);
         assert!(waiting.await.unwrap());
     }
 }
