@@ -73,6 +73,7 @@ async fn every_node_is_replaced_under_load_and_no_write_is_lost() -> Result<()> 
     wait_for_voters(&api, &["node4", "node5", "node6"]).await?;
     writer.wait_for_more(20, CHANGE_DEADLINE).await?;
     let written = writer.finish().await?;
+    println!("longest pause {:?}", written.longest_gap);
     let (_, revision) = api.instance().await?;
     assert_eq!(revision, written.revision);
     cluster.agree().await

@@ -194,6 +194,7 @@ async fn a_cluster_is_upgraded_node_by_node_under_load_and_back_until_the_level_
     cluster.nodes[1].restart().await?;
 
     let written = writer.finish().await?;
+    println!("longest pause {:?}", written.longest_gap);
     let (_, revision) = cluster.nodes[1].api().instance().await?;
     assert_eq!(revision, written.revision);
     cluster.agree().await

@@ -1,0 +1,83 @@
+//! A node that joins is killed, also while it installs a snapshot.
+
+use std::os::unix::process::ExitStatusExt as _;
+
+use anyhow::{Context, Result, ensure};
+use lockstep_tests::cluster::{Cluster, Plan, STOP_DEADLINE};
+use lockstep_tests::http::answer;
+use lockstep_tests::members::{CHANGE_DEADLINE, wait_for_voters};
+use lockstep_tests::traffic::Writer;
+use lockstep_tests::wait::wait_for;
+use reqwest::{Method, StatusCode};
+
+use super::{FAILPOINTS, Left, Procedure, RUN_DEADLINE, kill_at, points};
+
+const GUEST: usize = 3;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_killed_while_it_joins_joins_once_it_is_started_again() -> Result<()> {
+    let plan = Plan::default()
+        .with("LOCKSTEP_RAFT_SNAPSHOT_ENTRIES", 50)
+        .with("LOCKSTEP_RAFT_LOG_KEEP_ENTRIES", 10);
+    let mut cluster = Cluster::start_as(plan).await?;
+    let api = cluster.nodes[0].api().clone();
+    let writer = Writer::persistent(&api).await?;
+    wait_for("a log that begins later", CHANGE_DEADLINE, async || {
+        for (_, view) in cluster.views().await? {
+            ensure!(view.log_first_index > 1, "{view:?}");
+        }
+        Ok(())
+    })
+    .await?;
+    let revision = writer.finish().await?.revision;
+    cluster.lay_out_another()?;
+    for (point, left) in points(Procedure::Install) {
+        assert_eq!(left, Left::Resumed);
+        // Once for each time that the point is reached.
+        for skipped in 0.. {
+            let guest = &mut cluster.nodes[GUEST];
+            guest.set(FAILPOINTS, kill_at(point, skipped));
+            guest.start()?;
+            let killed = ends_or_votes(&mut cluster).await?;
+            let guest = &mut cluster.nodes[GUEST];
+            guest.unset(FAILPOINTS);
+            if killed {
+                println!("killed at {}, time {}", point.name(), skipped + 1);
+                guest.start()?;
+            }
+            let voters = ["node1", "node2", "node3", "node4"];
+            wait_for_voters(&api, &voters).await.context(point.name())?;
+            assert_eq!(api.members().await?.len(), voters.len(), "{point:?}");
+            guest.wait_ready().await?;
+            assert_eq!(guest.api().instance().await?.1, revision, "{point:?}");
+            let view = guest.api().cluster().await?;
+            ensure!(view.snapshot_index > 0, "no snapshot: {view:?}");
+
+            let remove = api.request(Method::DELETE, "/v1/cluster/members/node4");
+            answer(remove).await?.expect(StatusCode::OK)?;
+            guest.wait_ended(STOP_DEADLINE).await?;
+            guest.lose_disk()?;
+            if !killed {
+                ensure!(skipped > 0, "{point:?} was not reached");
+                break;
+            }
+        }
+    }
+    cluster.agree().await
+}
+
+/// Waits until the guest was killed, or votes; whether it was killed.
+async fn ends_or_votes(cluster: &mut Cluster) -> Result<bool> {
+    let api = cluster.nodes[0].api().clone();
+    tokio::select! {
+        ended = cluster.nodes[GUEST].wait_ended(RUN_DEADLINE) => {
+            let status = ended?;
+            ensure!(status.signal() == Some(libc::SIGKILL), "{status}");
+            Ok(true)
+        }
+        votes = wait_for_voters(&api, &["node1", "node2", "node3", "node4"]) => {
+            votes?;
+            Ok(false)
+        }
+    }
+}
