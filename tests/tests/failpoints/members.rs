@@ -45,7 +45,15 @@ impl Stage {
 
     /// Has the leader be a process that is killed at `point`.
     async fn arm(&mut self, point: Failpoint, skipped: u32) -> Result<()> {
+        // No entry of an earlier change may reach the failpoint.
+        wait_for("the last change", CHANGE_DEADLINE, async || {
+            let promote = format!("{MEMBERS}/node2/promote");
+            let nothing = answer(self.api.request(Method::POST, &promote)).await?;
+            nothing.expect(StatusCode::OK)
+        })
+        .await?;
         let leader = &mut self.cluster.nodes[LEADER];
+        leader.api().instance().await?;
         leader.terminate().await?;
         leader.set(FAILPOINTS, kill_at(point, skipped));
         leader.restart().await?;
