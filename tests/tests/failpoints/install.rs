@@ -4,11 +4,10 @@ use std::os::unix::process::ExitStatusExt as _;
 
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::cluster::{Cluster, Plan, STOP_DEADLINE};
-use lockstep_tests::http::answer;
-use lockstep_tests::members::{CHANGE_DEADLINE, voters, wait_for_voters};
+use lockstep_tests::members::{CHANGE_DEADLINE, remove, voters, wait_for_voters};
 use lockstep_tests::traffic::Writer;
 use lockstep_tests::wait::wait_for;
-use reqwest::{Method, StatusCode};
+use reqwest::StatusCode;
 
 use super::{FAILPOINTS, Left, Procedure, kill_at, points};
 
@@ -55,8 +54,7 @@ async fn a_node_that_is_killed_while_it_joins_joins_once_it_is_started_again() -
             let view = guest.api().cluster().await?;
             ensure!(view.snapshot_index > 0, "no snapshot: {view:?}");
 
-            let remove = api.request(Method::DELETE, "/v1/cluster/members/node4");
-            answer(remove).await?.expect(StatusCode::OK)?;
+            remove(&api, "node4").await?;
             guest.wait_ended(STOP_DEADLINE).await?;
             guest.lose_disk()?;
             if !killed {

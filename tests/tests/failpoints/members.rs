@@ -4,8 +4,10 @@ use anyhow::{Context, Result, ensure};
 use lockstep_raft::failpoints::Failpoint;
 use lockstep_tests::binaries::lockstep;
 use lockstep_tests::cluster::{Cluster, STOP_DEADLINE};
-use lockstep_tests::http::{Answer, Api, answer};
-use lockstep_tests::members::{CHANGE_DEADLINE, id_of, voters, wait_for_new_id, wait_for_voters};
+use lockstep_tests::http::{Api, answer};
+use lockstep_tests::members::{
+    CHANGE_DEADLINE, id_of, remove, voters, wait_for_new_id, wait_for_voters,
+};
 use lockstep_tests::program;
 use lockstep_tests::traffic::Writer;
 use lockstep_tests::wait::wait_for;
@@ -96,23 +98,9 @@ impl Stage {
         guest.start()
     }
 
-    async fn remove_guest(&self) -> Result<Answer> {
-        answer(
-            self.api
-                .request(Method::DELETE, &format!("{MEMBERS}/node4")),
-        )
-        .await
-    }
-
     /// Repeats the removal until the guest is no member, and waits until its process has ended.
     async fn guest_leaves(&mut self) -> Result<()> {
-        wait_for("the removal", CHANGE_DEADLINE, async || {
-            let removed = self.remove_guest().await?;
-            let done = [StatusCode::OK, StatusCode::NOT_FOUND].contains(&removed.status);
-            ensure!(done, "{removed:?}");
-            Ok(())
-        })
-        .await?;
+        remove(&self.api, "node4").await?;
         self.guest_has_left().await
     }
 
