@@ -222,7 +222,8 @@ async fn a_second_container_on_a_volume_is_refused_and_the_first_goes_on() -> Re
     let _reaper = Reaper::of(&label)?;
     docker(&["volume", "create", "--label", &label, &run]).await?;
     let (volume, image) = (format!("{run}:/data"), image());
-    let start = ["run", "--label", &label, "--volume", &volume];
+    let node = ["--env", "LOCKSTEP_NAME=node1", "--volume", &volume];
+    let start = [&["run", "--label", &label][..], &node].concat();
     let names = ["first", "second"].map(|it| format!("{run}-{it}"));
     docker(&[&start[..], &["--detach", "--name", &names[0], &image]].concat()).await?;
     let healthy = async || docker(&["exec", &names[0], "lockstepd", "health"]).await;
