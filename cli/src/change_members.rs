@@ -135,14 +135,14 @@ impl Replace {
             learner: false,
         };
         client.change_members(add, false).await?;
-        let added = promoted(&client, &before, &self.address).await?;
+        let added = self.promoted(&client, &before).await?;
         output::say(&format!("{} votes; removing {}", added.name, self.node));
         // A member of the new node's name was removed with its promotion.
         let members = client.members().await?;
-        let is_old = |it: &&Member| {
-            it.id != added.id && (it.name == self.node || it.id.to_string() == self.node)
-        };
-        match members.iter().find(is_old) {
+        let old = members
+            .iter()
+            .find(|it| it.id != added.id && self.replaces(it));
+        match old {
             Some(old) => {
                 let remove = MemberChange::Remove(old.id.to_string());
                 change(context, remove, false).await
@@ -153,26 +153,33 @@ impl Replace {
             )),
         }
     }
-}
 
-/// Waits until the member that was added votes.
-async fn promoted(client: &Client, before: &[Member], address: &str) -> Result<Member, Failure> {
-    let began = Instant::now();
-    loop {
-        let members = client.members().await?;
-        let is_new =
-            |it: &&Member| it.voter && !before.iter().any(|old| old.id == it.id && old.voter);
-        if let Some(new) = members.iter().find(is_new) {
-            return Ok(new.clone());
+    /// Whether a member is the one to be removed.
+    fn replaces(&self, member: &Member) -> bool {
+        member.name == self.node || member.id.to_string() == self.node
+    }
+
+    /// Waits until the member that was added votes. It may have done so before, if the command is repeated.
+    async fn promoted(&self, client: &Client, before: &[Member]) -> Result<Member, Failure> {
+        let began = Instant::now();
+        let voted = |it: &Member| before.iter().any(|old| old.id == it.id && old.voter);
+        let is_repeated = |it: &Member| it.grpc_address == self.address && !self.replaces(it);
+        loop {
+            let members = client.members().await?;
+            let is_new = |it: &&Member| it.voter && (!voted(it) || is_repeated(it));
+            if let Some(new) = members.iter().find(is_new) {
+                return Ok(new.clone());
+            }
+            if began.elapsed() > CATCH_UP_TIMEOUT {
+                let message = format!(
+                    "the node at {} was added, but did not catch up within {} minutes; nothing was removed",
+                    self.address,
+                    CATCH_UP_TIMEOUT.as_secs() / 60
+                );
+                return Err(Failure::new(Exit::Unavailable, "unavailable", message));
+            }
+            tokio::time::sleep(POLL).await;
         }
-        if began.elapsed() > CATCH_UP_TIMEOUT {
-            let message = format!(
-                "the node at {address} was added, but did not catch up within {} minutes; nothing was removed",
-                CATCH_UP_TIMEOUT.as_secs() / 60
-            );
-            return Err(Failure::new(Exit::Unavailable, "unavailable", message));
-        }
-        tokio::time::sleep(POLL).await;
     }
 }
 

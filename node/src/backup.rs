@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use lockstep_machine::{BackupHeader, State, backup_pieces};
+use lockstep_raft::failpoints::{self, Failpoint};
 use lockstep_raft::store::{StoreError, free_bytes, in_background};
 
 use crate::config;
@@ -126,8 +127,10 @@ impl Schedule {
         let path = self.folder.join(format!("{name}{COMPLETE}"));
         let written = self.write_pieces(&partial, header, state);
         let bytes = written.inspect_err(|_| drop(fs::remove_file(&partial)))?;
+        failpoints::reach(Failpoint::BackupFileFlushed);
         fs::rename(&partial, &path)?;
         File::open(&self.folder)?.sync_all()?;
+        failpoints::reach(Failpoint::BackupFileNamed);
         let kept = complete(&self.folder, &prefix)?;
         for old in kept.iter().rev().skip(self.keep) {
             fs::remove_file(old)?;
@@ -143,6 +146,7 @@ impl Schedule {
             .truncate(true)
             .mode(0o600)
             .open(path)?;
+        failpoints::reach(Failpoint::BackupFileCreated);
         let (mut bytes, mut synced) = (0, 0);
         for piece in backup_pieces(header, state) {
             file.write_all(&piece)?;

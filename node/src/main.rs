@@ -15,6 +15,7 @@ use lockstep_node::discovery;
 use lockstep_node::node::{Node, NodeError, Signals};
 use lockstep_node::telemetry::build;
 use lockstep_node::telemetry::logs::{self, Logs, LogsError};
+use lockstep_raft::failpoints;
 use lockstep_raft::store::IdentityFile;
 
 mod cli;
@@ -63,6 +64,7 @@ fn failed(error: impl Display) -> Failure {
 
 fn main() -> ExitCode {
     end_on_panic();
+    failpoints::configure();
     let result = match Cli::read().command {
         Command::Run(settings) => node(settings.sources()),
         Command::Dev(options) => on_this_thread(async { dev::run(options).await.map_err(failed) }),

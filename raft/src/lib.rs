@@ -42,6 +42,7 @@
 //! (`node/tests/simulation.rs`) runs the production code with simulated ones.
 
 pub mod consensus;
+pub mod failpoints;
 #[cfg(test)]
 mod golden_tests;
 pub mod store;

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
-use crate::http::Api;
+use crate::http::{Api, answer};
 use crate::wait::wait_for;
 
 /// For a change to be made while two cores do everything.
@@ -48,4 +49,20 @@ pub async fn wait_for_new_id(api: &Api, name: &str, before: &str) -> Result<()> 
     })
     .await?;
     Ok(())
+}
+
+/// Removes the member of a name; repeats that until it is no member, because another change may be in progress.
+pub async fn remove(api: &Api, name: &str) -> Result<()> {
+    wait_for(
+        format!("{name} to be removed"),
+        CHANGE_DEADLINE,
+        async || {
+            let path = format!("/v1/cluster/members/{name}");
+            let answer = answer(api.request(Method::DELETE, &path)).await?;
+            let done = [StatusCode::OK, StatusCode::NOT_FOUND].contains(&answer.status);
+            ensure!(done, "{answer:?}");
+            Ok(())
+        },
+    )
+    .await
 }

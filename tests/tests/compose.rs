@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use lockstep_raft::failpoints::Failpoint;
 use lockstep_tests::binaries::lockstep;
 use lockstep_tests::compose::{Compose, NODES, PORTS};
 use lockstep_tests::docker::skipped;
@@ -34,6 +35,25 @@ async fn every_port_is_published_on_loopback_and_is_the_documented_one() -> Resu
     Ok(())
 }
 
+/// The program is a release build: nothing in it can be told to kill it.
+async fn has_no_failpoints(compose: &Compose) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let program = folder.path().join("lockstepd");
+    let to = program.display().to_string();
+    compose
+        .run(&["cp", "node1:/usr/local/bin/lockstepd", &to])
+        .await?;
+    let bytes = std::fs::read(program)?;
+    let text = String::from_utf8_lossy(&bytes);
+    let names = Failpoint::ALL.iter().map(|it| it.name());
+    let found: Vec<_> = names
+        .chain(["FAILPOINTS"])
+        .filter(|it| text.contains(it))
+        .collect();
+    ensure!(found.is_empty(), "it has {found:?}");
+    Ok(())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn docker_compose_up_build_starts_a_healthy_cluster_that_prometheus_scrapes() -> Result<()> {
     if skipped() {
@@ -49,6 +69,7 @@ async fn docker_compose_up_build_starts_a_healthy_cluster_that_prometheus_scrape
         .collect();
     expected.sort();
     assert_eq!(compose.health().await?, expected);
+    has_no_failpoints(&compose).await?;
 
     // A move through one port is seen through every other, HTTP and gRPC.
     for (node, to) in ["second", "third", "first"].into_iter().enumerate() {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lockstep_tests::containers::{ContainerCluster, READY_DEADLINE};
-use lockstep_tests::docker::{labelled, skipped};
+use lockstep_tests::docker::{Reaper, docker, image, labelled, skipped};
 use lockstep_tests::http::after;
 use lockstep_tests::traffic::{Writer, Written};
 use lockstep_tests::wait::wait_for;
@@ -209,5 +209,38 @@ async fn a_follower_cut_off_for_long_catches_up_without_unseating_the_leader() -
     // Pre-vote: it asked before it stood for election, and learned that there is a leader.
     assert_eq!(cluster.leader().await?, leader);
     assert_eq!(cluster.nodes[leader].api().cluster().await?.term, term);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_second_container_on_a_volume_is_refused_and_the_first_goes_on() -> Result<()> {
+    if skipped() {
+        return Ok(());
+    }
+    let run = format!("lockstep-test-{:016x}", rand::random::<u64>());
+    let label = format!("lockstep.test={run}");
+    let _reaper = Reaper::of(&label)?;
+    docker(&["volume", "create", "--label", &label, &run]).await?;
+    let (volume, image) = (format!("{run}:/data"), image());
+    let node = ["--env", "LOCKSTEP_NAME=node1", "--volume", &volume];
+    let start = [&["run", "--label", &label][..], &node].concat();
+    let names = ["first", "second"].map(|it| format!("{run}-{it}"));
+    docker(&[&start[..], &["--detach", "--name", &names[0], &image]].concat()).await?;
+    let healthy = async || docker(&["exec", &names[0], "lockstepd", "health"]).await;
+    wait_for("the first to be healthy", READY_DEADLINE, healthy).await?;
+
+    // Its process id is that of the other container: both have a process 1.
+    let second = docker(&[&start[..], &["--name", &names[1], &image]].concat()).await;
+    let refused = format!("{:#}", second.err().context("the second runs")?);
+    ensure!(
+        refused.contains("lockstepd: data folder /data is in use by process 1"),
+        "{refused}"
+    );
+    healthy().await?;
+    // The lock goes with the process that holds it.
+    docker(&["kill", "--signal", "KILL", &names[0]]).await?;
+    docker(&["start", &names[1]]).await?;
+    let healthy = async || docker(&["exec", &names[1], "lockstepd", "health"]).await;
+    wait_for("the second to be healthy", READY_DEADLINE, healthy).await?;
     Ok(())
 }

@@ -148,10 +148,7 @@ async fn a_rolling_restart_fails_no_request() -> Result<()> {
         cluster.nodes[restarted].restart().await?;
         writer.wait_for_more(20, CHANGE_DEADLINE).await?;
         let written = writer.finish().await.context("a request failed")?;
-        println!(
-            "longest time without an acknowledgement: {:?}",
-            written.longest_gap
-        );
+        println!("longest pause {:?}", written.longest_gap);
     }
     cluster.agree().await
 }

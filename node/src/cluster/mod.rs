@@ -59,6 +59,7 @@ use crate::telemetry::{Metrics, build};
 use lockstep_raft::consensus::network::{ClusterTag, PROTOCOL};
 use lockstep_raft::consensus::server::Host;
 use lockstep_raft::consensus::{ConsensusError, Member, NodeId};
+use lockstep_raft::failpoints::{self, Failpoint};
 use lockstep_raft::store::{BootstrapPlan, IdentityFile, StoreError};
 
 pub use identify::{Silence, identify};
@@ -183,6 +184,7 @@ impl LocalNode {
                 identity.plan = plan;
             }
         })?;
+        failpoints::reach(Failpoint::JoinNoted);
         self.tag.store(Some(Arc::new(cluster_id.to_owned())));
         Ok(true)
     }

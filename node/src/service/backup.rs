@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::Stream;
 use lockstep_machine::{BackupHeader, State, backup_pieces};
+use lockstep_raft::failpoints::{self, Failpoint};
 use lockstep_raft::store::in_background;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -62,6 +63,9 @@ impl Service {
             drop(state);
             while let Some(piece) = rest.next() {
                 let piece = (Bytes::from(piece), rest.peek().is_none());
+                if piece.1 {
+                    failpoints::reach(Failpoint::BackupBeforeEnd);
+                }
                 // Fails when the reader is gone or stalls; the stream then ends with an error.
                 if runtime
                     .block_on(pieces.send_timeout(piece, STALL_MAX))
@@ -69,6 +73,7 @@ impl Service {
                 {
                     break;
                 }
+                failpoints::reach(Failpoint::BackupBegun);
             }
             Ok(())
         }));

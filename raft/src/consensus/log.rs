@@ -12,12 +12,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt as _, stream};
-use openraft::OptionalSend;
 use openraft::storage::{IOFlushed, LogState, RaftLogReader, RaftLogStorage};
+use openraft::{EntryPayload, OptionalSend};
 use parking_lot::Mutex;
 
 use super::types::{Entry, LogId, Runtime, Types, Vote};
 use super::wire;
+use crate::failpoints::{self, Failpoint};
 use crate::store::{Record, Slot, Storage, StoreError};
 
 /// The most that one read gives to replication or to the state machine, bytes: what fits well into one RPC.
@@ -343,9 +344,16 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<S> {
         I::IntoIter: OptionalSend,
     {
         let mut records = Vec::new();
+        let mut reached = None;
         let (upto, epoch) = {
             let mut recent = self.inner.recent.lock();
             for entry in entries {
+                if let EntryPayload::Membership(membership) = &entry.payload {
+                    reached = Some(match membership.get_joint_config().len() > 1 {
+                        true => Failpoint::MembershipJointAppended,
+                        false => Failpoint::MembershipFinalAppended,
+                    });
+                }
                 records.push(Record {
                     index: entry.log_id.index,
                     bytes: wire::encode_entry(&entry),
@@ -366,6 +374,9 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<S> {
                 callback.io_completed(result);
             }),
         );
+        if let Some(point) = reached {
+            failpoints::reach(point);
+        }
         Ok(())
     }
 

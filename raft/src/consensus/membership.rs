@@ -28,6 +28,7 @@ use super::node::Consensus;
 use super::standing::Role;
 use super::types::{LogId, Member, MemberStatus, NodeId, Runtime};
 use crate::Deadline;
+use crate::failpoints::{self, Failpoint};
 use crate::store::Storage;
 
 /// A member that has not answered the leader for this long does not count towards a quorum.
@@ -408,7 +409,9 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
                 leader: Some(leader),
             });
         }
+        failpoints::reach(Failpoint::MembershipChecked);
         self.take(&roster, step).await?;
+        failpoints::reach(Failpoint::MembershipChanged);
         tracing::info!(?change, %quorum, "changed the membership");
         Ok(quorum)
     }
@@ -470,6 +473,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
                 continue;
             };
             let quorum = roster.quorum_change(&step.voters);
+            failpoints::reach(Failpoint::MembershipCaughtUp);
             match self.take(&roster, step).await {
                 Ok(()) => tracing::info!(%quorum, "the voters have changed"),
                 Err(error) => tracing::debug!(%error, "the voters could not be changed"),

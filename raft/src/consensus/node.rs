@@ -104,6 +104,10 @@ pub enum ConsensusError {
     /// The disk could not be read or written.
     #[error("storage failed: {0}")]
     Storage(#[from] io::Error),
+    /// A committed log entry cannot be applied, because a newer build wrote it: the process must end. Says which
+    /// entry, why, and what to do.
+    #[error("{0}")]
+    Apply(String),
     /// The consensus core stopped or failed: the process must end.
     #[error("the consensus core ended: {0}")]
     Core(String),
@@ -220,7 +224,8 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
 
     /// Whether this node has ever belonged to a cluster.
     pub async fn is_initialized(&self) -> Result<bool, ConsensusError> {
-        self.raft.is_initialized().await.map_err(core_ended)
+        let initialized = self.raft.is_initialized().await;
+        initialized.map_err(|error| self.ended(error))
     }
 
     /// Makes these the first members. Every member may call it, with the same members; on a node
@@ -231,7 +236,15 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     ) -> Result<(), ConsensusError> {
         match self.raft.initialize(members).await {
             Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
-            Err(e) => Err(core_ended(e)),
+            Err(e) => Err(self.ended(e)),
+        }
+    }
+
+    /// Why the core ended: what the state machine reported, or else the error of the core.
+    fn ended(&self, error: impl ToString) -> ConsensusError {
+        match self.shared.failure() {
+            Some(reason) => ConsensusError::Apply(reason.to_owned()),
+            None => core_ended(error),
         }
     }
 
@@ -351,7 +364,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             Linearizer::<Types<RT>>::new(point.leader, ReadLogId::from_log_id(point.log_id), None);
         let timeout = Some(deadline.left());
         let ready = linearizer.try_await_ready(&self.raft, timeout).await;
-        Ok(ready.map_err(core_ended)?.is_ok())
+        Ok(ready.map_err(|error| self.ended(error))?.is_ok())
     }
 
     /// This node's clock now, as it would stamp a proposal.
@@ -377,10 +390,10 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             let running = metrics.borrow_watched().running_state.clone();
             look(&self.standing());
             if let Err(fatal) = running {
-                return core_ended(fatal);
+                return self.ended(fatal);
             }
             if metrics.changed().await.is_err() {
-                return core_ended("it is gone");
+                return self.ended("it is gone");
             }
         }
     }
@@ -508,12 +521,16 @@ async fn read_point<RT: Runtime, S: Storage>(
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use lockstep_machine::{Command, FeatureLevel, Origin, RequestBody, SessionId};
+    use openraft_rt_tokio::TokioRuntime;
 
-    /// Each of these options avoids a defect of the pinned version: see `docs/decisions`.
-    #[test]
-    fn the_core_is_configured_with_every_fence() {
-        let config = Settings {
+    use super::*;
+    use crate::consensus::Clocks;
+    use crate::consensus::network::GrpcNetwork;
+    use crate::store::{DiskStore, IdentityFile, StoreOptions};
+
+    fn settings() -> Settings {
+        Settings {
             heartbeat: Duration::from_millis(100),
             election_timeout_min: Duration::from_millis(200),
             election_timeout_max: Duration::from_millis(400),
@@ -532,13 +549,77 @@ mod tests {
                 queue_max: 1024,
             },
         }
-        .raft_config()
-        .unwrap();
+    }
+
+    /// Each of these options avoids a defect of the pinned version: see `docs/decisions`.
+    #[test]
+    fn the_core_is_configured_with_every_fence() {
+        let config = settings().raft_config().unwrap();
         assert_eq!(config.enable_leader_restore, Some(false));
         assert_eq!(config.enable_pre_vote, Some(true));
         assert_eq!(config.snapshot_policy, SnapshotPolicy::Never);
         assert!(config.install_snapshot_timeout >= 60_000);
         assert!(config.quorum_loss_probe_interval.is_some());
         assert_eq!(config.allow_log_reversion, None);
+    }
+
+    /// A cluster of one node.
+    async fn alone(dir: &std::path::Path) -> Consensus<TokioRuntime, DiskStore> {
+        let mut identity = IdentityFile::open(dir).unwrap();
+        let options = StoreOptions {
+            cache_bytes: 1 << 20,
+            reserve_bytes: 0,
+            free_bytes_min: 0,
+        };
+        let store = DiskStore::open(&mut identity, options, Arc::new(())).unwrap();
+        let environment = Environment {
+            clock: Arc::new(|| Timestamp(1)),
+            observer: Arc::new(()),
+            addresses: Addresses::default(),
+        };
+        let clocks = Clocks::new(environment.clock.clone(), Duration::ZERO);
+        let addresses = environment.addresses.clone();
+        let network = GrpcNetwork::new(Arc::default(), addresses, clocks, Arc::new(()));
+        let (id, settings) = (identity.identity().node_id, settings());
+        let config = settings.raft_config().unwrap();
+        let consensus = Consensus::open(id, config, &settings, store, network, environment);
+        let consensus = consensus.await.unwrap();
+        consensus.run();
+        let members = BTreeMap::from([(id, Member::default())]);
+        consensus.initialize(members).await.unwrap();
+        let deadline = Deadline::<TokioRuntime>::after(Duration::from_secs(30));
+        while !consensus.leads() {
+            assert!(deadline.sleep(SUCCESSOR_POLL).await, "it does not lead");
+        }
+        consensus
+    }
+
+    #[tokio::test]
+    async fn an_entry_of_a_newer_build_ends_the_core_with_its_own_message() {
+        let dir = tempfile::tempdir().unwrap();
+        let consensus = alone(dir.path()).await;
+        let newest = FeatureLevel::NEWEST;
+        let command = Command::RaiseLevel(newest);
+        let mut body = RequestBody { command, key: None }.encode().to_vec();
+        // The level is the last byte.
+        *body.last_mut().unwrap() += 1;
+        let request = EncodedRequest {
+            origin: Origin {
+                session: SessionId(1),
+                sequence: 1,
+                answered_below: 1,
+            },
+            body: body.into(),
+        };
+        assert_eq!(consensus.propose(request).await, Err(ProposeError::Unknown));
+        let ended = consensus.watch(|_| ()).await.to_string();
+        let (above, newest) = (newest.get() + 1, newest.get());
+        let expected = format!(
+            "is at feature level {above}; this build supports levels up to {newest}: run the release that raised it, or a later one"
+        );
+        assert!(ended.starts_with("log entry "), "{ended}");
+        assert!(ended.ends_with(&expected), "{ended}");
+        let asked = consensus.is_initialized().await.unwrap_err();
+        assert_eq!(asked.to_string(), ended);
     }
 }

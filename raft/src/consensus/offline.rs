@@ -18,6 +18,7 @@ use super::types::{
     Entry, LogId, Member, Membership, NodeId, Payload, SnapshotMeta, StoredMembership, Types, Vote,
 };
 use super::wire;
+use crate::failpoints::{self, Failpoint};
 use crate::store::{Record, Slot, Storage};
 
 /// Bytes of log in memory at a time.
@@ -66,8 +67,11 @@ pub async fn found<S: Storage>(
     };
     let meta = wire::SNAPSHOT_META.encode(&wire::snapshot_meta_out(&meta));
     storage.write_snapshot(index, meta, state).await?;
+    failpoints::reach(Failpoint::RestoreSnapshotWritten);
     let log = LogStore::open(storage.clone(), 0).await?;
-    save_vote(&log, term, id).await
+    save_vote(&log, term, id).await?;
+    failpoints::reach(Failpoint::RestoreVoteSaved);
+    Ok(())
 }
 
 /// Reads what the disk has.
@@ -152,13 +156,16 @@ pub async fn keep_only<S: Storage>(
     let index = remains.last_index + 1;
     // First, because no entry may have a later term than the vote.
     save_vote(&log, term, id).await?;
+    failpoints::reach(Failpoint::RecoverVoteSaved);
     let entry = Entry {
         log_id: LogId::new_term_index(term, index),
         payload: EntryPayload::Membership(alone(id, member)?),
     };
     let bytes = wire::encode_entry(&entry);
     log.wait(|storage, done| storage.append(vec![Record { index, bytes }], done))
-        .await
+        .await?;
+    failpoints::reach(Failpoint::RecoverAppended);
+    Ok(())
 }
 
 fn alone(id: NodeId, member: Member) -> io::Result<Membership> {

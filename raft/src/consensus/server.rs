@@ -28,6 +28,7 @@ use super::node::Consensus;
 use super::peer_members;
 use super::types::{NodeId, Types};
 use super::wire;
+use crate::failpoints::{self, Failpoint};
 use crate::store::{DiskStore, GROUP};
 
 /// The longest that a forwarded request may wait here.
@@ -352,7 +353,9 @@ impl peer_server::Peer for PeerServer {
                     return Err(Status::invalid_argument("a snapshot has only one header"));
                 }
             }
+            failpoints::reach(Failpoint::InstallBegun);
         }
+        failpoints::reach(Failpoint::InstallReceived);
         let snapshot = receiver.finish().await.map_err(disk)?;
         // Once Raft has accepted it, a failure to restore it would end the node.
         self.store
@@ -360,6 +363,7 @@ impl peer_server::Peer for PeerServer {
             .await
             .map_err(disk)?;
         let snapshot = Snapshot { meta, snapshot };
+        failpoints::reach(Failpoint::InstallVerified);
         let reply = self
             .consensus
             .raft

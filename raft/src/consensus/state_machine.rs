@@ -1,7 +1,7 @@
 //! Implements openraft's state machine: applies entries, builds and installs snapshots.
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::compaction::DiskLevel;
 use super::types::{LogId, Payload, Replies, Runtime, SnapshotMeta, StoredMembership, Types};
 use super::wire;
+use crate::failpoints::{self, Failpoint};
 use crate::store::{DiskSpace, Slot, SnapshotHandle as _, Storage, StoreError};
 
 /// Callbacks from consensus, for metrics. Every method has an empty default.
@@ -83,6 +84,8 @@ struct Shared {
     applied: RwLock<Applied>,
     /// The last log index applied, for those who wait for a change.
     changes: watch::Sender<u64>,
+    /// Why an entry could not be applied.
+    failure: OnceLock<String>,
 }
 
 impl SharedState {
@@ -94,6 +97,11 @@ impl SharedState {
     /// Follows the last log index applied here.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    /// Why an entry could not be applied, if that has happened.
+    pub(super) fn failure(&self) -> Option<&str> {
+        self.0.failure.get().map(String::as_str)
     }
 
     /// Changes the state as an entry would.
@@ -187,15 +195,25 @@ impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<S> {
                     Vec::new()
                 }
                 EntryPayload::Membership(membership) => {
+                    let is_joint = membership.get_joint_config().len() > 1;
                     self.shared.write(|applied| {
                         applied.last = Some(entry.log_id);
                         applied.membership = StoredMembership::new(Some(entry.log_id), membership);
                     });
+                    if responder.is_some() {
+                        failpoints::reach(match is_joint {
+                            true => Failpoint::MembershipJointApplied,
+                            false => Failpoint::MembershipFinalApplied,
+                        });
+                    }
                     Vec::new()
                 }
                 EntryPayload::Normal(Payload(bytes)) => {
-                    let batch = DecodedBatch::decode(&bytes)
-                        .map_err(|e| wire::unreadable_payload(entry.log_id.index, e))?;
+                    let batch = DecodedBatch::decode(&bytes).map_err(|e| {
+                        let error = wire::unreadable_payload(entry.log_id.index, e);
+                        self.shared.0.failure.get_or_init(|| error.to_string());
+                        error
+                    })?;
                     let started = RT::Instant::now();
                     let replies = self.shared.write(|applied| {
                         applied.last = Some(entry.log_id);

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::StoreError;
+use crate::failpoints::{self, Failpoint};
 
 /// Makes a directory's entries durable.
 pub(super) fn sync_dir(dir: &Path) -> Result<(), StoreError> {
@@ -55,7 +56,9 @@ pub(super) fn replace(path: &Path, content: &[u8]) -> Result<(), StoreError> {
         file.sync_all()
     };
     write().map_err(StoreError::io("write", &new))?;
+    failpoints::reach(Failpoint::FileWritten);
     fs::rename(&new, path).map_err(StoreError::io("put in place", path))?;
+    failpoints::reach(Failpoint::FileReplaced);
     sync_dir(path.parent().unwrap_or(path))
 }
 

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{StoreError, files, offline};
+use crate::failpoints::{self, Failpoint};
 
 /// The format that this build writes and reads. Format 1 belonged to logs without a group.
 pub(super) const FORMAT: u32 = 2;
@@ -226,6 +227,7 @@ impl IdentityFile {
 pub fn discard(dir: &Path) -> Result<(), StoreError> {
     let _lock = lock(dir, Duration::ZERO)?;
     offline::remove_data(dir)?;
+    failpoints::reach(Failpoint::DiscardDataRemoved);
     offline::remove_mark(dir)
 }
 
@@ -262,7 +264,7 @@ fn refuse_foreign(dir: &Path) -> Result<(), StoreError> {
                 found: format!("identity.json is missing, but {found} is there"),
             });
         }
-        if !["lost+found", LOCK, "identity.tmp", "unfinished.tmp"].contains(&found.as_str()) {
+        if !["lost+found", LOCK, "identity.tmp"].contains(&found.as_str()) {
             return Err(StoreError::NotADataFolder {
                 dir: dir.to_owned(),
                 found,

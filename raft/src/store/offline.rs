@@ -1,8 +1,9 @@
 //! Rewrites a data folder while no node uses it, for `lockstepd restore` and `lockstepd recover`.
 //!
-//! The file `unfinished` exists from before the first change until after the last, and no node starts in a
-//! folder that contains it. So wherever the work is interrupted, the folder is as it was before, or is refused
-//! until the same work is done again, or is complete.
+//! The file `unfinished` exists from before the first change until after the last. It is written as
+//! `unfinished.tmp` and renamed. No node starts in a folder that contains either. So wherever the work is
+//! interrupted, the folder is as it was before the command, or is refused until the same work is done again, or is
+//! complete.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -11,6 +12,7 @@ use std::time::Duration;
 
 use super::identity::{self, IDENTITY, Identity};
 use super::{IdentityFile, StoreError, files};
+use crate::failpoints::{self, Failpoint};
 
 /// Contains the name of the work that was interrupted.
 const UNFINISHED: &str = "unfinished";
@@ -52,7 +54,7 @@ impl OfflineFolder {
     /// It is in use, or contains something else.
     pub fn take_empty(dir: &Path, name: &str) -> Result<OfflineFolder, StoreError> {
         files::create_dir(dir)?;
-        let resumed = interrupted(dir)?.as_deref() == Some(Rewrite::Restore.command());
+        let resumed = marked(dir)?.as_deref() == Some(Rewrite::Restore.command());
         if !resumed {
             refuse_full(dir)?;
         }
@@ -60,6 +62,7 @@ impl OfflineFolder {
         if resumed {
             remove_data(dir)?;
         }
+        failpoints::reach(Failpoint::OfflineTaken);
         let identity = Identity::new(Some(name.to_owned()));
         Ok(OfflineFolder {
             work: Rewrite::Restore,
@@ -97,7 +100,10 @@ impl OfflineFolder {
         let content = format!("{}\n", self.work.command());
         let mark = self.identity.dir().join(UNFINISHED);
         files::replace(&mark, content.as_bytes())?;
-        self.identity.update(|_| {})
+        failpoints::reach(Failpoint::OfflineMarked);
+        self.identity.update(|_| {})?;
+        failpoints::reach(Failpoint::OfflineBegun);
+        Ok(())
     }
 
     /// Makes the node of the folder a member of `cluster_id`, and lets it start. All else must be durable. Blocks.
@@ -109,7 +115,10 @@ impl OfflineFolder {
             // There is no other state any more.
             identity.differs_at = None;
         })?;
-        remove_mark(self.identity.dir())
+        failpoints::reach(Failpoint::OfflineComplete);
+        remove_mark(self.identity.dir())?;
+        failpoints::reach(Failpoint::OfflineFinished);
+        Ok(())
     }
 }
 
@@ -126,12 +135,27 @@ pub(super) fn refuse_unfinished(dir: &Path) -> Result<(), StoreError> {
 
 /// Removes the mark of an interrupted work.
 pub(super) fn remove_mark(dir: &Path) -> Result<(), StoreError> {
+    files::remove(&dir.join(UNFINISHED_NEW))?;
     files::remove(&dir.join(UNFINISHED))?;
     files::sync_dir(dir)
 }
 
 /// The work that was interrupted, if any.
 fn interrupted(dir: &Path) -> Result<Option<String>, StoreError> {
+    if let Some(work) = marked(dir)? {
+        return Ok(Some(work));
+    }
+    // Its content may be incomplete. Only a restore begins without an identity.
+    let work = match dir.join(IDENTITY).exists() {
+        true => Rewrite::Recover,
+        false => Rewrite::Restore,
+    };
+    let began = dir.join(UNFINISHED_NEW).exists();
+    Ok(began.then(|| work.command().to_owned()))
+}
+
+/// The work that the mark names, if there is a mark.
+fn marked(dir: &Path) -> Result<Option<String>, StoreError> {
     let path = dir.join(UNFINISHED);
     match fs::read(&path) {
         Ok(content) => Ok(Some(
@@ -165,6 +189,7 @@ fn refuse_full(dir: &Path) -> Result<(), StoreError> {
 pub(super) fn remove_data(dir: &Path) -> Result<(), StoreError> {
     // The identity goes first: a folder with a log and no identity is refused at the start.
     files::remove(&dir.join(IDENTITY))?;
+    failpoints::reach(Failpoint::DiscardIdentityRemoved);
     for folder in [super::LOG, super::SNAPSHOTS] {
         let folder = dir.join(folder);
         match fs::remove_dir_all(&folder) {
@@ -242,6 +267,32 @@ mod tests {
         assert!(matches!(error, StoreError::NotEmpty { .. }), "{error}");
         let folder = OfflineFolder::take(dir.path()).unwrap();
         folder.finish("c9").unwrap();
+        IdentityFile::open(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn no_node_starts_in_a_folder_whose_mark_was_being_written() {
+        let dir = tempfile::tempdir().unwrap();
+        for content in ["", "re", "restore\n"] {
+            let dir = tempfile::tempdir().unwrap();
+            fs::write(dir.path().join(UNFINISHED_NEW), content).unwrap();
+            assert!(refused(dir.path()).contains("`lockstepd restore` again"));
+            let mut folder = take_empty(dir.path()).unwrap();
+            folder.begin().unwrap();
+            folder.finish("c9").unwrap();
+            IdentityFile::open(dir.path()).unwrap();
+        }
+        drop(IdentityFile::open(dir.path()).unwrap());
+        for content in ["", "re", "recover\n"] {
+            fs::write(dir.path().join(UNFINISHED_NEW), content).unwrap();
+            assert!(refused(dir.path()).contains("`lockstepd recover` again"));
+            let mut folder = OfflineFolder::take(dir.path()).unwrap();
+            folder.begin().unwrap();
+            folder.finish("c9").unwrap();
+            IdentityFile::open(dir.path()).unwrap();
+        }
+        fs::write(dir.path().join(UNFINISHED_NEW), "").unwrap();
+        identity::discard(dir.path()).unwrap();
         IdentityFile::open(dir.path()).unwrap();
     }
 

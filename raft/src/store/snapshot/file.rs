@@ -11,6 +11,8 @@ use bytes::{Bytes, BytesMut};
 use lockstep_machine::State;
 use parking_lot::Mutex;
 
+use crate::failpoints::{self, Failpoint};
+
 use super::super::{GROUP, SnapshotHandle, StoreError};
 use super::format::{Header, Reader};
 
@@ -257,7 +259,9 @@ impl Unfinished {
         self.file
             .sync_all()
             .map_err(StoreError::io("sync", &self.path))?;
+        failpoints::reach(Failpoint::SnapshotFlushed);
         let unnamed = SnapshotFile::open(self.path.clone())?;
+        failpoints::reach(Failpoint::SnapshotChecked);
         let path = self.path.with_file_name(format!(
             "{GROUP}-{:020}-{:016x}.{COMPLETE}",
             unnamed.index(),

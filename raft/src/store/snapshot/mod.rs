@@ -19,6 +19,8 @@ use bytes::Bytes;
 use lockstep_machine::{Restore, RestoreError, State};
 use parking_lot::Mutex;
 
+use crate::failpoints::{self, Failpoint};
+
 use super::{GROUP, SnapshotHandle, StoreError, files, reserve};
 pub use file::SnapshotFile;
 use file::Unfinished;
@@ -108,7 +110,9 @@ impl Snapshots {
         files::sync_dir(&self.dir)?;
         // From here on the name may be on disk, even if `point` fails.
         snapshot.keep(true);
+        failpoints::reach(Failpoint::SnapshotNamed);
         point(snapshot.name().into())?;
+        failpoints::reach(Failpoint::SnapshotCurrent);
         *self.current.lock() = Some(snapshot.clone());
         if let Some(previous) = previous {
             previous.unlink();
