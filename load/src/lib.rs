@@ -23,7 +23,7 @@ mod run;
 
 pub use chart::{Axis, Chart, Series};
 pub use operation::{Operation, UnknownOperation};
-pub use plan::{Mix, Plan};
+pub use plan::{Mix, Plan, threads_default};
 pub use record::{Failed, Record, Tally};
 pub use report::{Latency, OperationReport, Report};
 pub use run::{Client, Service, Stop, run};

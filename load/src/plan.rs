@@ -26,6 +26,12 @@ pub struct Plan {
     pub mix: Mix,
 }
 
+/// How many threads generate the load unless more are needed: half of the cores, because the service often shares
+/// them.
+pub fn threads_default() -> usize {
+    std::thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2))
+}
+
 /// Operations and their weights.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mix {

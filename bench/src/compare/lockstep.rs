@@ -1,0 +1,95 @@
+//! Three nodes of Lockstep, loaded by `lockstep bench`.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use lockstep_load::Operation;
+use lockstep_tests::binaries;
+use lockstep_tests::cluster::Cluster;
+use lockstep_tests::program;
+use reqwest::StatusCode;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::{Load, System, until_acknowledged};
+
+/// The values of `--via`.
+const WAYS: [&str; 2] = ["http", "grpc"];
+
+pub struct Nodes {
+    cluster: Cluster,
+}
+
+impl Nodes {
+    pub async fn start() -> Result<Self> {
+        let cluster = Cluster::start().await?;
+        Ok(Self { cluster })
+    }
+}
+
+impl System for Nodes {
+    fn columns(&self) -> Vec<String> {
+        WAYS.map(|way| format!("Lockstep, {way}")).to_vec()
+    }
+
+    fn processes(&self) -> Vec<u32> {
+        self.cluster
+            .running()
+            .filter_map(|node| node.process_id())
+            .collect()
+    }
+
+    async fn load(&self, way: usize, load: Load, measured: Duration) -> Result<Value> {
+        let endpoints = self
+            .cluster
+            .running()
+            .map(|node| node.grpc_address().to_string());
+        let mut command = binaries::lockstep()?;
+        command
+            .args([
+                "bench",
+                "-o",
+                "json",
+                "--keep",
+                "--warm-up",
+                "0s",
+                "--via",
+                WAYS[way],
+            ])
+            .args(["--endpoint", &endpoints.collect::<Vec<_>>().join(",")])
+            .args(["--clients", &load.clients.to_string()])
+            .args(["--mix", load.operation.name()])
+            .args(["--duration", &format!("{}s", measured.as_secs())]);
+        if load.operation == Operation::Transition {
+            command.args(["--batch", &load.batch.to_string()]);
+        }
+        let ended = program::run(command, measured + Duration::from_secs(60)).await?;
+        ended.json()
+    }
+
+    async fn fail_over(&mut self) -> Result<Option<Duration>> {
+        let leader = self.cluster.leader().await?;
+        let mut apis = Vec::new();
+        for (position, node) in self.cluster.nodes.iter().enumerate() {
+            if position != leader {
+                apis.push(node.api().clone());
+            }
+        }
+        let write = |number: usize| {
+            let api = apis[number % apis.len()].clone();
+            async move {
+                let body = json!({ "name": format!("failover-{number}") });
+                let answer = api.post("/v1/machines/triad/instances", &body).await?;
+                answer.expect(StatusCode::CREATED).map(drop)
+            }
+        };
+        // Both are connected.
+        for number in [usize::MAX, usize::MAX - 1] {
+            write(number).await.context("a write before the kill")?;
+        }
+        self.cluster.nodes[leader].kill9()?;
+        let gap = until_acknowledged(Instant::now(), write).await?;
+        ensure!(self.cluster.leader().await? != leader, "the leader is dead");
+        Ok(Some(gap))
+    }
+}
