@@ -49,6 +49,8 @@ const SHARING: usize = 8;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// Between two writes that look for the new leader.
 const PROBE_EVERY: Duration = Duration::from_millis(20);
+/// In each round.
+const KILLS: usize = 3;
 /// For a new leader to acknowledge a write.
 const FAILOVER_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -122,20 +124,23 @@ pub struct Figures {
     cpu_us: f64,
     /// Bytes that all nodes wrote for each change or read.
     written: f64,
+    /// Processor time of the generator for each operation.
+    generator_us: f64,
 }
 
 /// A system under load: three nodes, or what comes closest.
 trait System {
-    /// Its columns: a name for each way to reach it.
-    fn columns(&self) -> Vec<String>;
+    /// What it is, and how it is reached.
+    fn name(&self) -> String;
 
     /// The process of each node, which may have children.
     fn processes(&self) -> Vec<u32>;
 
-    /// Puts a load on it, through the way of this number.
-    async fn load(&self, way: usize, load: Load, measured: Duration) -> Result<Value>;
+    /// Puts a load on it.
+    async fn load(&self, load: Load, measured: Duration) -> Result<Value>;
 
-    /// Kills the leader; returns how long no write was acknowledged. None where no node takes over.
+    /// Kills the leader, and starts it again; returns how long no write was acknowledged. None where no node takes
+    /// over.
     async fn fail_over(&mut self) -> Result<Option<Duration>>;
 }
 
@@ -148,35 +153,32 @@ impl Compare {
         let measured = Duration::from_secs(seconds);
         let mut columns: Vec<Column> = Vec::new();
         let mut left_out = Vec::new();
-        let mut systems = vec!["lockstep", "postgres"];
-        match &self.etcd {
-            Some(_) => systems.push("etcd"),
+        let mut subjects = vec![
+            Subject::LockstepHttp,
+            Subject::LockstepGrpc,
+            Subject::Postgres,
+        ];
+        match self.etcd {
+            Some(program) => subjects.push(Subject::Etcd(program)),
             None => left_out.push("etcd: no program was given (--etcd)".to_owned()),
         }
         for round in 1..=rounds {
             eprintln!("round {round} of {rounds}");
-            let mut failed = Vec::new();
-            for name in &systems {
-                let ran = match *name {
-                    "lockstep" => one_round(lockstep::Nodes::start().await, measured).await,
-                    "postgres" => one_round(postgres::Servers::start().await, measured).await,
-                    _ => {
-                        let program = self.etcd.as_deref().context("etcd was given")?;
-                        one_round(etcd::Members::start(program).await, measured).await
-                    }
-                };
-                match ran {
-                    Ok(measured) => table::add(&mut columns, measured),
+            let mut able = Vec::new();
+            for subject in subjects {
+                match subject.one_round(measured).await {
+                    Ok(column) => table::add(&mut columns, column),
                     // The comparison is about Lockstep.
-                    Err(error) if *name == "lockstep" => return Err(error),
+                    Err(error) if subject.is_own() => return Err(error),
                     Err(error) => {
-                        left_out.push(format!("{name}: {error:#}"));
-                        failed.push(*name);
+                        left_out.push(format!("{error:#}"));
+                        continue;
                     }
                 }
+                able.push(subject);
             }
-            systems.retain(|name| !failed.contains(name));
-            systems.rotate_left(1);
+            subjects = able;
+            subjects.rotate_left(1);
         }
         // Below the logs of all processes.
         println!(
@@ -190,28 +192,55 @@ impl Compare {
     }
 }
 
-/// Measures a system that has just started.
-async fn one_round(system: Result<impl System>, measured: Duration) -> Result<Vec<Column>> {
-    let mut system = system?;
-    let mut columns: Vec<_> = system.columns().into_iter().map(Column::new).collect();
-    for (way, column) in columns.iter_mut().enumerate() {
-        system.load(way, Load::WARM_UP, measured).await?;
-        for load in Load::ALL {
-            let before = usage::of(&system.processes())?;
-            let report = system.load(way, load, measured).await?;
-            let used = usage::of(&system.processes())?.since(before);
-            let figures = figures(&report, used)?;
-            eprintln!("{}: {}: {figures:?}", column.name, load.name());
-            column.loads.push((load, vec![figures]));
+/// What is compared.
+enum Subject {
+    LockstepHttp,
+    LockstepGrpc,
+    Postgres,
+    /// The program.
+    Etcd(PathBuf),
+}
+
+impl Subject {
+    fn is_own(&self) -> bool {
+        matches!(self, Self::LockstepHttp | Self::LockstepGrpc)
+    }
+
+    async fn one_round(&self, measured: Duration) -> Result<Column> {
+        match self {
+            Self::LockstepHttp => one_round(lockstep::Nodes::start("http").await?, measured).await,
+            Self::LockstepGrpc => one_round(lockstep::Nodes::start("grpc").await?, measured).await,
+            Self::Postgres => {
+                let servers = postgres::Servers::start().await.context("PostgreSQL");
+                one_round(servers?, measured).await
+            }
+            Self::Etcd(program) => {
+                let members = etcd::Members::start(program).await.context("etcd");
+                one_round(members?, measured).await
+            }
         }
     }
-    let memory = usage::memory(&system.processes())?;
-    let gap = system.fail_over().await?;
-    for column in &mut columns {
-        column.memory.push(memory);
+}
+
+/// Measures a system that has just started.
+async fn one_round(mut system: impl System, measured: Duration) -> Result<Column> {
+    let mut column = Column::new(system.name());
+    system.load(Load::WARM_UP, measured).await?;
+    for load in Load::ALL {
+        let before = usage::of(&system.processes())?;
+        let report = system.load(load, measured).await?;
+        let used = usage::of(&system.processes())?.since(before);
+        let figures = figures(&report, used)?;
+        eprintln!("{}: {}: {figures:?}", column.name, load.name());
+        column.loads.push((load, vec![figures]));
+    }
+    column.memory.push(usage::memory(&system.processes())?);
+    for _ in 0..KILLS {
+        let gap = system.fail_over().await?;
+        eprintln!("{}: leader killed: {gap:?}", column.name);
         column.gaps.extend(gap);
     }
-    Ok(columns)
+    Ok(column)
 }
 
 /// Loads a service from this process.
@@ -243,6 +272,7 @@ fn figures(report: &Value, used: usage::Used) -> Result<Figures> {
         p99_ms: number(&total["latency_us"]["p99"])? / 1e3,
         cpu_us: used.cpu.as_secs_f64() * 1e6 / items,
         written: used.written as f64 / items,
+        generator_us: number(&report["generator_cpu_us"])?,
     })
 }
 

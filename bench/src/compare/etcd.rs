@@ -1,11 +1,11 @@
 //! Three members of etcd, with the durability that they have by default.
 
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use futures::future::try_join_all;
 use lockstep_load::{self as load, Failed, Operation, Service};
 use lockstep_tests::ports::Port;
@@ -35,8 +35,20 @@ pub struct Members {
 }
 
 struct Member {
+    program: PathBuf,
+    arguments: Vec<String>,
+    log: PathBuf,
     client: Port,
-    process: Process,
+    process: Option<Process>,
+}
+
+impl Member {
+    fn start(&mut self) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        command.args(&self.arguments);
+        self.process = Some(Process::spawn("etcd", command, &self.log)?);
+        Ok(())
+    }
 }
 
 impl Members {
@@ -64,21 +76,28 @@ impl Members {
         let mut members = Vec::new();
         for (n, (client, peer)) in ports.into_iter().enumerate() {
             let name = format!("m{n}");
-            let mut command = Command::new(program);
-            command
-                .arg("--data-dir")
-                .arg(folder.path().join(&name))
-                .args(["--name", &name, "--log-level", "error"])
-                .args(["--listen-client-urls", &url(&client)])
-                .args(["--advertise-client-urls", &url(&client)])
-                .args(["--listen-peer-urls", &url(&peer)])
-                .args(["--initial-advertise-peer-urls", &url(&peer)])
-                .args(["--initial-cluster", &cluster])
-                .args(["--initial-cluster-state", "new"]);
-            let log = folder.path().join(format!("{name}.log"));
-            let process = Process::spawn(&format!("etcd {name}"), command, &log)?;
-            members.push(Member { client, process });
+            let data = folder.path().join(&name).display().to_string();
+            let arguments = [
+                ("--data-dir", data.as_str()),
+                ("--name", &name),
+                ("--log-level", "error"),
+                ("--listen-client-urls", &url(&client)),
+                ("--advertise-client-urls", &url(&client)),
+                ("--listen-peer-urls", &url(&peer)),
+                ("--initial-advertise-peer-urls", &url(&peer)),
+                ("--initial-cluster", &cluster),
+                ("--initial-cluster-state", "new"),
+            ];
+            let arguments = arguments.map(|(name, value)| format!("{name}={value}"));
+            members.push(Member {
+                program: program.to_owned(),
+                arguments: arguments.to_vec(),
+                log: folder.path().join(format!("{name}.log")),
+                client,
+                process: None,
+            });
         }
+        members.iter_mut().try_for_each(Member::start)?;
         let members = Self {
             version,
             members,
@@ -88,7 +107,7 @@ impl Members {
         Ok(members)
     }
 
-    /// The position of the leader.
+    /// The position of the leader. All members must answer.
     async fn leader(&self) -> Result<usize> {
         for (position, member) in self.members.iter().enumerate() {
             let url = format!("http://{}/metrics", member.client.address());
@@ -118,15 +137,16 @@ async fn connect(endpoint: &str) -> Result<Channel, tonic::transport::Error> {
 }
 
 impl System for Members {
-    fn columns(&self) -> Vec<String> {
-        vec![format!("etcd {}, grpc", self.version)]
+    fn name(&self) -> String {
+        format!("etcd {}", self.version)
     }
 
     fn processes(&self) -> Vec<u32> {
-        self.members.iter().map(|it| it.process.id()).collect()
+        let processes = self.members.iter().filter_map(|it| it.process.as_ref());
+        processes.map(Process::id).collect()
     }
 
-    async fn load(&self, _: usize, load: Load, measured: Duration) -> Result<Value> {
+    async fn load(&self, load: Load, measured: Duration) -> Result<Value> {
         let leader = self.endpoint(self.leader().await?);
         let service = Leader {
             endpoint: leader,
@@ -150,9 +170,15 @@ impl System for Members {
                 Ok(())
             }
         };
-        self.members[leader].process.kill9()?;
+        // Both are connected.
+        for number in [usize::MAX, usize::MAX - 1] {
+            write(number).await.context("a write before the kill")?;
+        }
+        let process = self.members[leader].process.as_mut();
+        process.context("the leader runs")?.kill9()?;
         let gap = until_acknowledged(Instant::now(), write).await?;
-        ensure!(self.members.len() == 3, "three members");
+        self.members[leader].start()?;
+        started("etcd to be whole", async || self.leader().await).await?;
         Ok(Some(gap))
     }
 }

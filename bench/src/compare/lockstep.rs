@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use lockstep_load::Operation;
 use lockstep_tests::binaries;
 use lockstep_tests::cluster::Cluster;
@@ -13,23 +13,27 @@ use tokio::time::Instant;
 
 use super::{Load, System, until_acknowledged};
 
-/// The values of `--via`.
-const WAYS: [&str; 2] = ["http", "grpc"];
-
 pub struct Nodes {
     cluster: Cluster,
+    /// The value of `--via`.
+    via: &'static str,
+    kills: usize,
 }
 
 impl Nodes {
-    pub async fn start() -> Result<Self> {
+    pub async fn start(via: &'static str) -> Result<Self> {
         let cluster = Cluster::start().await?;
-        Ok(Self { cluster })
+        Ok(Self {
+            cluster,
+            via,
+            kills: 0,
+        })
     }
 }
 
 impl System for Nodes {
-    fn columns(&self) -> Vec<String> {
-        WAYS.map(|way| format!("Lockstep, {way}")).to_vec()
+    fn name(&self) -> String {
+        format!("Lockstep, {}", self.via)
     }
 
     fn processes(&self) -> Vec<u32> {
@@ -39,7 +43,7 @@ impl System for Nodes {
             .collect()
     }
 
-    async fn load(&self, way: usize, load: Load, measured: Duration) -> Result<Value> {
+    async fn load(&self, load: Load, measured: Duration) -> Result<Value> {
         let endpoints = self
             .cluster
             .running()
@@ -54,7 +58,7 @@ impl System for Nodes {
                 "--warm-up",
                 "0s",
                 "--via",
-                WAYS[way],
+                self.via,
             ])
             .args(["--endpoint", &endpoints.collect::<Vec<_>>().join(",")])
             .args(["--clients", &load.clients.to_string()])
@@ -75,10 +79,12 @@ impl System for Nodes {
                 apis.push(node.api().clone());
             }
         }
+        self.kills += 1;
+        let kill = self.kills;
         let write = |number: usize| {
             let api = apis[number % apis.len()].clone();
             async move {
-                let body = json!({ "name": format!("failover-{number}") });
+                let body = json!({ "id": format!("failover-{kill}-{number}") });
                 let answer = api.post("/v1/machines/triad/instances", &body).await?;
                 answer.expect(StatusCode::CREATED).map(drop)
             }
@@ -89,7 +95,8 @@ impl System for Nodes {
         }
         self.cluster.nodes[leader].kill9()?;
         let gap = until_acknowledged(Instant::now(), write).await?;
-        ensure!(self.cluster.leader().await? != leader, "the leader is dead");
+        self.cluster.nodes[leader].restart().await?;
+        self.cluster.agree().await?;
         Ok(Some(gap))
     }
 }

@@ -64,8 +64,8 @@ impl Servers {
 }
 
 impl System for Servers {
-    fn columns(&self) -> Vec<String> {
-        vec![format!("PostgreSQL {}", self.version)]
+    fn name(&self) -> String {
+        format!("PostgreSQL {}", self.version)
     }
 
     fn processes(&self) -> Vec<u32> {
@@ -73,7 +73,7 @@ impl System for Servers {
         all.filter_map(|it| it.process_id()).collect()
     }
 
-    async fn load(&self, _: usize, load: Load, measured: Duration) -> Result<Value> {
+    async fn load(&self, load: Load, measured: Duration) -> Result<Value> {
         let mut config: Config = self.servers.primary.address().parse()?;
         config.password(PASSWORD);
         let service = Primary {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Figures, Load};
 
-/// What was measured of one system through one interface.
+/// What was measured of one system.
 #[derive(Debug, Clone)]
 pub struct Column {
     pub name: String,
@@ -33,19 +33,17 @@ impl Column {
     }
 }
 
-/// Adds the columns of one round.
-pub fn add(columns: &mut Vec<Column>, round: Vec<Column>) {
-    for new in round {
-        let Some(column) = columns.iter_mut().find(|it| it.name == new.name) else {
-            columns.push(new);
-            continue;
-        };
-        for ((_, rounds), (_, figures)) in column.loads.iter_mut().zip(new.loads) {
-            rounds.extend(figures);
-        }
-        column.memory.extend(new.memory);
-        column.gaps.extend(new.gaps);
+/// Adds the column of one round.
+pub fn add(columns: &mut Vec<Column>, new: Column) {
+    let Some(column) = columns.iter_mut().find(|it| it.name == new.name) else {
+        columns.push(new);
+        return;
+    };
+    for ((_, rounds), (_, figures)) in column.loads.iter_mut().zip(new.loads) {
+        rounds.extend(figures);
     }
+    column.memory.extend(new.memory);
+    column.gaps.extend(new.gaps);
 }
 
 /// One row: its name, the values of a column in each round, and how one is shown.
@@ -86,6 +84,11 @@ fn rows() -> Vec<Row> {
         shown: |it| format!("{it:.0} B"),
     });
     rows.push(Row {
+        name: format!("processor time of the generator for each {cost}"),
+        of: Box::new(|column| column.of(Load::COST, |it| it.generator_us)),
+        shown: |it| format!("{it:.1} us"),
+    });
+    rows.push(Row {
         name: "memory of a node after all loads".to_owned(),
         of: Box::new(|column| column.memory.clone()),
         shown: |it| format!("{it:.0} MiB"),
@@ -98,41 +101,33 @@ fn rows() -> Vec<Row> {
     rows
 }
 
-/// Medians of all rounds. Below those of Lockstep, its ratio to each other system: the median of the ratios within a
-/// round, and the smallest and the largest.
+/// Medians of all rounds, and the ratios of Lockstep to etcd: the median of the ratios within a round, and the lowest
+/// and the highest.
 pub fn markdown(columns: &[Column], rounds: usize, measured: Duration) -> String {
-    let (own, others): (Vec<&Column>, Vec<&Column>) = columns
-        .iter()
-        .partition(|it| it.name.starts_with("Lockstep"));
+    let named = |start: &'static str| columns.iter().filter(move |it| it.name.starts_with(start));
+    let own: Vec<_> = named("Lockstep").collect();
+    let all: Vec<_> = named("etcd")
+        .chain(named("PostgreSQL"))
+        .chain(own.clone())
+        .collect();
+    let other = named("etcd").next();
     let mut text = format!(
-        "{} rounds of {} s for each load, medians; in brackets the lowest and the highest ratio.\n\n",
-        rounds,
+        "Rounds: {rounds}, {} s for each load. Medians; in brackets the lowest and the highest ratio of a round.\n\n",
         measured.as_secs()
     );
-    let names: Vec<_> = others
-        .iter()
-        .chain(&own)
-        .map(|it| it.name.clone())
-        .collect();
-    let ratios: Vec<_> = own
-        .iter()
-        .flat_map(|one| others.iter().map(move |other| (*one, *other)))
-        .collect();
-    let heads = ratios
-        .iter()
-        .map(|(one, other)| format!("{} / {}", one.name, other.name));
-    let heads: Vec<_> = names.into_iter().chain(heads).collect();
+    let names = all.iter().map(|it| it.name.clone());
+    let heads = own.iter().map(|it| format!("{} / etcd", it.name));
+    let heads: Vec<_> = names.chain(heads.filter(|_| other.is_some())).collect();
     let _ = writeln!(text, "| | {} |", heads.join(" | "));
     let _ = writeln!(text, "|---|{}", "---:|".repeat(heads.len()));
     for row in rows() {
-        let value = |column: &&Column| match median((row.of)(column)) {
+        let values = all.iter().map(|it| match median((row.of)(it)) {
             Some(value) => (row.shown)(value),
             None => "-".to_owned(),
-        };
-        let values = others.iter().chain(&own).map(value);
-        let ratios = ratios
+        });
+        let ratios = own
             .iter()
-            .map(|(one, other)| ratio(&(row.of)(one), &(row.of)(other)));
+            .filter_map(|it| Some(ratio(&(row.of)(it), &(row.of)(other?))));
         let cells: Vec<_> = values.chain(ratios).collect();
         let _ = writeln!(text, "| {} | {} |", row.name, cells.join(" | "));
     }
@@ -177,6 +172,7 @@ mod tests {
             p99_ms: 2.,
             cpu_us: 3.,
             written: 4.,
+            generator_us: 5.,
         };
         let loads = Load::ALL.map(|load| (load, rates.iter().map(figures).collect()));
         column.loads = loads.to_vec();
@@ -189,8 +185,8 @@ mod tests {
         let mut columns = Vec::new();
         // The machine was half as fast in the second round.
         for (own, other) in [(400., 100.), (200., 50.), (300., 100.)] {
-            let (own, other) = (column("Lockstep, http", &[own]), column("etcd", &[other]));
-            add(&mut columns, vec![own, other]);
+            add(&mut columns, column("Lockstep, http", &[own]));
+            add(&mut columns, column("etcd", &[other]));
         }
         let text = markdown(&columns, 3, Duration::from_secs(5));
         let row = text
