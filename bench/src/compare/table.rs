@@ -49,55 +49,77 @@ pub fn add(columns: &mut Vec<Column>, new: Column) {
 /// One row: its name, the values of a column in each round, and how one is shown.
 struct Row {
     name: String,
-    of: Box<dyn Fn(&Column) -> Vec<f64>>,
+    of: Values,
     shown: fn(f64) -> String,
 }
 
-fn rows() -> Vec<Row> {
-    let mut rows = Vec::new();
-    for load in Load::ALL {
-        let figures: [(&str, fn(&Figures) -> f64, fn(f64) -> String); 3] = [
-            ("", |it| it.per_second, |it| format!("{it:.0}/s")),
-            ("p50", |it| it.p50_ms, |it| format!("{it:.2} ms")),
-            ("p99", |it| it.p99_ms, |it| format!("{it:.2} ms")),
-        ];
-        for (what, of, shown) in figures {
-            rows.push(Row {
-                name: match what {
-                    "" => load.name(),
-                    what => format!("{}: {what}", load.name()),
-                },
-                of: Box::new(move |column| column.of(load, of)),
-                shown,
-            });
+enum Values {
+    Load(Load, fn(&Figures) -> f64),
+    Memory,
+    Gaps,
+}
+
+impl Values {
+    fn of(&self, column: &Column) -> Vec<f64> {
+        match self {
+            Self::Load(load, figure) => column.of(*load, *figure),
+            Self::Memory => column.memory.clone(),
+            Self::Gaps => column.gaps.iter().map(Duration::as_secs_f64).collect(),
         }
     }
+}
+
+fn rows() -> Vec<Row> {
+    let row = |name: String, of, shown| Row { name, of, shown };
+    let mut rows = Vec::new();
+    for load in Load::ALL {
+        let name = load.name();
+        let ms = |it| format!("{it:.2} ms");
+        rows.push(row(
+            name.clone(),
+            Values::Load(load, |it| it.per_second),
+            |it| format!("{it:.0}/s"),
+        ));
+        rows.push(row(
+            format!("{name}: p50"),
+            Values::Load(load, |it| it.p50_ms),
+            ms,
+        ));
+        rows.push(row(
+            format!("{name}: p99"),
+            Values::Load(load, |it| it.p99_ms),
+            ms,
+        ));
+    }
     let cost = Load::COST.name();
-    rows.push(Row {
-        name: format!("processor time of all nodes for each {cost}"),
-        of: Box::new(|column| column.of(Load::COST, |it| it.cpu_us)),
-        shown: |it| format!("{it:.1} us"),
-    });
-    rows.push(Row {
-        name: format!("bytes written by all nodes for each {cost}"),
-        of: Box::new(|column| column.of(Load::COST, |it| it.written)),
-        shown: |it| format!("{it:.0} B"),
-    });
-    rows.push(Row {
-        name: format!("processor time of the generator for each {cost}"),
-        of: Box::new(|column| column.of(Load::COST, |it| it.generator_us)),
-        shown: |it| format!("{it:.1} us"),
-    });
-    rows.push(Row {
-        name: "memory of a node after all loads".to_owned(),
-        of: Box::new(|column| column.memory.clone()),
-        shown: |it| format!("{it:.0} MiB"),
-    });
-    rows.push(Row {
-        name: "leader killed until the next acknowledged write".to_owned(),
-        of: Box::new(|column| column.gaps.iter().map(Duration::as_secs_f64).collect()),
-        shown: |it| format!("{it:.2} s"),
-    });
+    let us = |it| format!("{it:.1} us");
+    rows.extend([
+        row(
+            format!("processor time of all nodes for each {cost}"),
+            Values::Load(Load::COST, |it| it.cpu_us),
+            us,
+        ),
+        row(
+            format!("processor time of the generator for each {cost}"),
+            Values::Load(Load::COST, |it| it.generator_us),
+            us,
+        ),
+        row(
+            format!("bytes written by all nodes for each {cost}"),
+            Values::Load(Load::COST, |it| it.written),
+            |it| format!("{it:.0} B"),
+        ),
+        row(
+            "memory of a node after all loads".to_owned(),
+            Values::Memory,
+            |it| format!("{it:.0} MiB"),
+        ),
+        row(
+            "leader killed until the next acknowledged write".to_owned(),
+            Values::Gaps,
+            |it| format!("{it:.2} s"),
+        ),
+    ]);
     rows
 }
 
@@ -121,13 +143,13 @@ pub fn markdown(columns: &[Column], rounds: usize, measured: Duration) -> String
     let _ = writeln!(text, "| | {} |", heads.join(" | "));
     let _ = writeln!(text, "|---|{}", "---:|".repeat(heads.len()));
     for row in rows() {
-        let values = all.iter().map(|it| match median((row.of)(it)) {
+        let values = all.iter().map(|it| match median(row.of.of(it)) {
             Some(value) => (row.shown)(value),
             None => "-".to_owned(),
         });
         let ratios = own
             .iter()
-            .filter_map(|it| Some(ratio(&(row.of)(it), &(row.of)(other?))));
+            .filter_map(|it| Some(ratio(&row.of.of(it), &row.of.of(other?))));
         let cells: Vec<_> = values.chain(ratios).collect();
         let _ = writeln!(text, "| {} | {} |", row.name, cells.join(" | "));
     }
