@@ -9,7 +9,7 @@ use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use lockstep_client::{Address, Consistency, InstanceId, StateName};
+use lockstep_client::{Address, Consistency, InstanceId, Metadata, StateName};
 use lockstep_load::Failed;
 use serde::Deserialize;
 use serde_json::json;
@@ -22,6 +22,8 @@ pub(super) struct Http {
     /// The node that it goes to.
     node: usize,
     timeout: Duration,
+    /// Of each transition, as the rest of a JSON object.
+    metadata: String,
     sender: Option<SendRequest<Full<Bytes>>>,
 }
 
@@ -49,11 +51,19 @@ struct Problem {
 
 impl Http {
     /// Connects to the first node that accepts it.
-    pub(super) async fn connect(nodes: Vec<Address>, timeout: Duration) -> Result<Self, Failed> {
+    pub(super) async fn connect(
+        nodes: Vec<Address>,
+        timeout: Duration,
+        metadata: &Metadata,
+    ) -> Result<Self, Failed> {
         let mut http = Self {
             nodes,
             node: 0,
             timeout,
+            metadata: match metadata.is_empty() {
+                true => String::new(),
+                false => format!(r#","metadata":{}"#, json!(metadata)),
+            },
             sender: None,
         };
         let mut tried = Vec::new();
@@ -78,8 +88,8 @@ impl Http {
         to: &StateName,
     ) -> Result<(), Failed> {
         let path = format!("{}/transitions", path(id));
-        // A state needs no escapes.
-        let body = format!(r#"{{"to":"{to}"}}"#);
+        // Names need no escapes.
+        let body = format!(r#"{{"to":"{to}"{}}}"#, self.metadata);
         self.write(&path, body).await
     }
 
@@ -89,12 +99,14 @@ impl Http {
         check: Option<&(InstanceId, StateName)>,
         moves: &[(InstanceId, StateName)],
     ) -> Result<(), Failed> {
-        let check = check.map(|(id, state)| json!({"check": {"id": id, "state": state}}));
+        let metadata = &self.metadata;
+        let check =
+            check.map(|(id, state)| format!(r#"{{"check":{{"id":"{id}","state":"{state}"}}}}"#));
         let moves = moves
             .iter()
-            .map(|(id, to)| json!({"transition": {"id": id, "to": to}}));
+            .map(|(id, to)| format!(r#"{{"transition":{{"id":"{id}","to":"{to}"{metadata}}}}}"#));
         let operations: Vec<_> = check.into_iter().chain(moves).collect();
-        let body = json!({ "operations": operations }).to_string();
+        let body = format!(r#"{{"operations":[{}]}}"#, operations.join(","));
         self.write("/v1/transactions", body).await
     }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
-use lockstep_client::{Address, Client, Consistency, TIMEOUT_DEFAULT};
+use lockstep_client::{Address, Client, Consistency, Metadata, TIMEOUT_DEFAULT};
 use lockstep_load::{Chart, Mix, Operation, Plan, Record, Report, Stop, threads_default};
 
 use self::instances::Instances;
@@ -66,6 +66,10 @@ pub(super) struct Bench {
     /// Transitions in one request, executed as a transaction
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = batch)]
     batch: u32,
+
+    /// Bytes of metadata of each transition
+    #[arg(long, value_name = "BYTES", default_value_t = 0, value_parser = payload)]
+    payload: u32,
 
     /// The protocol
     #[arg(long, value_enum, default_value_t = Via::Http)]
@@ -153,6 +157,10 @@ fn batch(text: &str) -> Result<u32, String> {
     args::within_bounds(text, 1, 10_000)
 }
 
+fn payload(text: &str) -> Result<u32, String> {
+    args::within_bounds(text, 0, 65_000)
+}
+
 fn instances(text: &str) -> Result<u32, String> {
     args::within_bounds(text, 1, 100_000_000)
 }
@@ -182,6 +190,9 @@ impl Bench {
             true => Ok(()),
             false => instances.delete(&client, created).await,
         };
+        if let (Err(failure), Err(_)) = (&deleted, &recorded) {
+            failure.say(context.output);
+        }
         let record = recorded?;
         let report = Report::new(&record, self.batch.into());
         if let Some(path) = &self.plot {
@@ -196,13 +207,13 @@ impl Bench {
             ));
         }
         let text = context.show(|| shown.json(&report), || show::table(&report));
-        let outcome = match failures(&record) {
-            None => deleted,
-            Some(failure) => Err(failure),
-        };
-        match outcome {
-            Ok(()) => Ok(text),
-            Err(failure) => Err(failure.with_partial(text)),
+        match (failures(&record), deleted) {
+            (None, Ok(())) => Ok(text),
+            (None, Err(failure)) | (Some(failure), Ok(())) => Err(failure.with_partial(text)),
+            (Some(failure), Err(left)) => {
+                left.say(context.output);
+                Err(failure.with_partial(text))
+            }
         }
     }
 
@@ -306,8 +317,14 @@ impl Bench {
             clients: self.clients as usize,
             sharing: self.clients.div_ceil(connections) as usize,
             batch: self.batch as usize,
+            metadata: self.metadata()?,
             instances,
         })
+    }
+
+    fn metadata(&self) -> Result<Metadata, Failure> {
+        let payload = (self.payload > 0).then(|| ("payload", "x".repeat(self.payload as usize)));
+        Metadata::new(payload).map_err(Failure::usage)
     }
 
     async fn load(&self, cluster: Cluster, stop: &Stop) -> Result<Record, Failure> {

@@ -35,6 +35,9 @@ impl Shown {
         if bench.batch > 1 {
             line.push_str(&format!(" in batches of {}", bench.batch));
         }
+        if bench.payload > 0 {
+            line.push_str(&format!(" with {} B of metadata", bench.payload));
+        }
         if let Some(rate) = bench.rate {
             line.push_str(&format!(", {rate} operations per second"));
         }
@@ -43,6 +46,7 @@ impl Shown {
             "rate": bench.rate,
             "mix": bench.mix.to_string(),
             "batch": bench.batch,
+            "payload_bytes": bench.payload,
             "via": via,
             "nodes": nodes,
             "instances": cluster.instances.count,

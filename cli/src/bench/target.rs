@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::try_join_all;
 use lockstep_client::{
-    Address, Client, Consistency, Error, Expectation, InstanceId, StateName, Transaction,
+    Address, Client, Consistency, Error, Expectation, InstanceId, Metadata, StateName, Transaction,
     TransitionCall,
 };
 use lockstep_load::{self as load, Failed, Operation, Service};
@@ -29,6 +29,8 @@ pub(super) struct Cluster {
     pub(super) sharing: usize,
     /// Transitions in one operation.
     pub(super) batch: usize,
+    /// Of each transition.
+    pub(super) metadata: Metadata,
     pub(super) instances: Arc<Instances>,
 }
 
@@ -45,7 +47,10 @@ impl Service for Cluster {
                 let shared = clients.clone().step_by(self.sharing);
                 let shared = try_join_all(shared.map(|number| self.grpc(number))).await?;
                 let places = 0..clients.len();
-                let of = |place: usize| Connection::Grpc(shared[place / self.sharing].clone());
+                let of = |place: usize| Connection::Grpc {
+                    client: shared[place / self.sharing].clone(),
+                    metadata: self.metadata.clone(),
+                };
                 places.map(of).collect()
             }
         };
@@ -75,7 +80,7 @@ impl Cluster {
     }
 
     async fn http(&self, number: usize) -> Result<Connection, Failed> {
-        let http = Http::connect(self.nodes_from(number), self.timeout).await;
+        let http = Http::connect(self.nodes_from(number), self.timeout, &self.metadata).await;
         http.map(Connection::Http)
     }
 
@@ -188,15 +193,19 @@ type InState = (InstanceId, StateName);
 
 enum Connection {
     Http(Http),
-    Grpc(Client),
+    Grpc {
+        client: Client,
+        /// Of each transition.
+        metadata: Metadata,
+    },
 }
 
 impl Connection {
     async fn transition(&mut self, id: &InstanceId, to: &StateName) -> Result<(), Failed> {
         match self {
             Self::Http(http) => http.transition(id, to).await,
-            Self::Grpc(client) => {
-                let call = TransitionCall::to(id, to.clone());
+            Self::Grpc { client, metadata } => {
+                let call = TransitionCall::to(id, to.clone()).metadata(metadata.clone());
                 client.transition(call).await.map(|_| ()).map_err(failed)
             }
         }
@@ -205,13 +214,14 @@ impl Connection {
     async fn transact(&mut self, check: Option<&InState>, moves: &[InState]) -> Result<(), Failed> {
         match self {
             Self::Http(http) => http.transact(check, moves).await,
-            Self::Grpc(client) => {
+            Self::Grpc { client, metadata } => {
                 let mut transaction = Transaction::new();
                 if let Some((id, state)) = check {
                     transaction = transaction.check(id, Expectation::InState(state.clone()));
                 }
                 for (id, to) in moves {
-                    transaction = transaction.transition(TransitionCall::to(id, to.clone()));
+                    let call = TransitionCall::to(id, to.clone()).metadata(metadata.clone());
+                    transaction = transaction.transition(call);
                 }
                 client
                     .transact(transaction)
@@ -229,7 +239,7 @@ impl Connection {
     ) -> Result<StateName, Failed> {
         match self {
             Self::Http(http) => http.read(id, consistency).await,
-            Self::Grpc(client) => {
+            Self::Grpc { client, .. } => {
                 let read = client.get(id, consistency).await.map_err(failed)?;
                 Ok(read.found.state)
             }

@@ -71,7 +71,8 @@ async fn every_change_that_a_bench_counts_is_in_the_cluster() -> Result<()> {
         format!("--instances 10 {mix}"),
         format!("--via grpc --through all {mix}"),
         format!("--through followers --batch 5 {mix}"),
-        "--via grpc --batch 7 --connections 2".to_owned(),
+        "--via grpc --batch 7 --connections 2 --payload 100".to_owned(),
+        "--payload 1000".to_owned(),
     ] {
         let common = "--clients 4 --duration 1s --warm-up 0s --keep";
         let report = bench(&cluster, &format!("{common} {options}")).await?;
@@ -91,6 +92,14 @@ async fn every_change_that_a_bench_counts_is_in_the_cluster() -> Result<()> {
         assert!(changed > 0, "{options}");
         assert_eq!(changes(&left), changed, "{options}: {report}");
         assert_eq!(report["total"]["failed"], 0, "{options}");
+        let name = left[0]["id"].as_str().context("no id")?;
+        let name = name.strip_prefix("triad/").context("another machine")?;
+        let path = format!("/v1/machines/triad/instances/{name}/history");
+        let events = api.read(&path).await?["events"].clone();
+        let last = events.as_array().and_then(|it| it.last());
+        let payload = &last.context("no history")?["metadata"]["payload"];
+        let sent = payload.as_str().map_or(0, str::len) as u64;
+        assert_eq!(sent, number(&report["payload_bytes"]), "{options}");
     }
     Ok(())
 }
@@ -179,6 +188,7 @@ async fn what_the_cluster_does_not_allow_is_refused_before_anything_is_created()
     for (options, exit, words) in [
         ("--batch 129", 2, "at most 128"),
         ("--through followers", 2, "the only node"),
+        ("--prefix a/b", 2, "character 2 is '/'"),
         ("--http 127.0.0.1:1", 3, "127.0.0.1:1"),
     ] {
         let mut arguments = vec!["bench", "-e", &node, "--timeout", "5s"];
