@@ -13,8 +13,10 @@
 //! it loads `lockstepd dev` with wrk.
 
 mod compare;
+mod curves;
 mod failover;
 mod figures;
+mod generator;
 mod scale;
 mod sinks;
 
@@ -25,6 +27,7 @@ use clap::Parser;
 #[derive(Debug, Parser)]
 enum Benchmark {
     Compare(compare::Compare),
+    Curves(curves::Curves),
     /// How long writes stop when the leader is killed
     Failover,
     /// Memory, timeouts and snapshots with many instances
@@ -39,6 +42,7 @@ enum Benchmark {
 async fn main() -> Result<()> {
     match Benchmark::parse() {
         Benchmark::Compare(compare) => compare.run().await,
+        Benchmark::Curves(curves) => curves.run().await,
         Benchmark::Failover => failover::run().await,
         Benchmark::Scale(scale) => scale.run().await,
         Benchmark::Sinks(sinks) => sinks.run().await,

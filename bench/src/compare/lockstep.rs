@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lockstep_load::Operation;
-use lockstep_tests::binaries;
 use lockstep_tests::cluster::Cluster;
-use lockstep_tests::program;
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::{Load, System, until_acknowledged};
+use crate::generator::bench;
 
 pub struct Nodes {
     cluster: Cluster,
@@ -44,31 +43,17 @@ impl System for Nodes {
     }
 
     async fn load(&self, load: Load, measured: Duration) -> Result<Value> {
-        let endpoints = self
-            .cluster
-            .running()
-            .map(|node| node.grpc_address().to_string());
-        let mut command = binaries::lockstep()?;
-        command
-            .args([
-                "bench",
-                "-o",
-                "json",
-                "--keep",
-                "--warm-up",
-                "0s",
-                "--via",
-                self.via,
-            ])
-            .args(["--endpoint", &endpoints.collect::<Vec<_>>().join(",")])
-            .args(["--clients", &load.clients.to_string()])
-            .args(["--mix", load.operation.name()])
-            .args(["--duration", &format!("{}s", measured.as_secs())]);
+        let mut options = vec![
+            "--keep".to_owned(),
+            "--warm-up=0s".to_owned(),
+            format!("--via={}", self.via),
+            format!("--clients={}", load.clients),
+            format!("--mix={}", load.operation),
+        ];
         if load.operation == Operation::Transition {
-            command.args(["--batch", &load.batch.to_string()]);
+            options.push(format!("--batch={}", load.batch));
         }
-        let ended = program::run(command, measured + Duration::from_secs(60)).await?;
-        ended.json()
+        bench(&self.cluster, measured, &options).await
     }
 
     async fn fail_over(&mut self) -> Result<Option<Duration>> {
