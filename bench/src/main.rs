@@ -9,10 +9,14 @@
 //! ```
 //!
 //! Each benchmark also checks what it measures: a write that is lost, executed twice, early or rejected
-//! ends the run with an error. `bench/writes` is separate: it loads `lockstepd dev` with wrk.
+//! ends the run with an error. `bench/compare` runs the comparison with etcd and PostgreSQL. `bench/writes` is separate:
+//! it loads `lockstepd dev` with wrk.
 
+mod compare;
+mod curves;
 mod failover;
 mod figures;
+mod generator;
 mod scale;
 mod sinks;
 
@@ -22,6 +26,8 @@ use clap::Parser;
 /// Lockstep's benchmarks
 #[derive(Debug, Parser)]
 enum Benchmark {
+    Compare(compare::Compare),
+    Curves(curves::Curves),
     /// How long writes stop when the leader is killed
     Failover,
     /// Memory, timeouts and snapshots with many instances
@@ -35,6 +41,8 @@ enum Benchmark {
 #[tokio::main]
 async fn main() -> Result<()> {
     match Benchmark::parse() {
+        Benchmark::Compare(compare) => compare.run().await,
+        Benchmark::Curves(curves) => curves.run().await,
         Benchmark::Failover => failover::run().await,
         Benchmark::Scale(scale) => scale.run().await,
         Benchmark::Sinks(sinks) => sinks.run().await,

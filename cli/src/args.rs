@@ -127,7 +127,7 @@ pub(super) fn concurrency(text: &str) -> Result<u16, String> {
 }
 
 /// In the words of this product, not in those of the parser of a type.
-fn within_bounds<T: FromStr + PartialOrd + Display>(
+pub(super) fn within_bounds<T: FromStr + PartialOrd + Display>(
     text: &str,
     min: T,
     max: T,

@@ -14,6 +14,7 @@
 
 mod args;
 mod backup;
+mod bench;
 mod change_members;
 mod cluster;
 mod completions;
@@ -108,6 +109,7 @@ commands! {
         Members(members),
         Leader(members),
         Discover(discover),
+        Bench(bench),
         Version(status),
         Completions(completions),
         Man(man),

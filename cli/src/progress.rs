@@ -21,6 +21,12 @@ impl Progress {
         Self::new(Some(total), bar, bar)
     }
 
+    /// Over so many seconds.
+    pub(super) fn over_seconds(total: u64) -> Self {
+        let bar = "{bar:30} {pos}/{len} s {msg}";
+        Self::new(Some(total), bar, bar)
+    }
+
     fn new(total: Option<u64>, with_total: &str, without: &str) -> Self {
         // Draws nothing unless stderr is a terminal.
         let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr_with_hz(10));

@@ -419,6 +419,11 @@ impl Node {
         self.wait_ready().await
     }
 
+    /// The id of its process, while it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// Its HTTP address.
     pub fn http_address(&self) -> SocketAddr {
         self.http.address()

@@ -1,6 +1,7 @@
 //! A real PostgreSQL server on loopback, for one test.
 
 mod installed;
+mod replicated;
 
 use std::fs;
 use std::io;
@@ -15,6 +16,7 @@ use tempfile::TempDir;
 use tokio_postgres::{Client, Config, NoTls};
 
 use self::installed::{Account, account, find_binaries};
+pub use self::replicated::Replicated;
 use crate::disk::Disk;
 use crate::ports::Port;
 use crate::process::{Process, children, runs};
@@ -42,6 +44,8 @@ pub struct Postgres {
     port: Port,
     account: Option<Account>,
     settings: Vec<String>,
+    /// The size of a file of its log. Small ones are created faster.
+    segment_mib: u8,
     process: Option<Process>,
 }
 
@@ -81,6 +85,7 @@ impl Postgres {
             port: Port::free()?,
             account: account()?,
             settings: settings.iter().map(|&it| it.to_owned()).collect(),
+            segment_mib: 1,
             process: None,
         })
     }
@@ -105,6 +110,11 @@ impl Postgres {
     /// Its port on loopback.
     pub fn port(&self) -> u16 {
         self.port.number()
+    }
+
+    /// The id of its first process, while it runs.
+    pub fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
     }
 
     /// A connection to the database as its owner.
@@ -252,7 +262,8 @@ impl Postgres {
         let mut command = self.command("initdb");
         command
             .args(["--auth=scram-sha-256", "--encoding=UTF8", "--no-locale"])
-            .args(["--no-sync", "--wal-segsize=1", "--username", ADMINISTRATOR])
+            .args(["--no-sync", "--username", ADMINISTRATOR])
+            .arg(format!("--wal-segsize={}", self.segment_mib))
             .arg("--pwfile")
             .arg(password)
             .arg("--pgdata")

@@ -1,5 +1,6 @@
 //! The command line `lockstep` against real clusters: what it prints where, and its exit codes.
 
+mod bench;
 mod bulk;
 mod consul;
 mod man;

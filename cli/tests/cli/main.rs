@@ -2,6 +2,7 @@
 
 mod backup;
 mod basics;
+mod bench;
 mod bulk;
 mod instance;
 mod machine;

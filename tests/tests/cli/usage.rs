@@ -9,7 +9,7 @@ use lockstep_tests::program;
 use super::{RUN_DEADLINE, lockstep};
 
 /// Every command, so that a new one is not forgotten here.
-pub(crate) const COMMANDS: [&str; 16] = [
+pub(crate) const COMMANDS: [&str; 17] = [
     "next",
     "get",
     "send",
@@ -23,6 +23,7 @@ pub(crate) const COMMANDS: [&str; 16] = [
     "members",
     "leader",
     "discover",
+    "bench",
     "version",
     "completions",
     "man",

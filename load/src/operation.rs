@@ -1,0 +1,68 @@
+//! What a client asks of a service.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+/// A kind of operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// A change of one object, or of each object of a batch.
+    Transition,
+    /// A change of one object under a condition on another, atomically.
+    Transaction,
+    /// A linearizable read.
+    Read,
+    /// A read that may be stale.
+    StaleRead,
+}
+
+/// A name that no operation has.
+#[derive(Debug, PartialEq, Eq)]
+pub struct UnknownOperation(String);
+
+impl Operation {
+    /// Every operation.
+    pub const ALL: [Self; 4] = [
+        Self::Transition,
+        Self::Transaction,
+        Self::Read,
+        Self::StaleRead,
+    ];
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Transition => "transition",
+            Self::Transaction => "transaction",
+            Self::Read => "read",
+            Self::StaleRead => "stale-read",
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for Operation {
+    type Err = UnknownOperation;
+
+    fn from_str(text: &str) -> Result<Self, UnknownOperation> {
+        let found = Self::ALL.into_iter().find(|it| it.name() == text);
+        found.ok_or_else(|| UnknownOperation(text.to_owned()))
+    }
+}
+
+impl fmt::Display for UnknownOperation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names = Operation::ALL.map(Operation::name).join(", ");
+        write!(f, "there is no operation {:?}; there are {names}", self.0)
+    }
+}
+
+impl std::error::Error for UnknownOperation {}
