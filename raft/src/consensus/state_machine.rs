@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::compaction::DiskLevel;
 use super::types::{LogId, Payload, Replies, Runtime, SnapshotMeta, StoredMembership, Types};
 use super::wire;
+use crate::Deadline;
 use crate::store::{DiskSpace, Slot, SnapshotHandle as _, Storage, StoreError};
 
 /// Callbacks from consensus, for metrics. Every method has an empty default.
@@ -94,6 +95,17 @@ impl SharedState {
     /// Follows the last log index applied here.
     pub fn changes(&self) -> watch::Receiver<u64> {
         self.0.changes.subscribe()
+    }
+
+    /// Waits until the entry at `index` is applied; `false` if the deadline passes first.
+    pub(super) async fn reached<RT: Runtime>(&self, index: u64, deadline: Deadline<RT>) -> bool {
+        if self.read().index() >= index {
+            return true;
+        }
+        let mut changes = self.changes();
+        let applied = changes.wait_for(|applied| *applied >= index);
+        // The sender is not dropped before `self`.
+        deadline.bound(applied).await.is_some_and(|it| it.is_ok())
     }
 
     /// Changes the state as an entry would.
