@@ -103,7 +103,7 @@ pub(crate) fn required<T>(field: &'static str, value: Option<T>) -> Result<T, Ma
 }
 
 /// The outcome of a change: made, or rejected.
-fn settled<A, T>(answer: A) -> Result<Written<T>, Verdict>
+pub(crate) fn settled<A, T>(answer: A) -> Result<Written<T>, Verdict>
 where
     A: WriteAnswer<Made: TryInto<T, Error: Into<Malformed>>>,
 {

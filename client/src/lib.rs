@@ -65,7 +65,7 @@
 //! |---|---|
 //! | machines | [`define`](Client::define), [`machines`](Client::machines), [`machine`](Client::machine), [`draw`](Client::draw), [`delete_machine`](Client::delete_machine) |
 //! | instances | [`create`](Client::create), [`get`](Client::get), [`instances`](Client::instances), [`all_instances`](Client::all_instances), [`history`](Client::history), [`transition`](Client::transition), [`delete`](Client::delete), [`migrate`](Client::migrate) |
-//! | several at once | [`transact`](Client::transact) |
+//! | several at once | [`transact`](Client::transact), [`transition_stream`](Client::transition_stream) |
 //! | changes | [`watch`](Client::watch) |
 //! | sinks | [`sinks`](Client::sinks), [`sink`](Client::sink), [`check_sink`](Client::check_sink), [`reseed_sink`](Client::reseed_sink), [`dead_letters`](Client::dead_letters), [`all_dead_letters`](Client::all_dead_letters), [`replay_dead_letters`](Client::replay_dead_letters), [`discard_dead_letters`](Client::discard_dead_letters) |
 //! | the cluster | [`status`](Client::status), [`statuses`](Client::statuses), [`leader`](Client::leader), [`view`](Client::view), [`prefer_leader`](Client::prefer_leader), [`settings`](Client::settings), [`update_settings`](Client::update_settings), [`backup`](Client::backup) |
@@ -100,6 +100,7 @@ mod setters;
 mod settings;
 mod sinks;
 mod transaction;
+mod transitions;
 mod watch;
 mod writes;
 
@@ -117,6 +118,7 @@ pub use pages::Pages;
 pub use settings::UpdateSettingsCall;
 pub use sinks::CHECK_TIMEOUT_DEFAULT;
 pub use transaction::Transaction;
+pub use transitions::TransitionStream;
 pub use watch::{Watch, WatchCall, Watched};
 pub use writes::{
     Call, CreateCall, DefineCall, DeleteCall, DeleteMachineCall, MigrateCall, TransitionCall,

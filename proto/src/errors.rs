@@ -13,6 +13,9 @@ use std::fmt;
 
 use lockstep_machine::Rejection;
 use tonic::Code;
+use tonic::metadata::MetadataValue;
+
+use crate::v1;
 
 /// Trailer with the stable code of a status.
 pub const CODE_KEY: &str = "lockstep-code";
@@ -332,6 +335,22 @@ impl ErrorCode {
             Grpc::Rejection => Code::FailedPrecondition,
             Grpc::Never => Code::Unknown,
         }
+    }
+}
+
+/// The status that a call of its own would have ended with.
+impl From<v1::Failure> for tonic::Status {
+    fn from(failure: v1::Failure) -> Self {
+        let code = ErrorCode::find(&failure.code);
+        let mut status = Self::new(code.map_or(Code::Unknown, ErrorCode::grpc), failure.message);
+        let trailers = status.metadata_mut();
+        if let Some(code) = code {
+            trailers.insert(CODE_KEY, MetadataValue::from_static(code.as_str()));
+        }
+        if let Some(ms) = failure.retry_after_ms {
+            trailers.insert(RETRY_AFTER_KEY, ms.into());
+        }
+        status
     }
 }
 

@@ -63,6 +63,46 @@ fn rejection<T: std::fmt::Debug>(answer: Result<T, Error>) -> Result<lockstep_cl
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_stream_of_transitions_makes_each_once_while_its_node_is_killed() -> Result<()> {
+    const ORDERS: usize = 300;
+    let mut cluster = Cluster::start().await?;
+    let (leader, follower) = cluster.leader_and_follower().await?;
+    let client = client(&cluster, &[leader, follower, 3 - leader - follower])?;
+    client.define(DefineCall::yaml(order("1h"))).await?;
+    let orders: Vec<_> = (0..ORDERS)
+        .map(|number| id(&number.to_string()))
+        .collect::<Result<_>>()?;
+    for some in orders.chunks(100) {
+        let add = |all: Transaction, order| all.create(CreateCall::new(order));
+        let creating = client.transact(some.iter().fold(Transaction::new(), add));
+        creating.await?;
+    }
+
+    let stream = client.transition_stream();
+    let pay = "pay".parse::<lockstep_client::EventName>()?;
+    let paying = orders
+        .iter()
+        .map(|order| stream.transition(TransitionCall::event(order, pay.clone())));
+    let mut paid = futures::stream::iter(paying).buffer_unordered(50);
+    for number in 0..ORDERS {
+        if number == ORDERS / 3 {
+            cluster.nodes[leader].kill9()?;
+        }
+        let written = paid.next().await.context("each has a result")??;
+        assert_eq!(written.made.revision, Revision(1), "it moved once");
+    }
+    // The stream goes on, and a rejection concerns its transition alone.
+    let call = |event: &str| Ok::<_, Error>(TransitionCall::event(&orders[0], event.parse()?));
+    let (again, shipped) = tokio::join!(
+        stream.transition(call("pay")?),
+        stream.transition(TransitionCall::event(&orders[1], "ship".parse()?)),
+    );
+    assert_eq!(rejection(again)?.code, "unknown_event");
+    assert_eq!(shipped?.made.revision, Revision(2));
+    cluster.agree().await
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_program_defines_drives_and_reads_machines_through_any_node() -> Result<()> {
     let cluster = Cluster::start().await?;
     let [one, two, three] = [[0], [1], [2]].map(|order| client(&cluster, &order));

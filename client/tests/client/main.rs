@@ -3,6 +3,7 @@
 mod calls;
 mod failover;
 mod sinks;
+mod transitions;
 mod watch;
 
 use std::time::Duration;

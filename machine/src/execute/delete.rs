@@ -5,15 +5,21 @@ use crate::command::Delete;
 use crate::event::{Event, EventKind};
 use crate::outcome::Deleted;
 use crate::rejection::Rejection;
-use crate::world::World;
+use crate::world::{Found, World};
 
-pub(crate) fn execute(world: &mut World, command: &Delete) -> Result<Deleted, Rejection> {
+/// The instance, or why it cannot be deleted.
+pub(crate) fn check<'w>(world: &'w World, command: &Delete) -> Result<Found<'w>, Rejection> {
     let id = &command.instance;
     refuse_built_in_instance(id)?;
     let found = world.find(id)?;
     found.check(id, command.expect_state.as_ref(), command.expect_revision)?;
     world.check_metadata(&command.metadata)?;
+    Ok(found)
+}
 
+pub(crate) fn execute(world: &mut World, command: &Delete) -> Result<Deleted, Rejection> {
+    let id = &command.instance;
+    let found = check(world, command)?;
     let machine = found.compiled.definition.name.clone();
     let instance = world.remove(id)?;
     let at = world.clock;

@@ -9,7 +9,9 @@ use crate::outcome::OperationResult;
 use crate::rejection::Rejection;
 use crate::world::World;
 
-/// Executes the operations on a clone, which shares all unchanged data, and keeps the clone on success.
+/// Checks all operations, and then executes them. What an operation comes to does not depend on those before it,
+/// except for the number of instances: no two change the same instance. (To execute them on a clone would copy
+/// every node of the maps that they change.)
 pub(crate) fn execute(
     world: &mut World,
     transaction: &Transaction,
@@ -21,25 +23,34 @@ pub(crate) fn execute(
     world.check_quota(Quota::Operations, operations.len() as u64)?;
     refuse_twice(operations)?;
 
-    let mut after = world.clone();
-    let mut results = Vec::with_capacity(operations.len());
-    for (position, operation) in (0u32..).zip(operations) {
-        let result = match operation {
-            Operation::Create(it) => create::execute(&mut after, it).map(OperationResult::Created),
-            Operation::Transition(it) => {
-                transition::execute(&mut after, it).map(OperationResult::Transitioned)
-            }
-            Operation::Delete(it) => delete::execute(&mut after, it).map(OperationResult::Deleted),
-            Operation::Check(it) => check(world, it).map(|()| OperationResult::Checked),
-        };
-        let failed = |reason| Rejection::OperationFailed {
+    let failed = |position| {
+        move |reason| Rejection::OperationFailed {
             position,
             reason: Box::new(reason),
+        }
+    };
+    let mut instances = world.instances;
+    for (position, operation) in (0u32..).zip(operations) {
+        let checked = match operation {
+            Operation::Create(it) => create::check(world, it, instances).map(|_| instances += 1),
+            Operation::Transition(it) => transition::check(world, it).map(drop),
+            Operation::Delete(it) => delete::check(world, it).map(|_| instances -= 1),
+            Operation::Check(it) => check(world, it),
         };
-        results.push(result.map_err(failed)?);
+        checked.map_err(failed(position))?;
     }
-    *world = after;
-    Ok(results)
+    let execute = |(position, operation): (u32, &Operation)| {
+        let result = match operation {
+            Operation::Create(it) => create::execute(world, it).map(OperationResult::Created),
+            Operation::Transition(it) => {
+                transition::execute(world, it).map(OperationResult::Transitioned)
+            }
+            Operation::Delete(it) => delete::execute(world, it).map(OperationResult::Deleted),
+            Operation::Check(_) => Ok(OperationResult::Checked),
+        };
+        result.map_err(failed(position))
+    };
+    (0u32..).zip(operations).map(execute).collect()
 }
 
 /// A precondition may name an instance that the transaction also changes: it sees the state before.

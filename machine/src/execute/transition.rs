@@ -7,14 +7,23 @@ use crate::outcome::Transitioned;
 use crate::rejection::Rejection;
 use crate::world::{Found, Step, World};
 
-/// Moves the instance, or says why not.
-pub(crate) fn execute(world: &mut World, command: &Transition) -> Result<Transitioned, Rejection> {
+/// The instance and where it goes, or why it does not.
+pub(crate) fn check<'w>(
+    world: &'w World,
+    command: &Transition,
+) -> Result<(Found<'w>, Target), Rejection> {
     let id = &command.instance;
     let found = world.find(id)?;
     found.check(id, command.expect_state.as_ref(), command.expect_revision)?;
-    let (to, event) = target(command, &found)?;
+    let target = target(command, &found)?;
     world.check_metadata(&command.metadata)?;
+    Ok((found, target))
+}
 
+/// Moves the instance, or says why not.
+pub(crate) fn execute(world: &mut World, command: &Transition) -> Result<Transitioned, Rejection> {
+    let id = &command.instance;
+    let (found, (to, event)) = check(world, command)?;
     let step = Step {
         kind: EventKind::Transitioned,
         version: found.instance.version,
@@ -38,10 +47,9 @@ pub(crate) fn execute(world: &mut World, command: &Transition) -> Result<Transit
 }
 
 /// The target state and the event, as the definition's shared names.
-fn target(
-    command: &Transition,
-    found: &Found<'_>,
-) -> Result<(StateName, Option<EventName>), Rejection> {
+type Target = (StateName, Option<EventName>);
+
+fn target(command: &Transition, found: &Found<'_>) -> Result<Target, Rejection> {
     let (id, instance) = (&command.instance, found.instance);
     match &command.trigger {
         Trigger::To(to) => match found.exits.lead_to(to) {

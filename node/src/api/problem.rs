@@ -166,6 +166,18 @@ impl From<Problem> for Status {
     }
 }
 
+/// The same without trailers, where a stream has more results.
+impl From<&Problem> for v1::Failure {
+    fn from(problem: &Problem) -> Self {
+        let retry_after = problem.retry_after.map(|it| it.as_millis());
+        Self {
+            code: problem.code.to_string(),
+            message: problem.detail.clone(),
+            retry_after_ms: retry_after.map(|ms| u64::try_from(ms).unwrap_or(u64::MAX)),
+        }
+    }
+}
+
 /// Errors that are a code and a text.
 macro_rules! plain {
     ($($error:ty: |$it:ident| $code:expr;)+) => {$(

@@ -94,6 +94,15 @@ impl Watchers {
         self.leaving.send_replace(Some(Leaving::Stopping));
     }
 
+    /// Waits until the node stops.
+    pub(super) async fn stopped(&self) -> Leaving {
+        let mut leaving = self.leaving.subscribe();
+        let stopping = leaving.wait_for(|why| *why == Some(Leaving::Stopping));
+        // The sender is not dropped before `self`.
+        drop(stopping.await);
+        Leaving::Stopping
+    }
+
     /// Sets whether the node has lost contact with its cluster. If so, every watch ends rather than
     /// stay silent while the cluster moves on, and none starts.
     pub fn set_cut_off(&self, cut_off: bool) {

@@ -11,7 +11,6 @@ use lockstep_machine::{EncodedBatch, EncodedRequest, Reply, Timestamp};
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, InitializeError, RaftError};
 use openraft::raft::AppendEntriesRequest;
-use openraft::raft::linearizable_read::{Linearizer, ReadLogId};
 use openraft::storage::RaftLogStorage;
 use openraft::{
     Config, EntryPayload, Instant as _, Raft, ReadPolicy, SnapshotPolicy, StepDownPolicy,
@@ -360,11 +359,12 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         point: ReadPoint,
         deadline: Deadline<RT>,
     ) -> Result<bool, ConsensusError> {
-        let linearizer =
-            Linearizer::<Types<RT>>::new(point.leader, ReadLogId::from_log_id(point.log_id), None);
-        let timeout = Some(deadline.left());
-        let ready = linearizer.try_await_ready(&self.raft, timeout).await;
-        Ok(ready.map_err(|error| self.ended(error))?.is_ok())
+        // Openraft's own wait clones its metrics, for every read and at every change.
+        if self.shared.reached(point.log_id.index, deadline).await {
+            return Ok(true);
+        }
+        let running = self.raft.metrics().borrow_watched().running_state.clone();
+        running.map(|()| false).map_err(|error| self.ended(error))
     }
 
     /// This node's clock now, as it would stamp a proposal.

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use super::compaction::DiskLevel;
 use super::types::{LogId, Payload, Replies, Runtime, SnapshotMeta, StoredMembership, Types};
 use super::wire;
+use crate::Deadline;
 use crate::failpoints::{self, Failpoint};
 use crate::store::{DiskSpace, Slot, SnapshotHandle as _, Storage, StoreError};
 
@@ -102,6 +103,17 @@ impl SharedState {
     /// Why an entry could not be applied, if that has happened.
     pub(super) fn failure(&self) -> Option<&str> {
         self.0.failure.get().map(String::as_str)
+    }
+
+    /// Waits until the entry at `index` is applied; `false` if the deadline passes first.
+    pub(super) async fn reached<RT: Runtime>(&self, index: u64, deadline: Deadline<RT>) -> bool {
+        if self.read().index() >= index {
+            return true;
+        }
+        let mut changes = self.changes();
+        let applied = changes.wait_for(|applied| *applied >= index);
+        // The sender is not dropped before `self`.
+        deadline.bound(applied).await.is_some_and(|it| it.is_ok())
     }
 
     /// Changes the state as an entry would.

@@ -5,14 +5,17 @@ use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use lockstep_proto::v1;
 use lockstep_proto::v1::cluster_server::{Cluster, ClusterServer};
 use lockstep_proto::v1::machines_server::{Machines, MachinesServer};
 use lockstep_proto::v1::sinks_server::{Sinks, SinksServer};
+use lockstep_proto::v1::transition_result::Result as Known;
 use tokio::sync::oneshot;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::metadata::MetadataMap;
-use tonic::{Code, Request, Response, Status};
+use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::plain;
 use super::{Answer, Asked, Handler, Script, Scriptable, Watching, coded, lock};
@@ -157,6 +160,15 @@ macro_rules! methods {
                 self.answer(request, plain::unscripted).await
             }
 
+            type TransitionStreamStream = Transitions;
+
+            async fn transition_stream(
+                &self,
+                requests: Request<Streaming<v1::TransitionStreamRequest>>,
+            ) -> Result<Response<Transitions>, Status> {
+                Ok(Response::new(self.clone().transitions(requests.into_inner())))
+            }
+
             $(async fn $method(
                 &self,
                 request: Request<v1::$request>,
@@ -165,6 +177,43 @@ macro_rules! methods {
             })*
         }
     };
+}
+
+/// What a stream of transitions sends.
+type Transitions = BoxStream<'static, Result<v1::TransitionStreamResponse, Status>>;
+
+impl Scripted {
+    /// Answers one transition after the other, each as a call of its own.
+    fn transitions(self, requests: Streaming<v1::TransitionStreamRequest>) -> Transitions {
+        let answered = requests.then(move |message| {
+            let node = self.clone();
+            async move {
+                let mut results = vec![];
+                for it in message?.transitions {
+                    let request = Request::new(it.transition.unwrap_or_default());
+                    let result = match node.answer(request, plain::transition).await {
+                        Ok(response) => Known::Response(response.into_inner()),
+                        Err(status) => Known::Failure(failure(&status)),
+                    };
+                    results.push(v1::TransitionResult {
+                        sequence: it.sequence,
+                        result: Some(result),
+                    });
+                }
+                Ok(v1::TransitionStreamResponse { results })
+            }
+        });
+        answered.boxed()
+    }
+}
+
+fn failure(status: &Status) -> v1::Failure {
+    let text = |key| status.metadata().get(key).and_then(|it| it.to_str().ok());
+    v1::Failure {
+        code: text("lockstep-code").unwrap_or_default().to_owned(),
+        message: status.message().to_owned(),
+        retry_after_ms: text("retry-after-ms").and_then(|it| it.parse().ok()),
+    }
 }
 
 methods! {
@@ -261,7 +310,7 @@ impl Cluster for Scripted {
         Ok(Response::new(v1::ListMembersResponse { members }))
     }
 
-    type BackupStream = futures::stream::BoxStream<'static, Result<v1::BackupResponse, Status>>;
+    type BackupStream = BoxStream<'static, Result<v1::BackupResponse, Status>>;
 
     async fn backup(
         &self,

@@ -1,6 +1,6 @@
-//! `lockstep.v1.Machines`: what each call does is in [`reads`], [`writes`] and [`watch`].
+//! `lockstep.v1.Machines`: what each call does is in [`reads`], [`writes`], [`transitions`] and [`watch`].
 
-use super::{calls, reads, watch, writes};
+use super::{calls, reads, transitions, watch, writes};
 
 calls! {
     "lockstep.v1.Machines", machines_server::Machines for Machines {
@@ -18,6 +18,8 @@ calls! {
         migrate_instance "MigrateInstance": MigrateInstanceRequest => MigrateInstanceResponse = writes::migrate;
         transact "Transact": TransactRequest => TransactResponse = writes::transact;
     }
-    // Counted and timed when it begins; the gauge of open watches counts it while it lasts.
+    // Both are counted and timed when they begin; the gauge of open watches counts it while it lasts.
     stream WatchStream: watch "Watch": WatchRequest => watch::Stream = watch::begin;
+    exchange TransitionStreamStream: transition_stream "TransitionStream": TransitionStreamRequest
+        => transitions::Results = transitions::begin;
 }

@@ -8,6 +8,7 @@ mod machines;
 mod reads;
 mod sinks;
 mod starting;
+mod transitions;
 mod watch;
 mod writes;
 
@@ -145,6 +146,7 @@ macro_rules! calls {
             $($method:ident $name:literal: $request:ident => $response:ident = $does:path $(, within $max:expr)?;)+
         }
         $(stream $stream:ident: $watch:ident $watch_name:literal: $watched:ident => $items:ty = $begins:path;)?
+        $(exchange $results:ident: $each:ident $each_name:literal: $part:ident => $answers:ty = $opens:path;)?
     ) => {
         /// The service, over the parts of the node.
         pub(super) struct $type(pub(super) std::sync::Arc<$crate::api::Edge>);
@@ -174,6 +176,18 @@ macro_rules! calls {
                     let call = super::call(&self.0, &request, self.0.limits.request_timeout);
                     let begins = $begins(&call, request.into_inner());
                     super::observe(&self.0.metrics, concat!($service, "/", $watch_name), begins).await
+                }
+            )?
+
+            $(
+                type $results = $answers;
+
+                async fn $each(
+                    &self,
+                    requests: tonic::Request<tonic::Streaming<lockstep_proto::v1::$part>>,
+                ) -> Result<tonic::Response<$answers>, tonic::Status> {
+                    let opens = $opens(self.0.clone(), requests.into_inner());
+                    super::observe(&self.0.metrics, concat!($service, "/", $each_name), opens).await
                 }
             )?
         }

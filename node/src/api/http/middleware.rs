@@ -1,17 +1,25 @@
 //! Around every request: measurements, and limits on the requests that reach the service.
 
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use axum::body::HttpBody as _;
-use axum::extract::{MatchedPath, Request, State};
+use axum::Router;
+use axum::body::{Body, HttpBody as _};
+use axum::extract::Request;
 use axum::http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HOST, IF_MATCH, ORIGIN, TRANSFER_ENCODING,
+    ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HOST, IF_MATCH, ORIGIN,
+    TRANSFER_ENCODING,
 };
 use axum::http::{HeaderMap, HeaderValue, Method, Version};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use futures::future::BoxFuture;
 use http_body_util::BodyExt as _;
+use tower::{Layer, Service, ServiceExt as _, service_fn};
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
 
 use super::rest::Rest;
 use super::routes::MACHINES;
@@ -21,73 +29,155 @@ use lockstep_proto::ErrorCode;
 
 /// The service enforces its deadline; this is how much later the request is abandoned.
 const GRACE: Duration = Duration::from_secs(1);
+/// Smallest answer that is compressed for a client that accepts it, bytes.
+const COMPRESSED_BYTES_MIN: u16 = 1024;
 
-/// Counts and times every request, under labels that a client cannot choose, and refuses bodies whose
-/// declared length is too large: all but definitions, which have a limit of their own.
-pub(super) async fn observe(
-    State(edge): State<Arc<Edge>>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let began = Instant::now();
-    let method = method_label(request.method());
-    // Cloning shares the text.
-    let matched = request.extensions().get::<MatchedPath>().cloned();
-    let route = matched.as_ref().map_or("other", MatchedPath::as_str);
-    let body_bytes_max = edge.limits.body_bytes_max;
-    let too_large = |length| route != MACHINES && length > body_bytes_max as u64;
-    let mut response = match declared_length(request.headers()) {
-        Some(length) if too_large(length) => {
-            Problem::body_too_large(body_bytes_max).into_response()
-        }
-        _ => match foreign(&request, &edge.limits.cors_origins) {
-            Some(problem) => problem.into_response(),
-            None => next.run(request).await,
-        },
-    };
-    // Responses become stale at once, so they must not be cached.
-    let cached = response.headers_mut().entry(CACHE_CONTROL);
-    cached.or_insert(HeaderValue::from_static("no-store"));
-    let now = Instant::now();
-    let took = now.duration_since(began);
-    let metrics = &edge.metrics;
-    metrics
-        .http_requests_total
-        .with_label_values(&[route, method, response.status().as_str()])
-        .inc();
-    metrics
-        .http_request_seconds
-        .with_label_values(&[route, method])
-        .observe(took.as_secs_f64());
-    edge.report.http_requests.record(took, now);
-    response
+/// Puts a [`Guarded`] around each route. One layer with all that is needed, because each layer of axum boxes
+/// the future of a request and clones all layers below it.
+#[derive(Clone)]
+pub(super) struct Guard(Arc<Guards>);
+
+struct Guards {
+    edge: Arc<Edge>,
+    /// The route as metrics show it.
+    route: &'static str,
+    /// How long a request to the service may take; none for routes outside the limits on the service.
+    timeout: Option<Duration>,
 }
 
-/// Bounds the number of requests in the service, and the time of each.
-pub(super) async fn admit(
-    State((edge, timeout)): State<(Arc<Edge>, Duration)>,
-    request: Request,
-    next: Next,
-) -> Response {
-    let Ok(_permit) = edge.admission.try_acquire() else {
-        edge.metrics.overload_total.inc();
-        let detail = format!(
-            "this node already serves {} requests; nothing was executed; retry later",
-            edge.limits.concurrency_max
-        );
-        return Problem::new(ErrorCode::TooManyRequests, detail)
-            .retry_after(Duration::from_secs(1))
-            .into_response();
-    };
-    let timeout = timeout.saturating_add(GRACE);
-    match tokio::time::timeout(timeout, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
+/// A route with its guard: counts and times every request, bounds those to the service, and refuses what
+/// pages of other origins may not send.
+#[derive(Clone)]
+pub(super) struct Guarded<S> {
+    guards: Arc<Guards>,
+    inner: S,
+}
+
+impl Guard {
+    /// Around the path `route`; `timeout` for a route to the service.
+    pub(super) fn new(edge: &Arc<Edge>, route: &'static str, timeout: Option<Duration>) -> Self {
+        Self(Arc::new(Guards {
+            edge: edge.clone(),
+            route,
+            timeout,
+        }))
+    }
+}
+
+impl<S> Layer<S> for Guard {
+    type Service = Guarded<S>;
+
+    fn layer(&self, inner: S) -> Guarded<S> {
+        Guarded {
+            guards: self.0.clone(),
+            inner,
+        }
+    }
+}
+
+impl<S> Service<Request> for Guarded<S>
+where
+    S: Service<Request, Response = Response, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + 'static,
+{
+    type Response = Response;
+    type Error = Infallible;
+    type Future = BoxFuture<'static, Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request) -> Self::Future {
+        let (guards, mut inner) = (self.guards.clone(), self.inner.clone());
+        if !request.headers().contains_key(ACCEPT_ENCODING) {
+            return Box::pin(async move { Ok(guards.observe(request, &mut inner).await) });
+        }
+        let plain = service_fn(move |request| {
+            let (guards, mut inner) = (guards.clone(), inner.clone());
+            async move { Ok(guards.observe(request, &mut inner).await) }
+        });
+        let compressing = CompressionLayer::new()
+            .compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::SSE))
+            .layer(plain);
+        let answered = compressing.oneshot(request);
+        Box::pin(async move { answered.await.map(|response| response.map(Body::new)) })
+    }
+}
+
+impl Guards {
+    /// Counts and times a request, under labels that a client cannot choose, and refuses a body whose
+    /// declared length is too large, except of definitions, which have a limit of their own.
+    async fn observe<S>(&self, request: Request, inner: &mut S) -> Response
+    where
+        S: Service<Request, Response = Response, Error = Infallible, Future: Send>,
+    {
+        let Self { edge, route, .. } = self;
+        let began = Instant::now();
+        let method = method_label(request.method());
+        let mut response = match self.refusal(&request) {
+            Some(problem) => problem.into_response(),
+            None => self.admit(request, inner).await,
+        };
+        // Responses become stale at once, so they must not be cached.
+        let cached = response.headers_mut().entry(CACHE_CONTROL);
+        cached.or_insert(HeaderValue::from_static("no-store"));
+        let now = Instant::now();
+        let took = now.duration_since(began);
+        let metrics = &edge.metrics;
+        metrics
+            .http_requests_total
+            .with_label_values(&[route, method, response.status().as_str()])
+            .inc();
+        metrics
+            .http_request_seconds
+            .with_label_values(&[route, method])
+            .observe(took.as_secs_f64());
+        edge.report.http_requests.record(took, now);
+        response
+    }
+
+    fn refusal(&self, request: &Request) -> Option<Problem> {
+        let limits = &self.edge.limits;
+        let bytes_max = limits.body_bytes_max;
+        let length = declared_length(request.headers());
+        if length.is_some_and(|it| it > bytes_max as u64) && self.route != MACHINES {
+            return Some(Problem::body_too_large(bytes_max));
+        }
+        foreign(request, &limits.cors_origins)
+    }
+
+    /// Bounds the number of requests in the service, and the time of each.
+    async fn admit<S>(&self, request: Request, inner: &mut S) -> Response
+    where
+        S: Service<Request, Response = Response, Error = Infallible, Future: Send>,
+    {
+        let Some(timeout) = self.timeout else {
+            return inner.call(request).await.unwrap_or_else(|it| match it {});
+        };
+        let edge = &self.edge;
+        let Ok(_permit) = edge.admission.try_acquire() else {
+            edge.metrics.overload_total.inc();
             let detail = format!(
-                "no answer within {} ms; a write may or may not have been executed",
-                timeout.as_millis()
+                "this node already serves {} requests; nothing was executed; retry later",
+                edge.limits.concurrency_max
             );
-            Problem::new(ErrorCode::OutcomeUnknown, detail).into_response()
+            return Problem::new(ErrorCode::TooManyRequests, detail)
+                .retry_after(Duration::from_secs(1))
+                .into_response();
+        };
+        let timeout = timeout.saturating_add(GRACE);
+        match tokio::time::timeout(timeout, inner.call(request)).await {
+            Ok(response) => response.unwrap_or_else(|it| match it {}),
+            Err(_) => {
+                let detail = format!(
+                    "no answer within {} ms; a write may or may not have been executed",
+                    timeout.as_millis()
+                );
+                Problem::new(ErrorCode::OutcomeUnknown, detail).into_response()
+            }
         }
     }
 }
@@ -185,11 +275,11 @@ fn method_label(method: &Method) -> &'static str {
 
 /// Refuses what HTTP does not allow and hyper lets pass, and closes connections that cannot carry another
 /// request. Around the router of real connections.
-pub(super) async fn conform(request: Request, next: Next) -> Response {
+pub(super) async fn conform(request: Request, mut router: Router) -> Response {
     let (request, rest) = Rest::of(request);
     let mut response = match violation(&request) {
         Some(problem) => problem.into_response(),
-        None => next.run(request).await,
+        None => router.call(request).await.unwrap_or_else(|it| match it {}),
     };
     if let Some(rest) = rest
         && !rest.discard().await

@@ -38,54 +38,43 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::Body;
+use axum::handler::HandlerWithoutStateExt as _;
 use axum::http::header::{CONTENT_TYPE, LOCATION};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
-use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use lockstep_proto::ErrorCode;
 use tonic::Status;
-use tower_http::compression::CompressionLayer;
-use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
+use tower::Layer as _;
 
 use super::Edge;
 use super::problem::Problem;
 use crate::sink::CHECK_MAX;
+use middleware::Guard;
+use routes::Routes;
 
 pub use serve::serve;
 pub use starting::when_opened;
 
-/// Smallest answer that is compressed for a client that accepts it, bytes.
-const COMPRESSED_BYTES_MIN: u16 = 1024;
-
 /// The router of the HTTP interface.
 pub fn router(edge: Arc<Edge>) -> Router {
-    let checks = from_fn_with_state((edge.clone(), CHECK_MAX), middleware::admit);
-    let rest = routes::probes().router();
-    let rest = rest.merge(routes::checks().router().layer(checks));
-    assemble(edge, routes::served().router(), rest)
+    assemble(edge, routes::served())
 }
 
-/// Puts the routes together: `served` under the limits on the service, `rest` outside them.
-fn assemble(edge: Arc<Edge>, served: Router<Arc<Edge>>, rest: Router<Arc<Edge>>) -> Router {
+/// Puts the routes together: `served` under the limits on the service.
+fn assemble(edge: Arc<Edge>, served: Routes) -> Router {
     let timeout = edge.limits.request_timeout;
-    let admit = from_fn_with_state((edge.clone(), timeout), middleware::admit);
     let grpc_address = edge.service.status().node.member.grpc_address;
+    let unmatched = async move |headers: HeaderMap, uri: Uri| match is_grpc(&headers) {
+        true => not_grpc(&grpc_address),
+        false => no_route(&uri),
+    };
+    let unmatched = Guard::new(&edge, "other", None).layer(unmatched.into_service());
     Router::new()
-        .merge(served.layer(admit))
-        .merge(rest)
-        .merge(routes::own().router())
-        .fallback(
-            async move |headers: HeaderMap, uri: Uri| match is_grpc(&headers) {
-                true => not_grpc(&grpc_address),
-                false => no_route(&uri),
-            },
-        )
-        .method_not_allowed_fallback(wrong_method)
-        .layer(from_fn_with_state(edge.clone(), middleware::observe))
-        .layer(
-            CompressionLayer::new()
-                .compress_when(SizeAbove::new(COMPRESSED_BYTES_MIN).and(NotForContentType::SSE)),
-        )
+        .merge(served.router(&edge, Some(timeout)))
+        .merge(routes::checks().router(&edge, Some(CHECK_MAX)))
+        .merge(routes::probes().router(&edge, None))
+        .merge(routes::own().router(&edge, None))
+        .fallback_service(unmatched)
         .with_state(edge)
 }
 

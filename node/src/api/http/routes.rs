@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::handler::Handler;
@@ -16,10 +17,11 @@ use utoipa::openapi::{Paths, RefOr, Schema};
 
 use super::described::{FULL, MISSING, REFUSED, Refusals, SHORT, UNWATCHABLE};
 use super::machines::DefinedBody;
+use super::middleware::Guard;
 use super::operation::{Description, Handles};
 use super::{
     backup, cluster, dead_letters, instance, instances, local, machines, members, middleware,
-    openapi,
+    openapi, wrong_method,
 };
 use super::{pictures, settings, short, sinks, transactions, transitions, watch};
 use crate::api::Edge;
@@ -84,14 +86,17 @@ impl Routes {
         self.paths.add_path_operation(path, vec![method], operation);
     }
 
-    fn handle(&mut self, path: &'static str, methods: MethodRouter<Arc<Edge>>) {
+    pub(super) fn handle(&mut self, path: &'static str, methods: MethodRouter<Arc<Edge>>) {
         let others = self.methods.remove(path).unwrap_or_default();
         self.methods.insert(path, others.merge(methods));
     }
 
-    /// The router of these routes.
-    pub(super) fn router(self) -> Router<Arc<Edge>> {
-        let add = |router: Router<Arc<Edge>>, (path, methods)| router.route(path, methods);
+    /// The router of these routes, each with its [`Guard`]; `timeout` for routes to the service.
+    pub(super) fn router(self, edge: &Arc<Edge>, timeout: Option<Duration>) -> Router<Arc<Edge>> {
+        let add = |router: Router<Arc<Edge>>, (path, methods): (_, MethodRouter<Arc<Edge>>)| {
+            let guard = Guard::new(edge, path, timeout);
+            router.route(path, methods.fallback(wrong_method).layer(guard))
+        };
         self.methods.into_iter().fold(Router::new(), add)
     }
 }

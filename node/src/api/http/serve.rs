@@ -1,5 +1,6 @@
 //! The HTTP server: accepts connections, bounds their number, and drains them on shutdown.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -7,11 +8,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::http::Method;
-use axum::middleware::from_fn;
+use axum::body::Body;
+use axum::http::{Method, Request};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -68,10 +70,10 @@ pub async fn serve(
     let connections_max = connections_max.clamp(1, Semaphore::MAX_PERMITS);
     let slots = Arc::new(Semaphore::new(connections_max));
     let server = Arc::new(server(config.header_timeout));
-    let mut router = router.layer(from_fn(middleware::conform));
-    if let Some(cors) = cors(&config.cors_origins) {
-        router = router.layer(cors);
-    }
+    let router = match cors(&config.cors_origins) {
+        Some(cors) => router.layer(cors),
+        None => router,
+    };
     let draining = CancellationToken::new();
     let mut connections = JoinSet::new();
     let mut shutdown = std::pin::pin!(shutdown);
@@ -173,10 +175,12 @@ async fn connection(
             }
         }
     }
-    let mut connection = std::pin::pin!(server.serve_connection(
-        TokioIo::new(Lingering::new(stream)),
-        TowerToHyperService::new(router),
-    ));
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let answered = middleware::conform(request.map(Body::new), router.clone());
+        async { Ok::<_, Infallible>(answered.await) }
+    });
+    let stream = TokioIo::new(Lingering::new(stream));
+    let mut connection = std::pin::pin!(server.serve_connection(stream, answer));
     tokio::select! {
         ended = connection.as_mut() => return ended,
         () = draining.cancelled() => {}

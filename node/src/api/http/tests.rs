@@ -22,16 +22,13 @@ fn edge() -> Arc<Edge> {
 }
 
 /// Routes that stand for the service: one answers, one never does.
-fn served() -> Router<Arc<Edge>> {
-    Router::new()
-        .route(
-            "/served",
-            get(|| async { "served" }).post(|| async { "served" }),
-        )
-        .route(
-            "/stuck/{id}",
-            get(|| async { std::future::pending::<()>().await }),
-        )
+fn served() -> Routes {
+    let mut routes = Routes::default();
+    let answer = || async { "served" };
+    routes.handle("/served", get(answer).post(answer));
+    let stuck = || async { std::future::pending::<()>().await };
+    routes.handle("/stuck/{id}", get(stuck));
+    routes
 }
 
 struct Answer {
@@ -64,7 +61,7 @@ async fn ask(router: &Router, method: &str, uri: &str, body: &str) -> Answer {
 }
 
 fn app() -> Router {
-    assemble(edge(), served(), Router::new())
+    assemble(edge(), served())
 }
 
 #[tokio::test]
@@ -216,7 +213,7 @@ async fn a_request_that_is_never_answered_is_given_up() {
 #[tokio::test]
 async fn more_requests_than_allowed_are_shed_and_the_process_still_answers() {
     let edge = edge();
-    let app = assemble(edge.clone(), served(), Router::new());
+    let app = assemble(edge.clone(), served());
     let busy = edge.admission.try_acquire().unwrap();
     let answer = ask(&app, "GET", "/served", "").await;
     assert_eq!(answer.status, 503);
@@ -237,9 +234,10 @@ async fn a_page_of_another_origin_changes_nothing_unless_its_origin_is_configure
             cors_origins: origins.iter().map(|it| (*it).to_owned()).collect(),
             ..Edge::test_limits()
         };
-        let served = served().route("/", get(|| async { "first" }));
+        let mut served = served();
+        served.handle("/", get(|| async { "first" }));
         let edge = Edge::without_sinks(limits);
-        let app = assemble(edge, served, Router::new());
+        let app = assemble(edge, served);
         let mut request = Request::builder().method(method).uri(uri);
         request = request.header(header::HOST, "node1:3333");
         for (name, value) in headers {
