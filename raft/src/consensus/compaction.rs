@@ -33,7 +33,7 @@ use std::io;
 use std::time::Duration;
 
 use openraft::Instant as _;
-use tokio::sync::oneshot::{self, error::TryRecvError};
+use tokio::sync::oneshot;
 
 use super::node::Consensus;
 use super::types::Runtime;
@@ -200,9 +200,16 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
             }
             RT::sleep(CHECK_PAUSE).await;
             let deadline = Deadline::<RT>::after(CHECK_EVERY);
-            let changed = deadline.bound(applied.changed()).await;
-            if changed.is_some_and(|changed| changed.is_err()) {
-                return;
+            tokio::select! {
+                // The same in every run of the simulation.
+                biased;
+                // Writes may wait for the snapshot: what follows from it must not wait for a write.
+                written = answer_of(&mut self.writing) => self.finish_snapshot(written),
+                changed = deadline.bound(applied.changed()) => {
+                    if changed.is_some_and(|changed| changed.is_err()) {
+                        return;
+                    }
+                }
             }
         }
     }
@@ -210,7 +217,6 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
     async fn check(&mut self) -> io::Result<()> {
         let storage = self.consensus.storage.clone();
         let space = storage.space().await?;
-        self.finish_snapshot();
         let log = self.log();
         self.set_level(&space);
         let bytes_max = self.settings.log_bytes_max(&space, log.snapshot_bytes);
@@ -305,12 +311,7 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
         self.writing = Some(answered);
     }
 
-    fn finish_snapshot(&mut self) {
-        let written = match self.writing.as_mut().map(oneshot::Receiver::try_recv) {
-            None | Some(Err(TryRecvError::Empty)) => return,
-            Some(Ok(written)) => written,
-            Some(Err(TryRecvError::Closed)) => Err(io::Error::other("its task has ended")),
-        };
+    fn finish_snapshot(&mut self, written: io::Result<()>) {
         self.writing = None;
         self.failed = None;
         if let Err(error) = written {
@@ -318,6 +319,15 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
             let retry_after_s = RETRY_AFTER.as_secs();
             tracing::warn!(%error, retry_after_s, "cannot write a snapshot");
         }
+    }
+}
+
+/// The answer of a snapshot that is being written; none comes if there is no such snapshot.
+async fn answer_of(writing: &mut Option<oneshot::Receiver<io::Result<()>>>) -> io::Result<()> {
+    match writing {
+        Some(writing) => (writing.await)
+            .unwrap_or_else(|_| Err(io::Error::other("the task that writes it has ended"))),
+        None => std::future::pending().await,
     }
 }
 
