@@ -64,6 +64,7 @@ pub mod network;
 pub mod node;
 pub mod offline;
 pub mod peer_members;
+mod revocable;
 mod room;
 pub mod server;
 mod standing;

@@ -29,6 +29,7 @@ use tonic::{Code, Request, Status};
 
 use super::addresses::Addresses;
 use super::clocks::Clocks;
+use super::revocable::revocable;
 use super::state_machine::Observer;
 use super::types::{Member, NodeId, Types};
 use super::wire;
@@ -261,6 +262,7 @@ impl RaftNetworkV2<C> for Peer {
             let timeout = option.soft_ttl().max(STREAM_TIMEOUT_MIN);
             let sent = Arc::new(AtomicU64::new(0));
             let count = sent.clone();
+            let (input, revoked) = revocable(input);
             // The transport pulls the stream, so back-pressure reaches the log reader.
             let output = input.map(move |request| {
                 count.fetch_add(1, Ordering::Relaxed);
@@ -283,7 +285,7 @@ impl RaftNetworkV2<C> for Peer {
                     )));
                 }
             };
-            Ok(in_order(replies, sent, timeout).boxed())
+            Ok(in_order(replies, sent, timeout, revoked).boxed())
         })
     }
 
@@ -375,21 +377,24 @@ fn unreachable(status: Status) -> StreamingError<C> {
 }
 
 /// The responses of a stream, up to the first that is not a success; an error if one is overdue. An
-/// idle stream never times out.
+/// idle stream never times out. Once they end, the requests do, too.
 fn in_order(
     replies: tonic::Streaming<pb::AppendResponse>,
     sent: Arc<AtomicU64>,
     timeout: Duration,
+    revoked: impl Send + 'static,
 ) -> impl Stream<Item = Result<StreamAppendResult<C>, RPCError<C>>> + Send {
-    stream::unfold(Some((replies, 0_u64, sent)), move |state| async move {
-        let (mut replies, received, sent) = state?;
+    let begin = Some((replies, 0_u64, sent, revoked));
+    stream::unfold(begin, move |state| async move {
+        let (mut replies, received, sent, revoked) = state?;
         loop {
             let waiting = sent.load(Ordering::Relaxed) > received;
             match tokio::time::timeout(timeout, replies.next()).await {
                 Ok(Some(Ok(reply))) => {
                     return Some(match wire::stream_reply_in(reply) {
                         Ok(result) => {
-                            let more = result.is_ok().then_some((replies, received + 1, sent));
+                            let more = (replies, received + 1, sent, revoked);
+                            let more = result.is_ok().then_some(more);
                             (Ok(result), more)
                         }
                         Err(e) => (Err(malformed(e)), None),

@@ -1,0 +1,67 @@
+//! A stream that can be dropped while the transport still holds it.
+//!
+//! The transport polls the requests of a call only while the receiver has room for them, and keeps them although
+//! their responses were dropped. openraft's requests hold a lock while they wait for the next entry: without the
+//! lock, no other stream to that peer could begin before the receiver had read more of the old one.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::{Stream, StreamExt as _};
+use parking_lot::Mutex;
+
+/// The stream; it ends when it is revoked.
+pub(super) struct Revocable<S>(Arc<Mutex<Option<S>>>);
+
+/// Drops the stream when it is dropped.
+pub(super) struct Revoke<S>(Arc<Mutex<Option<S>>>);
+
+/// A stream, and what drops it.
+pub(super) fn revocable<S>(stream: S) -> (Revocable<S>, Revoke<S>) {
+    let shared = Arc::new(Mutex::new(Some(stream)));
+    (Revocable(shared.clone()), Revoke(shared))
+}
+
+impl<S: Stream + Unpin> Stream for Revocable<S> {
+    type Item = S::Item;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
+        match &mut *self.0.lock() {
+            Some(stream) => stream.poll_next_unpin(cx),
+            None => Poll::Ready(None),
+        }
+    }
+}
+
+impl<S> Drop for Revoke<S> {
+    fn drop(&mut self) {
+        let stream = self.0.lock().take();
+        drop(stream);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Weak;
+
+    use futures::stream;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_revoked_stream_is_dropped_though_nobody_polls_it() {
+        let held = Arc::new(());
+        let lock: Weak<()> = Arc::downgrade(&held);
+        let waiting = stream::once(std::future::ready(1)).chain(stream::pending().map(move |()| {
+            let _held = &held;
+            2
+        }));
+        let (mut stream, revoke) = revocable(waiting);
+        assert_eq!(stream.next().await, Some(1));
+        assert!(lock.upgrade().is_some());
+        drop(revoke);
+        assert!(lock.upgrade().is_none());
+        assert_eq!(stream.next().await, None);
+    }
+}
