@@ -29,6 +29,8 @@ prerequisites() {
     packages+=(chromium-headless-shell)
   # To set the clock of a node back; without it, that test says that it is skipped.
   [ -z "$root" ] || compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || packages+=(faketime)
+  # For scripts/instructions.
+  command -v valgrind >/dev/null || packages+=(valgrind)
   if [ ${#packages[@]} -eq 0 ]; then
     echo "all here"
   elif [ -n "$root" ]; then
