@@ -288,6 +288,11 @@ impl State {
         self.world.instances
     }
 
+    /// How many events are kept.
+    pub fn event_count(&self) -> u64 {
+        self.world.ring.events.len() as u64
+    }
+
     /// The use of each limit on stored data. For limits on a definition, that of the largest definition; for dead
     /// letters, that of the sink with the most. Scans definitions, sinks and sessions, but not instances.
     ///
@@ -309,7 +314,7 @@ impl State {
             (Setting::TransitionsMax, largest.transitions),
             (Setting::DocumentBytesMax, largest.bytes),
             (Setting::InstancesMax, world.instances),
-            (Setting::EventsMax, world.ring.events.len() as u64),
+            (Setting::EventsMax, self.event_count()),
             (Setting::EventBytesMax, world.ring.bytes),
             (Setting::KeysMax, self.keys.order.len() as u64),
             (Setting::KeyBytesMax, self.keys.bytes),

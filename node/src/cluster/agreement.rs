@@ -32,6 +32,8 @@ const APART_MIN: u64 = 4096;
 /// The same per instance: keeps the cost of a pass over the state small compared with that of the
 /// changes in between.
 const APART_PER_INSTANCE: u64 = 16;
+/// How many of the events that are kept a pass may encode for each change in between.
+const EVENTS_PER_CHANGE: u64 = 2;
 /// Hashes remembered, so that members that lag can be compared.
 const KEPT: usize = 16;
 /// Timeout of one member's answer.
@@ -102,7 +104,9 @@ fn as_tested(value: u128) -> u128 {
 /// Whether a hash is due after an entry. Depends only on what is the same on every node: the
 /// revisions before and after the entry, and the state.
 fn is_due(before: u64, state: &State) -> bool {
+    // A power of two: members of a release with another rule have hashes after some of the same entries.
     let apart = (state.instance_count().saturating_mul(APART_PER_INSTANCE))
+        .max(state.event_count() / EVENTS_PER_CHANGE)
         .max(APART_MIN)
         .next_power_of_two();
     before / apart != state.revision().0 / apart
@@ -209,7 +213,10 @@ async fn ask(cluster: &ClusterTag, id: NodeId, member: &Member) -> Option<Vec<St
 
 #[cfg(test)]
 mod tests {
-    use lockstep_machine::{Batch, Limits, Timestamp};
+    use lockstep_machine::{
+        Batch, Command, InstanceId, Limits, Origin, Request, SessionId, StateName, Timestamp,
+        Transition, Trigger,
+    };
 
     use super::*;
 
@@ -336,5 +343,33 @@ mod tests {
         assert!(!is_due(0, &state));
         assert!(is_due(APART_MIN, &state));
         assert!(!is_due(APART_MIN - 1, &state));
+    }
+
+    #[test]
+    fn many_events_are_hashed_less_often() {
+        let mut state = State::default();
+        let mut passes = 0;
+        let mut states = ["second", "third", "first"].into_iter().cycle();
+        for sequence in 1..=4 * APART_MIN {
+            let to = StateName::new(states.next().expect("it cycles")).unwrap();
+            let triad = InstanceId::new("triad", "default").unwrap();
+            let request = Request {
+                origin: Origin {
+                    session: SessionId(1),
+                    sequence,
+                    answered_below: sequence,
+                },
+                key: None,
+                command: Command::Transition(Transition::new(triad, Trigger::To(to))),
+            };
+            let before = state.revision().0;
+            state.apply(&Batch {
+                stamp: Timestamp(sequence),
+                requests: vec![request],
+            });
+            passes += u64::from(is_due(before, &state));
+        }
+        // At 4,096, 8,192 and 16,384 events, and not at 12,288.
+        assert_eq!((state.event_count(), passes), (4 * APART_MIN, 3));
     }
 }
