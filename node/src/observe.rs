@@ -83,6 +83,8 @@ pub struct Observation {
     store_failed: mpsc::UnboundedSender<String>,
     labels: BoundedLabels,
     largest: Largest,
+    /// The revision of the instance whose state is a metric, when it was last shown.
+    shown: AtomicU64,
 }
 
 impl Observation {
@@ -102,6 +104,7 @@ impl Observation {
             store_failed,
             labels: BoundedLabels::default(),
             largest: Largest::default(),
+            shown: AtomicU64::new(u64::MAX),
         })
     }
 
@@ -183,6 +186,10 @@ impl Observation {
         let Some(instance) = state.instance(&id) else {
             return;
         };
+        // It has at least one change by then that was not shown.
+        if self.shown.swap(instance.revision.0, Ordering::Relaxed) == instance.revision.0 {
+            return;
+        }
         let Some(definition) = state.definition(&id.machine, instance.version) else {
             return;
         };
