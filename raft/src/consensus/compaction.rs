@@ -16,8 +16,8 @@
 //! snapshots, and the free space below which commands are rejected. A snapshot counts as a quarter of the
 //! disk at least, because the state may still grow.
 //!
-//! Appends wait (`LogRoom`) while a snapshot is written and the log behind it has reached its bound; and while the
-//! log is half as large again as its bound, because a purge would take what a follower is being sent.
+//! Appends wait (`LogRoom`) while a snapshot is written and the log behind it has reached its bound; and while what
+//! the snapshot covers reaches the bound, because a purge would take what a follower is being sent.
 //!
 //! # A disk without space
 //!
@@ -244,7 +244,7 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
             Some("the disk has hardly any space left")
         } else if self.writing.is_some() && log.bytes_after_snapshot >= bytes_max {
             Some("a snapshot must be complete before more of the log can be purged")
-        } else if log.bytes >= bytes_max.saturating_add(bytes_max / 2) {
+        } else if log.bytes.saturating_sub(log.bytes_after_snapshot) >= bytes_max {
             Some("a follower is being sent what should be purged")
         } else {
             None
