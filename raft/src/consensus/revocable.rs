@@ -6,20 +6,29 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use futures::{Stream, StreamExt as _};
 use parking_lot::Mutex;
 
 /// The stream; it ends when it is revoked.
-pub(super) struct Revocable<S>(Arc<Mutex<Option<S>>>);
+pub(super) struct Revocable<S>(Arc<Mutex<Shared<S>>>);
 
 /// Drops the stream when it is dropped.
-pub(super) struct Revoke<S>(Arc<Mutex<Option<S>>>);
+pub(super) struct Revoke<S>(Arc<Mutex<Shared<S>>>);
+
+struct Shared<S> {
+    stream: Option<S>,
+    /// Who waits for the next item, and has to hear of the end.
+    waiting: Option<Waker>,
+}
 
 /// A stream, and what drops it.
 pub(super) fn revocable<S>(stream: S) -> (Revocable<S>, Revoke<S>) {
-    let shared = Arc::new(Mutex::new(Some(stream)));
+    let shared = Arc::new(Mutex::new(Shared {
+        stream: Some(stream),
+        waiting: None,
+    }));
     (Revocable(shared.clone()), Revoke(shared))
 }
 
@@ -27,17 +36,26 @@ impl<S: Stream + Unpin> Stream for Revocable<S> {
     type Item = S::Item;
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<S::Item>> {
-        match &mut *self.0.lock() {
-            Some(stream) => stream.poll_next_unpin(cx),
-            None => Poll::Ready(None),
-        }
+        let mut shared = self.0.lock();
+        let Some(stream) = &mut shared.stream else {
+            return Poll::Ready(None);
+        };
+        let next = stream.poll_next_unpin(cx);
+        shared.waiting = next.is_pending().then(|| cx.waker().clone());
+        next
     }
 }
 
 impl<S> Drop for Revoke<S> {
     fn drop(&mut self) {
-        let stream = self.0.lock().take();
+        let (stream, waiting) = {
+            let mut shared = self.0.lock();
+            (shared.stream.take(), shared.waiting.take())
+        };
         drop(stream);
+        if let Some(waiting) = waiting {
+            waiting.wake();
+        }
     }
 }
 
@@ -63,5 +81,14 @@ mod tests {
         drop(revoke);
         assert!(lock.upgrade().is_none());
         assert_eq!(stream.next().await, None);
+    }
+
+    #[tokio::test]
+    async fn who_waits_for_a_revoked_stream_hears_of_its_end() {
+        let (mut stream, revoke) = revocable(stream::pending::<()>());
+        let waiting = tokio::spawn(async move { stream.next().await });
+        tokio::task::yield_now().await;
+        drop(revoke);
+        assert_eq!(waiting.await.unwrap(), None);
     }
 }
