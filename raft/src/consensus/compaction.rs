@@ -17,7 +17,7 @@
 //! disk at least, because the state may still grow.
 //!
 //! Appends wait (`LogRoom`) while a snapshot is written and the log behind it has reached its bound; and while what
-//! the snapshot covers reaches the bound, because a purge would take what a follower is being sent.
+//! the snapshot covers is half as large again as the bound, because a purge would take what a follower is being sent.
 //!
 //! # A disk without space
 //!
@@ -199,7 +199,12 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
                 tracing::warn!(%error, "cannot check the disk space");
             }
             RT::sleep(CHECK_PAUSE).await;
-            let deadline = Deadline::<RT>::after(CHECK_EVERY);
+            // While writes wait, nothing is applied that would bring on the next check.
+            let next = match self.consensus.room.is_open() {
+                true => CHECK_EVERY,
+                false => Duration::ZERO,
+            };
+            let deadline = Deadline::<RT>::after(next);
             tokio::select! {
                 // The same in every run of the simulation.
                 biased;
@@ -244,7 +249,7 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
             Some("the disk has hardly any space left")
         } else if self.writing.is_some() && log.bytes_after_snapshot >= bytes_max {
             Some("a snapshot must be complete before more of the log can be purged")
-        } else if log.bytes.saturating_sub(log.bytes_after_snapshot) >= bytes_max {
+        } else if log.bytes.saturating_sub(log.bytes_after_snapshot) >= bytes_max / 2 * 3 {
             Some("a follower is being sent what should be purged")
         } else {
             None

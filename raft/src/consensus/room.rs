@@ -35,9 +35,13 @@ impl LogRoom {
         }
     }
 
+    pub(super) fn is_open(&self) -> bool {
+        *self.0.borrow()
+    }
+
     /// Waits until there is room; `false` if there is none after `timeout`.
     pub(super) async fn wait<RT: Runtime>(&self, timeout: Duration) -> bool {
-        if *self.0.borrow() {
+        if self.is_open() {
             return true;
         }
         let mut changes = self.0.subscribe();
