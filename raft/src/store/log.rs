@@ -5,7 +5,7 @@
 //!
 //! # Crashes
 //!
-//! - Entries are appended to the last segment and flushed before they are acknowledged. What a crash leaves of
+//! - Entries are appended to the last segment and flushed before they are acknowledged; opening flushes it once more. What a crash leaves of
 //!   the others, whole or torn, is at the end. After a start, the first append begins another segment, and the
 //!   catalogue then says where the last one ended. So nothing behind that place ever counts.
 //! - The end is cut off in the catalogue, with one flush: segments go from the last one on, then the segment that
@@ -276,6 +276,10 @@ impl Extent {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        if sealed.is_none() {
+            // What a process wrote that ended before its flush is part of the log now, and must not be lost later.
+            scan.sync()?;
         }
         if let Some(sealed) = sealed
             && (segment.last, segment.end) != (Some(sealed.last), sealed.end)

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::codec::{RECORD_BYTES_MAX, record_crc};
-use super::{GROUP, Record, StoreError, files};
+use super::{GROUP, Record, StoreError, durability, files};
 
 pub(super) const FORMAT: u32 = 1;
 
@@ -274,6 +274,11 @@ impl Scan {
             end,
             expected: index,
         })
+    }
+
+    /// Makes what was read durable.
+    pub(super) fn sync(&self) -> Result<(), StoreError> {
+        (durability::sync(self.file.get_ref())).map_err(StoreError::io("sync", &self.path))
     }
 
     /// Where the next record begins.
