@@ -5,9 +5,9 @@
 //!
 //! # Crashes
 //!
-//! - Entries are appended to the last segment and flushed before they are acknowledged; opening flushes it once more. What a crash leaves of
-//!   the others, whole or torn, is at the end. After a start, the first append begins another segment, and the
-//!   catalogue then says where the last one ended. So nothing behind that place ever counts.
+//! - Entries are appended to the last segment and flushed before they are acknowledged. What a crash leaves of
+//!   the others, whole or torn, is at the end. Opening flushes what is whole. The first append after it begins
+//!   another segment, and the catalogue then says where the last one ended. So nothing behind that place ever counts.
 //! - The end is cut off in the catalogue, with one flush: segments go from the last one on, then the segment that
 //!   is kept in part gets an end. A crash in between leaves more of the log, without a gap.
 //! - A purge only moves the purge point. Segments before it are removed afterwards, from the catalogue and from the
