@@ -1,12 +1,16 @@
 # shellcheck shell=bash
 # prerequisites.sh, to be sourced: what the tests need of the system.
 
-# prerequisites: installs missing Debian packages if this is root, otherwise names them and fails.
+# prerequisites [PROGRAM...]: installs missing Debian packages, also those of these names, if this is root,
+# otherwise names them and fails.
 # Rust itself is not installed from here: which toolchain to use is the user's choice.
 prerequisites() {
   command -v "${CARGO:-cargo}" >/dev/null ||
     { echo "no ${CARGO:-cargo}: install Rust first (https://rustup.rs)" >&2; return 1; }
-  local packages=() root=
+  local packages=() root= program
+  for program in "$@"; do
+    command -v "$program" >/dev/null || packages+=("$program")
+  done
   [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null || root=yes
   command -v cc >/dev/null || packages+=(gcc libc6-dev)
   command -v git >/dev/null || packages+=(git)
@@ -29,8 +33,6 @@ prerequisites() {
     packages+=(chromium-headless-shell)
   # To set the clock of a node back; without it, that test says that it is skipped.
   [ -z "$root" ] || compgen -G '/usr/lib/*/faketime/libfaketimeMT.so.1' >/dev/null || packages+=(faketime)
-  # For scripts/instructions.
-  command -v valgrind >/dev/null || packages+=(valgrind)
   if [ ${#packages[@]} -eq 0 ]; then
     echo "all here"
   elif [ -n "$root" ]; then
