@@ -146,7 +146,7 @@ impl TransitionStream {
 /// What was sent and is not answered, by sequence number.
 type Unanswered = Arc<Mutex<HashMap<u64, Answer>>>;
 
-/// Sends what waits, and hands out the results, until the stream ends or nobody sends any more.
+/// Sends what waits, and hands out the results, until the stream ends or every sender is gone.
 async fn pump(channel: Channel, waiting: mpsc::Receiver<Waiting>) {
     let unanswered = Unanswered::default();
     let requests = messages(waiting, unanswered.clone());
