@@ -100,10 +100,9 @@ struct LogStatus {
 impl CompactionSettings {
     /// The level of a disk that was at `before`: it rises again only with a quarter more than the threshold.
     fn level(&self, space: &DiskSpace, before: DiskLevel) -> DiskLevel {
-        let free = space.free;
         let below = |threshold: u64, level: DiskLevel| {
             let margin = if before >= level { threshold / 4 } else { 0 };
-            free < threshold.saturating_add(margin)
+            space.free < threshold.saturating_add(margin)
         };
         if below(self.free_bytes_min, DiskLevel::Full) {
             DiskLevel::Full

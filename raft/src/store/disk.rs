@@ -155,8 +155,7 @@ fn open(
     binding::check_owner(identity, &slots, has_entries)?;
     let node = identity.identity();
     legacy::move_entries(&database.log, &log_dir, node.node_id, &slots)?;
-    let purged = slots.purge_point()?.map(|(upto, _)| upto);
-    let log = Log::open(&log_dir, node.node_id, &slots, purged)?;
+    let log = Log::open(&log_dir, node.node_id, &slots)?;
     let snapshots = Snapshots::open(
         dir.join(super::SNAPSHOTS),
         options.free_bytes_min,

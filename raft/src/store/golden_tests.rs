@@ -67,7 +67,7 @@ fn log_parts(name: &'static str, entry: Vec<u8>) -> Form {
             }
             let slots = slots::Slots::open(meta)?;
             legacy::move_entries(&tree, dir.path(), 9, &slots)?;
-            let log = log::Log::open(dir.path(), 9, &slots, None)?;
+            let log = log::Log::open(dir.path(), 9, &slots)?;
             let record = log.read(INDEX, INDEX + 1, usize::MAX)?.remove(0);
             Ok(join(codec::encode(record.index, &record.bytes)?))
         }),

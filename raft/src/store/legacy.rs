@@ -72,8 +72,8 @@ fn copy_entries(
     for (number, _) in catalogue::list(slots)? {
         catalogue::remove(slots, number)?;
     }
-    let purged = slots.purge_point()?.map(|(upto, _)| upto);
-    let log = Log::open(dir, node_id, slots, purged)?;
+    let log = Log::open(dir, node_id, slots)?;
+    let purged = log.purged();
     let mut writer = LogWriter::new(log, slots.clone())?;
     let mut expected = purged.map(|upto| upto.saturating_add(1));
     for record in entries(tree)? {

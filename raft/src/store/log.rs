@@ -86,12 +86,8 @@ impl Extent {
 
 impl Log {
     /// Reads and checks every record. Changes nothing.
-    pub(super) fn open(
-        dir: &Path,
-        node_id: u64,
-        slots: &Slots,
-        purged: Option<u64>,
-    ) -> Result<Log, StoreError> {
+    pub(super) fn open(dir: &Path, node_id: u64, slots: &Slots) -> Result<Log, StoreError> {
+        let purged = slots.purge_point()?.map(|(upto, _)| upto);
         let mut extent = Extent {
             purged,
             ..Extent::default()
@@ -265,10 +261,7 @@ impl Extent {
         let mut segment = Segment::new(id.number, id.first);
         loop {
             match scan.next() {
-                Ok(Some(record)) => {
-                    self.last_crc = Some(codec::record_crc(record.index, &record.bytes));
-                    segment.push(record.index, record.bytes.len());
-                }
+                Ok(Some(record)) => segment.push(record.index, record.bytes.len()),
                 Ok(None) => break,
                 Err(torn @ StoreError::Damaged { .. }) if sealed.is_none() => {
                     self.torn = Some(torn);
@@ -277,14 +270,13 @@ impl Extent {
                 Err(error) => return Err(error),
             }
         }
-        if sealed.is_none() {
+        match sealed {
             // What a process wrote that ended before its flush is part of the log now, and must not be lost later.
-            scan.sync()?;
-        }
-        if let Some(sealed) = sealed
-            && (segment.last, segment.end) != (Some(sealed.last), sealed.end)
-        {
-            return Err(missing(segment.last.map_or(id.first, |last| last + 1)));
+            None => scan.sync()?,
+            Some(Sealed { last, end }) if (segment.last, segment.end) != (Some(last), end) => {
+                return Err(missing(segment.last.map_or(id.first, |last| last + 1)));
+            }
+            Some(_) => {}
         }
         self.segments.push_back(segment);
         Ok(())

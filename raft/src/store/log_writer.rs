@@ -54,12 +54,14 @@ impl LogWriter {
             extent.segments.iter().map(|it| it.number).collect()
         };
         let mut next_number = kept.last().map_or(0, |last| last + 1);
-        for (number, _) in catalogue::list(&slots)? {
+        for number in slots.segments()? {
             next_number = next_number.max(number + 1);
             if !kept.contains(&number) {
                 catalogue::remove(&slots, number)?;
             }
         }
+        // One of them may have no end in the catalogue: it would be missing if its file went first.
+        slots.flush()?;
         let mut leftovers = VecDeque::new();
         for number in files_in(&log.dir)? {
             next_number = next_number.max(number + 1);

@@ -371,6 +371,25 @@ fn an_interrupted_purge_is_finished_when_opening() {
 }
 
 #[test]
+fn a_purged_segment_has_left_the_catalogue_before_its_file_goes() {
+    let dir = tempfile::tempdir().unwrap();
+    let open_slots = |dir: &Path| {
+        // Nothing is written but by a flush.
+        let config = sled::Config::new().path(dir).flush_every_ms(None);
+        slots::Slots::open(config.open().unwrap().open_tree("meta").unwrap()).unwrap()
+    };
+    let slots = open_slots(dir.path());
+    let sealed = Some(catalogue::Sealed { last: 5, end: 100 });
+    catalogue::save(&slots, 0, catalogue::Listed { first: 1, sealed }).unwrap();
+    slots.save_purge_point(100, b"100").unwrap();
+    slots.flush().unwrap();
+    let log = log::Log::open(dir.path(), 9, &slots).unwrap();
+    let _writer = log_writer::LogWriter::new(log, slots).unwrap();
+    let crashed = sample::copy_of(dir.path());
+    assert_eq!(open_slots(crashed.path()).segments().unwrap(), [0; 0]);
+}
+
+#[test]
 fn an_append_that_leaves_a_gap_is_refused_for_good() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
@@ -448,16 +467,19 @@ fn a_segment_that_is_missing_shortened_or_anothers_is_refused_with_its_place() {
     );
 }
 
+/// A closed store with entry 1 and `later` ones; and the watermark from before these.
+fn written_after_mark(later: Vec<Record>) -> (tempfile::TempDir, Vec<u8>) {
+    let dir = tempfile::tempdir().unwrap();
+    append(&open(dir.path()).unwrap(), vec![record(1, "small")]).unwrap();
+    let mark = std::fs::read(dir.path().join("watermark")).unwrap();
+    append(&open(dir.path()).unwrap(), later).unwrap();
+    (dir, mark)
+}
+
 #[test]
 fn an_entry_that_a_crash_left_unfinished_is_not_taken_for_damage() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).unwrap();
-    append(&store, vec![record(1, "small")]).unwrap();
-    drop(store);
-    let mark = std::fs::read(dir.path().join("watermark")).unwrap();
-    let store = open(dir.path()).unwrap();
-    append(&store, vec![record(2, vec![7; 30_000]), record(3, "small")]).unwrap();
-    drop(store);
+    let later = vec![record(2, vec![7; 30_000]), record(3, "small")];
+    let (dir, mark) = written_after_mark(later);
     for kept in [1, 15, 16, 17, 20_000, 30_015] {
         let crashed = sample::copy_of(dir.path());
         std::fs::write(crashed.path().join("watermark"), &mark).unwrap();
@@ -474,14 +496,7 @@ fn an_entry_that_a_crash_left_unfinished_is_not_taken_for_damage() {
 
 #[test]
 fn what_a_crash_left_behind_an_unfinished_entry_never_comes_back() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path()).unwrap();
-    append(&store, vec![record(1, "small")]).unwrap();
-    drop(store);
-    let mark = std::fs::read(dir.path().join("watermark")).unwrap();
-    let store = open(dir.path()).unwrap();
-    append(&store, vec![record(2, "torn"), record(3, "whole")]).unwrap();
-    drop(store);
+    let (dir, mark) = written_after_mark(vec![record(2, "torn"), record(3, "whole")]);
     // The page of the first of two entries was not written.
     on_disk::change_from(dir.path(), 2, |bytes| bytes[..20].fill(0));
     std::fs::write(dir.path().join("watermark"), mark).unwrap();

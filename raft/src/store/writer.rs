@@ -258,31 +258,39 @@ impl Flusher {
 
     /// Carries out one operation; the order in which slots and entries are flushed is theirs.
     fn write(&mut self, operation: Operation) -> Result<(), StoreError> {
-        if let Operation::Append(records) = operation {
-            if self.slots_changed {
-                self.flush_slots()?;
-            }
-            return records
-                .iter()
-                .try_for_each(|record| self.log_writer.append(record));
-        }
-        self.log_writer.flush()?;
-        self.slots_changed = true;
         match operation {
-            Operation::Append(_) => Ok(()),
+            Operation::Append(records) => {
+                if self.slots_changed {
+                    self.flush_slots()?;
+                }
+                records
+                    .iter()
+                    .try_for_each(|record| self.log_writer.append(record))
+            }
             Operation::TruncateAfter(last_kept) => {
+                self.begin_slots()?;
                 self.watermark.lower(&self.log, last_kept)?;
                 self.log_writer.truncate_after(last_kept)
             }
             Operation::Purge { upto, marker } => {
+                self.begin_slots()?;
                 if self.log.purged().is_none_or(|purged| purged <= upto) {
                     self.slots.save_purge_point(upto, &marker)?;
                     self.log_writer.purge(upto)?;
                 }
                 Ok(())
             }
-            Operation::Save { name, value } => self.slots.save(name, &value),
+            Operation::Save { name, value } => {
+                self.begin_slots()?;
+                self.slots.save(name, &value)
+            }
         }
+    }
+
+    /// Call before slots are changed.
+    fn begin_slots(&mut self) -> Result<(), StoreError> {
+        self.slots_changed = true;
+        self.log_writer.flush()
     }
 
     fn flush(&mut self) -> Result<(), StoreError> {

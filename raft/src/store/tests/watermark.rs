@@ -212,7 +212,7 @@ fn the_place_that_was_synced_last_is_left_alone() {
     let dir = tempfile::tempdir().unwrap();
     let db = sled::open(dir.path().join("log")).unwrap();
     let slots = slots::Slots::open(db.open_tree("meta").unwrap()).unwrap();
-    let log = log::Log::open(dir.path(), 9, &slots, None).unwrap();
+    let log = log::Log::open(dir.path(), 9, &slots).unwrap();
     let opened = Watermark::open(dir.path(), 9, false, &log, &slots);
     let (mut watermark, _) = opened.unwrap();
     let numbers = || -> Vec<u64> { marks(dir.path()).iter().map(|mark| mark.number).collect() };
