@@ -118,6 +118,39 @@ async fn a_killed_leader_is_replaced_and_nothing_is_lost_or_executed_twice() -> 
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_leader_whose_process_is_gone_is_replaced_before_its_lease_ends() -> Result<()> {
+    let lease = FAILOVER_DEADLINE * 2;
+    let plan = Plan::default()
+        .with(
+            "LOCKSTEP_RAFT_ELECTION_TIMEOUT_MIN",
+            format!("{}ms", lease.as_millis() - 1),
+        )
+        .with(
+            "LOCKSTEP_RAFT_ELECTION_TIMEOUT_MAX",
+            format!("{}ms", lease.as_millis()),
+        )
+        .with(
+            "LOCKSTEP_HTTP_REQUEST_TIMEOUT",
+            format!("{}s", lease.as_secs() * 3),
+        );
+    let mut cluster = Cluster::start_as(plan).await?;
+    let (leader, follower) = cluster.leader_and_follower().await?;
+    cluster.nodes[follower]
+        .api()
+        .next("second")
+        .await?
+        .expect(StatusCode::OK)?;
+
+    cluster.nodes[leader].kill9()?;
+    let write = cluster.nodes[follower].api().next("third");
+    let written = tokio::time::timeout(FAILOVER_DEADLINE, write).await;
+    let written = written.context("the election timeout was waited for")??;
+    written.expect(StatusCode::OK)?;
+    assert_ne!(cluster.leader().await?, leader);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn writes_without_a_key_execute_once_when_the_leader_is_killed() -> Result<()> {
     let mut cluster = patient().await?;
     let (leader, follower) = cluster.leader_and_follower().await?;

@@ -15,6 +15,7 @@
 //! - [`membership`] adds, promotes and removes members, one change at a time.
 //! - [`addresses`] knows where the members are now, if they have moved since they were added.
 //! - [`offline`] makes a new cluster of one node from a backup, or from what a stopped node has.
+//! - `succession` replaces a leader whose process has ended at once.
 //! - `standing` is a node's view of the cluster.
 //! - `wire` converts between openraft's types and the protobuf messages that are stored and sent, so
 //!   that a new openraft changes no format.
@@ -69,6 +70,7 @@ mod room;
 pub mod server;
 mod standing;
 pub mod state_machine;
+mod succession;
 pub mod types;
 pub(crate) mod wire;
 

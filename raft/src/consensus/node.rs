@@ -309,7 +309,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         self.disk_full.store(full, Ordering::Relaxed);
     }
 
-    fn distrusted(&self) -> bool {
+    pub(super) fn distrusted(&self) -> bool {
         self.distrusted.load(Ordering::Relaxed)
     }
 

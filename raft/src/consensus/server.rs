@@ -26,6 +26,7 @@ use super::network::{
 };
 use super::node::Consensus;
 use super::peer_members;
+use super::succession;
 use super::types::{NodeId, Types};
 use super::wire;
 use crate::failpoints::{self, Failpoint};
@@ -251,9 +252,15 @@ impl peer_server::Peer for PeerServer {
         request: Request<Streaming<pb::AppendRequest>>,
     ) -> Result<Response<Self::StreamAppendStream>, Status> {
         self.admit(&request).await?;
-        let input = request
-            .into_inner()
-            .map(|item| wire::append_in::<TokioRuntime>(item.ok()?).ok());
+        let consensus = self.consensus.clone();
+        let input = request.into_inner().map(move |item| {
+            let Ok(item) = item else {
+                // The connection broke. Bounded, and on its own: the stream ends here.
+                tokio::spawn(succession::look_for_leader(consensus.clone()));
+                return None;
+            };
+            wire::append_in::<TokioRuntime>(item).ok()
+        });
         let consensus = self.consensus.clone();
         let input = input.then(move |item| {
             let consensus = consensus.clone();

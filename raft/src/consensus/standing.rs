@@ -126,7 +126,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         self.contact(&self.raft.metrics().borrow_watched())
     }
 
-    fn leader_in(&self, metrics: &RaftMetrics<Types<RT>>) -> Option<(NodeId, Member)> {
+    pub(super) fn leader_in(&self, metrics: &RaftMetrics<Types<RT>>) -> Option<(NodeId, Member)> {
         let id = metrics.current_leader?;
         let membership = metrics.membership_config.membership();
         let member = membership.get_node(&id)?;
