@@ -4,12 +4,13 @@
 //! leader's confirmation. A batch is closed before it is sent, so a response is never older than its request.
 
 use std::future::{Future, poll_fn};
-use std::sync::Arc;
 use std::task::Poll;
 
 use derive_where::derive_where;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt as _, StreamExt as _};
 use lockstep_machine::{EncodedRequest, Reply};
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot};
 
 use super::network::ENTRY_BYTES_MAX;
 use super::types::{NodeId, Runtime};
@@ -110,10 +111,7 @@ impl<Q: Question, A: Send + 'static> Batcher<Q, A> {
     {
         limits.bytes_max = limits.bytes_max.min(ENTRY_BYTES_MAX);
         let (queue, waiting) = mpsc::channel(limits.queue_max);
-        let waiting = Arc::new(Mutex::new((waiting, None)));
-        for _ in 0..limits.in_flight_max {
-            drop(RT::spawn(work(limits, waiting.clone(), send.clone())));
-        }
+        drop(RT::spawn(run(limits, waiting, send)));
         Self { queue }
     }
 
@@ -156,54 +154,67 @@ impl<A: Clone + Send + 'static> Batcher<Confirm, A> {
 /// One in flight and one that follows: a request that just missed the first one does not have to wait for it.
 const CONFIRMATIONS_IN_FLIGHT_MAX: usize = 2;
 
-/// The queue, and an item that was taken from it but did not fit into the last batch.
-type Waitings<Q, A> = (mpsc::Receiver<Waiting<Q, A>>, Option<Waiting<Q, A>>);
-type Line<Q, A> = Arc<Mutex<Waitings<Q, A>>>;
 type Replies<A> = Vec<oneshot::Sender<Result<A, ProposeError>>>;
 
-/// A worker: takes all queued requests, sends them as a batch, and repeats. Only an idle worker takes
-/// from the queue, so requests accumulate while all are busy.
-async fn work<Q, A, F, Sent>(limits: BatchLimits, line: Line<Q, A>, send: F)
+/// Takes all queued requests, sends them as a batch, and repeats, but only while fewer batches than the maximum are
+/// in flight. Meanwhile, requests accumulate.
+async fn run<Q, A, F, Sent>(limits: BatchLimits, mut queue: mpsc::Receiver<Waiting<Q, A>>, send: F)
 where
     Q: Question,
     F: Fn(Vec<Q>) -> Sent,
     Sent: Future<Output = Vec<Result<A, ProposeError>>>,
 {
+    let mut in_flight = FuturesUnordered::new();
+    // Taken from the queue, but it did not fit into the last batch.
+    let mut left_over = None;
     loop {
-        let (questions, replies) = {
-            let mut line = line.lock().await;
-            let Some(group) = gather(limits, &mut line).await else {
-                return;
-            };
-            group
-        };
-        let mut results = send(questions).await.into_iter();
-        for reply in replies {
-            // A caller that gave up is not an error.
-            drop(reply.send(results.next().unwrap_or(Err(ProposeError::Unknown))));
+        let has_room = in_flight.len() < limits.in_flight_max;
+        tokio::select! {
+            biased;
+            Some((results, replies)) = in_flight.next() => answer(results, replies),
+            first = next(&mut left_over, &mut queue), if has_room => {
+                let Some(first) = first else { break };
+                left_over = Some(first);
+                let (questions, replies) = gather(limits, &mut left_over, &mut queue);
+                if !questions.is_empty() {
+                    in_flight.push(send(questions).map(|results| (results, replies)));
+                }
+            }
         }
+    }
+    while let Some((results, replies)) = in_flight.next().await {
+        answer(results, replies);
     }
 }
 
-async fn gather<Q: Question, A>(
-    limits: BatchLimits,
-    (queue, left_over): &mut Waitings<Q, A>,
-) -> Option<(Vec<Q>, Replies<A>)> {
-    let (mut questions, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0_usize);
+/// The first request of the next batch; none when the last handle is gone.
+async fn next<T>(left_over: &mut Option<T>, queue: &mut mpsc::Receiver<T>) -> Option<T> {
     if left_over.is_none() {
         *left_over = Some(queue.recv().await?);
         // What is ready to run may submit as well: it goes with the first. Where nothing is, this takes no time.
         yield_once().await;
     }
-    while questions.len() < limits.requests_max {
-        let next = match left_over.take() {
-            Some(waiting) => waiting,
-            None if questions.is_empty() => queue.recv().await?,
-            None => match queue.try_recv() {
-                Ok(waiting) => waiting,
-                _ => break,
-            },
-        };
+    left_over.take()
+}
+
+fn answer<A>(results: Vec<Result<A, ProposeError>>, replies: Replies<A>) {
+    let mut results = results.into_iter();
+    for reply in replies {
+        // A caller that gave up is not an error.
+        drop(reply.send(results.next().unwrap_or(Err(ProposeError::Unknown))));
+    }
+}
+
+/// A batch of what is queued.
+fn gather<Q: Question, A>(
+    limits: BatchLimits,
+    left_over: &mut Option<Waiting<Q, A>>,
+    queue: &mut mpsc::Receiver<Waiting<Q, A>>,
+) -> (Vec<Q>, Replies<A>) {
+    let (mut questions, mut replies, mut bytes) = (Vec::new(), Vec::new(), 0_usize);
+    while questions.len() < limits.requests_max
+        && let Some(next) = left_over.take().or_else(|| queue.try_recv().ok())
+    {
         if next.reply.is_closed() {
             continue;
         }
@@ -215,7 +226,7 @@ async fn gather<Q: Question, A>(
         questions.push(next.question);
         replies.push(next.reply);
     }
-    Some((questions, replies))
+    (questions, replies)
 }
 
 /// Lets the runtime run what is ready.
@@ -242,6 +253,7 @@ impl Question for EncodedRequest {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use openraft_rt_tokio::TokioRuntime;

@@ -32,6 +32,9 @@ use crate::store::Storage;
 /// Pause before a leader looks again for a voter that answers.
 const SUCCESSOR_POLL: Duration = Duration::from_millis(50);
 
+/// The view changes several times with every log entry.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// Reads the wall clock. The state machine keeps its time monotonic, whatever this does.
 pub type Clock = Arc<dyn Fn() -> Timestamp + Send + Sync>;
 
@@ -382,8 +385,8 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         *self.raft.node_id()
     }
 
-    /// Calls `look` immediately and after every change of this node's view of the cluster, until the core ends;
-    /// returns why it ended.
+    /// Calls `look` immediately and after changes of this node's view of the cluster, at most once per [`LOOK_EVERY`],
+    /// until the core ends; returns why it ended.
     pub async fn watch(&self, mut look: impl FnMut(&Standing) + Send) -> ConsensusError {
         let mut metrics = self.raft.metrics();
         loop {
@@ -395,6 +398,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             if metrics.changed().await.is_err() {
                 return self.ended("it is gone");
             }
+            RT::sleep(LOOK_EVERY).await;
         }
     }
 

@@ -592,7 +592,7 @@ fn after_a_failure_everything_fails_and_the_observer_hears_of_it_once() {
     let observer = Arc::new(Counting::default());
     let store = open_observed(dir.path(), observer.clone()).unwrap();
     assert!(wait(|done| store.save(Slot::Vote, vec![0; 10_000].into(), done)).is_err());
-    let error = wait(|done| store.save(Slot::Committed, "1".into(), done))
+    let error = wait(|done| store.save(Slot::Vote, "1".into(), done))
         .unwrap_err()
         .to_string();
     assert!(

@@ -16,6 +16,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 
 use super::log::Log;
 use super::log_writer::LogWriter;
@@ -34,9 +35,21 @@ const COMMITTED_EVERY: Duration = Duration::from_millis(100);
 pub(super) enum Operation {
     Append(Vec<Record>),
     TruncateAfter(Option<u64>),
-    Purge { upto: u64, marker: Bytes },
-    Save { name: SlotName, value: Bytes },
+    Purge {
+        upto: u64,
+        marker: Bytes,
+    },
+    Save {
+        name: SlotName,
+        value: Bytes,
+    },
+    /// A committed position was left in the mailbox.
+    NoteCommitted,
 }
+
+/// The newest committed position that is not in its slot yet. The thread is woken when it is filled, not when it
+/// changes: otherwise, every entry would wake the thread once more.
+type Mailbox = Arc<Mutex<Option<Bytes>>>;
 
 struct Request {
     operation: Operation,
@@ -46,6 +59,7 @@ struct Request {
 /// The queue's entry. Dropping it waits until everything queued is written.
 pub(super) struct Writer {
     queue: Option<Sender<Request>>,
+    committed: Mailbox,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -58,12 +72,14 @@ impl Writer {
         observer: Arc<dyn StoreObserver>,
     ) -> io::Result<Writer> {
         let (queue, requests) = mpsc::channel();
+        let committed = Mailbox::default();
         let flusher = Flusher {
             log,
             log_writer,
             slots,
             slots_changed: false,
-            committed: None,
+            committed: committed.clone(),
+            committed_since: None,
             watermark,
             reserve,
             observer,
@@ -75,8 +91,16 @@ impl Writer {
             .spawn(move || flusher.run(&requests))?;
         Ok(Writer {
             queue: Some(queue),
+            committed,
             thread: Some(thread),
         })
+    }
+
+    /// Notes how far the log is committed. It is durable some time later.
+    pub(super) fn note_committed(&self, position: Bytes) {
+        if self.committed.lock().replace(position).is_none() {
+            self.submit(Operation::NoteCommitted, Box::new(|_| ()));
+        }
     }
 
     /// Queues an operation. Never blocks.
@@ -131,8 +155,9 @@ struct Flusher {
     slots: Slots,
     /// Whether slots were written since their last flush.
     slots_changed: bool,
-    /// A committed position that is not in its slot yet, and since when.
-    committed: Option<(Bytes, Instant)>,
+    committed: Mailbox,
+    /// Since when the mailbox is filled.
+    committed_since: Option<Instant>,
     watermark: Watermark,
     reserve: Reserve,
     observer: Arc<dyn StoreObserver>,
@@ -193,7 +218,7 @@ impl Flusher {
     }
 
     fn committed_at(&self) -> Option<Instant> {
-        (self.committed.as_ref()).map(|(_, since)| *since + COMMITTED_EVERY)
+        self.committed_since.map(|since| since + COMMITTED_EVERY)
     }
 
     fn write_what_is_due(&mut self, now: Instant) {
@@ -208,24 +233,21 @@ impl Flusher {
 
     /// The entries up to this position were flushed before. It is durable with sled's next flush.
     fn write_committed(&mut self) -> Result<(), StoreError> {
-        match self.committed.take() {
-            Some((value, _)) => self.slots.save(SlotName::Public(Slot::Committed), &value),
+        self.committed_since = None;
+        let value = self.committed.lock().take();
+        match value {
+            Some(value) => self.slots.save(SlotName::Public(Slot::Committed), &value),
             None => Ok(()),
         }
     }
 
     fn write_batch(&mut self, batch: &mut VecDeque<Request>) {
         let mut waiting = Vec::with_capacity(batch.len());
-        let mut committed = None;
         let mut vote = None;
         for Request { operation, done } in batch.drain(..) {
             match operation {
-                Operation::Save {
-                    name: SlotName::Public(Slot::Committed),
-                    value,
-                } if self.failure.is_none() => {
-                    committed = Some(value);
-                    done(Ok(()));
+                Operation::NoteCommitted => {
+                    self.committed_since.get_or_insert_with(Instant::now);
                     continue;
                 }
                 Operation::Save {
@@ -245,10 +267,6 @@ impl Flusher {
                 it.observer.flushed(started.elapsed(), operations);
                 Ok(())
             });
-        }
-        if let Some(value) = committed {
-            let since = self.committed.take().map(|(_, since)| since);
-            self.committed = Some((value, since.unwrap_or_else(Instant::now)));
         }
         for done in waiting {
             done(self.outcome());
@@ -284,6 +302,7 @@ impl Flusher {
                 self.begin_slots()?;
                 self.slots.save(name, &value)
             }
+            Operation::NoteCommitted => Ok(()),
         }
     }
 
