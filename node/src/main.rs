@@ -16,7 +16,7 @@ use lockstep_node::node::{Node, NodeError, Signals};
 use lockstep_node::telemetry::build;
 use lockstep_node::telemetry::logs::{self, Logs, LogsError};
 use lockstep_raft::failpoints;
-use lockstep_raft::store::IdentityFile;
+use lockstep_raft::store::{self, IdentityFile};
 
 mod cli;
 mod dev;
@@ -100,10 +100,14 @@ fn main() -> ExitCode {
 }
 
 /// Ends the process on any panic, even in a build profile that unwinds: a node without one of its tasks is worse
-/// than one that is down.
+/// than one that is down. A panic over a damaged data folder is the error that it stands for.
 fn end_on_panic() {
     let report = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |panic| {
+        if let Some(damage) = store::damage(panic) {
+            complain(&damage);
+            std::process::exit(1);
+        }
         // The report waits for ever if standard error is a pipe that is full and not read.
         std::thread::spawn(|| {
             std::thread::sleep(STDERR_TIMEOUT);

@@ -5,21 +5,23 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lockstep_machine::FeatureLevel;
+use lockstep_proto::raft::peer_client::PeerClient;
 use lockstep_proto::v1::cluster_client::ClusterClient;
 use lockstep_proto::{ErrorCode, raft as pb, v1};
 use lockstep_raft::Deadline;
 use lockstep_raft::consensus::membership::quorum;
-use lockstep_raft::consensus::network::{addressed, channel, client};
 use lockstep_raft::consensus::peer_members::{change_out, changed_in, handed_over_in};
 use lockstep_raft::consensus::{
     Consensus, Member, MemberChange, MemberError, NodeId, QuorumChange,
 };
 use lockstep_raft::store::DiskStore;
 use openraft_rt_tokio::TokioRuntime;
-use tonic::{Code, Status};
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
 
 use super::LocalNode;
 use super::identify::identify;
+use crate::service::peers::GrpcPeers;
 
 /// Pause before the leader is looked for again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -62,12 +64,21 @@ pub trait Membership: Send + Sync + 'static {
 pub struct Members {
     local: Arc<LocalNode>,
     consensus: Consensus<TokioRuntime, DiskStore>,
+    peers: GrpcPeers,
 }
 
 impl Members {
     /// The members as `consensus` knows them.
-    pub fn new(local: Arc<LocalNode>, consensus: Consensus<TokioRuntime, DiskStore>) -> Self {
-        Self { local, consensus }
+    pub fn new(
+        local: Arc<LocalNode>,
+        consensus: Consensus<TokioRuntime, DiskStore>,
+        peers: GrpcPeers,
+    ) -> Self {
+        Self {
+            local,
+            consensus,
+            peers,
+        }
     }
 
     /// The member of that name, or with that id in decimal.
@@ -151,27 +162,17 @@ impl Members {
         force: bool,
         timeout: Duration,
     ) -> Result<QuorumChange, MemberError> {
-        let deadline = Deadline::<TokioRuntime>::after(timeout);
-        loop {
-            let attempt = match self.consensus.leader() {
-                Some((id, _)) if id == self.consensus.node_id() => {
-                    let changed = self.consensus.change_members(change, force);
-                    deadline.bound(changed).await
-                }
-                Some(leader) => {
-                    let message = change_out(change, force, deadline.left());
-                    let sent = self.ask(leader, message, deadline, async |mut peer, message| {
-                        peer.change_members(message).await
-                    });
-                    Some(sent.await.and_then(changed_in))
-                }
-                None => Some(Err(MemberError::NotLeader { leader: None })),
-            };
-            match attempt.unwrap_or(Err(MemberError::Unknown)) {
-                Err(MemberError::NotLeader { .. }) if deadline.sleep(PAUSE).await => {}
-                answer => return answer,
-            }
-        }
+        let here = |deadline: Deadline<TokioRuntime>| async move {
+            let changed = self.consensus.change_members(change, force);
+            let changed = deadline.bound(changed).await;
+            changed.unwrap_or(Err(MemberError::Unknown))
+        };
+        let there = |leader, deadline: Deadline<TokioRuntime>| async move {
+            let message = change_out(change, force, deadline.left());
+            let (mut peer, request) = self.call(leader, message, deadline)?;
+            changed_in(answered(peer.change_members(request).await)?)
+        };
+        self.on_the_leader(timeout, here, there).await
     }
 
     /// Hands leadership to `to`, or to the best voter. Returns who leads then.
@@ -184,27 +185,39 @@ impl Members {
         to: Option<NodeId>,
         timeout: Duration,
     ) -> Result<NodeId, MemberError> {
-        let deadline = Deadline::<TokioRuntime>::after(timeout);
+        let here = |deadline: Deadline<TokioRuntime>| async move {
+            self.consensus.hand_over(to, deadline.left()).await
+        };
+        let there = |leader, deadline: Deadline<TokioRuntime>| async move {
+            let timeout_ms = deadline.left().as_millis() as u64;
+            let message = pb::HandOverRequest { to, timeout_ms };
+            let (mut peer, request) = self.call(leader, message, deadline)?;
+            handed_over_in(answered(peer.hand_over(request).await)?)
+        };
+        self.on_the_leader(timeout, here, there).await
+    }
+
+    /// Runs `here` if this node leads, and else `there`, which asks the leader; again, if that one leads no more.
+    async fn on_the_leader<T, H, L>(
+        &self,
+        timeout: Duration,
+        here: impl Fn(Deadline<TokioRuntime>) -> H,
+        there: impl Fn((NodeId, Member), Deadline<TokioRuntime>) -> L,
+    ) -> Result<T, MemberError>
+    where
+        H: Future<Output = Result<T, MemberError>>,
+        L: Future<Output = Result<T, MemberError>>,
+    {
+        let deadline = Deadline::after(timeout);
         loop {
-            let answer = match self.consensus.leader() {
-                Some((id, _)) if id == self.consensus.node_id() => {
-                    self.consensus.hand_over(to, deadline.left()).await
-                }
-                Some(leader) => {
-                    let message = pb::HandOverRequest {
-                        to,
-                        timeout_ms: deadline.left().as_millis() as u64,
-                    };
-                    let sent = self.ask(leader, message, deadline, async |mut peer, message| {
-                        peer.hand_over(message).await
-                    });
-                    sent.await.and_then(handed_over_in)
-                }
-                None => Err(MemberError::NotLeader { leader: None }),
+            let done = match self.consensus.leader() {
+                Some((id, _)) if id == self.consensus.node_id() => here(deadline).await,
+                Some(leader) => there(leader, deadline).await,
+                None => Err(NOT_SENT),
             };
-            match answer {
+            match done {
                 Err(MemberError::NotLeader { .. }) if deadline.sleep(PAUSE).await => {}
-                answer => return answer,
+                done => return done,
             }
         }
     }
@@ -215,7 +228,7 @@ impl Members {
         if id == self.consensus.node_id() {
             return None;
         }
-        let mut leader = ClusterClient::new(channel(&leader.grpc_address).ok()?);
+        let mut leader = ClusterClient::new(self.peers.channel(id, &leader.grpc_address).ok()?);
         let asked = leader.status(v1::StatusRequest::default());
         let status = tokio::time::timeout(ASK_TIMEOUT, asked).await.ok()?.ok()?;
         Some(status.into_inner().members).filter(|members| !members.is_empty())
@@ -227,31 +240,26 @@ impl Members {
         members.into_iter().find(|it| it.id == id).map(Into::into)
     }
 
-    /// Asks the leader. It may refuse because it leads no more; if it did not answer, what it did is
-    /// unknown.
-    async fn ask<M, A>(
+    fn call<M>(
         &self,
-        (id, member): (NodeId, Member),
+        leader: (NodeId, Member),
         message: M,
         deadline: Deadline<TokioRuntime>,
-        call: impl AsyncFnOnce(
-            pb::peer_client::PeerClient<tonic::transport::Channel>,
-            tonic::Request<M>,
-        ) -> Result<tonic::Response<A>, Status>,
-    ) -> Result<A, MemberError> {
-        let not_sent = MemberError::NotLeader { leader: None };
-        let Ok(channel) = channel(&member.grpc_address) else {
-            return Err(not_sent);
-        };
-        let Ok(mut request) = addressed(message, &self.local.tag(), id) else {
-            return Err(not_sent);
-        };
-        request.set_timeout(deadline.left() + ANSWER_MARGIN);
-        match call(client(channel), request).await {
-            Ok(answer) => Ok(answer.into_inner()),
-            Err(status) if status.code() == Code::FailedPrecondition => Err(not_sent),
-            Err(_) => Err(MemberError::Unknown),
-        }
+    ) -> Result<(PeerClient<Channel>, Request<M>), MemberError> {
+        let timeout = deadline.left() + ANSWER_MARGIN;
+        let call = self.peers.call(leader, message, timeout);
+        call.map_err(|_| NOT_SENT)
+    }
+}
+
+const NOT_SENT: MemberError = MemberError::NotLeader { leader: None };
+
+/// The leader's answer. It may refuse because it leads no more; if it did not answer, what it did is unknown.
+fn answered<A>(answer: Result<Response<A>, Status>) -> Result<A, MemberError> {
+    match answer {
+        Ok(answer) => Ok(answer.into_inner()),
+        Err(status) if status.code() == Code::FailedPrecondition => Err(NOT_SENT),
+        Err(_) => Err(MemberError::Unknown),
     }
 }
 

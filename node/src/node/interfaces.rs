@@ -101,7 +101,6 @@ impl Interfaces {
         let parts = parts.clone();
         let peers = PeerServer::service(
             parts.consensus,
-            parts.store,
             parts.local.tag(),
             parts.local,
             parts.clocks,

@@ -42,7 +42,6 @@ pub(super) struct Parts {
     pub(super) report: Arc<Report>,
     pub(super) observation: Arc<Observation>,
     pub(super) local: Arc<LocalNode>,
-    pub(super) store: DiskStore,
     pub(super) discovery: Arc<dyn Discovery>,
     pub(super) addresses: Addresses,
     pub(super) clocks: Clocks,
@@ -98,13 +97,13 @@ impl Parts {
             local.node_id(),
             settings.raft_config()?,
             &settings,
-            store.clone(),
-            GrpcNetwork::new(
-                local.tag(),
-                addresses.clone(),
-                clocks.clone(),
-                observation.clone(),
-            ),
+            store,
+            GrpcNetwork {
+                cluster: local.tag(),
+                addresses: addresses.clone(),
+                clocks: clocks.clone(),
+                observer: observation.clone(),
+            },
             environment,
         )
         .await?;
@@ -125,7 +124,7 @@ impl Parts {
         );
         let service = Arc::new(service);
         let parts = Self {
-            sinks: Sinks::new(&config.sinks, service.clone(), peers, &metrics),
+            sinks: Sinks::new(&config.sinks, service.clone(), peers.clone(), &metrics),
             watchers: Watchers::new(config.watchers_max, metrics.clone()),
             config,
             started,
@@ -133,9 +132,8 @@ impl Parts {
             metrics,
             report: Arc::default(),
             observation,
-            members: Members::new(local.clone(), consensus.clone()),
+            members: Members::new(local.clone(), consensus.clone(), peers),
             local,
-            store,
             discovery,
             addresses,
             clocks,

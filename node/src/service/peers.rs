@@ -11,7 +11,7 @@ use lockstep_proto::raft as pb;
 use lockstep_proto::raft::peer_client::PeerClient;
 use parking_lot::Mutex;
 use tonic::transport::Channel;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 
 use super::router::Peers;
 use lockstep_raft::consensus::network::{ClusterTag, addressed, channel, client};
@@ -55,13 +55,22 @@ impl GrpcPeers {
         Ok(channel)
     }
 
-    fn client(&self, id: NodeId, member: &Member) -> Result<PeerClient<Channel>, Status> {
-        Ok(client(self.channel(id, &member.grpc_address)?))
+    /// A client of a node, and the call to it.
+    pub fn call<M>(
+        &self,
+        (id, member): (NodeId, Member),
+        message: M,
+        timeout: Duration,
+    ) -> Result<(PeerClient<Channel>, Request<M>), Status> {
+        let mut request = addressed(message, &self.cluster, id)?;
+        request.set_timeout(timeout);
+        let client = client(self.channel(id, &member.grpc_address)?);
+        Ok((client, request))
     }
 
     async fn try_propose(
         &self,
-        (id, member): (NodeId, Member),
+        leader: (NodeId, Member),
         requests: &[EncodedRequest],
         timeout: Duration,
     ) -> Result<Vec<ProposeResult>, Status> {
@@ -69,26 +78,16 @@ impl GrpcPeers {
             requests: requests.iter().map(request_out).collect(),
             timeout_ms: timeout.as_millis() as u64,
         };
-        let mut request = addressed(message, &self.cluster, id)?;
-        request.set_timeout(timeout);
-        let response = self
-            .client(id, &member)?
-            .propose(request)
-            .await?
-            .into_inner();
-        if response.results.len() != requests.len() {
-            return Err(Status::internal(
-                "the leader's response has the wrong number of results",
-            ));
+        let (mut leader, request) = self.call(leader, message, timeout)?;
+        let results = leader.propose(request).await?.into_inner().results;
+        if results.len() != requests.len() {
+            let reason = "the leader's response has the wrong number of results";
+            return Err(Status::internal(reason));
         }
-        Ok(response
-            .results
-            .into_iter()
-            .zip(requests)
-            .map(|(result, request)| {
-                result_in(result, request.body.len()).unwrap_or(Err(ProposeError::Unknown))
-            })
-            .collect())
+        let read = |(result, request): (_, &EncodedRequest)| {
+            result_in(result, request.body.len()).unwrap_or(Err(ProposeError::Unknown))
+        };
+        Ok(results.into_iter().zip(requests).map(read).collect())
     }
 }
 
@@ -174,18 +173,11 @@ impl Peers for GrpcPeers {
         leader: (NodeId, Member),
         timeout: Duration,
     ) -> Result<ReadPoint, ProposeError> {
-        let (id, member) = leader;
+        let id = leader.0;
         let ask = async {
-            let mut request = addressed(pb::ReadIndexRequest {}, &self.cluster, id)?;
-            request.set_timeout(timeout);
-            let reply = self
-                .client(id, &member)?
-                .read_index(request)
-                .await?
-                .into_inner();
-            reply
-                .log_id
-                .ok_or_else(|| Status::internal("the leader gave no log position"))
+            let (mut leader, request) = self.call(leader, pb::ReadIndexRequest {}, timeout)?;
+            let log_id = leader.read_index(request).await?.into_inner().log_id;
+            log_id.ok_or_else(|| Status::internal("the leader gave no log position"))
         };
         match ask.await {
             Ok(log_id) => Ok(ReadPoint::new(id, log_id.term, log_id.index)),

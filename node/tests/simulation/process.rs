@@ -1,5 +1,6 @@
 //! What a node's process runs beside consensus, as the server does.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +14,6 @@ use super::bugs::Bug;
 use super::chance::sleep_ms;
 use super::cluster::{Cluster, SimRouter};
 use super::network::{Call, Process, SimConsensus, SimNetwork};
-use super::oracle::Oracle;
 use lockstep_node::service;
 use lockstep_raft::consensus::NodeId;
 
@@ -39,25 +39,48 @@ pub async fn tasks(
         }
     };
     let compacted = consensus.compact();
-    let watched = report_leadership(process.0, &consensus, cluster.oracle());
+    let watched = report_leadership(process.0, &consensus, &cluster);
     let stopped = stop_if_removed(&cluster, process, &consensus);
     join5(kept, maintained, compacted, watched, stopped).await;
 }
 
-/// Tells the oracle of each term in which the node leads.
-async fn report_leadership(id: NodeId, consensus: &SimConsensus, oracle: &Oracle) {
+/// Tells the oracle of each term in which the node leads, and checks each voter that it adds.
+async fn report_leadership(id: NodeId, consensus: &SimConsensus, cluster: &Cluster) {
     let mut metrics = consensus.raft.metrics();
+    let mut known = BTreeSet::new();
     loop {
-        let (term, state) = {
+        let (term, state, voters) = {
             let metrics = metrics.borrow_watched();
-            (metrics.current_term, metrics.state)
+            let membership = metrics.membership_config.membership();
+            let voters: BTreeSet<_> = membership.voter_ids().collect();
+            (metrics.current_term, metrics.state, voters)
         };
         if state == ServerState::Leader {
-            oracle.leads(term, id);
+            cluster.oracle().leads(term, id);
+            for added in voters.difference(&known) {
+                check_new_voter(*added, consensus, cluster);
+            }
         }
+        known = voters;
         if metrics.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// A node votes only once it holds what its leader has purged from the log: until then, it could not help to commit
+/// anything.
+fn check_new_voter(id: NodeId, leader: &SimConsensus, cluster: &Cluster) {
+    let Some(router) = cluster.router(id) else {
+        return;
+    };
+    let standing = router.consensus().standing();
+    let holds = standing.log_last_index.max(standing.snapshot_index);
+    let first = leader.standing().log_first_index;
+    if holds + 1 < first {
+        let what =
+            format!("node {id} votes with the log up to {holds}; its leader's begins at {first}");
+        cluster.oracle().violated(what);
     }
 }
 

@@ -30,13 +30,16 @@
 //! Both end by themselves once there is space again.
 
 use std::io;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use openraft::Instant as _;
+use openraft::async_runtime::watch::WatchReceiver as _;
 use tokio::sync::oneshot;
 
 use super::node::Consensus;
-use super::types::Runtime;
+use super::state_machine::write_snapshot;
+use super::types::{MemberStatus, Runtime};
 use crate::Deadline;
 use crate::store::{DiskSpace, LOG_OVERHEAD_BYTES, SnapshotHandle as _, Storage};
 
@@ -170,7 +173,6 @@ impl CompactionSettings {
 
 /// Keeps one node's log and disk within bounds.
 pub(super) struct Compactor<RT: Runtime, S: Storage> {
-    settings: CompactionSettings,
     level: DiskLevel,
     /// The snapshot that is being written.
     writing: Option<oneshot::Receiver<io::Result<()>>>,
@@ -182,7 +184,6 @@ pub(super) struct Compactor<RT: Runtime, S: Storage> {
 impl<RT: Runtime, S: Storage> Compactor<RT, S> {
     pub(super) fn new(consensus: Consensus<RT, S>) -> Self {
         Self {
-            settings: consensus.compaction,
             level: DiskLevel::Enough,
             writing: None,
             failed: None,
@@ -220,21 +221,37 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
 
     async fn check(&mut self) -> io::Result<()> {
         let storage = self.consensus.storage.clone();
+        let settings = self.consensus.compaction;
         let space = storage.space().await?;
         let log = self.log();
         self.set_level(&space);
-        let bytes_max = self.settings.log_bytes_max(&space, log.snapshot_bytes);
-        if self.may_write() && self.settings.snapshot_due(&log, bytes_max, self.level) {
+        let bytes_max = settings.log_bytes_max(&space, log.snapshot_bytes);
+        if self.may_write() && settings.snapshot_due(&log, bytes_max, self.level) {
             self.begin_snapshot();
         }
-        self.consensus
-            .room
-            .set(self.lack_of_room(&log, bytes_max, &space));
-        let upto = self
-            .settings
-            .purge_upto(&log, bytes_max, self.level, |bytes| storage.log_tail(bytes));
-        self.consensus.release(log.snapshot, upto).await;
+        let lack = self.lack_of_room(&log, bytes_max, &space);
+        self.consensus.room.set(lack);
+        let tail = |bytes| storage.log_tail(bytes);
+        let upto = settings.purge_upto(&log, bytes_max, self.level, tail);
+        self.release(log.snapshot, upto).await;
         Ok(())
+    }
+
+    /// Tells openraft of the current snapshot, which ends at log index `snapshot`, and purges the log up
+    /// to `purge_upto`, but not beyond a snapshot that openraft knows.
+    async fn release(&self, snapshot: u64, purge_upto: Option<u64>) {
+        let raft = &self.consensus.raft;
+        let known = raft.metrics().borrow_watched().snapshot;
+        let trigger = raft.trigger();
+        // Both fail only if the core has ended, which its watcher reports.
+        if known.map_or(0, |id| id.index) < snapshot {
+            drop(trigger.snapshot().await);
+        }
+        let (first, last) = self.consensus.log.extent();
+        let purged = if first == 0 { last } else { first - 1 };
+        if let Some(upto) = purge_upto.filter(|upto| *upto > purged) {
+            drop(trigger.purge_log(upto).await);
+        }
     }
 
     /// Why the log takes nothing for now.
@@ -244,7 +261,7 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
         bytes_max: u64,
         space: &DiskSpace,
     ) -> Option<&'static str> {
-        if space.free < self.settings.free_bytes_min / EXHAUSTED_FRACTION {
+        if space.free < self.consensus.compaction.free_bytes_min / EXHAUSTED_FRACTION {
             Some("the disk has hardly any space left")
         } else if self.writing.is_some() && log.bytes_after_snapshot >= bytes_max {
             Some("a snapshot must be complete before more of the log can be purged")
@@ -259,7 +276,7 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
         let storage = &self.consensus.storage;
         let current = storage.current_snapshot();
         let snapshot = current.as_ref().map_or(0, |it| it.index());
-        let needed_from = self.consensus.needed_from();
+        let needed_from = self.needed_from();
         LogStatus {
             applied: self.consensus.state().read().index(),
             snapshot,
@@ -271,13 +288,24 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
         }
     }
 
+    /// As leader, the first log index that a follower which answers may still need.
+    fn needed_from(&self) -> Option<u64> {
+        let standing = self.consensus.standing();
+        let answers = |it: &&MemberStatus| it.id != standing.node_id && it.answers();
+        let members = standing.members.iter().filter(answers);
+        let needed = members.map(|it| it.matched_index.unwrap_or(0) + 1);
+        // What is not in the log any more is sent in a snapshot.
+        let (first, _) = self.consensus.log.extent();
+        needed.filter(|from| *from >= first).min()
+    }
+
     fn set_level(&mut self, space: &DiskSpace) {
-        let level = self.settings.level(space, self.level);
+        let level = self.consensus.compaction.level(space, self.level);
         let CompactionSettings {
             free_bytes_warn,
             free_bytes_min,
             ..
-        } = self.settings;
+        } = self.consensus.compaction;
         let free = space.free;
         match level {
             _ if level == self.level => {}
@@ -295,7 +323,8 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
             DiskLevel::Enough => tracing::info!(free, "the disk has enough free space again"),
         }
         self.level = level;
-        self.consensus.set_disk_full(level == DiskLevel::Full);
+        let is_full = level == DiskLevel::Full;
+        self.consensus.disk_full.store(is_full, Ordering::Relaxed);
         self.consensus.environment.observer.disk(space, level);
     }
 
@@ -309,8 +338,11 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
         let (answer, answered) = oneshot::channel();
         let consensus = self.consensus.clone();
         drop(RT::spawn(async move {
+            let observer = &*consensus.environment.observer;
+            let (shared, storage) = (consensus.state(), &consensus.storage);
+            let written = write_snapshot::<RT, S>(shared, storage, observer).await;
             // Nobody waits once the core has ended.
-            drop(answer.send(consensus.write_snapshot().await));
+            drop(answer.send(written.map(drop)));
         }));
         self.writing = Some(answered);
     }

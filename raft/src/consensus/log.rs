@@ -37,6 +37,7 @@ struct Inner<S> {
 }
 
 /// The in-memory tail of the log, and the range of the whole log.
+#[derive(Default)]
 struct Recent {
     entries: VecDeque<Entry>,
     bytes: usize,
@@ -52,25 +53,14 @@ struct Recent {
 impl<S: Storage> LogStore<S> {
     /// Opens the log on `storage`, keeping about `recent_bytes_max` bytes of it in memory.
     pub async fn open(storage: S, recent_bytes_max: usize) -> io::Result<Self> {
-        let purged = storage
-            .load(Slot::Purged)?
-            .map(|bytes| wire::PURGED.decode(bytes, wire::log_id_read))
-            .transpose()?;
-        let vote = storage
-            .load(Slot::Vote)?
-            .map(|bytes| wire::VOTE.decode(bytes, |vote| wire::vote_in(Some(vote))))
-            .transpose()?;
-        let noted = storage
-            .noted_vote()
-            .map(|bytes| wire::VOTE.decode(bytes, |vote| wire::vote_in(Some(vote))))
-            .transpose()?;
-        check_vote(vote, noted)?;
+        let purged = wire::PURGED.load(&storage, Slot::Purged)?;
+        let vote = wire::VOTE.load(&storage, Slot::Vote)?;
+        let noted = storage.noted_vote().map(|it| wire::VOTE.decode(it));
+        check_vote(vote, noted.transpose()?)?;
         let last = match storage.bounds()? {
             Some((first, _)) if purged.is_none() && first > 0 => {
-                return Err(wire::damaged_entry(
-                    0,
-                    "it is missing, and the log was never purged",
-                ));
+                let reason = "it is missing, and the log was never purged";
+                return Err(wire::damaged_entry(0, reason));
             }
             Some((_, index)) if purged.is_none_or(|p| p.index < index) => {
                 let record = storage.read(index, index + 1, usize::MAX).await?.pop();
@@ -79,23 +69,20 @@ impl<S: Storage> LogStore<S> {
             }
             _ => purged,
         };
-        let durable = last.map_or(0, |id| id.index);
         let recent = Recent {
-            entries: VecDeque::new(),
-            bytes: 0,
-            durable,
-            epoch: 0,
+            durable: last.map_or(0, |id| id.index),
             purged,
             last,
             vote,
+            ..Recent::default()
         };
-        Ok(Self {
-            inner: Arc::new(Inner {
-                storage,
-                recent: Mutex::new(recent),
-                recent_bytes_max,
-            }),
-        })
+        let inner = Inner {
+            storage,
+            recent: Mutex::new(recent),
+            recent_bytes_max,
+        };
+        let inner = Arc::new(inner);
+        Ok(Self { inner })
     }
 
     /// The first and the last index of the log; 0 if it is empty.
@@ -108,12 +95,10 @@ impl<S: Storage> LogStore<S> {
 
     pub(super) async fn wait(&self, call: impl FnOnce(&S, crate::store::Done)) -> io::Result<()> {
         let (tx, rx) = tokio::sync::oneshot::channel();
-        call(
-            &self.inner.storage,
-            Box::new(move |result| drop(tx.send(result))),
-        );
-        rx.await
-            .unwrap_or_else(|_| Err(io::Error::other("the store stopped before it answered")))
+        let done = Box::new(move |result| drop(tx.send(result)));
+        call(&self.inner.storage, done);
+        let stopped = |_| Err(io::Error::other("the store stopped before it answered"));
+        rx.await.unwrap_or_else(stopped)
     }
 
     /// Entries `from..to` from memory and, before that, the disk: stops early at `bytes_max`. Begins
@@ -142,10 +127,8 @@ impl<S: Storage> LogStore<S> {
                 from = memory_from;
                 continue;
             }
-            return records
-                .into_iter()
-                .map(|record| wire::decode_entry(record.bytes, record.index))
-                .collect();
+            let entries = records.into_iter();
+            return (entries.map(|it| wire::decode_entry(it.bytes, it.index))).collect();
         }
     }
 }
@@ -179,14 +162,9 @@ impl Recent {
             return Vec::new();
         };
         let skip = from.saturating_sub(first) as usize;
-        let mut bytes = 0;
-        let mut out = Vec::new();
-        for entry in self
-            .entries
-            .iter()
-            .skip(skip)
-            .take_while(|e| e.log_id.index < to)
-        {
+        let entries = self.entries.iter().skip(skip);
+        let (mut bytes, mut out) = (0, Vec::new());
+        for entry in entries.take_while(|it| it.log_id.index < to) {
             bytes += wire::entry_size(entry);
             if bytes > bytes_max && !out.is_empty() {
                 break;
@@ -231,30 +209,15 @@ impl<RT: Runtime, S: Storage> RaftLogReader<Types<RT>> for LogStore<S> {
     async fn try_get_log_entries<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
-    ) -> Result<Vec<Entry>, io::Error> {
-        let (mut from, to) = half_open(&range);
-        let to = to.min(self.extent().1 + 1);
-        let mut out = Vec::new();
-        while from < to {
-            let part = self.read(from, to, usize::MAX).await?;
-            let Some(last) = part.last() else { break };
-            from = last.log_id.index + 1;
-            out.extend(part);
-        }
-        Ok(out)
+    ) -> io::Result<Vec<Entry>> {
+        let entries = RaftLogReader::<Types<RT>>::entries_stream(self, range).await;
+        entries.try_collect().await
     }
 
-    async fn limited_get_log_entries(
-        &mut self,
-        start: u64,
-        end: u64,
-    ) -> Result<Vec<Entry>, io::Error> {
+    async fn limited_get_log_entries(&mut self, start: u64, end: u64) -> io::Result<Vec<Entry>> {
         let mut entries = self.read(start, end, READ_BYTES_MAX).await?;
         // What was purged meanwhile must not leave a gap before the rest: openraft would send it.
-        if entries
-            .first()
-            .is_some_and(|first| first.log_id.index != start)
-        {
+        if entries.first().is_some_and(|it| it.log_id.index != start) {
             entries.clear();
         }
         Ok(entries)
@@ -264,7 +227,7 @@ impl<RT: Runtime, S: Storage> RaftLogReader<Types<RT>> for LogStore<S> {
     async fn entries_stream<RB: RangeBounds<u64> + Clone + Debug + OptionalSend>(
         &mut self,
         range: RB,
-    ) -> impl Stream<Item = Result<Entry, io::Error>> + OptionalSend {
+    ) -> impl Stream<Item = io::Result<Entry>> + OptionalSend {
         let (from, to) = half_open(&range);
         let to = to.min(self.extent().1 + 1);
         let log = self.clone();
@@ -284,7 +247,7 @@ impl<RT: Runtime, S: Storage> RaftLogReader<Types<RT>> for LogStore<S> {
             .try_flatten()
     }
 
-    async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
+    async fn read_vote(&mut self) -> io::Result<Option<Vote>> {
         Ok(self.inner.recent.lock().vote)
     }
 }
@@ -292,7 +255,7 @@ impl<RT: Runtime, S: Storage> RaftLogReader<Types<RT>> for LogStore<S> {
 impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<S> {
     type LogReader = Self;
 
-    async fn get_log_state(&mut self) -> Result<LogState<Types<RT>>, io::Error> {
+    async fn get_log_state(&mut self) -> io::Result<LogState<Types<RT>>> {
         let recent = self.inner.recent.lock();
         Ok(LogState {
             last_purged_log_id: recent.purged,
@@ -304,47 +267,36 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<S> {
         self.clone()
     }
 
-    async fn save_vote(&mut self, vote: &Vote) -> Result<(), io::Error> {
+    async fn save_vote(&mut self, vote: &Vote) -> io::Result<()> {
         self.inner.recent.lock().vote = Some(*vote);
-        let bytes = wire::VOTE.encode(&wire::vote_out(vote));
+        let bytes = wire::VOTE.encode(vote);
         self.wait(|storage, done| storage.save(Slot::Vote, bytes, done))
             .await
     }
 
-    async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), io::Error> {
-        let bytes = committed.as_ref().map_or_else(Bytes::new, |id| {
-            wire::COMMITTED.encode(&wire::log_id_out(id))
-        });
+    async fn save_committed(&mut self, committed: Option<LogId>) -> io::Result<()> {
+        let bytes = committed.map_or_else(Bytes::new, |id| wire::COMMITTED.encode(&id));
         // Without waiting: it saves work after a restart and is not needed for safety.
-        self.inner
-            .storage
-            .save(Slot::Committed, bytes, Box::new(|_| ()));
+        (self.inner.storage).save(Slot::Committed, bytes, Box::new(|_| ()));
         Ok(())
     }
 
-    async fn read_committed(&mut self) -> Result<Option<LogId>, io::Error> {
+    async fn read_committed(&mut self) -> io::Result<Option<LogId>> {
         let saved = self.inner.storage.load(Slot::Committed)?;
-        let Some(bytes) = saved.filter(|bytes| !bytes.is_empty()) else {
-            return Ok(None);
-        };
-        let committed = wire::COMMITTED.decode(bytes, wire::log_id_read)?;
+        let saved = saved.filter(|bytes| !bytes.is_empty());
+        let committed = saved
+            .map(|bytes| wire::COMMITTED.decode(bytes))
+            .transpose()?;
         let last = self.inner.recent.lock().last;
-        Ok(last
-            .is_some_and(|last| committed <= last)
-            .then_some(committed))
+        Ok(committed.filter(|committed| last.as_ref() >= Some(committed)))
     }
 
-    async fn append<I>(
-        &mut self,
-        entries: I,
-        callback: IOFlushed<Types<RT>>,
-    ) -> Result<(), io::Error>
+    async fn append<I>(&mut self, entries: I, callback: IOFlushed<Types<RT>>) -> io::Result<()>
     where
         I: IntoIterator<Item = Entry> + OptionalSend,
         I::IntoIter: OptionalSend,
     {
-        let mut records = Vec::new();
-        let mut reached = None;
+        let (mut records, mut reached) = (Vec::new(), None);
         let (upto, epoch) = {
             let mut recent = self.inner.recent.lock();
             for entry in entries {
@@ -356,53 +308,44 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<S> {
                 }
                 records.push(Record {
                     index: entry.log_id.index,
-                    bytes: wire::encode_entry(&entry),
+                    bytes: wire::ENTRY.encode(&entry),
                 });
                 recent.push(entry);
             }
             (recent.last.map_or(0, |id| id.index), recent.epoch)
         };
         let inner = Arc::downgrade(&self.inner);
-        self.inner.storage.append(
-            records,
-            Box::new(move |result| {
-                if result.is_ok()
-                    && let Some(inner) = inner.upgrade()
-                {
-                    inner.durable(upto, epoch);
-                }
-                callback.io_completed(result);
-            }),
-        );
-        if let Some(point) = reached {
-            failpoints::reach(point);
-        }
+        let done = Box::new(move |result: io::Result<()>| {
+            if result.is_ok()
+                && let Some(inner) = inner.upgrade()
+            {
+                inner.durable(upto, epoch);
+            }
+            callback.io_completed(result);
+        });
+        self.inner.storage.append(records, done);
+        reached.into_iter().for_each(failpoints::reach);
         Ok(())
     }
 
-    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> Result<(), io::Error> {
+    async fn truncate_after(&mut self, last_log_id: Option<LogId>) -> io::Result<()> {
+        let kept = last_log_id.map(|id| id.index);
         {
             let mut recent = self.inner.recent.lock();
-            let keep = last_log_id.map_or(0, |id| id.index);
             recent.epoch += 1;
-            recent.durable = recent.durable.min(keep);
-            while recent
-                .entries
-                .back()
-                .is_some_and(|e| last_log_id.is_none() || e.log_id.index > keep)
-            {
-                if let Some(entry) = recent.entries.pop_back() {
-                    recent.bytes -= wire::entry_size(&entry);
-                }
+            recent.durable = recent.durable.min(kept.unwrap_or(0));
+            while (recent.entries.back()).is_some_and(|it| Some(it.log_id.index) > kept) {
+                let entry = recent.entries.pop_back();
+                recent.bytes -= entry.as_ref().map_or(0, wire::entry_size);
             }
             // Truncating beyond the end has no effect.
             recent.last = recent.last.min(last_log_id).max(recent.purged);
         }
-        self.wait(|storage, done| storage.truncate_after(last_log_id.map(|id| id.index), done))
+        self.wait(|storage, done| storage.truncate_after(kept, done))
             .await
     }
 
-    async fn purge(&mut self, log_id: LogId) -> Result<(), io::Error> {
+    async fn purge(&mut self, log_id: LogId) -> io::Result<()> {
         {
             let mut recent = self.inner.recent.lock();
             while recent.pop_front(log_id.index) {}
@@ -412,7 +355,7 @@ impl<RT: Runtime, S: Storage> RaftLogStorage<Types<RT>> for LogStore<S> {
                 recent.durable = recent.durable.max(log_id.index);
             }
         }
-        let marker = wire::PURGED.encode(&wire::log_id_out(&log_id));
+        let marker = wire::PURGED.encode(&log_id);
         self.wait(|storage, done| storage.purge(log_id.index, marker, done))
             .await
     }

@@ -33,10 +33,10 @@ use crate::store::Storage;
 
 /// A member that has not answered the leader for this long does not count towards a quorum.
 pub const ANSWERED_WITHIN: Duration = Duration::from_secs(5);
-/// A learner has caught up when it lacks no more than this many log entries.
-const LAG_MAX: u64 = 1000;
 /// More voters slow down every write and tolerate little more. Further members stay learners.
 pub const VOTERS_MAX: usize = 9;
+/// Time between two checks. A learner has caught up when it holds the log as it was at the previous one: the last
+/// of the rounds of Ongaro's dissertation, section 4.2.1.
 const CHECK_EVERY: Duration = Duration::from_millis(500);
 /// For the leader to apply what was committed before.
 const LEVEL_TIMEOUT: Duration = Duration::from_secs(2);
@@ -199,7 +199,6 @@ struct Roster {
     /// Whether that change makes a voter a learner, rather than removing it.
     demotes: bool,
     members: Vec<MemberStatus>,
-    last_index: u64,
 }
 
 /// What to propose, and the voters it leads to.
@@ -300,8 +299,9 @@ impl Roster {
 
     /// What a leader does unasked: completes a change that was interrupted, promotes a learner that has caught
     /// up, and lets it take the place of the member with its name. A learner that stays one does so only if that
-    /// member does not answer.
-    fn upkeep(&self) -> Option<Step> {
+    /// member does not answer. A learner has caught up when it holds the log up to `round`, by entries or by a
+    /// snapshot that it has installed.
+    fn upkeep(&self, round: u64) -> Option<Step> {
         let voters = self.voters();
         if self.is_joint {
             let mut step = Step::new(ChangeMembers::AddVoterIds(BTreeSet::new()), voters);
@@ -314,10 +314,8 @@ impl Roster {
             former.filter(leaves).collect()
         };
         let due = |it: &&MemberStatus| {
-            let lag = self
-                .last_index
-                .saturating_sub(it.matched_index.unwrap_or(0));
-            let caught_up = !it.voter && it.answers() && lag <= LAG_MAX;
+            let holds_round = it.matched_index.is_some_and(|matched| matched >= round);
+            let caught_up = !it.voter && it.answers() && holds_round;
             caught_up && !(it.member.learner && replaced(it).is_empty())
         };
         let caught_up = self.members.iter().find(due)?;
@@ -464,12 +462,13 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
     /// up. Never returns.
     pub async fn keep_members(&self) {
         loop {
+            let round = self.leads().then(|| self.log.extent().1);
             RT::sleep(CHECK_EVERY).await;
-            if !self.leads() {
+            let Some(round) = round.filter(|_| self.leads()) else {
                 continue;
-            }
+            };
             let roster = self.roster();
-            let Some(step) = roster.upkeep() else {
+            let Some(step) = roster.upkeep(round) else {
                 continue;
             };
             let quorum = roster.quorum_change(&step.voters);
@@ -535,7 +534,6 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
                 Role::Leader => standing.members,
                 Role::Follower | Role::Candidate | Role::Learner => Vec::new(),
             },
-            last_index: standing.log_last_index,
         }
     }
 
@@ -567,6 +565,9 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
 mod tests {
     use super::*;
 
+    /// Where the log ended at the previous check.
+    const ROUND: u64 = 500;
+
     fn member(id: NodeId, voter: bool, answers: bool) -> MemberStatus {
         MemberStatus {
             id,
@@ -576,7 +577,7 @@ mod tests {
                 ..Member::default()
             },
             voter,
-            matched_index: Some(5000),
+            matched_index: Some(ROUND),
             contact: answers.then_some(Duration::ZERO),
         }
     }
@@ -584,7 +585,6 @@ mod tests {
     fn roster(members: Vec<MemberStatus>) -> Roster {
         Roster {
             members,
-            last_index: 5000,
             ..Roster::default()
         }
     }
@@ -601,12 +601,15 @@ mod tests {
     fn a_learner_that_has_caught_up_is_promoted_and_one_that_lags_is_not() {
         let mut members = three();
         members.push(member(4, false, true));
-        assert_eq!(voters(roster(members.clone()).upkeep()), [1, 2, 3, 4]);
-        members[3].matched_index = Some(5000 - LAG_MAX - 1);
-        assert_eq!(roster(members.clone()).upkeep(), None);
-        members[3].matched_index = Some(5000);
+        assert_eq!(voters(roster(members.clone()).upkeep(ROUND)), [1, 2, 3, 4]);
+        // Nothing, because it needs a snapshot, which it has not installed; or not all of it.
+        for matched in [None, Some(0), Some(ROUND - 1)] {
+            members[3].matched_index = matched;
+            assert_eq!(roster(members.clone()).upkeep(ROUND), None, "{matched:?}");
+        }
+        members[3].matched_index = Some(ROUND);
         members[3].member.learner = true;
-        assert_eq!(roster(members).upkeep(), None);
+        assert_eq!(roster(members).upkeep(ROUND), None);
     }
 
     #[test]
@@ -616,7 +619,7 @@ mod tests {
         let mut returned = member(9, false, true);
         returned.member.name = "node2".to_owned();
         members.push(returned);
-        let step = roster(members).upkeep();
+        let step = roster(members).upkeep(ROUND);
         assert_eq!(step.as_ref().unwrap().changes.len(), 2);
         assert_eq!(voters(step), [1, 3, 9]);
     }
@@ -630,11 +633,11 @@ mod tests {
             learner.member.learner = true;
             members.push(learner);
         }
-        let step = roster(members.clone()).upkeep().unwrap();
+        let step = roster(members.clone()).upkeep(ROUND).unwrap();
         let removal = ChangeMembers::RemoveNodes([4].into());
         assert_eq!(step.changes, [removal]);
         members[3].contact = Some(Duration::ZERO);
-        assert_eq!(roster(members).upkeep(), None);
+        assert_eq!(roster(members).upkeep(ROUND), None);
     }
 
     #[test]
@@ -644,7 +647,7 @@ mod tests {
         members[1].contact = None;
         members.push(member(4, false, true));
         members[2].contact = None;
-        assert_eq!(roster(members).upkeep(), None);
+        assert_eq!(roster(members).upkeep(ROUND), None);
     }
 
     #[test]
@@ -652,7 +655,7 @@ mod tests {
         let mut found = roster(three());
         found.is_joint = true;
         found.members.push(member(4, false, true));
-        assert_eq!(voters(found.upkeep()), [1, 2, 3]);
+        assert_eq!(voters(found.upkeep(ROUND)), [1, 2, 3]);
     }
 
     #[test]
@@ -692,7 +695,7 @@ mod tests {
         assert_eq!(voters(step), [1, 3]);
         found.members[1].voter = false;
         found.members[1].member.learner = true;
-        assert_eq!(found.upkeep(), None);
+        assert_eq!(found.upkeep(ROUND), None);
         assert_eq!(found.plan(&MemberChange::Demote(2)), Ok(None));
         let promoted = found.plan(&MemberChange::Promote(2)).unwrap().unwrap();
         assert!(matches!(

@@ -25,7 +25,7 @@ use openraft::vote::RaftLeaderId as _;
 use openraft::{AnyError, OptionalSend};
 use openraft_rt_tokio::TokioRuntime;
 use tonic::transport::{Channel, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
 
 use super::addresses::Addresses;
 use super::clocks::Clocks;
@@ -36,6 +36,7 @@ use super::wire;
 use crate::store::{GROUP, SnapshotFile, SnapshotHandle as _};
 
 type C = Types<TokioRuntime>;
+type RpcResult<T> = Result<T, RPCError<C>>;
 
 /// Metadata: the cluster a call belongs to.
 pub const CLUSTER_HEADER: &str = "lockstep-cluster";
@@ -112,38 +113,25 @@ pub fn addressed<T>(
 }
 
 /// Makes connections for openraft.
+#[derive(Clone)]
 pub struct GrpcNetwork {
-    cluster: ClusterTag,
-    addresses: Addresses,
-    clocks: Clocks,
-    observer: Arc<dyn Observer>,
+    /// The cluster whose members are called.
+    pub cluster: ClusterTag,
+    /// Where they are now.
+    pub addresses: Addresses,
+    /// Learns what their clocks show.
+    pub clocks: Clocks,
+    /// Whom to tell what was sent.
+    pub observer: Arc<dyn Observer>,
 }
 
 impl GrpcNetwork {
-    /// A network of the cluster that `cluster` names; `clocks` learns what the peers' clocks show.
-    pub fn new(
-        cluster: ClusterTag,
-        addresses: Addresses,
-        clocks: Clocks,
-        observer: Arc<dyn Observer>,
-    ) -> Self {
-        Self {
-            cluster,
-            addresses,
-            clocks,
-            observer,
-        }
-    }
-
     fn peer(&self, target: NodeId, member: &Member, streams: bool) -> Peer {
         Peer {
             target,
             client: connect(&member.grpc_address),
             member: member.clone(),
-            addresses: self.addresses.clone(),
-            cluster: self.cluster.clone(),
-            clocks: self.clocks.clone(),
-            observer: self.observer.clone(),
+            network: self.clone(),
             streams,
         }
     }
@@ -172,10 +160,7 @@ pub struct Peer {
     member: Member,
     /// Unset when that address is invalid.
     client: Option<PeerClient<Channel>>,
-    addresses: Addresses,
-    cluster: ClusterTag,
-    clocks: Clocks,
-    observer: Arc<dyn Observer>,
+    network: GrpcNetwork,
     /// Whether appends go over one long stream, or one by one as heartbeats do.
     streams: bool,
 }
@@ -199,29 +184,37 @@ fn connect(grpc_address: &str) -> Option<PeerClient<Channel>> {
 }
 
 impl Peer {
-    fn client(&mut self) -> Result<PeerClient<Channel>, RPCError<C>> {
-        if let Some(address) = self.addresses.moved(self.target, &self.member.grpc_address) {
+    fn client(&mut self) -> RpcResult<PeerClient<Channel>> {
+        let addresses = &self.network.addresses;
+        if let Some(address) = addresses.moved(self.target, &self.member.grpc_address) {
             self.client = connect(&address);
             self.member.grpc_address = address;
         }
-        self.client.clone().ok_or_else(|| {
-            let error = AnyError::error(format!(
-                "{}: {:?} is not an address",
-                self.member.name, self.member.grpc_address
-            ));
-            Unreachable::new(&error).into()
-        })
+        let Member {
+            name, grpc_address, ..
+        } = &self.member;
+        let invalid = || AnyError::error(format!("{name}: {grpc_address:?} is not an address"));
+        let client = self.client.clone();
+        client.ok_or_else(|| Unreachable::new(&invalid()).into())
     }
 
-    fn voted(&self, reply: pb::VoteResponse) -> Result<VoteResponse<C>, RPCError<C>> {
-        self.clocks.note(self.target, reply.clock_ms);
-        wire::vote_reply_in(reply).map_err(malformed)
+    fn addressed<T>(&self, message: T) -> Result<Request<T>, Status> {
+        addressed(message, &self.network.cluster, self.target)
     }
 
-    fn request<T>(&self, message: T, option: &RPCOption) -> Result<Request<T>, RPCError<C>> {
-        let mut request = addressed(message, &self.cluster, self.target).map_err(rpc_error)?;
+    fn request<T>(&self, message: T, option: &RPCOption) -> RpcResult<Request<T>> {
+        let mut request = self.addressed(message).map_err(rpc_error)?;
         request.set_timeout(option.hard_ttl());
         Ok(request)
+    }
+
+    fn voted(
+        &self,
+        reply: Result<Response<pb::VoteResponse>, Status>,
+    ) -> RpcResult<VoteResponse<C>> {
+        let reply = reply.map_err(rpc_error)?.into_inner();
+        self.network.clocks.note(self.target, reply.clock_ms);
+        wire::vote_reply_in(reply).map_err(malformed)
     }
 }
 
@@ -232,18 +225,20 @@ impl RaftNetworkV2<C> for Peer {
         &mut self,
         rpc: AppendEntriesRequest<C>,
         option: RPCOption,
-    ) -> Result<AppendEntriesResponse<C>, RPCError<C>> {
+    ) -> RpcResult<AppendEntriesResponse<C>> {
         let append = pb::AppendRequest {
-            clock_ms: self.clocks.wall().0,
+            clock_ms: self.network.clocks.wall().0,
             ..wire::append_out(&rpc)
         };
         let request = self.request(append, &option)?;
         let sent = Instant::now();
         let reply = self.client()?.append(request).await.map_err(rpc_error)?;
-        self.observer
-            .append_round_trip(&self.member.name, sent.elapsed());
+        let GrpcNetwork {
+            clocks, observer, ..
+        } = &self.network;
+        observer.append_round_trip(&self.member.name, sent.elapsed());
         let reply = reply.into_inner();
-        self.clocks.note(self.target, reply.clock_ms);
+        clocks.note(self.target, reply.clock_ms);
         wire::append_reply_in(reply).map_err(malformed)
     }
 
@@ -251,7 +246,7 @@ impl RaftNetworkV2<C> for Peer {
         &'s mut self,
         input: S,
         option: RPCOption,
-    ) -> BoxFuture<'s, Result<BoxStream<'s, Result<StreamAppendResult<C>, RPCError<C>>>, RPCError<C>>>
+    ) -> BoxFuture<'s, RpcResult<BoxStream<'s, RpcResult<StreamAppendResult<C>>>>>
     where
         S: Stream<Item = AppendEntriesRequest<C>> + OptionalSend + Unpin + 'static,
     {
@@ -268,45 +263,35 @@ impl RaftNetworkV2<C> for Peer {
                 count.fetch_add(1, Ordering::Relaxed);
                 wire::append_out(&request)
             });
-            let request = addressed(output, &self.cluster, self.target).map_err(rpc_error)?;
+            let request = self.addressed(output).map_err(rpc_error)?;
             let mut client = self.client()?;
-            let opening = tokio::time::timeout(timeout, client.stream_append(request)).await;
-            let replies = match opening {
-                Ok(Ok(opened)) => opened.into_inner(),
+            match tokio::time::timeout(timeout, client.stream_append(request)).await {
+                Ok(Ok(opened)) => Ok(in_order(opened.into_inner(), sent, timeout, revoked).boxed()),
                 Ok(Err(status)) => {
                     // openraft reopens the stream at once: without a pause, it would try a peer that is down
                     // thousands of times a second.
                     tokio::time::sleep(REOPEN_PAUSE).await;
-                    return Err(rpc_error(status));
+                    Err(rpc_error(status))
                 }
-                Err(_) => {
-                    return Err(rpc_error(Status::deadline_exceeded(
-                        "the peer did not open the stream",
-                    )));
-                }
-            };
-            Ok(in_order(replies, sent, timeout, revoked).boxed())
+                Err(_) => Err(overdue("the peer did not open the stream")),
+            }
         })
     }
 
-    async fn vote(
-        &mut self,
-        rpc: VoteRequest<C>,
-        option: RPCOption,
-    ) -> Result<VoteResponse<C>, RPCError<C>> {
+    async fn vote(&mut self, rpc: VoteRequest<C>, option: RPCOption) -> RpcResult<VoteResponse<C>> {
         let request = self.request(wire::vote_request_out(&rpc), &option)?;
-        let reply = self.client()?.vote(request).await.map_err(rpc_error)?;
-        self.voted(reply.into_inner())
+        let reply = self.client()?.vote(request).await;
+        self.voted(reply)
     }
 
     async fn pre_vote(
         &mut self,
         rpc: VoteRequest<C>,
         option: RPCOption,
-    ) -> Result<VoteResponse<C>, RPCError<C>> {
+    ) -> RpcResult<VoteResponse<C>> {
         let request = self.request(wire::vote_request_out(&rpc), &option)?;
-        let reply = self.client()?.pre_vote(request).await.map_err(rpc_error)?;
-        self.voted(reply.into_inner())
+        let reply = self.client()?.pre_vote(request).await;
+        self.voted(reply)
     }
 
     async fn full_snapshot(
@@ -319,10 +304,8 @@ impl RaftNetworkV2<C> for Peer {
         // On every retry, openraft reads the newest snapshot but keeps the vote it began with. Entries of
         // a newer term under an older vote would stop the receiver's core.
         if newer_than(&snapshot.meta, &vote) {
-            return Err(ReplicationClosed::new(
-                "the snapshot is from a later term than this leader's",
-            )
-            .into());
+            let reason = "the snapshot is from a later term than this leader's";
+            return Err(ReplicationClosed::new(reason).into());
         }
         let length = snapshot.snapshot.length();
         let header = pb::SnapshotHeader {
@@ -330,20 +313,15 @@ impl RaftNetworkV2<C> for Peer {
             meta: Some(wire::snapshot_meta_out(&snapshot.meta)),
             length,
         };
-        let request = addressed(
-            chunks(header, snapshot.snapshot),
-            &self.cluster,
-            self.target,
-        )
-        .map_err(unreachable)?;
+        let request = self.addressed(chunks(header, snapshot.snapshot));
+        let request = request.map_err(unreachable)?;
         let mut client = self.client().map_err(StreamingError::from)?;
         tokio::select! {
             closed = cancel => Err(StreamingError::Closed(closed)),
             reply = client.install_snapshot(request) => {
                 let reply = reply.map_err(unreachable)?.into_inner();
-                self.observer.snapshot_sent(length);
-                let vote = wire::vote_in(reply.vote).map_err(|e| StreamingError::Unreachable(Unreachable::new(&e)))?;
-                Ok(SnapshotResponse::new(vote))
+                self.network.observer.snapshot_sent(length);
+                Ok(SnapshotResponse::new(wire::vote_in(reply.vote).map_err(unreachable)?))
             }
         }
     }
@@ -352,14 +330,10 @@ impl RaftNetworkV2<C> for Peer {
         &mut self,
         rpc: TransferLeaderRequest<C>,
         option: RPCOption,
-    ) -> Result<TransferLeaderResponse<C>, RPCError<C>> {
+    ) -> RpcResult<TransferLeaderResponse<C>> {
         let request = self.request(wire::transfer_out(&rpc), &option)?;
-        let reply = self
-            .client()?
-            .transfer_leader(request)
-            .await
-            .map_err(rpc_error)?
-            .into_inner();
+        let reply = self.client()?.transfer_leader(request).await;
+        let reply = reply.map_err(rpc_error)?.into_inner();
         wire::transfer_reply_in(reply).map_err(malformed)
     }
 }
@@ -372,8 +346,12 @@ pub fn newer_than(meta: &super::types::SnapshotMeta, vote: &super::types::Vote) 
 }
 
 /// A failed snapshot transfer is not retried immediately, because each attempt sends the whole file.
-fn unreachable(status: Status) -> StreamingError<C> {
-    StreamingError::Unreachable(Unreachable::new(&status))
+fn unreachable(error: impl std::error::Error + 'static) -> StreamingError<C> {
+    StreamingError::Unreachable(Unreachable::new(&error))
+}
+
+fn overdue(what: &str) -> RPCError<C> {
+    rpc_error(Status::deadline_exceeded(what))
 }
 
 /// The responses of a stream, up to the first that is not a success; an error if one is overdue. An
@@ -387,25 +365,24 @@ fn in_order(
     let begin = Some((replies, 0_u64, sent, revoked));
     stream::unfold(begin, move |state| async move {
         let (mut replies, received, sent, revoked) = state?;
+        let failed = |error| Some((Err(error), None));
         loop {
             let waiting = sent.load(Ordering::Relaxed) > received;
             match tokio::time::timeout(timeout, replies.next()).await {
                 Ok(Some(Ok(reply))) => {
-                    return Some(match wire::stream_reply_in(reply) {
+                    return match wire::stream_reply_in(reply) {
                         Ok(result) => {
                             let more = (replies, received + 1, sent, revoked);
                             let more = result.is_ok().then_some(more);
-                            (Ok(result), more)
+                            Some((Ok(result), more))
                         }
-                        Err(e) => (Err(malformed(e)), None),
-                    });
+                        Err(e) => failed(malformed(e)),
+                    };
                 }
-                Ok(Some(Err(status))) => return Some((Err(rpc_error(status)), None)),
+                Ok(Some(Err(status))) => return failed(rpc_error(status)),
                 Ok(None) => return None,
                 Err(_) if waiting => {
-                    let status =
-                        Status::deadline_exceeded("the peer did not answer an append in time");
-                    return Some((Err(rpc_error(status)), None));
+                    return failed(overdue("the peer did not answer an append in time"));
                 }
                 Err(_) => continue,
             }
@@ -419,31 +396,24 @@ fn chunks(
     file: SnapshotFile,
 ) -> impl Stream<Item = pb::SnapshotChunk> + Send + 'static {
     use pb::snapshot_chunk::Part;
-    let head = stream::iter([pb::SnapshotChunk {
-        part: Some(Part::Header(header)),
-    }]);
+    let head = stream::iter([Part::Header(header)]);
     let body = stream::unfold((file, 0_u64), |(file, offset)| {
         async move {
             if offset >= file.length() {
                 return None;
             }
             let reader = file.clone();
-            let read =
-                tokio::task::spawn_blocking(move || reader.read_at(offset, SNAPSHOT_CHUNK_BYTES))
-                    .await;
+            let read = move || reader.read_at(offset, SNAPSHOT_CHUNK_BYTES);
+            let read = tokio::task::spawn_blocking(read).await;
             // A short stream is refused by the receiver, which checks the length.
             let bytes = read.ok()?.ok().filter(|bytes| !bytes.is_empty())?;
             let next = offset + bytes.len() as u64;
-            Some((
-                pb::SnapshotChunk {
-                    part: Some(Part::Data(bytes)),
-                },
-                (file, next),
-            ))
+            Some((Part::Data(bytes), (file, next)))
         }
         .boxed()
     });
-    head.chain(body)
+    let chunk = |part| pb::SnapshotChunk { part: Some(part) };
+    head.chain(body).map(chunk)
 }
 
 #[cfg(test)]

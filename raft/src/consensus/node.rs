@@ -24,8 +24,8 @@ use super::log::LogStore;
 use super::membership::MemberError;
 use super::room::LogRoom;
 use super::standing::{Role, Standing};
-use super::state_machine::{self, Observer, SharedState, StateMachine};
-use super::types::{LogId, Member, MemberStatus, NodeId, Payload, Runtime, Types};
+use super::state_machine::{Observer, SharedState, StateMachine};
+use super::types::{LogId, Member, NodeId, Payload, Runtime, Types};
 use crate::Deadline;
 use crate::store::Storage;
 
@@ -149,7 +149,7 @@ pub struct Consensus<RT: Runtime, S: Storage> {
     pub(super) compaction: CompactionSettings,
     proposals: Batcher<EncodedRequest, Reply>,
     /// Set while the disk is nearly full and proposals are rejected.
-    disk_full: Arc<AtomicBool>,
+    pub(super) disk_full: Arc<AtomicBool>,
     /// Set while this node's state may be wrong.
     distrusted: Arc<AtomicBool>,
     /// Whether the log may grow.
@@ -267,49 +267,9 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         Compactor::new(self.clone()).run().await;
     }
 
-    /// Writes a snapshot of the state as it is now.
-    pub(super) async fn write_snapshot(&self) -> io::Result<()> {
-        let applied = self.shared.read().clone();
-        state_machine::write_snapshot::<RT, S>(applied, &self.storage, &*self.environment.observer)
-            .await?;
-        Ok(())
-    }
-
-    /// Tells openraft of the current snapshot, which ends at log index `snapshot`, and purges the log up
-    /// to `purge_upto`, but not beyond a snapshot that openraft knows.
-    pub(super) async fn release(&self, snapshot: u64, purge_upto: Option<u64>) {
-        let known = self.raft.metrics().borrow_watched().snapshot;
-        let trigger = self.raft.trigger();
-        // Both fail only if the core has ended, which its watcher reports.
-        if known.map_or(0, |id| id.index) < snapshot {
-            drop(trigger.snapshot().await);
-        }
-        let (first, last) = self.log.extent();
-        let purged = if first == 0 { last } else { first - 1 };
-        if let Some(upto) = purge_upto.filter(|upto| *upto > purged) {
-            drop(trigger.purge_log(upto).await);
-        }
-    }
-
-    /// As leader, the first log index that a follower which answers may still need.
-    pub(super) fn needed_from(&self) -> Option<u64> {
-        let standing = self.standing();
-        let answers = |it: &&MemberStatus| it.id != standing.node_id && it.answers();
-        let members = standing.members.iter().filter(answers);
-        let needed = members.map(|it| it.matched_index.unwrap_or(0) + 1);
-        // What is not in the log any more is sent in a snapshot.
-        let (first, _) = self.log.extent();
-        needed.filter(|from| *from >= first).min()
-    }
-
     /// Whether proposals are refused for want of disk space while this node leads.
     pub fn disk_full(&self) -> bool {
         self.disk_full.load(Ordering::Relaxed)
-    }
-
-    /// Sets whether proposals are refused while this node leads.
-    pub(super) fn set_disk_full(&self, full: bool) {
-        self.disk_full.store(full, Ordering::Relaxed);
     }
 
     pub(super) fn distrusted(&self) -> bool {
@@ -495,9 +455,8 @@ async fn append<RT: Runtime, S: Storage>(
             return written.data.0.into_iter().map(Ok).collect();
         }
         Err(RaftError::APIError(ClientWriteError::ForwardToLeader(forward))) => {
-            ProposeError::NotLeader {
-                leader: forward.leader_id,
-            }
+            let leader = forward.leader_id;
+            ProposeError::NotLeader { leader }
         }
         // A new leader discarded it, or the core failed: whether it will be committed is unknown here.
         Err(_) => ProposeError::Unknown,
@@ -511,16 +470,15 @@ async fn read_point<RT: Runtime, S: Storage>(
     raft: Raft<Types<RT>, StateMachine<S>>,
 ) -> Result<ReadPoint, ProposeError> {
     use openraft::errors::LinearizableReadError as E;
-    match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
-        Ok(linearizer) => Ok(ReadPoint {
-            leader: *raft.node_id(),
-            log_id: *linearizer.read_log_id().log_id(),
-        }),
-        Err(RaftError::APIError(E::ForwardToLeader(forward))) => Err(ProposeError::NotLeader {
-            leader: forward.leader_id,
-        }),
-        Err(_) => Err(ProposeError::NotLeader { leader: None }),
-    }
+    let leader = match raft.get_read_linearizer(ReadPolicy::ReadIndex).await {
+        Ok(linearizer) => {
+            let (leader, log_id) = (*raft.node_id(), *linearizer.read_log_id().log_id());
+            return Ok(ReadPoint { leader, log_id });
+        }
+        Err(RaftError::APIError(E::ForwardToLeader(forward))) => forward.leader_id,
+        Err(_) => None,
+    };
+    Err(ProposeError::NotLeader { leader })
 }
 
 #[cfg(test)]
@@ -581,9 +539,12 @@ mod tests {
             observer: Arc::new(()),
             addresses: Addresses::default(),
         };
-        let clocks = Clocks::new(environment.clock.clone(), Duration::ZERO);
-        let addresses = environment.addresses.clone();
-        let network = GrpcNetwork::new(Arc::default(), addresses, clocks, Arc::new(()));
+        let network = GrpcNetwork {
+            cluster: Arc::default(),
+            addresses: environment.addresses.clone(),
+            clocks: Clocks::new(environment.clock.clone(), Duration::ZERO),
+            observer: Arc::new(()),
+        };
         let (id, settings) = (identity.identity().node_id, settings());
         let config = settings.raft_config().unwrap();
         let consensus = Consensus::open(id, config, &settings, store, network, environment);

@@ -65,7 +65,7 @@ pub async fn found<S: Storage>(
         last_log_id: Some(last),
         last_membership: StoredMembership::new(Some(last), alone(id, member)?),
     };
-    let meta = wire::SNAPSHOT_META.encode(&wire::snapshot_meta_out(&meta));
+    let meta = wire::SNAPSHOT_META.encode(&meta);
     storage.write_snapshot(index, meta, state).await?;
     failpoints::reach(Failpoint::RestoreSnapshotWritten);
     let log = LogStore::open(storage.clone(), 0).await?;
@@ -161,7 +161,7 @@ pub async fn keep_only<S: Storage>(
         log_id: LogId::new_term_index(term, index),
         payload: EntryPayload::Membership(alone(id, member)?),
     };
-    let bytes = wire::encode_entry(&entry);
+    let bytes = wire::ENTRY.encode(&entry);
     log.wait(|storage, done| storage.append(vec![Record { index, bytes }], done))
         .await?;
     failpoints::reach(Failpoint::RecoverAppended);
@@ -179,7 +179,7 @@ fn alone(id: NodeId, member: Member) -> io::Result<Membership> {
 
 /// Not one that a quorum granted: the node stands for election in the next term.
 async fn save_vote<S: Storage>(log: &LogStore<S>, term: u64, id: NodeId) -> io::Result<()> {
-    let vote = wire::VOTE.encode(&wire::vote_out(&Vote::new(term, id)));
+    let vote = wire::VOTE.encode(&Vote::new(term, id));
     log.wait(|storage, done| storage.save(Slot::Vote, vote, done))
         .await
 }
@@ -258,7 +258,7 @@ mod tests {
         let log = LogStore::open(store.clone(), 0).await.unwrap();
         let entries = [first, blank(1), blank(2)].map(|entry| Record {
             index: entry.log_id.index,
-            bytes: wire::encode_entry(&entry),
+            bytes: wire::ENTRY.encode(&entry),
         });
         log.wait(|storage, done| storage.append(entries.into(), done))
             .await

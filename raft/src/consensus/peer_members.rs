@@ -127,34 +127,38 @@ pub(super) async fn change(
     let timeout = Duration::from_millis(request.timeout_ms).min(TIMEOUT_MAX);
     let force = request.force;
     let change = change_in(request).map_err(|error| Status::invalid_argument(error.to_string()))?;
-    let changed = tokio::time::timeout(timeout, node.change_members(&change, force)).await;
-    let result = match changed.unwrap_or(Err(MemberError::Unknown)) {
+    let result = Some(match change_within(timeout, node, change, force).await {
         Ok(quorum) => Out::Changed(pb::QuorumChange {
             voters_before: quorum.voters_before as u32,
             voters_after: quorum.voters_after as u32,
             answering_after: quorum.answering_after as u32,
         }),
         Err(error) => Out::Failure(failure_out(&error)),
-    };
-    Ok(pb::ChangeMembersResponse {
-        result: Some(result),
-    })
+    });
+    Ok(pb::ChangeMembersResponse { result })
+}
+
+async fn change_within(
+    timeout: Duration,
+    node: &Node,
+    change: MemberChange,
+    force: bool,
+) -> Result<QuorumChange, MemberError> {
+    let changed = tokio::time::timeout(timeout, node.change_members(&change, force)).await;
+    changed.unwrap_or(Err(MemberError::Unknown))
 }
 
 pub(super) async fn hand_over(node: &Node, request: pb::HandOverRequest) -> pb::HandOverResponse {
     use pb::hand_over_response::Result as Out;
     let timeout = Duration::from_millis(request.timeout_ms).min(TIMEOUT_MAX);
-    let result = match node.hand_over(request.to, timeout).await {
+    let result = Some(match node.hand_over(request.to, timeout).await {
         Ok(leader) => Out::Leader(leader),
         Err(error) => Out::Failure(failure_out(&error)),
-    };
-    pb::HandOverResponse {
-        result: Some(result),
-    }
+    });
+    pb::HandOverResponse { result }
 }
 
-/// Adds a node that asks to join. A silent member of the same name is replaced once the new one has caught
-/// up, unless `auto_replace` is off.
+/// Answers a node that asks to join: it is added, or told who leads.
 pub(super) async fn join(
     node: &Node,
     member: pb::Member,
@@ -162,44 +166,48 @@ pub(super) async fn join(
     auto_replace: bool,
 ) -> pb::JoinResponse {
     use pb::join_response::{Accepted, Result as Out};
-    let answer = |result| pb::JoinResponse {
-        result: Some(result),
+    let added = match (node.leads(), node.leader()) {
+        (true, _) => add(node, member, supports, auto_replace).await,
+        (false, Some((id, leader))) => {
+            let result = Some(Out::Leader(member_out(id, &leader)));
+            return pb::JoinResponse { result };
+        }
+        (false, None) => Err(MemberError::Refused {
+            code: ErrorCode::Unavailable,
+            message: "the cluster has no leader".to_owned(),
+        }),
     };
+    let result = Some(match added {
+        Ok(_) => Out::Accepted(Accepted {}),
+        Err(error) => Out::Failure(failure_out(&error)),
+    });
+    pb::JoinResponse { result }
+}
+
+/// Adds a node. A silent member of the same name is replaced once the new one has caught up, unless
+/// `auto_replace` is off.
+async fn add(
+    node: &Node,
+    member: pb::Member,
+    supports: FeatureLevel,
+    auto_replace: bool,
+) -> Result<QuorumChange, MemberError> {
     let (id, member) = member_in(member);
-    let refused = |code: ErrorCode, message: String| {
-        answer(Out::Failure(pb::MemberFailure {
-            code: code.as_str().to_owned(),
-            message,
-        }))
-    };
-    if !node.leads() {
-        return match node.leader() {
-            Some((id, leader)) => answer(Out::Leader(member_out(id, &leader))),
-            None => refused(
-                ErrorCode::Unavailable,
-                "the cluster has no leader".to_owned(),
-            ),
-        };
-    }
-    let former = node.standing().members;
-    let former = former
-        .iter()
-        .find(|it| it.id != id && it.member.name == member.name);
+    let mut members = node.standing().members.into_iter();
+    let former = members.find(|it| it.id != id && it.member.name == member.name);
     if let Some(former) = former.filter(|_| !auto_replace) {
-        let message = format!(
-            "the name belongs to member {}, which does not answer, and cluster.auto_replace is off: remove that member, or replace it by this node ({id})",
-            former.id
-        );
-        return refused(ErrorCode::MemberNameTaken, message);
+        return Err(MemberError::Refused {
+            code: ErrorCode::MemberNameTaken,
+            message: format!(
+                "the name belongs to member {}, which does not answer, and cluster.auto_replace is off: remove that member, or replace it by this node ({id})",
+                former.id
+            ),
+        });
     }
     let change = MemberChange::Add {
         id,
         member,
         supports,
     };
-    let changed = tokio::time::timeout(JOIN_TIMEOUT, node.change_members(&change, false)).await;
-    match changed.unwrap_or(Err(MemberError::Unknown)) {
-        Ok(_) => answer(Out::Accepted(Accepted {})),
-        Err(error) => answer(Out::Failure(failure_out(&error))),
-    }
+    change_within(JOIN_TIMEOUT, node, change, false).await
 }

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::stream::{BoxStream, StreamExt as _};
+use futures::future::join_all;
+use futures::stream::{self, BoxStream, StreamExt as _};
 use lockstep_machine::{
     CodecError, EncodedRequest, FeatureLevel, GlobalRevision, OUTCOME_FORMAT, Origin, Outcome,
     Rejection, Reply, RequestBody, SessionId,
@@ -13,6 +14,7 @@ use lockstep_proto::Malformed;
 use lockstep_proto::raft as pb;
 use lockstep_proto::raft::peer_server;
 use openraft::Snapshot;
+use openraft::errors::RaftError;
 use openraft::raft::{AppendEntriesResponse, StreamAppendError, VoteResponse};
 use openraft_rt_tokio::TokioRuntime;
 use parking_lot::Mutex;
@@ -31,6 +33,9 @@ use super::types::{NodeId, Types};
 use super::wire;
 use crate::failpoints::{self, Failpoint};
 use crate::store::{DiskStore, GROUP};
+
+type C = Types<TokioRuntime>;
+type Answer<T> = Result<Response<T>, Status>;
 
 /// The longest that a forwarded request may wait here.
 const PROPOSE_TIMEOUT_MAX: Duration = Duration::from_secs(60);
@@ -52,7 +57,6 @@ pub trait Host: Send + Sync + 'static {
 /// Serves the peer protocol.
 pub struct PeerServer {
     consensus: Consensus<TokioRuntime, DiskStore>,
-    store: DiskStore,
     cluster: ClusterTag,
     host: Arc<dyn Host>,
     clocks: Clocks,
@@ -68,7 +72,6 @@ impl PeerServer {
     /// The service, to be added to a tonic server.
     pub fn service(
         consensus: Consensus<TokioRuntime, DiskStore>,
-        store: DiskStore,
         cluster: ClusterTag,
         host: Arc<dyn Host>,
         clocks: Clocks,
@@ -76,7 +79,6 @@ impl PeerServer {
     ) -> peer_server::PeerServer<Self> {
         let server = Self {
             consensus,
-            store,
             cluster,
             host,
             clocks,
@@ -88,13 +90,12 @@ impl PeerServer {
             .max_encoding_message_size(MESSAGE_BYTES_MAX)
     }
 
-    /// Refuses a call that is meant for another cluster or node.
-    async fn admit<T>(&self, request: &Request<T>) -> Result<(), Status> {
+    /// The message of a call. Refuses one that is meant for another cluster or node.
+    async fn admit<T>(&self, request: Request<T>) -> Result<T, Status> {
         let header = |name| request.metadata().get(name).and_then(|v| v.to_str().ok());
         let (Some(cluster), Some(target)) = (header(CLUSTER_HEADER), header(TARGET_HEADER)) else {
-            return Err(Status::failed_precondition(
-                "a peer call must name its cluster and target",
-            ));
+            let refusal = "a peer call must name its cluster and target";
+            return Err(Status::failed_precondition(refusal));
         };
         check_version(header(PROTOCOL_HEADER), header(GROUP_HEADER))?;
         let me = self.consensus.node_id();
@@ -107,21 +108,21 @@ impl PeerServer {
         if target.parse::<NodeId>() != Ok(me) {
             let from = format!("{cluster} (for node {target})");
             self.complain(&from, ours.as_deref(), "it is meant for another node");
-            return Err(Status::failed_precondition(format!(
-                "this is node {me}, not node {target}"
-            )));
+            let refusal = format!("this is node {me}, not node {target}");
+            return Err(Status::failed_precondition(refusal));
         }
-        match ours {
-            Some(_) => Ok(()),
-            None => self.host.clone().join(cluster).await,
+        if ours.is_none() {
+            self.host.clone().join(cluster).await?;
         }
+        Ok(request.into_inner())
     }
 
-    fn vote_reply(&self, reply: &VoteResponse<Types<TokioRuntime>>) -> pb::VoteResponse {
-        pb::VoteResponse {
-            clock_ms: self.clocks.wall().0,
-            ..wire::vote_reply_out(reply)
-        }
+    fn voted(&self, reply: Result<VoteResponse<C>, RaftError<C>>) -> Answer<pb::VoteResponse> {
+        let reply = reply.map_err(stopped)?;
+        Ok(Response::new(wire::vote_reply_out(
+            &reply,
+            self.clocks.wall(),
+        )))
     }
 
     fn complain(&self, from: &str, ours: Option<&String>, reason: &'static str) {
@@ -170,7 +171,7 @@ impl peer_server::Peer for PeerServer {
     async fn identify(
         &self,
         request: Request<pb::IdentifyRequest>,
-    ) -> Result<Response<pb::IdentifyResponse>, Status> {
+    ) -> Answer<pb::IdentifyResponse> {
         let asking = request.into_inner().node_id;
         let standing = self.consensus.standing();
         Ok(Response::new(pb::IdentifyResponse {
@@ -185,249 +186,180 @@ impl peer_server::Peer for PeerServer {
         }))
     }
 
-    async fn join(
-        &self,
-        request: Request<pb::JoinRequest>,
-    ) -> Result<Response<pb::JoinResponse>, Status> {
-        let pb::JoinRequest {
-            member,
-            protocol,
-            feature_level_max,
-        } = request.into_inner();
-        check_version(Some(&protocol.to_string()), Some(&GROUP.to_string()))?;
-        let member = wire::required(member, "member").map_err(invalid)?;
-        let supports = FeatureLevel::supported_with(feature_level_max);
+    async fn join(&self, request: Request<pb::JoinRequest>) -> Answer<pb::JoinResponse> {
+        let request = request.into_inner();
+        check_version(
+            Some(&request.protocol.to_string()),
+            Some(&GROUP.to_string()),
+        )?;
+        let member = wire::required(request.member, "member").map_err(invalid)?;
+        let supports = FeatureLevel::supported_with(request.feature_level_max);
         let joined = peer_members::join(&self.consensus, member, supports, self.auto_replace);
-        let answer = joined.await;
-        Ok(Response::new(answer))
+        Ok(Response::new(joined.await))
     }
 
     async fn change_members(
         &self,
         request: Request<pb::ChangeMembersRequest>,
-    ) -> Result<Response<pb::ChangeMembersResponse>, Status> {
-        self.admit(&request).await?;
-        let answer = peer_members::change(&self.consensus, request.into_inner()).await?;
+    ) -> Answer<pb::ChangeMembersResponse> {
+        let request = self.admit(request).await?;
+        let answer = peer_members::change(&self.consensus, request).await?;
         Ok(Response::new(answer))
     }
 
     async fn hand_over(
         &self,
         request: Request<pb::HandOverRequest>,
-    ) -> Result<Response<pb::HandOverResponse>, Status> {
-        self.admit(&request).await?;
-        let answer = peer_members::hand_over(&self.consensus, request.into_inner()).await;
+    ) -> Answer<pb::HandOverResponse> {
+        let request = self.admit(request).await?;
+        let answer = peer_members::hand_over(&self.consensus, request).await;
         Ok(Response::new(answer))
     }
 
-    async fn append(
-        &self,
-        request: Request<pb::AppendRequest>,
-    ) -> Result<Response<pb::AppendResponse>, Status> {
-        self.admit(&request).await?;
-        let request = request.into_inner();
+    async fn append(&self, request: Request<pb::AppendRequest>) -> Answer<pb::AppendResponse> {
+        let request = self.admit(request).await?;
         let clock_ms = request.clock_ms;
         let append = wire::append_in(request).map_err(invalid)?;
         self.clocks.note(append.vote.leader_id.voted_for, clock_ms);
         if !self.consensus.takes(&append).await {
             return Err(Status::unavailable("the log has no room"));
         }
-        let reply = self
-            .consensus
-            .raft
-            .append_entries(append)
-            .await
-            .map_err(stopped)?;
+        let appended = self.consensus.raft.append_entries(append).await;
+        let reply = appended.map_err(stopped)?;
         if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
             self.consensus.hear();
         }
-        Ok(Response::new(pb::AppendResponse {
-            clock_ms: self.clocks.wall().0,
-            ..wire::append_reply_out(&reply)
-        }))
+        let reply = wire::append_reply_out(&reply, self.clocks.wall());
+        Ok(Response::new(reply))
     }
 
     async fn stream_append(
         &self,
         request: Request<Streaming<pb::AppendRequest>>,
-    ) -> Result<Response<Self::StreamAppendStream>, Status> {
-        self.admit(&request).await?;
-        let consensus = self.consensus.clone();
-        let input = request.into_inner().map(move |item| {
-            let Ok(item) = item else {
-                // The connection broke. Bounded, and on its own: the stream ends here.
-                tokio::spawn(succession::look_for_leader(consensus.clone()));
+    ) -> Answer<Self::StreamAppendStream> {
+        let requests = self.admit(request).await?;
+        let state = (requests, self.consensus.clone());
+        // The stream ends where it is broken, or the log has no room: the sender starts another.
+        let input = stream::unfold(state, |(mut requests, consensus)| async move {
+            let Ok(message) = requests.message().await else {
+                // The connection broke: the task is short, and the stream ends here.
+                tokio::spawn(succession::look_for_leader(consensus));
                 return None;
             };
-            wire::append_in::<TokioRuntime>(item).ok()
+            let append = wire::append_in(message?).ok()?;
+            let taken = consensus.takes(&append).await;
+            taken.then_some((append, (requests, consensus)))
         });
         let consensus = self.consensus.clone();
-        let input = input.then(move |item| {
-            let consensus = consensus.clone();
-            async move {
-                let item = item?;
-                consensus.takes(&item).await.then_some(item)
+        let output = self.consensus.raft.stream_append(input.boxed());
+        let output = output.map(move |item| {
+            let result = item.map_err(stopped)?;
+            if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
+                consensus.hear();
             }
+            Ok(wire::stream_reply_out(&result))
         });
-        // The stream ends where it is broken, or the log has no room: the sender starts another.
-        let input = input
-            .take_while(|item| std::future::ready(item.is_some()))
-            .filter_map(std::future::ready);
-        let consensus = self.consensus.clone();
-        let output = self
-            .consensus
-            .raft
-            .stream_append(input.boxed())
-            .map(move |item| match item {
-                Ok(result) => {
-                    if !matches!(result, Err(StreamAppendError::HigherVote(_))) {
-                        consensus.hear();
-                    }
-                    Ok(wire::stream_reply_out(&result))
-                }
-                Err(e) => Err(stopped(e)),
-            });
         Ok(Response::new(output.boxed()))
     }
 
-    async fn vote(
-        &self,
-        request: Request<pb::VoteRequest>,
-    ) -> Result<Response<pb::VoteResponse>, Status> {
-        self.admit(&request).await?;
-        let vote = wire::vote_request_in(request.into_inner()).map_err(invalid)?;
-        let reply = self.consensus.raft.vote(vote).await.map_err(stopped)?;
-        Ok(Response::new(self.vote_reply(&reply)))
+    async fn vote(&self, request: Request<pb::VoteRequest>) -> Answer<pb::VoteResponse> {
+        let request = self.admit(request).await?;
+        let vote = wire::vote_request_in(request).map_err(invalid)?;
+        self.voted(self.consensus.raft.vote(vote).await)
     }
 
-    async fn pre_vote(
-        &self,
-        request: Request<pb::VoteRequest>,
-    ) -> Result<Response<pb::VoteResponse>, Status> {
-        self.admit(&request).await?;
-        let vote = wire::vote_request_in(request.into_inner()).map_err(invalid)?;
-        let reply = self.consensus.raft.pre_vote(vote).await.map_err(stopped)?;
-        Ok(Response::new(self.vote_reply(&reply)))
+    async fn pre_vote(&self, request: Request<pb::VoteRequest>) -> Answer<pb::VoteResponse> {
+        let request = self.admit(request).await?;
+        let vote = wire::vote_request_in(request).map_err(invalid)?;
+        self.voted(self.consensus.raft.pre_vote(vote).await)
     }
 
     async fn transfer_leader(
         &self,
         request: Request<pb::TransferLeaderRequest>,
-    ) -> Result<Response<pb::TransferLeaderResponse>, Status> {
-        self.admit(&request).await?;
-        let transfer = wire::transfer_in(request.into_inner()).map_err(invalid)?;
-        let reply = self
-            .consensus
-            .raft
-            .handle_transfer_leader(transfer)
-            .await
-            .map_err(stopped)?;
-        Ok(Response::new(wire::transfer_reply_out(&reply)))
+    ) -> Answer<pb::TransferLeaderResponse> {
+        let request = self.admit(request).await?;
+        let transfer = wire::transfer_in(request).map_err(invalid)?;
+        let transferred = self.consensus.raft.handle_transfer_leader(transfer).await;
+        let reply = wire::transfer_reply_out(&transferred.map_err(stopped)?);
+        Ok(Response::new(reply))
     }
 
     async fn install_snapshot(
         &self,
         request: Request<Streaming<pb::SnapshotChunk>>,
-    ) -> Result<Response<pb::SnapshotResponse>, Status> {
+    ) -> Answer<pb::SnapshotResponse> {
         use pb::snapshot_chunk::Part;
-        self.admit(&request).await?;
-        let mut chunks = request.into_inner();
-        let Some(pb::SnapshotChunk {
-            part: Some(Part::Header(header)),
-        }) = chunks.message().await?
-        else {
-            return Err(Status::invalid_argument(
-                "a snapshot must begin with its header",
-            ));
+        let mut chunks = self.admit(request).await?;
+        let first = chunks.message().await?.and_then(|chunk| chunk.part);
+        let Some(Part::Header(header)) = first else {
+            let reason = "a snapshot must begin with its header";
+            return Err(Status::invalid_argument(reason));
         };
         let vote = wire::vote_in(header.vote).map_err(invalid)?;
-        let meta = wire::required(header.meta, "snapshot.meta")
-            .and_then(wire::snapshot_meta_in)
-            .map_err(invalid)?;
+        let meta = wire::required(header.meta, "snapshot.meta").and_then(wire::snapshot_meta_in);
+        let meta = meta.map_err(invalid)?;
         if newer_than(&meta, &vote) {
-            return Err(Status::unavailable(
-                "the snapshot is from a later term than its sender's",
-            ));
+            let reason = "the snapshot is from a later term than its sender's";
+            return Err(Status::unavailable(reason));
         }
         let disk = |e: std::io::Error| {
             Status::unavailable(format!("the snapshot could not be stored: {e}"))
         };
-        let mut receiver = self.store.receive_snapshot(header.length).map_err(disk)?;
+        let store = &self.consensus.storage;
+        let mut receiver = store.receive_snapshot(header.length).map_err(disk)?;
         while let Some(chunk) = chunks.message().await? {
-            match chunk.part {
-                Some(Part::Data(bytes)) => receiver.write(bytes).await.map_err(disk)?,
-                _ => {
-                    return Err(Status::invalid_argument("a snapshot has only one header"));
-                }
-            }
+            let Some(Part::Data(bytes)) = chunk.part else {
+                return Err(Status::invalid_argument("a snapshot has only one header"));
+            };
+            receiver.write(bytes).await.map_err(disk)?;
             failpoints::reach(Failpoint::InstallBegun);
         }
         failpoints::reach(Failpoint::InstallReceived);
         let snapshot = receiver.finish().await.map_err(disk)?;
         // Once Raft has accepted it, a failure to restore it would end the node.
-        self.store
-            .restore_in_advance(&snapshot)
-            .await
-            .map_err(disk)?;
+        store.restore_in_advance(&snapshot).await.map_err(disk)?;
         let snapshot = Snapshot { meta, snapshot };
         failpoints::reach(Failpoint::InstallVerified);
-        let reply = self
-            .consensus
-            .raft
-            .install_full_snapshot(vote, snapshot)
-            .await
-            .map_err(stopped)?;
-        Ok(Response::new(pb::SnapshotResponse {
-            vote: Some(wire::vote_out(&reply.vote)),
-        }))
+        let raft = &self.consensus.raft;
+        let installed = raft.install_full_snapshot(vote, snapshot).await;
+        let vote = Some(wire::vote_out(&installed.map_err(stopped)?.vote));
+        Ok(Response::new(pb::SnapshotResponse { vote }))
     }
 
-    async fn propose(
-        &self,
-        request: Request<pb::ProposeRequest>,
-    ) -> Result<Response<pb::ProposeResponse>, Status> {
-        self.admit(&request).await?;
-        let message = request.into_inner();
+    async fn propose(&self, request: Request<pb::ProposeRequest>) -> Answer<pb::ProposeResponse> {
+        let message = self.admit(request).await?;
         let timeout = Duration::from_millis(message.timeout_ms).min(PROPOSE_TIMEOUT_MAX);
-        let mut proposed = Vec::with_capacity(message.requests.len());
-        for request in message.requests {
-            proposed.push(async move {
-                if let Err(error) = RequestBody::validate(&request.body) {
-                    let revision = self.consensus.state().read().state.revision();
-                    return refused(&error, revision);
-                }
-                let proposal = self.consensus.propose(request_in(request));
-                tokio::time::timeout(timeout, proposal)
-                    .await
-                    .unwrap_or(Err(ProposeError::Unknown))
-            });
-        }
-        let results = futures::future::join_all(proposed)
-            .await
-            .into_iter()
-            .map(result_out)
-            .collect();
+        let propose = |request: pb::Request| async move {
+            if let Err(error) = RequestBody::validate(&request.body) {
+                let revision = self.consensus.state().read().state.revision();
+                return refused(&error, revision);
+            }
+            let proposal = self.consensus.propose(request_in(request));
+            let reply = tokio::time::timeout(timeout, proposal).await;
+            reply.unwrap_or(Err(ProposeError::Unknown))
+        };
+        let results = join_all(message.requests.into_iter().map(propose)).await;
+        let results = results.into_iter().map(result_out).collect();
         Ok(Response::new(pb::ProposeResponse { results }))
     }
 
     async fn read_index(
         &self,
         request: Request<pb::ReadIndexRequest>,
-    ) -> Result<Response<pb::ReadIndexResponse>, Status> {
-        self.admit(&request).await?;
-        match self.consensus.read_point().await {
-            Ok(point) => Ok(Response::new(pb::ReadIndexResponse {
-                log_id: Some(wire::log_id_out(&point.log_id)),
-            })),
-            Err(e) => Err(Status::unavailable(e.to_string())),
-        }
+    ) -> Answer<pb::ReadIndexResponse> {
+        self.admit(request).await?;
+        let point = self.consensus.read_point().await;
+        let point = point.map_err(|error| Status::unavailable(error.to_string()))?;
+        let log_id = Some(wire::log_id_out(&point.log_id));
+        Ok(Response::new(pb::ReadIndexResponse { log_id }))
     }
 
     async fn state_hashes(
         &self,
         request: Request<pb::StateHashesRequest>,
-    ) -> Result<Response<pb::StateHashesResponse>, Status> {
-        self.admit(&request).await?;
+    ) -> Answer<pb::StateHashesResponse> {
+        self.admit(request).await?;
         let hashes = self.host.state_hashes();
         Ok(Response::new(pb::StateHashesResponse { hashes }))
     }
@@ -460,28 +392,27 @@ fn request_in(request: pb::Request) -> EncodedRequest {
 fn result_out(result: ProposeResult) -> pb::ProposeResult {
     use pb::propose_failure::Kind;
     use pb::propose_result::Result as Out;
-    let failure = |kind: Kind, leader_id| {
-        Out::Failure(pb::ProposeFailure {
-            kind: kind.into(),
-            leader_id,
-        })
-    };
     let result = match result {
         Ok(reply) => Out::Reply(pb::Reply {
             outcome: OUTCOME_FORMAT.encode(&reply.outcome).into(),
             replayed: reply.replayed,
             revision: reply.revision.0,
         }),
-        Err(ProposeError::NotLeader { leader }) => failure(Kind::NotLeader, leader),
-        Err(ProposeError::Unknown) => failure(Kind::Unknown, None),
-        Err(ProposeError::Overloaded) => failure(Kind::Overloaded, None),
-        Err(ProposeError::DiskFull) => failure(Kind::DiskFull, None),
-        // The forwarding node refuses it before it gets here, unless it is of a release with another maximum.
-        Err(ProposeError::TooLarge { .. }) => failure(Kind::TooLarge, None),
+        Err(error) => {
+            let (kind, leader_id) = match error {
+                ProposeError::NotLeader { leader } => (Kind::NotLeader, leader),
+                ProposeError::Unknown => (Kind::Unknown, None),
+                ProposeError::Overloaded => (Kind::Overloaded, None),
+                ProposeError::DiskFull => (Kind::DiskFull, None),
+                // The forwarding node refuses it, unless it is of a release with another maximum.
+                ProposeError::TooLarge { .. } => (Kind::TooLarge, None),
+            };
+            let kind = kind.into();
+            Out::Failure(pb::ProposeFailure { kind, leader_id })
+        }
     };
-    pb::ProposeResult {
-        result: Some(result),
-    }
+    let result = Some(result);
+    pb::ProposeResult { result }
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use super::types::{LogId, Payload, Replies, Runtime, SnapshotMeta, StoredMembers
 use super::wire;
 use crate::Deadline;
 use crate::failpoints::{self, Failpoint};
-use crate::store::{DiskSpace, Slot, SnapshotHandle as _, Storage, StoreError};
+use crate::store::{DiskSpace, Slot, SnapshotHandle, Storage, StoreError};
 
 /// Callbacks from consensus, for metrics. Every method has an empty default.
 #[allow(unused_variables)]
@@ -122,6 +122,24 @@ impl SharedState {
         self.write(|applied| change(&mut applied.state));
     }
 
+    /// Replaces the state by that of a snapshot.
+    fn restore(&self, state: State, meta: SnapshotMeta) {
+        let restored = Applied {
+            state,
+            last: meta.last_log_id,
+            membership: meta.last_membership,
+        };
+        self.write(|applied| *applied = restored);
+    }
+
+    /// Applies the entry at `at`.
+    fn advance<T>(&self, at: LogId, change: impl FnOnce(&mut Applied) -> T) -> T {
+        self.write(|applied| {
+            applied.last = Some(at);
+            change(applied)
+        })
+    }
+
     fn write<T>(&self, change: impl FnOnce(&mut Applied) -> T) -> T {
         let (result, index) = {
             let mut applied = self.0.applied.write();
@@ -133,6 +151,7 @@ impl SharedState {
 }
 
 /// The state machine of one node.
+#[derive(Clone)]
 pub struct StateMachine<S> {
     shared: SharedState,
     storage: S,
@@ -145,14 +164,7 @@ impl<S: Storage> StateMachine<S> {
         let shared = SharedState::default();
         if let Some(snapshot) = storage.current_snapshot() {
             let meta = read_meta(&snapshot)?;
-            let state = storage.read_snapshot(snapshot).await?;
-            shared.write(|applied| {
-                *applied = Applied {
-                    state,
-                    last: meta.last_log_id,
-                    membership: meta.last_membership,
-                };
-            });
+            shared.restore(storage.read_snapshot(snapshot).await?, meta);
         }
         check_covered(&storage, shared.read().last)?;
         let machine = Self {
@@ -166,9 +178,7 @@ impl<S: Storage> StateMachine<S> {
 
 /// Refuses a state that lacks entries which are no longer in the log. Openraft would apply the rest to it.
 fn check_covered(storage: &impl Storage, covered: Option<LogId>) -> io::Result<()> {
-    let purged = storage.load(Slot::Purged)?;
-    let purged = purged.map(|bytes| wire::PURGED.decode(bytes, wire::log_id_read));
-    let purged = purged.transpose()?;
+    let purged = wire::PURGED.load(storage, Slot::Purged)?;
     if purged <= covered {
         return Ok(());
     }
@@ -181,37 +191,37 @@ fn check_covered(storage: &impl Storage, covered: Option<LogId>) -> io::Result<(
     Err(StoreError::damaged("snapshot", "current", reason).into())
 }
 
-pub(super) fn read_meta<H: crate::store::SnapshotHandle>(snapshot: &H) -> io::Result<SnapshotMeta> {
-    wire::SNAPSHOT_META.decode(snapshot.meta(), wire::snapshot_meta_in)
+pub(super) fn read_meta(snapshot: &impl SnapshotHandle) -> io::Result<SnapshotMeta> {
+    wire::SNAPSHOT_META.decode(snapshot.meta())
+}
+
+fn with_meta<RT: Runtime, H: SnapshotHandle>(snapshot: H) -> io::Result<SnapshotOf<Types<RT>, H>> {
+    let meta = read_meta(&snapshot)?;
+    Ok(Snapshot { meta, snapshot })
 }
 
 impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<S> {
     type SnapshotData = S::Snapshot;
     type SnapshotBuilder = Builder<S>;
 
-    async fn applied_state(&mut self) -> Result<(Option<LogId>, StoredMembership), io::Error> {
+    async fn applied_state(&mut self) -> io::Result<(Option<LogId>, StoredMembership)> {
         let applied = self.shared.read();
         Ok((applied.last, applied.membership.clone()))
     }
 
-    async fn apply<Entries>(&mut self, mut entries: Entries) -> Result<(), io::Error>
+    async fn apply<Entries>(&mut self, mut entries: Entries) -> io::Result<()>
     where
-        Entries: Stream<Item = Result<EntryResponder<Types<RT>>, io::Error>> + Unpin + OptionalSend,
+        Entries: Stream<Item = io::Result<EntryResponder<Types<RT>>>> + Unpin + OptionalSend,
     {
         while let Some(item) = entries.next().await {
             let (entry, responder) = item?;
+            let at = entry.log_id;
             let replies = match entry.payload {
-                EntryPayload::Blank => {
-                    self.shared
-                        .write(|applied| applied.last = Some(entry.log_id));
-                    Vec::new()
-                }
+                EntryPayload::Blank => self.shared.advance(at, |_| Vec::new()),
                 EntryPayload::Membership(membership) => {
                     let is_joint = membership.get_joint_config().len() > 1;
-                    self.shared.write(|applied| {
-                        applied.last = Some(entry.log_id);
-                        applied.membership = StoredMembership::new(Some(entry.log_id), membership);
-                    });
+                    let membership = StoredMembership::new(Some(at), membership);
+                    (self.shared).advance(at, |applied| applied.membership = membership);
                     if responder.is_some() {
                         failpoints::reach(match is_joint {
                             true => Failpoint::MembershipJointApplied,
@@ -222,20 +232,16 @@ impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<S> {
                 }
                 EntryPayload::Normal(Payload(bytes)) => {
                     let batch = DecodedBatch::decode(&bytes).map_err(|e| {
-                        let error = wire::unreadable_payload(entry.log_id.index, e);
+                        let error = wire::unreadable_payload(at.index, e);
                         self.shared.0.failure.get_or_init(|| error.to_string());
                         error
                     })?;
                     let started = RT::Instant::now();
-                    let replies = self.shared.write(|applied| {
-                        applied.last = Some(entry.log_id);
-                        applied.state.apply_decoded(&batch)
-                    });
+                    let apply = |applied: &mut Applied| applied.state.apply_decoded(&batch);
+                    let replies = self.shared.advance(at, apply);
                     let took = started.elapsed();
-                    let (index, applied) = (entry.log_id.index, self.shared.read());
-                    self.observer
-                        .applied(index, &batch, &replies, &applied.state, took);
-                    drop(applied);
+                    let state = &self.shared.read().state;
+                    (self.observer).applied(at.index, &batch, &replies, state, took);
                     replies
                 }
             };
@@ -248,99 +254,74 @@ impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<S> {
 
     /// Compaction writes the snapshots; openraft is given the current one.
     async fn try_create_snapshot_builder(&mut self, force: bool) -> Option<Self::SnapshotBuilder> {
-        if force {
-            return Some(RaftStateMachine::<Types<RT>>::get_snapshot_builder(self).await);
-        }
-        self.storage.current_snapshot().map(Builder::Current)
+        let current = self.storage.current_snapshot().filter(|_| !force);
+        let machine = self.clone();
+        (force || current.is_some()).then_some(Builder { current, machine })
     }
 
     async fn get_snapshot_builder(&mut self) -> Self::SnapshotBuilder {
-        Builder::New {
-            applied: Box::new(self.shared.read().clone()),
-            storage: self.storage.clone(),
-            observer: self.observer.clone(),
-        }
+        let (current, machine) = (None, self.clone());
+        Builder { current, machine }
     }
 
     async fn install_snapshot(
         &mut self,
         meta: &SnapshotMeta,
-        snapshot: Self::SnapshotData,
-    ) -> Result<(), io::Error> {
+        snapshot: S::Snapshot,
+    ) -> io::Result<()> {
         let bytes = snapshot.length();
         let state = self.storage.read_snapshot(snapshot.clone()).await?;
         self.storage.adopt_snapshot(snapshot).await?;
-        self.shared.write(|applied| {
-            *applied = Applied {
-                state,
-                last: meta.last_log_id,
-                membership: meta.last_membership.clone(),
-            };
-        });
+        self.shared.restore(state, meta.clone());
         self.observer.snapshot_installed(bytes);
         Ok(())
     }
 
     async fn get_current_snapshot(
         &mut self,
-    ) -> Result<Option<SnapshotOf<Types<RT>, Self::SnapshotData>>, io::Error> {
-        let Some(snapshot) = self.storage.current_snapshot() else {
-            return Ok(None);
-        };
-        Ok(Some(Snapshot {
-            meta: read_meta(&snapshot)?,
-            snapshot,
-        }))
+    ) -> io::Result<Option<SnapshotOf<Types<RT>, S::Snapshot>>> {
+        let current = self.storage.current_snapshot();
+        current.map(with_meta::<RT, _>).transpose()
     }
 }
 
 /// The snapshot that openraft asked for.
-pub enum Builder<S: Storage> {
-    /// The current one, which compaction has written.
-    Current(S::Snapshot),
-    /// One of this state, still to be written.
-    New {
-        /// The state.
-        applied: Box<Applied>,
-        /// Where to write it.
-        storage: S,
-        /// Whom to tell.
-        observer: Arc<dyn Observer>,
-    },
+pub struct Builder<S: Storage> {
+    /// The current one, which compaction has written; without it, one is still to be written.
+    current: Option<S::Snapshot>,
+    machine: StateMachine<S>,
 }
 
 impl<RT: Runtime, S: Storage> RaftSnapshotBuilder<Types<RT>> for Builder<S> {
     type SnapshotData = S::Snapshot;
 
-    async fn build_snapshot(
-        &mut self,
-    ) -> Result<SnapshotOf<Types<RT>, Self::SnapshotData>, io::Error> {
-        let snapshot = match self {
-            Builder::Current(snapshot) => snapshot.clone(),
-            Builder::New {
-                applied,
-                storage,
-                observer,
-            } => write_snapshot::<RT, S>(Applied::clone(applied), storage, &**observer).await?,
-        };
-        let meta = read_meta(&snapshot)?;
-        Ok(Snapshot { meta, snapshot })
+    async fn build_snapshot(&mut self) -> io::Result<SnapshotOf<Types<RT>, S::Snapshot>> {
+        let StateMachine {
+            shared,
+            storage,
+            observer,
+        } = &self.machine;
+        with_meta::<RT, _>(match self.current.clone() {
+            Some(current) => current,
+            None => write_snapshot::<RT, S>(shared, storage, &**observer).await?,
+        })
     }
 }
 
-/// Writes a snapshot of `applied` and makes it the current one.
+/// Writes a snapshot of the state as it is now, and makes it the current one.
 pub(super) async fn write_snapshot<RT: Runtime, S: Storage>(
-    applied: Applied,
+    shared: &SharedState,
     storage: &S,
     observer: &dyn Observer,
 ) -> io::Result<S::Snapshot> {
     let started = RT::Instant::now();
+    let applied = shared.read().clone();
     let index = applied.index();
     let meta = SnapshotMeta {
         last_log_id: applied.last,
         last_membership: applied.membership,
     };
-    let meta = wire::SNAPSHOT_META.encode(&wire::snapshot_meta_out(&meta));
+    let meta = wire::SNAPSHOT_META.encode(&meta);
     let snapshot = storage.write_snapshot(index, meta, applied.state).await?;
     observer.snapshot_built(snapshot.length(), started.elapsed());
     Ok(snapshot)

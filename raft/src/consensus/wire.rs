@@ -3,23 +3,25 @@
 //! openraft's own types are never stored or sent, so that upgrading openraft does not change a format.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::io;
-use std::marker::PhantomData;
 
 use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
-use lockstep_machine::CodecError;
+use lockstep_machine::{CodecError, Timestamp};
 use lockstep_proto::{Malformed, raft as pb};
 use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, StreamAppendError, StreamAppendResult,
     TransferLeaderError, TransferLeaderRequest, TransferLeaderResponse, VoteRequest, VoteResponse,
 };
 use openraft::{EntryPayload, LogId as RaftLogId};
+use openraft_rt_tokio::TokioRuntime;
 
 use super::types::{
-    Entry, LogId, Member, Membership, NodeId, Payload, Runtime, SnapshotMeta, StoredMembership,
-    Types, Vote,
+    Entry, LogId, Member, Membership, NodeId, Payload, SnapshotMeta, StoredMembership, Types, Vote,
 };
-use crate::store::StoreError;
+use crate::store::{Slot, Storage, StoreError};
+
+type C = Types<TokioRuntime>;
 
 /// The value of a field that must be there.
 pub(crate) fn required<T>(value: Option<T>, field: &'static str) -> Result<T, Malformed> {
@@ -139,9 +141,7 @@ pub(crate) fn entry_size(entry: &Entry) -> usize {
     }
 }
 
-pub(crate) fn append_out<RT: Runtime>(
-    request: &AppendEntriesRequest<Types<RT>>,
-) -> pb::AppendRequest {
+pub(crate) fn append_out(request: &AppendEntriesRequest<C>) -> pb::AppendRequest {
     pb::AppendRequest {
         vote: Some(vote_out(&request.vote)),
         prev_log_id: request.prev_log_id.as_ref().map(log_id_out),
@@ -151,9 +151,7 @@ pub(crate) fn append_out<RT: Runtime>(
     }
 }
 
-pub(crate) fn append_in<RT: Runtime>(
-    request: pb::AppendRequest,
-) -> Result<AppendEntriesRequest<Types<RT>>, Malformed> {
+pub(crate) fn append_in(request: pb::AppendRequest) -> Result<AppendEntriesRequest<C>, Malformed> {
     Ok(AppendEntriesRequest {
         vote: vote_in(request.vote)?,
         prev_log_id: request.prev_log_id.map(log_id_in),
@@ -166,27 +164,29 @@ pub(crate) fn append_in<RT: Runtime>(
     })
 }
 
-pub(crate) fn append_reply_out<RT: Runtime>(
-    reply: &AppendEntriesResponse<Types<RT>>,
+pub(crate) fn append_reply_out(
+    reply: &AppendEntriesResponse<C>,
+    clock: Timestamp,
 ) -> pb::AppendResponse {
     use pb::append_response::{Conflict, Result as Out, Success};
     let result = match reply {
         AppendEntriesResponse::Success => Out::Success(Success { matched: None }),
         AppendEntriesResponse::PartialSuccess(Some(id)) => Out::Partial(log_id_out(id)),
         // Nothing matched: the same as a stream's success at no position.
-        AppendEntriesResponse::PartialSuccess(None) => Out::Conflict(Conflict { at: None }),
-        AppendEntriesResponse::Conflict => Out::Conflict(Conflict { at: None }),
+        AppendEntriesResponse::PartialSuccess(None) | AppendEntriesResponse::Conflict => {
+            Out::Conflict(Conflict { at: None })
+        }
         AppendEntriesResponse::HigherVote(vote) => Out::HigherVote(vote_out(vote)),
     };
     pb::AppendResponse {
         result: Some(result),
-        clock_ms: 0,
+        clock_ms: clock.0,
     }
 }
 
-pub(crate) fn append_reply_in<RT: Runtime>(
+pub(crate) fn append_reply_in(
     reply: pb::AppendResponse,
-) -> Result<AppendEntriesResponse<Types<RT>>, Malformed> {
+) -> Result<AppendEntriesResponse<C>, Malformed> {
     use pb::append_response::Result as In;
     Ok(match required(reply.result, "append.result")? {
         In::Success(_) => AppendEntriesResponse::Success,
@@ -196,9 +196,7 @@ pub(crate) fn append_reply_in<RT: Runtime>(
     })
 }
 
-pub(crate) fn stream_reply_out<RT: Runtime>(
-    reply: &StreamAppendResult<Types<RT>>,
-) -> pb::AppendResponse {
+pub(crate) fn stream_reply_out(reply: &StreamAppendResult<C>) -> pb::AppendResponse {
     use pb::append_response::{Conflict, Result as Out, Success};
     let result = match reply {
         Ok(matched) => Out::Success(Success {
@@ -215,9 +213,9 @@ pub(crate) fn stream_reply_out<RT: Runtime>(
     }
 }
 
-pub(crate) fn stream_reply_in<RT: Runtime>(
+pub(crate) fn stream_reply_in(
     reply: pb::AppendResponse,
-) -> Result<StreamAppendResult<Types<RT>>, Malformed> {
+) -> Result<StreamAppendResult<C>, Malformed> {
     use pb::append_response::Result as In;
     Ok(match required(reply.result, "append.result")? {
         In::Success(success) => Ok(success.matched.map(log_id_in)),
@@ -230,7 +228,7 @@ pub(crate) fn stream_reply_in<RT: Runtime>(
     })
 }
 
-pub(crate) fn vote_request_out<RT: Runtime>(request: &VoteRequest<Types<RT>>) -> pb::VoteRequest {
+pub(crate) fn vote_request_out(request: &VoteRequest<C>) -> pb::VoteRequest {
     pb::VoteRequest {
         vote: Some(vote_out(&request.vote)),
         last_log_id: request.last_log_id.as_ref().map(log_id_out),
@@ -238,26 +236,22 @@ pub(crate) fn vote_request_out<RT: Runtime>(request: &VoteRequest<Types<RT>>) ->
     }
 }
 
-pub(crate) fn vote_request_in<RT: Runtime>(
-    request: pb::VoteRequest,
-) -> Result<VoteRequest<Types<RT>>, Malformed> {
+pub(crate) fn vote_request_in(request: pb::VoteRequest) -> Result<VoteRequest<C>, Malformed> {
     let mut out = VoteRequest::new(vote_in(request.vote)?, request.last_log_id.map(log_id_in));
     out.leadership_transfer = request.leadership_transfer;
     Ok(out)
 }
 
-pub(crate) fn vote_reply_out<RT: Runtime>(reply: &VoteResponse<Types<RT>>) -> pb::VoteResponse {
+pub(crate) fn vote_reply_out(reply: &VoteResponse<C>, clock: Timestamp) -> pb::VoteResponse {
     pb::VoteResponse {
         vote: Some(vote_out(&reply.vote)),
         granted: reply.vote_granted,
         last_log_id: reply.last_log_id.as_ref().map(log_id_out),
-        clock_ms: 0,
+        clock_ms: clock.0,
     }
 }
 
-pub(crate) fn vote_reply_in<RT: Runtime>(
-    reply: pb::VoteResponse,
-) -> Result<VoteResponse<Types<RT>>, Malformed> {
+pub(crate) fn vote_reply_in(reply: pb::VoteResponse) -> Result<VoteResponse<C>, Malformed> {
     Ok(VoteResponse::new(
         vote_in(reply.vote)?,
         reply.last_log_id.map(log_id_in),
@@ -265,9 +259,7 @@ pub(crate) fn vote_reply_in<RT: Runtime>(
     ))
 }
 
-pub(crate) fn transfer_out<RT: Runtime>(
-    request: &TransferLeaderRequest<Types<RT>>,
-) -> pb::TransferLeaderRequest {
+pub(crate) fn transfer_out(request: &TransferLeaderRequest<C>) -> pb::TransferLeaderRequest {
     pb::TransferLeaderRequest {
         from: Some(vote_out(request.from_leader())),
         to: *request.to_node_id(),
@@ -275,9 +267,9 @@ pub(crate) fn transfer_out<RT: Runtime>(
     }
 }
 
-pub(crate) fn transfer_in<RT: Runtime>(
+pub(crate) fn transfer_in(
     request: pb::TransferLeaderRequest,
-) -> Result<TransferLeaderRequest<Types<RT>>, Malformed> {
+) -> Result<TransferLeaderRequest<C>, Malformed> {
     Ok(TransferLeaderRequest::new(
         vote_in(request.from)?,
         request.to,
@@ -285,9 +277,7 @@ pub(crate) fn transfer_in<RT: Runtime>(
     ))
 }
 
-pub(crate) fn transfer_reply_out<RT: Runtime>(
-    reply: &TransferLeaderResponse<Types<RT>>,
-) -> pb::TransferLeaderResponse {
+pub(crate) fn transfer_reply_out(reply: &TransferLeaderResponse<C>) -> pb::TransferLeaderResponse {
     use pb::transfer_leader_response::{Accepted, LogNotFlushed, Result as Out, VoteChanged};
     let result = match reply {
         Ok(()) => Out::Accepted(Accepted {}),
@@ -309,9 +299,9 @@ pub(crate) fn transfer_reply_out<RT: Runtime>(
     }
 }
 
-pub(crate) fn transfer_reply_in<RT: Runtime>(
+pub(crate) fn transfer_reply_in(
     reply: pb::TransferLeaderResponse,
-) -> Result<TransferLeaderResponse<Types<RT>>, Malformed> {
+) -> Result<TransferLeaderResponse<C>, Malformed> {
     use pb::transfer_leader_response::Result as In;
     Ok(match required(reply.result, "transfer.result")? {
         In::Accepted(_) => Ok(()),
@@ -349,66 +339,79 @@ pub(crate) fn snapshot_meta_in(meta: pb::SnapshotMeta) -> Result<SnapshotMeta, M
     })
 }
 
-/// A form on disk: one format byte, then the protobuf message.
+/// A form on disk: one format byte, then a protobuf message, into which a value is converted.
 ///
 /// A message may gain optional fields within a format: older builds skip them. Any other change is a
 /// new format.
-pub(crate) struct Stored<M> {
+pub(crate) struct Stored<T, M> {
     what: &'static str,
-    message: PhantomData<fn() -> M>,
+    out: fn(&T) -> M,
+    read: fn(M) -> Result<T, Malformed>,
 }
 
 /// The format of every stored message.
 const FORMAT: u8 = 1;
 
 /// The vote.
-pub(crate) const VOTE: Stored<pb::Vote> = Stored::new("the vote");
+pub(crate) const VOTE: Stored<Vote, pb::Vote> = Stored {
+    what: "the vote",
+    out: vote_out,
+    read: |vote| vote_in(Some(vote)),
+};
 /// The last log id purged.
-pub(crate) const PURGED: Stored<pb::LogId> = Stored::new("the purge point");
+pub(crate) const PURGED: Stored<LogId, pb::LogId> = Stored {
+    what: "the purge point",
+    out: log_id_out,
+    read: |id| Ok(log_id_in(id)),
+};
 /// The last log id known to be committed.
-pub(crate) const COMMITTED: Stored<pb::LogId> = Stored::new("the committed position");
+pub(crate) const COMMITTED: Stored<LogId, pb::LogId> = Stored {
+    what: "the committed position",
+    ..PURGED
+};
 /// What a snapshot covers.
-pub(crate) const SNAPSHOT_META: Stored<pb::SnapshotMeta> = Stored::new("the snapshot's metadata");
-const ENTRY: Stored<pb::Entry> = Stored::new("log entry");
+pub(crate) const SNAPSHOT_META: Stored<SnapshotMeta, pb::SnapshotMeta> = Stored {
+    what: "the snapshot's metadata",
+    out: snapshot_meta_out,
+    read: snapshot_meta_in,
+};
+/// A log entry.
+pub(crate) const ENTRY: Stored<Entry, pb::Entry> = Stored {
+    what: "log entry",
+    out: entry_out,
+    read: entry_in,
+};
 
-impl<M: prost::Message + Default> Stored<M> {
-    const fn new(what: &'static str) -> Self {
-        Self {
-            what,
-            message: PhantomData,
-        }
-    }
-
-    pub(crate) fn encode(&self, message: &M) -> Bytes {
+impl<T, M: prost::Message + Default> Stored<T, M> {
+    pub(crate) fn encode(&self, value: &T) -> Bytes {
+        let message = (self.out)(value);
         let mut bytes = BytesMut::with_capacity(1 + message.encoded_len());
         bytes.put_u8(FORMAT);
-        message
-            .encode(&mut bytes)
-            .expect("the buffer grows as needed");
+        let encoded = message.encode(&mut bytes);
+        encoded.expect("the buffer grows as needed");
         bytes.freeze()
     }
 
-    pub(crate) fn decode<T>(
-        &self,
-        bytes: Bytes,
-        convert: impl FnOnce(M) -> Result<T, Malformed>,
-    ) -> io::Result<T> {
-        self.decode_at(String::new(), bytes, convert)
+    /// The value of a slot, if it has one.
+    pub(crate) fn load(&self, storage: &impl Storage, slot: Slot) -> io::Result<Option<T>> {
+        let saved = storage.load(slot)?;
+        saved.map(|bytes| self.decode(bytes)).transpose()
     }
 
-    fn decode_at<T>(
-        &self,
-        place: String,
-        mut bytes: Bytes,
-        convert: impl FnOnce(M) -> Result<T, Malformed>,
-    ) -> io::Result<T> {
+    pub(crate) fn decode(&self, bytes: Bytes) -> io::Result<T> {
+        self.decode_at(&"", bytes)
+    }
+
+    fn decode_at(&self, place: &dyn Display, mut bytes: Bytes) -> io::Result<T> {
         let format = bytes.try_get_u8().unwrap_or_default();
         if format != FORMAT {
             let what = format!("{} {place}", self.what);
             return Err(StoreError::format(what.trim_end(), format.into(), FORMAT).into());
         }
-        let message = M::decode(bytes).map_err(|e| StoreError::damaged(self.what, &place, e))?;
-        Ok(convert(message).map_err(|e| StoreError::damaged(self.what, &place, e))?)
+        let damaged =
+            |error: &dyn Display| StoreError::damaged(self.what, place.to_string(), error);
+        let message = M::decode(bytes).map_err(|error| damaged(&error))?;
+        Ok((self.read)(message).map_err(|error| damaged(&error))?)
     }
 }
 
@@ -422,19 +425,9 @@ pub(crate) fn unreadable_payload(index: u64, error: CodecError) -> io::Error {
     StoreError::unreadable(ENTRY.what, index.to_string(), error).into()
 }
 
-/// A log id as a slot holds it.
-pub(crate) fn log_id_read(id: pb::LogId) -> Result<LogId, Malformed> {
-    Ok(log_id_in(id))
-}
-
-/// Encodes one log entry for the disk.
-pub(crate) fn encode_entry(entry: &Entry) -> Bytes {
-    ENTRY.encode(&entry_out(entry))
-}
-
 /// Decodes one log entry from the disk and checks that its index is `index`.
 pub(crate) fn decode_entry(bytes: Bytes, index: u64) -> io::Result<Entry> {
-    let entry = ENTRY.decode_at(index.to_string(), bytes, entry_in)?;
+    let entry = ENTRY.decode_at(&index, bytes)?;
     if entry.log_id.index != index {
         let reason = format!("its content is log entry {}", entry.log_id.index);
         return Err(damaged_entry(index, reason));
@@ -444,18 +437,3 @@ pub(crate) fn decode_entry(bytes: Bytes, index: u64) -> io::Result<Entry> {
 
 #[cfg(test)]
 pub(crate) mod golden_tests;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_entry_under_another_index_is_damaged() {
-        let log_id = LogId::new_term_index(3, 17);
-        let payload = EntryPayload::Blank;
-        let entry = encode_entry(&Entry { log_id, payload });
-        let error = decode_entry(entry, 18).unwrap_err().to_string();
-        let expected = "log entry 18: its content is log entry 17";
-        assert!(error.contains(expected), "{error}");
-    }
-}

@@ -17,6 +17,7 @@ use lockstep_machine::State;
 
 use super::log::Log;
 use super::log_writer::LogWriter;
+use super::opening::opening;
 use super::reserve::{self, Reserve};
 use super::slots::{SlotName, Slots};
 use super::snapshot::{self, SnapshotFile, SnapshotReceiver, Snapshots, on_disk_thread};
@@ -90,10 +91,10 @@ impl DiskStore {
         let dir = &identity.dir().to_owned();
         let reserve = Reserve::new(dir, options.reserve_bytes);
         let open = || open(identity, options, &*observer);
-        let opened = match open() {
+        let opened = opening(dir, || match open() {
             Err(error) if error.is_disk_full() && reserve.give_back() => open(),
             opened => opened,
-        };
+        });
         let opened = opened.map_err(|error| error.found_in(dir))?;
         binding::complete(identity)?;
         reserve.ensure();

@@ -52,13 +52,13 @@ pub enum StoreError {
         /// The error.
         source: io::Error,
     },
-    /// sled failed.
+    /// A system call of sled failed.
     #[error("cannot {doing}: {source}")]
     Database {
         /// What was tried.
         doing: &'static str,
         /// The error.
-        source: sled::Error,
+        source: io::Error,
     },
     /// This executable was linked so that sled's flushes would not survive a power loss.
     #[error(
@@ -263,22 +263,13 @@ impl StoreError {
             | StoreError::Mismatch { .. }
             | StoreError::Format { .. }
             | StoreError::Newer { .. } => io::ErrorKind::InvalidData,
-            StoreError::Io { source, .. } => source.kind(),
-            StoreError::Database {
-                source: sled::Error::Io(source),
-                ..
-            } => source.kind(),
-            StoreError::Database {
-                source: sled::Error::Corruption { .. },
-                ..
-            } => io::ErrorKind::InvalidData,
+            StoreError::Io { source, .. } | StoreError::Database { source, .. } => source.kind(),
             StoreError::OutOfOrder { .. }
             | StoreError::TooLarge { .. }
             | StoreError::PurgePointSaved => io::ErrorKind::InvalidInput,
             StoreError::InUse { .. } => io::ErrorKind::ResourceBusy,
             StoreError::NoSpace { .. } => io::ErrorKind::StorageFull,
-            StoreError::Database { .. }
-            | StoreError::NotDurable
+            StoreError::NotDurable
             | StoreError::NotADataFolder { .. }
             | StoreError::Unfinished { .. }
             | StoreError::NotEmpty { .. }
@@ -295,8 +286,21 @@ impl StoreError {
         }
     }
 
+    /// What is damaged where sled does not work.
+    pub(super) const DATABASE: &'static str = "database";
+
+    /// sled reports what it finds in its files in many ways. Only an error of the system is none of its files.
     pub(super) fn database(doing: &'static str) -> impl FnOnce(sled::Error) -> StoreError {
-        move |source| StoreError::Database { doing, source }
+        move |source| match source {
+            sled::Error::Io(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
+                StoreError::Database { doing, source }
+            }
+            found => StoreError::damaged(
+                StoreError::DATABASE,
+                "log/db",
+                format!("cannot {doing}: {found}"),
+            ),
+        }
     }
 }
 

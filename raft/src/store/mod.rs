@@ -41,7 +41,8 @@
 //!   fails too, until the process is started again. On a full disk the reserve is freed first, so that
 //!   the restart succeeds.
 //! - Opening reads and checks every byte. Damage is reported with its position, an unknown format with
-//!   both versions, and neither is modified.
+//!   both versions, and neither is modified. Where sled panics on damage, the process ends, and its panic hook
+//!   gets the same report from [`damage`].
 //! - The identity, the log and the snapshots of a folder belong to each other, or it is refused (module `binding`).
 //!
 //! # Limits
@@ -71,6 +72,7 @@ mod legacy;
 mod log;
 mod log_writer;
 mod offline;
+mod opening;
 mod reserve;
 mod segment;
 mod slots;
@@ -94,6 +96,7 @@ pub use identity::{
     BootstrapPlan, Identity, IdentityFile, Member, PlannedMember, discard, read_identity,
 };
 pub use offline::{OfflineFolder, Rewrite};
+pub use opening::damage;
 pub use reserve::free_bytes;
 pub use snapshot::{SnapshotFile, SnapshotReceiver, in_background};
 

@@ -28,7 +28,7 @@ async fn a_long_range_to_apply_is_read_in_parts() {
     let entries: Vec<Entry> = (1..=20).map(entry).collect();
     let records = entries.iter().map(|entry| Record {
         index: entry.log_id.index,
-        bytes: wire::encode_entry(entry),
+        bytes: wire::ENTRY.encode(entry),
     });
     let records = records.collect();
     log.inner

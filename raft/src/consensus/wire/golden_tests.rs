@@ -17,6 +17,17 @@ fn form(
     }
 }
 
+fn stored<T: 'static, M: prost::Message + Default + 'static>(
+    name: &'static str,
+    stored: Stored<T, M>,
+    value: &T,
+) -> Form {
+    let bytes = stored.encode(value);
+    form(name, bytes, move |bytes| {
+        Ok(stored.encode(&stored.decode(bytes)?))
+    })
+}
+
 pub(crate) fn forms() -> Vec<Form> {
     let member = |name: &str| Member {
         name: name.to_owned(),
@@ -36,29 +47,16 @@ pub(crate) fn forms() -> Vec<Form> {
     };
     let batch = Payload(Bytes::from_static(b"batch"));
     let entry = |name, payload| {
-        let bytes = encode_entry(&Entry { log_id, payload });
+        let bytes = ENTRY.encode(&Entry { log_id, payload });
         form(name, bytes, |bytes| {
-            Ok(encode_entry(&decode_entry(bytes, 17)?))
+            Ok(ENTRY.encode(&decode_entry(bytes, 17)?))
         })
     };
-    let position = |name, stored: &'static Stored<pb::LogId>| {
-        form(name, stored.encode(&log_id_out(&log_id)), |bytes| {
-            Ok(stored.encode(&log_id_out(&stored.decode(bytes, log_id_read)?)))
-        })
-    };
-    let vote = VOTE.encode(&vote_out(&Vote::new_committed(3, 9)));
-    let meta = SNAPSHOT_META.encode(&snapshot_meta_out(&meta));
     vec![
-        form("vote", vote, |bytes| {
-            let vote = VOTE.decode(bytes, |vote| vote_in(Some(vote)))?;
-            Ok(VOTE.encode(&vote_out(&vote)))
-        }),
-        position("purged", &PURGED),
-        position("committed", &COMMITTED),
-        form("snapshot-meta", meta, |bytes| {
-            let meta = SNAPSHOT_META.decode(bytes, snapshot_meta_in)?;
-            Ok(SNAPSHOT_META.encode(&snapshot_meta_out(&meta)))
-        }),
+        stored("vote", VOTE, &Vote::new_committed(3, 9)),
+        stored("purged", PURGED, &log_id),
+        stored("committed", COMMITTED, &log_id),
+        stored("snapshot-meta", SNAPSHOT_META, &meta),
         entry("entry-blank", EntryPayload::Blank),
         entry("entry-batch", EntryPayload::Normal(batch)),
         entry("entry-membership", EntryPayload::Membership(membership)),

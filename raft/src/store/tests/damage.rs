@@ -2,8 +2,9 @@
 //! is older than the rest. Each is refused or changes nothing; never is there silently less.
 
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
+use std::sync::Once;
 
 use super::sample::{Node, copy_of};
 use super::*;
@@ -43,17 +44,33 @@ fn content(dir: &Path) -> io::Result<Content> {
 enum Verdict {
     /// The node does not start, or reports the damage when it reads it.
     Refused,
-    /// sled ends the process while it opens.
+    /// sled panics while it opens, and the process ends with the report of the damage.
     Panicked,
     /// Everything is there.
     Harmless,
 }
 
-/// What becomes of a folder that was damaged. Fails if the damage goes unnoticed and something is different.
+/// What the process would report of panics on this thread or on sled's.
+static REPORTS: Mutex<Vec<Option<StoreError>>> = Mutex::new(Vec::new());
+
+/// What becomes of a folder that was damaged. Fails if the damage goes unnoticed and something is different, or if its
+/// report says not what is damaged, where, and what to do.
 fn judge(dir: &Path, expected: &Content, what: &str) -> Verdict {
+    note_panics();
     match catch_unwind(AssertUnwindSafe(|| content(dir))) {
-        Err(_) => Verdict::Panicked,
-        Ok(Err(_)) => Verdict::Refused,
+        Err(_) => {
+            let reports = std::mem::take(&mut *REPORTS.lock().unwrap());
+            let first = reports.into_iter().next().expect("a panic was noted");
+            let report = first.unwrap_or_else(|| panic!("{what}: a panic without a report"));
+            check_report(&report, dir, what);
+            Verdict::Panicked
+        }
+        Ok(Err(refused)) => {
+            let report = refused.get_ref().and_then(|it| it.downcast_ref());
+            let report = report.unwrap_or_else(|| panic!("{what}: {refused}"));
+            check_report(report, dir, what);
+            Verdict::Refused
+        }
         Ok(Ok(found)) => {
             let ends = |it: &Content| it.records.last().map(|record| record.index);
             let (found_end, expected_end) = (ends(&found), ends(expected));
@@ -68,6 +85,28 @@ fn judge(dir: &Path, expected: &Content, what: &str) -> Verdict {
             Verdict::Harmless
         }
     }
+}
+
+/// Notes what a process would report of a panic, instead of printing it.
+fn note_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(move |panic| match crate::store::damage(panic) {
+            Some(damage) => REPORTS.lock().unwrap().push(Some(damage)),
+            None => {
+                REPORTS.lock().unwrap().push(None);
+                print(panic);
+            }
+        }));
+    });
+}
+
+fn check_report(report: &StoreError, dir: &Path, what: &str) {
+    let text = report.to_string();
+    println!("{what}: {} {text}", report.code());
+    let is_whole = text.contains(&dir.display().to_string()) && text.contains("lockstepd rejoin");
+    assert!(is_whole, "{what}: {text}");
 }
 
 /// A folder that has been in use for a while, closed; and a copy from some time before.

@@ -2,10 +2,11 @@
 
 use std::fs;
 
-use lockstep_proto::raft as pb;
+use openraft::EntryPayload;
 use rand::Rng;
 
 use super::*;
+use crate::consensus::types::{Entry, LogId, Payload, Vote};
 use crate::consensus::wire;
 
 /// A store, and where its node is.
@@ -72,7 +73,7 @@ impl Node {
         let state = State::default();
         let written = (self.store).write_snapshot(index, "meta".into(), state);
         runtime().block_on(written).unwrap();
-        let marker = wire::PURGED.encode(&pb::LogId { term, index });
+        let marker = wire::PURGED.encode(&LogId::new_term_index(term, index));
         wait(|done| self.store.purge(index, marker, done)).unwrap();
         self.purged = Some(index);
     }
@@ -83,30 +84,25 @@ pub(super) fn entry_at(index: u64, term: u64) -> Bytes {
     let mut random = StdRng::seed_from_u64(index << 16 | term);
     let mut payload = vec![0; random.random_range(10..3000)];
     random.fill_bytes(&mut payload);
-    let entry = pb::Entry {
-        log_id: Some(pb::LogId { term, index }),
-        payload: Some(pb::entry::Payload::Batch(payload.into())),
-    };
-    wire::encode_entry(&wire::entry_in(entry).unwrap())
+    wire::ENTRY.encode(&Entry {
+        log_id: LogId::new_term_index(term, index),
+        payload: EntryPayload::Normal(Payload(payload.into())),
+    })
 }
 
 pub(super) fn encode_vote(term: u64) -> Bytes {
-    wire::VOTE.encode(&pb::Vote {
-        term,
-        node_id: 1,
-        committed: false,
-    })
+    wire::VOTE.encode(&Vote::new(term, 1))
 }
 
 /// The term of the vote; 0 where there is none.
 pub(super) fn term_of(store: &DiskStore) -> u64 {
-    let read = |vote| wire::VOTE.decode(vote, |vote| Ok(vote.term)).unwrap();
-    store.load(Slot::Vote).unwrap().map_or(0, read)
+    let vote = wire::VOTE.load(store, Slot::Vote).unwrap();
+    vote.map_or(0, |vote| vote.leader_id.term)
 }
 
 pub(super) fn purged_of(store: &DiskStore) -> Option<u64> {
-    let read = |marker| wire::PURGED.decode(marker, |id| Ok(id.index)).unwrap();
-    store.load(Slot::Purged).unwrap().map(read)
+    let purged = wire::PURGED.load(store, Slot::Purged).unwrap();
+    purged.map(|id| id.index)
 }
 
 /// A copy of a folder, even of one that is in use: what the end of its process would leave.
