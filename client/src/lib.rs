@@ -99,6 +99,7 @@ mod service;
 mod setters;
 mod settings;
 mod sinks;
+mod stream;
 mod transaction;
 mod transitions;
 mod watch;
@@ -135,6 +136,6 @@ pub use lockstep_proto::v1::change_members_request::Change as MemberChange;
 pub use lockstep_proto::v1::{
     AddMember, ChangeMembersResponse as QuorumChange, CheckSinkResponse as SinkCheck, CheckStep,
     Consistency, Defined, Fault, ListSinksResponse as SinkList, MachineSummary, Member,
-    MemberReport, PictureFormat, Rejected as Rejection, Role, SeedProgress, Settings, SinkPhase,
-    SinkStatus, StatusResponse as NodeStatus, VersionSummary,
+    MemberReport, PictureFormat, Role, SeedProgress, Settings, SinkPhase, SinkStatus,
+    StatusResponse as NodeStatus, VersionSummary,
 };
