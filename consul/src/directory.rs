@@ -9,20 +9,22 @@ use consulrs::api::kv::requests::{
 };
 use consulrs::api::service::requests::DeregisterServiceRequest;
 use rustify_derive::Endpoint;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::connection::Directory;
 use crate::error::{ConsulError, NAME_BYTES_MAX};
 use crate::registration::{HeldCheck, HeldService, Registration, meta};
 
 /// A service instance that passes its checks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServiceEntry {
     /// The registration's id.
+    #[serde(rename = "service_id")]
     pub id: String,
     /// The node's name; the registration's id where the metadata holds none.
     pub name: String,
-    /// The node's id, where the metadata holds one.
+    /// The node's id, where the metadata holds one. In JSON as text, because it has 63 bits.
+    #[serde(serialize_with = "as_text")]
     pub node_id: Option<u64>,
     /// The cluster the node belongs to, once it does.
     pub cluster_id: Option<String>,
@@ -32,6 +34,10 @@ pub struct ServiceEntry {
     pub http_address: Option<String>,
     /// The tags it registered with.
     pub tags: Vec<String>,
+}
+
+fn as_text<S: Serializer>(id: &Option<u64>, s: S) -> Result<S::Ok, S::Error> {
+    id.map(|id| id.to_string()).serialize(s)
 }
 
 /// What [`Directory::register`] did.
