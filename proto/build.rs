@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::{env, fs};
 
 use protox::prost::Message as _;
+use tonic_prost_build::Builder;
 
 const PUBLIC: &[&str] = &[
     "lockstep/v1/machines.proto",
@@ -12,39 +13,44 @@ const PUBLIC: &[&str] = &[
 ];
 const PEER: &[&str] = &["lockstep/raft/v1/peer.proto"];
 
-/// Messages that have a JSON form, because HTTP or the command line shows them. `src/json.rs` writes
-/// those of sink checks, which do not follow the message.
-const SHOWN: &[&str] = &[
-    "Rejected",
-    "Defined",
-    "Fault",
-    "MachineSummary",
-    "VersionSummary",
-    "Settings",
-    "StatusResponse",
-    "Member",
-    "MemberReport",
-    "ListMembersResponse",
-    "ChangeMembersResponse",
-    "TransferLeadershipResponse",
-    "ListSinksResponse",
-    "SinkStatus",
-    "SeedProgress",
-    "SeedAsked",
-    "DeadLettersMarked",
-    "DeadLettersDiscarded",
-    "Written",
-    "ListMachinesResponse",
-    "ReadAt",
+/// Messages that have a JSON form, because HTTP or the command line shows them, and the name in the OpenAPI
+/// description of HTTP of those that it shows. `src/json.rs` writes those of sink checks, which do not follow the
+/// message.
+const SHOWN: &[(&str, Option<&str>)] = &[
+    ("Rejected", None),
+    ("Defined", None),
+    ("Fault", None),
+    ("MachineSummary", Some("MachineSummary")),
+    ("VersionSummary", Some("VersionSummary")),
+    ("Settings", None),
+    ("StatusResponse", Some("NodeStatus")),
+    ("Member", Some("MemberBody")),
+    ("MemberReport", Some("MemberReportBody")),
+    ("ListMembersResponse", Some("MembersBody")),
+    ("ChangeMembersResponse", Some("QuorumChangeBody")),
+    ("TransferLeadershipResponse", Some("LeaderBody")),
+    ("ListSinksResponse", Some("SinksBody")),
+    ("SinkStatus", Some("SinkBody")),
+    ("SeedProgress", Some("SeedingBody")),
+    ("SeedAsked", Some("ReseedBody")),
+    ("DeadLettersMarked", Some("MarkedBody")),
+    ("DeadLettersDiscarded", Some("DiscardedBody")),
+    ("Written", Some("Written")),
+    ("ListMachinesResponse", Some("MachinesBody")),
+    ("ReadAt", Some("ReadAt")),
 ];
 
-/// Messages that are bodies of HTTP requests.
-const READ: &[&str] = &["AddMember", "TransferLeadershipRequest"];
+/// Messages that are bodies of HTTP requests, and their names in the OpenAPI description.
+const READ: &[(&str, &str)] = &[
+    ("AddMember", "AddMemberBody"),
+    ("TransferLeadershipRequest", "TransferBody"),
+];
 
 const IF_SOME: &str = r#"skip_serializing_if = "Option::is_none""#;
 const IF_ANY: &str = r#"skip_serializing_if = "Vec::is_empty""#;
+const IF_SET: &str = r#"skip_serializing_if = "std::ops::Not::not""#;
 
-/// Fields whose JSON differs from what serde derives. The functions are in `src/json.rs`.
+/// Fields whose JSON differs from what serde derives.
 const FIELDS: &[(&str, &str)] = &[
     ("Rejected.message", r#"rename = "detail""#),
     ("Rejected.known", IF_ANY),
@@ -65,87 +71,44 @@ const FIELDS: &[(&str, &str)] = &[
     ("DeadLettersMarked.count", r#"rename = "marked""#),
     ("DeadLettersDiscarded.count", r#"rename = "discarded""#),
     ("AddMember.learner", "default"),
-    (
-        "StatusResponse.role",
-        r#"serialize_with = "crate::json::role""#,
-    ),
-    (
-        "StatusResponse.leader_id",
-        r#"serialize_with = "crate::json::optional_text""#,
-    ),
     ("StatusResponse.state_hash", IF_SOME),
     ("StatusResponse.feature_level_waits_for", IF_ANY),
-    ("Member.id", r#"serialize_with = "crate::json::text""#),
-    (
-        "Member.learner",
-        r#"skip_serializing_if = "std::ops::Not::not""#,
-    ),
+    ("Member.learner", IF_SET),
     ("Member.contact_ms", IF_SOME),
     ("Member.report", IF_SOME),
-    (
-        "MemberReport.role",
-        r#"serialize_with = "crate::json::role""#,
-    ),
-    (
-        "SinkStatus.phase",
-        r#"serialize_with = "crate::json::phase""#,
-    ),
     ("SinkStatus.seeding", IF_SOME),
-    (
-        "SinkStatus.since_ms",
-        r#"rename = "since", serialize_with = "crate::json::time""#,
-    ),
-    (
-        "SinkStatus.cursor",
-        r#"rename = "revision", serialize_with = "crate::json::revision""#,
-    ),
-    (
-        "SinkStatus.written_at_ms",
-        r#"rename = "written_at", serialize_with = "crate::json::optional_time""#,
-    ),
+    ("SinkStatus.since_ms", r#"rename = "since""#),
+    ("SinkStatus.cursor", r#"rename = "revision""#),
+    ("SinkStatus.written_at_ms", r#"rename = "written_at""#),
 ];
 
-/// Messages that the OpenAPI description of HTTP shows, and their names there.
-const DESCRIBED: &[(&str, &str)] = &[
-    ("Member", "MemberBody"),
-    ("MemberReport", "MemberReportBody"),
-    ("ListMembersResponse", "MembersBody"),
-    ("ChangeMembersResponse", "QuorumChangeBody"),
-    ("TransferLeadershipResponse", "LeaderBody"),
-    ("ListSinksResponse", "SinksBody"),
-    ("SinkStatus", "SinkBody"),
-    ("SeedProgress", "SeedingBody"),
-    ("SeedAsked", "ReseedBody"),
-    ("DeadLettersMarked", "MarkedBody"),
-    ("DeadLettersDiscarded", "DiscardedBody"),
-    ("Written", "Written"),
-    ("StatusResponse", "NodeStatus"),
-    ("MachineSummary", "MachineSummary"),
-    ("VersionSummary", "VersionSummary"),
-    ("ListMachinesResponse", "MachinesBody"),
-    ("ReadAt", "ReadAt"),
-    ("AddMember", "AddMemberBody"),
-    ("TransferLeadershipRequest", "TransferBody"),
+/// Fields that `src/json.rs` writes, each with the function there and its type in JSON.
+const WRITTEN: &[(&str, &str, &str)] = &[
+    ("StatusResponse.role", "role", "String"),
+    (
+        "StatusResponse.leader_id",
+        "optional_text",
+        "Option<String>",
+    ),
+    ("Member.id", "text", "String"),
+    ("MemberReport.role", "role", "String"),
+    ("SinkStatus.phase", "phase", "String"),
+    ("SinkStatus.since_ms", "time", TIME),
+    ("SinkStatus.cursor", "revision", "Option<u64>"),
+    ("SinkStatus.written_at_ms", "optional_time", MAYBE_TIME),
 ];
 
-/// Types of their fields in JSON, where they differ.
+const TIME: &str = "lockstep_machine::Timestamp";
+const MAYBE_TIME: &str = "Option<lockstep_machine::Timestamp>";
+const VERSION: &str = "lockstep_machine::Version";
+
+/// Fields that the OpenAPI description shows with the rules of a type of the state machine.
 const TYPES: &[(&str, &str)] = &[
-    ("Member.id", "String"),
-    ("StatusResponse.role", "String"),
-    ("StatusResponse.leader_id", "Option<String>"),
     ("MachineSummary.machine", "lockstep_machine::MachineName"),
-    ("MachineSummary.version", "lockstep_machine::Version"),
-    ("VersionSummary.version", "lockstep_machine::Version"),
+    ("MachineSummary.version", VERSION),
+    ("VersionSummary.version", VERSION),
     ("ListMachinesResponse.read_at", "ReadAt"),
-    ("MemberReport.role", "String"),
     ("SinkStatus.name", "lockstep_machine::SinkName"),
-    ("SinkStatus.phase", "String"),
-    ("SinkStatus.since_ms", "lockstep_machine::Timestamp"),
-    ("SinkStatus.cursor", "Option<u64>"),
-    (
-        "SinkStatus.written_at_ms",
-        "Option<lockstep_machine::Timestamp>",
-    ),
 ];
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -164,33 +127,41 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .btree_map(".lockstep.v1.Settings.values")
         // Sent and written without a copy.
         .bytes(".lockstep.v1.BackupResponse.data");
-    for message in SHOWN {
+    let attribute = |builder: Builder, field: &str, text: String| {
+        builder.field_attribute(format!(".lockstep.v1.{field}"), text)
+    };
+    let serde = |text: &str| format!("#[serde({text})]");
+    let schema = |text: &str| format!(r#"#[cfg_attr(feature = "openapi", schema({text}))]"#);
+    let read = "#[derive(serde::Deserialize)] #[serde(deny_unknown_fields)]";
+    let shown = SHOWN
+        .iter()
+        .map(|(message, name)| (message, "#[derive(serde::Serialize)]", *name));
+    let read = READ
+        .iter()
+        .map(|(message, name)| (message, read, Some(*name)));
+    for (message, derive, name) in shown.chain(read) {
         let path = format!(".lockstep.v1.{message}");
-        builder = builder.message_attribute(path, "#[derive(serde::Serialize)]");
+        builder = builder.message_attribute(&path, derive);
+        if let Some(name) = name {
+            let described = format!(
+                r#"#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = {name}))]"#
+            );
+            builder = builder.message_attribute(&path, described);
+        }
     }
-    for message in READ {
-        let read = "#[derive(serde::Deserialize)] #[serde(deny_unknown_fields)]";
-        builder = builder.message_attribute(format!(".lockstep.v1.{message}"), read);
+    for (field, text) in FIELDS {
+        builder = attribute(builder, field, serde(text));
     }
-    for (field, attribute) in FIELDS {
-        let path = format!(".lockstep.v1.{field}");
-        builder = builder.field_attribute(path, format!("#[serde({attribute})]"));
+    for (field, function, value) in WRITTEN {
+        let text = format!(r#"serialize_with = "crate::json::{function}""#);
+        builder = attribute(builder, field, serde(&text));
+        builder = attribute(builder, field, schema(&format!("value_type = {value}")));
     }
-    for (message, name) in DESCRIBED {
-        let schema = format!(
-            r#"#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema), schema(as = {name}))]"#
-        );
-        builder = builder.message_attribute(format!(".lockstep.v1.{message}"), schema);
+    for (field, value) in TYPES {
+        builder = attribute(builder, field, schema(&format!("value_type = {value}")));
     }
     // The node shows it beside the index that it belongs to.
-    builder = builder.field_attribute(
-        ".lockstep.v1.StatusResponse.state_hash",
-        r#"#[cfg_attr(feature = "openapi", schema(ignore))]"#,
-    );
-    for (field, name) in TYPES {
-        let schema = format!(r#"#[cfg_attr(feature = "openapi", schema(value_type = {name}))]"#);
-        builder = builder.field_attribute(format!(".lockstep.v1.{field}"), schema);
-    }
+    builder = attribute(builder, "StatusResponse.state_hash", schema("ignore"));
     builder.compile_fds(public)?;
 
     let peer = protox::compile(PEER, ["."])?;

@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use self::table::Column;
+use crate::generator::{Speed, number};
 
 /// Lockstep beside etcd and PostgreSQL
 #[derive(Debug, Args)]
@@ -117,9 +118,7 @@ impl Load {
 /// What one load measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Figures {
-    per_second: f64,
-    p50_ms: f64,
-    p99_ms: f64,
+    speed: Speed,
     /// Processor time of all nodes for each change or read.
     cpu_us: f64,
     /// Bytes that all nodes wrote for each change or read.
@@ -153,32 +152,32 @@ impl Compare {
         let measured = Duration::from_secs(seconds);
         let mut columns: Vec<Column> = Vec::new();
         let mut left_out = Vec::new();
-        let mut subjects = vec![
-            Subject::LockstepHttp,
-            Subject::LockstepGrpc,
-            Subject::Postgres,
+        let mut contenders = vec![
+            Contender::LockstepHttp,
+            Contender::LockstepGrpc,
+            Contender::Postgres,
         ];
         match self.etcd {
-            Some(program) => subjects.push(Subject::Etcd(program)),
+            Some(program) => contenders.push(Contender::Etcd(program)),
             None => left_out.push("etcd: no program was given (--etcd)".to_owned()),
         }
         for round in 1..=rounds {
             eprintln!("round {round} of {rounds}");
             let mut able = Vec::new();
-            for subject in subjects {
-                match subject.one_round(measured).await {
+            for contender in contenders {
+                match contender.one_round(measured).await {
                     Ok(column) => table::add(&mut columns, column),
                     // The comparison is about Lockstep.
-                    Err(error) if subject.is_own() => return Err(error),
+                    Err(error) if contender.is_own() => return Err(error),
                     Err(error) => {
                         left_out.push(format!("{error:#}"));
                         continue;
                     }
                 }
-                able.push(subject);
+                able.push(contender);
             }
-            subjects = able;
-            subjects.rotate_left(1);
+            contenders = able;
+            contenders.rotate_left(1);
         }
         // Below the logs of all processes.
         println!(
@@ -193,7 +192,7 @@ impl Compare {
 }
 
 /// What is compared.
-enum Subject {
+enum Contender {
     LockstepHttp,
     LockstepGrpc,
     Postgres,
@@ -201,7 +200,7 @@ enum Subject {
     Etcd(PathBuf),
 }
 
-impl Subject {
+impl Contender {
     fn is_own(&self) -> bool {
         matches!(self, Self::LockstepHttp | Self::LockstepGrpc)
     }
@@ -263,16 +262,12 @@ async fn load_from_here<S: Service>(service: S, load: Load, measured: Duration) 
 
 /// The figures of a report.
 fn figures(report: &Value, used: usage::Used) -> Result<Figures> {
-    let total = &report["total"];
-    let number = |value: &Value| value.as_f64().with_context(|| format!("in {report}"));
-    let items = number(&total["items"])?.max(1.);
+    let items = number(&report["total"], "items")?.max(1.);
     Ok(Figures {
-        per_second: number(&total["items_per_second"])?,
-        p50_ms: number(&total["latency_us"]["p50"])? / 1e3,
-        p99_ms: number(&total["latency_us"]["p99"])? / 1e3,
+        speed: Speed::of(report)?,
         cpu_us: used.cpu.as_secs_f64() * 1e6 / items,
         written: used.written as f64 / items,
-        generator_us: number(&report["generator_cpu_us"])?,
+        generator_us: number(report, "generator_cpu_us")?,
     })
 }
 

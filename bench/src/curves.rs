@@ -9,12 +9,11 @@ use clap::{Args, ValueEnum};
 use lockstep_load::{Axis, Chart, Series};
 use lockstep_tests::cluster::{Cluster, Plan};
 use lockstep_tests::sinks::{Destination, Webhook};
-use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
-use crate::generator::bench;
+use crate::generator::{Speed, bench};
 
 /// How rate and latency depend on clients, nodes, instances, payload, watchers and sinks
 #[derive(Debug, Args)]
@@ -49,16 +48,8 @@ enum Curve {
     Sinks,
 }
 
-/// One measurement: where on the curve, and what it showed.
-struct Point {
-    x: u64,
-    per_second: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-}
-
-/// The points of each operation.
-type Points = Vec<(&'static str, Vec<Point>)>;
+/// For each operation, what was measured where on the curve.
+type Points = Vec<(&'static str, Vec<(u64, Speed)>)>;
 
 /// Where the curve is not about clients.
 const CLIENTS: u64 = 64;
@@ -165,16 +156,9 @@ impl Curves {
             let mut all = vec![format!("--clients={clients}"), format!("--mix={operation}")];
             all.extend_from_slice(options);
             let report = bench(cluster, Duration::from_secs(self.seconds), &all).await?;
-            let total = &report["total"];
-            let number = |value: &Value| value.as_f64().with_context(|| format!("in {report}"));
-            let point = Point {
-                x,
-                per_second: number(&total["per_second"])?,
-                p50_ms: number(&total["latency_us"]["p50"])? / 1e3,
-                p99_ms: number(&total["latency_us"]["p99"])? / 1e3,
-            };
-            eprintln!("{x}: {operation}: {:.0}/s", point.per_second);
-            points.push(point);
+            let speed = Speed::of(&report)?;
+            eprintln!("{x}: {operation}: {:.0}/s", speed.per_second);
+            points.push((x, speed));
         }
         Ok(())
     }
@@ -220,19 +204,15 @@ async fn with_sinks(count: u64) -> Result<(Cluster, Vec<Webhook>)> {
 }
 
 impl Curve {
-    fn axis(self) -> Axis {
-        let (label, is_logarithmic) = match self {
+    /// What it is over, and whether in steps of equal factors.
+    fn axis(self) -> (&'static str, bool) {
+        match self {
             Self::Clients => ("clients", true),
             Self::Nodes => ("nodes", false),
             Self::Instances => ("instances", true),
             Self::Payload => ("bytes of metadata", true),
             Self::Watchers => ("watchers", true),
             Self::Sinks => ("sinks", false),
-        };
-        Axis {
-            label,
-            is_logarithmic,
-            shown: |value| value.to_string(),
         }
     }
 }
@@ -240,16 +220,7 @@ impl Curve {
 fn rates(curve: Curve, points: &Points) -> Chart {
     let series = points.iter();
     let series = series.map(|(operation, points)| one(operation, points, |it| it.per_second));
-    Chart {
-        title: format!("Operations per second, by {}", curve.axis().label),
-        x: curve.axis(),
-        y: Axis {
-            label: "per second",
-            is_logarithmic: false,
-            shown: |value| value.to_string(),
-        },
-        series: series.collect(),
-    }
+    chart("Operations per second", curve, "per second", series)
 }
 
 fn latencies(curve: Curve, points: &Points) -> Chart {
@@ -259,22 +230,34 @@ fn latencies(curve: Curve, points: &Points) -> Chart {
             one(&format!("{operation}, p99"), points, |it| it.p99_ms),
         ]
     });
+    chart("Latency", curve, "ms", series)
+}
+
+fn chart(
+    what: &str,
+    curve: Curve,
+    unit: &'static str,
+    series: impl Iterator<Item = Series>,
+) -> Chart {
+    let (label, is_logarithmic) = curve.axis();
+    let axis = |label, is_logarithmic| Axis {
+        label,
+        is_logarithmic,
+        shown: |value| value.to_string(),
+    };
     Chart {
-        title: format!("Latency, by {}", curve.axis().label),
-        x: curve.axis(),
-        y: Axis {
-            label: "ms",
-            is_logarithmic: true,
-            shown: |value| value.to_string(),
-        },
+        title: format!("{what}, by {label}"),
+        x: axis(label, is_logarithmic),
+        // Rates start at 0.
+        y: axis(unit, unit == "ms"),
         series: series.collect(),
     }
 }
 
-fn one(name: &str, points: &[Point], of: fn(&Point) -> f64) -> Series {
+fn one(name: &str, points: &[(u64, Speed)], of: fn(&Speed) -> f64) -> Series {
     Series {
         name: name.to_owned(),
-        points: points.iter().map(|it| (it.x as f64, of(it))).collect(),
+        points: points.iter().map(|(x, it)| (*x as f64, of(it))).collect(),
     }
 }
 
@@ -283,10 +266,10 @@ fn table(name: &str, points: &Points) -> String {
     let mut text =
         format!("\n| {name} | operation | per second | p50 | p99 |\n|---:|---|---:|---:|---:|\n");
     for (operation, points) in points {
-        for it in points {
+        for (x, it) in points {
             text.push_str(&format!(
-                "| {} | {operation} | {:.0} | {:.2} ms | {:.2} ms |\n",
-                it.x, it.per_second, it.p50_ms, it.p99_ms
+                "| {x} | {operation} | {:.0} | {:.2} ms | {:.2} ms |\n",
+                it.per_second, it.p50_ms, it.p99_ms
             ));
         }
     }
@@ -299,11 +282,14 @@ mod tests {
 
     #[test]
     fn a_curve_is_a_table_and_a_chart() {
-        let point = |x, per_second| Point {
-            x,
-            per_second,
-            p50_ms: 1.,
-            p99_ms: 2.,
+        let point = |x, per_second| {
+            let (p50_ms, p99_ms) = (1., 2.);
+            let speed = Speed {
+                per_second,
+                p50_ms,
+                p99_ms,
+            };
+            (x, speed)
         };
         let points = vec![("transition", vec![point(1, 900.), point(64, 12_000.)])];
         assert_eq!(

@@ -7,9 +7,9 @@ use std::time::Duration;
 use clap::Args;
 use lockstep_client::{
     Call, Consistency, Freshness, GlobalRevision, IdempotencyKey, InstanceId, InvalidName,
-    MachineName, Metadata, Revision, StateName, Version,
+    MachineName, Metadata, Revision, StateName, TransitionCall, Trigger, Version,
 };
-use lockstep_machine::{InstanceName, InvalidDuration, parse_duration};
+use lockstep_machine::{InstanceName, InvalidDuration, Transition, parse_duration};
 
 use super::Failure;
 
@@ -107,32 +107,42 @@ pub(super) struct Change {
     pub(super) key: Key,
 }
 
+impl Change {
+    /// The transition that has these expectations.
+    pub(super) fn transition(
+        self,
+        instance: InstanceId,
+        trigger: Trigger,
+    ) -> Result<TransitionCall, Failure> {
+        Ok(self.key.on(Transition {
+            expect_state: self.expect_state,
+            expect_revision: self.expect_revision,
+            metadata: self.meta.into_metadata()?,
+            ..Transition::new(instance, trigger)
+        }))
+    }
+}
+
 fn revision(text: &str) -> Result<Revision, String> {
-    number(text).map(Revision)
+    from(0)(text).map(Revision)
 }
 
-/// A whole number.
-pub(super) fn number(text: &str) -> Result<u64, String> {
-    within_bounds(text, 0, u64::MAX)
+/// A whole number, at least this one.
+pub(super) fn from(min: u64) -> impl Fn(&str) -> Result<u64, String> + Clone {
+    whole(min, u64::MAX)
 }
 
-/// How many there are to be.
-pub(super) fn count(text: &str) -> Result<u64, String> {
-    within_bounds(text, 1, u64::MAX)
+/// A whole number in a range.
+pub(super) fn range(min: u32, max: u32) -> impl Fn(&str) -> Result<u32, String> + Clone {
+    whole(min, max)
 }
 
-/// How many requests are in flight at once.
-pub(super) fn concurrency(text: &str) -> Result<u16, String> {
-    within_bounds(text, 1, 256)
-}
-
-/// In the words of this product, not in those of the parser of a type.
-pub(super) fn within_bounds<T: FromStr + PartialOrd + Display>(
-    text: &str,
-    min: T,
-    max: T,
-) -> Result<T, String> {
-    match text.parse() {
+/// The error is in the words of this product, not in those of the parser of a type.
+fn whole<T>(min: T, max: T) -> impl Fn(&str) -> Result<T, String> + Clone
+where
+    T: FromStr + PartialOrd + Display + Copy,
+{
+    move |text| match text.parse() {
         Ok(number) if number >= min && number <= max => Ok(number),
         _ => Err(format!("it must be a whole number from {min} to {max}")),
     }
@@ -142,12 +152,8 @@ pub(super) fn within_bounds<T: FromStr + PartialOrd + Display>(
 #[derive(Debug, Clone, Default, Args)]
 pub(super) struct Key {
     /// A request with the same key returns the first outcome instead of being executed again
-    #[arg(long = "idempotency-key", visible_alias = "key", value_name = "KEY", value_parser = key)]
+    #[arg(long = "idempotency-key", visible_alias = "key", value_name = "KEY")]
     pub(super) key: Option<IdempotencyKey>,
-}
-
-fn key(text: &str) -> Result<IdempotencyKey, InvalidName> {
-    IdempotencyKey::new(text)
 }
 
 impl Key {
@@ -161,7 +167,7 @@ impl Key {
 #[derive(Debug, Clone, Args)]
 pub(super) struct Extent {
     /// Maximum number to show
-    #[arg(long, value_name = "N", default_value_t = 100, value_parser = count)]
+    #[arg(long, value_name = "N", default_value_t = 100, value_parser = from(1))]
     limit: u64,
 
     /// Show all
@@ -190,7 +196,7 @@ pub(super) fn page_size(left: u64) -> u32 {
 
 /// A version of a machine.
 pub(super) fn version(text: &str) -> Result<Version, String> {
-    within_bounds(text, 1, u32::MAX).map(Version)
+    range(1, u32::MAX)(text).map(Version)
 }
 
 /// A duration, as in definitions.
@@ -206,7 +212,7 @@ pub(super) struct Fresh {
     pub(super) stale: bool,
 
     /// Wait until the node has applied this revision of the cluster
-    #[arg(long, value_name = "N", value_parser = number)]
+    #[arg(long, value_name = "N", value_parser = from(0))]
     pub(super) min_revision: Option<u64>,
 }
 

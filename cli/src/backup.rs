@@ -1,17 +1,16 @@
 //! `lockstep cluster backup`.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lockstep_client::{Backup as Incoming, BackupHeader};
 use serde_json::{Value, json};
 
-use super::failure::Failure;
+use super::partial::Partial;
 use super::progress::Progress;
-use super::{Context, output};
+use super::{Context, Failure, output};
 
 /// Write the state of the cluster to a file, from which `lockstepd restore` makes a new cluster
 #[derive(Debug, Args)]
@@ -45,10 +44,11 @@ impl Backup {
             let message = format!("{} exists; nothing was written", self.file.display());
             return Err(Failure::usage(message).hint("use --force to replace it"));
         }
-        let partial = Partial::create(&self.file)?;
-        let written = receive(context, &partial.file).await;
+        // It has everything that the cluster stores.
+        let mut partial = Partial::create(&self.file, 0o600)?;
+        let written = receive(context, &mut partial).await;
         let written = written.map_err(|failure| failure.about(self.file.display()))?;
-        partial.complete(&self.file)?;
+        partial.complete()?;
         Ok(context.show(
             || shown(&written, &self.file),
             || format!("{}: {}\n", self.file.display(), in_words(&written)),
@@ -105,61 +105,4 @@ fn shown((header, bytes): &Written, file: &Path) -> Value {
 
 fn size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
-}
-
-/// The file under another name until it is complete. Dropped before, it is removed.
-struct Partial {
-    path: PathBuf,
-    file: File,
-    kept: bool,
-}
-
-impl Partial {
-    fn create(target: &Path) -> Result<Self, Failure> {
-        let Some(name) = target.file_name() else {
-            let message = format!("{} does not name a file", target.display());
-            return Err(Failure::usage(message));
-        };
-        let mut name = name.to_owned();
-        name.push(".partial");
-        let path = target.with_file_name(name);
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            // It has everything that the cluster stores.
-            .mode(0o600)
-            .open(&path);
-        let file = file.map_err(|error| Failure::cannot_write(&path, &error))?;
-        Ok(Self {
-            path,
-            file,
-            kept: false,
-        })
-    }
-
-    /// Makes the content durable, and gives the file its name.
-    fn complete(mut self, target: &Path) -> Result<(), Failure> {
-        let folder = match target.parent() {
-            Some(folder) if !folder.as_os_str().is_empty() => folder,
-            _ => Path::new("."),
-        };
-        let put = self
-            .file
-            .sync_all()
-            .and_then(|()| fs::rename(&self.path, target))
-            .and_then(|()| {
-                self.kept = true;
-                File::open(folder)?.sync_all()
-            });
-        put.map_err(|error| Failure::cannot_write(target, &error))
-    }
-}
-
-impl Drop for Partial {
-    fn drop(&mut self) {
-        if !self.kept {
-            let _ = fs::remove_file(&self.path);
-        }
-    }
 }

@@ -2,48 +2,73 @@
 
 use std::time::{Duration, Instant};
 
-use clap::Args;
-use lockstep_client::{Client, Member, MemberChange, QuorumChange};
+use clap::{Args, Subcommand};
+use lockstep_client::{AddMember, Client, Member, MemberChange, QuorumChange};
 use serde_json::json;
 
-use super::failure::{Exit, Failure};
-use super::{Context, output};
+use super::{Context, Failure, output};
 
 /// For a new member to catch up.
 const CATCH_UP_TIMEOUT: Duration = Duration::from_secs(600);
 const POLL: Duration = Duration::from_millis(500);
 
-/// Add a node that belongs to no cluster; it votes once it has caught up
-#[derive(Debug, Args)]
-#[command(after_help = "\
+#[derive(Debug, Subcommand)]
+pub(super) enum ChangeMembers {
+    /// Add a node that belongs to no cluster; it votes once it has caught up
+    #[command(after_help = "\
 The node must run, with an empty data folder. A node that finds the cluster by discovery joins by itself.
 
 Examples:
   lockstep cluster add 10.0.0.4:4333
   lockstep cluster add 10.0.0.5:4333 --learner")]
-pub(super) struct Add {
-    /// host:port of its gRPC interface
-    #[arg(value_name = "ADDRESS")]
-    address: String,
+    Add {
+        /// host:port of its gRPC interface
+        #[arg(value_name = "ADDRESS")]
+        address: String,
 
-    /// Keep it a learner: it receives the log, serves reads, and does not vote
-    #[arg(long)]
-    learner: bool,
-}
+        /// Keep it a learner: it receives the log, serves reads, and does not vote
+        #[arg(long)]
+        learner: bool,
+    },
 
-/// Remove a member; its node stops
-#[derive(Debug, Args)]
-#[command(after_help = "\
+    /// Remove a member; its node stops
+    #[command(after_help = "\
 Examples:
   lockstep cluster remove node3
   lockstep cluster remove 4611686018427387904")]
-pub(super) struct Remove {
+    Remove(Forced),
+
+    Replace(Replace),
+
+    /// Let a learner become a voter, once it has caught up
+    Promote {
+        /// Its name, or its id
+        #[arg(value_name = "NODE")]
+        node: String,
+    },
+
+    /// Make a voter a learner, which it stays until it is promoted
+    Demote(Forced),
+
+    /// Hand leadership over to another voter
+    TransferLeader {
+        /// Its name, or its id [default: the voter with the longest log]
+        #[arg(value_name = "NODE")]
+        node: Option<String>,
+    },
+}
+
+/// A change that the quorum may not survive.
+#[derive(Debug, Args)]
+pub(super) struct Forced {
     /// Its name, or its id
     #[arg(value_name = "NODE")]
     node: String,
 
-    #[command(flatten)]
-    force: Force,
+    /// Make the change even if too few voters would answer to form a quorum: the cluster then accepts no
+    /// writes until enough of them return
+    #[arg(long)]
+    force_unsafe: bool,
 }
 
 /// Add a node, wait until it votes, then remove another
@@ -61,79 +86,32 @@ pub(super) struct Replace {
     address: String,
 }
 
-/// Let a learner become a voter, once it has caught up
-#[derive(Debug, Args)]
-pub(super) struct Promote {
-    /// Its name, or its id
-    #[arg(value_name = "NODE")]
-    node: String,
-}
-
-/// Make a voter a learner, which it stays until it is promoted
-#[derive(Debug, Args)]
-pub(super) struct Demote {
-    /// Its name, or its id
-    #[arg(value_name = "NODE")]
-    node: String,
-
-    #[command(flatten)]
-    force: Force,
-}
-
-/// Hand leadership over to another voter
-#[derive(Debug, Args)]
-pub(super) struct TransferLeader {
-    /// Its name, or its id [default: the voter with the longest log]
-    #[arg(value_name = "NODE")]
-    node: Option<String>,
-}
-
-#[derive(Debug, Args)]
-struct Force {
-    /// Make the change even if too few voters would answer to form a quorum: the cluster then accepts no
-    /// writes until enough of them return
-    #[arg(long)]
-    force_unsafe: bool,
-}
-
-impl Add {
+impl ChangeMembers {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let add = MemberChange::Add {
-            grpc_address: self.address,
-            learner: self.learner,
+        let (member_change, force) = match self {
+            Self::Add { address, learner } => (added(address, learner), false),
+            Self::Remove(it) => (MemberChange::Remove(it.node), it.force_unsafe),
+            Self::Promote { node } => (MemberChange::Promote(node), false),
+            Self::Demote(it) => (MemberChange::Demote(it.node), it.force_unsafe),
+            Self::Replace(replace) => return replace.run(context).await,
+            Self::TransferLeader { node } => return transfer_leader(context, node).await,
         };
-        change(context, add, false).await
+        change(context, member_change, force).await
     }
 }
 
-impl Remove {
-    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let force = self.force.force_unsafe;
-        change(context, MemberChange::Remove(self.node), force).await
-    }
-}
-
-impl Promote {
-    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        change(context, MemberChange::Promote(self.node), false).await
-    }
-}
-
-impl Demote {
-    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let force = self.force.force_unsafe;
-        change(context, MemberChange::Demote(self.node), force).await
-    }
+fn added(grpc_address: String, learner: bool) -> MemberChange {
+    MemberChange::Add(AddMember {
+        grpc_address,
+        learner,
+    })
 }
 
 impl Replace {
-    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
+    async fn run(self, context: &Context) -> Result<String, Failure> {
         let client = context.target.client()?;
         let before = client.members().await?;
-        let add = MemberChange::Add {
-            grpc_address: self.address.clone(),
-            learner: false,
-        };
+        let add = added(self.address.clone(), false);
         client.change_members(add, false).await?;
         let added = self.promoted(&client, &before).await?;
         output::say(&format!("{} votes; removing {}", added.name, self.node));
@@ -176,20 +154,18 @@ impl Replace {
                     self.address,
                     CATCH_UP_TIMEOUT.as_secs() / 60
                 );
-                return Err(Failure::new(Exit::Unavailable, "unavailable", message));
+                return Err(Failure::unavailable(message));
             }
             tokio::time::sleep(POLL).await;
         }
     }
 }
 
-impl TransferLeader {
-    pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let client = context.target.client()?;
-        let leader = client.transfer_leadership(self.node.as_deref()).await?;
-        let json = || json!({ "leader": leader });
-        Ok(context.show(json, || format!("{} leads\n", output::filled(&leader.name))))
-    }
+async fn transfer_leader(context: &Context, to: Option<String>) -> Result<String, Failure> {
+    let client = context.target.client()?;
+    let leader = client.transfer_leadership(to.as_deref()).await?;
+    let json = || json!({ "leader": leader });
+    Ok(context.show(json, || format!("{} leads\n", output::filled(&leader.name))))
 }
 
 async fn change(context: &Context, change: MemberChange, force: bool) -> Result<String, Failure> {

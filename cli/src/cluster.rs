@@ -14,12 +14,8 @@ Examples:
         Status(status),
         Members(members),
         Leader(members),
-        Add(change_members),
-        Remove(change_members),
-        Replace(change_members),
-        Promote(change_members),
-        Demote(change_members),
-        TransferLeader(change_members),
+        #[command(flatten)]
+        ChangeMembers(change_members),
         Backup(backup),
         #[command(subcommand)]
         Settings(settings),

@@ -32,20 +32,7 @@ impl Discover {
                 ))
             })?
             .map_err(Failure::unavailable)?;
-        let json = || {
-            let services = found.iter().map(|entry| {
-                json!({
-                    "service_id": entry.id,
-                    "name": entry.name,
-                    "node_id": entry.node_id.map(|id| id.to_string()),
-                    "cluster_id": entry.cluster_id,
-                    "grpc_address": entry.grpc_address,
-                    "http_address": entry.http_address,
-                    "tags": entry.tags,
-                })
-            });
-            json!({ "services": services.collect::<Vec<_>>() })
-        };
+        let json = || json!({ "services": found });
         Ok(context.show(json, || {
             output::columns!(&found, |entry| {
                 "NAME": output::filled(&entry.name),

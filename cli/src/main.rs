@@ -29,6 +29,7 @@ mod members;
 mod next;
 mod output;
 mod paint;
+mod partial;
 mod progress;
 mod send;
 mod settings;

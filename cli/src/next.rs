@@ -2,7 +2,6 @@
 
 use clap::Args;
 use lockstep_client::{InstanceId, StateName, Trigger};
-use lockstep_machine::Transition;
 use serde_json::json;
 
 use super::args::Change;
@@ -28,13 +27,9 @@ pub(super) struct Next {
 
 impl Next {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let call = Transition {
-            expect_state: self.change.expect_state,
-            expect_revision: self.change.expect_revision,
-            metadata: self.change.meta.into_metadata()?,
-            ..Transition::new(self.instance, Trigger::To(self.state))
-        };
-        let call = self.change.key.on(call);
+        let call = self
+            .change
+            .transition(self.instance, Trigger::To(self.state))?;
         let written = context.target.client()?.transition(call).await?;
         let made = &written.made;
         // The fields of HTTP, and the older names of some of them.

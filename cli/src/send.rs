@@ -2,23 +2,20 @@
 
 use clap::Args;
 use lockstep_client::{EventName, InstanceId, StateName, Trigger};
-use lockstep_machine::Transition;
 use serde_json::json;
 
 use super::args::Change;
 use super::{Context, Failure, shape};
 
-const EXAMPLES: &str = "\
+/// Make a transition, by event or to a state
+#[derive(Debug, Args)]
+#[command(after_help = "\
 Prints only the new state of the instance.
 
 Examples:
   lockstep send order/42 --event pay
   lockstep send order/42 --to paid --expect-state open --meta who=ann --meta why='paid in cash'
-  lockstep send order/42 --event pay --idempotency-key payment-7   # executed once, however often it is run";
-
-/// Make a transition, by event or to a state
-#[derive(Debug, Args)]
-#[command(after_help = EXAMPLES)]
+  lockstep send order/42 --event pay --idempotency-key payment-7   # executed once, however often it is run")]
 pub(super) struct Send {
     /// The instance, machine/name
     #[arg(value_name = "INSTANCE")]
@@ -55,18 +52,9 @@ impl By {
 
 impl Send {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
-        let call = self.change.key.on(Transition {
-            expect_state: self.change.expect_state,
-            expect_revision: self.change.expect_revision,
-            metadata: self.change.meta.into_metadata()?,
-            ..Transition::new(self.instance.clone(), self.by.trigger()?)
-        });
-        let client = context.target.client()?;
-        let written = client.transition(call).await?;
-        let json = || {
-            let made = json!({ "transitioned": written.made });
-            shape::written(made, &written)
-        };
+        let call = self.change.transition(self.instance, self.by.trigger()?)?;
+        let written = context.target.client()?.transition(call).await?;
+        let json = || shape::written(json!({ "transitioned": written.made }), &written);
         Ok(context.show(json, || format!("{}\n", written.made.to)))
     }
 }

@@ -44,11 +44,11 @@ pub(super) struct Watch {
     state: Option<StateName>,
 
     /// Start at this revision of the cluster [default: after the latest]
-    #[arg(long, value_name = "N", value_parser = args::number)]
+    #[arg(long, value_name = "N", value_parser = args::from(0))]
     from_revision: Option<u64>,
 
     /// Exit after this many events
-    #[arg(long, value_name = "N", value_parser = args::count)]
+    #[arg(long, value_name = "N", value_parser = args::from(1))]
     count: Option<u64>,
 }
 

@@ -99,6 +99,7 @@ mod service;
 mod setters;
 mod settings;
 mod sinks;
+mod stream;
 mod transaction;
 mod transitions;
 mod watch;
@@ -107,7 +108,7 @@ mod writes;
 pub use address::{Address, InvalidAddress};
 pub use builder::{Builder, TIMEOUT_DEFAULT, TIMEOUT_MAX};
 pub use client::Client;
-pub use cluster::{Backup, Leader, MemberChange};
+pub use cluster::{Backup, Leader};
 pub use dead_letters::{DeadLetterPage, DeadLettersCall, Letters};
 pub use discover::{Discover, DiscoveryError};
 pub use error::{Error, Rejected, Tried};
@@ -131,9 +132,10 @@ pub use lockstep_machine::{
     InstanceView as Instance, InvalidMetadata, InvalidName, MachineName, Metadata, Migrated,
     Operation, OperationResult, Revision, StateName, Timestamp, Transitioned, Trigger, Version,
 };
+pub use lockstep_proto::v1::change_members_request::Change as MemberChange;
 pub use lockstep_proto::v1::{
-    ChangeMembersResponse as QuorumChange, CheckSinkResponse as SinkCheck, CheckStep, Consistency,
-    Defined, Fault, ListSinksResponse as SinkList, MachineSummary, Member, MemberReport,
-    PictureFormat, Rejected as Rejection, Role, SeedProgress, Settings, SinkPhase, SinkStatus,
+    AddMember, ChangeMembersResponse as QuorumChange, CheckSinkResponse as SinkCheck, CheckStep,
+    Consistency, Defined, Fault, ListSinksResponse as SinkList, MachineSummary, Member,
+    MemberReport, PictureFormat, Role, SeedProgress, Settings, SinkPhase, SinkStatus,
     StatusResponse as NodeStatus, VersionSummary,
 };

@@ -72,8 +72,8 @@ fn shown(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::directory::{HEALTHY, HealthyService};
-    use crate::registration::{HeldCheck, HeldService};
+    use crate::directory::{HEALTHY, HealthyService, Service};
+    use crate::registration::HeldCheck;
     use lockstep_machine::library_words;
     use std::collections::HashMap;
 
@@ -145,7 +145,7 @@ mod tests {
             let bytes = body.as_bytes();
             let read = [
                 read::<Vec<HealthyService>>(bytes, HEALTHY).err(),
-                read::<HeldService>(bytes, "a service").err(),
+                read::<Service>(bytes, "a service").err(),
                 read::<HashMap<String, HeldCheck>>(bytes, "checks").err(),
                 read::<bool>(bytes, "true or false").err(),
             ];

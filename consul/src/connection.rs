@@ -11,7 +11,7 @@ use consulrs::api::features::FeaturedEndpoint;
 use consulrs::client::{Client as _, ConsulClient, ConsulClientSettings};
 use reqwest011::Url;
 use reqwest011::header::HeaderValue;
-use rustify::endpoint::{Endpoint, EndpointResult};
+use rustify::endpoint::Endpoint;
 use rustify::errors::ClientError;
 
 use crate::answer;
@@ -99,20 +99,12 @@ impl Directory {
     where
         E: Endpoint + FeaturedEndpoint,
     {
-        Ok(self.execute(endpoint).await?.raw())
-    }
-
-    async fn execute<E>(&self, endpoint: E) -> Result<EndpointResult<E::Response>, ConsulError>
-    where
-        E: Endpoint + FeaturedEndpoint,
-    {
         let request = endpoint.path();
         let middleware = self.client.middle(endpoint.features());
-        endpoint
-            .with_middleware(&middleware)
-            .exec(self.client.http())
-            .await
-            .map_err(|error| self.explain(&request, error))
+        let sent = endpoint.with_middleware(&middleware);
+        let answered = sent.exec(self.client.http()).await;
+        let answer = answered.map_err(|error| self.explain(&request, error))?;
+        Ok(answer.raw())
     }
 
     /// The error with its cause, which rustify's `Display` leaves out.

@@ -9,20 +9,22 @@ use consulrs::api::kv::requests::{
 };
 use consulrs::api::service::requests::DeregisterServiceRequest;
 use rustify_derive::Endpoint;
-use serde::{Deserialize, Deserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::connection::Directory;
 use crate::error::{ConsulError, NAME_BYTES_MAX};
-use crate::registration::{HeldCheck, HeldService, Registration, meta};
+use crate::registration::{HeldCheck, Registration, meta};
 
 /// A service instance that passes its checks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ServiceEntry {
     /// The registration's id.
+    #[serde(rename = "service_id")]
     pub id: String,
     /// The node's name; the registration's id where the metadata holds none.
     pub name: String,
-    /// The node's id, where the metadata holds one.
+    /// The node's id, where the metadata holds one. In JSON as text, because it has 63 bits.
+    #[serde(serialize_with = "as_text")]
     pub node_id: Option<u64>,
     /// The cluster the node belongs to, once it does.
     pub cluster_id: Option<String>,
@@ -32,6 +34,10 @@ pub struct ServiceEntry {
     pub http_address: Option<String>,
     /// The tags it registered with.
     pub tags: Vec<String>,
+}
+
+fn as_text<S: Serializer>(id: &Option<u64>, s: S) -> Result<S::Ok, S::Error> {
+    id.map(|id| id.to_string()).serialize(s)
 }
 
 /// What [`Directory::register`] did.
@@ -176,7 +182,7 @@ impl Directory {
     async fn held(
         &self,
         wanted: &Registration,
-    ) -> Result<(Option<HeldService>, Option<HeldCheck>), ConsulError> {
+    ) -> Result<(Option<Service>, Option<HeldCheck>), ConsulError> {
         let id = wanted.id();
         let filter = format!("ServiceID == \"{id}\"");
         let service = match self.call(HeldServiceRequest { id }, HELD).await {
@@ -216,7 +222,7 @@ pub fn check_name(name: &str) -> Result<(), ConsulError> {
 
 /// What the answers must be, in the words of an error.
 pub(crate) const HEALTHY: &str = "a list of instances, each with Node (Address: text) and Service (ID and Address: text, Port: number, Tags: list of texts, Meta: texts by name)";
-const HELD: &str = "a service with Service and Address: text, Port: number, Tags: list of texts, Meta: texts by name";
+const HELD: &str = "a service with ID, Service and Address: text, Port: number, Tags: list of texts, Meta: texts by name";
 const CHECKS: &str = "checks by id, each with Notes: text";
 
 /// Endpoints that consulrs lacks, or whose answers it cannot parse. None has features.
@@ -234,7 +240,7 @@ without_features!(HealthyServices, HeldServiceRequest, HeldChecksRequest);
 
 /// One registration of the agent.
 #[derive(Debug, Endpoint)]
-#[endpoint(path = "agent/service/{self.id}", response = "HeldService")]
+#[endpoint(path = "agent/service/{self.id}", response = "Service")]
 struct HeldServiceRequest {
     #[endpoint(skip)]
     id: String,
@@ -275,25 +281,29 @@ struct Node {
     address: String,
 }
 
+/// A registration, as the agent reports it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Service {
+pub(crate) struct Service {
     #[serde(rename = "ID")]
-    id: String,
+    pub(crate) id: String,
+    #[serde(default, rename = "Service")]
+    pub(crate) name: String,
     #[serde(default)]
-    address: String,
+    pub(crate) address: String,
     #[serde(default)]
-    port: i64,
+    pub(crate) port: i64,
     #[serde(default, deserialize_with = "null_is_default")]
-    tags: Vec<String>,
+    pub(crate) tags: Vec<String>,
     #[serde(default, deserialize_with = "null_is_default")]
-    meta: HashMap<String, String>,
+    pub(crate) meta: HashMap<String, String>,
 }
 
 impl HealthyService {
     fn entry(self) -> Option<ServiceEntry> {
         let Service {
             id,
+            name: _,
             address,
             port,
             tags,
@@ -314,7 +324,7 @@ impl HealthyService {
             name: held(meta::NAME).unwrap_or_else(|| id.clone()),
             node_id: held(meta::NODE_ID).and_then(|value| value.parse().ok()),
             cluster_id: held(meta::CLUSTER_ID),
-            grpc_address: host_and_port(&host, port),
+            grpc_address: joined(&host, port),
             http_address: held(meta::HTTP_ADDRESS),
             id,
             tags,
@@ -323,7 +333,7 @@ impl HealthyService {
 }
 
 /// `host:port`, with the brackets that an IPv6 address needs.
-fn host_and_port(host: &str, port: u16) -> String {
+fn joined(host: &str, port: u16) -> String {
     if host.contains(':') && !host.starts_with('[') {
         format!("[{host}]:{port}")
     } else {

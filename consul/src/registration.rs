@@ -7,7 +7,7 @@ use consulrs::api::check::common::AgentServiceCheck;
 use consulrs::api::service::requests::RegisterServiceRequest;
 use serde::Deserialize;
 
-use crate::directory::check_name;
+use crate::directory::{Service, check_name};
 use crate::error::ConsulError;
 
 /// The tag that every node registers with, besides the operator's own: distinguishes nodes from
@@ -76,14 +76,14 @@ impl Registration {
     pub(crate) fn is_held(
         &self,
         request: &RegisterServiceRequest,
-        service: &HeldService,
+        service: &Service,
         check: &HeldCheck,
     ) -> bool {
         request.name.as_ref() == Some(&service.name)
             && request.address.as_ref() == Some(&service.address)
-            && request.port == Some(service.port)
-            && request.tags == service.tags
-            && request.meta == service.meta
+            && request.port.map(u64::cast_signed) == Some(service.port)
+            && request.tags.as_ref() == Some(&service.tags)
+            && request.meta.as_ref() == Some(&service.meta)
             && Some(&check.notes) == self.check().notes.as_ref()
     }
 
@@ -91,8 +91,8 @@ impl Registration {
     /// is critical until it has run.
     pub(crate) fn request(&self) -> Result<RegisterServiceRequest, ConsulError> {
         check_name(&self.id())?;
-        let (host, port) = host_and_port("gRPC", &self.grpc_address)?;
-        host_and_port("HTTP", &self.http_address)?;
+        let (host, port) = split("gRPC", &self.grpc_address)?;
+        split("HTTP", &self.http_address)?;
         let mut tags = vec![NODE_TAG.to_string()];
         for tag in &self.tags {
             if !tags.contains(tag) {
@@ -147,23 +147,6 @@ impl Registration {
     }
 }
 
-/// A registration as the agent reports it.
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-pub(crate) struct HeldService {
-    #[serde(rename = "Service")]
-    name: String,
-    #[serde(default)]
-    address: String,
-    #[serde(default)]
-    port: u64,
-    // Go writes an empty list or map as null.
-    #[serde(default)]
-    tags: Option<Vec<String>>,
-    #[serde(default)]
-    meta: Option<HashMap<String, String>>,
-}
-
 /// A check as the agent reports it.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -188,7 +171,7 @@ pub fn check_meta(configured: &[(String, String)]) -> Result<(), ConsulError> {
 }
 
 /// Splits `host:port`; an IPv6 address loses its brackets.
-fn host_and_port(which: &str, address: &str) -> Result<(String, u16), ConsulError> {
+fn split(which: &str, address: &str) -> Result<(String, u16), ConsulError> {
     let parts = address.rsplit_once(':').and_then(|(host, port)| {
         let bare = host
             .strip_prefix('[')
@@ -235,14 +218,15 @@ mod tests {
     }
 
     /// What an agent reports once `registration` was sent to it.
-    fn held(registration: &Registration) -> (HeldService, HeldCheck) {
+    fn held(registration: &Registration) -> (Service, HeldCheck) {
         let request = request(registration);
-        let service = HeldService {
+        let service = Service {
+            id: registration.id(),
             name: request.name.unwrap_or_default(),
             address: request.address.unwrap_or_default(),
-            port: request.port.unwrap_or_default(),
-            tags: request.tags,
-            meta: request.meta,
+            port: request.port.unwrap_or_default().cast_signed(),
+            tags: request.tags.unwrap_or_default(),
+            meta: request.meta.unwrap_or_default(),
         };
         let notes = registration.check().notes.unwrap_or_default();
         (service, HeldCheck { notes })
@@ -300,7 +284,7 @@ mod tests {
 
     #[test]
     fn an_address_to_advertise_is_split_or_refused() {
-        let parts = |address| host_and_port("gRPC", address).ok();
+        let parts = |address| split("gRPC", address).ok();
         assert_eq!(parts("node1:4333"), Some(("node1".to_string(), 4333)));
         assert_eq!(parts("[fd00::1]:4333"), Some(("fd00::1".to_string(), 4333)));
         for address in [

@@ -22,7 +22,7 @@ mod report;
 mod run;
 
 pub use chart::{Axis, Chart, Series};
-pub use operation::{Operation, UnknownOperation};
+pub use operation::Operation;
 pub use plan::{Mix, Plan, threads_default};
 pub use record::{Failed, Record, Tally};
 pub use report::{Latency, OperationReport, Report};

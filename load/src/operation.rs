@@ -19,10 +19,6 @@ pub enum Operation {
     StaleRead,
 }
 
-/// A name that no operation has.
-#[derive(Debug, PartialEq, Eq)]
-pub struct UnknownOperation(String);
-
 impl Operation {
     /// Every operation.
     pub const ALL: [Self; 4] = [
@@ -50,19 +46,13 @@ impl fmt::Display for Operation {
 }
 
 impl FromStr for Operation {
-    type Err = UnknownOperation;
+    type Err = String;
 
-    fn from_str(text: &str) -> Result<Self, UnknownOperation> {
+    fn from_str(text: &str) -> Result<Self, String> {
         let found = Self::ALL.into_iter().find(|it| it.name() == text);
-        found.ok_or_else(|| UnknownOperation(text.to_owned()))
+        found.ok_or_else(|| {
+            let names = Self::ALL.map(Self::name).join(", ");
+            format!("there is no operation {text:?}; there are {names}")
+        })
     }
 }
-
-impl fmt::Display for UnknownOperation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = Operation::ALL.map(Operation::name).join(", ");
-        write!(f, "there is no operation {:?}; there are {names}", self.0)
-    }
-}
-
-impl std::error::Error for UnknownOperation {}

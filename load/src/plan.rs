@@ -84,7 +84,7 @@ impl FromStr for Mix {
         let mut weights = Vec::new();
         for part in text.split(',') {
             let (name, weight) = part.split_once('=').unwrap_or((part, "1"));
-            let operation: Operation = name.trim().parse().map_err(|error| format!("{error}"))?;
+            let operation: Operation = name.trim().parse()?;
             let max = Self::WEIGHT_MAX;
             let weight = match weight.trim().parse() {
                 Ok(weight) if (1..=max).contains(&weight) => weight,

@@ -5,11 +5,12 @@ use std::future::Future;
 use std::ops::Range;
 use std::panic;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinSet, LocalSet};
@@ -139,13 +140,9 @@ pub async fn run<S: Service>(
 fn take(threads: &[(JoinHandle<()>, Arc<Mutex<Record>>)]) -> Record {
     let mut all = Record::default();
     for (_, record) in threads {
-        all.merge(&std::mem::take(&mut *locked(record)));
+        all.merge(&std::mem::take(&mut *record.lock()));
     }
     all
-}
-
-fn locked(record: &Mutex<Record>) -> MutexGuard<'_, Record> {
-    record.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Processor time of this process.
@@ -248,7 +245,7 @@ impl Thread {
                 false => Err(not_sent()),
             };
             if from >= times.recorded_from {
-                locked(&self.record).add(operation, from.elapsed(), &result);
+                self.record.lock().add(operation, from.elapsed(), &result);
             }
             if is_sent && result.is_err_and(|failed| !failed.rejected) {
                 tokio::time::sleep(PAUSE).await;

@@ -77,17 +77,17 @@ fn rows() -> Vec<Row> {
         let ms = |it| format!("{it:.2} ms");
         rows.push(row(
             name.clone(),
-            Values::Load(load, |it| it.per_second),
+            Values::Load(load, |it| it.speed.per_second),
             |it| format!("{it:.0}/s"),
         ));
         rows.push(row(
             format!("{name}: p50"),
-            Values::Load(load, |it| it.p50_ms),
+            Values::Load(load, |it| it.speed.p50_ms),
             ms,
         ));
         rows.push(row(
             format!("{name}: p99"),
-            Values::Load(load, |it| it.p99_ms),
+            Values::Load(load, |it| it.speed.p99_ms),
             ms,
         ));
     }
@@ -185,13 +185,16 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::generator::Speed;
 
     fn column(name: &str, rates: &[f64]) -> Column {
         let mut column = Column::new(name.to_owned());
         let figures = |per_second: &f64| Figures {
-            per_second: *per_second,
-            p50_ms: 1.,
-            p99_ms: 2.,
+            speed: Speed {
+                per_second: *per_second,
+                p50_ms: 1.,
+                p99_ms: 2.,
+            },
             cpu_us: 3.,
             written: 4.,
             generator_us: 5.,

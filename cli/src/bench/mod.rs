@@ -47,11 +47,11 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub(super) struct Bench {
     /// How many operations are in flight at once
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = clients)]
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = args::range(1, 10_000))]
     clients: u32,
 
     /// Operations per second, whether or not the cluster keeps up
-    #[arg(long, value_name = "N", value_parser = rate)]
+    #[arg(long, value_name = "N", value_parser = args::range(1, 10_000_000))]
     rate: Option<u32>,
 
     /// Operations and their weights: transition, transaction (a check and a transition), read (linearizable) and
@@ -64,11 +64,11 @@ pub(super) struct Bench {
     mix: Mix,
 
     /// Transitions in one request, executed as a transaction
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = batch)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = args::range(1, 10_000))]
     batch: u32,
 
     /// Bytes of metadata of each transition
-    #[arg(long, value_name = "BYTES", default_value_t = 0, value_parser = payload)]
+    #[arg(long, value_name = "BYTES", default_value_t = 0, value_parser = args::range(0, 65_000))]
     payload: u32,
 
     /// The protocol
@@ -89,7 +89,7 @@ pub(super) struct Bench {
     http: Vec<Address>,
 
     /// How many instances to create [default: one for each client, and for each transition of a batch]
-    #[arg(long, value_name = "N", value_parser = instances)]
+    #[arg(long, value_name = "N", value_parser = args::range(1, 100_000_000))]
     instances: Option<u32>,
 
     /// How long to run before anything is recorded
@@ -101,11 +101,11 @@ pub(super) struct Bench {
     duration: Duration,
 
     /// Threads that generate the load [default: half of the cores]
-    #[arg(long, value_name = "N", value_parser = threads)]
+    #[arg(long, value_name = "N", value_parser = args::range(1, 256))]
     threads: Option<u32>,
 
     /// gRPC connections, which the clients share [default: one for 8 clients]. Over HTTP, each client has its own
-    #[arg(long, value_name = "N", value_parser = clients)]
+    #[arg(long, value_name = "N", value_parser = args::range(1, 10_000))]
     connections: Option<u32>,
 
     /// What the names of the instances start with; random characters follow
@@ -144,30 +144,6 @@ enum Through {
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
 /// Clients that share a gRPC connection.
 const SHARING: u32 = 8;
-
-fn clients(text: &str) -> Result<u32, String> {
-    args::within_bounds(text, 1, 10_000)
-}
-
-fn rate(text: &str) -> Result<u32, String> {
-    args::within_bounds(text, 1, 10_000_000)
-}
-
-fn batch(text: &str) -> Result<u32, String> {
-    args::within_bounds(text, 1, 10_000)
-}
-
-fn payload(text: &str) -> Result<u32, String> {
-    args::within_bounds(text, 0, 65_000)
-}
-
-fn instances(text: &str) -> Result<u32, String> {
-    args::within_bounds(text, 1, 100_000_000)
-}
-
-fn threads(text: &str) -> Result<u32, String> {
-    args::within_bounds(text, 1, 256)
-}
 
 impl Bench {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {

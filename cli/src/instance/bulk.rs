@@ -48,11 +48,11 @@ struct Tally {
 /// in a row, and at least eight, are not answered.
 pub(super) async fn run<T: DeserializeOwned + Send + 'static>(
     format: Format,
-    concurrency: u16,
+    concurrency: u32,
     source: &Source,
     work: impl AsyncFn(T) -> Result<Line, Failure>,
 ) -> Result<String, Failure> {
-    let concurrency = usize::from(concurrency);
+    let concurrency = concurrency as usize;
     let lines: Lines<T> = source.lines()?;
     let progress = Progress::over_bytes(lines.bytes);
     let stopped = Cell::new(false);

@@ -56,8 +56,8 @@ struct BulkArguments {
     source: Option<Source>,
 
     /// Number of lines to process concurrently
-    #[arg(long, value_name = "N", default_value_t = 32, requires = "source", value_parser = args::concurrency)]
-    concurrency: u16,
+    #[arg(long, value_name = "N", default_value_t = 32, requires = "source", value_parser = args::range(1, 256))]
+    concurrency: u32,
 
     /// Skip instances that already exist instead of failing
     #[arg(long, requires = "source")]

@@ -1,8 +1,6 @@
 //! `lockstep instance export`.
 
-use std::fs::{self, File};
-use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use lockstep_client::MachineName;
@@ -10,6 +8,7 @@ use serde_json::json;
 
 use super::list::Filter;
 use crate::args::PAGE_MAX;
+use crate::partial::Partial;
 use crate::progress::Progress;
 use crate::{Context, Failure, output};
 
@@ -47,7 +46,8 @@ impl Export {
 
     async fn pages(self, context: &Context) -> Result<String, Failure> {
         let client = context.target.client()?;
-        let mut out = Out::open(self.out.as_deref())?;
+        let file = self.out.map(|path| Partial::create(&path, 0o666));
+        let mut file = file.transpose()?;
         let mut next = Some(self.filter.call(&self.machine).limit(PAGE_MAX));
         let (mut progress, mut written, mut began) = (None, 0u64, None);
         while let Some(call) = next.take() {
@@ -56,13 +56,16 @@ impl Export {
             let progress = progress.get_or_insert_with(|| Progress::over_count(page.found.total));
             let instances = page.found.instances.iter();
             let text: String = instances.map(|it| output::json_line(&json!(it))).collect();
-            progress.beside(|| out.write(&text))?;
+            match &mut file {
+                None => progress.beside(|| output::print(&text))?,
+                Some(file) => file.append(&text)?,
+            }
             written += page.found.instances.len() as u64;
             progress.show(written, || self.machine.to_string());
             next = call.following(&page);
         }
         drop(progress);
-        out.complete()?;
+        file.map_or(Ok(()), Partial::complete)?;
         let from = began.map_or(0, |revision| revision.0.saturating_add(1));
         output::say(&format!(
             "lockstep: {} of {} written; changes since: lockstep watch {} --from-revision {from}",
@@ -71,62 +74,5 @@ impl Export {
             self.machine,
         ));
         Ok(String::new())
-    }
-}
-
-/// The destination of the lines.
-enum Out {
-    Stdout,
-    /// Under another name until it is complete.
-    File {
-        path: PathBuf,
-        partial: PathBuf,
-        writer: BufWriter<File>,
-    },
-}
-
-impl Out {
-    fn open(path: Option<&Path>) -> Result<Self, Failure> {
-        let Some(path) = path else {
-            return Ok(Out::Stdout);
-        };
-        let mut name = path.file_name().map(ToOwned::to_owned).ok_or_else(|| {
-            Failure::usage(format!("--out: {} does not name a file", path.display()))
-        })?;
-        name.push(".partial");
-        let partial = path.with_file_name(name);
-        let file =
-            File::create(&partial).map_err(|error| Failure::cannot_write(&partial, &error))?;
-        Ok(Out::File {
-            path: path.to_owned(),
-            partial,
-            writer: BufWriter::new(file),
-        })
-    }
-
-    fn write(&mut self, text: &str) -> Result<(), Failure> {
-        match self {
-            Out::Stdout => output::print(text),
-            Out::File {
-                partial, writer, ..
-            } => writer
-                .write_all(text.as_bytes())
-                .map_err(|error| Failure::cannot_write(partial, &error)),
-        }
-    }
-
-    fn complete(self) -> Result<(), Failure> {
-        let Out::File {
-            path,
-            partial,
-            writer,
-        } = self
-        else {
-            return Ok(());
-        };
-        let file = writer.into_inner().map_err(|error| error.into_error());
-        file.and_then(|file| file.sync_all())
-            .and_then(|()| fs::rename(&partial, &path))
-            .map_err(|error| Failure::cannot_write(&path, &error))
     }
 }

@@ -46,8 +46,8 @@ pub(crate) struct Import {
     version: Option<Version>,
 
     /// Number of lines to process concurrently
-    #[arg(long, value_name = "N", default_value_t = 32, value_parser = args::concurrency)]
-    concurrency: u16,
+    #[arg(long, value_name = "N", default_value_t = 32, value_parser = args::range(1, 256))]
+    concurrency: u32,
 }
 
 /// One line of an export.

@@ -54,9 +54,10 @@ pub(crate) struct Apply {
 /// A definition, and what came of it.
 struct Applied<'a> {
     file: &'a Source,
-    /// None of a file that cannot be read.
-    document: Option<Document>,
-    dry_run: bool,
+    /// Its number and its line, in a file of several.
+    position: Option<(usize, usize)>,
+    /// In the order of its states; none if this release cannot read it.
+    timeouts: Vec<(StateName, Timeout)>,
     outcome: Result<Written<Defined>, Failure>,
 }
 
@@ -70,14 +71,20 @@ impl Apply {
         let client = context.target.client()?;
         let mut applied = vec![];
         for file in &self.files {
-            let documents = file.documents();
-            self.check_key(documents.as_ref().map_or(1, Vec::len))?;
-            match documents {
-                Ok(documents) => applied.extend(self.file(&client, file, documents).await),
-                Err(failure) => applied.push(self.applied(file, None, Err(failure))),
+            match file.documents() {
+                Ok(documents) => {
+                    self.check_key(documents.len())?;
+                    applied.extend(self.file(&client, file, &documents).await);
+                }
+                Err(failure) => applied.push(Applied {
+                    file,
+                    position: None,
+                    timeouts: vec![],
+                    outcome: Err(failure),
+                }),
             }
         }
-        report(context, applied)
+        self.report(context, applied)
     }
 
     fn check_key(&self, definitions: usize) -> Result<(), Failure> {
@@ -94,20 +101,32 @@ impl Apply {
         &self,
         client: &Client,
         file: &'a Source,
-        documents: Vec<Document>,
+        documents: &[Document],
     ) -> Vec<Applied<'a>> {
-        let all = documents.len();
         let mut applied = vec![];
-        for document in documents {
-            let mut outcome = self.define(client, &document).await;
-            let is_last = outcome.is_err() && !self.dry_run;
-            if is_last && all > 1 {
-                let (before, after) = (applied.len(), all - applied.len() - 1);
-                let extent =
-                    format!("documents applied before it: {before}, not applied after it: {after}");
-                outcome = outcome.map_err(|failure| failure.because(extent));
-            }
-            applied.push(self.applied(file, Some(document), outcome));
+        for (before, document) in documents.iter().enumerate() {
+            let mut one = Applied {
+                file,
+                position: document.number.map(|number| (number, document.line)),
+                timeouts: timeouts(document),
+                outcome: self.define(client, document).await,
+            };
+            let is_last = one.outcome.is_err() && !self.dry_run;
+            let subject = one.subject();
+            one.outcome = one.outcome.map_err(|mut failure| {
+                if is_last && documents.len() > 1 {
+                    let after = documents.len() - before - 1;
+                    failure = failure.because(format!(
+                        "documents applied before it: {before}, not applied after it: {after}"
+                    ));
+                }
+                failure = failure.about(subject);
+                match one.position {
+                    None => failure,
+                    Some((number, line)) => failure.with("document", number).with("line", line),
+                }
+            });
+            applied.push(one);
             if is_last {
                 break;
             }
@@ -121,14 +140,13 @@ impl Apply {
         document: &Document,
     ) -> Result<Written<Defined>, Failure> {
         let text = document.text.as_str();
-        let call = match document.language {
+        let mut call = match document.language {
             Language::Json => DefineCall::json(text),
             Language::Yaml => DefineCall::yaml(text),
         };
-        let call = match self.dry_run {
-            true => call.dry_run(),
-            false => call,
-        };
+        if self.dry_run {
+            call = call.dry_run();
+        }
         let defined = client.define(self.key.clone().on(call)).await;
         Ok(defined.map_err(|error| match error {
             Error::Invalid(message) => Error::Invalid(document.with_line_of_file(&message)),
@@ -136,133 +154,102 @@ impl Apply {
         })?)
     }
 
-    fn applied<'a>(
-        &self,
-        file: &'a Source,
-        document: Option<Document>,
-        outcome: Result<Written<Defined>, Failure>,
-    ) -> Applied<'a> {
-        let mut applied = Applied {
-            file,
-            document,
-            dry_run: self.dry_run,
-            outcome,
+    /// The text for stdout, or the failures: of one definition its own, of several each on its own line.
+    fn report(&self, context: &Context, applied: Vec<Applied>) -> Result<String, Failure> {
+        let all = applied.len();
+        let is_alone = all == 1 && applied[0].position.is_none();
+        let json = || match &applied[..] {
+            [alone] if is_alone => alone.json(self.dry_run),
+            _ => {
+                let result = |it: &Applied| {
+                    let mut result = it.json(self.dry_run);
+                    result["file"] = it.file.to_string().into();
+                    result
+                };
+                json!({ "results": applied.iter().map(result).collect::<Vec<_>>() })
+            }
         };
-        // What cannot be read has its file in its message.
-        if applied.document.is_some() {
-            let (subject, position) = (applied.subject(), applied.position());
-            applied.outcome = applied.outcome.map_err(|failure| match position {
-                None => failure.about(subject),
-                Some((number, line)) => failure
-                    .about(subject)
-                    .with("document", number)
-                    .with("line", line),
-            });
+        let text = || applied.iter().map(|it| it.text(self.dry_run)).collect();
+        let text = context.show(json, text);
+        let failed = applied.into_iter().filter_map(|it| it.outcome.err());
+        let mut failures: Vec<_> = failed.collect();
+        let Some(exit) = failures.iter().map(Failure::exit).max() else {
+            return Ok(text);
+        };
+        if is_alone {
+            return Err(failures.remove(0));
         }
-        applied
+        if context.output == Format::Table {
+            failures.iter().for_each(|it| it.say(Format::Table));
+        }
+        let failed = failures.len();
+        let message = format!("{failed} of {all} definitions could not be applied");
+        Err(Failure::incomplete(exit, message).with_partial(text))
     }
 }
 
-impl Applied<'_> {
-    /// Its number and its line, in a file of several.
-    fn position(&self) -> Option<(usize, usize)> {
-        let document = self.document.as_ref()?;
-        Some((document.number?, document.line))
-    }
+fn timeouts(document: &Document) -> Vec<(StateName, Timeout)> {
+    let states = document.definition().into_iter().flat_map(|it| it.states);
+    let timeouts = states.filter_map(|it| Some((it.name, it.timeout?)));
+    timeouts.collect()
+}
 
+impl Applied<'_> {
     fn subject(&self) -> String {
         let file = self.file;
-        match self.position() {
+        match self.position {
             None => file.to_string(),
             Some((number, line)) => format!("{file}: document {number} (line {line})"),
         }
     }
 
     /// What it prints for people; warnings go to stderr.
-    fn text(&self) -> String {
+    fn text(&self, dry_run: bool) -> String {
         let Ok(written) = &self.outcome else {
             return String::new();
         };
-        for warning in &written.made.warnings {
+        let Defined {
+            machine,
+            version,
+            created,
+            warnings,
+        } = &written.made;
+        for warning in warnings {
             let (subject, code) = (self.subject(), &warning.code);
             output::say(&format!("lockstep: {subject}: warning: {warning} ({code})"));
         }
-        let Defined {
-            machine, version, ..
-        } = &written.made;
-        let mut text = match (written.made.created, self.dry_run) {
-            (true, false) => format!("{machine}: created version {version}\n"),
-            (true, true) => format!("{machine}: would create version {version}\n"),
-            (false, false) => format!("{machine}: unchanged, version {version}\n"),
-            (false, true) => format!("{machine}: would be unchanged, version {version}\n"),
+        let what = match (created, dry_run) {
+            (true, false) => "created",
+            (true, true) => "would create",
+            (false, false) => "unchanged,",
+            (false, true) => "would be unchanged,",
         };
-        for (state, Timeout { after_ms, to }) in self.timeouts() {
-            let after = duration_in_words(after_ms);
+        let mut text = format!("{machine}: {what} version {version}\n");
+        for (state, Timeout { after_ms, to }) in &self.timeouts {
+            let after = duration_in_words(*after_ms);
             text.push_str(&format!("  {state}: after {after} -> {to}\n"));
         }
         text
     }
 
-    fn json(&self) -> Value {
-        let written = match &self.outcome {
-            Ok(written) => written,
-            Err(failure) => return json!({ "error": failure.json() }),
+    fn json(&self, dry_run: bool) -> Value {
+        let mut body = match &self.outcome {
+            Ok(written) => {
+                let mut body = shape::written(json!(written.made), written);
+                let timeouts = self.timeouts.iter();
+                let timeouts = timeouts.map(|(state, it)| (state.to_string(), json!(it)));
+                body["timeouts"] = timeouts.collect::<Map<_, _>>().into();
+                if dry_run {
+                    body["dry_run"] = true.into();
+                }
+                body
+            }
+            Err(failure) => json!({ "error": failure.json() }),
         };
-        let mut body = shape::written(json!(written.made), written);
-        let timeouts = self.timeouts().into_iter();
-        let timeouts = timeouts.map(|(state, timeout)| (state.to_string(), json!(timeout)));
-        body["timeouts"] = timeouts.collect::<Map<_, _>>().into();
-        if self.dry_run {
-            body["dry_run"] = true.into();
+        if let Some((number, line)) = self.position {
+            body["document"] = number.into();
+            body["line"] = line.into();
         }
         body
     }
-
-    /// The timeouts of the definition, in the order of its states; none if this release cannot read it.
-    fn timeouts(&self) -> Vec<(StateName, Timeout)> {
-        let parsed = self.document.as_ref().map(Document::definition);
-        let definition = parsed.and_then(Result::ok);
-        let states = definition.into_iter().flat_map(|it| it.states);
-        states
-            .filter_map(|it| Some((it.name, it.timeout?)))
-            .collect()
-    }
-}
-
-/// The text for stdout, or the failures: of one definition its own, of several each on its own line.
-fn report(context: &Context, applied: Vec<Applied>) -> Result<String, Failure> {
-    let all = applied.len();
-    let is_alone = all == 1 && applied[0].position().is_none();
-    let result = |it: &Applied| {
-        let mut result = it.json();
-        if !is_alone {
-            result["file"] = it.file.to_string().into();
-        }
-        if let Some((number, line)) = it.position() {
-            result["document"] = number.into();
-            result["line"] = line.into();
-        }
-        result
-    };
-    let json = || match &applied[..] {
-        [alone] if is_alone => result(alone),
-        _ => json!({ "results": applied.iter().map(result).collect::<Vec<_>>() }),
-    };
-    let text = context.show(json, || applied.iter().map(Applied::text).collect());
-    let failed = applied.into_iter().filter_map(|it| it.outcome.err());
-    let mut failures: Vec<_> = failed.collect();
-    let Some(exit) = failures.iter().map(Failure::exit).max() else {
-        return Ok(text);
-    };
-    if is_alone {
-        return Err(failures.remove(0));
-    }
-    if context.output == Format::Table {
-        failures.iter().for_each(|it| it.say(Format::Table));
-    }
-    let message = format!(
-        "{} of {all} definitions could not be applied",
-        failures.len()
-    );
-    Err(Failure::incomplete(exit, message).with_partial(text))
 }

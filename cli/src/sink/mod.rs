@@ -25,9 +25,8 @@ Examples:
         List(list),
         Status(status),
         Check(check),
-        Reseed(change),
         DeadLetters(dead_letters),
-        Replay(change),
-        Discard(change),
+        #[command(flatten)]
+        ChangeSink(change),
     }
 }

@@ -358,4 +358,5 @@ async fn an_export_that_breaks_off_leaves_the_file_of_before() {
         fs::read_to_string(&file).expect("the file is there"),
         "before\n"
     );
+    assert_eq!(fs::read_dir(folder.path()).expect("a folder").count(), 1);
 }

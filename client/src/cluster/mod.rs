@@ -5,7 +5,6 @@ mod members;
 mod survey;
 
 pub use backup::Backup;
-pub use members::MemberChange;
 
 use std::time::Duration;
 

@@ -4,7 +4,6 @@
 //! events after that cursor, and earlier ones are dropped, whichever node sends them.
 
 mod call;
-mod line;
 
 pub use call::WatchCall;
 
@@ -23,7 +22,8 @@ use crate::answer::{Failure, Verdict};
 use crate::call::{Backoff, Effect, run};
 use crate::client::{Client, required};
 use crate::error::Error;
-use line::Line;
+use crate::service::machines;
+use crate::stream::{MessageStream, ended};
 
 /// A stream that lasts for less than this counts as failed: reconnecting at once, again and again,
 /// would only add load to a cluster that has a problem.
@@ -66,7 +66,7 @@ pub enum Watched {
 pub struct Watch {
     client: Client,
     call: WatchCall,
-    line: Line,
+    messages: MessageStream<v1::WatchResponse>,
     stage: Stage,
     reached: Option<EventCursor>,
     /// Received, and not yet returned.
@@ -114,7 +114,7 @@ impl Watch {
 
     /// The node that sends the events, or did until it was lost.
     pub fn endpoint(&self) -> &Address {
-        &self.line.slot.address
+        &self.messages.slot.address
     }
 
     /// The next event or bookmark from the node that is new.
@@ -126,7 +126,7 @@ impl Watch {
                     return Ok(Watched::Event(Box::new(event)));
                 }
             }
-            let response = self.line.next().await?;
+            let response = self.messages.next().await?.ok_or_else(ended)?;
             if !response.cluster_id.is_empty() {
                 self.call.stay_in(response.cluster_id);
             }
@@ -153,11 +153,11 @@ impl Watch {
 
     fn lost(&mut self, failure: Failure) -> Watched {
         self.stage = Stage::Lost;
-        self.backoff = match self.line.age() < SHORT {
+        self.backoff = match self.messages.age() < SHORT {
             true => Some(self.backoff.take().unwrap_or_default()),
             false => None,
         };
-        self.client.endpoints.demote(&self.line.slot);
+        self.client.endpoints.demote(&self.messages.slot);
         Watched::Lost {
             endpoint: self.endpoint().clone(),
             cause: failure.cause,
@@ -178,7 +178,7 @@ impl Watch {
             tokio::time::sleep(backoff.next()).await;
         }
         let message = self.call.to_message(self.reached);
-        self.line = open(&self.client, self.call.timeout, message).await?;
+        self.messages = open(&self.client, self.call.timeout, message).await?;
         self.stage = Stage::Receiving;
         Ok(Watched::Resumed {
             endpoint: self.endpoint().clone(),
@@ -191,10 +191,13 @@ async fn open(
     client: &Client,
     timeout: Duration,
     message: v1::WatchRequest,
-) -> Result<Line, Error> {
+) -> Result<MessageStream<v1::WatchResponse>, Error> {
     let once = |slot, deadline: Instant| {
         let deadline = deadline.min(Instant::now() + client.timeout);
-        Line::open(slot, deadline, message.clone())
+        let message = message.clone();
+        MessageStream::open(slot, deadline, async |channel| {
+            machines(channel).watch(message).await
+        })
     };
     run(&client.endpoints, timeout, Effect::None, once).await
 }
@@ -235,10 +238,10 @@ impl Client {
     /// when the filter is not valid, [`Error::Unavailable`] when no node could begin it within the
     /// client's timeout.
     pub async fn watch(&self, call: WatchCall) -> Result<Watch, Error> {
-        let line = open(self, self.timeout, call.to_message(None)).await?;
+        let messages = open(self, self.timeout, call.to_message(None)).await?;
         Ok(Watch {
             client: self.clone(),
-            line,
+            messages,
             stage: Stage::Receiving,
             reached: call.origin(),
             waiting: vec::IntoIter::default(),

@@ -128,6 +128,4 @@ impl<'a> Diagram<'a> {
 }
 
 #[cfg(test)]
-mod geometry;
-#[cfg(test)]
 mod tests;

@@ -11,12 +11,13 @@ pub mod watching;
 use std::any::{Any, TypeId};
 use std::collections::{HashMap, VecDeque};
 use std::net::TcpListener;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use futures::stream::BoxStream;
 use lockstep_proto::v1;
+use parking_lot::Mutex;
 use tokio::net::TcpSocket;
 use tokio::sync::oneshot;
 use tonic::{Code, Status};
@@ -125,10 +126,6 @@ pub fn coded(code: Code, text: &'static str) -> Status {
     status
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Node {
     pub async fn start(answers: impl IntoIterator<Item = Answer>) -> Self {
         Self::start_at(&kept_port(), answers).await
@@ -173,12 +170,12 @@ impl Node {
     }
 
     pub fn requests(&self) -> Vec<Asked> {
-        lock(&self.script.asked).clone()
+        self.script.asked.lock().clone()
     }
 
     /// The requests of one kind, as they came.
     pub fn asked<M: Scriptable>(&self) -> Vec<M> {
-        let messages = lock(&self.script.messages);
+        let messages = self.script.messages.lock();
         messages
             .iter()
             .filter_map(|message| message.downcast_ref::<M>())
@@ -192,12 +189,15 @@ impl Node {
         handler: impl FnMut(M) -> Result<M::Response, Status> + Send + 'static,
     ) {
         let handler: Handler<M> = Box::new(handler);
-        lock(&self.script.handlers).insert(TypeId::of::<M>(), Box::new(handler));
+        self.script
+            .handlers
+            .lock()
+            .insert(TypeId::of::<M>(), Box::new(handler));
     }
 
     /// The bytes that the node sends as a backup.
     pub fn set_backup(&self, bytes: Vec<u8>) {
-        *lock(&self.script.backup) = Some(bytes);
+        *self.script.backup.lock() = Some(bytes);
     }
 
     /// What the node says of itself; the leader with its address.
@@ -217,7 +217,7 @@ impl Node {
                 .map(|(id, address)| member(id, address)),
         );
         let leads = leader.is_some_and(|(leader, _)| leader == id);
-        *lock(&self.script.status) = Some(v1::StatusResponse {
+        *self.script.status.lock() = Some(v1::StatusResponse {
             cluster_id: "c1".to_owned(),
             node: members.first().cloned(),
             version: "9.8.7".to_owned(),

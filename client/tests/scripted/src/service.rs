@@ -18,7 +18,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Request, Response, Status, Streaming};
 
 use super::plain;
-use super::{Answer, Asked, Handler, Script, Scriptable, Watching, coded, lock};
+use super::{Answer, Asked, Handler, Script, Scriptable, Watching, coded};
 
 pub(super) async fn serve(
     script: Arc<Script>,
@@ -50,15 +50,15 @@ impl Scripted {
         let timeout = timeout(request.metadata());
         let message = request.into_inner();
         let key = message.key();
-        lock(&self.0.asked).push(Asked { key, timeout });
-        lock(&self.0.messages).push(Box::new(message.clone()));
-        let scripted = lock(&self.0.answers).pop_front();
+        self.0.asked.lock().push(Asked { key, timeout });
+        self.0.messages.lock().push(Box::new(message.clone()));
+        let scripted = self.0.answers.lock().pop_front();
         let answer = match scripted {
             Some(answer) => allowed(answer).await?,
             None if self.handles::<M>() => Answer::Done,
             None => return Err(coded(Code::Unavailable, "unavailable")),
         };
-        let mut handlers = lock(&self.0.handlers);
+        let mut handlers = self.0.handlers.lock();
         let handler = handlers
             .get_mut(&TypeId::of::<M>())
             .and_then(|handler| handler.downcast_mut::<Handler<M>>());
@@ -70,7 +70,7 @@ impl Scripted {
     }
 
     fn handles<M: Scriptable>(&self) -> bool {
-        lock(&self.0.handlers).contains_key(&TypeId::of::<M>())
+        self.0.handlers.lock().contains_key(&TypeId::of::<M>())
     }
 }
 
@@ -103,80 +103,6 @@ fn timeout(metadata: &MetadataMap) -> Option<Duration> {
         "S" => Some(Duration::from_secs(number)),
         _ => None,
     }
-}
-
-macro_rules! scriptable {
-    (reads { $($read:ident -> $found:ty,)* } writes { $($write:ident -> $made:ty,)* }) => {
-        $(impl Scriptable for v1::$read {
-            type Response = $found;
-        })*
-        $(impl Scriptable for v1::$write {
-            type Response = $made;
-
-            fn key(&self) -> Option<String> {
-                self.idempotency_key.clone()
-            }
-        })*
-    };
-}
-
-scriptable! {
-    reads {
-    ListMachinesRequest -> v1::ListMachinesResponse,
-    GetMachineRequest -> v1::GetMachineResponse,
-    DrawMachineRequest -> v1::DrawMachineResponse,
-    GetInstanceRequest -> v1::GetInstanceResponse,
-    ListInstancesRequest -> v1::ListInstancesResponse,
-    GetHistoryRequest -> v1::GetHistoryResponse,
-    WatchRequest -> Watching,
-    ListSinksRequest -> v1::ListSinksResponse,
-    CheckSinkRequest -> v1::CheckSinkResponse,
-    ReseedSinkRequest -> v1::ReseedSinkResponse,
-    ListDeadLettersRequest -> v1::ListDeadLettersResponse,
-    ReplayDeadLettersRequest -> v1::ReplayDeadLettersResponse,
-    DiscardDeadLettersRequest -> v1::DiscardDeadLettersResponse,
-    }
-    writes {
-    DefineRequest -> v1::DefineResponse,
-    DeleteMachineRequest -> v1::DeleteMachineResponse,
-    CreateInstanceRequest -> v1::CreateInstanceResponse,
-    TransitionRequest -> v1::TransitionResponse,
-    DeleteInstanceRequest -> v1::DeleteInstanceResponse,
-    MigrateInstanceRequest -> v1::MigrateInstanceResponse,
-    TransactRequest -> v1::TransactResponse,
-    }
-}
-
-macro_rules! methods {
-    ($($method:ident($request:ident) -> $response:ident: $plain:path;)*) => {
-        #[tonic::async_trait]
-        impl Machines for Scripted {
-            type WatchStream = Watching;
-
-            async fn watch(
-                &self,
-                request: Request<v1::WatchRequest>,
-            ) -> Result<Response<Watching>, Status> {
-                self.answer(request, plain::unscripted).await
-            }
-
-            type TransitionStreamStream = Transitions;
-
-            async fn transition_stream(
-                &self,
-                requests: Request<Streaming<v1::TransitionStreamRequest>>,
-            ) -> Result<Response<Transitions>, Status> {
-                Ok(Response::new(self.clone().transitions(requests.into_inner())))
-            }
-
-            $(async fn $method(
-                &self,
-                request: Request<v1::$request>,
-            ) -> Result<Response<v1::$response>, Status> {
-                self.answer(request, $plain).await
-            })*
-        }
-    };
 }
 
 /// What a stream of transitions sends.
@@ -216,129 +142,145 @@ fn failure(status: &Status) -> v1::Failure {
     }
 }
 
-methods! {
-    define(DefineRequest) -> DefineResponse: plain::define;
-    list_machines(ListMachinesRequest) -> ListMachinesResponse: plain::unscripted;
-    get_machine(GetMachineRequest) -> GetMachineResponse: plain::unscripted;
-    draw_machine(DrawMachineRequest) -> DrawMachineResponse: plain::unscripted;
-    delete_machine(DeleteMachineRequest) -> DeleteMachineResponse: plain::delete_machine;
-    create_instance(CreateInstanceRequest) -> CreateInstanceResponse: plain::create;
-    get_instance(GetInstanceRequest) -> GetInstanceResponse: plain::get;
-    list_instances(ListInstancesRequest) -> ListInstancesResponse: plain::unscripted;
-    get_history(GetHistoryRequest) -> GetHistoryResponse: plain::unscripted;
-    transition(TransitionRequest) -> TransitionResponse: plain::transition;
-    delete_instance(DeleteInstanceRequest) -> DeleteInstanceResponse: plain::delete;
-    migrate_instance(MigrateInstanceRequest) -> MigrateInstanceResponse: plain::migrate;
-    transact(TransactRequest) -> TransactResponse: plain::transact;
-}
+/// The methods of services: what each takes, under which key, what it returns, and what answers it by default. Others
+/// stand in braces.
+macro_rules! services {
+    ($($service:ident {
+        { $($other:tt)* }
+        $($method:ident($request:ident $(. $key:ident)?) -> $response:ident: $plain:ident;)*
+    })*) => {$(
+        $(impl Scriptable for v1::$request {
+            type Response = v1::$response;
 
-macro_rules! sink_methods {
-    ($($method:ident($request:ident) -> $response:ident;)*) => {
+            fn key(&self) -> Option<String> {
+                [None, $(self.$key.clone())?].into_iter().flatten().next()
+            }
+        })*
+
         #[tonic::async_trait]
-        impl Sinks for Scripted {
+        impl $service for Scripted {
+            $($other)*
+
             $(async fn $method(
                 &self,
                 request: Request<v1::$request>,
             ) -> Result<Response<v1::$response>, Status> {
-                self.answer(request, plain::unscripted).await
+                self.answer(request, plain::$plain).await
             })*
         }
-    };
+    )*};
 }
 
-sink_methods! {
-    list_sinks(ListSinksRequest) -> ListSinksResponse;
-    check_sink(CheckSinkRequest) -> CheckSinkResponse;
-    reseed_sink(ReseedSinkRequest) -> ReseedSinkResponse;
-    list_dead_letters(ListDeadLettersRequest) -> ListDeadLettersResponse;
-    replay_dead_letters(ReplayDeadLettersRequest) -> ReplayDeadLettersResponse;
-    discard_dead_letters(DiscardDeadLettersRequest) -> DiscardDeadLettersResponse;
+impl Scriptable for v1::WatchRequest {
+    type Response = Watching;
 }
 
-#[tonic::async_trait]
-impl Cluster for Scripted {
-    async fn status(
-        &self,
-        request: Request<v1::StatusRequest>,
-    ) -> Result<Response<v1::StatusResponse>, Status> {
-        let Some(mut status) = lock(&self.0.status).clone() else {
-            return Err(coded(Code::Unavailable, "unavailable"));
-        };
-        status.state_hash = request
-            .get_ref()
-            .with_state_hash
-            .then(|| format!("1:{}", "0123456789abcdef".repeat(2)));
-        Ok(Response::new(status))
-    }
+services! {
+    Machines {
+        {
+            type WatchStream = Watching;
 
-    async fn get_settings(
-        &self,
-        _: Request<v1::GetSettingsRequest>,
-    ) -> Result<Response<v1::GetSettingsResponse>, Status> {
-        Err(Status::unimplemented("not scripted"))
-    }
-
-    async fn update_settings(
-        &self,
-        _: Request<v1::UpdateSettingsRequest>,
-    ) -> Result<Response<v1::UpdateSettingsResponse>, Status> {
-        Err(Status::unimplemented("not scripted"))
-    }
-
-    async fn list_members(
-        &self,
-        _: Request<v1::ListMembersRequest>,
-    ) -> Result<Response<v1::ListMembersResponse>, Status> {
-        let Some(status) = lock(&self.0.status).clone() else {
-            return Err(coded(Code::Unavailable, "unavailable"));
-        };
-        let reported = |member: v1::Member| {
-            let role = match status.leader_id == Some(member.id) {
-                true => v1::Role::Leader,
-                false => v1::Role::Follower,
-            };
-            let report = v1::MemberReport {
-                role: role.into(),
-                ..v1::MemberReport::default()
-            };
-            v1::Member {
-                report: Some(report),
-                ..member
+            async fn watch(
+                &self,
+                request: Request<v1::WatchRequest>,
+            ) -> Result<Response<Watching>, Status> {
+                self.answer(request, plain::unscripted).await
             }
-        };
-        let members = status.members.into_iter().map(reported).collect();
-        Ok(Response::new(v1::ListMembersResponse { members }))
+
+            type TransitionStreamStream = Transitions;
+
+            async fn transition_stream(
+                &self,
+                requests: Request<Streaming<v1::TransitionStreamRequest>>,
+            ) -> Result<Response<Transitions>, Status> {
+                Ok(Response::new(self.clone().transitions(requests.into_inner())))
+            }
+        }
+        define(DefineRequest.idempotency_key) -> DefineResponse: define;
+        list_machines(ListMachinesRequest) -> ListMachinesResponse: unscripted;
+        get_machine(GetMachineRequest) -> GetMachineResponse: unscripted;
+        draw_machine(DrawMachineRequest) -> DrawMachineResponse: unscripted;
+        delete_machine(DeleteMachineRequest.idempotency_key) -> DeleteMachineResponse: delete_machine;
+        create_instance(CreateInstanceRequest.idempotency_key) -> CreateInstanceResponse: create;
+        get_instance(GetInstanceRequest) -> GetInstanceResponse: get;
+        list_instances(ListInstancesRequest) -> ListInstancesResponse: unscripted;
+        get_history(GetHistoryRequest) -> GetHistoryResponse: unscripted;
+        transition(TransitionRequest.idempotency_key) -> TransitionResponse: transition;
+        delete_instance(DeleteInstanceRequest.idempotency_key) -> DeleteInstanceResponse: delete;
+        migrate_instance(MigrateInstanceRequest.idempotency_key) -> MigrateInstanceResponse: migrate;
+        transact(TransactRequest.idempotency_key) -> TransactResponse: transact;
     }
-
-    type BackupStream = BoxStream<'static, Result<v1::BackupResponse, Status>>;
-
-    async fn backup(
-        &self,
-        _: Request<v1::BackupRequest>,
-    ) -> Result<Response<Self::BackupStream>, Status> {
-        let bytes = lock(&self.0.backup).clone();
-        let Some(bytes) = bytes else {
-            return Err(coded(Code::Unavailable, "unavailable"));
-        };
-        // The first has the header.
-        let pieces: Vec<_> = bytes.chunks(400).map(|it| it.to_vec()).collect();
-        let pieces = pieces
-            .into_iter()
-            .map(|it| Ok(v1::BackupResponse { data: it.into() }));
-        Ok(Response::new(Box::pin(futures::stream::iter(pieces))))
+    Sinks {
+        {}
+        list_sinks(ListSinksRequest) -> ListSinksResponse: unscripted;
+        check_sink(CheckSinkRequest) -> CheckSinkResponse: unscripted;
+        reseed_sink(ReseedSinkRequest) -> ReseedSinkResponse: unscripted;
+        list_dead_letters(ListDeadLettersRequest) -> ListDeadLettersResponse: unscripted;
+        replay_dead_letters(ReplayDeadLettersRequest) -> ReplayDeadLettersResponse: unscripted;
+        discard_dead_letters(DiscardDeadLettersRequest) -> DiscardDeadLettersResponse: unscripted;
     }
+    Cluster {
+        {
+            async fn status(
+                &self,
+                request: Request<v1::StatusRequest>,
+            ) -> Result<Response<v1::StatusResponse>, Status> {
+                let Some(mut status) = self.0.status.lock().clone() else {
+                    return Err(coded(Code::Unavailable, "unavailable"));
+                };
+                status.state_hash = request
+                    .get_ref()
+                    .with_state_hash
+                    .then(|| format!("1:{}", "0123456789abcdef".repeat(2)));
+                Ok(Response::new(status))
+            }
 
-    async fn change_members(
-        &self,
-        _: Request<v1::ChangeMembersRequest>,
-    ) -> Result<Response<v1::ChangeMembersResponse>, Status> {
-        Err(Status::unimplemented("not scripted"))
-    }
+            async fn list_members(
+                &self,
+                _: Request<v1::ListMembersRequest>,
+            ) -> Result<Response<v1::ListMembersResponse>, Status> {
+                let Some(status) = self.0.status.lock().clone() else {
+                    return Err(coded(Code::Unavailable, "unavailable"));
+                };
+                let reported = |member: v1::Member| {
+                    let role = match status.leader_id == Some(member.id) {
+                        true => v1::Role::Leader,
+                        false => v1::Role::Follower,
+                    };
+                    let report = v1::MemberReport {
+                        role: role.into(),
+                        ..v1::MemberReport::default()
+                    };
+                    v1::Member {
+                        report: Some(report),
+                        ..member
+                    }
+                };
+                let members = status.members.into_iter().map(reported).collect();
+                Ok(Response::new(v1::ListMembersResponse { members }))
+            }
 
-    async fn transfer_leadership(
-        &self,
-        _: Request<v1::TransferLeadershipRequest>,
-    ) -> Result<Response<v1::TransferLeadershipResponse>, Status> {
-        Err(Status::unimplemented("not scripted"))
+            type BackupStream = BoxStream<'static, Result<v1::BackupResponse, Status>>;
+
+            async fn backup(
+                &self,
+                _: Request<v1::BackupRequest>,
+            ) -> Result<Response<Self::BackupStream>, Status> {
+                let bytes = self.0.backup.lock().clone();
+                let Some(bytes) = bytes else {
+                    return Err(coded(Code::Unavailable, "unavailable"));
+                };
+                // The first has the header.
+                let pieces: Vec<_> = bytes.chunks(400).map(|it| it.to_vec()).collect();
+                let pieces = pieces
+                    .into_iter()
+                    .map(|it| Ok(v1::BackupResponse { data: it.into() }));
+                Ok(Response::new(Box::pin(futures::stream::iter(pieces))))
+            }
+        }
+        get_settings(GetSettingsRequest) -> GetSettingsResponse: unscripted;
+        update_settings(UpdateSettingsRequest.idempotency_key) -> UpdateSettingsResponse: unscripted;
+        change_members(ChangeMembersRequest) -> ChangeMembersResponse: unscripted;
+        transfer_leadership(TransferLeadershipRequest) -> TransferLeadershipResponse: unscripted;
     }
 }

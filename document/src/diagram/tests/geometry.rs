@@ -1,8 +1,8 @@
 //! What is wrong with a layout: what overlaps, sticks out, or ends in the wrong place.
 
-use super::layout::{Layout, Point, Route, Stroke};
-use super::sizes::Block;
-use super::{Arrow, Diagram};
+use crate::diagram::layout::{Layout, Point, Route, Stroke};
+use crate::diagram::sizes::Block;
+use crate::diagram::{Arrow, Diagram};
 
 /// How near to a border still counts as outside of it.
 const BORDER: f64 = 0.5;

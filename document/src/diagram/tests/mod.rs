@@ -1,3 +1,5 @@
+mod geometry;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
