@@ -17,6 +17,7 @@ const PEER: &[&str] = &["lockstep/raft/v1/peer.proto"];
 const SHOWN: &[&str] = &[
     "Rejected",
     "Defined",
+    "StateTimeout",
     "Fault",
     "MachineSummary",
     "VersionSummary",
@@ -119,6 +120,7 @@ const DESCRIBED: &[(&str, &str)] = &[
     ("DeadLettersMarked", "MarkedBody"),
     ("DeadLettersDiscarded", "DiscardedBody"),
     ("Written", "Written"),
+    ("StateTimeout", "StateTimeout"),
     ("StatusResponse", "NodeStatus"),
     ("MachineSummary", "MachineSummary"),
     ("VersionSummary", "VersionSummary"),
@@ -160,6 +162,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
     let mut builder = tonic_prost_build::configure()
         // Shown in order of name.
+        .btree_map(".lockstep.v1.Defined.timeouts")
         .btree_map(".lockstep.v1.MachineSummary.states")
         .btree_map(".lockstep.v1.Settings.values")
         // Sent and written without a copy.

@@ -135,5 +135,5 @@ pub use lockstep_proto::v1::{
     ChangeMembersResponse as QuorumChange, CheckSinkResponse as SinkCheck, CheckStep, Consistency,
     Defined, Fault, ListSinksResponse as SinkList, MachineSummary, Member, MemberReport,
     PictureFormat, Rejected as Rejection, Role, SeedProgress, Settings, SinkPhase, SinkStatus,
-    StatusResponse as NodeStatus, VersionSummary,
+    StateTimeout, StatusResponse as NodeStatus, VersionSummary,
 };

@@ -1,9 +1,8 @@
 //! `lockstep machine apply`.
 
 use clap::Args;
-use lockstep_client::{Client, DefineCall, Defined, Error, StateName, Written};
-use lockstep_machine::{Timeout, duration_in_words};
-use serde_json::{Map, Value, json};
+use lockstep_client::{Client, DefineCall, Defined, Error, Written};
+use serde_json::{Value, json};
 
 use crate::args::Key;
 use crate::input::{Document, Language, Source};
@@ -188,7 +187,10 @@ impl Applied<'_> {
             output::say(&format!("lockstep: {subject}: warning: {warning} ({code})"));
         }
         let Defined {
-            machine, version, ..
+            machine,
+            version,
+            timeouts,
+            ..
         } = &written.made;
         let mut text = match (written.made.created, self.dry_run) {
             (true, false) => format!("{machine}: created version {version}\n"),
@@ -196,9 +198,11 @@ impl Applied<'_> {
             (false, false) => format!("{machine}: unchanged, version {version}\n"),
             (false, true) => format!("{machine}: would be unchanged, version {version}\n"),
         };
-        for (state, Timeout { after_ms, to }) in self.timeouts() {
-            let after = duration_in_words(after_ms);
-            text.push_str(&format!("  {state}: after {after} -> {to}\n"));
+        for (state, timeout) in timeouts {
+            text.push_str(&format!(
+                "  {state}: after {} -> {}\n",
+                timeout.after, timeout.to
+            ));
         }
         text
     }
@@ -209,23 +213,10 @@ impl Applied<'_> {
             Err(failure) => return json!({ "error": failure.json() }),
         };
         let mut body = shape::written(json!(written.made), written);
-        let timeouts = self.timeouts().into_iter();
-        let timeouts = timeouts.map(|(state, timeout)| (state.to_string(), json!(timeout)));
-        body["timeouts"] = timeouts.collect::<Map<_, _>>().into();
         if self.dry_run {
             body["dry_run"] = true.into();
         }
         body
-    }
-
-    /// The timeouts of the definition, in the order of its states; none if this release cannot read it.
-    fn timeouts(&self) -> Vec<(StateName, Timeout)> {
-        let parsed = self.document.as_ref().map(Document::definition);
-        let definition = parsed.and_then(Result::ok);
-        let states = definition.into_iter().flat_map(|it| it.states);
-        states
-            .filter_map(|it| Some((it.name, it.timeout?)))
-            .collect()
     }
 }
 
