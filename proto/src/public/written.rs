@@ -275,7 +275,7 @@ mod tests {
         let definition = serde_json::from_str::<Definition>(
             r#"{"name": "order", "initial": "open", "states": {
                 "open": {"timeout": {"after": "PT1H30M", "to": "expired"}},
-                "held": {"timeout": {"after": 3600, "to": "open"}},
+                "held": {"timeout": {"after": "3600ms", "to": "open"}},
                 "expired": {"final": true}}}"#,
         );
         let timeout = |after: &str, to: &str| v1::StateTimeout {
