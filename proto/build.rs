@@ -19,6 +19,7 @@ const PEER: &[&str] = &["lockstep/raft/v1/peer.proto"];
 const SHOWN: &[(&str, Option<&str>)] = &[
     ("Rejected", None),
     ("Defined", None),
+    ("StateTimeout", Some("StateTimeout")),
     ("Fault", None),
     ("MachineSummary", Some("MachineSummary")),
     ("VersionSummary", Some("VersionSummary")),
@@ -123,6 +124,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     )?;
     let mut builder = tonic_prost_build::configure()
         // Shown in order of name.
+        .btree_map(".lockstep.v1.Defined.timeouts")
         .btree_map(".lockstep.v1.MachineSummary.states")
         .btree_map(".lockstep.v1.Settings.values")
         // Sent and written without a copy.

@@ -116,7 +116,7 @@ impl Watch {
     fn explained(&self, error: Error, reached: Option<EventCursor>) -> Failure {
         let resume = match &error {
             Error::Compacted { oldest } | Error::Lagged { oldest, .. } => Some(oldest.0),
-            _ => reached.map(following),
+            _ => reached.map(|it| it.next_revision().0),
         };
         let mut failure = Failure::from(error);
         let Some(resume) = resume else {
@@ -182,15 +182,6 @@ impl Watch {
     }
 }
 
-/// The first revision that may have events after a cursor.
-fn following(reached: EventCursor) -> u64 {
-    let revision = reached.revision;
-    match reached == EventCursor::after(revision) {
-        true => revision.0.saturating_add(1),
-        false => revision.0,
-    }
-}
-
 /// One line: when, at which revision of the cluster, what, and what happened to it.
 fn line(event: &Event) -> String {
     let when = paint(FAINT, time::local(event.at));
@@ -239,24 +230,5 @@ fn by(event: &Event) -> Option<String> {
         (_, Cause::Timeout { late_ms }) => Some(format!("(timeout, {late_ms} ms late)")),
         (Some(event), _) => Some(format!("by {event}")),
         (None, _) => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn cursor(revision: u64, position: u32) -> EventCursor {
-        EventCursor {
-            revision: GlobalRevision(revision),
-            position,
-        }
-    }
-
-    #[test]
-    fn it_continues_after_the_last_complete_revision() {
-        assert_eq!(following(EventCursor::after(GlobalRevision(7))), 8);
-        // Another event of that revision may follow.
-        assert_eq!(following(cursor(7, 0)), 7);
     }
 }

@@ -137,5 +137,6 @@ pub use lockstep_proto::v1::{
     AddMember, ChangeMembersResponse as QuorumChange, CheckSinkResponse as SinkCheck, CheckStep,
     Consistency, Defined, Fault, ListSinksResponse as SinkList, MachineSummary, Member,
     MemberReport, PictureFormat, Role, SeedProgress, Settings, SinkPhase, SinkStatus,
-    StatusResponse as NodeStatus, VersionSummary,
+    StateTimeout, StatusResponse as NodeStatus,
+    VersionSummary,
 };

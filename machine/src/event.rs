@@ -235,6 +235,20 @@ impl EventCursor {
             position: u32::MAX,
         }
     }
+
+    /// Before all events of a revision.
+    pub fn before(revision: GlobalRevision) -> Self {
+        let previous = revision.0.checked_sub(1).map(GlobalRevision);
+        previous.map_or_else(Self::default, Self::after)
+    }
+
+    /// The first revision that may have events after it.
+    pub fn next_revision(self) -> GlobalRevision {
+        match self == Self::after(self.revision) {
+            true => GlobalRevision(self.revision.0.saturating_add(1)),
+            false => self.revision,
+        }
+    }
 }
 
 /// `revision-position`.
@@ -403,6 +417,23 @@ mod tests {
         for bad in ["", "9", "-1", "9-", "9-4294967296", "a-b", "9-1-1", "+9-1"] {
             assert_eq!(bad.parse::<EventCursor>(), Err(InvalidCursor), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_cursor_is_told_in_revisions() {
+        let cursor = |revision, position| EventCursor {
+            revision: GlobalRevision(revision),
+            position,
+        };
+        for revision in [1, 7, u64::MAX] {
+            let before = EventCursor::before(GlobalRevision(revision));
+            assert_eq!(before, cursor(revision - 1, u32::MAX));
+            assert_eq!(before.next_revision().0, revision);
+        }
+        assert_eq!(EventCursor::before(GlobalRevision(0)), cursor(0, 0));
+        assert_eq!(cursor(0, 0).next_revision().0, 0);
+        // Another event of that revision may follow.
+        assert_eq!(cursor(7, 0).next_revision().0, 7);
     }
 
     #[test]

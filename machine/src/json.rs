@@ -15,7 +15,7 @@ use serde::ser::{Serialize, Serializer};
 
 use crate::ids::{StateName, Timestamp};
 
-pub use explain::explain;
+pub use explain::{explain, explain_json, known_path};
 
 /// The first millisecond that RFC 3339 has no form for.
 const YEAR_10000_MS: u64 = 253_402_300_800_000;

@@ -46,6 +46,18 @@ const LIBRARY_WORDS: &[&str] = &[
     "Vec<",
     "Map<",
     "&str",
+    "while scanning",
+    "while parsing",
+    "did not find expected",
+    "mapping ",
+    "sequence start",
+    "quoted scalar",
+    "plain scalar",
+    "block scalar",
+    "string scalar",
+    "simple key",
+    "low surrogate",
+    "recursion limit",
 ];
 
 /// Names of Rust's types; a message may have them within a word.

@@ -286,7 +286,7 @@ catalogue! {
         InvalidCursor = "invalid_cursor", 400, Status(Code::InvalidArgument), Pointless,
             "The cursor belongs to another list, or was altered.", "Start the list again.";
         InvalidLastEventId = "invalid_last_event_id", 400, Never, Pointless,
-            "`Last-Event-ID` is not `revision-position`.", "Send the id of the last event received.";
+            "`Last-Event-ID` is not an event id, `revision-position-cluster`.", "Send the id of the last event received.";
         InvalidBody = "invalid_body", 400, Never, Pointless,
             "The body is JSON, but not what the route expects; `line` and `column` locate the error.", "Correct it.";
         MalformedJson = "malformed_json", 400, Never, Pointless,

@@ -29,6 +29,10 @@ async fn a_machine_is_defined_on_one_node_and_driven_through_the_others() -> Res
         (&defined["machine"], &defined["version"]),
         (&json!("order"), &json!(1))
     );
+    assert_eq!(
+        defined["timeouts"],
+        json!({ "placed": { "after": "2 seconds", "to": "expired" } })
+    );
     // Equal is no new version; a changed one is the next.
     two.define(order("2s")).await?.expect(StatusCode::OK)?;
     let changed = order("1h");

@@ -1,7 +1,7 @@
 //! Values from a document; a fault has its place.
 
 use lockstep_document::SeveralDocuments;
-use lockstep_machine::json::explain;
+use lockstep_machine::json::{explain_json, known_path};
 use serde::de::{Deserialize, DeserializeOwned, Deserializer};
 use serde_saphyr::options::DuplicateKeyPolicy;
 
@@ -22,16 +22,16 @@ pub(crate) fn decode<T: DeserializeOwned>(
             located(&mut reader, &mut path)
                 .and_then(|value| reader.end().map(|()| value))
                 .map_err(|error| {
-                    let message = explain(&error.to_string());
+                    let message = explain_json(text.as_bytes(), &error);
                     (message, error.line(), error.column())
                 })
         }
         Language::Yaml => yaml(text, &mut path),
     };
     decoded.map_err(|(message, line, column)| {
-        let subject = match path.as_str() {
-            "." => source.to_string(),
-            path => format!("{source}: {path}"),
+        let subject = match known_path(&path) {
+            None => source.to_string(),
+            Some(path) => format!("{source}: {path}"),
         };
         let place = match line {
             0 => String::new(),

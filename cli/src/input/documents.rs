@@ -55,11 +55,6 @@ pub(crate) struct Document {
 }
 
 impl Document {
-    /// The definition that it is. The limits are the cluster's: here it has none.
-    pub(crate) fn definition(&self) -> Result<Definition, DocumentError> {
-        self.parsed(&self.text)
-    }
-
     /// A message about the syntax of this document, with the file's line in place of the document's.
     pub(crate) fn with_line_of_file(&self, message: &str) -> String {
         let syntax = |text: &str| match self.parsed(text) {
@@ -74,6 +69,7 @@ impl Document {
         }
     }
 
+    /// The definition in a text. The limits are the cluster's: here it has none.
     fn parsed(&self, text: &str) -> Result<Definition, DocumentError> {
         let limits = Limits {
             states_max: u64::MAX,
@@ -141,7 +137,7 @@ mod tests {
 
         // A fault's line is still that of the file.
         let fault = found[1]
-            .definition()
+            .parsed(&found[1].text)
             .expect_err("it is no JSON")
             .to_string();
         assert!(fault.contains("(line 2, column 3)"), "{fault}");

@@ -1,9 +1,8 @@
 //! `lockstep machine apply`.
 
 use clap::Args;
-use lockstep_client::{Client, DefineCall, Defined, Error, StateName, Written};
-use lockstep_machine::{Timeout, duration_in_words};
-use serde_json::{Map, Value, json};
+use lockstep_client::{Client, DefineCall, Defined, Error, StateTimeout, Written};
+use serde_json::{Value, json};
 
 use crate::args::Key;
 use crate::input::{Document, Language, Source};
@@ -56,8 +55,6 @@ struct Applied<'a> {
     file: &'a Source,
     /// Its number and its line, in a file of several.
     position: Option<(usize, usize)>,
-    /// In the order of its states; none if this release cannot read it.
-    timeouts: Vec<(StateName, Timeout)>,
     outcome: Result<Written<Defined>, Failure>,
 }
 
@@ -79,7 +76,6 @@ impl Apply {
                 Err(failure) => applied.push(Applied {
                     file,
                     position: None,
-                    timeouts: vec![],
                     outcome: Err(failure),
                 }),
             }
@@ -108,7 +104,6 @@ impl Apply {
             let mut one = Applied {
                 file,
                 position: document.number.map(|number| (number, document.line)),
-                timeouts: timeouts(document),
                 outcome: self.define(client, document).await,
             };
             let is_last = one.outcome.is_err() && !self.dry_run;
@@ -188,12 +183,6 @@ impl Apply {
     }
 }
 
-fn timeouts(document: &Document) -> Vec<(StateName, Timeout)> {
-    let states = document.definition().into_iter().flat_map(|it| it.states);
-    let timeouts = states.filter_map(|it| Some((it.name, it.timeout?)));
-    timeouts.collect()
-}
-
 impl Applied<'_> {
     fn subject(&self) -> String {
         let file = self.file;
@@ -213,6 +202,7 @@ impl Applied<'_> {
             version,
             created,
             warnings,
+            timeouts,
         } = &written.made;
         for warning in warnings {
             let (subject, code) = (self.subject(), &warning.code);
@@ -225,8 +215,7 @@ impl Applied<'_> {
             (false, true) => "would be unchanged,",
         };
         let mut text = format!("{machine}: {what} version {version}\n");
-        for (state, Timeout { after_ms, to }) in &self.timeouts {
-            let after = duration_in_words(*after_ms);
+        for (state, StateTimeout { after, to, .. }) in timeouts {
             text.push_str(&format!("  {state}: after {after} -> {to}\n"));
         }
         text
@@ -236,9 +225,6 @@ impl Applied<'_> {
         let mut body = match &self.outcome {
             Ok(written) => {
                 let mut body = shape::written(json!(written.made), written);
-                let timeouts = self.timeouts.iter();
-                let timeouts = timeouts.map(|(state, it)| (state.to_string(), json!(it)));
-                body["timeouts"] = timeouts.collect::<Map<_, _>>().into();
                 if dry_run {
                     body["dry_run"] = true.into();
                 }

@@ -65,8 +65,7 @@ impl WatchCall {
     /// The cursor after which it begins, where the call alone says so.
     pub(super) fn origin(&self) -> Option<EventCursor> {
         Some(match self.request.from? {
-            Start::FromRevision(0) => EventCursor::default(),
-            Start::FromRevision(revision) => EventCursor::after(GlobalRevision(revision - 1)),
+            Start::FromRevision(revision) => EventCursor::before(GlobalRevision(revision)),
             Start::After(cursor) => cursor.into(),
         })
     }

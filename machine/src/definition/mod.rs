@@ -197,6 +197,12 @@ impl Definition {
         self.states.iter().map(|state| &state.name)
     }
 
+    /// Each timeout and its state, in the author's order.
+    pub fn timeouts(&self) -> impl Iterator<Item = (&StateName, &Timeout)> {
+        let states = self.states.iter();
+        states.filter_map(|state| Some((&state.name, state.timeout.as_ref()?)))
+    }
+
     /// All transitions from one state to one state, in order, with lists and `*` expanded.
     pub fn steps(&self) -> impl Iterator<Item = (&StateName, &Move)> {
         let named = self.named_sources();

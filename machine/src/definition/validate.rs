@@ -140,16 +140,10 @@ impl Definition {
         for (from, it) in self.steps() {
             ways.entry(from).or_default().push(&it.to);
         }
-        for state in &self.states {
-            if let Some(timeout) = &state.timeout {
-                ways.entry(&state.name).or_default().push(&timeout.to);
-            }
+        for (state, timeout) in self.timeouts() {
+            ways.entry(state).or_default().push(&timeout.to);
         }
-        let timeouts: BTreeMap<_, _> = self
-            .states
-            .iter()
-            .filter_map(|state| Some((&state.name, state.timeout.as_ref()?)))
-            .collect();
+        let timeouts: BTreeMap<_, _> = self.timeouts().collect();
         let mut reached = BTreeSet::from([&self.initial]);
         let mut next = vec![&self.initial];
         while let Some(state) = next.pop() {

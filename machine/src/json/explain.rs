@@ -1,9 +1,12 @@
 //! Messages of serde and serde_json, in the words of this product.
 
+use serde::de::IgnoredAny;
+
 use crate::nearest::nearest;
 
 /// The longest part of a document that a message repeats, in characters.
 const PART_CHARS_MAX: usize = 80;
+const VALUE_EXPECTED: &str = "a value is expected here";
 
 /// What a message of serde or serde_json says about a document: what is there, what is expected, and what to
 /// write instead. Other messages stay as they are. The position that serde_json appends is left out.
@@ -17,10 +20,29 @@ pub fn explain(message: &str) -> String {
         }
     }
     if let Some((count, expected)) = parts(message, "invalid length ") {
+        // An object of the wrong length is one with a missing or an unknown field.
         let expected = expected_noun(expected);
-        return format!("expected {expected}, found a list or object of length {count}");
+        return format!("expected {expected}, found a list of length {count}");
     }
     about_fields(message).unwrap_or_else(|| about_syntax(message))
+}
+
+/// What is wrong with a text that is read as JSON. The position is not part of it.
+pub fn explain_json(text: &[u8], error: &serde_json::Error) -> String {
+    let explained = explain(&error.to_string());
+    // serde_json also says it of a value that should be one of an enum's kinds.
+    match explained == VALUE_EXPECTED && serde_json::from_slice::<IgnoredAny>(text).is_ok() {
+        true => "expected an object with one field, which names its kind".to_owned(),
+        false => explained,
+    }
+}
+
+/// A path of serde_path_to_error as far as it is known; none for the document itself.
+pub fn known_path(path: &str) -> Option<&str> {
+    match path.strip_suffix(".?").unwrap_or(path) {
+        "." | "?" => None,
+        known => Some(known),
+    }
 }
 
 /// The message without ` at line 3 column 9` at its end.
@@ -89,7 +111,7 @@ fn about_syntax(message: &str) -> String {
         it if it.starts_with("control character") => {
             "a text contains a control character; write it as an escape, such as \\n or \\u0007"
         }
-        "expected value" | "expected ident" => "a value is expected here",
+        "expected value" | "expected ident" => VALUE_EXPECTED,
         "trailing characters" => "something follows the end of the document",
         "trailing comma" => "a comma is followed by nothing",
         "key must be a string" => "a key must be text in double quotes",
@@ -178,7 +200,20 @@ mod tests {
 
     fn explained(json: &str) -> String {
         let error = serde_json::from_str::<Sample>(json).expect_err(json);
-        explain(&error.to_string())
+        explain_json(json.as_bytes(), &error)
+    }
+
+    #[test]
+    fn a_path_is_shown_as_far_as_it_is_known() {
+        for (path, known) in [
+            (".", None),
+            ("?", None),
+            ("event", Some("event")),
+            ("event?", Some("event?")),
+            ("operations[0].check.?", Some("operations[0].check")),
+        ] {
+            assert_eq!(known_path(path), known, "{path}");
+        }
     }
 
     #[test]
@@ -279,6 +314,15 @@ mod tests {
         ] {
             let explained = explained(json);
             assert_eq!(library_words(&explained), None, "{json}: {explained}");
+        }
+        for (json, words) in [
+            ("[]", "expected an object, found a list of length 0"),
+            ("{\"text\": \"a\", \"kind\": 7}", "names its kind"),
+            ("{\"text\": \"a\", \"kind\": {}}", "names its kind"),
+            ("{\"text\": x", "a value is expected here"),
+        ] {
+            let explained = explained(json);
+            assert!(explained.contains(words), "{json}: {explained}");
         }
         let deep = "[".repeat(1000);
         let error = serde_json::from_str::<serde_json::Value>(&deep).unwrap_err();

@@ -13,7 +13,7 @@ use prometheus::IntGauge;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use super::problem::Problem;
-use crate::service::{EventId, Service, Watch, WatchEnded, Watched};
+use crate::service::{Service, Watch, WatchEnded, WatchFrom, Watched};
 use crate::telemetry::Metrics;
 
 /// An idle watch sends a bookmark with its position this often.
@@ -122,13 +122,12 @@ impl Watchers {
         (open as u64, self.max as u64)
     }
 
-    /// Opens a watch of the events after `from`, or of those from now on. Waits only to learn whether
-    /// it can start there.
+    /// Opens a watch. Waits only to learn whether it can start there.
     pub(super) async fn open(
         &self,
         service: &Service,
         filter: EventFilter,
-        from: Option<EventId>,
+        from: WatchFrom,
         deadline: Duration,
     ) -> Result<OpenWatch, Problem> {
         let leaving = self.leaving.subscribe();
@@ -199,7 +198,6 @@ mod tests {
     use lockstep_machine::{GlobalRevision, Limits};
 
     use super::*;
-    use crate::service;
 
     #[test]
     fn slots_are_limited_counted_and_freed() {
@@ -220,7 +218,7 @@ mod tests {
     async fn a_node_that_is_cut_off_ends_its_watches_until_it_is_back() {
         let service = Service::lone(Limits::default());
         let watchers = Watchers::new(9, Metrics::new().unwrap());
-        let from = Some(service::from_revision(GlobalRevision(0)));
+        let from = WatchFrom::Revision(GlobalRevision(0));
         let timeout = Duration::from_secs(9);
         let open = async || {
             let filter = EventFilter::default();

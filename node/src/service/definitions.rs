@@ -53,7 +53,8 @@ impl Document<'_> {
 }
 
 impl Service {
-    /// Stores a definition, or with `dry_run` returns the outcome that storing it would have.
+    /// Stores a definition, or with `dry_run` returns the outcome that storing it would have. Also returns
+    /// the definition as it was read.
     ///
     /// # Errors
     ///
@@ -64,7 +65,7 @@ impl Service {
         dry_run: bool,
         key: Option<IdempotencyKey>,
         deadline: Duration,
-    ) -> Result<Reply, DefineError> {
+    ) -> Result<(Reply, Arc<Definition>), DefineError> {
         let began = Instant::now();
         // The state machine checks the limits again, so this node's copy of them suffices here.
         let consistency = match dry_run {
@@ -81,13 +82,14 @@ impl Service {
             error,
             revision: view.state.revision(),
         })?;
-        let command = Command::Define(Arc::new(definition));
+        let definition = Arc::new(definition);
+        let command = Command::Define(definition.clone());
         if dry_run {
-            return Ok(view.dry_run(&command));
+            return Ok((view.dry_run(&command), definition));
         }
         drop(view);
         let left = deadline.saturating_sub(began.elapsed());
-        Ok(self.execute(command, key, left).await?)
+        Ok((self.execute(command, key, left).await?, definition))
     }
 
     /// What a command would come to now: sees every write acknowledged before, changes nothing.

@@ -64,7 +64,7 @@ pub use reads::{Consistency, Freshness};
 pub use router::{ForwardObserver, Peers, Router};
 use tokio::sync::Semaphore;
 pub use view::View;
-pub use watch::{EventId, Watch, WatchAsked, WatchEnded, WatchError, Watched, from_revision};
+pub use watch::{EventId, Watch, WatchAsked, WatchEnded, WatchError, WatchFrom, Watched};
 
 /// Cluster time that is this much ahead of a node's clock is reported: timeouts wait until the clock has
 /// caught up.
@@ -243,8 +243,8 @@ impl Service {
         Ok(reply)
     }
 
-    /// Follows the events after `from`, or those from now on. `from` may lie ahead of what this node
-    /// has applied, so that a watch can resume on any node.
+    /// Follows the events from a point on. It may lie ahead of what this node has applied, so that a
+    /// watch can resume on any node.
     ///
     /// # Errors
     ///
@@ -252,7 +252,7 @@ impl Service {
     /// never see one, because no definition has the machine or the state.
     pub async fn watch(
         &self,
-        from: Option<EventId>,
+        from: WatchFrom,
         filter: EventFilter,
         deadline: Duration,
     ) -> Result<Watch, WatchError> {
@@ -268,8 +268,9 @@ impl Service {
                 return Err(error);
             }
         }
+        let stale = Consistency::Stale;
         let cursor = match from {
-            Some(EventId { cursor, cluster }) => {
+            WatchFrom::After(EventId { cursor, cluster }) => {
                 let own = self.cluster_id();
                 if let Some(asked) = cluster.filter(|it| *it != own) {
                     let reached = self.peek(State::revision);
@@ -279,11 +280,16 @@ impl Service {
                         reached,
                     });
                 }
-                let stale = Consistency::Stale;
-                self.reached(cursor.revision, stale, left()).await?;
+                let revision = cursor.revision;
+                self.reached(revision, revision, stale, left()).await?;
                 cursor
             }
-            None => {
+            WatchFrom::Revision(first) => {
+                let cursor = EventCursor::before(first);
+                self.reached(cursor.revision, first, stale, left()).await?;
+                cursor
+            }
+            WatchFrom::Now => {
                 self.core.confirm(left()).await?;
                 EventCursor::after(self.core.shared().read().state.revision())
             }

@@ -42,7 +42,8 @@ impl Service {
             Consistency::Stale => {}
         }
         if let Some(asked) = freshness.min_revision {
-            self.reached(asked, freshness.consistency, deadline).await?;
+            self.reached(asked, asked, freshness.consistency, deadline)
+                .await?;
         }
         let applied = self.core.shared().read();
         Ok(View {
@@ -68,16 +69,17 @@ impl Service {
         self.core.confirm(deadline).await
     }
 
-    /// Checks that this node has applied a revision. If not, the leader's read point distinguishes a
-    /// node that lags from a revision that does not exist.
+    /// Checks that this node has applied revision `needed`, for a request that names `asked`. If not, the
+    /// leader's read point distinguishes a node that lags from a revision that does not exist.
     pub(super) async fn reached(
         &self,
+        needed: GlobalRevision,
         asked: GlobalRevision,
         consistency: Consistency,
         deadline: Duration,
     ) -> Result<(), ServiceError> {
         let revision = || self.core.shared().read().state.revision();
-        if revision() >= asked {
+        if revision() >= needed {
             return Ok(());
         }
         let began = Instant::now();
@@ -91,7 +93,7 @@ impl Service {
             });
         }
         let reached = revision();
-        if reached >= asked {
+        if reached >= needed {
             Ok(())
         } else {
             Err(ServiceError::RevisionAhead { asked, reached })

@@ -39,10 +39,10 @@ pub enum Watched {
 pub enum WatchEnded {
     /// It would start before the oldest event that is kept.
     #[error(
-        "some events after revision {asked} are no longer kept; the oldest complete revision is {oldest}: read the state, then watch from the revision after it"
+        "some events of revision {asked} or later are no longer kept; the oldest complete revision is {oldest}: read the state, then watch from the revision after it"
     )]
     Compacted {
-        /// Where it would start.
+        /// The revision at which it would start.
         asked: GlobalRevision,
         /// The oldest revision of which every event is kept.
         oldest: GlobalRevision,
@@ -248,13 +248,15 @@ impl WatchAsked {
     }
 }
 
-/// The start position of a watch that includes `revision` and everything after it.
-pub fn from_revision(revision: GlobalRevision) -> EventId {
-    let before = revision.0.checked_sub(1).map(GlobalRevision);
-    EventId {
-        cursor: before.map_or_else(EventCursor::default, EventCursor::after),
-        cluster: None,
-    }
+/// Where a watch starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WatchFrom {
+    /// After the latest revision.
+    Now,
+    /// At this revision.
+    Revision(GlobalRevision),
+    /// After this event or bookmark.
+    After(EventId),
 }
 
 /// A reader of the event stream.
@@ -320,7 +322,7 @@ impl Watch {
             .events_after(self.cursor, CHUNK_EVENTS_MAX)
             .map_err(|compacted| match self.begun {
                 false => WatchEnded::Compacted {
-                    asked: self.cursor.revision,
+                    asked: self.cursor.next_revision(),
                     oldest: compacted.oldest,
                 },
                 true => WatchEnded::Lagged {
@@ -391,16 +393,6 @@ mod tests {
             ..WatchAsked::default()
         };
         assert!(long.filter().is_err());
-    }
-
-    #[test]
-    fn a_watch_from_a_revision_sees_all_of_it() {
-        let place = |revision, position| EventCursor {
-            revision: GlobalRevision(revision),
-            position,
-        };
-        assert_eq!(from_revision(GlobalRevision(0)).cursor, place(0, 0));
-        assert_eq!(from_revision(GlobalRevision(7)).cursor, place(6, u32::MAX));
     }
 
     /// Creates `triad/{prefix}{n}` for each number, one batch each.
@@ -515,7 +507,7 @@ mod tests {
         assert_eq!(
             from(5).next(IDLE).await,
             Err(WatchEnded::Compacted {
-                asked: GlobalRevision(5),
+                asked: GlobalRevision(6),
                 oldest
             })
         );

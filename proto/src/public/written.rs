@@ -1,8 +1,10 @@
 //! Outcomes of writes.
 
+use std::collections::BTreeMap;
+
 use lockstep_machine::{
-    Created, Defined, DefinitionDeleted, Deleted, GlobalRevision, Limits, Migrated,
-    OperationResult, Outcome, Reply, Setting, Transitioned,
+    Created, Defined, Definition, DefinitionDeleted, Deleted, GlobalRevision, Limits, Migrated,
+    OperationResult, Outcome, Reply, Setting, StateName, Timeout, Transitioned, duration_in_words,
 };
 
 use super::field::{Field, message};
@@ -84,7 +86,21 @@ impl From<Defined> for v1::Defined {
             version: it.version.0,
             created: it.created,
             warnings: it.warnings.iter().map(Into::into).collect(),
+            // The outcome does not hold them.
+            timeouts: BTreeMap::new(),
         }
+    }
+}
+
+impl v1::StateTimeout {
+    /// Every timeout of a definition, by its state.
+    pub fn all(definition: &Definition) -> BTreeMap<String, Self> {
+        let shown = |(state, timeout): (&StateName, &Timeout)| {
+            let after = duration_in_words(timeout.after_ms);
+            let to = timeout.to.to_string();
+            (state.to_string(), Self { after, to })
+        };
+        definition.timeouts().map(shown).collect()
     }
 }
 
@@ -232,7 +248,7 @@ mod tests {
             machine: "order".to_owned(),
             version: 3,
             created: true,
-            warnings: vec![],
+            ..Default::default()
         };
         assert_eq!(found.outcome, Some(DefineOutcome::Defined(expected)));
 
@@ -252,6 +268,27 @@ mod tests {
             v1::DeleteMachineResponse::try_from(reply(defined)),
             Err(UnexpectedOutcome("defined"))
         );
+    }
+
+    #[test]
+    fn timeouts_are_told_in_words() {
+        let definition = serde_json::from_str::<Definition>(
+            r#"{"name": "order", "initial": "open", "states": {
+                "open": {"timeout": {"after": "PT1H30M", "to": "expired"}},
+                "held": {"timeout": {"after": "3600ms", "to": "open"}},
+                "expired": {"final": true}}}"#,
+        );
+        let timeout = |after: &str, to: &str| v1::StateTimeout {
+            after: after.to_owned(),
+            to: to.to_owned(),
+        };
+        let expected = [
+            ("open", timeout("1 hour 30 minutes", "expired")),
+            ("held", timeout("3 seconds 600 milliseconds", "open")),
+        ];
+        let expected = expected.map(|(state, timeout)| (state.to_owned(), timeout));
+        let found = v1::StateTimeout::all(&definition.unwrap());
+        assert_eq!(found, BTreeMap::from(expected));
     }
 
     #[test]

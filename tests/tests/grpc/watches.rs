@@ -317,15 +317,20 @@ async fn a_watch_cannot_start_ahead_of_the_cluster() -> Result<()> {
         .context("a revision")?;
     // After the newest revision: nothing is missed. After a later one, events would be.
     everything(now + 1).open(node).await?;
+    // Each refusal names the revision that the caller named.
+    let detail =
+        |ahead: u64| format!("revision {ahead} does not exist yet; the cluster is at {now}");
     for ahead in [now + 2, u64::MAX] {
         let refused = everything(ahead).open(node).await;
         let status = refused.expect_err("it is ahead");
-        let found = (status.code(), code(&status));
-        assert_eq!(found, (Code::OutOfRange, "revision_ahead"));
+        let found = (status.code(), code(&status), status.message());
+        let detail = detail(ahead);
+        assert_eq!(found, (Code::OutOfRange, "revision_ahead", &*detail));
     }
-    for (query, last) in [
-        ("?from_revision=999999999", None),
-        ("", Some("99999999999-0")),
+    for (query, last, ahead) in [
+        ("?from_revision=999999999", None, 999_999_999),
+        ("", Some("99999999999-0"), 99_999_999_999),
+        ("", Some("99999999999-4294967295"), 99_999_999_999),
     ] {
         let mut request = node
             .api()
@@ -337,6 +342,7 @@ async fn a_watch_cannot_start_ahead_of_the_cluster() -> Result<()> {
         assert_eq!(response.status(), StatusCode::CONFLICT, "{query} {last:?}");
         let problem: serde_json::Value = response.json().await?;
         assert_eq!(problem["code"], "revision_ahead");
+        assert_eq!(problem["detail"], detail(ahead));
     }
     Ok(())
 }

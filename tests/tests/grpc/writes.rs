@@ -20,7 +20,8 @@ async fn a_migration_can_be_tried_without_effect() -> Result<()> {
     let [one, two, three] = &mut clients(&cluster)?[..] else {
         unreachable!("three nodes")
     };
-    define(one, &order("1h")).await?;
+    let defined = define(one, &order("1h")).await?;
+    assert_eq!(defined.timeouts["placed"].after, "1 hour");
     let creating = one.create_instance(asking(create("order/42")));
     done!(creating, create_instance_response, Created);
     let paying = one.transition(asking(by_event("order/42", "pay")));

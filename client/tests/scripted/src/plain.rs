@@ -59,7 +59,7 @@ write!(define(DefineRequest) -> DefineResponse, define_response::Defined, |_it| 
     machine: "order".to_owned(),
     version: 1,
     created: true,
-    warnings: vec![],
+    ..Default::default()
 });
 
 write!(delete_machine(DeleteMachineRequest) -> DeleteMachineResponse, delete_machine_response::Deleted, |it| {

@@ -12,7 +12,7 @@ use super::input::invalid;
 use crate::api::call::Call;
 use crate::api::problem::Problem;
 use crate::api::watchers::{Next, OpenWatch};
-use crate::service::{EventId, WatchAsked, from_revision};
+use crate::service::{EventId, WatchAsked, WatchFrom};
 
 /// Bytes of events in one message, about: well below what clients take by default, 4 MiB, since the
 /// last one may be large.
@@ -37,7 +37,7 @@ pub(super) async fn begin(call: &Call, request: v1::WatchRequest) -> Result<Stre
     Ok(Box::pin(stream))
 }
 
-fn asked(request: v1::WatchRequest) -> Result<(EventFilter, Option<EventId>), Problem> {
+fn asked(request: v1::WatchRequest) -> Result<(EventFilter, WatchFrom), Problem> {
     use v1::watch_request::From;
     let asked = WatchAsked {
         machine: optional_name("machine", request.machine)?,
@@ -45,13 +45,14 @@ fn asked(request: v1::WatchRequest) -> Result<(EventFilter, Option<EventId>), Pr
         prefix: request.prefix,
         state: optional_name("state", request.state)?,
     };
-    let from = request.from.map(|from| match from {
-        From::FromRevision(revision) => from_revision(GlobalRevision(revision)),
-        From::After(place) => EventId {
+    let from = match request.from {
+        None => WatchFrom::Now,
+        Some(From::FromRevision(revision)) => WatchFrom::Revision(GlobalRevision(revision)),
+        Some(From::After(place)) => WatchFrom::After(EventId {
             cursor: place.into(),
             cluster: request.cluster_id,
-        },
-    });
+        }),
+    };
     Ok((asked.filter().map_err(invalid)?, from))
 }
 
@@ -141,15 +142,15 @@ mod tests {
             };
             asked(request).unwrap().1
         };
-        let begins = |from| begins(from).map(|id: EventId| id.to_string());
-        assert_eq!(begins(None), None);
-        let before = begins(Some(From::FromRevision(7)));
-        assert_eq!(before.as_deref(), Some("6-4294967295"));
-        let after = v1::Place {
+        assert_eq!(begins(None), WatchFrom::Now);
+        let at = begins(Some(From::FromRevision(7)));
+        assert_eq!(at, WatchFrom::Revision(GlobalRevision(7)));
+        let place = v1::Place {
             revision: 9,
             position: 1,
         };
-        assert_eq!(begins(Some(From::After(after))).as_deref(), Some("9-1"));
+        let after = begins(Some(From::After(place)));
+        assert_eq!(after, WatchFrom::After("9-1".parse().unwrap()));
     }
 
     #[test]

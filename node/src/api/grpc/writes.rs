@@ -21,6 +21,7 @@ pub(super) async fn define(
     request: v1::DefineRequest,
 ) -> Result<v1::DefineResponse, Problem> {
     use v1::define_request::Document as Wire;
+    use v1::define_response::Outcome;
     let key = optional_name("idempotency_key", request.idempotency_key)?;
     let (language, text) = match &request.document {
         Some(Wire::Json(text)) => (Language::Json, text),
@@ -34,7 +35,13 @@ pub(super) async fn define(
     let service = &call.edge.service;
     let defined = service.define(document, request.dry_run, key, call.left());
     match defined.await {
-        Ok(reply) => Ok(reply.try_into()?),
+        Ok((reply, definition)) => {
+            let mut response = v1::DefineResponse::try_from(reply)?;
+            if let Some(Outcome::Defined(defined)) = &mut response.outcome {
+                defined.timeouts = v1::StateTimeout::all(&definition);
+            }
+            Ok(response)
+        }
         Err(DefineError::Document { error, revision }) => refused(error, revision),
         Err(error) => Err(error.into()),
     }

@@ -193,7 +193,7 @@ headers! {
     /// The id of the last event received.
     LastEvent(EventId) = "Last-Event-ID",
         "The id of the last event received; takes precedence over from_revision",
-        text(r"^[0-9]{1,19}-[0-9]{1,9}(-[0-9a-f]{1,64})?$", 3, 94), &[], InvalidLastEventId, |value| {
+        text(r"^[0-9]{1,19}-([0-9]{1,9}|4294967295)(-[0-9a-f]{1,64})?$", 3, 95), &[], InvalidLastEventId, |value| {
             if value.is_empty() {
                 return Ok(None);
             }

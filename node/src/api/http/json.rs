@@ -14,7 +14,7 @@ use axum::http::HeaderMap;
 use bytes::Bytes;
 use flate2::read::MultiGzDecoder;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use lockstep_machine::json::explain;
+use lockstep_machine::json::{explain_json, known_path};
 use lockstep_machine::{Definition, InstanceId};
 use lockstep_proto::ErrorCode;
 use serde::de::value::{BorrowedStrDeserializer, StringDeserializer};
@@ -344,7 +344,7 @@ fn refusal<T: DeserializeOwned>(
     let tracked = serde_path_to_error::deserialize::<_, T>(Object(id, &mut reader));
     let path = tracked.err().map(|error| error.path().clone());
     let segments: Vec<_> = path.iter().flat_map(|path| path.iter().cloned()).collect();
-    let mut detail = explain(&error.to_string());
+    let mut detail = explain_json(bytes, error);
     let is_json = serde_json::from_slice::<IgnoredAny>(bytes).is_ok();
     let code = match error.classify() {
         Category::Io | Category::Syntax | Category::Eof if !is_json => ErrorCode::MalformedJson,
@@ -354,8 +354,9 @@ fn refusal<T: DeserializeOwned>(
         }
         _ => ErrorCode::InvalidBody,
     };
-    if let Some(path) = path.filter(|_| !segments.is_empty()) {
-        let path: String = path.to_string().chars().take(200).collect();
+    let path = path.map(|path| path.to_string()).unwrap_or_default();
+    if let Some(path) = known_path(&path).filter(|_| !segments.is_empty()) {
+        let path: String = path.chars().take(200).collect();
         detail = format!("{path}: {detail}");
     }
     let problem = Problem::new(code, detail)
@@ -530,6 +531,8 @@ mod tests {
             assert!(problem.detail.contains(words), "{bad}: {}", problem.detail);
         }
         let id = InstanceId::new("triad", "default").unwrap();
+        let cut = parse::<Transition>(br#"{"event":"pay""#, Some(&id)).unwrap_err();
+        assert_eq!(cut.detail, "it ends too early");
         let twice = br#"{"to":"a","metadata":{"by":"ann","by":"bob"}}"#;
         let problem = parse::<Transition>(twice, Some(&id)).unwrap_err();
         assert_eq!(problem.code.as_str(), "invalid_metadata");

@@ -1,5 +1,7 @@
 //! `/v1/machines`: definitions and their versions.
 
+use std::collections::BTreeMap;
+
 use axum::Json;
 use axum::http::StatusCode;
 use lockstep_machine::{Command, Defined, Definition, DefinitionDeleted, DeleteDefinition};
@@ -17,11 +19,20 @@ use crate::service::{Document, Freshness};
 
 answer! {
     /// A definition that is stored.
-    DefinedBody = Defined {
+    StoredBody = Defined {
         #[serde(flatten)]
         defined: Defined,
         dry_run,
     }
+}
+
+/// A definition that is stored.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct DefinedBody {
+    #[serde(flatten)]
+    stored: StoredBody,
+    /// Its timeouts by state, to show how each duration was read.
+    timeouts: BTreeMap<String, v1::StateTimeout>,
 }
 
 /// A machine.
@@ -56,13 +67,15 @@ pub(super) async fn define(
     };
     let service = &call.edge.service;
     let defined = service.define(document, dry_run, key, call.left());
-    let mut body: DefinedBody = defined.await?.try_into()?;
-    body.dry_run = dry_run;
-    let status = match body.defined.created && !dry_run {
+    let (reply, definition) = defined.await?;
+    let mut stored = StoredBody::try_from(reply)?;
+    stored.dry_run = dry_run;
+    let status = match stored.defined.created && !dry_run {
         true => StatusCode::CREATED,
         false => StatusCode::OK,
     };
-    Ok((status, Json(body)))
+    let timeouts = v1::StateTimeout::all(&definition);
+    Ok((status, Json(DefinedBody { stored, timeouts })))
 }
 
 pub(super) async fn list(

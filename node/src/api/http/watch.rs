@@ -17,7 +17,7 @@ use super::query::{Instance, Prefix, Query, query};
 use crate::api::Edge;
 use crate::api::problem::Problem;
 use crate::api::watchers::{Next, OpenWatch};
-use crate::service::{self, WatchAsked, WatchEnded};
+use crate::service::{WatchAsked, WatchEnded, WatchFrom};
 
 /// A piece of text ends with the event that makes it longer than this.
 const PIECE_BYTES: usize = 4 * 1024;
@@ -85,7 +85,11 @@ async fn begin(
         state: events.state,
     };
     let filter = asked.filter()?;
-    let from = last.or_else(|| events.from_revision.map(service::from_revision));
+    let from = match (last, events.from_revision) {
+        (Some(last), _) => WatchFrom::After(last),
+        (None, Some(first)) => WatchFrom::Revision(first),
+        (None, None) => WatchFrom::Now,
+    };
     let timeout = edge.limits.request_timeout;
     let open = edge.watchers.open(&edge.service, filter, from, timeout);
     let open = open.await?;
