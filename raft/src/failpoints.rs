@@ -79,6 +79,8 @@ failpoints! {
     FileWritten = "file::written",
     /// A small file has replaced the earlier one, perhaps not durably.
     FileReplaced = "file::replaced",
+    /// A process has opened sled in a data folder, and has read nothing from it.
+    DatabaseOpened = "store::database_opened",
     /// A folder was locked for a restore.
     OfflineTaken = "offline::taken",
     /// A folder is marked as unfinished, and otherwise as it was.

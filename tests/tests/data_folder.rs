@@ -39,6 +39,63 @@ async fn a_second_process_is_refused_the_data_folder_and_told_who_has_it() -> Re
     Ok(())
 }
 
+/// sled panics on some damage. Here a failpoint does, in the same place.
+#[tokio::test]
+async fn a_panic_over_a_data_folder_is_reported_as_damage() -> Result<()> {
+    if !cfg!(debug_assertions) {
+        println!("skipped: release builds have no failpoints");
+        return Ok(());
+    }
+    let mut cluster = Cluster::start_as(Plan::single()).await?;
+    let node = &mut cluster.nodes[0];
+    node.kill9()?;
+    node.set("FAILPOINTS", "store::database_opened=panic(no such page)");
+    node.start()?;
+    let ended = node.wait_ended(STOP_DEADLINE).await?;
+    assert_eq!(ended.code(), Some(1));
+    let said = node.log();
+    let last = said.lines().last().context("an error")?;
+    let dir = node.data().display().to_string();
+    let place = format!("lockstepd: database log/db in {dir}: ");
+    ensure!(last.starts_with(&place), "{said}");
+    for part in ["no such page", "data is corrupt", "lockstepd rejoin"] {
+        ensure!(last.contains(part), "{said}");
+    }
+    ensure!(!said.contains("stack backtrace"), "{said}");
+    Ok(())
+}
+
+/// A flipped bit in any file: the node says where, and what to do.
+#[tokio::test]
+async fn a_damaged_file_is_reported_with_its_folder_and_the_remedy() -> Result<()> {
+    let mut cluster = Cluster::start_as(Plan::single()).await?;
+    let node = &mut cluster.nodes[0];
+    node.api().next("second").await?.expect(StatusCode::OK)?;
+    node.terminate().await?;
+    let dir = node.data().display().to_string();
+    for file in ["identity.json", "log/conf", "log/db", "watermark"] {
+        let path = node.data().join(file);
+        let intact = fs::read(&path)?;
+        // Every byte that is there: what is damaged may have been superseded.
+        fs::write(
+            &path,
+            intact.iter().map(|byte| byte ^ 1).collect::<Vec<_>>(),
+        )?;
+        node.start()?;
+        let ended = node.wait_ended(STOP_DEADLINE).await?;
+        let said = node.log();
+        let last = said.lines().last().context("an error")?;
+        assert_eq!(ended.code(), Some(1), "{file}: {last}");
+        for part in [dir.as_str(), "lockstepd rejoin"] {
+            ensure!(last.contains(part), "{file}: {last}");
+        }
+        fs::write(&path, intact)?;
+    }
+    node.restart().await?;
+    assert_eq!(node.api().instance().await?.0, "second");
+    Ok(())
+}
+
 /// Runs `lockstepd check-disk`; whether it succeeded, its report and its errors.
 fn check_disk(dir: &Path) -> Result<(bool, String, String)> {
     let output = lockstepd()?

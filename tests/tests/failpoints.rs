@@ -87,6 +87,7 @@ const fn table(point: Failpoint) -> &'static [(Procedure, Left)] {
             (Restore, Unfinished),
             (Recover, Unfinished),
         ],
+        P::DatabaseOpened => &[(Restore, Unfinished)],
         P::OfflineTaken => &[(Restore, Unchanged)],
         P::OfflineMarked | P::OfflineBegun | P::OfflineComplete => {
             &[(Restore, Unfinished), (Recover, Unfinished)]

@@ -106,7 +106,8 @@ impl Parts {
             },
             environment,
         )
-        .await?;
+        .await
+        .map_err(|error| error.found_in(&config.data_dir))?;
         let peers = GrpcPeers::new(local.tag());
         let router = Router::new(
             consensus.clone(),

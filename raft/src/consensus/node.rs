@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
@@ -27,7 +28,7 @@ use super::standing::{Role, Standing};
 use super::state_machine::{Observer, SharedState, StateMachine};
 use super::types::{LogId, Member, NodeId, Payload, Runtime, Types};
 use crate::Deadline;
-use crate::store::Storage;
+use crate::store::{Storage, StoreError};
 
 /// Pause before a leader looks again for a voter that answers.
 const SUCCESSOR_POLL: Duration = Duration::from_millis(50);
@@ -113,6 +114,17 @@ pub enum ConsensusError {
     /// The consensus core stopped or failed: the process must end.
     #[error("the consensus core ended: {0}")]
     Core(String),
+}
+
+impl ConsensusError {
+    /// Names the data folder in which damage was found.
+    #[must_use]
+    pub fn found_in(self, data_dir: &Path) -> Self {
+        match self {
+            Self::Storage(error) => Self::Storage(StoreError::found_by_reader(error, data_dir)),
+            other => other,
+        }
+    }
 }
 
 fn core_ended(error: impl ToString) -> ConsensusError {

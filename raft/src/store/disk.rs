@@ -27,6 +27,7 @@ use super::{
     BoxFuture, DiskSpace, Done, IdentityFile, Record, Slot, Storage, StoreError, binding, database,
     files, legacy,
 };
+use crate::failpoints::{self, Failpoint};
 
 /// How much memory and disk the store may take for itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,6 +152,7 @@ fn open(
     let log_dir = log_dir(dir);
     binding::check_log_exists(identity, &log_dir)?;
     let database = database::open(&log_dir, options.cache_bytes)?;
+    failpoints::reach(Failpoint::DatabaseOpened);
     let slots = Slots::open(database.meta)?;
     let has_entries = legacy::has_entries(&database.log)? || !slots.segments()?.is_empty();
     binding::check_owner(identity, &slots, has_entries)?;

@@ -257,6 +257,14 @@ impl StoreError {
         self
     }
 
+    /// Names the folder, where the error is damage that was found by who reads through [`Storage`](super::Storage).
+    pub(crate) fn found_by_reader(error: io::Error, dir: &Path) -> io::Error {
+        match error.downcast::<StoreError>() {
+            Ok(error) => error.found_in(dir).into(),
+            Err(error) => error,
+        }
+    }
+
     pub(super) fn kind(&self) -> io::ErrorKind {
         match self {
             StoreError::Damaged { .. }
@@ -295,11 +303,14 @@ impl StoreError {
             sled::Error::Io(source) if source.kind() != io::ErrorKind::UnexpectedEof => {
                 StoreError::Database { doing, source }
             }
-            found => StoreError::damaged(
-                StoreError::DATABASE,
-                "log/db",
-                format!("cannot {doing}: {found}"),
-            ),
+            found => {
+                let found = match found {
+                    sled::Error::Corruption { .. } => "it has corrupt records".to_owned(),
+                    other => other.to_string(),
+                };
+                let reason = format!("cannot {doing}: {found}");
+                StoreError::damaged(StoreError::DATABASE, "log/db", reason)
+            }
         }
     }
 }

@@ -12,20 +12,33 @@ use parking_lot::Mutex;
 
 use super::StoreError;
 
-/// The folders that are being opened, and the threads that do so. A folder that could not be opened stays: sled's
-/// own threads may still work on it.
-static OPENING: Mutex<Vec<(ThreadId, PathBuf)>> = Mutex::new(Vec::new());
+struct Opening {
+    dir: PathBuf,
+    /// The thread that opens it; none once that has failed, when sled's own threads may still work on it.
+    by: Option<ThreadId>,
+}
+
+/// The folders that are being opened or could not be opened.
+static OPENING: Mutex<Vec<Opening>> = Mutex::new(Vec::new());
 
 /// Runs `open`, which opens the data folder `dir` on this thread.
 pub(super) fn opening<T>(
     dir: &Path,
     open: impl FnOnce() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    let thread = thread::current().id();
-    OPENING.lock().push((thread, dir.to_owned()));
-    let opened = open()?;
-    OPENING.lock().retain(|(opener, _)| *opener != thread);
-    Ok(opened)
+    let by = Some(thread::current().id());
+    let dir = dir.to_owned();
+    OPENING.lock().push(Opening { dir, by });
+    let opened = open();
+    let mut all = OPENING.lock();
+    match &opened {
+        Ok(_) => all.retain(|it| it.by != by),
+        Err(_) => all
+            .iter_mut()
+            .filter(|it| it.by == by)
+            .for_each(|it| it.by = None),
+    }
+    opened
 }
 
 /// The damage to a data folder that caused this panic, if a folder is being opened and the panic is in that work. For
@@ -33,10 +46,9 @@ pub(super) fn opening<T>(
 pub fn damage(panic: &PanicHookInfo<'_>) -> Option<StoreError> {
     let opening = OPENING.lock();
     let thread = thread::current();
-    let of_this_thread = opening.iter().find(|(opener, _)| *opener == thread.id());
-    let (_, dir) = match is_of_sled(thread.name()) {
+    let Opening { dir, .. } = match is_of_sled(thread.name()) {
         true => opening.last(),
-        false => of_this_thread,
+        false => opening.iter().find(|it| it.by == Some(thread.id())),
     }?;
     let payload = panic.payload();
     let text = payload.downcast_ref::<String>().map(String::as_str);
@@ -53,4 +65,66 @@ pub fn damage(panic: &PanicHookInfo<'_>) -> Option<StoreError> {
 /// sled's threads: those that write, and the one that flushes now and then.
 fn is_of_sled(name: Option<&str>) -> bool {
     name.is_some_and(|name| name.starts_with("sled-io-") || name == "log flusher")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{self, catch_unwind};
+
+    use super::*;
+
+    /// What a panic hook reports of `work`, which panics.
+    fn reported(work: impl FnOnce() + panic::UnwindSafe) -> Option<String> {
+        static REPORT: Mutex<Option<String>> = Mutex::new(None);
+        static ALONE: Mutex<()> = Mutex::new(());
+        let _alone = ALONE.lock();
+        let print = panic::take_hook();
+        panic::set_hook(Box::new(|panic| {
+            *REPORT.lock() = damage(panic).map(|it| it.to_string());
+        }));
+        assert!(catch_unwind(work).is_err());
+        panic::set_hook(print);
+        REPORT.lock().take()
+    }
+
+    fn on_a_thread(name: &str) {
+        let thread = thread::Builder::new().name(name.to_owned());
+        let ended = thread.spawn(|| panic!("double-free of a segment"));
+        ended
+            .unwrap()
+            .join()
+            .unwrap_or_else(|panic| panic::resume_unwind(panic));
+    }
+
+    fn open(work: impl FnOnce()) {
+        let opened = opening(Path::new("/data"), || {
+            work();
+            Ok(())
+        });
+        opened.unwrap();
+    }
+
+    #[test]
+    fn a_panic_while_a_folder_is_opened_is_reported_as_damage_with_place_and_remedy() {
+        let of_the_opener = reported(|| open(|| panic!("called lsn on a free segment")));
+        let of_sled = reported(|| open(|| on_a_thread("sled-io-3")));
+        for (report, reason) in [(of_the_opener, "called lsn"), (of_sled, "double-free")] {
+            let report = report.unwrap();
+            for part in [
+                "database log/db in /data",
+                reason,
+                "opening.rs",
+                "lockstepd rejoin",
+            ] {
+                assert!(report.contains(part), "{report}");
+            }
+        }
+    }
+
+    #[test]
+    fn another_panic_is_not_taken_for_damage() {
+        assert_eq!(reported(|| open(|| on_a_thread("tokio-rt-worker"))), None);
+        open(|| {});
+        assert_eq!(reported(|| panic!("a bug")), None);
+    }
 }

@@ -15,6 +15,12 @@ const FLIPS_IN_DATABASE: usize = 150;
 /// Bits flipped in each of the other files.
 const FLIPS: usize = 50;
 
+/// Votes that fill several of sled's segments.
+const VOTES: u64 = 30_000;
+const LOST_BLOCKS: usize = 40;
+/// What a disk writes at once.
+const BLOCK_BYTES: usize = 512;
+
 /// All that a node can read from its data folder. Not the committed position, which may be older.
 #[derive(Debug, PartialEq, Eq)]
 struct Content {
@@ -66,6 +72,11 @@ fn judge(dir: &Path, expected: &Content, what: &str) -> Verdict {
             Verdict::Panicked
         }
         Ok(Err(refused)) => {
+            // As `Consensus` does.
+            let refused = match refused.to_string().contains(" in /") {
+                true => refused,
+                false => StoreError::found_by_reader(refused, dir),
+            };
             let report = refused.get_ref().and_then(|it| it.downcast_ref());
             let report = report.unwrap_or_else(|| panic!("{what}: {refused}"));
             check_report(report, dir, what);
@@ -104,7 +115,6 @@ fn note_panics() {
 
 fn check_report(report: &StoreError, dir: &Path, what: &str) {
     let text = report.to_string();
-    println!("{what}: {} {text}", report.code());
     let is_whole = text.contains(&dir.display().to_string()) && text.contains("lockstepd rejoin");
     assert!(is_whole, "{what}: {text}");
 }
@@ -202,6 +212,52 @@ fn a_flipped_bit_anywhere_in_any_file_is_refused_or_changes_nothing() {
             .into_iter()
             .all(refused)
     );
+}
+
+/// What a disk leaves that confirmed a flush too early, or that is failing.
+#[test]
+fn lost_blocks_of_a_long_used_database_are_refused_or_change_nothing() {
+    let (dir, _) = folder();
+    let mut node = Node::open(dir.path());
+    node.write_votes(VOTES);
+    drop(node);
+    let older = copy_of(dir.path());
+    let mut node = Node::open(dir.path());
+    node.write_votes(VOTES / 6);
+    node.append(5);
+    drop(node);
+    let expected = content(copy_of(dir.path()).path()).unwrap();
+    let database = |dir: &Path| fs::read(dir.join("log/db")).unwrap();
+    let (whole, before) = (database(dir.path()), database(older.path()));
+    let mut random = StdRng::seed_from_u64(1);
+    let mut verdicts: BTreeMap<(&str, Verdict), u64> = BTreeMap::new();
+    for _ in 0..LOST_BLOCKS {
+        let at = random.random_range(0..whole.len() / BLOCK_BYTES) * BLOCK_BYTES;
+        let with = |block: &[u8]| {
+            let mut bytes = whole.clone();
+            bytes[at..at + block.len()].copy_from_slice(block);
+            bytes
+        };
+        let mut flipped = whole[at..at + BLOCK_BYTES].to_vec();
+        flipped[random.random_range(0..BLOCK_BYTES)] ^= 1 << random.random_range(0..8);
+        let old = before.get(at..at + BLOCK_BYTES).unwrap_or_default();
+        let old_end = before.get(at..).unwrap_or_default();
+        for (kind, bytes) in [
+            ("zeros", with(&[0; BLOCK_BYTES])),
+            ("an older block", with(old)),
+            ("an older end", [&whole[..at], old_end].concat()),
+            ("no end", whole[..at].to_vec()),
+            ("a flipped bit", with(&flipped)),
+        ] {
+            let damaged = copy_of(dir.path());
+            fs::write(damaged.path().join("log/db"), bytes).unwrap();
+            let what = format!("log/db with {kind} at {at}");
+            let verdict = judge(damaged.path(), &expected, &what);
+            *verdicts.entry((kind, verdict)).or_default() += 1;
+        }
+    }
+    println!("{verdicts:?}");
+    assert!(verdicts.keys().any(|(_, it)| *it == Verdict::Refused));
 }
 
 #[test]

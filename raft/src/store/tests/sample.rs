@@ -41,6 +41,16 @@ impl Node {
         wait(|done| self.store.save(Slot::Vote, vote, done)).unwrap();
     }
 
+    /// Votes in so many terms, without waiting for each.
+    pub(super) fn write_votes(&mut self, count: u64) {
+        for _ in 1..count {
+            self.term += 1;
+            self.store
+                .save(Slot::Vote, encode_vote(self.term), Box::new(drop));
+        }
+        self.vote();
+    }
+
     /// Appends so many entries, a few at a time, and waits for all of them.
     pub(super) fn append(&mut self, count: u64) {
         let (answer, answered) = mpsc::channel();
