@@ -56,11 +56,11 @@ impl Backup {
     }
 }
 
-/// What was written, and how many bytes it takes.
-type Written = (BackupHeader, u64);
+/// What was received, and how many bytes it takes.
+type Received = (BackupHeader, u64);
 
 /// Receives a backup and writes it; returns once every byte was checked.
-async fn receive(context: &Context, mut target: impl Write) -> Result<Written, Failure> {
+async fn receive(context: &Context, mut target: impl Write) -> Result<Received, Failure> {
     let mut backup: Incoming = context.target.client()?.backup().await?;
     let progress = Progress::over_bytes(None);
     while let Some(piece) = backup.next().await? {
@@ -76,7 +76,7 @@ async fn receive(context: &Context, mut target: impl Write) -> Result<Written, F
     Ok((backup.header().clone(), backup.received()))
 }
 
-fn in_words((header, bytes): &Written) -> String {
+fn in_words((header, bytes): &Received) -> String {
     format!(
         "{} of cluster {} at log index {}, revision {}, {}",
         output::count(header.instances, "instance"),
@@ -87,7 +87,7 @@ fn in_words((header, bytes): &Written) -> String {
     )
 }
 
-fn shown((header, bytes): &Written, file: &Path) -> Value {
+fn shown((header, bytes): &Received, file: &Path) -> Value {
     json!({
         "file": file.display().to_string(),
         "bytes": bytes,

@@ -12,10 +12,10 @@ use super::paint::{FAULT, paint};
 
 /// Why a command failed. Boxed, because every function returns it.
 #[derive(Debug)]
-pub(super) struct Failure(Box<Report>);
+pub(super) struct Failure(Box<Details>);
 
 #[derive(Debug)]
-struct Report {
+struct Details {
     exit: Exit,
     code: String,
     message: String,
@@ -81,7 +81,7 @@ impl Failure {
     }
 
     pub(super) fn new(exit: Exit, code: &str, message: impl ToString) -> Self {
-        Self(Box::new(Report {
+        Self(Box::new(Details {
             exit,
             code: code.to_owned(),
             message: message.to_string(),

@@ -2,7 +2,7 @@
 
 use clap::Args;
 use lockstep_client::{Error, Operation, OperationResult, Transaction};
-use lockstep_machine::Transaction as Document;
+use lockstep_machine::Transaction as Operations;
 use serde_json::json;
 
 use super::args::Key;
@@ -39,7 +39,7 @@ pub(super) struct Txn {
 impl Txn {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let (text, language) = self.file.document()?;
-        let document: Document = input::decode(&self.file, &text, language)?;
+        let document: Operations = input::decode(&self.file, &text, language)?;
         let operations = document.operations;
         let call: Transaction = operations.iter().cloned().collect();
         let client = context.target.client()?;
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
     use crate::input::Language;
 
-    fn read(text: &str, language: Language) -> Result<Document, String> {
+    fn read(text: &str, language: Language) -> Result<Operations, String> {
         input::decode(&Source::Stdin, text, language)
             .map_err(|failure| failure.json()["message"].to_string())
     }

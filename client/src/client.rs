@@ -55,21 +55,21 @@ impl Client {
     pub(crate) async fn write<C, M, T>(
         &self,
         call: Call<C>,
-        message: impl FnOnce(C, Option<IdempotencyKey>) -> M,
+        message: impl FnOnce((C, Option<IdempotencyKey>)) -> M,
     ) -> Result<Written<T>, Error>
     where
         M: Unary<Answer: WriteAnswer<Made: TryInto<T, Error: Into<Malformed>>>>,
         T: Send,
     {
         if call.dry_run {
-            let message = message(call.command, None);
+            let message = message((call.command, None));
             return self.ask(Effect::None, message, settled).await;
         }
         let key = match call.key {
             Some(key) => key,
             None => random_key()?,
         };
-        let message = message(call.command, Some(key.clone()));
+        let message = message((call.command, Some(key.clone())));
         self.ask(Effect::Once(&key), message, settled).await
     }
 

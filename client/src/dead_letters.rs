@@ -49,7 +49,7 @@ pub struct DeadLetterPage {
 
 /// Which dead letters of a sink to change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Letters {
+pub enum DeadLetters {
     /// The one of the event at this cursor.
     One(EventCursor),
     /// All of them.
@@ -58,11 +58,11 @@ pub enum Letters {
 
 macro_rules! which {
     ($($module:ident),*) => {$(
-        impl From<Letters> for v1::$module::Which {
-            fn from(which: Letters) -> Self {
+        impl From<DeadLetters> for v1::$module::Which {
+            fn from(which: DeadLetters) -> Self {
                 match which {
-                    Letters::One(cursor) => Self::Event(cursor.into()),
-                    Letters::All => Self::All(true),
+                    DeadLetters::One(cursor) => Self::Event(cursor.into()),
+                    DeadLetters::All => Self::All(true),
                 }
             }
         }
@@ -92,7 +92,7 @@ impl Client {
     /// ```no_run
     /// # async fn example(client: lockstep_client::Client) -> Result<(), lockstep_client::Error> {
     /// use futures::StreamExt;
-    /// use lockstep_client::{DeadLettersCall, Letters};
+    /// use lockstep_client::{DeadLettersCall, DeadLetters};
     ///
     /// let mut letters = client.all_dead_letters(DeadLettersCall::of("reports"));
     /// while let Some(letter) = letters.next().await {
@@ -100,7 +100,7 @@ impl Client {
     ///     println!("{:?}: {}", letter.event.instance(), letter.reason);
     /// }
     /// // Once the cause is fixed at the destination.
-    /// client.replay_dead_letters("reports", Letters::All).await?;
+    /// client.replay_dead_letters("reports", DeadLetters::All).await?;
     /// # Ok(())
     /// # }
     /// ```
@@ -112,10 +112,10 @@ impl Client {
         })
     }
 
-    /// Marks dead letters for another attempt; returns how many. The sink makes it later: a letter
+    /// Marks dead letters for another attempt; returns how many. The sink makes it later: one
     /// that the destination accepts disappears, and one that it rejects again stays, with the new
     /// reason.
-    pub async fn replay_dead_letters(&self, sink: &str, which: Letters) -> Result<u64, Error> {
+    pub async fn replay_dead_letters(&self, sink: &str, which: DeadLetters) -> Result<u64, Error> {
         let message = v1::ReplayDeadLettersRequest {
             sink: sink.to_owned(),
             which: Some(which.into()),
@@ -129,7 +129,7 @@ impl Client {
     /// # Errors
     /// Those of every write. The client may have repeated the call because a response
     /// was lost: then a dead letter reported as unknown was discarded by this very call.
-    pub async fn discard_dead_letters(&self, sink: &str, which: Letters) -> Result<u64, Error> {
+    pub async fn discard_dead_letters(&self, sink: &str, which: DeadLetters) -> Result<u64, Error> {
         let message = v1::DiscardDeadLettersRequest {
             sink: sink.to_owned(),
             which: Some(which.into()),

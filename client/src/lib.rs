@@ -109,7 +109,7 @@ pub use address::{Address, InvalidAddress};
 pub use builder::{Builder, TIMEOUT_DEFAULT, TIMEOUT_MAX};
 pub use client::Client;
 pub use cluster::{Backup, Leader};
-pub use dead_letters::{DeadLetterPage, DeadLettersCall, Letters};
+pub use dead_letters::{DeadLetterPage, DeadLetters, DeadLettersCall};
 pub use discover::{Discover, DiscoveryError};
 pub use error::{Error, Rejected, Tried};
 pub use freshness::{Freshness, Read};

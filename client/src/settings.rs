@@ -51,7 +51,7 @@ impl Client {
         &self,
         call: UpdateSettingsCall,
     ) -> Result<Written<Settings>, Error> {
-        self.write(call, |settings, key| v1::UpdateSettingsRequest {
+        self.write(call, |(settings, key)| v1::UpdateSettingsRequest {
             values: settings.values.into_iter().collect(),
             idempotency_key: key.map(|key| key.to_string()),
         })

@@ -28,7 +28,7 @@ impl Transaction {
 
     /// Create an instance; its name must be given.
     pub fn create(self, call: CreateCall) -> Self {
-        self.with(Wire::Create((call.command, call.key).into()))
+        self.with(Wire::Create(CreateCall::keyed((call.command, call.key))))
     }
 
     /// Move an instance along one transition.
@@ -84,7 +84,7 @@ impl Client {
         &self,
         transaction: Transaction,
     ) -> Result<Written<Vec<OperationResult>>, Error> {
-        self.write(transaction, |operations, key| v1::TransactRequest {
+        self.write(transaction, |(operations, key)| v1::TransactRequest {
             operations,
             idempotency_key: key.map(|key| key.to_string()),
         })

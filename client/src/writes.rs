@@ -5,7 +5,6 @@ use lockstep_machine::{
     EventName, GlobalRevision, IdempotencyKey, InstanceId, MachineName, Metadata, Migrate,
     Migrated, Revision, StateName, Transition, Transitioned, Trigger, Version,
 };
-use lockstep_proto::NewInstance;
 use lockstep_proto::v1::define_request::Document;
 use lockstep_proto::v1::{self, Defined};
 
@@ -29,7 +28,7 @@ pub type DefineCall = Call<Document>;
 /// A machine to delete, or one version of it.
 pub type DeleteMachineCall = Call<DeleteDefinition>;
 /// An instance to create.
-pub type CreateCall = Call<NewInstance>;
+pub type CreateCall = Call<v1::CreateInstanceRequest>;
 /// A transition to make.
 pub type TransitionCall = Call<Transition>;
 /// An instance to delete.
@@ -66,9 +65,9 @@ setters! {
     }
     [CreateCall].command {
         /// Pin it to this version; the newest without it.
-        version: Version => Some(version),
+        version: Version => Some(version.0),
         /// Stored with the instance; lists can filter by an entry.
-        metadata: Metadata => metadata,
+        metadata: Metadata => metadata.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
     }
     [MigrateCall].command {
         /// To this version; the newest without it.
@@ -117,21 +116,31 @@ impl DeleteMachineCall {
 impl CreateCall {
     /// An instance with this id.
     pub fn new(instance: &InstanceId) -> Self {
-        let mut call = Self::of(&instance.machine);
-        call.command.name = Some(instance.instance_name().clone());
-        call
+        Self::with_id(instance.to_string())
     }
 
     /// An instance of this machine with a generated name: 26 characters that sort by time, or, with a caller's
     /// key, a name derived from the key.
     pub fn of(machine: &MachineName) -> Self {
-        NewInstance {
-            machine: machine.clone(),
-            name: None,
-            version: None,
-            metadata: Metadata::default(),
+        Self::with_id(machine.to_string())
+    }
+
+    fn with_id(id: String) -> Self {
+        let request = v1::CreateInstanceRequest {
+            id,
+            ..Default::default()
+        };
+        request.into()
+    }
+
+    /// The request under a key.
+    pub(crate) fn keyed(
+        (request, key): (v1::CreateInstanceRequest, Option<IdempotencyKey>),
+    ) -> v1::CreateInstanceRequest {
+        v1::CreateInstanceRequest {
+            idempotency_key: key.map(|key| key.to_string()),
+            ..request
         }
-        .into()
     }
 }
 
@@ -249,7 +258,7 @@ impl Client {
     /// [`Error::Invalid`] when the document is not JSON or YAML; and those of every write.
     pub async fn define(&self, call: DefineCall) -> Result<Written<Defined>, Error> {
         let dry_run = call.dry_run;
-        self.write(call, |document, key| v1::DefineRequest {
+        self.write(call, |(document, key)| v1::DefineRequest {
             document: Some(document),
             dry_run,
             idempotency_key: key.map(|key| key.to_string()),
@@ -263,34 +272,22 @@ impl Client {
         &self,
         call: DeleteMachineCall,
     ) -> Result<Written<DefinitionDeleted>, Error> {
-        self.write(call, |command, key| {
-            v1::DeleteMachineRequest::from((command, key))
-        })
-        .await
+        self.write(call, v1::DeleteMachineRequest::from).await
     }
 
     /// Creates an instance in its machine's initial state.
     pub async fn create(&self, call: CreateCall) -> Result<Written<Created>, Error> {
-        self.write(call, |command, key| {
-            v1::CreateInstanceRequest::from((command, key))
-        })
-        .await
+        self.write(call, CreateCall::keyed).await
     }
 
     /// Moves an instance along one transition.
     pub async fn transition(&self, call: TransitionCall) -> Result<Written<Transitioned>, Error> {
-        self.write(call, |command, key| {
-            v1::TransitionRequest::from((command, key))
-        })
-        .await
+        self.write(call, v1::TransitionRequest::from).await
     }
 
     /// Deletes an instance, with its history.
     pub async fn delete(&self, call: DeleteCall) -> Result<Written<Deleted>, Error> {
-        self.write(call, |command, key| {
-            v1::DeleteInstanceRequest::from((command, key))
-        })
-        .await
+        self.write(call, v1::DeleteInstanceRequest::from).await
     }
 
     /// Pins an instance to another version of its machine.
@@ -313,9 +310,9 @@ impl Client {
     /// and those of every write.
     pub async fn migrate(&self, call: MigrateCall) -> Result<Written<Migrated>, Error> {
         let dry_run = call.dry_run;
-        self.write(call, |command, key| {
-            let request = v1::MigrateInstanceRequest::from((command, key));
-            v1::MigrateInstanceRequest { dry_run, ..request }
+        self.write(call, |keyed| v1::MigrateInstanceRequest {
+            dry_run,
+            ..keyed.into()
         })
         .await
     }

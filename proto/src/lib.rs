@@ -34,7 +34,7 @@ mod json;
 mod public;
 
 pub use errors::ErrorCode;
-pub use public::{NewInstance, UnexpectedOutcome, optional_name};
+pub use public::{UnexpectedOutcome, optional_name};
 
 /// A message that breaks the contract: which field, and how.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

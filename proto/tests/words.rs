@@ -1,10 +1,10 @@
 //! No message about a public message that cannot be read has a word of a library.
 
 use lockstep_machine::{
-    Delete, DeleteDefinition, Event, IdempotencyKey, Migrate, Transaction, Transition,
+    Create, Delete, DeleteDefinition, Event, IdempotencyKey, Migrate, Transaction, Transition,
     library_words,
 };
-use lockstep_proto::{NewInstance, v1};
+use lockstep_proto::v1;
 use prost::Message;
 
 type Keyed<T> = (T, Option<IdempotencyKey>);
@@ -68,7 +68,7 @@ fn no_fault_of_a_public_message_has_a_word_of_a_library() {
         idempotency_key: Some("once".to_owned()),
         ..Default::default()
     };
-    check::<_, Keyed<NewInstance>>(&create);
+    check::<_, Keyed<Create>>(&create);
     let delete = v1::DeleteInstanceRequest {
         id: "order/42".to_owned(),
         expect_state: Some("open".to_owned()),

@@ -97,15 +97,15 @@ impl Http {
     pub(super) async fn transact(
         &mut self,
         check: Option<&(InstanceId, StateName)>,
-        moves: &[(InstanceId, StateName)],
+        steps: &[(InstanceId, StateName)],
     ) -> Result<(), Failed> {
         let metadata = &self.metadata;
         let check =
             check.map(|(id, state)| format!(r#"{{"check":{{"id":"{id}","state":"{state}"}}}}"#));
-        let moves = moves
+        let steps = steps
             .iter()
             .map(|(id, to)| format!(r#"{{"transition":{{"id":"{id}","to":"{to}"{metadata}}}}}"#));
-        let operations: Vec<_> = check.into_iter().chain(moves).collect();
+        let operations: Vec<_> = check.into_iter().chain(steps).collect();
         let body = format!(r#"{{"operations":[{}]}}"#, operations.join(","));
         self.write("/v1/transactions", body).await
     }
@@ -131,7 +131,7 @@ impl Http {
         self.exchange(Method::POST, path, body).await.map(|_| ())
     }
 
-    /// Sends a request. Returns the body of an answer that tells success.
+    /// Sends a request. Returns the body of a successful answer.
     async fn exchange(
         &mut self,
         method: Method,
@@ -214,7 +214,7 @@ fn path(id: &InstanceId) -> String {
     format!("/v1/machines/{}/instances/{}", id.machine, id.name())
 }
 
-/// An answer that does not tell success.
+/// An answer that is not successful.
 fn refusal(status: StatusCode, body: &Bytes) -> Failed {
     let problem: Problem = serde_json::from_slice(body).unwrap_or_default();
     let retryable = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_MANY_REQUESTS];

@@ -31,24 +31,21 @@ pub(super) struct Instances {
 }
 
 /// The number of the first instance of each transaction that was executed.
-pub(super) struct Created(Vec<usize>);
+pub(super) struct CreatedChunks(Vec<usize>);
 
-/// A state of an instance, as a position in the circle. None if it is not known.
-pub(super) type Place = Option<u8>;
-
-/// The state after this one.
-pub(super) fn after(place: u8) -> u8 {
-    (place + 1) % STATES.len() as u8
+/// The number of the state of this name, in the order in which instances go through them.
+pub(super) fn number(state: &str) -> Option<u8> {
+    let number = STATES.iter().position(|it| *it == state);
+    number.map(|it| it as u8)
 }
 
-/// The state of this name.
-pub(super) fn place(state: &str) -> Place {
-    let place = STATES.iter().position(|it| *it == state);
-    place.map(|it| it as u8)
+pub(super) fn state(number: u8) -> StateName {
+    StateName::new(STATES[usize::from(number)]).expect("the states are names")
 }
 
-pub(super) fn state(place: u8) -> StateName {
-    StateName::new(STATES[usize::from(place)]).expect("the states are names")
+/// The number of the next state.
+pub(super) fn after(number: u8) -> u8 {
+    (number + 1) % STATES.len() as u8
 }
 
 impl Instances {
@@ -74,7 +71,11 @@ impl Instances {
     }
 
     /// Creates them, unless it is stopped meanwhile. When that fails, none is left.
-    pub(super) async fn create(&self, client: &Client, stop: &Stop) -> Result<Created, Failure> {
+    pub(super) async fn create(
+        &self,
+        client: &Client,
+        stop: &Stop,
+    ) -> Result<CreatedChunks, Failure> {
         let chunks = (0..self.count).step_by(self.chunk).collect();
         let create = |it: Transaction, id: &InstanceId| it.create(CreateCall::new(id));
         let (created, error) = self.each(client, chunks, "created", stop, create).await;
@@ -88,7 +89,11 @@ impl Instances {
     }
 
     /// Deletes them.
-    pub(super) async fn delete(&self, client: &Client, created: Created) -> Result<(), Failure> {
+    pub(super) async fn delete(
+        &self,
+        client: &Client,
+        created: CreatedChunks,
+    ) -> Result<(), Failure> {
         let delete = |it: Transaction, id: &InstanceId| it.delete(DeleteCall::new(id));
         let never = Stop::default();
         let (_, error) = self
@@ -114,7 +119,7 @@ impl Instances {
         done: &str,
         stop: &Stop,
         add: impl Fn(Transaction, &InstanceId) -> Transaction,
-    ) -> (Created, Option<Error>) {
+    ) -> (CreatedChunks, Option<Error>) {
         let progress = Progress::over_count(self.count as u64);
         let failed = Cell::new(false);
         let mut outcomes = stream::iter(chunks)
@@ -139,6 +144,6 @@ impl Instances {
             progress.show(position as u64, || format!("instances {done}"));
         }
         drop(outcomes);
-        (Created(executed), error)
+        (CreatedChunks(executed), error)
     }
 }

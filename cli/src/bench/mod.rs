@@ -2,12 +2,12 @@
 //!
 //! Creates instances of the built-in machine, has clients change and read them for a while, shows rates and
 //! latencies, and deletes the instances. [`lockstep_load`] decides when operations are sent and records how long
-//! they took; [`target`] is the cluster as it loads one, over [`http`] or gRPC.
+//! they took; [`cluster`] is the cluster as it loads one, over [`http`] or gRPC.
 
+mod cluster;
 mod http;
 mod instances;
 mod show;
-mod target;
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -18,8 +18,8 @@ use clap::{Args, ValueEnum};
 use lockstep_client::{Address, Client, Consistency, Metadata, TIMEOUT_DEFAULT};
 use lockstep_load::{Chart, Mix, Operation, Plan, Record, Report, Stop, threads_default};
 
+use self::cluster::Cluster;
 use self::instances::Instances;
-use self::target::Cluster;
 use super::args;
 use super::failure::{Exit, Failure};
 use super::progress::Progress;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use lockstep_load::{OperationReport, Record, Report};
 use serde_json::{Value, json};
 
-use super::target::Cluster;
+use super::cluster::Cluster;
 use super::{Bench, Via};
 use crate::output;
 

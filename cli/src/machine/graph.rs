@@ -20,8 +20,8 @@ pub(crate) struct Graph {
     machine: MachineName,
 
     /// The format
-    #[arg(long, value_enum, default_value_t = Language::Mermaid)]
-    format: Language,
+    #[arg(long, value_enum, default_value_t = Drawing::Mermaid)]
+    format: Drawing,
 
     /// The version to draw [default: the newest]
     #[arg(long, value_name = "N", value_parser = args::version, conflicts_with = "instance")]
@@ -36,7 +36,7 @@ pub(crate) struct Graph {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Language {
+enum Drawing {
     /// Mermaid, which many Markdown viewers render
     Mermaid,
     /// DOT, for Graphviz
@@ -48,9 +48,9 @@ enum Language {
 impl Graph {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
         let (name, format) = match self.format {
-            Language::Mermaid => ("mermaid", PictureFormat::Mermaid),
-            Language::Dot => ("dot", PictureFormat::Dot),
-            Language::Svg => ("svg", PictureFormat::Svg),
+            Drawing::Mermaid => ("mermaid", PictureFormat::Mermaid),
+            Drawing::Dot => ("dot", PictureFormat::Dot),
+            Drawing::Svg => ("svg", PictureFormat::Svg),
         };
         let call = match &self.instance {
             None => DrawCall::machine(&self.machine),

@@ -1,7 +1,7 @@
 //! `lockstep sink reseed`, `replay` and `discard`.
 
 use clap::{Args, Subcommand};
-use lockstep_client::{EventCursor, Letters as Selected};
+use lockstep_client::{DeadLetters, EventCursor};
 use serde_json::json;
 
 use crate::{Context, Failure, output};
@@ -93,7 +93,7 @@ struct Which {
     all: bool,
 }
 
-impl From<Which> for Selected {
+impl From<Which> for DeadLetters {
     fn from(which: Which) -> Self {
         which.event.map_or(Self::All, Self::One)
     }

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use lockstep_client::{
-    Address, Consistency, DeadLettersCall, Error, IdempotencyKey, InstanceId, Letters, StateName,
-    TransitionCall,
+    Address, Consistency, DeadLetters, DeadLettersCall, Error, IdempotencyKey, InstanceId,
+    StateName, TransitionCall,
 };
 use lockstep_scripted::{Answer, Node, closed_port};
 
@@ -38,7 +38,7 @@ fn calls_can_be_spawned() {
     is_send(&client.check_sink("reports", Duration::from_secs(1)));
     is_send(&client.reseed_sink("reports"));
     is_send(&client.dead_letters(&DeadLettersCall::of("reports")));
-    is_send(&client.discard_dead_letters("reports", Letters::All));
+    is_send(&client.discard_dead_letters("reports", DeadLetters::All));
     is_send(&client.prefer_leader());
     is_send(&client.view());
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::StreamExt;
 use lockstep_client::{
-    CHECK_TIMEOUT_DEFAULT, DeadLettersCall, Error, EventCursor, GlobalRevision, Letters,
+    CHECK_TIMEOUT_DEFAULT, DeadLetters, DeadLettersCall, Error, EventCursor, GlobalRevision,
     SeedProgress, SinkPhase,
 };
 use lockstep_proto::v1;
@@ -162,12 +162,14 @@ async fn a_change_says_which_letters_and_how_many_there_were() {
         Ok(v1::DiscardDeadLettersResponse { outcome })
     });
     let client = client([&node.address]);
-    let one = Letters::One(cursor(7, 2));
+    let one = DeadLetters::One(cursor(7, 2));
     assert_eq!(
         client.replay_dead_letters("reports", one).await.ok(),
         Some(1)
     );
-    let all = client.replay_dead_letters("reports", Letters::All).await;
+    let all = client
+        .replay_dead_letters("reports", DeadLetters::All)
+        .await;
     assert_eq!(all.ok(), Some(3));
     let asked = node.asked::<v1::ReplayDeadLettersRequest>();
     let which: Vec<_> = asked.iter().filter_map(|it| it.which).collect();

@@ -22,7 +22,6 @@ use lockstep_machine::InvalidName;
 use crate::Malformed;
 use crate::parsed;
 
-pub use requests::NewInstance;
 pub use written::UnexpectedOutcome;
 
 /// A name or a key that may be left out.

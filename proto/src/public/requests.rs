@@ -1,104 +1,15 @@
 //! Requests about one instance or one machine.
 
-use lockstep_machine::{
-    Create, Delete, DeleteDefinition, IdempotencyKey, InstanceId, InstanceName, MachineName,
-    Metadata, Migrate, Transition, Version,
-};
+use lockstep_machine::{Create, Delete, DeleteDefinition, IdempotencyKey, Migrate, Transition};
 
 use super::field::{Field, request};
-use crate::parsed;
 use crate::{Malformed, v1};
 
-/// A requested instance, with or without a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewInstance {
-    /// The machine it is to be an instance of.
-    pub machine: MachineName,
-    /// Its name within the machine; none if one is to be made.
-    pub name: Option<InstanceName>,
-    /// The version to pin it to, or the newest.
-    pub version: Option<Version>,
-    /// Kept with it.
-    pub metadata: Metadata,
-}
-
-impl NewInstance {
-    /// The command, under a name for the instance that has none of its own.
-    pub fn named(self, name: InstanceName) -> Create {
-        Create {
-            instance: InstanceId::from_parts(self.machine, self.name.unwrap_or(name)),
-            version: self.version,
-            metadata: self.metadata,
-        }
-    }
-}
-
-/// Within a transaction, where no name is made.
-impl TryFrom<NewInstance> for Create {
-    type Error = Malformed;
-
-    fn try_from(it: NewInstance) -> Result<Self, Malformed> {
-        match it.name.clone() {
-            Some(name) => Ok(it.named(name)),
-            None => {
-                let reason = "within a transaction it must have the form machine/name";
-                Err(Malformed::new("id", reason))
-            }
-        }
-    }
-}
-
-impl From<Create> for NewInstance {
-    fn from(it: Create) -> Self {
-        let name = it.instance.instance_name().clone();
-        Self {
-            machine: it.instance.machine,
-            name: Some(name),
-            version: it.version,
-            metadata: it.metadata,
-        }
-    }
-}
-
-impl TryFrom<v1::CreateInstanceRequest> for (NewInstance, Option<IdempotencyKey>) {
-    type Error = Malformed;
-    fn try_from(request: v1::CreateInstanceRequest) -> Result<Self, Malformed> {
-        let v1::CreateInstanceRequest {
-            id,
-            version,
-            metadata,
-            idempotency_key: key,
-        } = request;
-        let (machine, name) = if id.contains('/') {
-            let id: InstanceId = parsed("id", id.parse())?;
-            let name = id.instance_name().clone();
-            (id.machine, Some(name))
-        } else {
-            (parsed("id", MachineName::new(id))?, None)
-        };
-        let new = NewInstance {
-            machine,
-            name,
-            version: Field::parse("version", version)?,
-            metadata: Field::parse("metadata", metadata)?,
-        };
-        Ok((new, Field::parse("idempotency_key", key)?))
-    }
-}
-
-impl From<(NewInstance, Option<IdempotencyKey>)> for v1::CreateInstanceRequest {
-    fn from((it, key): (NewInstance, Option<IdempotencyKey>)) -> Self {
-        Self {
-            id: match it.name {
-                Some(name) => InstanceId::from_parts(it.machine, name).to_string(),
-                None => it.machine.to_string(),
-            },
-            version: it.version.into_wire(),
-            metadata: it.metadata.into_wire(),
-            idempotency_key: key.into_wire(),
-        }
-    }
-}
+request!(Create as CreateInstanceRequest {
+    instance: id,
+    version: version,
+    metadata: metadata,
+});
 
 request!(Transition as TransitionRequest {
     instance: id,
@@ -132,7 +43,9 @@ request!(DeleteDefinition as DeleteMachineRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use lockstep_machine::{EventName, Revision, StateName, Trigger};
+    use lockstep_machine::{
+        EventName, InstanceId, MachineName, Metadata, Revision, StateName, Trigger, Version,
+    };
 
     type Parsed = (Transition, Option<IdempotencyKey>);
 
@@ -223,28 +136,21 @@ mod tests {
     }
 
     #[test]
-    fn an_instance_is_asked_for_with_a_name_or_without() {
-        let asked = |id: &str| {
-            let request = v1::CreateInstanceRequest {
-                id: id.to_owned(),
-                version: Some(2),
-                ..Default::default()
-            };
-            <(NewInstance, Option<IdempotencyKey>)>::try_from(request).map(|(new, _)| new)
+    fn a_creation_carries_every_field() {
+        let request = |id: &str| v1::CreateInstanceRequest {
+            id: id.to_owned(),
+            version: Some(2),
+            idempotency_key: Some("once".to_owned()),
+            metadata: [("by".to_owned(), "ann".to_owned())].into(),
         };
-        let made = InstanceName::new("made").unwrap();
-        let named = asked("order/42").unwrap();
-        assert_eq!(named.version, Some(Version(2)));
-        assert_eq!(
-            named.named(made.clone()).instance.to_string(),
-            "order/42",
-            "its own name wins"
-        );
-        let nameless = asked("order").unwrap();
-        assert_eq!(nameless.name, None);
-        assert_eq!(nameless.named(made).instance.to_string(), "order/made");
-        for bad in ["", "order/", "/42", "order/4/2", "or der"] {
-            assert_eq!(asked(bad).unwrap_err().field, "id", "{bad:?}");
+        let read = |id| <(Create, Option<IdempotencyKey>)>::try_from(request(id));
+        let (create, key) = read("order/42").unwrap();
+        let sent = v1::CreateInstanceRequest::from((create.clone(), key));
+        assert_eq!(sent, request("order/42"));
+        assert_eq!(create.instance, InstanceId::new("order", "42").unwrap());
+        assert_eq!(create.version, Some(Version(2)));
+        for bad in ["", "order", "order/", "/42", "order/4/2", "or/der/"] {
+            assert_eq!(read(bad).unwrap_err().field, "id", "{bad:?}");
         }
     }
 

@@ -1,10 +1,7 @@
 //! Transactions.
 
-use lockstep_machine::{
-    Delete, IdempotencyKey, Operation, OperationResult, Precondition, Transaction, Transition,
-};
+use lockstep_machine::{IdempotencyKey, Operation, OperationResult, Precondition, Transaction};
 
-use super::NewInstance;
 use super::field::{Field, message};
 use crate::{Malformed, v1};
 
@@ -29,20 +26,11 @@ impl TryFrom<v1::TransactRequest> for (Transaction, Option<IdempotencyKey>) {
     }
 }
 
-impl From<(Transaction, Option<IdempotencyKey>)> for v1::TransactRequest {
-    fn from((it, key): (Transaction, Option<IdempotencyKey>)) -> Self {
-        Self {
-            operations: it.operations.into_iter().map(Into::into).collect(),
-            idempotency_key: key.into_wire(),
-        }
-    }
-}
-
 impl From<Operation> for v1::Operation {
     fn from(operation: Operation) -> Self {
         use v1::operation::Operation as Wire;
         let operation = match operation {
-            Operation::Create(it) => Wire::Create((NewInstance::from(it), None).into()),
+            Operation::Create(it) => Wire::Create((it, None).into()),
             Operation::Transition(it) => Wire::Transition((it, None).into()),
             Operation::Delete(it) => Wire::Delete((it, None).into()),
             Operation::Check(it) => Wire::Check(it.into()),
@@ -58,18 +46,9 @@ impl TryFrom<v1::Operation> for Operation {
     fn try_from(operation: v1::Operation) -> Result<Self, Malformed> {
         use v1::operation::Operation as Wire;
         Ok(match operation.operation {
-            Some(Wire::Create(it)) => {
-                let read = <(NewInstance, _)>::try_from(it)?;
-                Operation::Create(keyless(read)?.try_into()?)
-            }
-            Some(Wire::Transition(it)) => {
-                let read = <(Transition, _)>::try_from(it)?;
-                Operation::Transition(keyless(read)?)
-            }
-            Some(Wire::Delete(it)) => {
-                let read = <(Delete, _)>::try_from(it)?;
-                Operation::Delete(keyless(read)?)
-            }
+            Some(Wire::Create(it)) => Operation::Create(keyless(it)?),
+            Some(Wire::Transition(it)) => Operation::Transition(keyless(it)?),
+            Some(Wire::Delete(it)) => Operation::Delete(keyless(it)?),
             Some(Wire::Check(it)) => Operation::Check(it.try_into()?),
             None => {
                 let reason = "one of `create`, `transition`, `delete` and `check` is required";
@@ -79,11 +58,14 @@ impl TryFrom<v1::Operation> for Operation {
     }
 }
 
-/// A transaction is repeated as a whole.
-fn keyless<T>((command, key): (T, Option<IdempotencyKey>)) -> Result<T, Malformed> {
-    match key {
-        None => Ok(command),
-        Some(_) => {
+/// The command of an operation. It has no key: a transaction is repeated as a whole.
+fn keyless<T, W>(request: W) -> Result<T, Malformed>
+where
+    W: TryInto<(T, Option<IdempotencyKey>), Error = Malformed>,
+{
+    match request.try_into()? {
+        (command, None) => Ok(command),
+        (_, Some(_)) => {
             let reason = "not allowed in an operation; set it on the transaction";
             Err(Malformed::new("idempotency_key", reason))
         }
@@ -138,10 +120,15 @@ mod tests {
             operations: operations.collect(),
             idempotency_key: Some("once".to_owned()),
         };
-        let (transaction, key) =
-            <(Transaction, Option<IdempotencyKey>)>::try_from(request.clone())?;
-        let sent = v1::TransactRequest::from((transaction.clone(), key.clone()));
-        assert_eq!((sent, key.unwrap().as_str()), (request, "once"));
+        let sent = request.operations.clone();
+        let (transaction, key) = <(Transaction, Option<IdempotencyKey>)>::try_from(request)?;
+        let again = transaction
+            .operations
+            .iter()
+            .cloned()
+            .map(v1::Operation::from);
+        assert_eq!(again.collect::<Vec<_>>(), sent);
+        assert_eq!(key.unwrap().as_str(), "once");
         Ok(transaction.operations)
     }
 

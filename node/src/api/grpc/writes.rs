@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use lockstep_machine::{
-    Command, DocumentError, GlobalRevision, IdempotencyKey, Migrate, Outcome, Reply, Setting, State,
+    Command, Create, DocumentError, GlobalRevision, IdempotencyKey, MachineName, Migrate, Outcome,
+    Reply, Setting, State,
 };
-use lockstep_proto::{Malformed, NewInstance, optional_name, v1};
+use lockstep_proto::{Malformed, optional_name, v1};
 
 use super::input::named;
 use crate::api::call::Call;
@@ -81,14 +82,17 @@ commands! {
 
 pub(super) async fn create(
     call: &Call,
-    request: v1::CreateInstanceRequest,
+    mut request: v1::CreateInstanceRequest,
 ) -> Result<v1::CreateInstanceResponse, Problem> {
-    let (new, key): Keyed<NewInstance> = request.try_into()?;
-    let name = match &new.name {
-        Some(name) => name.clone(),
-        None => names::made(&new.machine, key.as_ref()).map_err(named("id"))?,
-    };
-    call.write(Command::Create(new.named(name)), key).await
+    // A machine alone: the name is made here.
+    if !request.id.contains('/') {
+        let machine = MachineName::new(&request.id).map_err(named("id"))?;
+        let key = optional_name("idempotency_key", request.idempotency_key.clone())?;
+        let name = names::made(&machine, key.as_ref()).map_err(named("id"))?;
+        request.id = format!("{machine}/{name}");
+    }
+    let (create, key): Keyed<Create> = request.try_into()?;
+    call.write(Command::Create(create), key).await
 }
 
 pub(super) async fn migrate(

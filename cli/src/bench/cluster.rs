@@ -13,7 +13,7 @@ use lockstep_load::{self as load, Failed, Operation, Service};
 
 use super::Via;
 use super::http::Http;
-use super::instances::{Instances, Place, after, place, state};
+use super::instances::{Instances, after, number, state};
 
 /// A cluster, and how clients reach it.
 pub(super) struct Cluster {
@@ -35,9 +35,9 @@ pub(super) struct Cluster {
 }
 
 impl Service for Cluster {
-    type Client = Walker;
+    type Client = Worker;
 
-    async fn connect(&self, clients: Range<usize>) -> Result<Vec<Walker>, Failed> {
+    async fn connect(&self, clients: Range<usize>) -> Result<Vec<Worker>, Failed> {
         let connections = match self.via {
             Via::Http => {
                 let connecting = clients.clone().map(|number| self.http(number));
@@ -46,28 +46,27 @@ impl Service for Cluster {
             Via::Grpc => {
                 let shared = clients.clone().step_by(self.sharing);
                 let shared = try_join_all(shared.map(|number| self.grpc(number))).await?;
-                let places = 0..clients.len();
-                let of = |place: usize| Connection::Grpc {
-                    client: shared[place / self.sharing].clone(),
+                let connection = |position: usize| Connection::Grpc {
+                    client: shared[position / self.sharing].clone(),
                     metadata: self.metadata.clone(),
                 };
-                places.map(of).collect()
+                (0..clients.len()).map(connection).collect()
             }
         };
-        let walkers = clients.zip(connections).map(|(number, connection)| {
+        let workers = clients.zip(connections).map(|(number, connection)| {
             let own = (number..self.instances.count).step_by(self.clients);
-            Walker {
+            Worker {
                 connection,
                 instances: self.instances.clone(),
                 first: number,
                 stride: self.clients,
                 // New instances are in the first state.
-                places: own.map(|_| Some(0)).collect(),
+                states: own.map(|_| Some(0)).collect(),
                 next: 0,
                 batch: self.batch,
             }
         });
-        Ok(walkers.collect())
+        Ok(workers.collect())
     }
 }
 
@@ -97,34 +96,34 @@ impl Cluster {
     }
 }
 
-/// A client, which moves its own instances in a circle.
-pub(super) struct Walker {
+/// A client, which takes its own instances through their states again and again.
+pub(super) struct Worker {
     connection: Connection,
     instances: Arc<Instances>,
     /// The number of the first of its instances, and the distance from one to the next.
     first: usize,
     stride: usize,
-    /// Where each of its instances is.
-    places: Vec<Place>,
+    /// The number of each instance's state; none if it is not known.
+    states: Vec<Option<u8>>,
     /// The position of the instance whose turn it is.
     next: usize,
     batch: usize,
 }
 
-/// An instance, by its position among a client's own, and the place that it moves to.
-struct Move {
+/// A transition of an instance, which has this position among a client's own, to the state of this number.
+struct Step {
     position: usize,
     id: InstanceId,
     to: u8,
 }
 
-impl load::Client for Walker {
+impl load::Client for Worker {
     async fn execute(&mut self, operation: Operation) -> Result<(), Failed> {
         let freshness = match operation {
             Operation::Read => Consistency::Linearizable,
             Operation::StaleRead => Consistency::Stale,
-            Operation::Transition => return self.walk(self.batch, false).await,
-            Operation::Transaction => return self.walk(1, true).await,
+            Operation::Transition => return self.advance(self.batch, false).await,
+            Operation::Transaction => return self.advance(1, true).await,
         };
         let position = self.turn();
         let id = self.id(position);
@@ -132,11 +131,11 @@ impl load::Client for Walker {
     }
 }
 
-impl Walker {
+impl Worker {
     /// The position of the next instance.
     fn turn(&mut self) -> usize {
         let position = self.next;
-        self.next = (position + 1) % self.places.len();
+        self.next = (position + 1) % self.states.len();
         position
     }
 
@@ -144,36 +143,36 @@ impl Walker {
         self.instances.id(self.first + position * self.stride)
     }
 
-    /// Where an instance is. After a failure, only the cluster knows.
-    async fn place(&mut self, position: usize, id: &InstanceId) -> Result<u8, Failed> {
-        if let Some(place) = self.places[position] {
-            return Ok(place);
+    /// The number of an instance's state. After a failure, only the cluster knows.
+    async fn state(&mut self, position: usize, id: &InstanceId) -> Result<u8, Failed> {
+        if let Some(known) = self.states[position] {
+            return Ok(known);
         }
         let read = self.connection.read(id, Consistency::Linearizable).await?;
-        let found = place(read.as_str())
+        let found = number(read.as_str())
             .ok_or_else(|| Failed::unavailable("bad_answer", format!("{id} is in state {read}")))?;
-        self.places[position] = Some(found);
+        self.states[position] = Some(found);
         Ok(found)
     }
 
-    /// Moves the next instances; if `checked`, only if the instance after them is where it was.
-    async fn walk(&mut self, count: usize, checked: bool) -> Result<(), Failed> {
-        let mut moves = Vec::with_capacity(count);
+    /// Makes a transition of each of the next instances; if `checked`, only if the instance after them is in its state.
+    async fn advance(&mut self, count: usize, checked: bool) -> Result<(), Failed> {
+        let mut steps = Vec::with_capacity(count);
         for _ in 0..count {
             let position = self.turn();
             let id = self.id(position);
-            let to = after(self.place(position, &id).await?);
-            moves.push(Move { position, id, to });
+            let to = after(self.state(position, &id).await?);
+            steps.push(Step { position, id, to });
         }
         let mut check = None;
         if checked {
-            // Not its turn: it is the next to move. With one instance, it is the one that moves.
+            // Its turn comes next. With one instance, it is the one that makes the transition.
             let position = self.next;
             let id = self.id(position);
-            let place = self.place(position, &id).await?;
-            check = Some((id, state(place)));
+            let found = self.state(position, &id).await?;
+            check = Some((id, state(found)));
         }
-        let named: Vec<_> = moves
+        let named: Vec<_> = steps
             .iter()
             .map(|it| (it.id.clone(), state(it.to)))
             .collect();
@@ -181,8 +180,8 @@ impl Walker {
             (None, [(id, to)]) => self.connection.transition(id, to).await,
             _ => self.connection.transact(check.as_ref(), &named).await,
         };
-        for it in moves {
-            self.places[it.position] = made.is_ok().then_some(it.to);
+        for it in steps {
+            self.states[it.position] = made.is_ok().then_some(it.to);
         }
         made
     }
@@ -211,15 +210,15 @@ impl Connection {
         }
     }
 
-    async fn transact(&mut self, check: Option<&InState>, moves: &[InState]) -> Result<(), Failed> {
+    async fn transact(&mut self, check: Option<&InState>, steps: &[InState]) -> Result<(), Failed> {
         match self {
-            Self::Http(http) => http.transact(check, moves).await,
+            Self::Http(http) => http.transact(check, steps).await,
             Self::Grpc { client, metadata } => {
                 let mut transaction = Transaction::new();
                 if let Some((id, state)) = check {
                     transaction = transaction.check(id, Expectation::InState(state.clone()));
                 }
-                for (id, to) in moves {
+                for (id, to) in steps {
                     let call = TransitionCall::to(id, to.clone()).metadata(metadata.clone());
                     transaction = transaction.transition(call);
                 }
