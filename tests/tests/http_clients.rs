@@ -22,7 +22,9 @@ use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tonic::codec::CompressionEncoding;
-use tonic_reflection::pb::v1alpha as reflection;
+use tonic::transport::{Channel, Endpoint};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
 
 const TRANSITIONS: &str = "/v1/machines/triad/instances/default/transitions";
 /// A page of it may call the interface.
@@ -32,6 +34,12 @@ fn gzip(plain: &[u8]) -> Result<Vec<u8>> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(plain)?;
     Ok(encoder.finish()?)
+}
+
+/// A channel to the first node.
+fn channel(cluster: &Cluster) -> Result<Channel> {
+    let address = format!("http://{}", cluster.nodes[0].grpc_address());
+    Ok(Endpoint::from_shared(address)?.connect_lazy())
 }
 
 /// A definition of about `bytes` bytes.
@@ -288,6 +296,10 @@ async fn grpc_messages_may_be_compressed() -> Result<()> {
     let coding = listed.metadata().get("grpc-encoding");
     ensure!(coding.is_some_and(|it| it == "gzip"), "{coding:?}");
     assert_eq!(listed.into_inner().machines.len(), 1);
+    let mut health = HealthClient::new(channel(&cluster)?)
+        .send_compressed(CompressionEncoding::Gzip)
+        .accept_compressed(CompressionEncoding::Gzip);
+    health.check(HealthCheckRequest::default()).await?;
     Ok(())
 }
 
@@ -308,27 +320,39 @@ async fn a_grpc_client_on_the_http_port_learns_the_grpc_address() -> Result<()> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn both_versions_of_grpc_reflection_are_served() -> Result<()> {
-    use reflection::server_reflection_request::MessageRequest;
-    use reflection::server_reflection_response::MessageResponse;
     let cluster = Cluster::start_as(Plan::single()).await?;
-    let address = format!("http://{}", cluster.nodes[0].grpc_address());
-    let channel = tonic::transport::Endpoint::from_shared(address)?.connect_lazy();
-    let mut client = reflection::server_reflection_client::ServerReflectionClient::new(channel);
-    let request = reflection::ServerReflectionRequest {
-        host: String::new(),
-        message_request: Some(MessageRequest::ListServices(String::new())),
-    };
-    let answers = client
-        .server_reflection_info(tokio_stream::once(request))
-        .await?;
-    let answer = answers.into_inner().message().await?.context("an answer")?;
-    let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
-        anyhow::bail!("{answer:?}");
-    };
-    let names: Vec<_> = list.service.into_iter().map(|it| it.name).collect();
-    assert!(
-        names.contains(&"lockstep.v1.Machines".to_owned()),
-        "{names:?}"
-    );
+    let channel = channel(&cluster)?;
+    macro_rules! served {
+        ($version:ident) => {
+            use reflection::server_reflection_client::ServerReflectionClient;
+            use reflection::server_reflection_request::MessageRequest;
+            use reflection::server_reflection_response::MessageResponse;
+            use tonic_reflection::pb::$version as reflection;
+            let request = reflection::ServerReflectionRequest {
+                host: String::new(),
+                message_request: Some(MessageRequest::ListServices(String::new())),
+            };
+            let mut client = ServerReflectionClient::new(channel.clone())
+                .send_compressed(CompressionEncoding::Gzip)
+                .accept_compressed(CompressionEncoding::Gzip);
+            let asked = tokio_stream::once(request);
+            let mut answers = client.server_reflection_info(asked).await?.into_inner();
+            let answer = answers.message().await?.context("an answer")?;
+            let Some(MessageResponse::ListServicesResponse(list)) = answer.message_response else {
+                anyhow::bail!("{answer:?}");
+            };
+            let names: Vec<_> = list.service.into_iter().map(|it| it.name).collect();
+            ensure!(
+                names.contains(&"lockstep.v1.Machines".to_owned()),
+                "{names:?}"
+            );
+        };
+    }
+    {
+        served!(v1);
+    }
+    {
+        served!(v1alpha);
+    }
     Ok(())
 }

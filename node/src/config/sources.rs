@@ -84,7 +84,7 @@ impl Sources {
                     let reason = "is not valid UTF-8".into();
                     values.bad_value(slot.path(), "(bytes)".into(), reason, origin);
                 }
-                (None, _) if is_service_link(name) => {}
+                (None, _) if is_service_link(name, value) => {}
                 (None, _) if fault::cluster_setting(name).is_some() => {
                     values.faults.push(fault::unknown(&origin, name, None));
                 }
@@ -104,11 +104,12 @@ impl Sources {
 /// Kubernetes sets `LOCKSTEP_SERVICE_HOST`, `LOCKSTEP_PORT_3333_TCP` and the like in every pod when a
 /// service is named `lockstep`, and Docker sets them and `LOCKSTEP_ENV_PATH` in a container that is
 /// linked to one of that name. They are not settings.
-fn is_service_link(name: &str) -> bool {
+fn is_service_link(name: &str, value: Option<&str>) -> bool {
+    let is_address = || value.is_some_and(|value| value.contains("://"));
     name.starts_with("LOCKSTEP_ENV_")
         || name.ends_with("_SERVICE_HOST")
         || name.contains("_SERVICE_PORT")
-        || name.ends_with("_PORT")
+        || name.ends_with("_PORT") && is_address()
         || name.contains("_PORT_") && (name.contains("_TCP") || name.contains("_UDP"))
 }
 

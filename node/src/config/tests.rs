@@ -167,6 +167,10 @@ fn a_variable_that_is_no_setting_is_ignored_with_a_warning() {
         warnings(&[("LOCKSTEP_HTTP_LISTN", "x")]),
         "LOCKSTEP_HTTP_LISTN is no setting and was ignored; did you mean LOCKSTEP_HTTP_LISTEN?"
     );
+    assert_eq!(
+        warnings(&[("LOCKSTEP_HTTP_PORT", "8080")]),
+        "LOCKSTEP_HTTP_PORT is no setting and was ignored"
+    );
     let text = warnings(&[("LOCKSTEP_RAFT_HEARTBEATS", "x")]);
     assert!(text.contains("did you mean LOCKSTEP_RAFT_HEARTBEAT?"));
 }
@@ -177,6 +181,7 @@ fn variables_that_kubernetes_and_docker_make_of_a_service_are_no_settings() {
         ("LOCKSTEP_PORT", "tcp://10.3.104.46:80"),
         ("LOCKSTEP_PORT_3333_TCP", "tcp://10.3.104.46:3333"),
         ("LOCKSTEP_PORT_3333_TCP_ADDR", "10.3.104.46"),
+        ("LOCKSTEP_PORT_3333_TCP_PORT", "3333"),
         ("LOCKSTEP_SERVICE_HOST", "10.3.104.46"),
         ("LOCKSTEP_SERVICE_PORT_HTTP", "3333"),
         ("LOCKSTEP_HEADLESS_SERVICE_HOST", "10.3.104.47"),

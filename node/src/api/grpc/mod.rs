@@ -23,7 +23,6 @@ use lockstep_proto::v1::machines_server::MachinesServer;
 use lockstep_proto::v1::sinks_server::SinksServer;
 use lockstep_proto::{ErrorCode, v1};
 use tokio::net::TcpListener;
-use tonic::codec::CompressionEncoding;
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Request, Response, Status};
@@ -43,6 +42,17 @@ const KEEPALIVE: Duration = Duration::from_secs(5);
 /// Flow-control window of a stream in bytes: a leader's appends run at most this far ahead.
 const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
+/// Makes a service accept and send compressed messages. A client may compress whatever it sends.
+macro_rules! compressed {
+    ($server:expr) => {
+        $server
+            .accept_compressed(tonic::codec::CompressionEncoding::Gzip)
+            .send_compressed(tonic::codec::CompressionEncoding::Gzip)
+    };
+}
+
+use compressed;
+
 /// The services of `lockstep.v1` and reflection.
 ///
 /// Fails only when the descriptors built into the binary do not decode.
@@ -58,15 +68,12 @@ pub fn public_routes(
     // The limit holds for a compressed message after decompression, too.
     macro_rules! public {
         ($server:ident, $service:expr) => {
-            $server::new($service)
-                .max_decoding_message_size(grpc.message_bytes_max)
-                .accept_compressed(CompressionEncoding::Gzip)
-                .send_compressed(CompressionEncoding::Gzip)
+            compressed!($server::new($service)).max_decoding_message_size(grpc.message_bytes_max)
         };
     }
-    let routes = Routes::new(reflection().build_v1()?)
+    let routes = Routes::new(compressed!(reflection().build_v1()?))
         // What most clients still ask for.
-        .add_service(reflection().build_v1alpha()?)
+        .add_service(compressed!(reflection().build_v1alpha()?))
         .add_service(public!(MachinesServer, machines::Machines(edge.clone())))
         .add_service(public!(SinksServer, sinks::Sinks(edge.clone())))
         .add_service(public!(ClusterServer, cluster::Cluster(edge)));

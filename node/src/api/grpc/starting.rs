@@ -11,7 +11,7 @@ use tonic::service::Routes;
 use tonic_health::server::{HealthReporter, health_reporter};
 use tower::{ServiceExt as _, service_fn};
 
-use super::set_health;
+use super::{compressed, set_health};
 use crate::api::problem::Problem;
 use crate::lifecycle::Lifecycle;
 use crate::service::ServiceError;
@@ -24,7 +24,7 @@ pub async fn when_opened(
     let (reporter, health) = health_reporter();
     set_health(&reporter, false).await;
     let starting = Router::new().fallback(refuse).with_state(lifecycle);
-    let routes = Routes::new(health).into_axum_router();
+    let routes = Routes::new(compressed!(health)).into_axum_router();
     let routes = routes.fallback_service(service_fn(move |request: Request| {
         opened.get().unwrap_or(&starting).clone().oneshot(request)
     }));
