@@ -24,7 +24,6 @@ use folder::Folder;
 
 const NODE_COUNT: u16 = 3;
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Polling interval.
 const TICK: Duration = Duration::from_millis(200);
 
 /// Options of `dev`.

@@ -10,13 +10,10 @@ use lockstep_raft::store::BootstrapPlan;
 /// Why nothing was deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum ForgetClusterError {
-    /// The cluster is not gone, or discovery failed.
     #[error(transparent)]
     Forget(#[from] ForgetError),
-    /// The terminal cannot be used.
     #[error("cannot ask for confirmation: {0}; repeat with --yes")]
     Ask(#[from] io::Error),
-    /// The answer was not the cluster's id.
     #[error("nothing was forgotten")]
     Declined,
 }

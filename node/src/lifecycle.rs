@@ -109,13 +109,11 @@ impl Default for Lifecycle {
 }
 
 impl Lifecycle {
-    /// The phase now.
     pub fn phase(&self) -> Phase {
         let number = usize::from(self.phase.load(Ordering::Acquire));
         PHASES.get(number).copied().unwrap_or(Phase::Stopping)
     }
 
-    /// Enters a phase.
     pub fn enter(&self, phase: Phase) {
         self.begin(phase, 0);
     }

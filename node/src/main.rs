@@ -35,14 +35,11 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a last message on standard error may delay the end of the process.
 const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long `check-disk` measures flushes.
 const CHECK_DISK_TIME: Duration = Duration::from_secs(5);
 
 /// Why the process ends in failure.
 enum Failure {
-    /// The configuration is not valid.
     Config(String),
-    /// The command failed.
     Failed(String),
 }
 

@@ -15,16 +15,12 @@ use tokio::net::TcpStream;
 /// More than any answer of a node has.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// The answer of a node.
 #[derive(Debug)]
 pub struct Answer {
-    /// The HTTP status.
     pub status: u16,
-    /// The body, as text.
     pub body: String,
 }
 
-/// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 #[error("http://{address}{path}: {reason}")]
 pub struct ProbeError {

@@ -50,41 +50,28 @@ pub struct Recover {
 /// Why nothing was changed.
 #[derive(Debug, thiserror::Error)]
 pub enum CannotRecover {
-    /// The folder cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The folder cannot be read or written.
     #[error("{dir}: {source}")]
     Io {
-        /// The folder.
         dir: String,
-        /// Why.
         source: io::Error,
     },
-    /// The node never joined one.
     #[error("the node of data folder {0} belongs to no cluster; nothing was changed")]
     NoCluster(String),
-    /// The others still have a quorum.
     #[error(
         "{member} at {address} leads cluster {cluster}, which has a quorum, or hears from a leader that does not answer here; nothing was changed: start this node, or discard its folder with lockstepd rejoin; if that leader has no quorum, stop it first"
     )]
     Quorum {
-        /// The leader.
         member: String,
-        /// Its address.
         address: String,
-        /// The cluster.
         cluster: String,
     },
-    /// The terminal cannot be used.
     #[error("cannot ask for confirmation: {0}; repeat with --cluster")]
     Ask(io::Error),
-    /// Another cluster was named.
     #[error("the node belongs to cluster {cluster}, not to {given:?}; nothing was changed")]
     AnotherCluster {
-        /// The node's.
         cluster: String,
-        /// The answer.
         given: String,
     },
 }

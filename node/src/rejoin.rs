@@ -20,13 +20,10 @@ pub struct Rejoin {
 /// Why nothing, or not everything, was discarded.
 #[derive(Debug, thiserror::Error)]
 pub enum RejoinError {
-    /// The folder cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The terminal cannot be used.
     #[error("cannot ask for confirmation: {0}; repeat with --yes")]
     Ask(#[from] io::Error),
-    /// The answer was not yes.
     #[error("nothing was discarded")]
     Declined,
 }

@@ -21,34 +21,23 @@ const READ_BYTES: usize = 256 * 1024;
 /// Why nothing was restored.
 #[derive(Debug, thiserror::Error)]
 pub enum CannotRestore {
-    /// It cannot be read.
     #[error("cannot read {file}: {source}")]
     Read {
-        /// The file.
         file: String,
-        /// Why.
         source: io::Error,
     },
-    /// It is not a backup that this build can use.
     #[error("{file}: {source}")]
     Backup {
-        /// The file.
         file: String,
-        /// Why.
         source: BackupError,
     },
-    /// The state in it cannot be used.
     #[error("{file}: the state in the backup cannot be restored: {source}")]
     State {
-        /// The file.
         file: String,
-        /// Why.
         source: RestoreError,
     },
-    /// The data folder cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The data folder cannot be written.
     #[error("cannot write the data folder: {0}")]
     Write(#[from] io::Error),
 }

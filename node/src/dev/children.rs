@@ -17,7 +17,6 @@ use super::{DevError, NODE_COUNT};
 /// How long a node may take to stop before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One node and its process.
 pub(super) struct Node {
     pub(super) name: String,
     pub(super) http: SocketAddr,

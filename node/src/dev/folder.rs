@@ -61,12 +61,10 @@ impl Folder {
         })
     }
 
-    /// A node's data directory.
     pub(super) fn data_dir(&self, node: &str) -> PathBuf {
         self.dir.join(node)
     }
 
-    /// A node's log.
     pub(super) fn log(&self, node: &str) -> PathBuf {
         self.dir.join(format!("{node}.log"))
     }
