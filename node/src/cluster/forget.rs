@@ -13,9 +13,7 @@ pub enum ForgetError {
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
     #[error("discovery ({kind}) holds no bootstrap plan: there is nothing to forget")]
-    NoPlan {
-        kind: &'static str,
-    },
+    NoPlan { kind: &'static str },
     #[error(
         "cluster {cluster} is not gone: its node {name:?} answers at {address}; nothing was forgotten"
     )]
@@ -27,9 +25,7 @@ pub enum ForgetError {
     #[error(
         "the bootstrap plan of cluster {cluster} was replaced or deleted meanwhile; nothing was forgotten"
     )]
-    Changed {
-        cluster: String,
-    },
+    Changed { cluster: String },
 }
 
 /// The plan that discovery holds, if none of the cluster's nodes answers, neither where the plan has it nor where

@@ -53,16 +53,15 @@ mod words_tests;
 pub use docs::{markdown, show};
 pub use fault::ConfigErrors;
 pub(crate) use fault::Origin;
-pub use keys::{Config, Consul, KEYS, KeyDefault};
 pub(crate) use keys::{
     Backup, Discovery, DiscoveryKind, Grpc, Http, Key, Log, LogFormat, SINK_KEYS, Sink, StaticPeer,
 };
+pub use keys::{Config, Consul, KEYS, KeyDefault};
 pub use lookup::instead_of_flag;
 #[cfg(test)]
 pub(crate) use sink::{Follow, Hidden};
 pub(crate) use sink::{
-    SinkKind, Start, is_local, mongo_parts, postgres_config, postgres_hosts,
-    signers,
+    SinkKind, Start, is_local, mongo_parts, postgres_config, postgres_hosts, signers,
 };
 pub use sources::{ENV_CONFIG, Sources};
 

@@ -63,10 +63,7 @@ pub enum DiscoveryError {
     #[error(transparent)]
     Consul(#[from] ConsulError),
     #[error("consul at {address} did not answer within {timeout:?}")]
-    Timeout {
-        address: String,
-        timeout: Duration,
-    },
+    Timeout { address: String, timeout: Duration },
     #[error("consul at {address}: the bootstrap plan under key {key} {fault}")]
     Plan {
         address: String,
@@ -74,10 +71,7 @@ pub enum DiscoveryError {
         fault: UnreadablePlan,
     },
     #[error("discovery.dns = {address} does not resolve: {reason}")]
-    Dns {
-        address: String,
-        reason: String,
-    },
+    Dns { address: String, reason: String },
 }
 
 /// A kind of discovery. Every call has a timeout of its own.

@@ -85,10 +85,7 @@ pub enum NodeError {
         data_dir: String,
     },
     #[error("the {what} interface ended: {reason}")]
-    Interface {
-        what: &'static str,
-        reason: String,
-    },
+    Interface { what: &'static str, reason: String },
     #[error("the node cannot start: {0}")]
     Start(String),
 }

@@ -27,13 +27,9 @@ use crate::lifecycle::Lifecycle;
 #[expect(missing_docs, reason = "the message says what it is")]
 pub enum ServiceError {
     #[error("this node could not reach a leader within {} ms; nothing was executed; retry here or on another node", waited.as_millis())]
-    Unavailable {
-        waited: Duration,
-    },
+    Unavailable { waited: Duration },
     #[error("no answer within {} ms; the request may have been executed: repeat it with the same idempotency key to find out", waited.as_millis())]
-    OutcomeUnknown {
-        waited: Duration,
-    },
+    OutcomeUnknown { waited: Duration },
     #[error("too many requests are waiting to be proposed; nothing was executed; retry later")]
     Overloaded,
     #[error(
@@ -43,9 +39,7 @@ pub enum ServiceError {
     #[error(
         "the request has {bytes} bytes as a log entry; the maximum is {ENTRY_BYTES_MAX}; nothing was executed; send less"
     )]
-    TooLarge {
-        bytes: usize,
-    },
+    TooLarge { bytes: usize },
     #[error("this node is at revision {reached} and did not reach {asked} within {} ms; retry here or on another node", waited.as_millis())]
     Behind {
         asked: GlobalRevision,
@@ -68,13 +62,9 @@ pub enum ServiceError {
         waits_for: String,
     },
     #[error("{distrust}; nothing was executed; use another node")]
-    StateDiffers {
-        distrust: Distrust,
-    },
+    StateDiffers { distrust: Distrust },
     #[error("this node is not ready: {reason}")]
-    NotReady {
-        reason: String,
-    },
+    NotReady { reason: String },
 }
 
 impl ServiceError {

@@ -6,10 +6,7 @@ use lockstep_machine::{InstanceName, InvalidName};
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
     #[error("{field} {reason}")]
-    Value {
-        field: &'static str,
-        reason: String,
-    },
+    Value { field: &'static str, reason: String },
     #[error("{field}: {fault}")]
     Name {
         field: &'static str,

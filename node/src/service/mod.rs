@@ -63,7 +63,9 @@ pub(crate) use reads::{Consistency, Freshness};
 pub use router::{ForwardObserver, Peers, Router};
 use tokio::sync::Semaphore;
 pub(crate) use view::View;
-pub(crate) use watch::{EventId, Watch, WatchAsked, WatchEnded, WatchError, Watched, from_revision};
+pub(crate) use watch::{
+    EventId, Watch, WatchAsked, WatchEnded, WatchError, Watched, from_revision,
+};
 
 /// Cluster time that is this much ahead of a node's clock is reported: timeouts wait until the clock has
 /// caught up.

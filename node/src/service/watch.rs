@@ -67,9 +67,7 @@ pub enum WatchError {
         reached: GlobalRevision,
     },
     #[error("there is no machine \"{machine}\" to watch; define it first")]
-    UnknownMachine {
-        machine: MachineName,
-    },
+    UnknownMachine { machine: MachineName },
     #[error("no version of {} has the state \"{state}\"; known states: {}", of(machine), known.join(", "))]
     UnknownState {
         machine: Option<MachineName>,

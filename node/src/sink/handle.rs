@@ -38,19 +38,14 @@ pub struct Sinks {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SinksError {
     #[error("there is no sink {name:?}; configured sinks: {}", list(known))]
-    Unknown {
-        name: String,
-        known: Vec<String>,
-    },
+    Unknown { name: String, known: Vec<String> },
     #[error(transparent)]
     Service(#[from] ServiceError),
     #[error(
         "the check did not finish within {} ms: the destination is very slow or does not answer",
         waited.as_millis()
     )]
-    CheckTimeout {
-        waited: Duration,
-    },
+    CheckTimeout { waited: Duration },
     #[error("{0}")]
     Rejected(Box<Rejection>),
 }

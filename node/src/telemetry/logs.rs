@@ -24,10 +24,7 @@ pub enum LogsError {
     #[error(
         "log.filter {filter:?} is not valid: {source}; an example is \"info,lockstep_node=debug\""
     )]
-    Filter {
-        filter: String,
-        source: ParseError,
-    },
+    Filter { filter: String, source: ParseError },
     #[error("logging is already set up: {0}")]
     Twice(#[from] TryInitError),
     #[error("cannot start the thread that writes the log: {0}")]

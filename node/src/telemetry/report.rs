@@ -38,9 +38,7 @@ pub enum ReportError {
     #[error(transparent)]
     Name(#[from] InvalidName),
     #[error("there are {NAMES_MAX} {kind} already; use one of those or restart the node")]
-    Full {
-        kind: &'static str,
-    },
+    Full { kind: &'static str },
 }
 
 /// A number that only grows.
