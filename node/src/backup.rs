@@ -23,9 +23,7 @@ use crate::config;
 use crate::service::Service;
 use crate::telemetry::Metrics;
 
-/// Limit for reaching the log index of a backup.
 const POINT_TIMEOUT: Duration = Duration::from_secs(10);
-/// Time between two looks at whether the node is ready.
 const READY_EVERY: Duration = Duration::from_secs(1);
 /// A backup that could not be written is tried again after this time, or after the interval if that is shorter.
 const RETRY_AFTER: Duration = Duration::from_secs(60);
@@ -173,7 +171,6 @@ impl Schedule {
     }
 }
 
-/// A backup that is complete.
 #[derive(Debug)]
 struct Written {
     path: PathBuf,

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// A flush should not take longer than this.
-pub const FLUSH_MAX: Duration = Duration::from_millis(10);
+pub(crate) const FLUSH_MAX: Duration = Duration::from_millis(10);
 /// The probe at a start takes at most so many flushes, and begins none after so long.
 const PROBE_FLUSHES: usize = 10;
 const PROBE_TIME: Duration = Duration::from_millis(200);
@@ -30,7 +30,7 @@ const FREE_BYTES_MIN: u64 = 256 << 20;
 
 /// How long flushes took, in ascending order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Flushes(Vec<Duration>);
+pub(crate) struct Flushes(Vec<Duration>);
 
 impl Flushes {
     /// Writes 4 KiB to a file and flushes it, again and again: at most `count` times, and not after `time`.
@@ -49,13 +49,12 @@ impl Flushes {
         Ok(Self(took))
     }
 
-    /// How many there were.
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.0.len()
     }
 
     /// The time within which so many of a hundred were done.
-    pub fn percentile(&self, percent: usize) -> Duration {
+    pub(crate) fn percentile(&self, percent: usize) -> Duration {
         let rank = (self.0.len() * percent).div_ceil(100).max(1) - 1;
         self.0.get(rank).copied().unwrap_or_default()
     }
@@ -63,17 +62,17 @@ impl Flushes {
 
 /// The file system of a folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileSystem {
+pub(crate) struct FileSystem {
     /// Its type, for example `ext4`.
-    pub kind: String,
+    pub(crate) kind: String,
     /// What it is made of, for example `/dev/sda1`.
-    pub source: String,
+    pub(crate) source: String,
 }
 
 impl FileSystem {
     /// The file system that holds `dir`; none where the system does not say.
     #[cfg(target_os = "linux")]
-    pub fn of(dir: &Path) -> Option<Self> {
+    pub(crate) fn of(dir: &Path) -> Option<Self> {
         let dir = fs::canonicalize(dir).ok()?;
         let mounts = procfs::process::Process::myself().ok()?.mountinfo().ok()?;
         let below = mounts
@@ -90,12 +89,12 @@ impl FileSystem {
 
     /// The file system that holds `dir`; none where the system does not say.
     #[cfg(not(target_os = "linux"))]
-    pub fn of(_dir: &Path) -> Option<Self> {
+    pub(crate) fn of(_dir: &Path) -> Option<Self> {
         None
     }
 
     /// Why it must not hold a data folder.
-    pub fn fault(&self) -> Option<String> {
+    pub(crate) fn fault(&self) -> Option<String> {
         let kind = self.kind.as_str();
         let why = match kind {
             "tmpfs" | "ramfs" => {
@@ -115,11 +114,7 @@ impl FileSystem {
 const NETWORK: &str = "is shared over a network, so flushes and locks depend on its server and its options: use a local disk or a block device";
 
 /// Measures a few flushes, for at most about 200 ms. Blocks.
-///
-/// # Errors
-///
-/// The folder cannot be written.
-pub fn probe(dir: &Path) -> io::Result<Flushes> {
+pub(crate) fn probe(dir: &Path) -> io::Result<Flushes> {
     Flushes::measure(&scratch(dir)?, PROBE_FLUSHES, PROBE_TIME)
 }
 
@@ -149,10 +144,6 @@ pub struct DiskReport {
 
 impl DiskReport {
     /// Measures flushes for `time`, then the throughput of a sequential write. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// The folder does not exist, or cannot be written.
     pub fn measure(dir: &Path, time: Duration) -> io::Result<Self> {
         let disk = rustix::fs::statvfs(dir)?;
         let free_bytes = disk.f_bavail.saturating_mul(disk.f_frsize);

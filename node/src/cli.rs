@@ -10,6 +10,7 @@ use clap_complete::Shell;
 use lockstep_node::config::{self, KEYS, KeyDefault, Sources};
 use lockstep_node::telemetry::build;
 
+use crate::Usage;
 use crate::dev;
 use crate::recover::Recover;
 use crate::rejoin::Rejoin;
@@ -93,7 +94,7 @@ pub fn completions(shell: Shell) -> String {
 }
 
 /// The manual page of the program, or of one of its commands.
-pub fn man(command: Option<&str>) -> Result<String, String> {
+pub fn man(command: Option<&str>) -> anyhow::Result<String> {
     let mut program = Cli::command();
     program.build();
     let page = match command {
@@ -101,15 +102,14 @@ pub fn man(command: Option<&str>) -> Result<String, String> {
         Some(name) => match program.find_subcommand(name) {
             Some(command) => command.clone(),
             None => {
-                return Err(format!(
-                    "there is no command {name:?}; see lockstepd --help"
-                ));
+                let unknown = format!("there is no command {name:?}; see lockstepd --help");
+                return Err(Usage(unknown).into());
             }
         },
     };
     let mut text = Vec::new();
     let page = clap_mangen::Man::new(page).manual("Lockstep");
-    page.render(&mut text).map_err(|error| error.to_string())?;
+    page.render(&mut text)?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
@@ -273,11 +273,8 @@ mod tests {
         assert!(completions(Shell::Bash).contains("--data-dir"));
         assert!(man(None).expect("a page").contains("check\\-config"));
         assert!(man(Some("run")).expect("a page").contains("data\\-dir"));
-        assert!(
-            man(Some("rnu"))
-                .expect_err("no such command")
-                .contains("rnu")
-        );
+        let unknown = man(Some("rnu")).expect_err("no such command").to_string();
+        assert!(unknown.contains("rnu"), "{unknown}");
     }
 
     #[test]

@@ -9,10 +9,12 @@ mod cluster;
 mod folder;
 mod ports;
 
-use std::io::Write as _;
+use std::fmt::Display;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anyhow::{Error, Result, anyhow, bail, ensure};
 use clap::Args;
 use lockstep_node::node::Signals;
 use tokio::signal::unix::{SignalKind, signal};
@@ -24,7 +26,6 @@ use folder::Folder;
 
 const NODE_COUNT: u16 = 3;
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
-/// Polling interval.
 const TICK: Duration = Duration::from_millis(200);
 
 /// Options of `dev`.
@@ -53,53 +54,9 @@ fn first_port(text: &str) -> Result<u16, String> {
     }
 }
 
-/// Why there is no cluster.
-#[derive(Debug, thiserror::Error)]
-pub enum DevError {
-    #[error(
-        "--http-port {http_port} and --grpc-port {grpc_port}: each is the first of three consecutive ports up to 65535; the two ranges must not overlap"
-    )]
-    Ports { http_port: u16, grpc_port: u16 },
-    #[error(
-        "port {port} ({what} of {node}) is in use by {by}; stop it, or choose other ports with --http-port and --grpc-port"
-    )]
-    PortTaken {
-        port: u16,
-        what: &'static str,
-        node: String,
-        by: String,
-    },
-    #[error("cannot listen on port {port}: {source}")]
-    Port { port: u16, source: std::io::Error },
-    #[error("{} is not empty and was not created by `lockstepd dev` (it contains no file lockstep-dev); choose another folder with --data", dir.display())]
-    NotOurs { dir: PathBuf },
-    #[error("{} is in use by another `lockstepd dev`; stop it, or choose another with --data", dir.display())]
-    InUse { dir: PathBuf },
-    #[error("{} holds a cluster that uses --grpc-port {used}; use that port, --fresh to delete the cluster, or another --data", dir.display())]
-    OtherPorts { dir: PathBuf, used: u16 },
-    #[error("{what}: {source}")]
-    Io {
-        what: String,
-        source: std::io::Error,
-    },
-    #[error("{node} {how} before the cluster was ready; the end of {}:\n{tail}", log.display())]
-    Died {
-        node: String,
-        how: String,
-        log: PathBuf,
-        tail: String,
-    },
-    #[error("the cluster was not ready after {} s: {states}; the logs are in {}", READY_TIMEOUT.as_secs(), dir.display())]
-    NotReady { states: String, dir: PathBuf },
-    #[error("all nodes have exited; the logs are in {}", dir.display())]
-    AllEnded { dir: PathBuf },
-}
-
-impl DevError {
-    fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> DevError {
-        let what = what.into();
-        move |source| DevError::Io { what, source }
-    }
+/// Adds what was done to an error of the system.
+fn doing(what: impl Display) -> impl FnOnce(io::Error) -> Error {
+    move |error| anyhow!("{what}: {error}")
 }
 
 /// Runs three nodes until a signal, or the end of the last node.
@@ -108,25 +65,21 @@ impl DevError {
 /// the *thread* that started them ends.
 ///
 /// No child outlives the return.
-pub async fn run(options: Options) -> Result<(), DevError> {
+pub async fn run(options: Options) -> Result<()> {
     let Options {
         data,
         fresh,
         http_port,
         grpc_port,
     } = options;
-    let last = NODE_COUNT - 1;
-    let fits = http_port.checked_add(last).is_some() && grpc_port.checked_add(last).is_some();
-    if !fits || http_port.abs_diff(grpc_port) < NODE_COUNT || http_port == 0 || grpc_port == 0 {
-        return Err(DevError::Ports {
-            http_port,
-            grpc_port,
-        });
-    }
+    ensure!(
+        http_port.abs_diff(grpc_port) >= NODE_COUNT,
+        "--http-port {http_port} and --grpc-port {grpc_port}: each is the first of three consecutive ports; the two ranges must not overlap"
+    );
     // Before any node starts, so that no signal is missed.
-    let signals = Signals::listen().map_err(DevError::io("signals"))?;
+    let signals = Signals::listen().map_err(doing("signals"))?;
     // The terminal was closed.
-    let mut hang_up = signal(SignalKind::hangup()).map_err(DevError::io("SIGHUP"))?;
+    let mut hang_up = signal(SignalKind::hangup()).map_err(doing("SIGHUP"))?;
 
     for index in 0..NODE_COUNT {
         let node = children::name(index);
@@ -148,12 +101,7 @@ pub async fn run(options: Options) -> Result<(), DevError> {
 }
 
 /// Starts the nodes, waits for the cluster, watches it. Returns only with an error.
-async fn live(
-    nodes: &mut Nodes,
-    folder: &Folder,
-    http_port: u16,
-    grpc_port: u16,
-) -> Result<(), DevError> {
+async fn live(nodes: &mut Nodes, folder: &Folder, http_port: u16, grpc_port: u16) -> Result<()> {
     nodes.start(folder, http_port, grpc_port)?;
     let dir = &folder.dir;
     say(&format!(
@@ -175,7 +123,7 @@ async fn live(
             ));
         }
         if !nodes.any_alive() {
-            return Err(DevError::AllEnded { dir: dir.clone() });
+            bail!("all nodes have exited; the logs are in {}", dir.display());
         }
         let now = cluster::leader(&cluster::statuses(&nodes.http_addresses()).await);
         if let Some(change) = cluster::change(leader.as_ref(), now.as_ref()) {
@@ -185,16 +133,16 @@ async fn live(
     }
 }
 
-async fn wait_until_ready(nodes: &mut Nodes, folder: &Folder) -> Result<Vec<Status>, DevError> {
+async fn wait_until_ready(nodes: &mut Nodes, folder: &Folder) -> Result<Vec<Status>> {
     let deadline = Instant::now() + READY_TIMEOUT;
     loop {
         if let Some((node, how)) = nodes.newly_ended().into_iter().next() {
-            return Err(DevError::Died {
-                node: node.name.clone(),
-                how,
-                log: node.log.clone(),
-                tail: folder::tail(&node.log),
-            });
+            bail!(
+                "{} {how} before the cluster was ready; the end of {}:\n{}",
+                node.name,
+                node.log.display(),
+                folder::tail(&node.log)
+            );
         }
         let statuses = cluster::statuses(&nodes.http_addresses()).await;
         if statuses.iter().all(|status| status.ready) && cluster::leader(&statuses).is_some() {
@@ -203,10 +151,12 @@ async fn wait_until_ready(nodes: &mut Nodes, folder: &Folder) -> Result<Vec<Stat
         if Instant::now() > deadline {
             let states = nodes.0.iter().zip(&statuses);
             let states = states.map(|(node, status)| format!("{} {}", node.name, status.said));
-            return Err(DevError::NotReady {
-                states: states.collect::<Vec<_>>().join("; "),
-                dir: folder.dir.clone(),
-            });
+            bail!(
+                "the cluster was not ready after {} s: {}; the logs are in {}",
+                READY_TIMEOUT.as_secs(),
+                states.collect::<Vec<_>>().join("; "),
+                folder.dir.display()
+            );
         }
         tokio::time::sleep(TICK).await;
     }
@@ -238,7 +188,7 @@ fn introduction(nodes: &[Node], statuses: &[Status], leader: Option<&Leader>) ->
 
 /// Writes to stdout. The nodes go on running if no one reads it.
 fn say(text: &str) {
-    let mut out = std::io::stdout();
+    let mut out = io::stdout();
     let _ = out.write_all(text.as_bytes());
     let _ = out.flush();
 }

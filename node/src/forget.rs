@@ -1,52 +1,30 @@
 //! `lockstepd forget-cluster`: deletes the bootstrap plan of a cluster that is gone, so that another can be
 //! bootstrapped.
 
-use std::io::{self, BufRead, Write};
-
-use lockstep_node::cluster::forget::{self, ForgetError};
+use anyhow::{Result, ensure};
+use lockstep_node::cluster::forget;
 use lockstep_node::discovery::Discovery;
-use lockstep_raft::store::BootstrapPlan;
 
-/// Why nothing was deleted.
-#[derive(Debug, thiserror::Error)]
-pub enum ForgetClusterError {
-    /// The cluster is not gone, or discovery failed.
-    #[error(transparent)]
-    Forget(#[from] ForgetError),
-    /// The terminal cannot be used.
-    #[error("cannot ask for confirmation: {0}; repeat with --yes")]
-    Ask(#[from] io::Error),
-    /// The answer was not the cluster's id.
-    #[error("nothing was forgotten")]
-    Declined,
-}
+use crate::ask;
 
 /// Checks that no node of the cluster answers, asks unless `yes`, and deletes the plan.
-pub async fn run(discovery: &dyn Discovery, yes: bool) -> Result<String, ForgetClusterError> {
+pub async fn run(discovery: &dyn Discovery, yes: bool) -> Result<String> {
     let plan = forget::forgettable(discovery).await?;
-    if !yes && !confirmed(&plan)? {
-        return Err(ForgetClusterError::Declined);
-    }
-    forget::forget(discovery, &plan).await?;
-    Ok(format!(
-        "forgot cluster {}: the waiting nodes will bootstrap a new cluster\n",
-        plan.cluster_id
-    ))
-}
-
-fn confirmed(plan: &BootstrapPlan) -> io::Result<bool> {
-    let names: Vec<&str> = (plan.members.iter())
-        .map(|it| it.member.name.as_str())
-        .collect();
-    write!(
-        io::stderr(),
-        "Discovery holds the bootstrap plan of cluster {}, of {}. None of them answers.\n\
+    let id = &plan.cluster_id;
+    let members = plan.members.iter();
+    let names: Vec<&str> = members.map(|it| it.member.name.as_str()).collect();
+    let question = format!(
+        "Discovery holds the bootstrap plan of cluster {id}, of {}. None of them answers.\n\
         If they are only down, start them instead: another cluster has none of their data.\n\
         Type the cluster's id to forget it: ",
-        plan.cluster_id,
         names.join(", ")
-    )?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(answer.trim() == plan.cluster_id)
+    );
+    ensure!(
+        yes || ask(&question, "--yes")? == *id,
+        "nothing was forgotten"
+    );
+    forget::forget(discovery, &plan).await?;
+    Ok(format!(
+        "forgot cluster {id}: the waiting nodes will bootstrap a new cluster\n"
+    ))
 }

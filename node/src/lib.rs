@@ -15,7 +15,7 @@
 pub mod check_disk;
 mod clock;
 pub mod config;
-pub mod lifecycle;
+mod lifecycle;
 pub mod telemetry;
 
 pub mod discovery;
@@ -24,12 +24,12 @@ pub mod cluster;
 
 pub mod service;
 
-pub mod backup;
+mod backup;
 
-pub mod observe;
+mod observe;
 
-pub mod sink;
+mod sink;
 
-pub mod api;
+mod api;
 
 pub mod node;

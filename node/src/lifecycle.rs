@@ -5,18 +5,18 @@
 //! is refused with its text. The service manager gets the same text.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Instant;
 
 use parking_lot::Mutex;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 /// What a node is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(u8)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Opens the data folder: reads and checks its log.
-    OpeningLog = 0,
+    OpeningLog,
     /// Restores the state from its snapshot.
     RestoringSnapshot,
     /// Applies the entries after the snapshot that it knew to be committed.
@@ -31,30 +31,7 @@ pub enum Phase {
     Stopping,
 }
 
-const PHASES: [Phase; 7] = [
-    Phase::OpeningLog,
-    Phase::RestoringSnapshot,
-    Phase::Reapplying,
-    Phase::Discovering,
-    Phase::Joining,
-    Phase::Serving,
-    Phase::Stopping,
-];
-
 impl Phase {
-    /// A stable name, for programs.
-    pub fn name(self) -> &'static str {
-        match self {
-            Phase::OpeningLog => "opening_log",
-            Phase::RestoringSnapshot => "restoring_snapshot",
-            Phase::Reapplying => "reapplying",
-            Phase::Discovering => "discovering",
-            Phase::Joining => "joining",
-            Phase::Serving => "serving",
-            Phase::Stopping => "stopping",
-        }
-    }
-
     /// What is counted in it.
     fn unit(self) -> &'static str {
         match self {
@@ -79,70 +56,67 @@ impl Phase {
 
 /// The life of one node, shared by all who ask for it.
 #[derive(Debug)]
-pub struct Lifecycle {
-    phase: AtomicU8,
-    /// How much of the phase is done; 0 of 0 if that is not known.
-    done: AtomicU64,
-    total: AtomicU64,
-    detail: Mutex<Detail>,
-}
+pub struct Lifecycle(Mutex<Now>);
 
 #[derive(Debug)]
-struct Detail {
+struct Now {
+    phase: Phase,
     since: Instant,
+    /// How much of the phase is done; 0 of 0 if that is not known.
+    done: u64,
+    total: u64,
     /// Why the node belongs to no cluster yet; empty if that is not known.
     waiting: String,
 }
 
+impl Now {
+    fn begun(phase: Phase, total: u64) -> Self {
+        Self {
+            phase,
+            since: Instant::now(),
+            done: 0,
+            total,
+            waiting: String::new(),
+        }
+    }
+
+    /// Bytes or entries done, of the total, if that is known.
+    fn progress(&self) -> Option<(u64, u64)> {
+        (self.total > 0).then_some((self.done.min(self.total), self.total))
+    }
+}
+
 impl Default for Lifecycle {
     fn default() -> Self {
-        Self {
-            phase: AtomicU8::new(Phase::OpeningLog as u8),
-            done: AtomicU64::new(0),
-            total: AtomicU64::new(0),
-            detail: Mutex::new(Detail {
-                since: Instant::now(),
-                waiting: String::new(),
-            }),
-        }
+        Self(Mutex::new(Now::begun(Phase::OpeningLog, 0)))
     }
 }
 
 impl Lifecycle {
-    /// The phase now.
     pub fn phase(&self) -> Phase {
-        let number = usize::from(self.phase.load(Ordering::Acquire));
-        PHASES.get(number).copied().unwrap_or(Phase::Stopping)
+        self.0.lock().phase
     }
 
-    /// Enters a phase.
     pub fn enter(&self, phase: Phase) {
         self.begin(phase, 0);
     }
 
     /// Enters a phase that has `total` bytes or entries to work through.
     pub fn begin(&self, phase: Phase, total: u64) {
-        // Locked until the end: whoever reads a phase and its detail gets both of one phase.
-        let mut detail = self.detail.lock();
-        *detail = Detail {
-            since: Instant::now(),
-            waiting: String::new(),
-        };
-        self.done.store(0, Ordering::Relaxed);
-        self.total.store(total, Ordering::Relaxed);
-        self.phase.store(phase as u8, Ordering::Release);
+        *self.0.lock() = Now::begun(phase, total);
     }
 
     /// Sets how much of `phase` is done, if the node is in that phase. Cheap: called for every log entry.
     pub fn advance(&self, phase: Phase, done: u64) {
-        if self.phase.load(Ordering::Relaxed) == phase as u8 {
-            self.done.store(done, Ordering::Relaxed);
+        let mut now = self.0.lock();
+        if now.phase == phase {
+            now.done = done;
         }
     }
 
     /// Sets why the node belongs to no cluster yet.
     pub fn set_waiting(&self, reason: &str) {
-        reason.clone_into(&mut self.detail.lock().waiting);
+        reason.clone_into(&mut self.0.lock().waiting);
     }
 
     /// Whether the node has not served yet.
@@ -150,26 +124,18 @@ impl Lifecycle {
         self.phase() < Phase::Serving
     }
 
-    /// Bytes or entries done, of the total, if that is known.
-    fn progress(&self) -> Option<(u64, u64)> {
-        let total = self.total.load(Ordering::Relaxed);
-        let done = self.done.load(Ordering::Relaxed).min(total);
-        (total > 0).then_some((done, total))
-    }
-
     /// The phase, its progress and its duration, for programs.
     pub fn json(&self) -> Value {
-        let detail = self.detail.lock();
-        let (phase, progress) = (self.phase(), self.progress());
+        let now = self.0.lock();
         let mut json = json!({
-            "phase": phase.name(),
-            "phase_ms": u64::try_from(detail.since.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "phase": now.phase,
+            "phase_ms": u64::try_from(now.since.elapsed().as_millis()).unwrap_or(u64::MAX),
         });
-        if let Some((done, total)) = progress {
-            json["progress"] = json!({"done": done, "total": total, "unit": phase.unit()});
+        if let Some((done, total)) = now.progress() {
+            json["progress"] = json!({"done": done, "total": total, "unit": now.phase.unit()});
         }
-        if !detail.waiting.is_empty() {
-            json["waiting"] = detail.waiting.as_str().into();
+        if !now.waiting.is_empty() {
+            json["waiting"] = now.waiting.as_str().into();
         }
         json
     }
@@ -178,13 +144,12 @@ impl Lifecycle {
 /// Why the node is not ready, for people.
 impl fmt::Display for Lifecycle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let detail = self.detail.lock();
-        let phase = self.phase();
-        f.write_str(phase.doing())?;
-        if let Some((done, total)) = self.progress() {
-            write!(f, ": {done} of {total} {}", phase.unit())?;
+        let now = self.0.lock();
+        f.write_str(now.phase.doing())?;
+        if let Some((done, total)) = now.progress() {
+            write!(f, ": {done} of {total} {}", now.phase.unit())?;
         }
-        match detail.waiting.as_str() {
+        match now.waiting.as_str() {
             "" => Ok(()),
             waiting => write!(f, ": {waiting}"),
         }
@@ -224,12 +189,5 @@ mod tests {
         life.enter(Phase::Serving);
         assert!(!life.is_starting());
         assert_eq!(life.json()["waiting"], Value::Null);
-    }
-
-    #[test]
-    fn every_phase_is_found_by_its_number() {
-        for (number, phase) in PHASES.into_iter().enumerate() {
-            assert_eq!(phase as usize, number);
-        }
     }
 }

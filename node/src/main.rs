@@ -3,12 +3,13 @@
 //! Exit codes: 0 done, 1 failed, 2 usage or configuration.
 
 use std::fmt::Display;
-use std::io::Write;
+use std::io::{BufRead as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::Duration;
 
+use anyhow::{Result, anyhow, bail, ensure};
 use lockstep_node::check_disk::DiskReport;
 use lockstep_node::config::{self, Config, ConfigErrors, Loaded, Sources};
 use lockstep_node::discovery;
@@ -17,6 +18,7 @@ use lockstep_node::telemetry::build;
 use lockstep_node::telemetry::logs::{self, Logs, LogsError};
 use lockstep_raft::failpoints;
 use lockstep_raft::store::{self, IdentityFile};
+use tokio::runtime::Runtime;
 
 mod cli;
 mod dev;
@@ -35,67 +37,39 @@ const HEALTH_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a last message on standard error may delay the end of the process.
 const STDERR_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long `check-disk` measures flushes.
 const CHECK_DISK_TIME: Duration = Duration::from_secs(5);
 
-/// Why the process ends in failure.
-enum Failure {
-    /// The configuration is not valid.
-    Config(String),
-    /// The command failed.
-    Failed(String),
-}
-
-impl From<ConfigErrors> for Failure {
-    fn from(errors: ConfigErrors) -> Self {
-        Failure::Config(errors.to_string())
-    }
-}
-
-impl From<LogsError> for Failure {
-    fn from(error: LogsError) -> Self {
-        Failure::Config(format!("configuration: {error}"))
-    }
-}
-
-fn failed(error: impl Display) -> Failure {
-    Failure::Failed(format!("{error:#}"))
-}
+/// A command line that is not valid.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Usage(String);
 
 fn main() -> ExitCode {
     end_on_panic();
     failpoints::configure();
     let result = match Cli::read().command {
         Command::Run(settings) => node(settings.sources()),
-        Command::Dev(options) => on_this_thread(async { dev::run(options).await.map_err(failed) }),
+        Command::Dev(options) => on_this_thread(dev::run(options)),
         Command::CheckConfig(options) => check_config(&options),
         Command::CheckDisk(options) => check_disk(&options),
         Command::Health(options) => health(&options),
-        Command::Rejoin(rejoin) => rejoin.run().map_err(failed).and_then(print),
+        Command::Rejoin(rejoin) => rejoin.run().and_then(print),
         Command::ForgetCluster(options) => forget_cluster(&options),
         Command::Restore(restore) => restore_backup(&restore),
-        Command::Recover(recover) => {
-            on_this_thread(async { recover.run().await.map_err(failed).and_then(print) })
-        }
+        Command::Recover(recover) => on_this_thread(recover.run()).and_then(print),
         Command::Rename(settings) => rename(&settings.sources()),
         Command::Discover(settings) => discover(settings.sources()),
         Command::Completions { shell } => print(cli::completions(shell)),
-        Command::Man { command } => match cli::man(command.as_deref()) {
-            Ok(page) => print(page),
-            Err(what) => Err(Failure::Config(what)),
-        },
+        Command::Man { command } => cli::man(command.as_deref()).and_then(print),
         Command::Version => print(format!("lockstepd {}\n", build::version())),
     };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(Failure::Config(what)) => {
-            complain(&what);
-            ExitCode::from(2)
-        }
-        Err(Failure::Failed(what)) => {
-            complain(&what);
-            ExitCode::FAILURE
-        }
+    let Err(error) = result else {
+        return ExitCode::SUCCESS;
+    };
+    complain(&error);
+    match error.is::<Usage>() || error.is::<ConfigErrors>() {
+        true => ExitCode::from(2),
+        false => ExitCode::FAILURE,
     }
 }
 
@@ -130,47 +104,57 @@ fn complain(what: &impl Display) {
 }
 
 /// Writes to stdout. A reader that closes early, such as `head`, is not a failure.
-fn print(text: String) -> Result<(), Failure> {
+fn print(text: String) -> Result<()> {
     match std::io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(failed(format!("stdout: {error}")))
-        }
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => bail!("stdout: {error}"),
         _ => Ok(()),
     }
 }
 
-fn on_this_thread(work: impl Future<Output = Result<(), Failure>>) -> Result<(), Failure> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build();
-    runtime
-        .map_err(|error| failed(format!("cannot start the runtime: {error}")))?
-        .block_on(work)
+/// Asks on stderr, and reads the answer; `instead` is the flag that makes the question unnecessary.
+fn ask(question: &str, instead: &str) -> Result<String> {
+    let mut answer = String::new();
+    let asked = write!(std::io::stderr(), "{question}");
+    let read = asked.and_then(|()| std::io::stdin().lock().read_line(&mut answer));
+    match read {
+        Ok(_) => Ok(answer.trim().to_owned()),
+        Err(error) => bail!("cannot ask for confirmation: {error}; repeat with {instead}"),
+    }
+}
+
+fn on_this_thread<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
+    started(tokio::runtime::Builder::new_current_thread())?.block_on(work)
+}
+
+fn started(mut runtime: tokio::runtime::Builder) -> Result<Runtime> {
+    let built = runtime.enable_all().build();
+    built.map_err(|error| anyhow!("cannot start the runtime: {error}"))
+}
+
+fn in_configuration(error: LogsError) -> Usage {
+    Usage(format!("configuration: {error}"))
 }
 
 /// Loads the configuration and prints its warnings.
-fn configuration(sources: &Sources) -> Result<Loaded, Failure> {
+fn configuration(sources: &Sources) -> Result<Loaded> {
     let loaded = config::load(sources)?;
-    logs::parse_filter(&loaded.config.log.filter)?;
+    logs::parse_filter(&loaded.config.log.filter).map_err(in_configuration)?;
     for warning in &loaded.warnings {
         complain(&format!("warning: {warning}"));
     }
     Ok(loaded)
 }
 
-fn node(sources: Sources) -> Result<(), Failure> {
+fn node(sources: Sources) -> Result<()> {
     let config = configuration(&sources)?.config;
-    let logs = logs::init(&config.log)?;
+    let logs = logs::init(&config.log).map_err(in_configuration)?;
     open_files::raise(&config);
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
-    let runtime = runtime.map_err(|error| failed(format!("cannot start the runtime: {error}")))?;
+    let runtime = started(tokio::runtime::Builder::new_multi_thread())?;
     let reload = || reload(&sources, &logs);
-    let ended = runtime.block_on(run_node(config, reload)).map_err(failed);
+    let ended = runtime.block_on(run_node(config, reload));
     // Does not wait for threads that wait for a name server or a disk.
     runtime.shutdown_background();
-    ended
+    Ok(ended?)
 }
 
 async fn run_node(config: Config, reload: impl Fn()) -> Result<(), NodeError> {
@@ -208,7 +192,7 @@ fn reload(sources: &Sources, logs: &Logs) {
     }
 }
 
-fn check_config(options: &CheckConfig) -> Result<(), Failure> {
+fn check_config(options: &CheckConfig) -> Result<()> {
     if options.markdown {
         return print(config::markdown());
     }
@@ -219,17 +203,16 @@ fn check_config(options: &CheckConfig) -> Result<(), Failure> {
     print("the configuration is valid\n".into())
 }
 
-fn check_disk(CheckDisk { data_dir }: &CheckDisk) -> Result<(), Failure> {
+fn check_disk(CheckDisk { data_dir }: &CheckDisk) -> Result<()> {
     let report = DiskReport::measure(data_dir, CHECK_DISK_TIME)
-        .map_err(|error| failed(format!("cannot measure {}: {error}", data_dir.display())))?;
+        .map_err(|error| anyhow!("cannot measure {}: {error}", data_dir.display()))?;
     print(report.to_string())?;
-    match report.faults() {
-        faults if faults.is_empty() => Ok(()),
-        faults => Err(failed(faults.join("\nlockstepd: "))),
-    }
+    let faults = report.faults();
+    ensure!(faults.is_empty(), faults.join("\nlockstepd: "));
+    Ok(())
 }
 
-fn health(options: &Health) -> Result<(), Failure> {
+fn health(options: &Health) -> Result<()> {
     let address = match options.http {
         Some(address) => address,
         None => config::load(&options.sources())?.config.http.listen,
@@ -241,15 +224,10 @@ fn health(options: &Health) -> Result<(), Failure> {
     };
     on_this_thread(async {
         for path in paths {
-            let answer = probe::get(reachable(address), path, HEALTH_TIMEOUT)
-                .await
-                .map_err(failed)?;
+            let answer = probe::get(reachable(address), path, HEALTH_TIMEOUT).await?;
             if answer.status != 200 {
                 let body: String = answer.body.trim().chars().take(500).collect();
-                return Err(failed(format!(
-                    "http://{address}{path} answered {}: {body}",
-                    answer.status
-                )));
+                bail!("http://{address}{path} answered {}: {body}", answer.status);
             }
         }
         Ok(())
@@ -266,22 +244,19 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-fn restore_backup(restore: &Restore) -> Result<(), Failure> {
-    let verified = Verified::open(&restore.file).map_err(failed)?;
+fn restore_backup(restore: &Restore) -> Result<()> {
+    let verified = Verified::open(&restore.file)?;
     if restore.verify {
         return print(verified.description());
     }
     let config = configuration(&restore.settings.sources())?.config;
-    on_this_thread(async {
-        let restored = verified.restore(&config).await;
-        restored.map_err(failed).and_then(print)
-    })
+    on_this_thread(verified.restore(&config)).and_then(print)
 }
 
-fn rename(sources: &Sources) -> Result<(), Failure> {
+fn rename(sources: &Sources) -> Result<()> {
     let config = configuration(sources)?.config;
     let Config { name, data_dir, .. } = &config;
-    let earlier = IdentityFile::rename(data_dir, name).map_err(failed)?;
+    let earlier = IdentityFile::rename(data_dir, name)?;
     let earlier = earlier.map_or_else(|| "it had no name".to_owned(), |it| format!("was {it:?}"));
     let dir = data_dir.display();
     print(format!(
@@ -289,22 +264,19 @@ fn rename(sources: &Sources) -> Result<(), Failure> {
     ))
 }
 
-fn forget_cluster(options: &ForgetCluster) -> Result<(), Failure> {
+fn forget_cluster(options: &ForgetCluster) -> Result<()> {
     let config = configuration(&options.settings.sources())?.config;
     on_this_thread(async {
-        let discovery = discovery::open(&config).map_err(failed)?;
-        let forgotten = forget::run(discovery.as_ref(), options.yes)
-            .await
-            .map_err(failed)?;
-        print(forgotten)
+        let discovery = discovery::open(&config)?;
+        print(forget::run(discovery.as_ref(), options.yes).await?)
     })
 }
 
-fn discover(sources: Sources) -> Result<(), Failure> {
+fn discover(sources: Sources) -> Result<()> {
     let config = configuration(&sources)?.config;
     on_this_thread(async {
-        let discovery = discovery::open(&config).map_err(failed)?;
-        let peers = discovery.peers().await.map_err(failed)?;
+        let discovery = discovery::open(&config)?;
+        let peers = discovery.peers().await?;
         complain(&format!(
             "{} lists {} node(s)",
             discovery.kind(),

@@ -1,9 +1,9 @@
 //! One HTTP GET with a timeout: how `health` and `dev` ask a node for its state.
 
-use std::error::Error;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use anyhow::{Result, anyhow, bail};
 use axum::body::Bytes;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::Request;
@@ -15,41 +15,27 @@ use tokio::net::TcpStream;
 /// More than any answer of a node has.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
-/// The answer of a node.
 #[derive(Debug)]
 pub struct Answer {
-    /// The HTTP status.
     pub status: u16,
-    /// The body, as text.
     pub body: String,
-}
-
-/// Why there is no answer.
-#[derive(Debug, thiserror::Error)]
-#[error("http://{address}{path}: {reason}")]
-pub struct ProbeError {
-    address: SocketAddr,
-    path: String,
-    reason: String,
 }
 
 /// Requests `http://address/path` and reads the whole answer, within `timeout`. Any status is an
 /// answer.
-pub async fn get(address: SocketAddr, path: &str, timeout: Duration) -> Result<Answer, ProbeError> {
+pub async fn get(address: SocketAddr, path: &str, timeout: Duration) -> Result<Answer> {
     let answer = tokio::time::timeout(timeout, exchange(address, path)).await;
-    let reason = match answer {
-        Ok(Ok(answer)) => return Ok(answer),
-        Ok(Err(error)) => error.to_string(),
-        Err(_) => format!("no answer within {} ms", timeout.as_millis()),
-    };
-    Err(ProbeError {
-        address,
-        path: path.to_owned(),
-        reason,
-    })
+    match answer {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => bail!("http://{address}{path}: {error}"),
+        Err(_) => bail!(
+            "http://{address}{path}: no answer within {} ms",
+            timeout.as_millis()
+        ),
+    }
 }
 
-async fn exchange(address: SocketAddr, path: &str) -> Result<Answer, Box<dyn Error + Send + Sync>> {
+async fn exchange(address: SocketAddr, path: &str) -> Result<Answer> {
     let stream = TcpStream::connect(address).await?;
     let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
     let request = Request::get(path)
@@ -59,7 +45,10 @@ async fn exchange(address: SocketAddr, path: &str) -> Result<Answer, Box<dyn Err
     // Owns the sender: dropping it lets the connection end.
     let answer = async move {
         let (head, body) = sender.send_request(request).await?.into_parts();
-        let body = Limited::new(body, ANSWER_BYTES_MAX).collect().await?;
+        let body = Limited::new(body, ANSWER_BYTES_MAX)
+            .collect()
+            .await
+            .map_err(|error| anyhow!(error))?;
         Ok(Answer {
             status: head.status.as_u16(),
             body: String::from_utf8_lossy(&body.to_bytes()).into_owned(),
@@ -90,7 +79,7 @@ mod tests {
         address
     }
 
-    async fn probe(answer: &'static [u8]) -> Result<Answer, ProbeError> {
+    async fn probe(answer: &'static [u8]) -> Result<Answer> {
         get(server(answer), "/livez", Duration::from_millis(500)).await
     }
 

@@ -5,17 +5,20 @@
 //! id, so that the lost nodes cannot return into it.
 
 use std::fmt::Write as _;
-use std::io::{self, BufRead, Write as _};
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use anyhow::{Error, Result, anyhow, bail, ensure};
 use clap::Args;
 use lockstep_machine::Timestamp;
 use lockstep_node::cluster::identify;
 use lockstep_raft::consensus::offline::{self, Remains};
 use lockstep_raft::consensus::{Member, NodeId};
-use lockstep_raft::store::{DiskStore, Identity, OfflineFolder, StoreError, StoreOptions};
+use lockstep_raft::store::{DiskStore, Identity, OfflineFolder, StoreOptions};
+
+use crate::ask;
 
 /// What the store takes for itself meanwhile. The log grows by one entry.
 const OPTIONS: StoreOptions = StoreOptions {
@@ -47,65 +50,35 @@ pub struct Recover {
     cluster: Option<String>,
 }
 
-/// Why nothing was changed.
-#[derive(Debug, thiserror::Error)]
-pub enum CannotRecover {
-    /// The folder cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The folder cannot be read or written.
-    #[error("{dir}: {source}")]
-    Io {
-        /// The folder.
-        dir: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// The node never joined one.
-    #[error("the node of data folder {0} belongs to no cluster; nothing was changed")]
-    NoCluster(String),
-    /// The others still have a quorum.
-    #[error(
-        "{member} at {address} leads cluster {cluster}, which has a quorum, or hears from a leader that does not answer here; nothing was changed: start this node, or discard its folder with lockstepd rejoin; if that leader has no quorum, stop it first"
-    )]
-    Quorum {
-        /// The leader.
-        member: String,
-        /// Its address.
-        address: String,
-        /// The cluster.
-        cluster: String,
-    },
-    /// The terminal cannot be used.
-    #[error("cannot ask for confirmation: {0}; repeat with --cluster")]
-    Ask(io::Error),
-    /// Another cluster was named.
-    #[error("the node belongs to cluster {cluster}, not to {given:?}; nothing was changed")]
-    AnotherCluster {
-        /// The node's.
-        cluster: String,
-        /// The answer.
-        given: String,
-    },
-}
-
 impl Recover {
     /// Shows what the node has, asks, and makes the new cluster. Returns what to do next.
-    pub async fn run(&self) -> Result<String, CannotRecover> {
+    pub async fn run(&self) -> Result<String> {
         let mut folder = OfflineFolder::take(&self.from)?;
         let identity = folder.identity().identity().clone();
-        let dir = self.from.display().to_string();
-        let cluster = identity.cluster_id.clone();
-        let cluster = cluster.ok_or_else(|| CannotRecover::NoCluster(dir.clone()))?;
-        let failed = |source| CannotRecover::Io {
-            dir: dir.clone(),
-            source,
+        let dir = self.from.display();
+        let Some(cluster) = identity.cluster_id.clone() else {
+            bail!("the node of data folder {dir} belongs to no cluster; nothing was changed");
         };
+        let failed = |error| anyhow!("{dir}: {error}");
         let store = DiskStore::open(folder.identity(), OPTIONS, Arc::new(()))?;
         let remains = offline::inspect(&store).await.map_err(failed)?;
         let answers = ask_members(&identity, &cluster, &remains).await?;
-        say(&overview(&dir, &identity, &cluster, &remains, &answers));
-        self.confirm(&cluster)?;
+        say(&overview(
+            &dir.to_string(),
+            &identity,
+            &cluster,
+            &remains,
+            &answers,
+        ));
+        let question = format!("Type the id of the cluster, {cluster}, to abandon it: ");
+        let given = match &self.cluster {
+            Some(given) => given.clone(),
+            None => ask(&question, "--cluster")?,
+        };
+        ensure!(
+            given == cluster,
+            "the node belongs to cluster {cluster}, not to {given:?}; nothing was changed"
+        );
 
         let new = format!("{:016x}", rand::random::<u64>());
         let member = own_member(&identity, &remains);
@@ -119,31 +92,6 @@ impl Recover {
             Start it. Then start the other nodes with empty data folders (lockstepd rejoin): they join by themselves.\n"
         ))
     }
-
-    fn confirm(&self, cluster: &str) -> Result<(), CannotRecover> {
-        let given = match &self.cluster {
-            Some(given) => given.clone(),
-            None => {
-                let mut stderr = io::stderr();
-                write!(
-                    stderr,
-                    "Type the id of the cluster, {cluster}, to abandon it: "
-                )
-                .map_err(CannotRecover::Ask)?;
-                let mut answer = String::new();
-                let read = io::stdin().lock().read_line(&mut answer);
-                read.map_err(CannotRecover::Ask)?;
-                answer.trim().to_owned()
-            }
-        };
-        match given == cluster {
-            true => Ok(()),
-            false => Err(CannotRecover::AnotherCluster {
-                cluster: cluster.to_owned(),
-                given,
-            }),
-        }
-    }
 }
 
 /// What each other member answers: that it does not, or that it does not lead.
@@ -151,7 +99,7 @@ async fn ask_members(
     identity: &Identity,
     cluster: &str,
     remains: &Remains,
-) -> Result<Vec<(NodeId, String)>, CannotRecover> {
+) -> Result<Vec<(NodeId, String)>> {
     let others = remains.members.iter();
     let others = others.filter(|(id, ..)| *id != identity.node_id);
     let asked = others.map(|(id, member, _)| ask_member(*id, member, cluster));
@@ -160,13 +108,15 @@ async fn ask_members(
     let has_answered = |leader: NodeId| answers.iter().any(|it| it.id == leader && it.reached);
     let follows = |it: &&Heard| it.leader.is_some_and(|leader| !has_answered(leader));
     if let Some(follower) = answers.iter().find(follows) {
-        return Err(CannotRecover::Quorum {
-            member: follower.name.clone(),
-            address: follower.address.clone(),
-            cluster: cluster.to_owned(),
-        });
+        return Err(has_quorum(&follower.name, &follower.address, cluster));
     }
     Ok(answers.into_iter().map(|it| (it.id, it.text)).collect())
+}
+
+fn has_quorum(member: &str, address: &str, cluster: &str) -> Error {
+    anyhow!(
+        "{member} at {address} leads cluster {cluster}, which has a quorum, or hears from a leader that does not answer here; nothing was changed: start this node, or discard its folder with lockstepd rejoin; if that leader has no quorum, stop it first"
+    )
 }
 
 /// What one member answered.
@@ -181,7 +131,7 @@ struct Heard {
     leader: Option<NodeId>,
 }
 
-async fn ask_member(id: NodeId, member: &Member, cluster: &str) -> Result<Heard, CannotRecover> {
+async fn ask_member(id: NodeId, member: &Member, cluster: &str) -> Result<Heard> {
     let address = &member.grpc_address;
     let (text, reached, leader) = match identify(address, Some(NOBODY)).await {
         Err(silence) => (silence.to_string(), false, None),
@@ -190,11 +140,7 @@ async fn ask_member(id: NodeId, member: &Member, cluster: &str) -> Result<Heard,
             (text, false, None)
         }
         Ok(answer) if answer.not_a_member_since.is_some() => {
-            return Err(CannotRecover::Quorum {
-                member: member.name.clone(),
-                address: address.clone(),
-                cluster: cluster.to_owned(),
-            });
+            return Err(has_quorum(&member.name, address, cluster));
         }
         Ok(answer) => {
             let heard = answer

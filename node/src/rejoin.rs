@@ -1,10 +1,12 @@
 //! `lockstepd rejoin`: discards a data folder, so that the node joins its cluster as a new member.
 
-use std::io::{self, BufRead, Write};
 use std::path::{Path, PathBuf};
 
+use anyhow::{Result, ensure};
 use clap::Args;
-use lockstep_raft::store::{self, StoreError};
+use lockstep_raft::store;
+
+use crate::ask;
 
 /// Flags of `rejoin`.
 #[derive(Debug, Args)]
@@ -17,54 +19,35 @@ pub struct Rejoin {
     yes: bool,
 }
 
-/// Why nothing, or not everything, was discarded.
-#[derive(Debug, thiserror::Error)]
-pub enum RejoinError {
-    /// The folder cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The terminal cannot be used.
-    #[error("cannot ask for confirmation: {0}; repeat with --yes")]
-    Ask(#[from] io::Error),
-    /// The answer was not yes.
-    #[error("nothing was discarded")]
-    Declined,
-}
-
 impl Rejoin {
     /// Asks, discards the folder, and says what comes next.
-    pub fn run(&self) -> Result<String, RejoinError> {
-        if !self.yes && !confirmed(&self.data_dir)? {
-            return Err(RejoinError::Declined);
-        }
+    pub fn run(&self) -> Result<String> {
+        let dir = self.data_dir.display();
+        let question = format!(
+            "{dir} holds the log and the snapshots of {}.\n\
+            They are deleted. What only this node has is lost: make sure that a quorum of the other members is up.\n\
+            Type yes to go on: ",
+            node_of(&self.data_dir)
+        );
+        ensure!(
+            self.yes || ask(&question, "--yes")? == "yes",
+            "nothing was discarded"
+        );
         store::discard(&self.data_dir)?;
         Ok(format!(
-            "discarded {}: the node that starts there draws a new id and joins its cluster as a new member\n",
-            self.data_dir.display()
+            "discarded {dir}: the node that starts there draws a new id and joins its cluster as a new member\n"
         ))
     }
 }
 
-fn confirmed(dir: &Path) -> Result<bool, RejoinError> {
-    let holds = match store::read_identity(dir) {
-        Ok(identity) => format!(
-            "node {}{}",
-            identity.node_id,
-            match &identity.cluster_id {
-                Some(cluster) => format!(", a member of cluster {cluster}"),
-                None => ", which belongs to no cluster".to_owned(),
-            }
-        ),
-        Err(error) => format!("a node that cannot be told: {error}"),
+fn node_of(dir: &Path) -> String {
+    let identity = match store::read_identity(dir) {
+        Ok(identity) => identity,
+        Err(error) => return format!("a node that cannot be told: {error}"),
     };
-    write!(
-        io::stderr(),
-        "{} holds the log and the snapshots of {holds}.\n\
-        They are deleted. What only this node has is lost: make sure that a quorum of the other members is up.\n\
-        Type yes to go on: ",
-        dir.display()
-    )?;
-    let mut answer = String::new();
-    io::stdin().lock().read_line(&mut answer)?;
-    Ok(answer.trim() == "yes")
+    let cluster = match &identity.cluster_id {
+        Some(cluster) => format!("a member of cluster {cluster}"),
+        None => "which belongs to no cluster".to_owned(),
+    };
+    format!("node {}, {cluster}", identity.node_id)
 }

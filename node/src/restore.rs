@@ -7,51 +7,17 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
+use anyhow::{Result, anyhow, bail};
 use lockstep_machine::{
     BackupDecoder, BackupError, BackupHeader, BackupPart, BackupTotals, Restore as Restoring,
     RestoreError, State,
 };
 use lockstep_node::config::Config;
 use lockstep_raft::consensus::{Member, offline};
-use lockstep_raft::store::{DiskStore, OfflineFolder, StoreError, StoreOptions};
+use lockstep_raft::store::{DiskStore, OfflineFolder, StoreOptions};
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 256 * 1024;
-
-/// Why nothing was restored.
-#[derive(Debug, thiserror::Error)]
-pub enum CannotRestore {
-    /// It cannot be read.
-    #[error("cannot read {file}: {source}")]
-    Read {
-        /// The file.
-        file: String,
-        /// Why.
-        source: io::Error,
-    },
-    /// It is not a backup that this build can use.
-    #[error("{file}: {source}")]
-    Backup {
-        /// The file.
-        file: String,
-        /// Why.
-        source: BackupError,
-    },
-    /// The state in it cannot be used.
-    #[error("{file}: the state in the backup cannot be restored: {source}")]
-    State {
-        /// The file.
-        file: String,
-        /// Why.
-        source: RestoreError,
-    },
-    /// The data folder cannot be used.
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    /// The data folder cannot be written.
-    #[error("cannot write the data folder: {0}")]
-    Write(#[from] io::Error),
-}
 
 /// A backup that was read and checked as a whole.
 #[derive(Debug)]
@@ -64,25 +30,21 @@ pub struct Verified {
 
 impl Verified {
     /// Reads and checks a whole backup; `-` is stdin.
-    pub fn open(path: &Path) -> Result<Self, CannotRestore> {
+    pub fn open(path: &Path) -> Result<Self> {
         if path == Path::new("-") {
             return Self::read(&mut io::stdin().lock(), "stdin".to_owned());
         }
         let file = path.display().to_string();
         match File::open(path) {
             Ok(mut opened) => Self::read(&mut opened, file),
-            Err(source) => Err(CannotRestore::Read { file, source }),
+            Err(error) => bail!("cannot read {file}: {error}"),
         }
     }
 
-    fn read(source: &mut dyn Read, file: String) -> Result<Self, CannotRestore> {
-        let backup = |source| CannotRestore::Backup {
-            file: file.clone(),
-            source,
-        };
-        let state = |source| CannotRestore::State {
-            file: file.clone(),
-            source,
+    fn read(source: &mut dyn Read, file: String) -> Result<Self> {
+        let backup = |error: BackupError| anyhow!("{file}: {error}");
+        let state = |error: RestoreError| {
+            anyhow!("{file}: the state in the backup cannot be restored: {error}")
         };
         let (mut decoder, mut restoring) = (BackupDecoder::new(), Restoring::new());
         let (mut header, mut buffer) = (None, vec![0; READ_BYTES]);
@@ -91,7 +53,7 @@ impl Verified {
                 Ok(0) => break,
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(CannotRestore::Read { file, source }),
+                Err(error) => bail!("cannot read {file}: {error}"),
             };
             decoder.push(&buffer[..read]);
             while let Some(part) = decoder.next_part().map_err(backup)? {
@@ -148,7 +110,7 @@ impl Verified {
     }
 
     /// Makes the new cluster in the data folder of `config`. Returns what to do next.
-    pub async fn restore(self, config: &Config) -> Result<String, CannotRestore> {
+    pub async fn restore(self, config: &Config) -> Result<String> {
         let dir = &config.data_dir;
         let mut folder = OfflineFolder::take_empty(dir, &config.name)?;
         let cluster_id = format!("{:016x}", rand::random::<u64>());
@@ -161,7 +123,8 @@ impl Verified {
             http_address: config.http.advertise.clone(),
             learner: false,
         };
-        offline::found(&store, node_id, member, &self.header, self.state).await?;
+        let founded = offline::found(&store, node_id, member, &self.header, self.state).await;
+        founded.map_err(|error| anyhow!("cannot write the data folder: {error}"))?;
         drop(store);
         folder.finish(&cluster_id)?;
         Ok(format!(

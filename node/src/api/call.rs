@@ -32,12 +32,10 @@ impl Call {
         }
     }
 
-    /// The time left.
     pub(super) fn left(&self) -> Duration {
         self.deadline.left()
     }
 
-    /// Executes a command.
     pub(super) async fn execute(
         &self,
         command: Command,
@@ -70,7 +68,6 @@ impl Call {
         Ok(reply.try_into()?)
     }
 
-    /// The state, as fresh as requested.
     pub(super) async fn view(&self, freshness: Freshness) -> Result<View, Problem> {
         Ok(self.edge.service.view(freshness, self.left()).await?)
     }
@@ -144,7 +141,6 @@ impl Call {
     }
 }
 
-/// How fresh an answer is.
 pub(super) fn read_at(view: &View) -> v1::ReadAt {
     v1::ReadAt {
         applied_index: view.applied_index,

@@ -39,19 +39,12 @@ pub use watchers::Watchers;
 
 /// The parts of a node that requests reach.
 pub struct Edge {
-    /// The use cases.
     pub service: Arc<Service>,
-    /// The members of the cluster.
     pub members: Arc<dyn Membership>,
-    /// The node's sinks.
     pub sinks: Sinks,
-    /// The watches that are open on the node.
     pub watchers: Watchers,
-    /// The node's metrics.
     pub metrics: Arc<Metrics>,
-    /// The node's report.
     pub report: Arc<Report>,
-    /// When the node started.
     pub started: Instant,
     /// Bounds on requests. The timeout applies to both interfaces, the others to HTTP.
     pub limits: config::Http,

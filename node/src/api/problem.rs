@@ -76,7 +76,6 @@ impl Problem {
         self
     }
 
-    /// Sets the `Retry-After` header, if there is a hint.
     pub(super) fn retry_after(mut self, after: impl Into<Option<Duration>>) -> Self {
         self.retry_after = after.into();
         self
@@ -93,7 +92,6 @@ impl Problem {
     }
 }
 
-/// The HTTP status of a code.
 fn status(code: ErrorCode) -> StatusCode {
     StatusCode::from_u16(code.entry().http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
 }

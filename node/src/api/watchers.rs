@@ -33,10 +33,8 @@ pub struct Watchers {
 /// Why watches on this node end. They can resume on another node after the last event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Leaving {
-    /// The node stops.
     #[error("this node is stopping; resume on another node, after the last event received")]
     Stopping,
-    /// The node has lost contact with its cluster, so it sees no new events.
     #[error(
         "this node has lost contact with its cluster; resume on another node, after the last event received"
     )]
@@ -79,7 +77,6 @@ impl Drop for Slot {
 }
 
 impl Watchers {
-    /// At most `max` at once, counted in `metrics`.
     pub fn new(max: usize, metrics: Arc<Metrics>) -> Self {
         Self {
             slots: Arc::new(Semaphore::new(max.min(Semaphore::MAX_PERMITS))),
@@ -94,7 +91,6 @@ impl Watchers {
         self.leaving.send_replace(Some(Leaving::Stopping));
     }
 
-    /// Waits until the node stops.
     pub(super) async fn stopped(&self) -> Leaving {
         let mut leaving = self.leaving.subscribe();
         let stopping = leaving.wait_for(|why| *why == Some(Leaving::Stopping));

@@ -115,7 +115,6 @@ fn is_due(before: u64, state: &State) -> bool {
 /// A member whose state differs from this node's.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Its name.
     pub member: String,
     /// The log entry after which it differs.
     pub log_index: u64,

@@ -8,36 +8,24 @@ use lockstep_raft::store::BootstrapPlan;
 
 /// Why a plan was not forgotten.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what it is")]
 pub enum ForgetError {
-    /// Discovery failed.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
-    /// There is no plan.
     #[error("discovery ({kind}) holds no bootstrap plan: there is nothing to forget")]
-    NoPlan {
-        /// The kind of discovery.
-        kind: &'static str,
-    },
-    /// A node of the cluster answers.
+    NoPlan { kind: &'static str },
     #[error(
         "cluster {cluster} is not gone: its node {name:?} answers at {address}; nothing was forgotten"
     )]
     Answers {
-        /// The cluster.
         cluster: String,
-        /// The node's name.
         name: String,
-        /// Where it was asked.
         address: String,
     },
-    /// Another plan was latched meanwhile.
     #[error(
         "the bootstrap plan of cluster {cluster} was replaced or deleted meanwhile; nothing was forgotten"
     )]
-    Changed {
-        /// The cluster.
-        cluster: String,
-    },
+    Changed { cluster: String },
 }
 
 /// The plan that discovery holds, if none of the cluster's nodes answers, neither where the plan has it nor where

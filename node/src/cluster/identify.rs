@@ -23,10 +23,6 @@ pub enum Silence {
 }
 
 /// Asks the node at an address who it is; `me` asks, if the answer is to say whether it is a member.
-///
-/// # Errors
-///
-/// It did not answer.
 pub async fn identify(
     grpc_address: &str,
     me: Option<NodeId>,

@@ -57,7 +57,6 @@ struct Answer {
 }
 
 impl Survey {
-    /// Asks all members.
     pub async fn of<RT: Runtime, S: Storage>(
         consensus: &Consensus<RT, S>,
         local: &LocalNode,
@@ -83,7 +82,6 @@ impl Survey {
         Self(futures::future::join_all(asked).await)
     }
 
-    /// Who was asked.
     pub fn asked(&self) -> BTreeSet<NodeId> {
         self.0.iter().map(|it| it.id).collect()
     }

@@ -37,10 +37,6 @@ pub trait Membership: Send + Sync + 'static {
     async fn list(&self) -> v1::ListMembersResponse;
 
     /// Changes the membership.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Members::find`], [`Members::addition`] and [`Members::change`].
     async fn change(
         &self,
         asked: v1::ChangeMembersRequest,
@@ -48,10 +44,6 @@ pub trait Membership: Send + Sync + 'static {
     ) -> Result<v1::ChangeMembersResponse, MemberError>;
 
     /// Hands leadership to the member of this name or id, or to the best voter.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Members::find`]; no node took over, or no leader was found in time.
     async fn transfer_leadership(
         &self,
         to: Option<&str>,
@@ -68,7 +60,6 @@ pub struct Members {
 }
 
 impl Members {
-    /// The members as `consensus` knows them.
     pub fn new(
         local: Arc<LocalNode>,
         consensus: Consensus<TokioRuntime, DiskStore>,
@@ -82,10 +73,6 @@ impl Members {
     }
 
     /// The member of that name, or with that id in decimal.
-    ///
-    /// # Errors
-    ///
-    /// There is none, or two have the name.
     pub fn find(&self, name_or_id: &str) -> Result<NodeId, MemberError> {
         let members = self.consensus.standing().members;
         let named: Vec<NodeId> = members
@@ -117,10 +104,6 @@ impl Members {
     }
 
     /// The change that adds the node at `grpc_address`, which must belong to no cluster.
-    ///
-    /// # Errors
-    ///
-    /// No node answers there, or it belongs to a cluster already.
     pub async fn addition(
         &self,
         grpc_address: &str,
@@ -152,10 +135,6 @@ impl Members {
     }
 
     /// Changes the membership. `force` skips the check of the quorum.
-    ///
-    /// # Errors
-    ///
-    /// Those of [`Consensus::change_members`]. [`MemberError::NotLeader`]: no leader was found in time.
     pub async fn change(
         &self,
         change: &MemberChange,
@@ -176,10 +155,6 @@ impl Members {
     }
 
     /// Hands leadership to `to`, or to the best voter. Returns who leads then.
-    ///
-    /// # Errors
-    ///
-    /// No node took over, or no leader was found in time.
     pub async fn hand_over(
         &self,
         to: Option<NodeId>,
@@ -234,7 +209,6 @@ impl Members {
         Some(status.into_inner().members).filter(|members| !members.is_empty())
     }
 
-    /// The member with this id, as this node knows it.
     fn member(&self, id: NodeId) -> Option<v1::Member> {
         let members = self.consensus.standing().members;
         members.into_iter().find(|it| it.id == id).map(Into::into)

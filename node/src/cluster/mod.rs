@@ -35,14 +35,14 @@
 //!
 //! **Addresses.** A member that returns at another address is found through discovery ([`locate`]).
 
-pub mod agreement;
+pub(crate) mod agreement;
 mod bootstrap;
 pub mod forget;
 mod identify;
 mod join;
-pub mod level;
-pub mod locate;
-pub mod members;
+pub(crate) mod level;
+pub(crate) mod locate;
+pub(crate) mod members;
 
 use std::sync::Arc;
 
@@ -63,7 +63,7 @@ use lockstep_raft::failpoints::{self, Failpoint};
 use lockstep_raft::store::{BootstrapPlan, IdentityFile, StoreError};
 
 pub use identify::{Silence, identify};
-pub use join::join;
+pub(crate) use join::join;
 
 /// The longest cluster id accepted from a peer, bytes.
 const CLUSTER_ID_LEN_MAX: usize = 64;
@@ -80,11 +80,10 @@ pub enum ClusterError {
 }
 
 /// This node, also as its peers see it: its identity, its cluster, its addresses.
-pub struct LocalNode {
+pub(crate) struct LocalNode {
     identity: Mutex<IdentityFile>,
     tag: ClusterTag,
     member: Member,
-    /// The highest feature level that it supports.
     supports: FeatureLevel,
     /// The nodes that its configuration names: all, only the one that may bootstrap the cluster, or none.
     listed: Vec<StaticPeer>,
@@ -116,7 +115,6 @@ impl LocalNode {
         })
     }
 
-    /// The highest feature level that it supports.
     pub fn supports(&self) -> FeatureLevel {
         self.supports
     }
@@ -126,17 +124,14 @@ impl LocalNode {
         self.tag.clone()
     }
 
-    /// The hashes of its state.
     pub fn hashes(&self) -> &RecentHashes {
         &self.hashes
     }
 
-    /// The node's id.
     pub fn node_id(&self) -> NodeId {
         self.identity.lock().identity().node_id
     }
 
-    /// What the node announces about itself.
     pub fn announcement(&self) -> Announcement {
         Announcement {
             node_id: self.node_id(),
@@ -151,10 +146,6 @@ impl LocalNode {
     }
 
     /// Keeps that most members had another state, or that they have the same. Blocks.
-    ///
-    /// # Errors
-    ///
-    /// It could not be written.
     pub fn keep_differs_at(&self, log_index: Option<u64>) -> Result<(), StoreError> {
         let mut identity = self.identity.lock();
         if identity.identity().differs_at == log_index {

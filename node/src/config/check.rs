@@ -15,7 +15,6 @@ const LOG_KEEP_ENTRIES_ADVISED: u64 = 200_000;
 /// The default of `discovery.expect` where nodes are not listed.
 const EXPECT_UNLISTED: usize = 3;
 
-/// Checks all settings of the node.
 pub(super) fn check(values: &mut Values) {
     identity(values);
     addresses(values);

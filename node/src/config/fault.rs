@@ -12,14 +12,11 @@ pub enum Origin {
     Default,
     /// No source set it; it follows from other settings.
     Derived,
-    /// A line of the TOML file.
     File {
-        /// The file.
         path: PathBuf,
         /// The line, from 1.
         line: usize,
     },
-    /// An environment variable.
     Env(String),
     /// A flag, without its dashes.
     Flag(&'static str),

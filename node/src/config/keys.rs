@@ -108,12 +108,9 @@ const fn key(path: &'static str, shape: Shape, default: KeyDefault, doc: &'stati
 
 /// The TOML table that contains a table for each sink.
 pub(super) const SINKS: &str = "sink";
-/// The kinds of sinks.
 pub(super) const KINDS: &[&str] = &["postgres", "mongo", "webhook"];
-/// The start of every environment variable.
 pub(super) const ENV_PREFIX: &str = "LOCKSTEP_";
 
-/// The environment variable of a path.
 pub(super) fn env_name(path: &str) -> String {
     format!(
         "{ENV_PREFIX}{}",
@@ -289,7 +286,6 @@ pub enum DiscoveryKind {
 /// One node of a fixed list.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct StaticPeer {
-    /// Its name.
     pub name: String,
     /// Its gRPC address, `host:port`.
     pub grpc: String,
@@ -299,9 +295,7 @@ pub struct StaticPeer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
-    /// Text for people.
     Text,
-    /// One JSON object per line.
     Json,
 }
 

@@ -51,16 +51,17 @@ mod tests;
 mod words_tests;
 
 pub use docs::{markdown, show};
-pub use fault::{ConfigErrors, Origin};
-pub use keys::{
-    Backup, Config, Consul, Discovery, DiscoveryKind, Grpc, Http, KEYS, Key, KeyDefault, Log,
-    LogFormat, Raft, SINK_KEYS, Sink, StaticPeer, Storage,
+pub use fault::ConfigErrors;
+pub(crate) use fault::Origin;
+pub(crate) use keys::{
+    Backup, Discovery, DiscoveryKind, Grpc, Http, Key, Log, LogFormat, SINK_KEYS, Sink, StaticPeer,
 };
+pub use keys::{Config, Consul, KEYS, KeyDefault};
 pub use lookup::instead_of_flag;
-pub use shape::Shape;
-pub use sink::{
-    Follow, Hidden, SinkKind, Start, is_local, mongo_parts, postgres_config, postgres_hosts,
-    signers,
+#[cfg(test)]
+pub(crate) use sink::{Follow, Hidden};
+pub(crate) use sink::{
+    SinkKind, Start, is_local, mongo_parts, postgres_config, postgres_hosts, signers,
 };
 pub use sources::{ENV_CONFIG, Sources};
 
@@ -69,14 +70,11 @@ use values::Values;
 /// An effective setting.
 #[derive(Debug, Clone)]
 pub struct Setting {
-    /// The path in the TOML file.
-    pub path: String,
-    /// Whether the value must not be shown.
-    pub secret: bool,
+    pub(crate) path: String,
+    pub(crate) secret: bool,
     /// The value as TOML; `None` if it has none. Secrets are not hidden here.
-    pub value: Option<String>,
-    /// The source of the value.
-    pub origin: Origin,
+    pub(crate) value: Option<String>,
+    pub(crate) origin: Origin,
 }
 
 /// A configuration with the source of each value.

@@ -143,7 +143,6 @@ pub enum Shape {
     Text,
     /// The name of a node or a service. It follows the rule for names of the state machine.
     Name,
-    /// A file or directory.
     Path,
     /// An address to listen on.
     Address,
@@ -153,30 +152,22 @@ pub enum Shape {
     Url,
     /// A whole number, a size or a length of time.
     Number {
-        /// What it counts.
         unit: Unit,
-        /// The least value allowed.
         min: u64,
-        /// The greatest value allowed.
         max: u64,
     },
-    /// Yes or no.
     Flag,
-    /// One of these words.
     OneOf(&'static [&'static str]),
-    /// Several texts.
     List,
     /// Origins of web pages, or `*`.
     Origins,
     /// Metadata of a Consul service.
     Meta,
-    /// A fixed list of nodes.
     Peers,
     /// A `tracing` filter.
     Filter,
     /// The address of a sink's destination. Its kind decides which are valid, and is known later.
     Location,
-    /// What a sink follows.
     Follows,
     /// The name of a schema, database, table or collection, other than these.
     Identifier(&'static [&'static str]),

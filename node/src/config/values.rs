@@ -13,7 +13,6 @@ use super::lookup::Slot;
 use super::shape::{Raw, Value};
 use super::sink;
 
-/// A value and its source.
 #[derive(Debug, Clone)]
 pub(super) struct Entry {
     pub(super) value: Value,
@@ -91,7 +90,6 @@ impl Values {
         self.entries.get(path)
     }
 
-    /// The value at this path.
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Option<T> {
         let entry = self.entries.get(path)?;
         serde_json::from_value(entry.value.json.clone()).ok()

@@ -8,16 +8,16 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
+use anyhow::Result;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::{Child, Command};
 
 use super::folder::Folder;
-use super::{DevError, NODE_COUNT};
+use super::{NODE_COUNT, doing};
 
 /// How long a node may take to stop before it is killed.
 const STOP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One node and its process.
 pub(super) struct Node {
     pub(super) name: String,
     pub(super) http: SocketAddr,
@@ -31,14 +31,8 @@ pub(super) struct Node {
 }
 
 impl Node {
-    fn start(
-        folder: &Folder,
-        index: u16,
-        http_port: u16,
-        grpc_port: u16,
-    ) -> Result<Self, DevError> {
-        let program =
-            std::env::current_exe().map_err(DevError::io("finding the path of lockstepd"))?;
+    fn start(folder: &Folder, index: u16, http_port: u16, grpc_port: u16) -> Result<Self> {
+        let program = std::env::current_exe().map_err(doing("finding the path of lockstepd"))?;
         let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let peer = |index| format!("{}={}", name(index), loopback(grpc_port + index));
         let peers: Vec<String> = (0..NODE_COUNT).map(peer).collect();
@@ -100,12 +94,7 @@ pub(super) struct Nodes(pub(super) Vec<Node>);
 
 impl Nodes {
     /// Starts every node. On an error, those that were started remain in `self`, to be stopped.
-    pub(super) fn start(
-        &mut self,
-        folder: &Folder,
-        http_port: u16,
-        grpc_port: u16,
-    ) -> Result<(), DevError> {
+    pub(super) fn start(&mut self, folder: &Folder, http_port: u16, grpc_port: u16) -> Result<()> {
         for index in 0..NODE_COUNT {
             self.0
                 .push(Node::start(folder, index, http_port, grpc_port)?);
@@ -152,8 +141,8 @@ impl Nodes {
     }
 }
 
-fn spawn(program: &Path, args: &[String], log: &Path) -> Result<Child, DevError> {
-    let at_log = || DevError::io(log.display().to_string());
+fn spawn(program: &Path, args: &[String], log: &Path) -> Result<Child> {
+    let at_log = || doing(log.display().to_string());
     let out = File::create(log).map_err(at_log())?;
     let err = out.try_clone().map_err(at_log())?;
     let parent = rustix::process::getpid();
@@ -176,7 +165,7 @@ fn spawn(program: &Path, args: &[String], log: &Path) -> Result<Child, DevError>
     let _ = parent;
     command
         .spawn()
-        .map_err(DevError::io(format!("starting {}", program.display())))
+        .map_err(doing(format!("starting {}", program.display())))
 }
 
 /// Has the kernel send SIGTERM to this process when its parent ends, however it ends.

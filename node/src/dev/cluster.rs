@@ -7,7 +7,6 @@ use crate::probe;
 
 const PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// The report of one node.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Status {
     pub(super) ready: bool,
@@ -18,7 +17,6 @@ pub(super) struct Status {
     pub(super) said: String,
 }
 
-/// The leader.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Leader {
     pub(super) name: String,

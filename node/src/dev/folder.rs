@@ -4,7 +4,9 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use super::{DevError, NODE_COUNT};
+use anyhow::{Result, anyhow, bail};
+
+use super::{NODE_COUNT, doing};
 
 /// Marks a folder that `dev` created. Holds the first gRPC port.
 const MARKER: &str = "lockstep-dev";
@@ -22,14 +24,17 @@ pub(super) struct Folder {
 impl Folder {
     /// Creates or reuses the folder; with `fresh`, deletes the nodes' data and logs in it. Refuses a
     /// folder that `dev` did not create, and leaves it as it is.
-    pub(super) fn open(dir: &Path, fresh: bool, grpc_port: u16) -> Result<Folder, DevError> {
-        let at = |path: &Path| DevError::io(path.display().to_string());
+    pub(super) fn open(dir: &Path, fresh: bool, grpc_port: u16) -> Result<Folder> {
+        let at = |path: &Path| doing(path.display().to_string());
         fs::create_dir_all(dir).map_err(at(dir))?;
         let dir = dir.canonicalize().map_err(at(dir))?;
         let path = dir.join(MARKER);
         let ours = path.symlink_metadata().is_ok_and(|found| found.is_file());
         if !ours && fs::read_dir(&dir).map_err(at(&dir))?.next().is_some() {
-            return Err(DevError::NotOurs { dir });
+            bail!(
+                "{} is not empty and was not created by `lockstepd dev` (it contains no file lockstep-dev); choose another folder with --data",
+                dir.display()
+            );
         }
         let mut marker = OpenOptions::new()
             .read(true)
@@ -39,13 +44,19 @@ impl Folder {
             .open(&path)
             .map_err(at(&path))?;
         marker.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => DevError::InUse { dir: dir.clone() },
+            TryLockError::WouldBlock => anyhow!(
+                "{} is in use by another `lockstepd dev`; stop it, or choose another with --data",
+                dir.display()
+            ),
             TryLockError::Error(source) => at(&path)(source),
         })?;
         if fresh {
             wipe(&dir)?;
         } else if let Some(used) = used_port(&mut marker).filter(|port| *port != grpc_port) {
-            return Err(DevError::OtherPorts { dir, used });
+            bail!(
+                "{} holds a cluster that uses --grpc-port {used}; use that port, --fresh to delete the cluster, or another --data",
+                dir.display()
+            );
         }
         let text = format!(
             "This folder belongs to `lockstepd dev`; `--fresh` deletes the nodes in it.\ngrpc-port {grpc_port}\n"
@@ -61,12 +72,10 @@ impl Folder {
         })
     }
 
-    /// A node's data directory.
     pub(super) fn data_dir(&self, node: &str) -> PathBuf {
         self.dir.join(node)
     }
 
-    /// A node's log.
     pub(super) fn log(&self, node: &str) -> PathBuf {
         self.dir.join(format!("{node}.log"))
     }
@@ -83,7 +92,7 @@ fn used_port(marker: &mut File) -> Option<u16> {
 }
 
 /// Deletes the nodes' data and logs, and nothing else.
-fn wipe(dir: &Path) -> Result<(), DevError> {
+fn wipe(dir: &Path) -> Result<()> {
     for number in 1..=NODE_COUNT {
         let data = dir.join(format!("node{number}"));
         let log = dir.join(format!("node{number}.log"));
@@ -93,8 +102,7 @@ fn wipe(dir: &Path) -> Result<(), DevError> {
         ] {
             match result {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    let what = format!("deleting {}", path.display());
-                    return Err(DevError::io(what)(error));
+                    bail!("deleting {}: {error}", path.display());
                 }
                 _ => {}
             }
@@ -134,6 +142,11 @@ mod tests {
         tempfile::tempdir().expect("a temporary directory")
     }
 
+    fn refused(dir: &Path, fresh: bool, grpc_port: u16) -> String {
+        let opened = Folder::open(dir, fresh, grpc_port);
+        opened.err().expect("refused").to_string()
+    }
+
     #[test]
     fn fresh_deletes_the_nodes_of_our_own_folder_only() {
         let temp = temp();
@@ -154,10 +167,11 @@ mod tests {
         let temp = temp();
         fs::create_dir(temp.path().join("node1")).expect("made");
         for fresh in [false, true] {
-            assert!(matches!(
-                Folder::open(temp.path(), fresh, 4333),
-                Err(DevError::NotOurs { .. })
-            ));
+            let error = refused(temp.path(), fresh, 4333);
+            assert!(
+                error.contains("was not created by `lockstepd dev`"),
+                "{error}"
+            );
         }
         assert!(temp.path().join("node1").exists());
         assert!(!temp.path().join(MARKER).exists());
@@ -167,20 +181,16 @@ mod tests {
     fn a_folder_in_use_is_refused() {
         let temp = temp();
         let _held = Folder::open(temp.path(), false, 4333).expect("made");
-        assert!(matches!(
-            Folder::open(temp.path(), true, 4333),
-            Err(DevError::InUse { .. })
-        ));
+        let error = refused(temp.path(), true, 4333);
+        assert!(error.contains("is in use by another"), "{error}");
     }
 
     #[test]
     fn other_ports_need_a_fresh_folder() {
         let temp = temp();
         drop(Folder::open(temp.path(), false, 4333).expect("made"));
-        assert!(matches!(
-            Folder::open(temp.path(), false, 5333),
-            Err(DevError::OtherPorts { used: 4333, .. })
-        ));
+        let error = refused(temp.path(), false, 5333);
+        assert!(error.contains("uses --grpc-port 4333"), "{error}");
         drop(Folder::open(temp.path(), true, 5333).expect("fresh"));
         drop(Folder::open(temp.path(), false, 5333).expect("the same again"));
     }

@@ -3,22 +3,20 @@
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
 
-use super::DevError;
+use anyhow::{Result, bail};
 
 /// Binds the port for a moment.
-pub(super) fn check_free(port: u16, what: &'static str, node: &str) -> Result<(), DevError> {
+pub(super) fn check_free(port: u16, what: &str, node: &str) -> Result<()> {
     match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
         Ok(_) => Ok(()),
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let hidden = || "a process of another user or container".into();
-            Err(DevError::PortTaken {
-                port,
-                what,
-                node: node.into(),
-                by: owner(port).unwrap_or_else(hidden),
-            })
+            bail!(
+                "port {port} ({what} of {node}) is in use by {}; stop it, or choose other ports with --http-port and --grpc-port",
+                owner(port).unwrap_or_else(hidden)
+            )
         }
-        Err(source) => Err(DevError::Port { port, source }),
+        Err(error) => bail!("cannot listen on port {port}: {error}"),
     }
 }
 

@@ -32,9 +32,6 @@ pub struct ConsulDiscovery {
 
 impl ConsulDiscovery {
     /// Discovery through the configured agent. Connects with the first call.
-    ///
-    /// # Errors
-    /// [`DiscoveryError::Consul`] for an address, token, service name or metadata that Consul refuses.
     pub fn new(settings: &config::Consul) -> Result<Self, DiscoveryError> {
         let directory = Directory::new(&settings.address, settings.token.clone())?;
         check_name(&settings.service)?;

@@ -58,36 +58,20 @@ pub struct FoundPeer {
 
 /// Why discovery could not answer. A running cluster does not depend on it.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what it is")]
 pub enum DiscoveryError {
-    /// Consul failed, refused, or cannot be used as configured.
     #[error(transparent)]
     Consul(#[from] ConsulError),
-    /// Consul did not answer in time.
     #[error("consul at {address} did not answer within {timeout:?}")]
-    Timeout {
-        /// The agent's address.
-        address: String,
-        /// How long the call was allowed to take.
-        timeout: Duration,
-    },
-    /// The bootstrap plan cannot be read.
+    Timeout { address: String, timeout: Duration },
     #[error("consul at {address}: the bootstrap plan under key {key} {fault}")]
     Plan {
-        /// The agent's address.
         address: String,
-        /// The key in Consul.
         key: String,
-        /// What is wrong with the plan.
         fault: UnreadablePlan,
     },
-    /// The name of all nodes does not resolve.
     #[error("discovery.dns = {address} does not resolve: {reason}")]
-    Dns {
-        /// `host:port`, as configured.
-        address: String,
-        /// What the system's resolver says.
-        reason: String,
-    },
+    Dns { address: String, reason: String },
 }
 
 /// A kind of discovery. Every call has a timeout of its own.
@@ -132,9 +116,6 @@ pub trait Discovery: Send + Sync + 'static {
 }
 
 /// The configured kind of discovery. Connects to nothing yet.
-///
-/// # Errors
-/// [`DiscoveryError::Consul`] for an address, token, service name or metadata that Consul refuses.
 pub fn open(config: &Config) -> Result<Arc<dyn Discovery>, DiscoveryError> {
     Ok(match config.discovery.kind {
         DiscoveryKind::Static => Arc::new(StaticDiscovery::new(config.discovery.peers.clone())),

@@ -21,7 +21,6 @@ use crate::lifecycle::Lifecycle;
 use crate::telemetry::Metrics;
 use lockstep_raft::consensus::server::PeerServer;
 
-/// The HTTP and gRPC servers.
 pub(super) struct Interfaces {
     /// Cancelled when they must accept nothing more.
     stopping: CancellationToken,
@@ -113,12 +112,10 @@ impl Interfaces {
         Ok(())
     }
 
-    /// Sets what the gRPC health service answers.
     pub(super) fn health(&self) -> HealthReporter {
         self.health.clone()
     }
 
-    /// Waits until one fails.
     pub(super) async fn failure(&mut self) -> NodeError {
         self.servers.failure().await
     }

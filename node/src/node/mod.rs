@@ -52,63 +52,40 @@ use tasks::Tasks;
 
 /// Why a node failed.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what it is")]
 pub enum NodeError {
-    /// A port is not available.
     #[error("cannot listen for {what} on {address}: {reason}")]
     Listen {
-        /// "HTTP" or "gRPC".
         what: &'static str,
-        /// The configured address.
         address: SocketAddr,
-        /// The error of the system.
         reason: io::Error,
     },
-    /// The data folder cannot be used.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// The store failed while the node ran.
     #[error("the store failed, so writes are no longer durable; the node stops: {0}")]
     StoreFailed(String),
-    /// Consensus could not start, or ended.
     #[error(transparent)]
     Consensus(#[from] ConsensusError),
-    /// The data folder is of a cluster that uses more than this release supports.
     #[error("{}: {newer}", data_dir.display())]
     TooOld {
-        /// The folder.
         data_dir: PathBuf,
-        /// Both levels, and what to do.
         newer: CodecError,
     },
-    /// The node could not join a cluster.
     #[error(transparent)]
     Cluster(#[from] ClusterError),
-    /// Discovery is not usable as configured.
     #[error(transparent)]
     Discovery(#[from] DiscoveryError),
-    /// An operator removed the node, or another took its place.
     #[error(
         "node {name} ({id}) is no longer a member of cluster {cluster}: it was removed, or another node took its place; to use its disk for a new member: lockstepd rejoin --data-dir {data_dir}"
     )]
     Removed {
-        /// The node's name.
         name: String,
-        /// Its id.
         id: u64,
-        /// The cluster.
         cluster: String,
-        /// Its data folder.
         data_dir: String,
     },
-    /// An interface ended.
     #[error("the {what} interface ended: {reason}")]
-    Interface {
-        /// "HTTP" or "gRPC".
-        what: &'static str,
-        /// Why.
-        reason: String,
-    },
-    /// An internal error: the parts of the node are inconsistent.
+    Interface { what: &'static str, reason: String },
     #[error("the node cannot start: {0}")]
     Start(String),
 }

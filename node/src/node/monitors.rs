@@ -20,21 +20,17 @@ use crate::config::Config;
 use crate::lifecycle::Phase;
 use crate::service::{CLUSTER_TIME_AHEAD_MAX, Distrust, Role};
 
-/// Time between two log lines about recovery.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(5);
 const READY_EVERY: Duration = Duration::from_secs(1);
 const READY_TIMEOUT: Duration = Duration::from_secs(1);
 /// A node that has not been ready for this long ends its watches, because they miss events of the
 /// other nodes. Well above the duration of an election or a load spike.
 const CUT_OFF_AFTER: Duration = Duration::from_secs(10);
-/// Time between two announcements to discovery.
 const ANNOUNCE_EVERY: Duration = Duration::from_secs(2);
-/// Time between two comparisons of the state with that of the other members.
 const COMPARE_EVERY: Duration = Duration::from_secs(10);
 const USAGE_EVERY: Duration = Duration::from_secs(1);
 const CLOCK_EVERY: Duration = Duration::from_secs(1);
 const FREE_SPACE_EVERY: Duration = Duration::from_secs(1);
-/// Time between two looks at what the members support.
 const LEVEL_EVERY: Duration = Duration::from_secs(1);
 const LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
 /// Minimum time between hand-over attempts while no peer has disk space.

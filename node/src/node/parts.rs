@@ -145,7 +145,6 @@ impl Parts {
         Ok((parts, store_failure))
     }
 
-    /// The parts that requests reach.
     pub(super) fn edge(&self) -> Arc<Edge> {
         Arc::new(Edge {
             service: self.service.clone(),

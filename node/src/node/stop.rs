@@ -11,9 +11,7 @@ use super::{Node, Parts};
 use crate::lifecycle::Phase;
 use lockstep_raft::consensus::MemberError;
 
-/// How long leadership may take to move.
 pub(super) const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(1);
-/// How long the node may take to withdraw from discovery.
 const WITHDRAW_TIMEOUT: Duration = Duration::from_secs(2);
 /// What stopping may take besides the configured drain time.
 const STOP_MARGIN: Duration = Duration::from_secs(4);

@@ -4,7 +4,6 @@ use tokio::task::JoinSet;
 
 use super::NodeError;
 
-/// Tasks that are aborted when this is dropped.
 #[derive(Default)]
 pub(super) struct Tasks(JoinSet<Result<(), NodeError>>);
 

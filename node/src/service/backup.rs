@@ -24,10 +24,6 @@ const STALL_MAX: Duration = Duration::from_secs(60);
 impl Service {
     /// The state at a log index, with every write that was acknowledged before the call, and the header of its
     /// backup. On a leader, this also confirms that it still leads.
-    ///
-    /// # Errors
-    ///
-    /// This node did not reach that index in time.
     pub async fn backup_point(
         &self,
         timeout: Duration,
@@ -47,10 +43,6 @@ impl Service {
     }
 
     /// A backup, encoded while it is read. One at a time.
-    ///
-    /// # Errors
-    ///
-    /// Another one is being sent, or this node did not reach the log index in time.
     pub async fn backup(&self, timeout: Duration) -> Result<BackupStream, ServiceError> {
         let permit = self.backups.clone().try_acquire_owned();
         let permit = permit.map_err(|_| ServiceError::BackupInProgress)?;

@@ -12,31 +12,25 @@ use super::{Consistency, Freshness, Service, ServiceError};
 /// The format of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Language {
-    /// JSON.
     Json,
-    /// YAML.
     Yaml,
 }
 
 /// A definition as its author wrote it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Document<'a> {
-    /// Its format.
     pub language: Language,
-    /// Its text.
     pub text: &'a str,
 }
 
 /// Why a definition did not reach the state machine.
 #[derive(Debug, thiserror::Error)]
 pub enum DefineError {
-    /// The cluster did not answer.
     #[error(transparent)]
     Service(#[from] ServiceError),
     /// The document is not a definition. Nothing was proposed.
     #[error("{error}")]
     Document {
-        /// What is wrong with it.
         error: DocumentError,
         /// The cluster's revision whose limits applied.
         revision: GlobalRevision,
@@ -55,10 +49,6 @@ impl Document<'_> {
 impl Service {
     /// Stores a definition, or with `dry_run` returns the outcome that storing it would have. Also returns
     /// the definition as it was read.
-    ///
-    /// # Errors
-    ///
-    /// The document cannot be read or has faults, or the cluster did not answer.
     pub async fn define(
         &self,
         document: Document<'_>,

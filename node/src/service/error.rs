@@ -8,13 +8,12 @@ use lockstep_raft::consensus::network::ENTRY_BYTES_MAX;
 
 /// Why a node must not answer from its state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what it is")]
 pub enum Distrust {
-    /// It is wrong.
     #[error(
         "the state of this node differs from that of most members, so the node answers no requests: to replace its state, stop it, run lockstepd rejoin, and start it again"
     )]
     Wrong,
-    /// It may be wrong.
     #[error(
         "the states of the members differ, and no state has a majority, so none of them answers requests: start more members, or compare them (lockstep status --hash), remove the wrong one and run lockstepd rejoin there"
     )]
@@ -25,80 +24,47 @@ use crate::lifecycle::Lifecycle;
 
 /// Why a request got no answer from the state machine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what it is")]
 pub enum ServiceError {
-    /// No leader was found in time. Nothing was executed.
     #[error("this node could not reach a leader within {} ms; nothing was executed; retry here or on another node", waited.as_millis())]
-    Unavailable {
-        /// How long the node tried.
-        waited: Duration,
-    },
-    /// The deadline passed after the request may have been sent on.
+    Unavailable { waited: Duration },
     #[error("no answer within {} ms; the request may have been executed: repeat it with the same idempotency key to find out", waited.as_millis())]
-    OutcomeUnknown {
-        /// How long the node waited.
-        waited: Duration,
-    },
-    /// Too many requests are waiting. Nothing was executed.
+    OutcomeUnknown { waited: Duration },
     #[error("too many requests are waiting to be proposed; nothing was executed; retry later")]
     Overloaded,
-    /// The leader has too little disk space for writes. Nothing was executed.
     #[error(
         "the leader's disk is nearly full, so it rejects writes; nothing was executed; free disk space on the leader; reads still work"
     )]
     DiskFull,
-    /// No log entry can hold the request. Nothing was executed.
     #[error(
         "the request has {bytes} bytes as a log entry; the maximum is {ENTRY_BYTES_MAX}; nothing was executed; send less"
     )]
-    TooLarge {
-        /// Its size.
-        bytes: usize,
-    },
-    /// This node did not reach the requested revision in time.
+    TooLarge { bytes: usize },
     #[error("this node is at revision {reached} and did not reach {asked} within {} ms; retry here or on another node", waited.as_millis())]
     Behind {
-        /// The requested revision.
         asked: GlobalRevision,
-        /// The revision of this node.
         reached: GlobalRevision,
-        /// How long the node waited.
         waited: Duration,
     },
-    /// The requested revision does not exist yet: no write was answered with it.
     #[error("revision {asked} does not exist yet; the cluster is at {reached}")]
     RevisionAhead {
-        /// The requested revision.
         asked: GlobalRevision,
-        /// The revision of the cluster.
         reached: GlobalRevision,
     },
-    /// Another backup is being sent.
     #[error("this node is already sending a backup; retry later or ask another node")]
     BackupInProgress,
-    /// Some node could not apply the command. Nothing was executed.
     #[error(
         "the request needs feature level {needed}, and the cluster is at level {level}: {waits_for}; nothing was executed"
     )]
     NotSupportedYet {
-        /// The level that the command needs.
         needed: FeatureLevel,
-        /// The cluster's level.
         level: FeatureLevel,
-        /// What keeps it there.
         waits_for: String,
     },
-    /// This node's state may be wrong. Nothing was executed.
     #[error("{distrust}; nothing was executed; use another node")]
-    StateDiffers {
-        /// How that is known.
-        distrust: Distrust,
-    },
-    /// The node is stopping, or has not yet re-applied its own log. Nothing was executed.
+    StateDiffers { distrust: Distrust },
     #[error("this node is not ready: {reason}")]
-    NotReady {
-        /// Why.
-        reason: String,
-    },
+    NotReady { reason: String },
 }
 
 impl ServiceError {
@@ -109,8 +75,7 @@ impl ServiceError {
         }
     }
 
-    /// The stable code.
-    pub fn code(&self) -> ErrorCode {
+    pub(crate) fn code(&self) -> ErrorCode {
         match self {
             ServiceError::Unavailable { .. } => ErrorCode::Unavailable,
             ServiceError::OutcomeUnknown { .. } => ErrorCode::OutcomeUnknown,

@@ -5,23 +5,13 @@ use lockstep_machine::{InstanceName, InvalidName};
 /// A request that breaks a rule of every interface. Nothing was read or executed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {
-    /// A value is not valid.
     #[error("{field} {reason}")]
-    Value {
-        /// The parameter or field.
-        field: &'static str,
-        /// What is wrong with it; follows the field in the message.
-        reason: String,
-    },
-    /// A name breaks the rules for names.
+    Value { field: &'static str, reason: String },
     #[error("{field}: {fault}")]
     Name {
-        /// The parameter or field.
         field: &'static str,
-        /// The rule that it breaks.
         fault: InvalidName,
     },
-    /// The cursor belongs to another list, or was altered.
     #[error("the cursor does not belong to this list with these filters; start the list again")]
     Cursor,
 }

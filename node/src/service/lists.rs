@@ -16,10 +16,6 @@ pub const LIMIT_MAX: u64 = 1000;
 const SCAN_MAX: usize = 10_000;
 
 /// How many a page holds at most: 1 to 1000, by default 100.
-///
-/// # Errors
-///
-/// The requested limit is out of that range.
 pub fn page_limit(requested: Option<u64>) -> Result<usize, Invalid> {
     match requested.unwrap_or(LIMIT_DEFAULT) {
         limit @ 1..=LIMIT_MAX => Ok(limit as usize),
@@ -33,24 +29,18 @@ pub fn page_limit(requested: Option<u64>) -> Result<usize, Invalid> {
 /// A request for a page, unchecked.
 #[derive(Debug, Clone)]
 pub struct PageAsked {
-    /// The machine.
     pub machine: MachineName,
-    /// Only instances in this state.
     pub state: Option<StateName>,
-    /// Only instances whose names have this prefix.
     pub prefix: String,
-    /// Only instances with this metadata entry.
     pub label: Option<(String, String)>,
     /// Maximum number of instances, 1 to 1000; 100 if unset.
     pub limit: Option<u64>,
-    /// The cursor of the previous page.
     pub cursor: Option<String>,
 }
 
 /// One page of instances of a machine, in order of id.
 #[derive(Debug, Clone)]
 pub struct Listed {
-    /// The instances.
     pub instances: Vec<(InstanceId, Instance)>,
     /// Where the next page starts; none if this is the last.
     pub next_cursor: Option<String>,
@@ -67,11 +57,6 @@ pub struct PageQuery {
 
 impl PageAsked {
     /// Checks the request.
-    ///
-    /// # Errors
-    ///
-    /// No name begins with the prefix, the limit is out of its range, or the cursor not one that
-    /// [`View::list`] gave for the same machine and filters.
     pub fn check(self) -> Result<PageQuery, Invalid> {
         let prefix = prefix(Some(self.prefix))?.unwrap_or_default();
         let limit = page_limit(self.limit)?;
@@ -129,10 +114,6 @@ impl PageQuery {
 
 impl View {
     /// One page of a machine's instances.
-    ///
-    /// # Errors
-    ///
-    /// There is no such machine.
     pub fn list(&self, asked: &PageQuery) -> Result<Listed, Box<Rejection>> {
         let unknown = || {
             let machine = asked.machine.clone();

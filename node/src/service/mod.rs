@@ -28,10 +28,10 @@ mod invalid;
 mod lists;
 #[cfg(test)]
 mod lone;
-pub mod peers;
+pub(crate) mod peers;
 mod pictures;
 mod reads;
-pub mod router;
+mod router;
 mod sequencer;
 mod view;
 mod watch;
@@ -46,38 +46,35 @@ use lockstep_machine::{
 };
 
 use crate::lifecycle::{Lifecycle, Phase};
-pub use backup::BackupStream;
-pub use definitions::{DefineError, Document, Language};
+pub(crate) use definitions::{DefineError, Document, Language};
 pub use error::{Distrust, ServiceError};
 pub use housekeeping::maintain;
-pub use invalid::Invalid;
-pub use lists::{LIMIT_MAX, Listed, PageAsked, PageQuery, page_limit};
+pub(crate) use invalid::Invalid;
+pub(crate) use lists::{LIMIT_MAX, Listed, PageAsked, PageQuery, page_limit};
 use lockstep_raft::Deadline;
-pub use lockstep_raft::consensus::Role;
+pub(crate) use lockstep_raft::consensus::Role;
 use lockstep_raft::consensus::network::ClusterTag;
-pub use lockstep_raft::consensus::{Member, MemberStatus, Standing};
+pub(crate) use lockstep_raft::consensus::{Member, MemberStatus, Standing};
 use lockstep_raft::consensus::{NodeId, Runtime, SharedState};
 use lockstep_raft::store::Storage;
 use parking_lot::Mutex;
-pub use pictures::{Depicted, Picture, PictureError, PictureFormat};
-pub use reads::{Consistency, Freshness};
+pub(crate) use pictures::{Depicted, PictureError, PictureFormat};
+pub(crate) use reads::{Consistency, Freshness};
 pub use router::{ForwardObserver, Peers, Router};
 use tokio::sync::Semaphore;
-pub use view::View;
-pub use watch::{EventId, Watch, WatchAsked, WatchEnded, WatchError, WatchFrom, Watched};
+pub(crate) use view::View;
+pub(crate) use watch::{EventId, Watch, WatchAsked, WatchEnded, WatchError, WatchFrom, Watched};
 
 /// Cluster time that is this much ahead of a node's clock is reported: timeouts wait until the clock has
 /// caught up.
-pub const CLUSTER_TIME_AHEAD_MAX: Duration = Duration::from_secs(5);
+pub(crate) const CLUSTER_TIME_AHEAD_MAX: Duration = Duration::from_secs(5);
 
 /// The cluster as this node sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
+pub(crate) struct Status {
     /// Empty until the node belongs to a cluster.
     pub cluster_id: String,
-    /// This node.
     pub node: MemberStatus,
-    /// Where it stands, and the members it knows.
     pub standing: Standing,
     /// The cluster's feature level, as this node has applied it.
     pub feature_level: FeatureLevel,
@@ -86,14 +83,13 @@ pub struct Status {
 }
 
 /// The use cases. One per node, shared by the edges.
-pub struct Service {
+pub(crate) struct Service {
     core: Arc<dyn Core>,
     cluster: ClusterTag,
     node: MemberStatus,
     lifecycle: Arc<Lifecycle>,
     /// One permit for each backup that is sent at the same time.
     backups: Arc<Semaphore>,
-    /// What keeps the feature level from rising.
     level_waits_for: Mutex<Vec<String>>,
     /// Why the state must not be shown; `None` if it may.
     distrust: Mutex<Option<Distrust>>,
@@ -101,7 +97,7 @@ pub struct Service {
 
 /// The routing core without its type parameters.
 #[async_trait]
-pub trait Core: Send + Sync + 'static {
+pub(crate) trait Core: Send + Sync + 'static {
     /// Executes a command once, on whichever node leads.
     async fn submit(
         &self,
@@ -111,11 +107,8 @@ pub trait Core: Send + Sync + 'static {
     ) -> Result<Reply, ServiceError>;
     /// Waits until this node has applied every write acknowledged before the call.
     async fn confirm(&self, timeout: Duration) -> Result<(), ServiceError>;
-    /// Where this node stands.
     fn standing(&self) -> Standing;
-    /// The state that this node has applied.
     fn shared(&self) -> &SharedState;
-    /// This node's clock.
     fn now(&self) -> Timestamp;
 }
 
@@ -148,7 +141,6 @@ impl<RT: Runtime, S: Storage> Core for Router<RT, S> {
 }
 
 impl Service {
-    /// The service of one node.
     pub fn new(
         core: impl Core,
         cluster: ClusterTag,
@@ -173,12 +165,10 @@ impl Service {
         }
     }
 
-    /// The life of the node.
     pub fn lifecycle(&self) -> &Arc<Lifecycle> {
         &self.lifecycle
     }
 
-    /// Sets what keeps the feature level from rising.
     pub fn set_level_waits_for(&self, what: Vec<String>) {
         *self.level_waits_for.lock() = what;
     }
@@ -205,7 +195,6 @@ impl Service {
         })
     }
 
-    /// Sets why this node must not answer from its state; `None` if it may.
     pub fn set_distrust(&self, distrust: Option<Distrust>) {
         *self.distrust.lock() = distrust;
     }
@@ -245,11 +234,6 @@ impl Service {
 
     /// Follows the events from a point on. It may lie ahead of what this node has applied, so that a
     /// watch can resume on any node.
-    ///
-    /// # Errors
-    ///
-    /// The watch would miss events, because `from` is of another cluster or ahead of this one; or it would
-    /// never see one, because no definition has the machine or the state.
     pub async fn watch(
         &self,
         from: WatchFrom,
@@ -309,7 +293,6 @@ impl Service {
         Duration::from_millis(cluster.0.saturating_sub(self.core.now().0))
     }
 
-    /// The cluster as this node sees it.
     pub fn status(&self) -> Status {
         let standing = self.core.standing();
         let mut node = self.node.clone();

@@ -31,7 +31,6 @@ pub struct GrpcPeers {
 const CHANNELS_MAX: usize = 64;
 
 impl GrpcPeers {
-    /// Peers of the cluster that `cluster` names.
     pub fn new(cluster: ClusterTag) -> Self {
         Self {
             cluster,

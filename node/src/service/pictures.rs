@@ -12,14 +12,10 @@ use super::View;
 /// One layout at a time: the largest takes seconds, and the node has other things to do.
 static LAYOUTS: Semaphore = Semaphore::const_new(1);
 
-/// The form of a picture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PictureFormat {
-    /// Text for Mermaid.
     Mermaid,
-    /// Text for Graphviz.
     Dot,
-    /// An SVG document.
     Svg,
 }
 
@@ -32,31 +28,24 @@ pub struct Depicted {
     pub instance: Option<InstanceName>,
 }
 
-/// A picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
-    /// The version that it shows.
     pub version: Version,
-    /// Its text.
     pub text: String,
 }
 
 /// Why a machine could not be drawn.
 #[derive(Debug, thiserror::Error)]
 pub enum PictureError {
-    /// The machine, version or instance does not exist.
     #[error(transparent)]
     Absent(#[from] Box<Rejection>),
-    /// The machine is too large for the format.
     #[error(transparent)]
     TooLarge(#[from] DiagramTooLarge),
-    /// The layout ended early.
     #[error("the layout of the diagram failed: {0}; retry, and report this as a bug")]
     Unfinished(String),
 }
 
 impl PictureError {
-    /// The stable code.
     pub fn code(&self) -> ErrorCode {
         match self {
             PictureError::Absent(rejection) => (&**rejection).into(),
@@ -68,10 +57,6 @@ impl PictureError {
 
 impl View {
     /// Draws a machine, off the runtime's threads.
-    ///
-    /// # Errors
-    ///
-    /// The machine, version or instance does not exist, or the machine is too large for the format.
     pub async fn draw(
         &self,
         machine: &MachineName,

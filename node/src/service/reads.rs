@@ -19,7 +19,6 @@ pub enum Consistency {
 /// How fresh a read must be, and its minimum revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Freshness {
-    /// How fresh it must be.
     pub consistency: Consistency,
     /// The lowest acceptable revision of the cluster. Pass the revision of a write's answer to read
     /// your own writes on any node.

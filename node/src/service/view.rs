@@ -7,7 +7,6 @@ use lockstep_machine::{
 /// The state at one moment. A cheap clone: it shares its structure with the current state.
 #[derive(Debug, Clone)]
 pub struct View {
-    /// The state.
     pub state: State,
     /// The last log index applied to it.
     pub applied_index: u64,
@@ -15,10 +14,6 @@ pub struct View {
 
 impl View {
     /// A version of a machine; the newest by default.
-    ///
-    /// # Errors
-    ///
-    /// There is no such machine, or no such version of it.
     pub fn machine(
         &self,
         machine: &MachineName,
@@ -48,10 +43,6 @@ impl View {
     }
 
     /// An instance.
-    ///
-    /// # Errors
-    ///
-    /// There is no instance with that id.
     pub fn instance(&self, id: &InstanceId) -> Result<&Instance, Box<Rejection>> {
         self.state.instance(id).ok_or_else(|| {
             let instance = id.clone();

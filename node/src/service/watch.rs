@@ -37,24 +37,18 @@ pub enum Watched {
 /// Why a watch cannot continue. Read the current state, then watch from its revision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum WatchEnded {
-    /// It would start before the oldest event that is kept.
     #[error(
         "some events of revision {asked} or later are no longer kept; the oldest complete revision is {oldest}: read the state, then watch from the revision after it"
     )]
     Compacted {
-        /// The revision at which it would start.
         asked: GlobalRevision,
-        /// The oldest revision of which every event is kept.
         oldest: GlobalRevision,
     },
-    /// Its reader was too slow: events it has not read are no longer kept.
     #[error(
         "the reader was too slow: events after revision {reached} are no longer kept; the oldest complete revision is {oldest}: read the state, then watch from the revision after it"
     )]
     Lagged {
-        /// The last revision that the reader received.
         reached: GlobalRevision,
-        /// The oldest revision of which every event is kept.
         oldest: GlobalRevision,
     },
 }
@@ -62,35 +56,22 @@ pub enum WatchEnded {
 /// Why a watch did not start.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum WatchError {
-    /// The cluster did not answer, or has not reached the revision to start from.
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// It would start after an event of another cluster.
     #[error(
         "the event id is of cluster {asked}, and this is cluster {own}, at revision {reached}: read the current state, then watch from the revision after it"
     )]
     AnotherCluster {
-        /// The cluster of the event.
         asked: String,
-        /// This cluster.
         own: String,
-        /// The revision of this cluster.
         reached: GlobalRevision,
     },
-    /// It would never see an event.
     #[error("there is no machine \"{machine}\" to watch; define it first")]
-    UnknownMachine {
-        /// The machine.
-        machine: MachineName,
-    },
-    /// It would never see an event.
+    UnknownMachine { machine: MachineName },
     #[error("no version of {} has the state \"{state}\"; known states: {}", of(machine), known.join(", "))]
     UnknownState {
-        /// The machine; any if absent.
         machine: Option<MachineName>,
-        /// The state.
         state: StateName,
-        /// The states that there are.
         known: Vec<String>,
     },
 }
@@ -103,7 +84,6 @@ fn of(machine: &Option<MachineName>) -> String {
 }
 
 impl WatchError {
-    /// The stable code.
     pub fn code(&self) -> ErrorCode {
         match self {
             WatchError::Service(error) => error.code(),
@@ -118,9 +98,7 @@ impl WatchError {
 /// `revision-position-cluster`; an id without a cluster is taken to be of this one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EventId {
-    /// The cursor.
     pub cursor: EventCursor,
-    /// The id of the cluster.
     pub cluster: Option<String>,
 }
 
@@ -181,7 +159,6 @@ pub(super) fn unmatchable(filter: &EventFilter, state: &State) -> Option<WatchEr
 }
 
 impl WatchEnded {
-    /// The stable code.
     pub fn code(&self) -> ErrorCode {
         match self {
             WatchEnded::Compacted { .. } => ErrorCode::Compacted,
@@ -200,11 +177,9 @@ impl WatchEnded {
 /// A filter for events, unchecked; absent fields match everything.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WatchAsked {
-    /// The machine.
     pub machine: Option<MachineName>,
     /// Only events of this instance: `machine/name`, or its name if the machine is given.
     pub instance: Option<String>,
-    /// Only events of instances whose names have this prefix.
     pub prefix: Option<String>,
     /// Only events that lead into this state.
     pub state: Option<StateName>,
@@ -212,10 +187,6 @@ pub struct WatchAsked {
 
 impl WatchAsked {
     /// Checks the filter.
-    ///
-    /// # Errors
-    ///
-    /// The prefix or the instance is not a valid name, or the instance belongs to another machine.
     pub fn filter(self) -> Result<EventFilter, Invalid> {
         let Self {
             mut machine,
@@ -285,11 +256,8 @@ impl Watch {
         self.cursor
     }
 
-    /// The next matching events or, after `idle` without any, a bookmark. Cancel-safe.
-    ///
-    /// # Errors
-    ///
-    /// If events that it has not returned yet were compacted. Every later call fails in the same way.
+    /// The next matching events or, after `idle` without any, a bookmark. Cancel-safe. After an error, every later
+    /// call fails in the same way.
     pub async fn next(&mut self, idle: Duration) -> Result<Watched, WatchEnded> {
         let bookmark_due = tokio::time::Instant::now() + idle;
         loop {

@@ -63,11 +63,9 @@ impl Session<'_> {
     }
 }
 
-/// A backfill in progress.
 struct BackfillRun<'s, 'a> {
     session: &'s mut Session<'a>,
     backfill: Backfill,
-    /// The states that are written.
     state: State,
     backoff: Backoff,
     /// Instances written or rejected.

@@ -48,13 +48,11 @@ pub(crate) struct Details {
     /// When its state's timeout is due, if it has one; unknown from an event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) deadline: Option<Timestamp>,
-    /// What it was created with.
     #[serde(skip_serializing_if = "Metadata::is_empty")]
     pub(crate) metadata: Metadata,
 }
 
 impl Current {
-    /// An instance as of a revision.
     pub(crate) fn of(id: &InstanceId, instance: &Instance, revision: GlobalRevision) -> Self {
         Self {
             revision,

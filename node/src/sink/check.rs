@@ -19,7 +19,6 @@ pub(super) async fn check(destination: &mut dyn Destination) -> Vec<CheckStep> {
     steps.0
 }
 
-/// The steps taken so far.
 #[derive(Default)]
 pub(crate) struct CheckSteps(Vec<CheckStep>);
 

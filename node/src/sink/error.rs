@@ -31,16 +31,13 @@ pub(crate) enum SinkError {
         event: Option<EventCursor>,
         reason: String,
     },
-    /// A leader of a later term has claimed the destination.
     #[error("a leader of term {term} has claimed the destination")]
     Fenced { term: u64 },
-    /// Its checkpoint is not the one last written: it was changed or restored.
     #[error("the destination's checkpoint was changed by another writer or a restore")]
     Moved,
     /// The cluster did not answer, or this node no longer leads.
     #[error("the cluster did not answer: {0}")]
     Cluster(String),
-    /// The destination rejected an event, and the sink's dead letters are full.
     #[error(
         "the destination rejected an event, and the sink has reached dead_letters_max: {0}; replay or discard some"
     )]

@@ -26,9 +26,7 @@ const MEASURE_EVERY: Duration = Duration::from_secs(1);
 #[derive(Clone)]
 pub struct Sinks {
     pub(super) service: Arc<Service>,
-    /// The connections to the other nodes.
     pub(super) peers: GrpcPeers,
-    /// Where this node stands.
     pub(super) standing: Arc<dyn Fn() -> Standing + Send + Sync>,
     /// One permit per running check.
     pub(super) checks: Arc<Semaphore>,
@@ -39,33 +37,20 @@ pub struct Sinks {
 /// Why an operator's request failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SinksError {
-    /// No sink has that name.
     #[error("there is no sink {name:?}; configured sinks: {}", list(known))]
-    Unknown {
-        /// The requested name.
-        name: String,
-        /// The names of the configured sinks.
-        known: Vec<String>,
-    },
-    /// The cluster did not answer.
+    Unknown { name: String, known: Vec<String> },
     #[error(transparent)]
     Service(#[from] ServiceError),
-    /// A check took too long.
     #[error(
         "the check did not finish within {} ms: the destination is very slow or does not answer",
         waited.as_millis()
     )]
-    CheckTimeout {
-        /// How long the call waited.
-        waited: Duration,
-    },
-    /// The state machine rejected the command.
+    CheckTimeout { waited: Duration },
     #[error("{0}")]
     Rejected(Box<Rejection>),
 }
 
 impl SinksError {
-    /// The stable code.
     pub fn code(&self) -> ErrorCode {
         match self {
             SinksError::Unknown { .. } => ErrorCode::UnknownSink,

@@ -147,7 +147,6 @@ impl Sinks {
         }
     }
 
-    /// The name of this node.
     fn node(&self) -> String {
         self.service.status().node.member.name
     }

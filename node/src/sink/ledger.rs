@@ -11,7 +11,6 @@ use super::session::Session;
 use super::{Checkpoint, SinkError};
 use crate::service::{Service, ServiceError};
 
-/// Limit for one command.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
 impl Session<'_> {

@@ -100,4 +100,3 @@ pub(crate) use error::SinkError;
 pub use handle::{Sinks, SinksError};
 pub(crate) use leader::{CHECK_MAX, FORWARDED_KEY, Hop, truncated};
 pub use lockstep_proto::v1::{CheckStep, SinkPhase as Phase, SinkStatus};
-pub use runner::Leading;

@@ -22,7 +22,6 @@ const ABSENT_PAUSE: Duration = Duration::from_secs(2);
 /// The first pause between two sessions at most.
 const PAUSE_MIN: Duration = Duration::from_millis(200);
 
-/// Runs one sink.
 pub(super) struct Runner {
     pub(super) sink: Arc<ConfiguredSink>,
     pub(super) destination: Box<dyn Destination>,

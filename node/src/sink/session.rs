@@ -46,7 +46,6 @@ pub(super) struct Session<'a> {
     pub(super) filters: Vec<EventFilter>,
     /// Whether the destination stores its checkpoint itself.
     pub(super) keeps_checkpoint: bool,
-    /// The destination's checkpoint.
     checkpoint: Checkpoint,
     /// How far events were read: at or after the checkpoint.
     read_to: EventCursor,
@@ -55,7 +54,6 @@ pub(super) struct Session<'a> {
     advanced: Instant,
     /// When dead letters to replay were last looked for.
     replayed: Option<Instant>,
-    /// Events in one batch at most.
     batch_max: usize,
     changes: watch::Receiver<u64>,
 }

@@ -19,24 +19,16 @@ use crate::config::{Log, LogFormat};
 
 /// Why logging could not be set up.
 #[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the message says what it is")]
 pub enum LogsError {
-    /// The filter does not parse.
     #[error(
         "log.filter {filter:?} is not valid: {source}; an example is \"info,lockstep_node=debug\""
     )]
-    Filter {
-        /// The filter as configured.
-        filter: String,
-        /// What is wrong with it.
-        source: ParseError,
-    },
-    /// Logging was set up before.
+    Filter { filter: String, source: ParseError },
     #[error("logging is already set up: {0}")]
     Twice(#[from] TryInitError),
-    /// The thread that writes could not be started.
     #[error("cannot start the thread that writes the log: {0}")]
     Thread(#[from] io::Error),
-    /// The filter could not be replaced.
     #[error("the filter was not replaced: {0}")]
     Reload(#[from] reload::Error),
 }

@@ -12,7 +12,7 @@ pub mod build;
 pub mod logs;
 mod metrics;
 mod rate;
-pub mod report;
+pub(crate) mod report;
 
-pub use metrics::Metrics;
-pub use report::Report;
+pub(crate) use metrics::Metrics;
+pub(crate) use report::Report;

@@ -26,7 +26,6 @@ impl Rates {
         self.count += 1;
     }
 
-    /// The 1, 5 and 15 minute averages.
     pub(super) fn averages(&mut self, now: Instant) -> [f64; 3] {
         self.advance(now);
         self.averages.unwrap_or_default()

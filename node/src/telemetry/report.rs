@@ -35,15 +35,10 @@ const SIGNIFICANT_DIGITS: u8 = 2;
 /// Why a counter or timer is not available.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ReportError {
-    /// The name is not valid.
     #[error(transparent)]
     Name(#[from] InvalidName),
-    /// The limit on names is reached.
     #[error("there are {NAMES_MAX} {kind} already; use one of those or restart the node")]
-    Full {
-        /// `counters` or `timers`.
-        kind: &'static str,
-    },
+    Full { kind: &'static str },
 }
 
 /// A number that only grows.
@@ -60,7 +55,6 @@ impl Counter {
         before.saturating_add(by)
     }
 
-    /// The counter's value.
     pub fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }

@@ -9,7 +9,6 @@ use tonic::Status;
 use crate::api::call::Call;
 use crate::api::problem::Problem;
 
-/// What a backup sends.
 pub(super) type Stream =
     Pin<Box<dyn futures::Stream<Item = Result<v1::BackupResponse, Status>> + Send>>;
 

@@ -11,7 +11,6 @@ pub(super) fn named(field: &'static str) -> impl Fn(InvalidName) -> Malformed {
     move |invalid| Malformed::new(field, invalid)
 }
 
-/// The field `machine`.
 pub(super) fn machine(name: String) -> Result<MachineName, Malformed> {
     MachineName::new(name).map_err(named("machine"))
 }

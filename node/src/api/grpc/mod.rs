@@ -155,7 +155,6 @@ macro_rules! calls {
         $(stream $stream:ident: $watch:ident $watch_name:literal: $watched:ident => $items:ty = $begins:path;)?
         $(exchange $results:ident: $each:ident $each_name:literal: $part:ident => $answers:ty = $opens:path;)?
     ) => {
-        /// The service, over the parts of the node.
         pub(super) struct $type(pub(super) std::sync::Arc<$crate::api::Edge>);
 
         #[tonic::async_trait]

@@ -31,7 +31,6 @@ const MESSAGE_BYTES_MAX: usize = 256 << 10;
 
 type Message = Result<v1::TransitionStreamResponse, Status>;
 
-/// What a stream sends until it ends.
 pub(super) type Results = Pin<Box<dyn futures::Stream<Item = Message> + Send>>;
 
 pub(super) async fn begin(
@@ -44,7 +43,6 @@ pub(super) async fn begin(
     Ok(Box::pin(sent))
 }
 
-/// One stream.
 struct Pump<R> {
     edge: Arc<Edge>,
     /// None once no more is read.

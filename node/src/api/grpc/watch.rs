@@ -18,7 +18,6 @@ use crate::service::{EventId, WatchAsked, WatchFrom};
 /// last one may be large.
 const MESSAGE_BYTES_MAX: usize = 256 << 10;
 
-/// What a watch sends until it ends.
 pub(super) type Stream =
     Pin<Box<dyn futures::Stream<Item = Result<v1::WatchResponse, Status>> + Send>>;
 
@@ -56,7 +55,6 @@ fn asked(request: v1::WatchRequest) -> Result<(EventFilter, WatchFrom), Problem>
     Ok((asked.filter().map_err(invalid)?, from))
 }
 
-/// The next message, or why there is none.
 async fn next(open: &mut OpenWatch, cluster_id: &str) -> Result<v1::WatchResponse, Problem> {
     use v1::watch_response::Message;
     let message = match open.next().await {

@@ -19,7 +19,6 @@ pub(super) fn outcome(reply: Reply) -> Result<(Outcome, v1::Written), Problem> {
     }
 }
 
-/// The outcome does not belong to the request.
 pub(super) fn unknown_outcome() -> Problem {
     Problem::new(
         ErrorCode::UnknownOutcome,

@@ -40,7 +40,6 @@ struct StateHashBody {
 }
 
 query! {
-    /// What to add to the status.
     WithHash {
         /// Also return the hash of the whole state.
         state_hash: bool,
@@ -70,7 +69,6 @@ impl From<v1::StatusResponse> for StatusBody {
 }
 
 query! {
-    /// What to add to readiness.
     Verbose {
         /// Add what the node checks: its start, its state against the other members', a linearizable read, contact
         /// with the leader, and its clock against cluster time.

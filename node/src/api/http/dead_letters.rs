@@ -22,7 +22,6 @@ pub(super) struct DeadLettersBody {
 }
 
 query! {
-    /// A page of dead letters.
     Page {
         /// Maximum number of dead letters on the page; default 100.
         limit: Option<Limit>,
@@ -32,7 +31,6 @@ query! {
 }
 
 query! {
-    /// Which dead letters.
     Which {
         /// The cursor of its event, or all.
         event: EventOrAll,

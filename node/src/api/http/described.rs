@@ -15,7 +15,6 @@ pub(super) fn text(pattern: &str, min: usize, max: usize) -> ObjectBuilder {
         .max_length(Some(max))
 }
 
-/// Any text.
 pub(super) fn plain() -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String)
 }
@@ -25,7 +24,6 @@ pub(super) fn cursor() -> ObjectBuilder {
     text(r"^[0-9]{1,19}-[0-9]{1,9}$", 3, 29)
 }
 
-/// A whole number from `min` to `max`.
 pub(super) fn whole_number(min: usize, max: usize) -> ObjectBuilder {
     ObjectBuilder::new()
         .schema_type(Type::Integer)
@@ -33,7 +31,6 @@ pub(super) fn whole_number(min: usize, max: usize) -> ObjectBuilder {
         .maximum(Some(max))
 }
 
-/// The cluster settings, by name.
 pub(super) struct Settings;
 
 impl PartialSchema for Settings {

@@ -29,7 +29,6 @@ impl FromRequestParts<Arc<Edge>> for Call {
     }
 }
 
-/// The description of a parameter.
 pub(super) fn parameter(
     place: ParameterIn,
     name: &str,

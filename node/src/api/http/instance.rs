@@ -100,7 +100,6 @@ pub(super) async fn history(
 }
 
 query! {
-    /// What must hold for an instance to be deleted.
     Expected {
         /// Reject unless it is in this state.
         expect_state: Option<StateName>,

@@ -71,7 +71,6 @@ pub(super) async fn create(
 }
 
 query! {
-    /// Filters of a list, and its page.
     Filters {
         /// Only instances in this state.
         state: Option<StateName>,

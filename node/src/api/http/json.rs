@@ -32,7 +32,6 @@ use crate::api::call::Call;
 use crate::api::problem::Problem;
 use crate::service::{Consistency, Freshness, Language};
 
-/// A body of JSON.
 pub(super) struct JsonBody<T>(pub(super) T);
 
 impl<T: DeserializeOwned> FromRequest<Arc<Edge>> for JsonBody<T> {
@@ -370,7 +369,6 @@ fn refusal<T: DeserializeOwned>(
     }
 }
 
-/// Whether a path ends at the instance id of an operation.
 fn is_id_of_operation(path: &[Segment]) -> bool {
     matches!(path, [.., Segment::Seq { .. }, _, Segment::Map { key }] if key == "id")
 }

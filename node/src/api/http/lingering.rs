@@ -19,7 +19,6 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const SILENCE_MAX: Duration = Duration::from_secs(1);
 /// How long a client may go on sending.
 const LINGER_MAX: Duration = Duration::from_secs(10);
-/// Bytes discarded at a time.
 const DISCARD_BYTES: usize = 4096;
 
 /// A stream whose shutdown closes the sending side, then discards what arrives until the client

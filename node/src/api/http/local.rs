@@ -68,7 +68,6 @@ pub(super) async fn version(State(edge): State<Arc<Edge>>) -> Json<ServerVersion
 }
 
 query! {
-    /// What to count.
     Count {
         /// The counter; `counterhandler.counter` without it.
         name: Option<ReportName>,
@@ -78,7 +77,6 @@ query! {
 }
 
 query! {
-    /// What took how long.
     Time {
         /// The timer; `timerhandler.timer` without it.
         name: Option<ReportName>,

@@ -11,7 +11,6 @@ use crate::api::call::Call;
 use crate::api::problem::Problem;
 
 query! {
-    /// Whether to check the quorum.
     Forced {
         /// Make the change even if too few voters would answer to form a quorum.
         force: Option<Flag>,

@@ -54,7 +54,6 @@ pub(super) struct Guarded<S> {
 }
 
 impl Guard {
-    /// Around the path `route`; `timeout` for a route to the service.
     pub(super) fn new(edge: &Arc<Edge>, route: &'static str, timeout: Option<Duration>) -> Self {
         Self(Arc::new(Guards {
             edge: edge.clone(),
@@ -245,7 +244,6 @@ fn foreign(request: &Request, allowed: &[String]) -> Option<Problem> {
     Some(Problem::new(ErrorCode::OriginNotAllowed, detail))
 }
 
-/// Whether a request may change something.
 fn changes(request: &Request) -> bool {
     match (request.method(), request.uri().path()) {
         (&Method::GET, "/") => request.uri().query().is_some(),

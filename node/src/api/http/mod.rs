@@ -55,7 +55,6 @@ use routes::Routes;
 pub use serve::serve;
 pub use starting::when_opened;
 
-/// The router of the HTTP interface.
 pub fn router(edge: Arc<Edge>) -> Router {
     assemble(edge, routes::served())
 }

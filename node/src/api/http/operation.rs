@@ -37,7 +37,6 @@ impl Description {
         self
     }
 
-    /// A request body of the type `T`.
     pub(super) fn body<T: ToSchema>(&mut self, what: Option<&str>, media_types: &[&str]) {
         let content = self.content::<T>();
         let body = RequestBodyBuilder::new()
@@ -120,12 +119,10 @@ impl Description {
         Content::new(Some(Ref::from_schema_name(name)))
     }
 
-    /// Whether a request has a body.
     pub(super) fn has_body(&self) -> bool {
         self.body.is_some()
     }
 
-    /// Whether a request may have this header.
     pub(super) fn has_header(&self, name: &str) -> bool {
         let mut headers = self
             .parameters
@@ -134,7 +131,6 @@ impl Description {
         headers.any(|it| it.name.eq_ignore_ascii_case(name))
     }
 
-    /// The operation of this description.
     pub(super) fn build(self, id: &str, tag: &str, summary: &str) -> Operation {
         let parameters = Some(self.parameters).filter(|it| !it.is_empty());
         let responses = self.responses.into_iter();

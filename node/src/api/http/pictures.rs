@@ -12,7 +12,6 @@ use crate::api::problem::Problem;
 use crate::service::{Depicted, Freshness, Language, PictureFormat, View};
 
 query! {
-    /// How a definition is written.
     Written {
         /// JSON without it.
         format: Language,
@@ -37,7 +36,6 @@ pub(super) async fn definition(
 }
 
 query! {
-    /// How a machine is drawn.
     Drawn {
         /// Mermaid without it.
         format: PictureFormat,

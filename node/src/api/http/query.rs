@@ -56,13 +56,11 @@ impl<T: Value> Value for Option<T> {
     }
 }
 
-/// The parameter `name` breaks a rule.
 pub(super) fn invalid(name: &str, rule: impl Display) -> Problem {
     let detail = format!("parameter {name:?} {rule}");
     Problem::new(ErrorCode::InvalidParameter, detail)
 }
 
-/// The parameter `name` is not there.
 pub(super) fn missing(name: &str) -> Problem {
     let detail = format!("parameter {name:?} is missing");
     Problem::new(ErrorCode::MissingParameter, detail)
@@ -88,7 +86,6 @@ macro_rules! values {
     )+};
 }
 
-/// A whole number from `min` to `max`.
 fn number<T: FromStr + PartialOrd + Display>(
     name: &str,
     text: &str,
@@ -126,7 +123,6 @@ macro_rules! choices {
 
 /// How many a page may hold.
 pub(super) struct Limit(pub(super) u64);
-/// How much to add.
 pub(super) struct Amount(pub(super) u64);
 /// Whether something is wanted; the name alone says yes.
 pub(super) struct Flag(pub(super) bool);
@@ -134,7 +130,6 @@ pub(super) struct Flag(pub(super) bool);
 pub(super) struct Prefix(pub(super) String);
 /// An instance: its id, or its name if the machine is known.
 pub(super) struct Instance(pub(super) String);
-/// A metadata entry.
 pub(super) struct Label(pub(super) (String, String));
 /// Where a page of instances starts.
 pub(super) struct PageCursor(pub(super) String);
@@ -142,7 +137,6 @@ pub(super) struct PageCursor(pub(super) String);
 pub(super) struct EventPageCursor(pub(super) EventCursor);
 /// One event, or all.
 pub(super) struct EventOrAll(pub(super) Option<EventCursor>);
-/// How long something took.
 pub(super) struct Millis(pub(super) Duration);
 /// The name of a counter or timer.
 pub(super) struct ReportName(pub(super) String);
@@ -238,7 +232,6 @@ impl Pairs {
         Ok(())
     }
 
-    /// The parameter `name`.
     pub(super) fn value<T: Value>(&self, name: &str) -> Result<T, Problem> {
         match self.0.iter().find(|(found, _)| found == name) {
             Some((_, text)) => T::parse(name, text),
@@ -255,10 +248,8 @@ pub(super) trait Parameters: Sized {
     /// What may go wrong with them, beside that they are malformed.
     const REFUSALS: Refusals = &[];
 
-    /// Shows each.
     fn each(_: Visit<'_>) {}
 
-    /// Reads them.
     fn read(pairs: &Pairs) -> Result<Self, Problem>;
 }
 
@@ -286,7 +277,6 @@ impl<A: Parameters, B: Parameters> Parameters for (A, B) {
 pub(super) struct Query<P>(pub(super) P);
 
 impl<P: Parameters> Query<P> {
-    /// Reads the query of `uri`.
     pub(super) fn of(uri: &Uri) -> Result<Self, Problem> {
         let mut pairs = Pairs::default();
         if uri.query().is_some() {
@@ -316,7 +306,6 @@ impl<P: Parameters> Input for Query<P> {
     }
 }
 
-/// The description of a parameter of the type `T`.
 pub(super) fn described<T: Value>(name: &str, what: &str) -> Parameter {
     parameter(
         ParameterIn::Query,
@@ -330,10 +319,9 @@ pub(super) fn described<T: Value>(name: &str, what: &str) -> Parameter {
 
 /// Declares the parameters of a route.
 macro_rules! query {
-    ($(#[doc = $doc:literal])+ $name:ident {
+    ($name:ident {
         $($(#[doc = $what:literal])+ $field:ident: $type:ty,)+
     }) => {
-        $(#[doc = $doc])+
         pub(super) struct $name {
             $($(#[doc = $what])+ pub(super) $field: $type,)+
         }
@@ -371,7 +359,6 @@ macro_rules! parameters {
 pub(super) use {parameters, query};
 
 query! {
-    /// Which version of a machine.
     OneVersion {
         /// The version; default: the newest.
         version: Option<Version>,
@@ -379,7 +366,6 @@ query! {
 }
 
 query! {
-    /// Whether to execute at all.
     DryRun {
         /// Only validate, and return what would happen.
         dry_run: bool,
@@ -408,7 +394,6 @@ mod tests {
     use super::*;
 
     query! {
-        /// Parameters for a test.
         Asked {
             /// Required.
             a: MachineName,

@@ -27,11 +27,8 @@ use crate::telemetry::Metrics;
 
 /// Connections per request served at once: most connections are idle.
 const CONNECTIONS_PER_REQUEST: usize = 4;
-/// Requests at once on one HTTP/2 connection.
 const HTTP2_STREAMS_MAX: u32 = 256;
-/// Interval of pings on an idle HTTP/2 connection.
 const HTTP2_KEEPALIVE: Duration = Duration::from_secs(20);
-/// How long the answer to a ping may take.
 const HTTP2_KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Largest head of a request, and roughly what one connection buffers before sending, bytes. A
 /// watcher that never reads costs this much and one chunk of events.
@@ -157,7 +154,6 @@ fn server(header_timeout: Duration) -> auto::Builder<TokioExecutor> {
     builder
 }
 
-/// Serves one connection to its end.
 async fn connection(
     server: &auto::Builder<TokioExecutor>,
     stream: TcpStream,

@@ -18,7 +18,6 @@ use crate::api::problem::Problem;
 use crate::service::ServiceError;
 
 query! {
-    /// The parameter of a move, or none.
     Next {
         /// The state to move triad/default to; its state is shown without it.
         next: Option<StateName>,
@@ -26,7 +25,6 @@ query! {
 }
 
 query! {
-    /// The parameter of a move.
     NextByPost {
         /// The state to move triad/default to.
         next: StateName,

@@ -23,7 +23,6 @@ use crate::service::{WatchAsked, WatchEnded, WatchFrom};
 const PIECE_BYTES: usize = 4 * 1024;
 
 query! {
-    /// Which events of every machine.
     Everything {
         /// Only of this machine.
         machine: Option<MachineName>,
@@ -33,7 +32,6 @@ query! {
 }
 
 query! {
-    /// Which events of a machine.
     OfMachine {
         /// Only of this instance: its name.
         instance: Option<InstanceName>,
@@ -41,7 +39,6 @@ query! {
 }
 
 query! {
-    /// Which events, and where to begin.
     Events {
         /// Only of instances whose name has this prefix.
         prefix: Option<Prefix>,

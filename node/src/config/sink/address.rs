@@ -14,7 +14,6 @@ const HIDDEN: &str = "(hidden)";
 pub(super) struct Known {
     /// The database, in one form for all spellings and users.
     pub(super) database: Option<String>,
-    /// Whether it contains a password.
     pub(super) has_password: bool,
 }
 
@@ -51,12 +50,8 @@ fn postgres(address: &str) -> Result<Known, String> {
     })
 }
 
-/// The address as the driver reads it. Also accepts the values of `sslmode` that the driver rejects.
-///
-/// # Errors
-///
-/// If the address is not valid, which the configuration rules out. The error's text may quote a part of a
-/// password.
+/// The address as the driver reads it. Also accepts the values of `sslmode` that the driver rejects. The text of
+/// an error may quote a part of a password.
 pub fn postgres_config(address: &str) -> Result<tokio_postgres::Config, tokio_postgres::Error> {
     // The node verifies the certificate whenever TLS is required: the stricter modes add nothing.
     ["verify-full", "verify-ca"]

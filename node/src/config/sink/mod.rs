@@ -41,20 +41,12 @@ impl Sink {
 
     /// The password of a database, if one is configured. Read each time it is needed, so that a file can
     /// change while the node runs.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be read, or is empty.
     pub fn read_password(&self) -> Result<Option<String>, String> {
         read(self.password.as_ref(), self.password_file.as_deref())
     }
 
     /// The signing secrets of a webhook: each `whsec_` and base64 of 24 to 64 bytes, separated by spaces.
     /// With two, each request carries two signatures, so that a secret can be replaced without downtime.
-    ///
-    /// # Errors
-    ///
-    /// The file cannot be read, or is empty.
     pub fn read_secret(&self) -> Result<Option<String>, String> {
         read(self.secret.as_ref(), self.secret_file.as_deref())
     }
@@ -73,11 +65,8 @@ fn read(secret: Option<&Hidden>, file: Option<&Path>) -> Result<Option<String>, 
     }
 }
 
-/// One signer per secret: `whsec_` and base64 of 24 to 64 bytes each, separated by spaces.
-///
-/// # Errors
-///
-/// A secret is not valid. The text names it by its number, and never quotes it.
+/// One signer per secret: `whsec_` and base64 of 24 to 64 bytes each, separated by spaces. An error names a
+/// secret by its number, and never quotes it.
 pub fn signers(text: &str) -> Result<Vec<Signer>, String> {
     const SECRETS_MAX: usize = 4;
     let secrets: Vec<&str> = text.split_whitespace().collect();
@@ -106,7 +95,6 @@ pub fn signers(text: &str) -> Result<Vec<Signer>, String> {
 /// What a sink follows: a machine, or those of its instances whose names start with a prefix.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Follow {
-    /// The machine.
     pub machine: MachineName,
     /// The prefix of the instances' names. Without it, the whole machine and its definitions.
     pub prefix: Option<String>,
@@ -126,11 +114,8 @@ impl fmt::Display for Follow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SinkKind {
-    /// A PostgreSQL database.
     Postgres,
-    /// A MongoDB database.
     Mongo,
-    /// An HTTP endpoint that receives each event.
     Webhook,
 }
 

@@ -29,7 +29,6 @@ pub(super) struct Claimed {
     pub(super) checkpoint: Option<Checkpoint>,
 }
 
-/// The document.
 #[derive(Debug, Serialize, Deserialize)]
 struct Record {
     #[serde(rename = "_id")]

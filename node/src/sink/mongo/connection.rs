@@ -26,7 +26,6 @@ pub(super) struct Connection {
     pub(super) instances: String,
     /// The write concern, for commands that the driver does not treat as writes.
     pub(super) write_concern: RawDocumentBuf,
-    /// Limit for one exchange.
     timeout: Duration,
 }
 
@@ -49,7 +48,6 @@ impl Connection {
         })
     }
 
-    /// The name of a collection.
     pub(super) fn name(&self, target: Target) -> &str {
         match target {
             Target::History => &self.history,
@@ -83,7 +81,6 @@ impl Connection {
             .map_err(|_| SinkError::unavailable(format!("{operation} took longer than {limit:?}")))
     }
 
-    /// Creates the indexes that are missing.
     pub(super) async fn create_indexes(&self) -> Result<(), SinkError> {
         let index = |keys, options| IndexModel::builder().keys(keys).options(options).build();
         let plain = IndexOptions::default();

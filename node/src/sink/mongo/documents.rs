@@ -39,7 +39,6 @@ fn safe(key: &str) -> String {
 
 /// The write of one document, unless the stored one is newer.
 pub(super) struct Statement {
-    /// The document's id.
     pub(super) id: String,
     /// The revision that the document then has.
     revision: GlobalRevision,
@@ -135,7 +134,6 @@ pub(super) fn living_fields() -> Document {
     }
 }
 
-/// A time as a date.
 pub(super) fn date(at: Timestamp) -> DateTime {
     DateTime::from_millis(signed(at.0))
 }

@@ -34,7 +34,6 @@ const ABOUT_A_DOCUMENT: [i32; 5] = [121, 10334, 17280, 17419, 17420];
 /// Characters of a server's message that are passed on.
 const MESSAGE_CHARS_MAX: usize = 500;
 
-/// Classifies the error of an operation.
 pub(super) fn classify(operation: &str, error: &Error) -> SinkError {
     let misconfigured = |what: &str| SinkError::misconfigured(describe(operation, what));
     let unavailable = |what: &str| SinkError::unavailable(describe(operation, what));
@@ -82,7 +81,6 @@ pub(super) fn is_duplicate(error: &Error) -> bool {
 /// The server's error about one of several documents.
 #[derive(Debug, Deserialize)]
 pub(super) struct DocumentError {
-    /// Its number.
     pub(super) index: usize,
     code: i32,
     #[serde(default, rename = "errmsg")]

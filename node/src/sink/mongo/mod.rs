@@ -52,7 +52,6 @@ pub(crate) struct Mongo {
 }
 
 impl Mongo {
-    /// As configured, not connected yet.
     pub(crate) fn new(sink: config::Sink) -> Self {
         Self {
             sink,

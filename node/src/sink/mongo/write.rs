@@ -25,7 +25,6 @@ const WRITE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// finds it; a third allows for a tombstone that the server removes in between.
 const PUT_ATTEMPTS: usize = 3;
 
-/// Where documents are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Target {
     /// Events are inserted.

@@ -19,10 +19,8 @@ use crate::sink::{Backfill, Checkpoint, Claim, SinkError, StoredCheckpoint, sign
 pub(super) struct Claimed {
     connection: Connection,
     names: Names,
-    /// Limit for one exchange.
     timeout: Duration,
     term: i64,
-    /// The number of the claim.
     claims: i64,
     write: Statement,
     remove_older: Statement,
@@ -171,7 +169,6 @@ fn numbers(cursor: Option<EventCursor>) -> (Option<i64>, Option<i64>) {
     (revision, cursor.map(|it| it.position.into()))
 }
 
-/// Why a claim failed.
 async fn claim_error(client: &Client, names: &Names, claim: &Claim) -> SinkError {
     match owner(client, names).await {
         Ok(Some(owner)) => match claim.follows(&owner, "the tables") {

@@ -13,12 +13,10 @@ use crate::config::{Sink, postgres_config, postgres_hosts};
 use crate::sink::SinkError;
 use crate::sink::connect::{authorities, look_up, read_files, within};
 
-/// The application name that the server shows for this connection.
 const APPLICATION: &str = "lockstep";
 /// Keepalive probes that a silent server may miss.
 const PROBES: u32 = 3;
 
-/// A live connection.
 pub(super) struct Connection {
     pub(super) client: Client,
     /// Aborted when dropped: it would otherwise send a goodbye first, and wait for a server that may be

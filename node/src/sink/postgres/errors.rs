@@ -8,7 +8,6 @@ use tokio_postgres::error::DbError;
 use crate::sink::SinkError;
 use crate::sink::connect::causes;
 
-/// The operation that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Operation<'a> {
     /// Connecting to these hosts: an error of neither the network nor the server is one of the
@@ -20,7 +19,6 @@ pub(super) enum Operation<'a> {
     Writing,
 }
 
-/// Classifies an error by what can be done about it.
 pub(super) fn classify(operation: Operation<'_>, error: &Error) -> SinkError {
     let said = error.as_db_error();
     let reason = said.map_or_else(|| chain(error), sentence);

@@ -47,7 +47,6 @@ pub(crate) struct Postgres {
 }
 
 impl Postgres {
-    /// As configured, not connected yet.
     pub(crate) fn new(sink: config::Sink) -> Self {
         Self {
             names: Names::new(&sink),

@@ -79,7 +79,6 @@ pub(super) async fn prepare(
     Ok(())
 }
 
-/// The tables that do not exist.
 async fn missing(client: &Client, names: &Names) -> Result<Vec<String>, Error> {
     let sql = "SELECT name FROM unnest(ARRAY['{migrations}', '{seeds}', '{sinks}', '{history}', \
                '{instances}']) AS own (name) WHERE to_regclass(name) IS NULL";

@@ -9,7 +9,6 @@ use super::message::check_body;
 use crate::config::Sink;
 use crate::sink::{CheckSteps, SinkError};
 
-/// Messages sent first.
 const MESSAGES: u32 = 3;
 
 /// Sends messages of a type that carries no event, and one of them twice: a receiver must accept

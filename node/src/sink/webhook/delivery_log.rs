@@ -11,13 +11,11 @@ use super::message::{Message, MessageKey};
 #[derive(Debug, Default)]
 pub(super) struct DeliveryLog {
     checkpoint: EventCursor,
-    /// Messages accepted so far.
     accepted: u64,
     pub(super) last_accepted: Option<Message>,
     pub(super) states: HashMap<MessageKey, DeliveryState>,
 }
 
-/// What became of a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum DeliveryState {
     Accepted,
@@ -25,7 +23,6 @@ pub(super) enum DeliveryState {
     Rejected(String),
     /// Neither.
     Failing {
-        /// Server errors on it.
         failures: u32,
         /// Messages accepted before its first server error; `None` if it had none.
         accepted_before: Option<u64>,

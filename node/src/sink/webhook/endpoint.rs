@@ -63,7 +63,6 @@ impl Endpoint {
         })
     }
 
-    /// Delivers a message.
     pub(super) async fn deliver(&self, message: &Message) -> Result<(), SinkError> {
         let sent = self.send(&message.id, message.body.clone());
         sent.await.map(drop)

@@ -11,12 +11,10 @@ use super::endpoint::Endpoint;
 use super::message::{Message, MessageKey};
 use crate::sink::SinkError;
 
-/// Sends messages in lanes.
 pub(super) struct Lanes<'a> {
     pub(super) endpoint: &'a Endpoint,
     /// What became of earlier messages.
     pub(super) log: &'a Mutex<DeliveryLog>,
-    /// Lanes at once.
     pub(super) concurrency_max: usize,
     /// Server errors on one message before it counts as rejected.
     pub(super) attempts_max: u32,

@@ -41,7 +41,6 @@ pub(crate) struct Webhook {
 }
 
 impl Webhook {
-    /// As configured. Nothing is read or sent yet.
     pub(crate) fn new(sink: config::Sink) -> Self {
         Self {
             sink,
