@@ -136,7 +136,6 @@ pub use lockstep_proto::v1::change_members_request::Change as MemberChange;
 pub use lockstep_proto::v1::{
     AddMember, ChangeMembersResponse as QuorumChange, CheckSinkResponse as SinkCheck, CheckStep,
     Consistency, Defined, Fault, ListSinksResponse as SinkList, MachineSummary, Member,
-    MemberReport, PictureFormat, Role, SeedProgress, Settings, SinkPhase, SinkStatus,
-    StateTimeout, StatusResponse as NodeStatus,
-    VersionSummary,
+    MemberReport, PictureFormat, Role, SeedProgress, Settings, SinkPhase, SinkStatus, StateTimeout,
+    StatusResponse as NodeStatus, VersionSummary,
 };
