@@ -131,6 +131,9 @@ fn kill() {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+    use std::process::{Command, Output};
+
     use super::Failpoint;
 
     #[test]
@@ -139,5 +142,31 @@ mod tests {
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), Failpoint::ALL.len());
+    }
+
+    /// Compiles this module alone, where no crate that it may use is at hand.
+    fn compiled_alone(debug_assertions: &str) -> Output {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/failpoints.rs");
+        let dir = tempfile::tempdir().unwrap();
+        Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+            .args(["--edition=2024", "--crate-type=lib", "--emit=metadata"])
+            .arg(format!("-Cdebug-assertions={debug_assertions}"))
+            .arg("--out-dir")
+            .args([dir.path(), &source])
+            .output()
+            .expect("rustc runs")
+    }
+
+    #[test]
+    fn a_release_build_has_neither_the_crate_that_reads_failpoints_nor_the_signal() {
+        let release = compiled_alone("off");
+        let complaint = String::from_utf8_lossy(&release.stderr);
+        assert!(release.status.success(), "{complaint}");
+        let debug = compiled_alone("on");
+        let complaint = String::from_utf8_lossy(&debug.stderr);
+        assert!(complaint.contains("`fail`"), "{complaint}");
+        assert!(complaint.contains("`rustix`"), "{complaint}");
+        let profiles = include_str!("../../Cargo.toml");
+        assert!(!profiles.contains("debug-assertions"), "{profiles}");
     }
 }
