@@ -12,6 +12,11 @@
 //!
 //! The binary, `lockstepd`, adds the command line, and `dev`, which runs three nodes as child processes.
 
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "the docs are for those who change the server: `cargo doc --document-private-items`"
+)]
+
 pub mod check_disk;
 mod clock;
 pub mod config;

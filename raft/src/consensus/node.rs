@@ -357,7 +357,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         *self.raft.node_id()
     }
 
-    /// Calls `look` immediately and after changes of this node's view of the cluster, at most once per [`LOOK_EVERY`],
+    /// Calls `look` immediately and after changes of this node's view of the cluster, at most every 20 ms,
     /// until the core ends; returns why it ended.
     pub async fn watch(&self, mut look: impl FnMut(&Standing) + Send) -> ConsensusError {
         let mut metrics = self.raft.metrics();
