@@ -74,16 +74,19 @@ impl Load {
     }
 
     /// In the order in which they run and are shown.
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::new(Operation::Transition, 1, 1),
         Self::new(Operation::Transition, 1, 64),
         Self::new(Operation::Transition, 1, 256),
         Self::new(Operation::Transaction, 1, 256),
         Self::new(Operation::Transition, 100, 64),
+        Self::STREAMED,
         Self::new(Operation::Read, 1, 1),
         Self::new(Operation::Read, 1, 64),
         Self::new(Operation::Read, 1, 256),
     ];
+    /// Over streams, where a system has them.
+    const STREAMED: Self = Self::new(Operation::Transition, 1, 1024);
     /// The one whose cost for each write is shown.
     const COST: Self = Self::new(Operation::Transition, 1, 256);
     /// Before anything is measured.
@@ -94,6 +97,9 @@ impl Load {
             1 => "1 client".to_owned(),
             clients => format!("{clients} clients"),
         };
+        if self == Self::STREAMED {
+            return format!("write over a stream, {clients}");
+        }
         match (self.operation, self.batch) {
             (Operation::Transition, 1) => format!("write, {clients}"),
             (Operation::Transition, batch) => format!("writes in batches of {batch}, {clients}"),
@@ -134,6 +140,11 @@ trait System {
 
     /// The process of each node, which may have children.
     fn processes(&self) -> Vec<u32>;
+
+    /// Whether it takes a load.
+    fn takes(&self, load: Load) -> bool {
+        load != Load::STREAMED
+    }
 
     /// Puts a load on it.
     async fn load(&self, load: Load, measured: Duration) -> Result<Value>;
@@ -226,6 +237,9 @@ async fn one_round(mut system: impl System, measured: Duration) -> Result<Column
     let mut column = Column::new(system.name());
     system.load(Load::WARM_UP, measured).await?;
     for load in Load::ALL {
+        if !system.takes(load) {
+            continue;
+        }
         let before = usage::of(&system.processes())?;
         let report = system.load(load, measured).await?;
         let used = usage::of(&system.processes())?.since(before);

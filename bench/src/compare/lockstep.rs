@@ -42,11 +42,19 @@ impl System for Nodes {
             .collect()
     }
 
+    fn takes(&self, load: Load) -> bool {
+        load != Load::STREAMED || self.via == "grpc"
+    }
+
     async fn load(&self, load: Load, measured: Duration) -> Result<Value> {
+        let via = match load {
+            Load::STREAMED => "stream",
+            _ => self.via,
+        };
         let mut options = vec![
             "--keep".to_owned(),
             "--warm-up=0s".to_owned(),
-            format!("--via={}", self.via),
+            format!("--via={via}"),
             format!("--clients={}", load.clients),
             format!("--mix={}", load.operation),
         ];

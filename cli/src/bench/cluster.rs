@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures::future::try_join_all;
 use lockstep_client::{
     Address, Client, Consistency, Error, Expectation, InstanceId, Metadata, StateName, Transaction,
-    TransitionCall,
+    TransitionCall, TransitionStream,
 };
 use lockstep_load::{self as load, Failed, Operation, Service};
 
@@ -43,14 +43,12 @@ impl Service for Cluster {
                 let connecting = clients.clone().map(|number| self.http(number));
                 try_join_all(connecting).await?
             }
-            Via::Grpc => {
+            Via::Grpc | Via::Stream => {
                 let shared = clients.clone().step_by(self.sharing);
                 let shared = try_join_all(shared.map(|number| self.grpc(number))).await?;
-                let connection = |position: usize| Connection::Grpc {
-                    client: shared[position / self.sharing].clone(),
-                    metadata: self.metadata.clone(),
-                };
-                (0..clients.len()).map(connection).collect()
+                let connection = |position: usize| shared[position / self.sharing].clone();
+                let positions = 0..clients.len();
+                positions.map(connection).map(Connection::Grpc).collect()
             }
         };
         let workers = clients.zip(connections).map(|(number, connection)| {
@@ -83,7 +81,7 @@ impl Cluster {
         http.map(Connection::Http)
     }
 
-    async fn grpc(&self, number: usize) -> Result<Client, Failed> {
+    async fn grpc(&self, number: usize) -> Result<Grpc, Failed> {
         let client = Client::builder()
             .endpoints(self.nodes_from(number))
             .timeout(self.timeout)
@@ -92,7 +90,11 @@ impl Cluster {
         // It connects with its first call.
         let id = self.instances.id(number);
         client.get(&id, Consistency::Stale).await.map_err(failed)?;
-        Ok(client)
+        Ok(Grpc {
+            stream: (self.via == Via::Stream).then(|| client.transition_stream()),
+            client,
+            metadata: self.metadata.clone(),
+        })
     }
 }
 
@@ -192,20 +194,30 @@ type InState = (InstanceId, StateName);
 
 enum Connection {
     Http(Http),
-    Grpc {
-        client: Client,
-        /// Of each transition.
-        metadata: Metadata,
-    },
+    Grpc(Grpc),
+}
+
+/// A gRPC connection. Clones share it.
+#[derive(Clone)]
+struct Grpc {
+    client: Client,
+    /// Takes the transitions that are alone in an operation.
+    stream: Option<TransitionStream>,
+    /// Of each transition.
+    metadata: Metadata,
 }
 
 impl Connection {
     async fn transition(&mut self, id: &InstanceId, to: &StateName) -> Result<(), Failed> {
         match self {
             Self::Http(http) => http.transition(id, to).await,
-            Self::Grpc { client, metadata } => {
-                let call = TransitionCall::to(id, to.clone()).metadata(metadata.clone());
-                client.transition(call).await.map(|_| ()).map_err(failed)
+            Self::Grpc(grpc) => {
+                let call = TransitionCall::to(id, to.clone()).metadata(grpc.metadata.clone());
+                let made = match &grpc.stream {
+                    Some(stream) => stream.transition(call).await,
+                    None => grpc.client.transition(call).await,
+                };
+                made.map(|_| ()).map_err(failed)
             }
         }
     }
@@ -213,7 +225,9 @@ impl Connection {
     async fn transact(&mut self, check: Option<&InState>, steps: &[InState]) -> Result<(), Failed> {
         match self {
             Self::Http(http) => http.transact(check, steps).await,
-            Self::Grpc { client, metadata } => {
+            Self::Grpc(Grpc {
+                client, metadata, ..
+            }) => {
                 let mut transaction = Transaction::new();
                 if let Some((id, state)) = check {
                     transaction = transaction.check(id, Expectation::InState(state.clone()));
@@ -238,7 +252,7 @@ impl Connection {
     ) -> Result<StateName, Failed> {
         match self {
             Self::Http(http) => http.read(id, consistency).await,
-            Self::Grpc { client, .. } => {
+            Self::Grpc(Grpc { client, .. }) => {
                 let read = client.get(id, consistency).await.map_err(failed)?;
                 Ok(read.found.state)
             }

@@ -40,7 +40,8 @@ Examples:
   lockstep bench
   lockstep bench --clients 256 --mix transition=1,read=9 --duration 30s
   lockstep bench --rate 2000 --plot latency.svg
-  lockstep bench --via grpc --batch 100 -o json";
+  lockstep bench --via grpc --batch 100 -o json
+  lockstep bench --via stream --clients 1024";
 
 /// Put load on a cluster, and show rates and latencies
 #[derive(Debug, Args)]
@@ -104,7 +105,8 @@ pub(super) struct Bench {
     #[arg(long, value_name = "N", value_parser = args::range(1, 256))]
     threads: Option<u32>,
 
-    /// gRPC connections, which the clients share [default: one for 8 clients]. Over HTTP, each client has its own
+    /// gRPC connections, which the clients share [default: one for 8 clients, or for 256 with --via stream]. Over
+    /// HTTP, each client has its own
     #[arg(long, value_name = "N", value_parser = args::range(1, 10_000))]
     connections: Option<u32>,
 
@@ -128,6 +130,19 @@ enum Via {
     Http,
     /// gRPC, `lockstep.v1`
     Grpc,
+    /// gRPC; the transitions of all clients of a connection share a stream
+    Stream,
+}
+
+impl Via {
+    /// How many clients share a connection.
+    fn sharing(self) -> u32 {
+        match self {
+            Self::Http => 1,
+            Self::Grpc => 8,
+            Self::Stream => 256,
+        }
+    }
 }
 
 /// Where clients start.
@@ -142,8 +157,6 @@ enum Through {
 }
 
 const DURATION_MAX: Duration = Duration::from_secs(24 * 3600);
-/// Clients that share a gRPC connection.
-const SHARING: u32 = 8;
 
 impl Bench {
     pub(super) async fn run(self, context: &Context) -> Result<String, Failure> {
@@ -206,14 +219,14 @@ impl Bench {
                 "--batch is for transitions, and --mix has none",
             ));
         }
-        if self.via == Via::Grpc && !self.http.is_empty() {
+        if self.via != Via::Http && !self.http.is_empty() {
             return Err(Failure::usage(
-                "--http has HTTP addresses, and --via grpc does not use them",
+                "--http has HTTP addresses, which only --via http uses",
             ));
         }
         if self.via == Via::Http && self.connections.is_some() {
             return Err(Failure::usage(
-                "--connections is for --via grpc: over HTTP, each client has a connection of its own",
+                "--connections is for gRPC: over HTTP, each client has a connection of its own",
             ));
         }
         let needed = self.needed();
@@ -270,7 +283,7 @@ impl Bench {
         for member in &members {
             let address = match self.via {
                 Via::Http => &member.http_address,
-                Via::Grpc => &member.grpc_address,
+                Via::Grpc | Via::Stream => &member.grpc_address,
             };
             let address: Address = address.parse().map_err(Failure::unavailable)?;
             nodes.push(address);
@@ -284,14 +297,17 @@ impl Bench {
                 "--through followers: the leader is the only node",
             ));
         }
-        let connections = self.connections.unwrap_or(self.clients.div_ceil(SHARING));
+        let sharing = match self.connections {
+            Some(connections) => self.clients.div_ceil(connections),
+            None => self.via.sharing(),
+        };
         Ok(Cluster {
             via: self.via,
             nodes,
             starts,
             timeout: context.target.timeout.unwrap_or(TIMEOUT_DEFAULT),
             clients: self.clients as usize,
-            sharing: self.clients.div_ceil(connections) as usize,
+            sharing: sharing as usize,
             batch: self.batch as usize,
             metadata: self.metadata()?,
             instances,

@@ -26,6 +26,7 @@ impl Shown {
         let via = match bench.via {
             Via::Http => "http",
             Via::Grpc => "grpc",
+            Via::Stream => "stream",
         };
         let mut line = format!(
             "{} over {via}, {}",

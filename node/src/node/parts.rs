@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use lockstep_machine::SessionId;
 use openraft_rt_tokio::TokioRuntime;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::NodeError;
@@ -54,9 +55,10 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Opens the data folder and builds everything above it. Nothing runs yet.
+    /// Opens the data folder and builds everything above it, consensus on the runtime `raft`. Nothing runs yet.
     pub(super) async fn open(
         config: Arc<Config>,
+        raft: &Handle,
         metrics: Arc<Metrics>,
         lifecycle: Arc<Lifecycle>,
     ) -> Result<(Self, StoreFailure), NodeError> {
@@ -93,26 +95,27 @@ impl Parts {
             addresses: Addresses::default(),
         };
         let addresses = environment.addresses.clone();
-        let consensus = Consensus::<TokioRuntime, DiskStore>::open(
-            local.node_id(),
-            settings.raft_config()?,
-            &settings,
-            store,
-            GrpcNetwork {
-                cluster: local.tag(),
-                addresses: addresses.clone(),
-                clocks: clocks.clone(),
-                observer: observation.clone(),
-            },
-            environment,
-        )
-        .await
-        .map_err(|error| error.found_in(&config.data_dir))?;
+        let batch = settings.batch;
+        let network = GrpcNetwork {
+            cluster: local.tag(),
+            addresses: addresses.clone(),
+            clocks: clocks.clone(),
+            observer: observation.clone(),
+        };
+        let (node_id, raft_config) = (local.node_id(), settings.raft_config()?);
+        // Its tasks run where it is opened.
+        let opening = raft.spawn(async move {
+            Consensus::open(node_id, raft_config, &settings, store, network, environment).await
+        });
+        let consensus: Consensus<TokioRuntime, DiskStore> = opening
+            .await
+            .map_err(|error| NodeError::Start(error.to_string()))?
+            .map_err(|error| error.found_in(&config.data_dir))?;
         let peers = GrpcPeers::new(local.tag());
         let router = Router::new(
             consensus.clone(),
             peers.clone(),
-            settings.batch,
+            batch,
             Arc::new(|| SessionId(rand::random())),
             observation.clone(),
         );

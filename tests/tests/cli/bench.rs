@@ -72,6 +72,7 @@ async fn every_change_that_a_bench_counts_is_in_the_cluster() -> Result<()> {
         format!("--via grpc --through all {mix}"),
         format!("--through followers --batch 5 {mix}"),
         "--via grpc --batch 7 --connections 2 --payload 100".to_owned(),
+        format!("--via stream --instances 10 {mix}"),
         "--payload 1000".to_owned(),
     ] {
         let common = "--clients 4 --duration 1s --warm-up 0s --keep";
