@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_range_is_told_apart_by_its_code() {
+    fn out_of_range_errors_are_distinguished_by_code() {
         let kept = |code| {
             let mut status = status(Code::OutOfRange, Some(code));
             status.metadata_mut().insert(OLDEST_REVISION_KEY, 90.into());

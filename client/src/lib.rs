@@ -53,8 +53,8 @@
 //!   Sending it again after an unknown outcome never executes it twice.
 //! - **Precise errors**: [`Error::Unavailable`] only when nothing was executed; otherwise
 //!   [`Error::OutcomeUnknown`], with the key to repeat it with.
-//! - **Watches without gaps**: each event once and in order, across lost nodes; or an error that
-//!   says from which revision on a watch is possible.
+//! - **Watches without gaps**: each event once and in order, even when nodes are lost; or an error that says
+//!   from which revision a watch can start.
 //!
 //! It does not guarantee fresh reads where the caller asks for [`Consistency::Stale`], nor that a
 //! list over several [`Pages`] is one snapshot.
@@ -72,12 +72,12 @@
 //!
 //! # Errors
 //!
-//! Of every read: [`Error::Rejected`] when what it names does not exist, [`Error::Unavailable`] when
+//! A read fails with [`Error::Rejected`] when what it names does not exist, and with [`Error::Unavailable`] when
 //! no node could answer in time.
 //!
-//! Of every write: [`Error::Rejected`] when the state machine rejects it, [`Error::Unavailable`] when nothing was
-//! executed, [`Error::OutcomeUnknown`] when it may have been, [`Error::Invalid`] when the request is
-//! not valid. Changes to sinks carry no key, because repeating them is safe.
+//! A write fails with [`Error::Rejected`] when the state machine rejects it, with [`Error::Unavailable`] when
+//! nothing was executed, with [`Error::OutcomeUnknown`] when it may have been executed, and with
+//! [`Error::Invalid`] when the request is not valid. Changes to sinks carry no key, because repeating them is safe.
 //!
 //! Everything runs inside a tokio runtime with IO and time enabled.
 

@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_of_another_tool_is_told_which_in_addition_to_its_faults() {
+    fn a_document_of_another_tool_is_reported_with_the_tool_and_its_faults() {
         for (text, tool) in [
             (
                 r#"{"initial": "a", "states": {"a": {"on": {"GO": "b"}}, "b": {}}}"#,

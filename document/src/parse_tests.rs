@@ -145,7 +145,7 @@ transitions:
 }
 
 #[test]
-fn every_fault_of_a_document_is_told_with_its_path() {
+fn every_fault_of_a_document_is_reported_with_its_path() {
     let text = r#"
 name: or/der
 inital: open
@@ -195,7 +195,7 @@ transitions:
 }
 
 #[test]
-fn a_document_of_another_shape_is_told_so() {
+fn a_document_of_another_shape_is_reported() {
     for text in ["[]", "7", "null", "\"order\""] {
         assert_eq!(faults(json(text)), owned(&[("", "wrong_type")]), "{text}");
     }

@@ -81,7 +81,7 @@ fn no_fault_of_a_document_has_a_word_of_a_library() {
 }
 
 #[test]
-fn every_document_comes_to_what_is_expected() {
+fn every_document_has_the_expected_result() {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir(folder()).unwrap() {
         let path = entry.unwrap().path();

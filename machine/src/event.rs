@@ -66,13 +66,13 @@ pub struct Event {
 crate::codec::named! {
     EventKind, "What happened.";
     0 Created = "created", "An instance was created, in its initial state.";
-    1 Transitioned = "transitioned", "An instance moved.";
+    1 Transitioned = "transitioned", "An instance made a transition.";
     2 Migrated = "migrated", "An instance was pinned to another version.";
     3 Deleted = "deleted", "An instance was deleted.";
     4 Defined = "defined", "A version of a definition was stored.";
-    5 DefinitionDeleted = "definition_deleted", "A version of a definition was forgotten.";
-    6 Seeded = "seeded", "Nothing: an instance as it was when a sink wrote the current states as a whole. \
-        Among dead letters only, where it stands for a state that was refused.";
+    5 DefinitionDeleted = "definition_deleted", "A version of a definition was deleted.";
+    6 Seeded = "seeded", "No change: a state that a sink wrote during a backfill. Only in dead letters, for a \
+        state that the destination rejected.";
 }
 
 /// Who made a change happen.
@@ -420,7 +420,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_is_told_in_revisions() {
+    fn a_cursor_converts_to_and_from_revisions() {
         let cursor = |revision, position| EventCursor {
             revision: GlobalRevision(revision),
             position,

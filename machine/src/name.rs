@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rules_for_keys_and_sinks_are_told_in_the_same_way() {
+    fn the_rules_for_keys_and_sinks_are_worded_in_the_same_way() {
         let error = IdempotencyKey::new("결제-1").unwrap_err();
         assert_eq!(
             error.reason,

@@ -235,7 +235,7 @@ fn history_is_bounded_and_says_how_far_back_it_goes() {
 }
 
 #[test]
-fn a_reader_goes_on_where_it_was_or_is_told_that_it_cannot() {
+fn a_reader_resumes_at_its_cursor_or_gets_compacted() {
     let mut driver = Driver::new(Limits {
         events_max: 4,
         ..Limits::default()
@@ -290,7 +290,7 @@ fn a_reader_goes_on_where_it_was_or_is_told_that_it_cannot() {
 }
 
 #[test]
-fn what_is_behind_a_cursor_is_counted_as_far_as_it_is_kept() {
+fn the_kept_events_after_a_cursor_are_counted() {
     let mut driver = Driver::with_order(Limits {
         events_max: 3,
         ..Limits::default()

@@ -234,7 +234,7 @@ fn the_session_idle_for_longest_is_forgotten_and_cannot_run_its_old_requests() {
 }
 
 #[test]
-fn the_same_key_gets_the_first_outcome_again_a_refusal_too() {
+fn the_same_key_returns_the_first_outcome_even_a_rejection() {
     let mut state = State::default();
     let refused = send(&mut state, 1, origin(1, 1, 1), Some("k"), to("first"));
     assert_eq!(code(&refused), "illegal_transition");
@@ -257,7 +257,7 @@ fn the_same_key_gets_the_first_outcome_again_a_refusal_too() {
 }
 
 #[test]
-fn a_key_used_for_something_else_is_refused() {
+fn a_key_used_for_a_different_request_is_rejected() {
     let mut state = State::default();
     send(&mut state, 1, origin(1, 1, 1), Some("k"), to("second"));
     let other = Transition {

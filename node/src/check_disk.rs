@@ -175,7 +175,7 @@ impl DiskReport {
         }
         if self.free_bytes < FREE_BYTES_MIN {
             faults.push(format!(
-                "{} are free; a node warns below {}, and rejects writes below half of that",
+                "{} are free; a node warns below {}, and refuses writes below half of that",
                 mib(self.free_bytes as f64),
                 mib(FREE_BYTES_MIN as f64)
             ));

@@ -1,12 +1,12 @@
 //! The Lockstep server: a Raft cluster of state machines, served over HTTP and gRPC.
 //!
-//! [`node::Node`] puts a server together, runs it and stops it. A request enters at an edge of [`api`],
-//! which decodes it and calls [`service`]. The service routes it to the leader and waits for its
-//! outcome there; the crate `lockstep-raft` replicates it through a log that it keeps on disk, and each
-//! node applies it to its copy of the state machine (crate `lockstep-machine`). [`sink`] follows the
-//! committed events into other systems. Around these: [`config`] parses and checks the settings,
-//! [`lifecycle`] knows how far a start has got, [`discovery`] finds the addresses of peers, [`cluster`] joins the node to them, [`observe`] turns what
-//! happens into the metrics of [`telemetry`], [`check_disk`] measures the disk.
+//! [`node::Node`] assembles a server, runs it and stops it. A request arrives at an interface of [`api`],
+//! which decodes it and calls [`service`]. The service routes the request to the leader and waits for the
+//! outcome. The crate `lockstep-raft` replicates requests through a log on disk, and each node applies them to
+//! its copy of the state machine (crate `lockstep-machine`). [`sink`] copies the committed events to other
+//! systems. Around these: [`config`] parses and checks the settings, [`lifecycle`] tracks the progress of a
+//! start, [`discovery`] finds the addresses of peers, [`cluster`] joins the node to them, [`observe`] turns
+//! what happens into the metrics of [`telemetry`], and [`check_disk`] measures the disk.
 //!
 //! The modules below are in order: each uses only those above it.
 //!

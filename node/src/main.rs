@@ -266,7 +266,7 @@ fn rename(sources: &Sources) -> Result<()> {
     let earlier = earlier.map_or_else(|| "it had no name".to_owned(), |it| format!("was {it:?}"));
     let dir = data_dir.display();
     print(format!(
-        "the node of data folder {dir} is named {name:?} now; {earlier}\n"
+        "renamed the node of data folder {dir} to {name:?}; {earlier}\n"
     ))
 }
 

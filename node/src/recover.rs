@@ -115,7 +115,7 @@ async fn ask_members(
 
 fn has_quorum(member: &str, address: &str, cluster: &str) -> Error {
     anyhow!(
-        "{member} at {address} leads cluster {cluster}, which has a quorum, or hears from a leader that does not answer here; nothing was changed: start this node, or discard its folder with lockstepd rejoin; if that leader has no quorum, stop it first"
+        "{member} at {address} leads cluster {cluster} with a quorum, or is in contact with a leader that this command cannot reach; nothing was changed: start this node, or discard its folder with lockstepd rejoin; if that leader has no quorum, stop it first"
     )
 }
 
@@ -147,7 +147,7 @@ async fn ask_member(id: NodeId, member: &Member, cluster: &str) -> Result<Heard>
                 .leader_contact_ms
                 .is_some_and(|ago| ago <= HEARD_WITHIN_MS);
             let text = format!(
-                "answers, and leads no quorum; its log ends at {}",
+                "answers, but does not lead a quorum; its log ends at {}",
                 answer.log_last_index
             );
             (text, true, answer.leader_id.filter(|_| heard))
@@ -238,7 +238,7 @@ fn age(stamp: Option<Timestamp>) -> String {
     let ago = now.saturating_sub(Duration::from_millis(stamp.0));
     let ago = humantime::format_duration(Duration::from_secs(ago.as_secs()));
     let at = stamp.rfc3339().unwrap_or_default();
-    format!("; the last request is of {at}, {ago} ago")
+    format!("; the last request was at {at}, {ago} ago")
 }
 
 /// Writes to stderr. If that is closed, nothing can be shown.

@@ -35,7 +35,7 @@ impl Rejoin {
         );
         store::discard(&self.data_dir)?;
         Ok(format!(
-            "discarded {dir}: the node that starts there draws a new id and joins its cluster as a new member\n"
+            "discarded {dir}: the node that starts there gets a new id and joins its cluster as a new member\n"
         ))
     }
 }
@@ -43,7 +43,7 @@ impl Rejoin {
 fn node_of(dir: &Path) -> String {
     let identity = match store::read_identity(dir) {
         Ok(identity) => identity,
-        Err(error) => return format!("a node that cannot be told: {error}"),
+        Err(error) => return format!("an unknown node ({error})"),
     };
     let cluster = match &identity.cluster_id {
         Some(cluster) => format!("a member of cluster {cluster}"),

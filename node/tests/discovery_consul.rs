@@ -236,7 +236,7 @@ async fn an_agent_that_lost_its_services_is_registered_with_again() -> Result<()
 }
 
 #[tokio::test]
-async fn a_check_that_was_lost_is_registered_anew() -> Result<()> {
+async fn a_health_check_that_was_lost_is_registered_again() -> Result<()> {
     let agent = ConsulAgent::start()?;
     let (node, discovery) = (Node::start()?, discovery(&agent)?);
     discovery.announce(&node.announcement("node1")).await?;

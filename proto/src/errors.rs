@@ -226,7 +226,7 @@ catalogue! {
     }
     WatchEnded: {
         CursorOfAnotherCluster = "cursor_of_another_cluster", 409, Status(Code::FailedPrecondition), Pointless,
-            "The event id, or over gRPC the `cluster_id`, to continue from is of another cluster: this one was made anew, or is another one.", "Read the state, then watch from the revision after it.";
+            "The event id (over gRPC, the `cluster_id`) to continue from belongs to another cluster: this cluster was restored or recovered since, or the request was meant for another one.", "Read the state, then watch from the revision after it.";
         Compacted = "compacted", 410, Status(Code::OutOfRange), Pointless,
             "Some events after the requested position are no longer kept; the oldest revision whose events are all kept is `oldest_revision` (gRPC: the trailer `oldest-revision`).", "Read the state, then watch from the revision after it.";
         Lagged = "lagged", 410, Status(Code::OutOfRange), Pointless,

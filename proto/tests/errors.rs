@@ -35,7 +35,7 @@ Over HTTP, `operation_failed` has the status of its `reason`.
 If the definition is sent as a document, `too_many_states` and `too_many_transitions` are reported as faults
 of `invalid_definition`, together with all others.
 
-507 means that the cluster is at a limit. It is not 429, because waiting does not help.",
+507 means that the cluster is at a limit. 429 would be wrong, because waiting does not help.",
     ),
     (Section::Unanswered, "The cluster did not answer", "", ""),
     (

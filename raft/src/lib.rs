@@ -7,15 +7,15 @@
 //!
 //! Two modules do the work:
 //!
-//! - [`store`] is the disk: the log and the vote in sled, the snapshots in files, the node's identity.
-//!   It knows bytes and log indexes, and nothing of Raft's rules.
+//! - [`store`] is the disk: the log in segment files, the vote and the catalogue of segments in sled, the
+//!   snapshots in files, and the node's identity. It knows bytes and log indexes, and nothing about Raft's rules.
 //! - [`consensus`] is the protocol: it elects a leader, replicates the log, applies what is committed,
-//!   and confirms reads. It knows no disk: it writes through the trait [`store::Storage`].
+//!   and confirms reads. It does not depend on a disk: it writes through the trait [`store::Storage`].
 //!
-//! [`Deadline`] and [`Backoff`] measure time on the clock of the runtime they are given.
+//! [`Deadline`] and [`Backoff`] measure time on the runtime's clock.
 //!
 //! ```text
-//! request ──> Consensus::propose ──> openraft ──┬──> LogStore ──> Storage (sled, one writing thread)
+//! request ──> Consensus::propose ──> openraft ──┬──> LogStore ──> Storage (one thread writes and flushes)
 //!                                               ├──> GrpcNetwork ──> the peers' PeerServer
 //! reply <── StateMachine::apply <── committed ──┘
 //! ```
@@ -35,7 +35,7 @@
 //! - A request without a reply may or may not have been executed
 //!   ([`ProposeError::Unknown`](consensus::ProposeError::Unknown)). Repeating it under the same session
 //!   and sequence number is safe; that is the state machine's doing, not this crate's.
-//! - Nothing here finds peers, decides who is a member, or forwards a request to the leader.
+//! - Nothing here discovers peers or forwards a request to the leader: the caller does both.
 //! - Peers are trusted: Raft tolerates nodes that stop, not nodes that lie.
 //!
 //! The disk, the network, the clock and the runtime are parameters, so that the deterministic simulation

@@ -121,7 +121,7 @@ async fn a_frozen_leaders_container_is_replaced_and_follows_when_it_thaws() -> R
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_cut_off_from_its_peers_refuses_and_the_others_go_on() -> Result<()> {
+async fn a_leader_cut_off_from_its_peers_refuses_requests_and_the_others_continue() -> Result<()> {
     if skipped() {
         return Ok(());
     }
@@ -213,7 +213,7 @@ async fn a_follower_cut_off_for_long_catches_up_without_unseating_the_leader() -
 }
 
 #[tokio::test]
-async fn a_second_container_on_a_volume_is_refused_and_the_first_goes_on() -> Result<()> {
+async fn a_second_container_on_a_volume_is_refused_and_the_first_continues() -> Result<()> {
     if skipped() {
         return Ok(());
     }

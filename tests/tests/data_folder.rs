@@ -10,7 +10,7 @@ use lockstep_tests::disk::Disk;
 use reqwest::StatusCode;
 
 #[tokio::test]
-async fn a_second_process_is_refused_the_data_folder_and_told_who_has_it() -> Result<()> {
+async fn a_second_process_is_refused_the_data_folder_with_the_id_of_its_holder() -> Result<()> {
     let cluster = Cluster::start_as(Plan::single()).await?;
     let first = &cluster.nodes[0];
     let content = || fs::read(first.data().join("identity.json"));

@@ -131,7 +131,7 @@ async fn a_closed_terminal_and_a_quit_stop_everything_too() -> Result<()> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn it_goes_on_when_nothing_reads_its_output() -> Result<()> {
+async fn it_continues_when_nothing_reads_its_output() -> Result<()> {
     let place = Place::free()?;
     let (read, output) = std::io::pipe()?;
     let mut command = place.command(false)?;

@@ -102,7 +102,7 @@ impl Node {
 }
 
 #[tokio::test]
-async fn a_full_disk_behind_the_log_stops_nothing() -> Result<()> {
+async fn a_full_disk_under_the_log_output_stops_nothing() -> Result<()> {
     let mut node = Node::start(File::options().write(true).open("/dev/full")?).await?;
     node.serves().await?;
     ensure!(node.lost_lines().await? > 0.0, "every line is lost");

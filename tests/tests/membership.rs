@@ -157,7 +157,7 @@ async fn a_learner_serves_reads_does_not_vote_and_is_promoted_on_demand() -> Res
 }
 
 #[tokio::test]
-async fn a_node_with_the_name_of_a_live_member_is_told_who_has_it() -> Result<()> {
+async fn a_node_with_the_name_of_a_live_member_is_refused_with_that_member() -> Result<()> {
     let mut cluster = Cluster::start().await?;
     let twin = cluster.lay_out_another()?;
     cluster.nodes[twin].set("LOCKSTEP_NAME", "node2");

@@ -30,7 +30,7 @@ async fn told(socket: &UnixDatagram, start: &str) -> Result<Vec<String>> {
 }
 
 #[tokio::test]
-async fn a_service_manager_is_told_of_start_readiness_life_and_stop() -> Result<()> {
+async fn a_service_manager_is_notified_of_start_readiness_liveness_and_stop() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("notify");
     let mut cluster = Cluster::start_as(Plan::single()).await?;

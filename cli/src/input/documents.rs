@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn json_values_are_told_apart_and_keep_their_lines() {
+    fn json_values_are_separated_and_keep_their_lines() {
         assert_eq!(json_values(" {}\n"), [(0, " {}")]);
         assert_eq!(
             json_values("{}\n\n{\n}{\"a\": 1}\n"),

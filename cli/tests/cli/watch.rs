@@ -99,7 +99,7 @@ async fn in_json_every_change_is_a_line_with_the_fields_of_http() {
 }
 
 #[tokio::test]
-async fn it_goes_on_at_another_node_and_says_so_on_stderr() {
+async fn it_continues_at_another_node_and_says_so_on_stderr() {
     let (first, second) = (Node::start([]).await, Node::start([]).await);
     first.on(|_: v1::WatchRequest| Ok(ending([events(&[(18, 0)])])));
     second.on(|_: v1::WatchRequest| Ok(open([events(&[(19, 0)])])));
@@ -123,7 +123,7 @@ async fn it_goes_on_at_another_node_and_says_so_on_stderr() {
 }
 
 #[tokio::test]
-async fn a_gap_exits_3_and_gives_the_command_that_goes_on() {
+async fn a_gap_exits_3_and_prints_the_command_that_continues() {
     for (code, reads) in [("compacted", false), ("lagged", true)] {
         let node = Node::start([]).await;
         node.on(move |_: v1::WatchRequest| {

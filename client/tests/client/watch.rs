@@ -97,7 +97,7 @@ async fn a_watch_asks_for_what_the_call_says() {
 }
 
 #[tokio::test]
-async fn a_watch_goes_on_behind_its_last_event_when_its_node_is_killed() {
+async fn a_watch_resumes_after_its_last_event_when_its_node_is_killed() {
     let one = Node::start([]).await;
     one.on(|_: v1::WatchRequest| Ok(open([events(&[(4, 0), (5, 0), (5, 1)])])));
     let other = Node::start([]).await;
@@ -137,7 +137,7 @@ async fn a_watch_goes_on_behind_its_last_event_when_its_node_is_killed() {
 }
 
 #[tokio::test]
-async fn events_that_were_received_are_not_taken_again() {
+async fn events_that_were_received_are_not_delivered_again() {
     let one = Node::start([]).await;
     one.on(|_: v1::WatchRequest| Ok(ending([events(&[(4, 0), (4, 1)])])));
     let other = Node::start([]).await;
@@ -158,7 +158,7 @@ async fn events_that_were_received_are_not_taken_again() {
 }
 
 #[tokio::test]
-async fn a_watch_from_now_on_that_saw_no_event_goes_on_behind_its_bookmark() {
+async fn a_watch_from_now_that_saw_no_event_resumes_after_its_bookmark() {
     let one = Node::start([]).await;
     one.on(|_: v1::WatchRequest| Ok(ending([bookmark(7)])));
     let other = Node::start([]).await;

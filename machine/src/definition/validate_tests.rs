@@ -117,7 +117,7 @@ fn every_fault_is_listed_at_once() {
 }
 
 #[test]
-fn a_definition_without_states_is_told_once() {
+fn a_definition_without_states_has_one_fault() {
     assert_eq!(
         faults(&definition("a", &[], vec![])),
         owned(&[("states", "no_states")])

@@ -23,7 +23,7 @@ fn next_order(event: &str) -> String {
 }
 
 #[test]
-fn an_equal_definition_changes_nothing_and_another_one_is_the_next_version() {
+fn an_equal_definition_changes_nothing_and_a_different_one_is_the_next_version() {
     let mut driver = Driver::new(Limits::default());
     let expect = |version, created| {
         let warnings = vec![];
@@ -48,7 +48,7 @@ fn an_equal_definition_changes_nothing_and_another_one_is_the_next_version() {
 }
 
 #[test]
-fn a_version_is_never_given_twice() {
+fn a_version_number_is_never_reused() {
     let mut driver = order();
     driver.run(define(&next_order("settle")));
     assert_eq!(driver.kind(forget("order", Some(2))), "definition_deleted");
@@ -141,7 +141,7 @@ fn what_is_built_in_stays() {
 }
 
 #[test]
-fn an_instance_lives_at_the_version_it_was_created_at() {
+fn an_instance_stays_at_the_version_it_was_created_at() {
     let mut driver = order();
     driver.run(define(&next_order("settle")));
     let old = Create {
@@ -271,7 +271,7 @@ fn a_timeout_fires_once_when_it_is_due_and_not_before() {
 }
 
 #[test]
-fn who_moved_on_does_not_expire_and_neither_does_another_of_the_same_id() {
+fn a_timeout_does_not_fire_for_an_instance_that_changed_or_was_created_again() {
     let mut driver = order();
     driver.run(Command::Create(create("order/1")));
     driver.run(Command::Create(create("order/2")));
@@ -288,7 +288,7 @@ fn who_moved_on_does_not_expire_and_neither_does_another_of_the_same_id() {
 }
 
 #[test]
-fn a_timeout_that_leads_back_starts_anew() {
+fn a_timeout_that_leads_back_to_its_state_restarts() {
     let mut driver = order();
     driver.run(Command::Create(create("order/1")));
     driver.run(Command::Transition(to("order/1", "paid")));
@@ -300,7 +300,7 @@ fn a_timeout_that_leads_back_starts_anew() {
 }
 
 #[test]
-fn migrating_keeps_the_deadline_of_the_same_timeout_and_starts_another_anew() {
+fn migrating_keeps_the_deadline_of_an_equal_timeout_and_restarts_a_different_one() {
     let mut driver = order();
     driver.run(Command::Create(create("order/1")));
     driver.now = 1400;
@@ -409,7 +409,7 @@ fn a_transaction_that_fails_changes_nothing_and_says_where() {
 }
 
 #[test]
-fn a_transaction_of_nothing_or_of_one_instance_twice_or_too_long_is_refused() {
+fn an_empty_or_too_long_transaction_or_one_that_names_an_instance_twice_is_rejected() {
     let mut driver = Driver::with_order(Limits {
         operations_max: 2,
         ..Limits::default()

@@ -363,7 +363,7 @@ pub(super) fn clone(record: &Record) -> Record {
 }
 
 #[test]
-fn a_restored_state_goes_on_as_the_one_it_was_taken_from() {
+fn a_restored_state_continues_like_the_original() {
     let state = state();
     let restored = restore(&state.records().collect::<Vec<_>>()).unwrap();
     let at = Timestamp(10_000);

@@ -480,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_that_cannot_go_on_says_from_where_it_could() {
+    fn a_watch_that_cannot_continue_names_the_oldest_revision() {
         let (asked, reached, oldest) = (GlobalRevision(3), GlobalRevision(3), GlobalRevision(90));
         for (ended, stable) in [
             (WatchEnded::Compacted { asked, oldest }, "compacted"),

@@ -151,7 +151,10 @@ fn too_few<'a>(
         names.join(", ")
     );
     for (peer, silence) in silent {
-        reason += &format!("; not {} at {}: {silence}", peer.name, peer.grpc_address);
+        reason += &format!(
+            "; no answer from {} at {}: {silence}",
+            peer.name, peer.grpc_address
+        );
     }
     match silent
         .iter()
@@ -271,7 +274,7 @@ mod tests {
             candidates(&me, asked, 2).unwrap_err()
         };
         let waiting = with(Silence::NoAnswer("connection refused".to_owned()));
-        let expected = "1 of 2 nodes have answered: node1; not node2 at node2.example:4333: connection refused";
+        let expected = "1 of 2 nodes have answered: node1; no answer from node2 at node2.example:4333: connection refused";
         assert_eq!(waiting, Waiting::Normal(expected.to_owned()));
         let waiting = with(Silence::Unresolved("no such host".to_owned()));
         let expected = "its host name does not resolve: no such host";

@@ -15,7 +15,7 @@ pub enum ForgetError {
     #[error("discovery ({kind}) holds no bootstrap plan: there is nothing to forget")]
     NoPlan { kind: &'static str },
     #[error(
-        "cluster {cluster} is not gone: its node {name:?} answers at {address}; nothing was forgotten"
+        "cluster {cluster} still exists: its node {name:?} answers at {address}; nothing was forgotten"
     )]
     Answers {
         cluster: String,

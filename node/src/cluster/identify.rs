@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_node_that_cannot_be_asked_is_told_from_one_whose_name_is_unknown() {
+    async fn an_unreachable_node_is_distinguished_from_one_whose_host_name_does_not_resolve() {
         let unresolved = identify("nowhere.invalid:4333", None).await.unwrap_err();
         assert!(matches!(unresolved, Silence::Unresolved(_)), "{unresolved}");
         // Bound, so that no other process listens on it.

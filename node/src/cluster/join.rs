@@ -126,7 +126,7 @@ fn names(plan: &BootstrapPlan, id: NodeId) -> bool {
 
 fn left_out(plan: &BootstrapPlan) -> Waiting {
     Waiting::Normal(format!(
-        "cluster {} is being bootstrapped without this node, which then joins it",
+        "cluster {} is being bootstrapped without this node; this node joins it afterwards",
         plan.cluster_id
     ))
 }

@@ -262,7 +262,7 @@ fn sizes(values: &mut Values) {
     }
     if of(values, warn_key) < min && values.good(&[warn_key, min_key]) {
         values.conflict(format!(
-            "{} must not be less than {}: there would be no warning before writes are rejected",
+            "{} must not be less than {}: there would be no warning before writes are refused",
             values.cite(warn_key),
             values.cite(min_key)
         ));

@@ -254,7 +254,7 @@ settings! {
         log_cache_bytes: usize, bytes(MIB, 1024 * GIB), Is("32MiB"), "Size of the log entries kept in memory for replication.";
         reserve_bytes: u64, bytes(MIB, 1024 * GIB), Is("16MiB"), "Size of the reserve file, which is deleted when the disk is full.";
         free_bytes_warn: u64, bytes(0, 1024 * GIB), Derived("twice `storage.free_bytes_min`"), "Free disk space below which a node logs a warning and shortens its log.";
-        free_bytes_min: u64, bytes(0, 1024 * GIB), Is("128MiB"), "Minimum free disk space. With less, a leader hands over leadership or rejects writes; 0 turns this off.";
+        free_bytes_min: u64, bytes(0, 1024 * GIB), Is("128MiB"), "Minimum free disk space. With less, a leader hands over leadership or refuses writes; 0 turns this off.";
     }
 
     /// Scheduled backups.

@@ -76,7 +76,7 @@ impl Node {
         let how = match self.child.try_wait() {
             Ok(None) => return None,
             Ok(Some(status)) => how(status),
-            Err(error) => format!("cannot be watched any more: {error}"),
+            Err(error) => format!("can no longer be monitored: {error}"),
         };
         self.ended = true;
         Some(how)

@@ -1,4 +1,4 @@
-//! What a service manager such as systemd is told of the node: sd_notify(3).
+//! Notifies a service manager such as systemd of the node's state: sd_notify(3).
 //!
 //! The messages are datagrams to the socket that `NOTIFY_SOCKET` names. A message that cannot be sent is dropped: a
 //! node does not depend on its service manager.

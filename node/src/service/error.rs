@@ -33,7 +33,7 @@ pub enum ServiceError {
     #[error("too many requests are waiting to be proposed; nothing was executed; retry later")]
     Overloaded,
     #[error(
-        "the leader's disk is nearly full, so it rejects writes; nothing was executed; free disk space on the leader; reads still work"
+        "the leader's disk is nearly full, so it refuses writes; nothing was executed; free disk space on the leader; reads still work"
     )]
     DiskFull,
     #[error(

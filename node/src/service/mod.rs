@@ -8,8 +8,8 @@
 //!   request that is sent twice is executed once.
 //! - **Reads.** [`Service::view`] returns the whole state at one moment, as a cheap clone. A
 //!   linearizable view first confirms the leader's read point and waits until this node has applied
-//!   it; a stale view is what this node has applied. Lists, instances and diagrams are all read from
-//!   one [`View`], so that every part of an answer belongs to one revision.
+//!   it; a stale view is what this node has applied. Each answer is read from one [`View`], so that all of its
+//!   parts belong to one revision.
 //! - **Watches.** [`Watch`] follows the applied events from an [`EventCursor`], and ends with an error
 //!   when events it has not returned are no longer kept.
 //! - **Backups.** [`Service::backup`] streams the state of one log index as a file.

@@ -59,7 +59,7 @@ pub enum WatchError {
     #[error(transparent)]
     Service(#[from] ServiceError),
     #[error(
-        "the event id is of cluster {asked}, and this is cluster {own}, at revision {reached}: read the current state, then watch from the revision after it"
+        "the event id belongs to cluster {asked}, but this is cluster {own}, at revision {reached}: read the current state, then watch from the revision after it"
     )]
     AnotherCluster {
         asked: String,
@@ -421,7 +421,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_filter_leaves_out_and_the_bookmark_still_moves_on() {
+    async fn a_filter_skips_events_and_the_bookmark_still_advances() {
         let shared = SharedState::default();
         let filter = EventFilter {
             prefix: Some("b".to_owned()),
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_watch_ahead_of_this_node_waits_and_skips_nothing_behind_its_place() {
+    async fn a_watch_ahead_of_this_node_waits_and_skips_no_event_after_its_cursor() {
         let shared = SharedState::default();
         create(&shared, "a", 0..2);
         let ahead = EventCursor::after(GlobalRevision(4));
@@ -449,7 +449,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_no_longer_kept_is_said_with_the_oldest_there_is() {
+    async fn a_watch_of_compacted_events_names_the_oldest_revision_kept() {
         let limits = Limits {
             events_max: 4,
             ..Limits::default()

@@ -36,7 +36,7 @@ pub(crate) enum SinkError {
     #[error("the destination's checkpoint was changed by another writer or a restore")]
     Moved,
     /// The cluster did not answer, or this node no longer leads.
-    #[error("the cluster did not answer: {0}")]
+    #[error("delivery was interrupted in the cluster: {0}")]
     Cluster(String),
     #[error(
         "the destination rejected an event, and the sink has reached dead_letters_max: {0}; replay or discard some"

@@ -141,7 +141,7 @@ metrics! {
     disk_free_bytes: IntGauge;
     /// 1 while lockstep_disk_free_bytes is below storage.free_bytes_warn: the log is kept short.
     disk_low: IntGauge;
-    /// 1 while lockstep_disk_free_bytes is below storage.free_bytes_min; as leader, this node then rejects writes.
+    /// 1 while lockstep_disk_free_bytes is below storage.free_bytes_min; as leader, this node then refuses writes.
     disk_full: IntGauge;
     /// Stored idempotency keys.
     keys_remembered: IntGauge;

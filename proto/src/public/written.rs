@@ -10,8 +10,7 @@ use lockstep_machine::{
 use super::field::{Field, message};
 use crate::{Malformed, v1};
 
-/// The state machine came to something that this build does not know, or that does not answer
-/// the request.
+/// The outcome is of a kind that this build does not know, or that does not belong to the request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "unexpected outcome {0}: it belongs to a different kind of request, or this build is too old to know it"
@@ -271,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn timeouts_are_told_in_words() {
+    fn timeouts_are_shown_in_words() {
         let definition = serde_json::from_str::<Definition>(
             r#"{"name": "order", "initial": "open", "states": {
                 "open": {"timeout": {"after": "PT1H30M", "to": "expired"}},

@@ -312,7 +312,7 @@ impl<RT: Runtime, S: Storage> Compactor<RT, S> {
             DiskLevel::Full => tracing::error!(
                 free,
                 free_bytes_min,
-                "the disk is nearly full: as leader, this node rejects writes; free some space"
+                "the disk is nearly full: as leader, this node refuses writes; free some space"
             ),
             DiskLevel::Low => tracing::warn!(
                 free,

@@ -2,9 +2,9 @@
 //!
 //! A new member begins as a learner: it receives the log and does not vote. Once it has caught up, the
 //! leader promotes it ([`Consensus::keep_members`]), unless it is to stay a learner. If another member has
-//! its name, the new one takes its place: that member is removed in the same change; a member that stays a
-//! learner takes the place of one that does not answer. All of this follows
-//! from the membership in the log, so a new leader goes on where the previous one stopped.
+//! the same name, the new member replaces it: the old one is removed in the same change. A permanent learner
+//! replaces a member of its name only if that member does not answer. All of this follows from the membership
+//! in the log, so a new leader continues where the previous one stopped.
 //!
 //! A change of the voters goes through joint consensus (the Raft paper, section 6). A leader that finds a
 //! joint membership, because its predecessor failed in between, completes the change.

@@ -1,4 +1,4 @@
-//! Consensus: openraft behind our own names. The server itself names only openraft's tokio runtime.
+//! Consensus: openraft, wrapped in our own types. Of openraft, the server itself uses only the tokio runtime.
 //!
 //! [`Consensus`] is one node's Raft instance. It is assembled from these parts, which are generic over the
 //! runtime, the disk ([`Storage`](crate::store::Storage)) and the network:
@@ -13,9 +13,9 @@
 //! - [`network`] sends to peers over gRPC and [`server`] answers them. Every call names the cluster, the
 //!   target node, the protocol version and the Raft group; a mismatch is refused.
 //! - [`membership`] adds, promotes and removes members, one change at a time.
-//! - [`addresses`] knows where the members are now, if they have moved since they were added.
-//! - [`offline`] makes a new cluster of one node from a backup, or from what a stopped node has.
-//! - `succession` replaces a leader whose process has ended at once.
+//! - [`addresses`] holds the current addresses of members that have moved since they were added.
+//! - [`offline`] makes a new cluster of one node, from a backup or from the data of a stopped node.
+//! - `succession` elects a new leader at once when the process of the old one has ended.
 //! - `standing` is a node's view of the cluster.
 //! - `wire` converts between openraft's types and the protobuf messages that are stored and sent, so
 //!   that a new openraft changes no format.
@@ -35,10 +35,11 @@
 //!
 //! # Guarantees
 //!
-//! - A reply follows only from a committed and applied entry. All errors but
-//!   [`ProposeError::Unknown`] mean that nothing was appended.
+//! - A reply is sent only once its entry is committed and applied. Every error except
+//!   [`ProposeError::Unknown`] means that nothing was appended.
 //! - The vote and the log are durable before any peer or client learns of them.
-//! - Nothing here reads a clock, sleeps or spawns except through the runtime.
+//! - Nothing here reads a clock, sleeps or spawns except through the runtime. The exceptions are [`network`], [`server`],
+//!   `succession`, [`peer_members`] and [`Clocks`], which work over gRPC and use tokio and the system's clock directly.
 //!
 //! # Not guaranteed
 //!

@@ -68,7 +68,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_revoked_stream_is_dropped_though_nobody_polls_it() {
+    async fn a_revoked_stream_is_dropped_without_being_polled() {
         let held = Arc::new(());
         let lock: Weak<()> = Arc::downgrade(&held);
         let waiting = stream::once(std::future::ready(1)).chain(stream::pending().map(move |()| {
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_waits_for_a_revoked_stream_hears_of_its_end() {
+    async fn a_waiter_on_a_revoked_stream_gets_its_end() {
         let (mut stream, revoke) = revocable(stream::pending::<()>());
         let waiting = tokio::spawn(async move { stream.next().await });
         tokio::task::yield_now().await;

@@ -60,7 +60,7 @@ fn followed<S: Storage>(consensus: &Consensus<TokioRuntime, S>) -> Option<(Vote,
     (follows && voters().any(|id| id == me)).then_some((vote, member.grpc_address, before as u32))
 }
 
-/// Whether nobody listens at an address.
+/// Whether no process listens at an address.
 async fn refuses(address: &str) -> bool {
     for _ in 0..TRIES {
         match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {

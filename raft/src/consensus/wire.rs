@@ -429,7 +429,7 @@ pub(crate) fn unreadable_payload(index: u64, error: CodecError) -> io::Error {
 pub(crate) fn decode_entry(bytes: Bytes, index: u64) -> io::Result<Entry> {
     let entry = ENTRY.decode_at(&index, bytes)?;
     if entry.log_id.index != index {
-        let reason = format!("its content is log entry {}", entry.log_id.index);
+        let reason = format!("it contains log entry {} instead", entry.log_id.index);
         return Err(damaged_entry(index, reason));
     }
     Ok(entry)

@@ -171,7 +171,7 @@ fn open(
     if log.take_torn().is_some() {
         tracing::info!(
             last = log.bounds().map(|(_, last)| last),
-            "behind the last log entry is one that a crash left unfinished; it was never acknowledged"
+            "ignoring an incomplete log entry that a crash left after the last one; it was never acknowledged"
         );
     }
     Ok(Opened {

@@ -261,7 +261,7 @@ fn refuse_foreign(dir: &Path) -> Result<(), StoreError> {
         if ours.contains(&found.as_str()) {
             return Err(StoreError::Mismatch {
                 dir: dir.to_owned(),
-                found: format!("identity.json is missing, but {found} is there"),
+                found: format!("identity.json is missing, but the folder contains {found}"),
             });
         }
         if !["lost+found", LOCK, "identity.tmp"].contains(&found.as_str()) {

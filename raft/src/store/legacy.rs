@@ -161,7 +161,7 @@ impl Records {
         };
         let crc = codec::record_crc(index, &bytes);
         if (bytes.len(), crc) != (head.length as usize, head.record_crc) {
-            return Err(damaged(index, 0, "its length or its checksum is another"));
+            return Err(damaged(index, 0, "its length or checksum does not match"));
         }
         Ok(Record { index, bytes })
     }

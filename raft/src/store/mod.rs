@@ -13,20 +13,20 @@
 //! <data folder>/log/*.segment    the entries                                 Log, LogWriter
 //! <data folder>/watermark       what the log must still hold when it is opened            Watermark
 //! <data folder>/snapshots/      one file for each snapshot; a slot names the current one
-//! <data folder>/reserve         space that is given up when the disk is full
+//! <data folder>/reserve         space that is freed when the disk is full
 //! ```
 //!
 //! # Writing
 //!
 //! Every write puts an operation into one queue and returns. A single thread takes everything in the queue,
-//! carries it out in order, flushes once, notes the log's end in the file `watermark`, and calls the
+//! carries it out in order, flushes once, records the end of the log in the file `watermark`, and calls the
 //! completions in order. So one flush serves many operations, and no caller on the async runtime waits for a
 //! disk.
 //!
 //! Entries are appended to files, the segments. sled holds the catalogue of segments: which ones there are, and where
-//! each ends. It changes with one flush when a segment is begun, cut off or removed, so the log is always a
-//! sequence without gaps, whatever a crash leaves in the folder. What follows the last entry that was flushed was
-//! never acknowledged; the next append begins another segment, and it never comes back.
+//! each ends. It changes with one flush when a segment is begun, truncated or removed, so the log is always a
+//! sequence without gaps, whatever a crash leaves in the folder. Bytes after the last flushed entry were never
+//! acknowledged: the next append begins another segment, and they are never read again.
 //!
 //! A snapshot is written to a temporary file, flushed, read back and checked, renamed, and then named in
 //! the slot. The previous snapshot is removed after that, and entries that a snapshot covers are purged
@@ -43,7 +43,7 @@
 //! - Opening reads and checks every byte. Damage is reported with its position, an unknown format with
 //!   both versions, and neither is modified. Where sled panics on damage, the process ends, and its panic hook
 //!   gets the same report from [`damage`].
-//! - The identity, the log and the snapshots of a folder belong to each other, or it is refused (module `binding`).
+//! - A folder whose identity, log and snapshots do not belong together is refused (module `binding`).
 //!
 //! # Limits
 //!

@@ -205,7 +205,7 @@ fn check_header(found: &[u8; HEADER_BYTES], id: SegmentId) -> Result<(), StoreEr
     let mut sealed = *found;
     seal(&mut sealed);
     if sealed != *found {
-        return Err(damaged("its header has another checksum".to_owned()));
+        return Err(damaged("its header's checksum does not match".to_owned()));
     }
     let format = u32::from_be_bytes([found[8], found[9], found[10], found[11]]);
     if format != FORMAT {
@@ -214,7 +214,7 @@ fn check_header(found: &[u8; HEADER_BYTES], id: SegmentId) -> Result<(), StoreEr
     }
     match *found == header(id) {
         true => Ok(()),
-        false => Err(damaged("its file is another one's".to_owned())),
+        false => Err(damaged("its file is that of another segment".to_owned())),
     }
 }
 
@@ -300,7 +300,7 @@ impl Scan {
             self.read(&mut rest)?;
             return match rest.iter().all(|byte| *byte == 0) {
                 true => Ok(None),
-                false => Err(damaged(format!("only {room} bytes of it are there"))),
+                false => Err(damaged(format!("the file has only {room} bytes of it"))),
             };
         }
         let mut header = [0; RECORD_HEADER_BYTES];
@@ -316,10 +316,10 @@ impl Scan {
         let (crc, length) = (number(0), u64::from(number(4)));
         let found = u64::from(number(8)) << 32 | u64::from(number(12));
         if found != index {
-            return Err(damaged(format!("entry {found} is in its place")));
+            return Err(damaged(format!("the file has entry {found} instead")));
         }
         if length > RECORD_BYTES_MAX || length > self.end - self.offset {
-            return Err(damaged(format!("it cannot have {length} bytes")));
+            return Err(damaged(format!("a length of {length} bytes is impossible")));
         }
         let mut bytes = vec![0; length as usize];
         self.read(&mut bytes)?;

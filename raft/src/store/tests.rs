@@ -231,7 +231,7 @@ fn segments_are_removed_once_all_of_their_entries_are_purged() {
 }
 
 #[test]
-fn what_is_cut_off_is_removed_and_the_log_goes_on_in_another_segment() {
+fn truncated_entries_are_removed_and_the_log_continues_in_another_segment() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
     fill_segments(&store, dir.path(), 1, 4);
@@ -337,7 +337,7 @@ fn random_histories_match_a_model_across_reopening() {
 }
 
 #[test]
-fn after_a_purge_beyond_the_end_the_log_goes_on_behind_it() {
+fn after_a_purge_beyond_the_end_the_log_continues_after_it() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
     fill(&store, 1..=5);
@@ -403,7 +403,7 @@ fn an_append_that_leaves_a_gap_is_refused_for_good() {
 }
 
 #[test]
-fn a_damaged_entry_is_refused_with_its_place() {
+fn a_damaged_entry_is_refused_with_its_position() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
     let next = fill_segments(&store, dir.path(), 1, 2);
@@ -432,7 +432,7 @@ fn damage_that_appears_while_running_is_reported_too() {
 }
 
 #[test]
-fn a_segment_that_is_missing_shortened_or_anothers_is_refused_with_its_place() {
+fn a_segment_that_is_missing_truncated_or_replaced_by_another_is_refused_with_its_number() {
     let dir = tempfile::tempdir().unwrap();
     let store = open(dir.path()).unwrap();
     fill_segments(&store, dir.path(), 1, 3);
@@ -463,7 +463,7 @@ fn a_segment_that_is_missing_shortened_or_anothers_is_refused_with_its_place() {
         &|files| {
             std::fs::copy(&files[0], &files[1]).unwrap();
         },
-        "log segment 1: its file is another one's",
+        "log segment 1: its file is that of another segment",
     );
 }
 
@@ -495,7 +495,7 @@ fn an_entry_that_a_crash_left_unfinished_is_not_taken_for_damage() {
 }
 
 #[test]
-fn what_a_crash_left_behind_an_unfinished_entry_never_comes_back() {
+fn what_follows_an_incomplete_entry_after_a_crash_is_never_read_again() {
     let (dir, mark) = written_after_mark(vec![record(2, "torn"), record(3, "whole")]);
     // The page of the first of two entries was not written.
     on_disk::change_from(dir.path(), 2, |bytes| bytes[..20].fill(0));
@@ -587,7 +587,7 @@ fn the_committed_slot_waits_for_no_flush() {
 }
 
 #[test]
-fn after_a_failure_everything_fails_and_the_observer_hears_of_it_once() {
+fn after_a_failure_every_operation_fails_and_the_observer_is_notified_once() {
     let dir = tempfile::tempdir().unwrap();
     let observer = Arc::new(Counting::default());
     let store = open_observed(dir.path(), observer.clone()).unwrap();

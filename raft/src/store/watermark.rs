@@ -345,7 +345,7 @@ pub(super) fn decode(place: &[u8; PLACE_BYTES]) -> Result<Mark, StoreError> {
     }
     let end = HEADER_BYTES.saturating_add(number(12) as usize);
     let body = place.get(HEADER_BYTES..end);
-    let body = body.ok_or_else(|| damaged("its length is more than there can be"))?;
+    let body = body.ok_or_else(|| damaged("its length is impossible"))?;
     minicbor::decode(body).map_err(damaged)
 }
 

@@ -302,7 +302,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_keeps_all_but_the_server_behind_a_cable() -> Result<()> {
+    fn an_address_through_a_cable_changes_only_its_server() -> Result<()> {
         let through: SocketAddr = "127.0.0.1:9".parse()?;
         for (address, expected) in [
             ("mongodb://h:1", "127.0.0.1:9/?directConnection=true"),

@@ -126,7 +126,7 @@ async fn an_open_loop_counts_what_was_due_and_the_instances_are_deleted() -> Res
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bench_goes_on_when_its_node_is_killed_and_counts_what_failed() -> Result<()> {
+async fn a_bench_continues_when_its_node_is_killed_and_counts_failures() -> Result<()> {
     let mut cluster = Cluster::start().await?;
     let (leader, follower) = cluster.leader_and_follower().await?;
     let all = endpoints(&cluster, 0..3);

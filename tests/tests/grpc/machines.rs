@@ -163,7 +163,7 @@ async fn page_over_http(cluster: &Cluster, node: usize, cursor: &str) -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_goes_on_on_any_node_and_over_http() -> Result<()> {
+async fn a_list_continues_on_any_node_and_over_http() -> Result<()> {
     let cluster = Cluster::start().await?;
     let mut clients = clients(&cluster)?;
     define(&mut clients[0], &order("1h")).await?;

@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_begins_at_a_revision_behind_a_place_or_now() {
+    fn a_watch_begins_at_a_revision_after_a_cursor_or_now() {
         use v1::watch_request::From;
         let begins = |from| {
             let request = v1::WatchRequest {

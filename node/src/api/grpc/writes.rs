@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_outcome_that_answers_something_else_is_told_as_unknown() {
+    fn an_outcome_of_another_kind_of_request_is_reported_as_unknown() {
         let reply = Reply {
             outcome: Outcome::SettingsUpdated(Box::default()),
             replayed: false,

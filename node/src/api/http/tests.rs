@@ -80,7 +80,7 @@ async fn an_unknown_route_is_a_problem() {
 }
 
 #[tokio::test]
-async fn a_wrong_method_is_told_what_is_allowed() {
+async fn a_wrong_method_is_refused_with_the_allowed_ones() {
     for (method, uri, allow) in [
         ("DELETE", "/livez", "GET,HEAD"),
         ("PUT", "/served", "GET,HEAD,POST"),

@@ -212,9 +212,7 @@ impl<R: Read> Reader<R> {
 
     fn take_bytes(&mut self, length: u32) -> Result<Vec<u8>, StoreError> {
         if length > RECORD_BYTES_MAX || u64::from(length) > self.length - self.position {
-            return Err(self.damaged(&format!(
-                "a length of {length} bytes is more than there can be"
-            )));
+            return Err(self.damaged(&format!("a length of {length} bytes is impossible")));
         }
         let mut bytes = vec![0; length as usize];
         self.fill(&mut bytes)?;
