@@ -14,18 +14,17 @@ pub(crate) enum Foreign {
 }
 
 /// Words by which the source text of a tool is recognized where it is no map.
-const MARKS: [(&str, Foreign); 5] = [
+const MARKS: [(&str, Foreign); 6] = [
     ("<scxml", Foreign::Scxml),
     ("createMachine(", Foreign::XState),
     ("Statesman::Machine", Foreign::Statesman),
     ("include AASM", Foreign::Aasm),
+    ("aasm do", Foreign::Aasm),
     ("from transitions import", Foreign::Pytransitions),
 ];
 
 /// Fields that a state of XState has, and one of a definition has not.
-const XSTATE: [&str; 7] = [
-    "on", "always", "entry", "exit", "invoke", "onDone", "states",
-];
+const XSTATE: [&str; 6] = ["on", "always", "entry", "exit", "invoke", "onDone"];
 
 impl Foreign {
     /// What a text is that is no map of JSON or YAML.
@@ -42,19 +41,18 @@ impl Foreign {
         if has(top, "StartAt") || has(top, "States") {
             return Some(Self::StatesLanguage);
         }
-        if let Some(Node::Map(states)) = get(top, "states")
-            && states.iter().any(|(_, state)| is_xstate(state))
-        {
-            return Some(Self::XState);
+        if let Some(Node::Map(states)) = get(top, "states") {
+            let is_root = has(top, "context") || has_any(top, &XSTATE);
+            if is_root || states.iter().any(|(_, state)| is_xstate(state)) {
+                return Some(Self::XState);
+            }
         }
         let listed = matches!(get(top, "states"), Some(Node::List(_)));
         let Some(Node::List(transitions)) = get(top, "transitions") else {
             return None;
         };
         let is_foreign = |it: &Node| match it {
-            Node::Map(fields) => ["trigger", "source", "dest"]
-                .iter()
-                .any(|name| has(fields, name)),
+            Node::Map(fields) => has_any(fields, &["trigger", "source", "dest"]),
             // Trigger, source and destination in order.
             Node::List(parts) => listed && parts.len() >= 3,
             _ => false,
@@ -86,7 +84,7 @@ fn is_xstate(state: &Node) -> bool {
         Node::Map(fields) => {
             // A timeout whose `after` is a level too high is no map.
             let delays = matches!(get(fields, "after"), Some(Node::Map(_)));
-            delays || XSTATE.iter().any(|name| has(fields, name))
+            delays || has(fields, "states") || has_any(fields, &XSTATE)
         }
         _ => false,
     }
@@ -99,6 +97,10 @@ fn get<'n>(fields: &'n [(String, Node)], name: &str) -> Option<&'n Node> {
 
 fn has(fields: &[(String, Node)], name: &str) -> bool {
     get(fields, name).is_some()
+}
+
+fn has_any(fields: &[(String, Node)], names: &[&str]) -> bool {
+    names.iter().any(|name| has(fields, name))
 }
 
 #[cfg(test)]
@@ -122,6 +124,14 @@ mod tests {
             ),
             (
                 r#"{"initial": "a", "states": {"a": {"after": {"10": "a"}}}}"#,
+                "an XState machine",
+            ),
+            (
+                r#"{"initial": "a", "context": {}, "on": {"X": "a"}, "states": {"a": {}}}"#,
+                "an XState machine",
+            ),
+            (
+                r#"{"initial": "a", "states": {"a": {"states": {"b": {}}}}}"#,
                 "an XState machine",
             ),
             (
@@ -150,6 +160,24 @@ mod tests {
                 assert!(faults.len() > 1, "{faults:?}");
             }
         }
+        for (text, tool) in [
+            (
+                "{'states': ['a'], 'transitions': [{'trigger': 't', 'source': 'a', 'dest': 'a'}]}",
+                "a machine of pytransitions",
+            ),
+            (
+                "{initial: 'a', states: {a: {on: {GO: 'a'}}}}",
+                "an XState machine",
+            ),
+            (
+                "aasm do\n  state :a, initial: true\nend\n",
+                "a machine of AASM",
+            ),
+        ] {
+            let message = json(text).unwrap_err().to_string();
+            let advice = format!("this looks like {tool}; docs/TRANSLATING.md shows how");
+            assert!(message.contains(&advice), "{text}: {message}");
+        }
         let scxml = "<?xml version=\"1.0\"?>\n<scxml initial=\"a\"><state id=\"a\"/></scxml>";
         for read in [json(scxml), yaml(scxml)] {
             let message = read.unwrap_err().to_string();
@@ -163,6 +191,8 @@ mod tests {
             r#"{"name": "m", "initial": "a", "states": {"a": {"after": "15m", "type": "final"}}}"#,
             r#"{"name": "m", "initial": "a", "states": ["a"], "transitions": [{"from": "a", "to": "a"}]}"#,
             r#"{"name": "m", "description": "<scxml createMachine(", "initial": "a", "states": {"a": 7}}"#,
+            "{name: m, initial: a, states: {a: {}}}",
+            r#"{"name": "m", "on": {"push": {}}, "jobs": {}}"#,
             "{",
             "[]",
         ] {

@@ -55,10 +55,12 @@ fn parse(
     }
 }
 
-/// Adds to a fault in the syntax what the text seems to be instead.
+/// Adds to a fault in the syntax what the text seems to be instead. An object as JavaScript or Python writes it is no
+/// JSON, but mostly YAML.
 fn advised(mut error: DocumentError, text: &str) -> DocumentError {
     if let DocumentError::Syntax { message, .. } = &mut error
-        && let Some(foreign) = Foreign::of_text(text)
+        && let Some(foreign) =
+            Foreign::of_text(text).or_else(|| Foreign::of(&tree::yaml(text).ok()?, text))
     {
         *message = format!("{message}; {}", foreign.advice());
     }
