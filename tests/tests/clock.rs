@@ -5,9 +5,9 @@ use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, ensure};
 use lockstep_tests::cluster::{Cluster, Node, Plan, READY_DEADLINE};
-use lockstep_tests::http::after;
+use lockstep_tests::http::{after, answer};
 use lockstep_tests::wait::wait_for;
-use reqwest::StatusCode;
+use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 
 /// The library that shifts the wall clock of a process; of Debian's package `faketime`.
@@ -106,11 +106,23 @@ async fn a_leader_whose_clock_is_a_day_ahead_hands_over_and_does_not_move_cluste
     cluster.start_all()?;
     cluster.wait_ready().await?;
     let an_hour_on = || SystemTime::now() + Duration::from_secs(3600);
-    let transfer = json!({ "to": "node1" });
+    // Of two voters, the one that does not lead takes over, whatever its clock shows; of three, it would be node2.
+    let demote = "/v1/cluster/members/node3/demote";
+    let demote = cluster.nodes[1].api().request(Method::POST, demote);
+    answer(demote).await?.expect(StatusCode::OK)?;
     let path = "/v1/cluster/transfer-leadership";
+    wait_for("node1 to be refused by name", READY_DEADLINE, async || {
+        ensure!(cluster.leader().await? == 1, "node2 does not lead");
+        let named = json!({ "to": "node1" });
+        let refused = cluster.nodes[1].api().post(path, &named).await?;
+        let refused = refused.expect(StatusCode::CONFLICT)?;
+        ensure!(refused.text.contains("its clock is off"), "{refused:?}");
+        Ok(())
+    })
+    .await?;
     let mut state = "first";
     for _ in 0..5 {
-        let moved = cluster.nodes[1].api().post(path, &transfer).await?;
+        let moved = cluster.nodes[1].api().post(path, &json!({})).await?;
         moved.expect(StatusCode::OK)?;
         state = after(state);
         let at = moved_at(&cluster.nodes[0], state).await?;

@@ -130,6 +130,12 @@ async fn a_leader_whose_state_is_wrong_hands_over_and_answers_nothing_until_it_r
     for node in &cluster.nodes[1..] {
         node.api().get("/readyz").await?.expect(StatusCode::OK)?;
     }
+    let refused = cluster.nodes[1].api().post(path, &transfer).await?;
+    let refused = refused.expect(StatusCode::CONFLICT)?;
+    ensure!(
+        refused.text.contains("its state may be wrong"),
+        "{refused:?}"
+    );
     until_the_next_hash(cluster.nodes[2].api(), "b").await?;
 
     // A restart does not make the state right.

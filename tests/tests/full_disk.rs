@@ -48,6 +48,19 @@ async fn on_disks(plan: Plan, bytes: u64) -> Result<Option<(Cluster, Vec<Disk>)>
     Ok(Some((cluster, disks)))
 }
 
+async fn wait_until_it_sees_its_full_disk(node: &Node) -> Result<()> {
+    wait_for(
+        "a node to see how full its disk is",
+        NOTICED_DEADLINE,
+        async || {
+            let full = node.api().metric("lockstep_disk_full").await?;
+            ensure!(full == 1.0, "{} does not see it", node.name);
+            Ok(())
+        },
+    )
+    .await
+}
+
 /// Moves the built-in instance through a node, to wherever it can go; whether that was taken.
 async fn moved(node: &Node) -> Result<bool> {
     let (state, _) = node.api().instance().await?;
@@ -75,17 +88,7 @@ async fn with_nearly_full_disks_writes_are_rejected_and_reads_continue() -> Resu
         .iter()
         .try_for_each(|disk| disk.fill_but(LEFT_BYTES))?;
     for node in &cluster.nodes {
-        wait_for(
-            "a node to see how full its disk is",
-            NOTICED_DEADLINE,
-            async || {
-                let metrics = node.api().get("/metrics").await?;
-                let full = metrics.text.contains("\nlockstep_disk_full 1\n");
-                ensure!(full, "{} does not see it", node.name);
-                Ok(())
-            },
-        )
-        .await?;
+        wait_until_it_sees_its_full_disk(node).await?;
     }
     let before = cluster.nodes[0].api().instance().await?;
     for node in &cluster.nodes {
@@ -122,6 +125,44 @@ async fn a_leader_whose_disk_is_nearly_full_hands_over() -> Result<()> {
         ensure!(moved(node).await?, "{} refuses", node.name);
     }
     cluster.agree().await
+}
+
+#[tokio::test]
+async fn leadership_goes_to_the_one_voter_whose_disk_has_space_and_stays_where_none_has()
+-> Result<()> {
+    let Some((cluster, disks)) = on_small_disks().await? else {
+        return Ok(());
+    };
+    let api = cluster.nodes[0].api();
+    let transfer = async |to: &str| {
+        let path = "/v1/cluster/transfer-leadership";
+        api.post(path, &json!({ "to": to })).await
+    };
+    transfer("node3").await?.expect(StatusCode::OK)?;
+    for full in [1, 2] {
+        disks[full].fill_but(LEFT_BYTES)?;
+        wait_until_it_sees_its_full_disk(&cluster.nodes[full]).await?;
+    }
+    wait_for("node1 to lead", NOTICED_DEADLINE, async || {
+        ensure!(cluster.leader().await? == 0, "another node leads");
+        ensure!(moved(&cluster.nodes[1]).await?, "writes are refused");
+        Ok(())
+    })
+    .await?;
+    let refused = transfer("node2").await?.expect(StatusCode::CONFLICT)?;
+    let reason = "node2 should not lead, because its disk is nearly full";
+    ensure!(
+        refused.text.contains("no_successor") && refused.text.contains(reason),
+        "{refused:?}"
+    );
+    disks[0].fill_but(LEFT_BYTES)?;
+    wait_until_it_sees_its_full_disk(&cluster.nodes[0]).await?;
+    let term = api.cluster().await?.term;
+    // Longer than a leader waits between two attempts to hand over.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(api.cluster().await?.term, term, "leadership has moved");
+    ensure!(!moved(&cluster.nodes[0]).await?, "it takes a write");
+    Ok(())
 }
 
 /// Size of each disk that takes twice its size in writes.

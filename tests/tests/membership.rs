@@ -4,15 +4,17 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lockstep_tests::cluster::{Cluster, READY_DEADLINE, STOP_DEADLINE};
-use lockstep_tests::http::{Answer, Api};
+use lockstep_tests::bulk::{create, numbered, transition};
+use lockstep_tests::cluster::{Cluster, Plan, READY_DEADLINE, STOP_DEADLINE};
+use lockstep_tests::http::{Answer, Api, after};
 use lockstep_tests::members::{
     self, CHANGE_DEADLINE, id_of, voters, wait_for_new_id, wait_for_voters,
 };
 use lockstep_tests::traffic::Writer;
 use lockstep_tests::wait::wait_for;
 use reqwest::{Method, StatusCode};
-use serde_json::json;
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 const MEMBERS: &str = "/v1/cluster/members";
 
@@ -204,5 +206,55 @@ async fn leadership_moves_to_the_node_that_is_named() -> Result<()> {
         refused.text.contains("the members are node1, node2, node3"),
         "{refused:?}"
     );
+    cluster.agree().await
+}
+
+/// Makes so many changes, each in a log entry of its own if the nodes do not batch them.
+async fn change(api: &Api, changes: usize) -> Result<()> {
+    const WRITERS: usize = 24;
+    let commit = async |api: &Api, operation: Value| {
+        let transaction = json!({ "operations": [operation] });
+        let answer = api.post("/v1/transactions", &transaction).await?;
+        answer.expect(StatusCode::OK)
+    };
+    let mut writers = JoinSet::new();
+    for writer in 0..WRITERS {
+        let api = api.clone();
+        writers.spawn(async move {
+            let id = numbered("triad", writer);
+            commit(&api, create(&id)).await?;
+            let mut state = "first";
+            for _ in 0..changes / WRITERS {
+                state = after(state);
+                commit(&api, transition(&id, state)).await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = writers.join_next().await {
+        done??;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn leadership_does_not_move_to_a_voter_that_lags() -> Result<()> {
+    let plan = Plan::default().with("LOCKSTEP_RAFT_BATCH_REQUESTS_MAX", 1);
+    let mut cluster = Cluster::start_as(plan).await?;
+    let (leader, lagging) = cluster.leader_and_follower().await?;
+    let api = cluster.nodes[leader].api().clone();
+    let term = api.cluster().await?.term;
+    cluster.nodes[lagging].pause()?;
+    // It still counts as a voter that answers, for some seconds.
+    change(&api, 1200).await?;
+    let to = json!({ "to": cluster.nodes[lagging].name });
+    let path = "/v1/cluster/transfer-leadership";
+    let refused = api.post(path, &to).await?.expect(StatusCode::CONFLICT)?;
+    println!("{}", refused.text);
+    ensure!(refused.text.contains("no_successor"), "{refused:?}");
+    // Nothing was interrupted.
+    api.next("second").await?.expect(StatusCode::OK)?;
+    assert_eq!(api.cluster().await?.term, term);
+    cluster.nodes[lagging].resume()?;
     cluster.agree().await
 }

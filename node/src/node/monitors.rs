@@ -33,8 +33,6 @@ const CLOCK_EVERY: Duration = Duration::from_secs(1);
 const FREE_SPACE_EVERY: Duration = Duration::from_secs(1);
 const LEVEL_EVERY: Duration = Duration::from_secs(1);
 const LEVEL_TIMEOUT: Duration = Duration::from_secs(5);
-/// Minimum time between hand-over attempts while no peer has disk space.
-const HAND_OVER_EVERY: Duration = Duration::from_secs(60);
 
 /// Joins a cluster, catches up with the log, and begins to serve.
 pub(super) async fn join_cluster(parts: Parts) -> Result<(), NodeError> {
@@ -218,7 +216,7 @@ pub(super) async fn compare_states(parts: Parts) {
         distrust(&parts, verdict);
         keep_verdict(&parts, verdict, found.differing.first()).await;
         if verdict == Some(Verdict::Wrong) && parts.consensus.leads() {
-            drop(parts.consensus.hand_over(None, HAND_OVER_TIMEOUT).await);
+            hand_over_to_a_fitter_voter(&parts).await;
         }
         known = found.differing;
     }
@@ -268,13 +266,12 @@ pub(super) async fn compact(parts: Parts) {
     std::future::pending().await
 }
 
-/// A leader without disk space hands over, because another node may have space. If none has, the leader
-/// rejects writes and keeps serving reads.
+/// A leader without disk space hands over to a voter that has space. If none has, the leader refuses writes and
+/// keeps serving reads.
 pub(super) async fn leave_a_full_disk(parts: Parts) {
     loop {
         if parts.consensus.disk_full() && parts.consensus.leads() {
-            drop(parts.consensus.hand_over(None, HAND_OVER_TIMEOUT).await);
-            tokio::time::sleep(HAND_OVER_EVERY).await;
+            hand_over_to_a_fitter_voter(&parts).await;
         }
         tokio::time::sleep(FREE_SPACE_EVERY).await;
     }
@@ -301,7 +298,7 @@ pub(super) async fn watch_clock(parts: Parts) {
         was_ahead = report_cluster_time(&parts, was_ahead);
         was_skewed = report_skew(&parts, was_skewed);
         if was_skewed && parts.consensus.leads() {
-            hand_over_to_a_better_clock(&parts).await;
+            hand_over_to_a_fitter_voter(&parts).await;
         }
         tokio::time::sleep(CLOCK_EVERY).await;
     }
@@ -353,15 +350,12 @@ fn report_skew(parts: &Parts, was_skewed: bool) -> bool {
     is_skewed
 }
 
-/// Hands leadership to the voter with the longest log among those whose clocks agree, if there is one.
-async fn hand_over_to_a_better_clock(parts: &Parts) {
-    let members = parts.consensus.standing().members;
-    let better = members
-        .iter()
-        .filter(|it| it.voter && it.answers() && parts.clocks.agrees(it.id));
-    if let Some(best) = better.max_by_key(|it| it.matched_index) {
-        let handed = parts.consensus.hand_over(Some(best.id), HAND_OVER_TIMEOUT);
-        drop(handed.await);
+async fn hand_over_to_a_fitter_voter(parts: &Parts) {
+    let handed = parts
+        .consensus
+        .hand_over_to_a_fitter_voter(HAND_OVER_TIMEOUT);
+    if let Err(error) = handed.await {
+        tracing::debug!(%error, "leadership was not handed over");
     }
 }
 

@@ -26,7 +26,8 @@ use crate::sink::Sinks;
 use crate::telemetry::{Metrics, Report};
 use lockstep_raft::consensus::network::GrpcNetwork;
 use lockstep_raft::consensus::{
-    Addresses, BatchLimits, Clocks, CompactionSettings, Consensus, Environment, Member, Settings,
+    Addresses, BatchLimits, Clocks, CompactionSettings, Consensus, Environment, Fitness, Member,
+    Settings,
 };
 use lockstep_raft::store::{DiskStore, IdentityFile, StoreError, StoreOptions};
 
@@ -91,12 +92,14 @@ impl Parts {
         let stamps = clocks.clone();
         let environment = Environment {
             clock: Arc::new(move || stamps.stamp()),
+            fitness: Fitness::new(clocks.clone()),
             observer: observation.clone(),
             addresses: Addresses::default(),
         };
         let addresses = environment.addresses.clone();
         let batch = settings.batch;
         let network = GrpcNetwork {
+            fitness: environment.fitness.clone(),
             cluster: local.tag(),
             addresses: addresses.clone(),
             clocks: clocks.clone(),

@@ -19,8 +19,10 @@ use super::network::{SimConsensus, SimNetwork};
 use super::oracle::Oracle;
 use super::process;
 use lockstep_node::service::{ForwardObserver, Router};
+use lockstep_raft::consensus::node::Clock;
 use lockstep_raft::consensus::{
-    Addresses, BatchLimits, CompactionSettings, Consensus, Environment, Member, NodeId, Settings,
+    Addresses, BatchLimits, Clocks, CompactionSettings, Consensus, Environment, Fitness, Member,
+    NodeId, Settings,
 };
 
 /// The router as it ships, on the simulated runtime, disk and network.
@@ -224,6 +226,7 @@ impl Cluster {
         if self.has(Bug::LeaderRestored) {
             config.enable_leader_restore = None;
         }
+        let wall: Clock = Arc::new(move || clock.now());
         let consensus = Consensus::open(
             id,
             config,
@@ -231,9 +234,10 @@ impl Cluster {
             disk.open(),
             peers.clone(),
             Environment {
-                clock: Arc::new(move || clock.now()),
                 observer: self.0.oracle.watcher(id),
                 addresses: Addresses::default(),
+                fitness: Fitness::new(Clocks::new(wall.clone(), Duration::MAX)),
+                clock: wall,
             },
         )
         .await;

@@ -80,12 +80,13 @@ impl Clocks {
         known.then(|| self.skew_ms().unsigned_abs() > millis(self.skew_max))
     }
 
-    /// Whether a peer's clock is known and within the bound.
-    pub fn agrees(&self, peer: NodeId) -> bool {
+    /// Whether a peer's clock is known to be off by more than the bound: of two clocks, nobody can tell which is.
+    pub(super) fn is_off(&self, peer: NodeId) -> bool {
         let median = self.median_ms();
         let heard = self.heard.lock();
         let clock = heard.get(&peer).filter(|it| is_recent(it));
-        clock.is_some_and(|it| it.now_ms().abs_diff(median) <= millis(self.skew_max))
+        let clock = clock.filter(|_| heard.values().filter(|it| is_recent(it)).count() > 1);
+        clock.is_some_and(|it| it.now_ms().abs_diff(median) > millis(self.skew_max))
     }
 
     /// Notes what a peer's clock shows now; 0 where the peer's release does not report it.
@@ -144,7 +145,7 @@ mod tests {
         let ahead = clocks(NOW + DAY, &[NOW, NOW + 5]);
         assert_eq!(ahead.is_skewed(), Some(true));
         assert_about(ahead.stamp().0, NOW + 5 + SKEW_MAX);
-        assert!(ahead.agrees(1) && ahead.agrees(2));
+        assert!(!ahead.is_off(1) && !ahead.is_off(2));
         // Of two clocks, the earlier one counts.
         assert_about(clocks(NOW + DAY, &[NOW]).stamp().0, NOW + SKEW_MAX);
     }
@@ -169,8 +170,10 @@ mod tests {
         assert!(behind.skew_ms() < 0);
         let right = clocks(NOW, &[NOW + DAY, NOW]);
         assert_eq!(right.is_skewed(), Some(false));
-        assert!(!right.agrees(1) && right.agrees(2));
-        assert!(!right.agrees(3), "it has not reported its clock");
+        assert!(right.is_off(1) && !right.is_off(2));
+        assert!(!right.is_off(3), "it has not reported its clock");
+        let two = clocks(NOW - DAY, &[NOW]);
+        assert!(!two.is_off(1), "either may be right");
     }
 
     #[test]

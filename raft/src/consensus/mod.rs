@@ -15,6 +15,7 @@
 //! - [`membership`] adds, promotes and removes members, one change at a time.
 //! - [`addresses`] holds the current addresses of members that have moved since they were added.
 //! - [`offline`] makes a new cluster of one node, from a backup or from the data of a stopped node.
+//! - `hand_over` hands leadership to the fittest voter.
 //! - `succession` elects a new leader at once when the process of the old one has ended.
 //! - `standing` is a node's view of the cluster.
 //! - `wire` converts between openraft's types and the protobuf messages that are stored and sent, so
@@ -60,6 +61,7 @@ pub mod addresses;
 pub mod batcher;
 mod clocks;
 pub mod compaction;
+mod hand_over;
 pub mod log;
 pub mod membership;
 pub mod network;
@@ -79,6 +81,7 @@ pub use addresses::Addresses;
 pub use batcher::{BatchLimits, ProposeError, ProposeResult};
 pub use clocks::Clocks;
 pub use compaction::{CompactionSettings, DiskLevel};
+pub use hand_over::Fitness;
 pub use membership::{MemberChange, MemberError, QuorumChange};
 pub use node::{Consensus, ConsensusError, Environment, ReadPoint, Settings};
 pub use standing::{Role, Standing};

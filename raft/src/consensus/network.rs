@@ -29,6 +29,7 @@ use tonic::{Code, Request, Response, Status};
 
 use super::addresses::Addresses;
 use super::clocks::Clocks;
+use super::hand_over::Fitness;
 use super::revocable::revocable;
 use super::state_machine::Observer;
 use super::types::{Member, NodeId, Types};
@@ -121,6 +122,8 @@ pub struct GrpcNetwork {
     pub addresses: Addresses,
     /// Learns what their clocks show.
     pub clocks: Clocks,
+    /// Learns which of them should not lead.
+    pub fitness: Fitness,
     /// Whom to tell what was sent.
     pub observer: Arc<dyn Observer>,
 }
@@ -214,6 +217,7 @@ impl Peer {
     ) -> RpcResult<VoteResponse<C>> {
         let reply = reply.map_err(rpc_error)?.into_inner();
         self.network.clocks.note(self.target, reply.clock_ms);
+        self.network.fitness.note(self.target, reply.unfit());
         wire::vote_reply_in(reply).map_err(malformed)
     }
 }
@@ -234,11 +238,15 @@ impl RaftNetworkV2<C> for Peer {
         let sent = Instant::now();
         let reply = self.client()?.append(request).await.map_err(rpc_error)?;
         let GrpcNetwork {
-            clocks, observer, ..
+            clocks,
+            fitness,
+            observer,
+            ..
         } = &self.network;
         observer.append_round_trip(&self.member.name, sent.elapsed());
         let reply = reply.into_inner();
         clocks.note(self.target, reply.clock_ms);
+        fitness.note(self.target, reply.unfit());
         wire::append_reply_in(reply).map_err(malformed)
     }
 

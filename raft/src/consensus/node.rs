@@ -21,17 +21,14 @@ use parking_lot::Mutex;
 use super::addresses::Addresses;
 use super::batcher::{BatchLimits, Batcher, Confirm, ProposeError, ProposeResult};
 use super::compaction::{CompactionSettings, Compactor};
+use super::hand_over::Fitness;
 use super::log::LogStore;
-use super::membership::MemberError;
 use super::room::LogRoom;
-use super::standing::{Role, Standing};
+use super::standing::Standing;
 use super::state_machine::{Observer, SharedState, StateMachine};
 use super::types::{LogId, Member, NodeId, Payload, Runtime, Types};
 use crate::Deadline;
 use crate::store::{Storage, StoreError};
-
-/// Pause before a leader looks again for a voter that answers.
-const SUCCESSOR_POLL: Duration = Duration::from_millis(50);
 
 /// The view changes several times with every log entry.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -48,6 +45,8 @@ pub struct Environment {
     pub observer: Arc<dyn Observer>,
     /// Where the members are now.
     pub addresses: Addresses,
+    /// Which of the other nodes should not lead.
+    pub fitness: Fitness,
 }
 
 /// Settings of consensus.
@@ -379,53 +378,6 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         self.raft.wait_for_recovery(Some(timeout)).await.is_ok()
     }
 
-    /// Hands leadership to `to`, or to the voter with the longest matching log among those that answer.
-    /// Returns who leads then, after `timeout` at most.
-    ///
-    /// # Errors
-    ///
-    /// This node does not lead, `to` is no such voter, or no node took over.
-    pub async fn hand_over(
-        &self,
-        to: Option<NodeId>,
-        timeout: Duration,
-    ) -> Result<NodeId, MemberError> {
-        let me = self.node_id();
-        let deadline = Deadline::<RT>::after(timeout);
-        let successor = loop {
-            let standing = self.standing();
-            if standing.role != Role::Leader {
-                let leader = standing.leader.map(|(id, _)| id);
-                return Err(MemberError::NotLeader { leader });
-            }
-            if to == Some(me) {
-                return Ok(me);
-            }
-            let others = standing.members.iter().filter(|it| it.voter && it.id != me);
-            let candidates: Vec<_> = others
-                .filter(|it| to.is_none_or(|to| it.id == to))
-                .collect();
-            let answering = candidates.iter().filter(|it| it.answers());
-            if let Some(best) = answering.max_by_key(|it| it.matched_index) {
-                break best.id;
-            }
-            // A leader that was just elected has not heard from anyone yet.
-            if candidates.is_empty() || !deadline.sleep(SUCCESSOR_POLL).await {
-                return Err(MemberError::NoSuccessor);
-            }
-        };
-        let trigger = self.raft.trigger();
-        let handed = trigger.transfer_leader(successor).await;
-        handed.map_err(|_| MemberError::NoSuccessor)?;
-        let wait = self.raft.wait(Some(deadline.left()));
-        let another = wait.metrics(
-            |m| m.current_leader.is_some_and(|l| l != me),
-            "another node leads",
-        );
-        let leader = another.await.ok().and_then(|m| m.current_leader);
-        leader.ok_or(MemberError::NoSuccessor)
-    }
-
     /// Stops the Raft instance.
     pub async fn shutdown(&self) {
         // It fails only if the core has already ended.
@@ -546,15 +498,19 @@ mod tests {
             free_bytes_min: 0,
         };
         let store = DiskStore::open(&mut identity, options, Arc::new(())).unwrap();
+        let clock: Clock = Arc::new(|| Timestamp(1));
+        let clocks = Clocks::new(clock.clone(), Duration::ZERO);
         let environment = Environment {
-            clock: Arc::new(|| Timestamp(1)),
+            clock,
             observer: Arc::new(()),
             addresses: Addresses::default(),
+            fitness: Fitness::new(clocks.clone()),
         };
         let network = GrpcNetwork {
             cluster: Arc::default(),
             addresses: environment.addresses.clone(),
-            clocks: Clocks::new(environment.clock.clone(), Duration::ZERO),
+            clocks,
+            fitness: environment.fitness.clone(),
             observer: Arc::new(()),
         };
         let (id, settings) = (identity.identity().node_id, settings());
@@ -566,7 +522,7 @@ mod tests {
         consensus.initialize(members).await.unwrap();
         let deadline = Deadline::<TokioRuntime>::after(Duration::from_secs(30));
         while !consensus.leads() {
-            assert!(deadline.sleep(SUCCESSOR_POLL).await, "it does not lead");
+            assert!(deadline.sleep(LOOK_EVERY).await, "it does not lead");
         }
         consensus
     }

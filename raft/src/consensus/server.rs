@@ -119,10 +119,10 @@ impl PeerServer {
 
     fn voted(&self, reply: Result<VoteResponse<C>, RaftError<C>>) -> Answer<pb::VoteResponse> {
         let reply = reply.map_err(stopped)?;
-        Ok(Response::new(wire::vote_reply_out(
-            &reply,
-            self.clocks.wall(),
-        )))
+        Ok(Response::new(pb::VoteResponse {
+            unfit: self.consensus.unfit_as_reported().into(),
+            ..wire::vote_reply_out(&reply, self.clocks.wall())
+        }))
     }
 
     fn complain(&self, from: &str, ours: Option<&String>, reason: &'static str) {
@@ -229,8 +229,10 @@ impl peer_server::Peer for PeerServer {
         if !matches!(reply, AppendEntriesResponse::HigherVote(_)) {
             self.consensus.hear();
         }
-        let reply = wire::append_reply_out(&reply, self.clocks.wall());
-        Ok(Response::new(reply))
+        Ok(Response::new(pb::AppendResponse {
+            unfit: self.consensus.unfit_as_reported().into(),
+            ..wire::append_reply_out(&reply, self.clocks.wall())
+        }))
     }
 
     async fn stream_append(

@@ -181,6 +181,7 @@ pub(crate) fn append_reply_out(
     pb::AppendResponse {
         result: Some(result),
         clock_ms: clock.0,
+        unfit: 0,
     }
 }
 
@@ -210,6 +211,7 @@ pub(crate) fn stream_reply_out(reply: &StreamAppendResult<C>) -> pb::AppendRespo
     pb::AppendResponse {
         result: Some(result),
         clock_ms: 0,
+        unfit: 0,
     }
 }
 
@@ -248,6 +250,7 @@ pub(crate) fn vote_reply_out(reply: &VoteResponse<C>, clock: Timestamp) -> pb::V
         granted: reply.vote_granted,
         last_log_id: reply.last_log_id.as_ref().map(log_id_out),
         clock_ms: clock.0,
+        unfit: 0,
     }
 }
 
