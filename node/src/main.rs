@@ -18,7 +18,7 @@ use lockstep_node::telemetry::build;
 use lockstep_node::telemetry::logs::{self, Logs, LogsError};
 use lockstep_raft::failpoints;
 use lockstep_raft::store::{self, IdentityFile};
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::Runtime;
 
 mod cli;
 mod dev;
@@ -123,10 +123,10 @@ fn ask(question: &str, instead: &str) -> Result<String> {
 }
 
 fn on_this_thread<T>(work: impl Future<Output = Result<T>>) -> Result<T> {
-    started(&mut Builder::new_current_thread())?.block_on(work)
+    started(tokio::runtime::Builder::new_current_thread())?.block_on(work)
 }
 
-fn started(runtime: &mut Builder) -> Result<Runtime> {
+fn started(mut runtime: tokio::runtime::Builder) -> Result<Runtime> {
     let built = runtime.enable_all().build();
     built.map_err(|error| anyhow!("cannot start the runtime: {error}"))
 }
@@ -149,25 +149,19 @@ fn node(sources: Sources) -> Result<()> {
     let config = configuration(&sources)?.config;
     let logs = logs::init(&config.log).map_err(in_configuration)?;
     open_files::raise(&config);
-    let raft = started(
-        Builder::new_multi_thread()
-            .worker_threads(1)
-            .thread_name("raft"),
-    )?;
-    let runtime = started(&mut Builder::new_multi_thread())?;
+    let runtime = started(tokio::runtime::Builder::new_multi_thread())?;
     let reload = || reload(&sources, &logs);
-    let ended = runtime.block_on(run_node(config, raft.handle(), reload));
-    // They do not wait for threads that wait for a name server or a disk.
+    let ended = runtime.block_on(run_node(config, reload));
+    // Does not wait for threads that wait for a name server or a disk.
     runtime.shutdown_background();
-    raft.shutdown_background();
     Ok(ended?)
 }
 
-async fn run_node(config: Config, raft: &Handle, reload: impl Fn()) -> Result<(), NodeError> {
+async fn run_node(config: Config, reload: impl Fn()) -> Result<(), NodeError> {
     let signals = Signals::listen().map_err(|error| NodeError::Start(error.to_string()))?;
     let mut signal = std::pin::pin!(signals.stop(reload));
     let mut node = tokio::select! {
-        started = Node::start(config, raft) => started?,
+        started = Node::start(config) => started?,
         signal = &mut signal => {
             tracing::info!(signal, "stopping before the start was complete");
             return Ok(());

@@ -10,9 +10,6 @@
 //! the node meanwhile. `ServiceManager` tells systemd the same. Then `Parts` opens the store, consensus and the service above them; the interfaces serve
 //! them (`/readyz` fails until the node has joined a cluster and caught up); the background tasks begin.
 //!
-//! Consensus has a runtime of its own, with one thread: its tasks wake each other several times for each log entry,
-//! which is cheapest on one thread, and a busy interface does not delay a heartbeat.
-//!
 //! **Run.** A node owns its tasks: the `servers`, which must drain, and the `background` tasks, which
 //! may end at any point. If any task fails (the store can no longer flush, consensus has ended, an
 //! interface has failed), the node as a whole has failed. A failed node acknowledges nothing, so it is dropped
@@ -37,7 +34,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lockstep_machine::CodecError;
-use tokio::runtime::Handle;
 
 use crate::cluster::ClusterError;
 use crate::config::Config;
@@ -103,9 +99,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// Starts a node, whose consensus runs on the runtime `raft`. It serves once it has joined its cluster and caught
-    /// up with its log. Dropped before it is complete, it leaves a data folder as a crash does.
-    pub async fn start(config: Config, raft: &Handle) -> Result<Self, NodeError> {
+    /// Starts a node. It serves once it has joined its cluster and caught up with its log. Dropped before it is
+    /// complete, it leaves a data folder as a crash does.
+    pub async fn start(config: Config) -> Result<Self, NodeError> {
         let config = Arc::new(config);
         let metrics = Metrics::new().map_err(|error| NodeError::Start(error.to_string()))?;
         let lifecycle = Arc::<Lifecycle>::default();
@@ -115,7 +111,7 @@ impl Node {
         }
         let mut interfaces = Interfaces::start(&config, &metrics, &lifecycle).await?;
         let (parts, store_failure) = tokio::select! {
-            opened = Parts::open(config, raft, metrics, lifecycle) => opened?,
+            opened = Parts::open(config, metrics, lifecycle) => opened?,
             error = interfaces.failure() => return Err(error),
         };
         interfaces.open(&parts)?;

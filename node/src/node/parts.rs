@@ -6,7 +6,6 @@ use std::time::Instant;
 
 use lockstep_machine::SessionId;
 use openraft_rt_tokio::TokioRuntime;
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 use super::NodeError;
@@ -56,10 +55,9 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    /// Opens the data folder and builds everything above it, consensus on the runtime `raft`. Nothing runs yet.
+    /// Opens the data folder and builds everything above it. Nothing runs yet.
     pub(super) async fn open(
         config: Arc<Config>,
-        raft: &Handle,
         metrics: Arc<Metrics>,
         lifecycle: Arc<Lifecycle>,
     ) -> Result<(Self, StoreFailure), NodeError> {
@@ -92,33 +90,34 @@ impl Parts {
         let stamps = clocks.clone();
         let environment = Environment {
             clock: Arc::new(move || stamps.stamp()),
-            fitness: Fitness::new(clocks.clone()),
             observer: observation.clone(),
             addresses: Addresses::default(),
+            fitness: Fitness::new(clocks.clone()),
         };
         let addresses = environment.addresses.clone();
-        let batch = settings.batch;
         let network = GrpcNetwork {
-            fitness: environment.fitness.clone(),
             cluster: local.tag(),
             addresses: addresses.clone(),
             clocks: clocks.clone(),
+            fitness: environment.fitness.clone(),
             observer: observation.clone(),
         };
         let (node_id, raft_config) = (local.node_id(), settings.raft_config()?);
-        // Its tasks run where it is opened.
-        let opening = raft.spawn(async move {
-            Consensus::open(node_id, raft_config, &settings, store, network, environment).await
-        });
-        let consensus: Consensus<TokioRuntime, DiskStore> = opening
-            .await
-            .map_err(|error| NodeError::Start(error.to_string()))?
-            .map_err(|error| error.found_in(&config.data_dir))?;
+        let consensus = Consensus::<TokioRuntime, DiskStore>::open(
+            node_id,
+            raft_config,
+            &settings,
+            store,
+            network,
+            environment,
+        )
+        .await
+        .map_err(|error| error.found_in(&config.data_dir))?;
         let peers = GrpcPeers::new(local.tag());
         let router = Router::new(
             consensus.clone(),
             peers.clone(),
-            batch,
+            settings.batch,
             Arc::new(|| SessionId(rand::random())),
             observation.clone(),
         );
