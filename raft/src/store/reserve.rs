@@ -1,5 +1,6 @@
-//! A preallocated file that is deleted when the disk is full. sled cannot be reopened on a full disk, so
-//! the first write that fails for lack of space deletes it.
+//! A preallocated file that is deleted when the disk is full: the log then has space for another segment, until the
+//! node notices that the disk is full and takes no more, and sled, which cannot be reopened on a full disk, for its
+//! next start.
 
 use std::fs::{self, File};
 use std::io;
@@ -26,17 +27,19 @@ impl Reserve {
 
     /// Allocates the file if it is missing and at least twice its size is free. (On a disk that is still full, it
     /// would take back the space that was just freed for reopening.) If it cannot be allocated, that is logged,
-    /// but not an error.
-    pub(super) fn ensure(&self) {
+    /// but not an error. Returns whether it is there.
+    pub(super) fn ensure(&self) -> bool {
         if self.bytes == 0
             || fs::metadata(&self.path).is_ok_and(|found| found.blocks() * 512 >= self.bytes)
         {
-            return;
+            return true;
         }
-        if let Err(error) = self.allocate() {
+        let allocated = self.allocate();
+        if let Err(error) = &allocated {
             let _ = fs::remove_file(&self.path);
             tracing::warn!(%error, bytes = self.bytes, "cannot allocate the reserve file; free some disk space");
         }
+        allocated.is_ok()
     }
 
     /// Deletes the file. Returns whether it existed.
@@ -45,7 +48,7 @@ impl Reserve {
         if given {
             tracing::warn!(
                 bytes = self.bytes,
-                "the disk is full; deleted the reserve file so that the log can be opened"
+                "the disk is full; deleted the reserve file so that the log has space"
             );
         }
         given

@@ -11,7 +11,7 @@
 //! The catalogue, in sled, says which segments there are, and where each one ends that is no longer written. In the
 //! last one, the log ends where no record follows: at zeros, or at what a crash has left of a record.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 
 use super::codec::{RECORD_BYTES_MAX, record_crc};
-use super::{GROUP, Record, StoreError, durability, files};
+use super::{GROUP, Record, StoreError, durability, files, reserve};
 
 pub(super) const FORMAT: u32 = 1;
 
@@ -140,7 +140,7 @@ pub(super) fn encode(record: &Record, buffer: &mut Vec<u8>) -> Result<u32, Store
     Ok(crc)
 }
 
-/// Creates a segment, durably, with room for `bytes` after its header.
+/// Creates a segment, durably, with room for `bytes` after its header. Without enough space, nothing is left of it.
 pub(super) fn create(dir: &Path, id: SegmentId, bytes: u64) -> Result<File, StoreError> {
     let path = path(dir, id.number);
     let create = || {
@@ -155,7 +155,17 @@ pub(super) fn create(dir: &Path, id: SegmentId, bytes: u64) -> Result<File, Stor
         file.sync_all()?;
         Ok(file)
     };
-    let file = create().map_err(StoreError::io("create", &path))?;
+    let file = create().map_err(|error: io::Error| match error.kind() {
+        io::ErrorKind::StorageFull => {
+            let _ = fs::remove_file(&path);
+            StoreError::NoSpace {
+                what: "another segment of the log",
+                needed: bytes,
+                free: reserve::free_bytes(dir).unwrap_or(0),
+            }
+        }
+        _ => StoreError::io("create", &path)(error),
+    })?;
     files::sync_dir(dir)?;
     Ok(file)
 }

@@ -82,6 +82,7 @@ impl Writer {
             committed_since: None,
             watermark,
             reserve,
+            reserve_given_back: false,
             observer,
             cleaning: true,
             failure: None,
@@ -160,6 +161,8 @@ struct Flusher {
     committed_since: Option<Instant>,
     watermark: Watermark,
     reserve: Reserve,
+    /// It is allocated again once a purge has freed space.
+    reserve_given_back: bool,
     observer: Arc<dyn StoreObserver>,
     /// Whether the disk may hold what is no longer in the log.
     cleaning: bool,
@@ -281,9 +284,7 @@ impl Flusher {
                 if self.slots_changed {
                     self.flush_slots()?;
                 }
-                records
-                    .iter()
-                    .try_for_each(|record| self.log_writer.append(record))
+                records.iter().try_for_each(|record| self.append(record))
             }
             Operation::TruncateAfter(last_kept) => {
                 self.begin_slots()?;
@@ -296,6 +297,9 @@ impl Flusher {
                     self.slots.save_purge_point(upto, &marker)?;
                     self.log_writer.purge(upto)?;
                 }
+                if std::mem::take(&mut self.reserve_given_back) {
+                    self.reserve_given_back = !self.reserve.ensure();
+                }
                 Ok(())
             }
             Operation::Save { name, value } => {
@@ -303,6 +307,17 @@ impl Flusher {
                 self.slots.save(name, &value)
             }
             Operation::NoteCommitted => Ok(()),
+        }
+    }
+
+    /// Where another segment does not fit, it takes the space of the reserve: nothing was written yet.
+    fn append(&mut self, record: &Record) -> Result<(), StoreError> {
+        match self.log_writer.append(record) {
+            Err(StoreError::NoSpace { .. }) if self.reserve.give_back() => {
+                self.reserve_given_back = true;
+                self.log_writer.append(record)
+            }
+            appended => appended,
         }
     }
 
