@@ -7,8 +7,8 @@
 //! - [`Keys`], by the caller's [`IdempotencyKey`], for duplicates that callers create. The first outcome,
 //!   even if it is a rejection, is kept for a bounded time.
 //!
-//! The keys are bounded in number, time and bytes. The sessions are bounded in number; each holds
-//! no more replies than its node had requests outstanding, which the node bounds.
+//! The keys are bounded in number, time and bytes. The sessions are bounded in number; each holds the replies from
+//! the oldest request that its node had outstanding on, and the node bounds how far it goes ahead of that one.
 //!
 //! Both evict in an order that depends only on the log, so every node evicts the same entries.
 

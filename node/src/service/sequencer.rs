@@ -7,6 +7,10 @@ use std::sync::Arc;
 use lockstep_machine::{Origin, SessionId};
 use parking_lot::Mutex;
 
+/// How far a number may be ahead of the oldest that is outstanding: the cluster keeps the replies to all from there
+/// on. At 20,000 requests per second, one request would have to be outstanding for 6 seconds.
+const WINDOW: u64 = 1 << 17;
+
 /// One node process's sequence of requests.
 #[derive(Clone)]
 pub struct Sequencer {
@@ -51,10 +55,11 @@ impl Sequencer {
         }
     }
 
-    /// The next number; `None` while too many are outstanding.
+    /// The next number; `None` while too many are outstanding, or the oldest of them is too far behind.
     pub fn begin(&self) -> Option<Ticket> {
         let mut session = self.session.lock();
-        if session.outstanding.len() >= self.outstanding_max {
+        let oldest = session.outstanding.first().unwrap_or(&session.next);
+        if session.outstanding.len() >= self.outstanding_max || session.next - oldest >= WINDOW {
             return None;
         }
         let sequence = session.next;
@@ -168,6 +173,18 @@ mod tests {
         let only = sequencer.begin().unwrap();
         assert!(sequencer.begin().is_none());
         drop(only);
+        assert!(sequencer.begin().is_some());
+    }
+
+    #[test]
+    fn a_request_that_is_not_answered_bounds_those_after_it() {
+        let sequencer = Sequencer::new(SessionId(7), 10);
+        let oldest = sequencer.begin().unwrap();
+        for _ in 1..WINDOW {
+            drop(sequencer.begin().unwrap());
+        }
+        assert!(sequencer.begin().is_none(), "the window is exceeded");
+        drop(oldest);
         assert!(sequencer.begin().is_some());
     }
 }
