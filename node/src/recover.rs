@@ -105,7 +105,7 @@ async fn ask_members(
     let asked = others.map(|(id, member, _)| ask_member(*id, member, cluster));
     let answers = futures::future::try_join_all(asked).await?;
     // A leader that answered has said that it has no quorum. One that did not answer may have one.
-    let has_answered = |leader: NodeId| answers.iter().any(|it| it.id == leader && it.reached);
+    let has_answered = |leader| answers.iter().any(|it| it.answered == Some(leader));
     let follows = |it: &&Heard| it.leader.is_some_and(|leader| !has_answered(leader));
     if let Some(follower) = answers.iter().find(follows) {
         return Err(has_quorum(&follower.name, &follower.address, cluster));
@@ -125,19 +125,19 @@ struct Heard {
     name: String,
     address: String,
     text: String,
-    /// Whether the member itself answered.
-    reached: bool,
+    /// The node of this cluster that answered: another one than the member, if that was replaced or has moved.
+    answered: Option<NodeId>,
     /// The leader that it has just heard from.
     leader: Option<NodeId>,
 }
 
 async fn ask_member(id: NodeId, member: &Member, cluster: &str) -> Result<Heard> {
     let address = &member.grpc_address;
-    let (text, reached, leader) = match identify(address, Some(NOBODY)).await {
-        Err(silence) => (silence.to_string(), false, None),
-        Ok(answer) if answer.node_id != id || answer.cluster_id != cluster => {
-            let text = "another node is at its address".to_owned();
-            (text, false, None)
+    let (text, answered, leader) = match identify(address, Some(NOBODY)).await {
+        Err(silence) => (silence.to_string(), None, None),
+        Ok(answer) if answer.cluster_id != cluster => {
+            let text = "a node of another cluster is at its address".to_owned();
+            (text, None, None)
         }
         Ok(answer) if answer.not_a_member_since.is_some() => {
             return Err(has_quorum(&member.name, address, cluster));
@@ -150,7 +150,12 @@ async fn ask_member(id: NodeId, member: &Member, cluster: &str) -> Result<Heard>
                 "answers, but does not lead a quorum; its log ends at {}",
                 answer.log_last_index
             );
-            (text, true, answer.leader_id.filter(|_| heard))
+            let text = match answer.node_id == id {
+                true => text,
+                false => format!("another node of the cluster is at its address: it {text}"),
+            };
+            let leader = answer.leader_id.filter(|_| heard);
+            (text, Some(answer.node_id), leader)
         }
     };
     Ok(Heard {
@@ -158,7 +163,7 @@ async fn ask_member(id: NodeId, member: &Member, cluster: &str) -> Result<Heard>
         name: member.name.clone(),
         address: address.clone(),
         text,
-        reached,
+        answered,
         leader,
     })
 }

@@ -339,6 +339,12 @@ fn peers_must_be_valid_and_include_this_node() {
         fault(&[("LOCKSTEP_EXPECT", "3")])
             .contains("can never be reached: discovery.peers lists 1")
     );
+    let three = "node1=a:1,b=b:1,c=c:1";
+    let fewer = fault(&[("LOCKSTEP_PEERS", three), ("LOCKSTEP_EXPECT", "2")]);
+    assert!(
+        fewer.contains("could bootstrap a second cluster"),
+        "{fewer}"
+    );
 }
 
 #[test]
