@@ -89,7 +89,7 @@ async fn look(
     let asked = found.into_iter().map(|peer| ask(peer, me.node_id));
     let asked = futures::future::join_all(asked).await;
     let mut answers = asked.iter().filter_map(|(_, answer)| answer.as_ref().ok());
-    if let Some(member) = answers.clone().find(|it| !it.cluster_id.is_empty()) {
+    if let Some(member) = in_a_cluster(answers.clone())? {
         let me = local.announcement();
         return Err(ask_to_join(&me, local.supports(), member).await);
     }
@@ -129,6 +129,28 @@ fn left_out(plan: &BootstrapPlan) -> Waiting {
         "cluster {} is being bootstrapped without this node; this node joins it afterwards",
         plan.cluster_id
     ))
+}
+
+/// A peer that belongs to a cluster, if any does. This node must not choose between two clusters.
+fn in_a_cluster<'a>(
+    answers: impl Iterator<Item = &'a pb::IdentifyResponse>,
+) -> Result<Option<&'a pb::IdentifyResponse>, Waiting> {
+    let mut members = answers.filter(|it| !it.cluster_id.is_empty());
+    let Some(first) = members.next() else {
+        return Ok(None);
+    };
+    match members.find(|it| it.cluster_id != first.cluster_id) {
+        None => Ok(Some(first)),
+        Some(other) => Err(Waiting::Fault(format!(
+            "its peers belong to two clusters: {} at {} to {}, {} at {} to {}; stop the nodes of the cluster that this node is not to join, or remove them from discovery",
+            first.name,
+            first.grpc_address,
+            first.cluster_id,
+            other.name,
+            other.grpc_address,
+            other.cluster_id
+        ))),
+    }
 }
 
 async fn ask(peer: FoundPeer, me: NodeId) -> Asked {
@@ -172,6 +194,21 @@ async fn ask_to_join(
         }
     }
     Waiting::Normal(format!("looking for the leader of cluster {cluster}"))
+}
+
+/// Asks the cluster of this node to add it again, because its addition was lost with the leader that made it.
+pub(crate) async fn ask_again(local: &LocalNode, peers: &[FoundPeer]) {
+    let me = local.announcement();
+    let asked = peers.iter().map(|peer| ask(peer.clone(), me.node_id));
+    let asked = futures::future::join_all(asked).await;
+    let mut answers = asked.into_iter().filter_map(|(_, answer)| answer.ok());
+    let ours = me.cluster_id.as_ref();
+    if let Some(member) =
+        answers.find(|it| it.node_id != me.node_id && Some(&it.cluster_id) == ours)
+    {
+        let waiting = ask_to_join(&me, local.supports(), &member).await;
+        tracing::info!(reason = waiting.reason(), "asked to be added again");
+    }
 }
 
 async fn request_join(
@@ -218,6 +255,28 @@ impl Logged {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_whose_peers_belong_to_two_clusters_joins_neither_and_names_both() {
+        let peer = |name: &str, cluster: &str| pb::IdentifyResponse {
+            name: name.to_owned(),
+            grpc_address: format!("{name}:4333"),
+            cluster_id: cluster.to_owned(),
+            ..pb::IdentifyResponse::default()
+        };
+        let mut peers = vec![
+            peer("node1", ""),
+            peer("node2", "old"),
+            peer("node3", "old"),
+        ];
+        assert_eq!(in_a_cluster(peers[..1].iter()), Ok(None));
+        assert_eq!(in_a_cluster(peers.iter()), Ok(Some(&peers[1])));
+        peers.push(peer("node4", "new"));
+        let reason = in_a_cluster(peers.iter()).unwrap_err();
+        assert!(matches!(reason, Waiting::Fault(_)), "{reason:?}");
+        let expected = "node2 at node2:4333 to old, node4 at node4:4333 to new;";
+        assert!(reason.reason().contains(expected), "{reason:?}");
+    }
 
     #[test]
     fn a_reason_is_logged_once_and_again_after_a_minute() {

@@ -11,8 +11,9 @@
 //! 2. It has agreed to a [`BootstrapPlan`], the exact first membership: it initializes consensus with
 //!    it. Every planned member does so, again after a crash, with the same result.
 //! 3. A plan is latched in discovery, and names this node: it stores the plan durably, then step 2.
-//! 4. A peer belongs to a cluster: it asks that cluster's leader to be added (`Join`), and waits until the
-//!    leader contacts it ([`Host::join`]).
+//! 4. A peer belongs to a cluster, and no peer to another one: it asks that cluster's leader to be added (`Join`), and
+//!    waits until the leader contacts it ([`Host::join`]). If that leader fails before the addition is committed, the
+//!    node asks again once the next leader says that it is no member.
 //! 5. `expect` peers that never belonged to a cluster answer, all with the same list of peers, and discovery
 //!    lets this node propose: it latches a plan of exactly these nodes
 //!    ([`latch`](crate::discovery::Discovery::latch)); the first plan wins.
@@ -63,7 +64,7 @@ use lockstep_raft::failpoints::{self, Failpoint};
 use lockstep_raft::store::{BootstrapPlan, IdentityFile, StoreError};
 
 pub use identify::{Silence, identify};
-pub(crate) use join::join;
+pub(crate) use join::{ask_again, join};
 
 /// The longest cluster id accepted from a peer, bytes.
 const CLUSTER_ID_LEN_MAX: usize = 64;

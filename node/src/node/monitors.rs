@@ -117,7 +117,8 @@ pub(super) async fn follow_consensus(
 }
 
 /// Announces this node to discovery again and again, counts the nodes that discovery lists, and notes at
-/// which addresses they are. Ends only when it learns from them that this node was removed.
+/// which addresses they are. Asks them to add this node again if its addition was lost. Ends only when it learns
+/// from them that this node was removed.
 pub(super) async fn announce(parts: Parts) -> Result<(), NodeError> {
     let discovery = &parts.discovery;
     let mut reachable = true;
@@ -140,8 +141,14 @@ pub(super) async fn announce(parts: Parts) -> Result<(), NodeError> {
                     .set(peers.len() as i64);
                 let members = parts.consensus.standing().members;
                 let since = locate(&parts.local, &parts.addresses, &members, peers, round).await;
-                if since.is_some_and(|since| parts.consensus.was_removed(since)) {
-                    return Err(removed(&parts));
+                match since {
+                    Some(_) if parts.consensus.is_unconfirmed().await => {
+                        cluster::ask_again(&parts.local, peers).await;
+                    }
+                    Some(since) if parts.consensus.was_removed(since) => {
+                        return Err(removed(&parts));
+                    }
+                    Some(_) | None => {}
                 }
             }
             Err(error) if reachable => {

@@ -13,6 +13,7 @@ use super::chance::{nap, one_of, sleep_ms, up_to};
 use super::cluster::Cluster;
 use super::network::SimConsensus;
 use lockstep_machine::FeatureLevel;
+use lockstep_proto::ErrorCode;
 use lockstep_raft::Deadline;
 use lockstep_raft::consensus::{Member, MemberChange, MemberError, NodeId};
 
@@ -179,6 +180,9 @@ impl Operator {
                     {
                         return;
                     }
+                    // A leader that was just elected asks to try again.
+                    Some(Err(MemberError::Refused { code, .. }))
+                        if code == ErrorCode::Unavailable => {}
                     Some(Err(
                         error @ (MemberError::LastVoter(_) | MemberError::Refused { .. }),
                     )) => {

@@ -10,7 +10,8 @@
 //! joint membership, because its predecessor failed in between, completes the change.
 //!
 //! Every change is checked before it is proposed: of the voters after it, a quorum must have answered the
-//! leader within [`ANSWERED_WITHIN`]. The check and the change refer to the same membership.
+//! leader within [`ANSWERED_WITHIN`]. The check and the change refer to the same membership. A leader that has led
+//! for a shorter time takes no member for silent that has not answered it yet.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -19,14 +20,14 @@ use std::time::Duration;
 
 use lockstep_machine::FeatureLevel;
 use lockstep_proto::ErrorCode;
-use openraft::ChangeMembers;
 use openraft::async_runtime::watch::WatchReceiver as _;
 use openraft::errors::{ClientWriteError, RaftError};
 use openraft::raft::Precondition;
+use openraft::{ChangeMembers, Instant as _};
 
 use super::node::Consensus;
 use super::standing::Role;
-use super::types::{LogId, Member, MemberStatus, NodeId, Runtime};
+use super::types::{LogId, Member, MemberStatus, NodeId, Runtime, StoredMembership};
 use crate::Deadline;
 use crate::failpoints::{self, Failpoint};
 use crate::store::Storage;
@@ -190,6 +191,8 @@ impl MemberError {
 struct Roster {
     /// Whether this node leads. If not, the members are not known here.
     leads: bool,
+    /// How long it has led. Whoever has not answered it for so long may still be live.
+    led_for: Duration,
     /// The log entry that set it.
     log_id: Option<LogId>,
     /// Whether it is committed. If not, it may still be taken back.
@@ -236,6 +239,31 @@ impl Roster {
         others.filter(move |it| it.member.name == name)
     }
 
+    /// Fails if a member that is live, or may be, has the name of a new node.
+    fn check_name(&self, id: NodeId, name: &str) -> Result<(), MemberError> {
+        for other in self.same_name(id, name) {
+            if other.answers() {
+                return Err(MemberError::NameTaken {
+                    name: name.to_owned(),
+                    id: other.id,
+                    address: other.member.grpc_address.clone(),
+                });
+            }
+            if other.contact.is_none() && self.led_for < ANSWERED_WITHIN {
+                return Err(MemberError::Refused {
+                    code: ErrorCode::Unavailable,
+                    message: format!(
+                        "the leader was elected {:.1?} ago, and does not know yet whether node {}, which has the name {name}, is live; retry in {} s",
+                        self.led_for,
+                        other.id,
+                        ANSWERED_WITHIN.as_secs()
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+
     /// The step for a change; `None` if nothing is left to do.
     fn plan(&self, change: &MemberChange) -> Result<Option<Step>, MemberError> {
         let step = |change, voters| Ok(Some(Step::new(change, voters)));
@@ -244,13 +272,7 @@ impl Roster {
         match change {
             MemberChange::Add { id, .. } if self.find(*id).is_ok() => Ok(None),
             MemberChange::Add { id, member, .. } => {
-                if let Some(taken) = self.same_name(*id, &member.name).find(|it| it.answers()) {
-                    return Err(MemberError::NameTaken {
-                        name: member.name.clone(),
-                        id: taken.id,
-                        address: taken.member.grpc_address.clone(),
-                    });
-                }
+                self.check_name(*id, &member.name)?;
                 let nodes = [(*id, member.clone())].into();
                 step(ChangeMembers::AddNodes(nodes), voters)
             }
@@ -356,6 +378,12 @@ fn removal(member: &MemberStatus) -> ChangeMembers<NodeId, Member> {
     }
 }
 
+/// Whether a node knows no membership, or knows of its addition only from an entry that may not be committed.
+fn is_unconfirmed(id: NodeId, last: &StoredMembership, committed: &StoredMembership) -> bool {
+    let contains = |it: &StoredMembership| it.membership().get_node(&id).is_some();
+    last.log_id().is_none() || (contains(last) && !contains(committed))
+}
+
 impl MemberStatus {
     /// Whether it has answered the leader lately; only a leader knows.
     pub fn answers(&self) -> bool {
@@ -378,17 +406,19 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         force: bool,
     ) -> Result<QuorumChange, MemberError> {
         let _raising = self.raising.lock().await;
-        let roster = self.roster();
-        if !roster.leads {
-            let leader = self.leader().map(|(id, _)| id);
-            return Err(MemberError::NotLeader { leader });
-        }
         if let MemberChange::Add {
             member, supports, ..
         } = change
         {
             self.check_level(&member.name, *supports).await?;
         }
+        let mut roster = self.roster();
+        if !roster.leads {
+            let leader = self.leader().map(|(id, _)| id);
+            return Err(MemberError::NotLeader { leader });
+        }
+        // Afterwards: if it was elected again meanwhile, the roster counts as that of a new leader.
+        roster.led_for = self.led_for().await;
         if roster.is_joint || !roster.is_committed {
             return Err(MemberError::InProgress);
         }
@@ -412,6 +442,14 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         failpoints::reach(Failpoint::MembershipChanged);
         tracing::info!(?change, %quorum, "changed the membership");
         Ok(quorum)
+    }
+
+    /// How long ago this node, which leads, was elected.
+    async fn led_for(&self) -> Duration {
+        // A leader's vote does not change.
+        let elected = self.raft.with_raft_state(|it| it.vote_last_modified());
+        let elected = elected.await.ok().flatten();
+        elected.map_or(Duration::ZERO, |at| at.elapsed())
     }
 
     /// Fails if the cluster's feature level is above what a new node supports.
@@ -510,6 +548,18 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
         !is_member || stored.log_id().is_none_or(|at| at.index < since)
     }
 
+    /// Whether no membership that contains this node was committed, as far as it knows. If a leader says that it is no
+    /// member, its addition was lost with the leader that made it.
+    pub async fn is_unconfirmed(&self) -> bool {
+        let me = self.node_id();
+        // Not from the metrics, which have no membership until the core has started.
+        let unconfirmed = self.raft.with_raft_state(move |it| {
+            let known = &it.membership_state;
+            is_unconfirmed(me, known.effective(), known.committed())
+        });
+        unconfirmed.await.unwrap_or(false)
+    }
+
     fn roster(&self) -> Roster {
         let standing = self.standing();
         let metrics = self.raft.metrics().borrow_watched().clone();
@@ -526,6 +576,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
             .any(|it| it.learner);
         Roster {
             leads: standing.role == Role::Leader,
+            led_for: Duration::ZERO,
             log_id: *stored.log_id(),
             is_committed: stored.log_id() == metrics.committed_membership_config.log_id(),
             is_joint: membership.get_joint_config().len() > 1,
@@ -563,6 +614,7 @@ impl<RT: Runtime, S: Storage> Consensus<RT, S> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::types::Membership;
     use super::*;
 
     /// Where the log ended at the previous check.
@@ -674,6 +726,41 @@ mod tests {
         members[1].contact = Some(ANSWERED_WITHIN * 2);
         let step = roster(members).plan(&add).unwrap();
         assert_eq!(voters(step), [1, 2, 3]);
+    }
+
+    #[test]
+    fn a_new_leader_does_not_take_a_member_for_silent_that_had_no_time_to_answer() {
+        let mut members = three();
+        members[1].contact = None;
+        let add = MemberChange::Add {
+            id: 9,
+            member: members[1].member.clone(),
+            supports: FeatureLevel::NEWEST,
+        };
+        let mut found = roster(members);
+        found.led_for = Duration::from_secs(1);
+        let refused = found.plan(&add).unwrap_err();
+        assert_eq!(refused.code(), ErrorCode::Unavailable, "{refused}");
+        found.led_for = ANSWERED_WITHIN;
+        assert_eq!(voters(found.plan(&add).unwrap()), [1, 2, 3]);
+    }
+
+    #[test]
+    fn an_addition_counts_once_the_node_knows_that_it_was_committed() {
+        let at = |index, ids: &[NodeId]| {
+            let membership = Membership::new_with_defaults(vec![[1].into()], ids.iter().copied());
+            StoredMembership::new(Some(LogId::new_term_index(1, index)), membership)
+        };
+        let (none, without, with) = (StoredMembership::default(), at(1, &[]), at(5, &[9]));
+        // It has no log, or its addition is its last entry.
+        assert!(is_unconfirmed(9, &none, &none));
+        assert!(is_unconfirmed(9, &with, &without));
+        assert!(is_unconfirmed(9, &with, &none));
+        assert!(!is_unconfirmed(9, &with, &with));
+        // Its removal, whether committed or not.
+        let removed = at(7, &[]);
+        assert!(!is_unconfirmed(9, &removed, &with));
+        assert!(!is_unconfirmed(9, &removed, &removed));
     }
 
     #[test]
