@@ -9,8 +9,9 @@ use crate::{
     Timestamp,
 };
 
-/// Words of the errors of serde, serde_json, serde-saphyr, minicbor and the standard library. No message about
-/// what a user, a peer or another system wrote may have one: it names the place, the value and the rule.
+/// Words of the errors of serde, serde_json, serde-saphyr, minicbor, prost, flate2 and the standard library. No
+/// message about what a user, a peer or another system wrote may have one: it names the place, the value and the
+/// rule.
 const LIBRARY_WORDS: &[&str] = &[
     "serde",
     "deserialize",
@@ -58,6 +59,17 @@ const LIBRARY_WORDS: &[&str] = &[
     "simple key",
     "low surrogate",
     "recursion limit",
+    "failed to decode",
+    "wire type",
+    "varint",
+    "buffer underflow",
+    "length delimiter",
+    "delimited length",
+    "end group tag",
+    "decompressing",
+    "deflate",
+    "gzip header",
+    "gzip stream",
 ];
 
 /// Names of Rust's types; a message may have them within a word.

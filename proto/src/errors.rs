@@ -306,7 +306,7 @@ catalogue! {
         TooManyNames = "too_many_names", 409, Never, Pointless,
             "`/counter` and `/timer` already hold the maximum number of names.", "Use fewer names.";
         InvalidArgument = "invalid_argument", 0, Status(Code::InvalidArgument), Pointless,
-            "A field of a gRPC request is not valid; the message starts with the field.", "Correct it.";
+            "A field of a gRPC request is not valid; the message starts with the field. Or the bytes are not a message of the method.", "Correct it.";
     }
 }
 

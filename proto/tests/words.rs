@@ -9,15 +9,13 @@ use prost::Message;
 
 type Keyed<T> = (T, Option<IdempotencyKey>);
 
-/// The fault of bytes as a message, or of the message as what it stands for.
+/// The fault of a message as what it stands for. For bytes that are no message, the interface has words of its own.
 fn fault<M: Message + Default, T: TryFrom<M>>(bytes: &[u8]) -> Option<String>
 where
     T::Error: std::fmt::Display,
 {
-    match M::decode(bytes) {
-        Err(error) => Some(error.to_string()),
-        Ok(message) => T::try_from(message).err().map(|it| it.to_string()),
-    }
+    let message = M::decode(bytes).ok()?;
+    T::try_from(message).err().map(|it| it.to_string())
 }
 
 /// The bytes cut short anywhere, and with each byte changed to some others.

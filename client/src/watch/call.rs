@@ -89,7 +89,7 @@ setters! {
     [WatchCall].request {
         /// Only instances whose name starts like this.
         prefix: impl Into<String> => Some(prefix.into()),
-        /// The cluster that the cursor given to [`after`](Self::after) is of: another one refuses the watch.
+        /// The cluster that the watch continues in: another one refuses it, wherever it begins.
         cluster_id: impl Into<String> => Some(cluster_id.into()),
         /// Only changes into this state.
         state: StateName => Some(state.to_string()),

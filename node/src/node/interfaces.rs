@@ -41,7 +41,9 @@ impl Interfaces {
         let http_listener = listen("HTTP", config.http.listen).await?;
         let grpc_listener = listen("gRPC", config.grpc.listen).await?;
         let (http, grpc) = (Arc::<OnceLock<_>>::default(), Arc::<OnceLock<_>>::default());
-        let (routes, health) = api::grpc::when_opened(lifecycle.clone(), grpc.clone()).await;
+        let http_address = &config.http.advertise;
+        let (routes, health) =
+            api::grpc::when_opened(lifecycle.clone(), grpc.clone(), http_address).await;
         let mut interfaces = Self {
             stopping: CancellationToken::new(),
             drain: Drain::default(),

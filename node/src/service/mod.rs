@@ -241,6 +241,9 @@ impl Service {
         deadline: Duration,
     ) -> Result<Watch, WatchError> {
         self.check_trust()?;
+        if let WatchFrom::After(id) = &from {
+            self.check_cluster(id.cluster.as_deref())?;
+        }
         let began = Instant::now();
         let left = || deadline.saturating_sub(began.elapsed());
         // On a clone, which is cheap: the walk over all definitions must not block the task that applies.
@@ -254,16 +257,7 @@ impl Service {
         }
         let stale = Consistency::Stale;
         let cursor = match from {
-            WatchFrom::After(EventId { cursor, cluster }) => {
-                let own = self.cluster_id();
-                if let Some(asked) = cluster.filter(|it| *it != own) {
-                    let reached = self.peek(State::revision);
-                    return Err(WatchError::AnotherCluster {
-                        asked,
-                        own,
-                        reached,
-                    });
-                }
+            WatchFrom::After(EventId { cursor, .. }) => {
                 let revision = cursor.revision;
                 self.reached(revision, revision, stale, left()).await?;
                 cursor
@@ -279,6 +273,19 @@ impl Service {
             }
         };
         Ok(Watch::new(self.core.shared().clone(), cursor, filter))
+    }
+
+    /// Fails when a watch continues one of another cluster.
+    pub fn check_cluster(&self, asked: Option<&str>) -> Result<(), WatchError> {
+        let own = self.cluster_id();
+        match asked {
+            Some(asked) if asked != own => Err(WatchError::AnotherCluster {
+                asked: asked.to_owned(),
+                own,
+                reached: self.peek(State::revision),
+            }),
+            _ => Ok(()),
+        }
     }
 
     /// The id of the cluster; empty until the node has joined one.

@@ -59,7 +59,7 @@ pub enum WatchError {
     #[error(transparent)]
     Service(#[from] ServiceError),
     #[error(
-        "the event id belongs to cluster {asked}, but this is cluster {own}, at revision {reached}: read the current state, then watch from the revision after it"
+        "the watch continues one of cluster {asked}, but this is cluster {own}, at revision {reached}: read the current state, then watch from the revision after it"
     )]
     AnotherCluster {
         asked: String,

@@ -1,11 +1,17 @@
 //! An invalid request is rejected with the name of the field and a stable code, and changes nothing.
 
-use anyhow::Result;
+use std::future::poll_fn;
+
+use anyhow::{Context, Result};
 use lockstep_proto::v1;
 use lockstep_tests::cluster::Plan;
 use lockstep_tests::grpc::{self, asking, code};
 use reqwest::StatusCode;
+use tonic::body::Body;
+use tonic::client::GrpcService;
 use tonic::codec::CompressionEncoding;
+use tonic::codegen::http::Request;
+use tonic::transport::Endpoint;
 use tonic::{Code, Status};
 
 use super::{by_event, clients, create, done, one_node, transaction};
@@ -217,5 +223,33 @@ async fn a_compressed_message_that_expands_beyond_the_limit_is_rejected() -> Res
     let mut client = compressed;
     let within = client.create_instance(asking(create("x".repeat(1024))));
     invalid(&within.await.expect_err("no name"), "id: ");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_message_is_the_clients_fault() -> Result<()> {
+    let cluster = one_node(Plan::default()).await?;
+    let address = cluster.nodes[0].grpc_address();
+    let mut channel = Endpoint::from_shared(format!("http://{address}"))?
+        .connect()
+        .await?;
+    for (what, body) in [
+        ("it is no gzip", "\x01\0\0\0\x04oops"),
+        ("it is no message", "\0\0\0\0\x04oops"),
+        ("it is cut short", "\0\0\0\0\x09oops"),
+        ("it is not there", ""),
+    ] {
+        let request = Request::post("/lockstep.v1.Machines/CreateInstance")
+            .header("content-type", "application/grpc")
+            .header("grpc-encoding", "gzip")
+            .body(Body::new(body.to_owned()))?;
+        poll_fn(|cx| GrpcService::<Body>::poll_ready(&mut channel, cx)).await?;
+        let answer = GrpcService::<Body>::call(&mut channel, request).await?;
+        let status = Status::from_header_map(answer.headers()).context("a status")?;
+        assert_eq!(status.code(), Code::InvalidArgument, "{what}: {status}");
+        assert_eq!(code(&status), "invalid_argument", "{what}");
+        let word = lockstep_machine::library_words(status.message());
+        assert_eq!(word, None, "{what}: {status}");
+    }
     Ok(())
 }

@@ -153,19 +153,25 @@ async fn a_watch_that_would_miss_events_or_never_see_one_is_refused() -> Result<
     let cluster = one_node(Plan::default()).await?;
     let node = &cluster.nodes[0];
     moves(node, 0, 3).await?;
-    let after = v1::watch_request::From::After(v1::Place {
+    use v1::watch_request::From;
+    let after = From::After(v1::Place {
         revision: 1,
         position: 0,
     });
+    let elsewhere = |from| v1::WatchRequest {
+        // In a cluster made anew, it may not exist.
+        machine: Some("none".to_owned()),
+        from,
+        cluster_id: Some("0123456789abcdef".to_owned()),
+        ..Default::default()
+    };
     for (request, code_expected) in [
+        (elsewhere(Some(after)), "cursor_of_another_cluster"),
         (
-            v1::WatchRequest {
-                from: Some(after),
-                cluster_id: Some("0123456789abcdef".to_owned()),
-                ..Default::default()
-            },
+            elsewhere(Some(From::FromRevision(1))),
             "cursor_of_another_cluster",
         ),
+        (elsewhere(None), "cursor_of_another_cluster"),
         (
             v1::WatchRequest {
                 machine: Some("triad".to_owned()),
@@ -216,6 +222,12 @@ async fn a_watch_that_would_miss_events_or_never_see_one_is_refused() -> Result<
         .await?
         .context("a message")?;
     assert_eq!(first.cluster_id, own);
+    let mut at_home = Watch::new(v1::WatchRequest {
+        cluster_id: Some(own.to_owned()),
+        ..elsewhere(Some(From::FromRevision(1)))
+    });
+    let status = at_home.open(node).await.expect_err("no such machine");
+    assert_eq!(code(&status), "unknown_machine", "{status}");
     // Its own id resumes, that of another cluster does not.
     assert_eq!(stream(id).send().await?.status(), StatusCode::OK);
     let refused = stream(&format!("{cursor}-0123456789abcdef")).send().await?;

@@ -107,6 +107,38 @@ async fn curl_reads_compressed_answers_over_http_1_and_2() -> Result<()> {
 }
 
 #[tokio::test]
+async fn curl_at_the_grpc_port_learns_the_http_address() -> Result<()> {
+    let cluster = Cluster::start_as(Plan::single()).await?;
+    let node = &cluster.nodes[0];
+    let folder = tempfile::tempdir()?;
+    let folder = folder.path();
+    let http_address = node.http_address().to_string();
+    for path in ["/", "/v1/machines", "/lockstep.v1.Machines/ListMachines"] {
+        let url = format!("http://{}{path}", node.grpc_address());
+        for (version, shown) in [
+            ("--http1.1", "404 HTTP/1.1"),
+            ("--http2-prior-knowledge", "404 HTTP/2"),
+            ("--http2", "404 HTTP/1.1"),
+        ] {
+            let refused = curl(folder, version, &[JSON], &url).await?.expect(shown)?;
+            let problem = refused.json()?;
+            ensure!(problem["code"] == "not_found", "{problem}");
+            let detail = problem["detail"].as_str().context("a detail")?;
+            ensure!(detail.ends_with(&http_address), "{detail}");
+        }
+    }
+    // A call that a proxy sends on over HTTP/1 is not executed: its status could not be sent.
+    let url = format!(
+        "http://{}/lockstep.v1.Machines/ListMachines",
+        node.grpc_address()
+    );
+    let call = ["Content-Type: application/grpc"];
+    let refused = curl(folder, "--http1.1 --data x", &call, &url).await?;
+    refused.expect("404 HTTP/1.1")?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn curl_sends_compressed_files_and_a_bomb_is_refused() -> Result<()> {
     let cluster = Cluster::start_as(Plan::single()).await?;
     let api = cluster.nodes[0].api();

@@ -15,7 +15,6 @@ mod writes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use axum::http::HeaderValue;
 use axum::middleware::map_response;
 use lockstep_proto::errors::CODE_KEY;
 use lockstep_proto::v1::cluster_server::ClusterServer;
@@ -82,20 +81,32 @@ pub fn public_routes(
     Ok(routes)
 }
 
-/// Gives the status of a message that is too large the form of the catalogue: tonic sends it before a
-/// call reaches its service, without a code, and as RESOURCE_EXHAUSTED if only the decompressed message is
-/// too large.
-async fn with_code(mut response: axum::response::Response) -> axum::response::Response {
-    let headers = response.headers_mut();
-    let status = headers.get("grpc-status").and_then(|it| it.to_str().ok());
-    let status = status.and_then(|it| it.parse().ok()).map(Code::from_i32);
-    let too_large = matches!(status, Some(Code::OutOfRange | Code::ResourceExhausted));
-    if too_large && !headers.contains_key(CODE_KEY) {
-        let code = ErrorCode::BodyTooLarge;
-        headers.insert(CODE_KEY, HeaderValue::from_static(code.as_str()));
-        headers.insert("grpc-status", i32::from(code.grpc()).into());
+/// Gives a status by which tonic refuses a message the form of the catalogue.
+async fn with_code(response: axum::response::Response) -> axum::response::Response {
+    let status = Status::from_header_map(response.headers());
+    match status.as_ref().and_then(unreadable) {
+        Some(problem) => Status::from(problem).into_http(),
+        None => response,
     }
-    response
+}
+
+/// What a status without a code says about a message of the client: tonic sends it before the message reaches its
+/// service. The status of a method has a code.
+fn unreadable(status: &Status) -> Option<Problem> {
+    let (code, detail) = match status.code() {
+        _ if status.metadata().contains_key(CODE_KEY) => return None,
+        // The second if only the decompressed message is too large.
+        Code::OutOfRange | Code::ResourceExhausted => (
+            ErrorCode::BodyTooLarge,
+            "the message is larger than grpc.message_bytes_max, as sent or decompressed",
+        ),
+        Code::Internal => (
+            ErrorCode::InvalidArgument,
+            "the bytes are not a message of this method, or are not compressed as declared; generate the client from the definitions of lockstep.v1",
+        ),
+        _ => return None,
+    };
+    Some(Problem::new(code, detail))
 }
 
 /// Says through the health service whether this node can serve, for the server as a whole and for
@@ -211,6 +222,8 @@ pub async fn serve(
 ) -> Result<(), tonic::transport::Error> {
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     tonic::transport::Server::builder()
+        // For an answer that names the HTTP port.
+        .accept_http1(true)
         .concurrency_limit_per_connection(grpc.concurrency_max)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE))
@@ -226,20 +239,54 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_message_over_the_limit_has_the_code_of_a_body_that_is_too_large() {
+    async fn a_message_that_cannot_be_read_is_refused_with_a_code_in_the_products_words() {
         let coded = async |status: Status| {
             let response = with_code(status.into_http()).await;
-            let code = response.headers().get(CODE_KEY);
-            code.map(|it| it.to_str().unwrap().to_owned())
+            let status = Status::from_header_map(response.headers()).unwrap();
+            let word = lockstep_machine::library_words(status.message());
+            assert_eq!(word, None, "{status}");
+            let code = status.metadata().get(CODE_KEY);
+            (
+                status.code(),
+                code.map(|it| it.to_str().unwrap().to_owned()),
+            )
         };
-        for status in [
-            Status::out_of_range("4 KiB"),
-            Status::resource_exhausted(""),
+        for (status, code, name) in [
+            (
+                Status::out_of_range("4 KiB"),
+                Code::OutOfRange,
+                Some("body_too_large"),
+            ),
+            (
+                Status::resource_exhausted("Error decompressing: size limit"),
+                Code::OutOfRange,
+                Some("body_too_large"),
+            ),
+            (
+                Status::internal("failed to decode Protobuf message: buffer underflow"),
+                Code::InvalidArgument,
+                Some("invalid_argument"),
+            ),
+            (
+                Status::internal("Error decompressing: corrupt deflate stream"),
+                Code::InvalidArgument,
+                Some("invalid_argument"),
+            ),
+            (
+                Problem::new(ErrorCode::Compacted, "no longer kept").into(),
+                Code::OutOfRange,
+                Some("compacted"),
+            ),
+            (
+                Problem::new(ErrorCode::Internal, "aborted").into(),
+                Code::Internal,
+                Some("internal"),
+            ),
+            (Status::unimplemented(""), Code::Unimplemented, None),
         ] {
-            assert_eq!(coded(status).await.as_deref(), Some("body_too_large"));
+            let shown = format!("{status}");
+            let expected = (code, name.map(str::to_owned));
+            assert_eq!(coded(status).await, expected, "{shown}");
         }
-        let compacted = Problem::new(ErrorCode::Compacted, "no longer kept");
-        assert_eq!(coded(compacted.into()).await.as_deref(), Some("compacted"));
-        assert_eq!(coded(Status::unimplemented("")).await, None);
     }
 }

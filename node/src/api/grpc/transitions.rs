@@ -116,7 +116,8 @@ where
             Some(Ok(message)) => self.waiting = message.transitions.into_iter(),
             Some(Err(status)) => {
                 self.requests = None;
-                self.end = Some(status);
+                let problem = super::unreadable(&status).map(Status::from);
+                self.end = Some(problem.unwrap_or(status));
             }
             None => self.requests = None,
         }
@@ -258,6 +259,21 @@ mod tests {
             ])
         );
         assert!(end.is_none(), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn a_message_that_cannot_be_read_ends_the_stream_after_the_results_before_it() {
+        let damaged = Status::internal("Error decompressing: corrupt deflate stream");
+        let requests = [request(1, &["second"]), Err(damaged)];
+        let sent = start(&edge(), futures::stream::iter(requests));
+        let (results, end) = all(sent).await;
+        assert_eq!(results, expected(&[(1, "second")]));
+        let end = end.expect("a status");
+        assert_eq!(end.code(), Code::InvalidArgument);
+        let code = end.metadata().get("lockstep-code");
+        assert_eq!(code.unwrap(), "invalid_argument");
+        let word = lockstep_machine::library_words(end.message());
+        assert_eq!(word, None, "{end}");
     }
 
     #[tokio::test]

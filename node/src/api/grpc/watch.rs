@@ -21,9 +21,11 @@ const MESSAGE_BYTES_MAX: usize = 256 << 10;
 pub(super) type Stream =
     Pin<Box<dyn futures::Stream<Item = Result<v1::WatchResponse, Status>> + Send>>;
 
-pub(super) async fn begin(call: &Call, request: v1::WatchRequest) -> Result<Stream, Problem> {
+pub(super) async fn begin(call: &Call, mut request: v1::WatchRequest) -> Result<Stream, Problem> {
+    let cluster_id = request.cluster_id.take();
     let (filter, from) = asked(request)?;
     let edge = &call.edge;
+    edge.service.check_cluster(cluster_id.as_deref())?;
     let open = edge.watchers.open(&edge.service, filter, from, call.left());
     let state = (Some(open.await?), edge.service.cluster_id());
     let stream = futures::stream::unfold(state, |(open, cluster_id)| async move {
@@ -49,7 +51,7 @@ fn asked(request: v1::WatchRequest) -> Result<(EventFilter, WatchFrom), Problem>
         Some(From::FromRevision(revision)) => WatchFrom::Revision(GlobalRevision(revision)),
         Some(From::After(place)) => WatchFrom::After(EventId {
             cursor: place.into(),
-            cluster: request.cluster_id,
+            cluster: None,
         }),
     };
     Ok((asked.filter().map_err(invalid)?, from))
