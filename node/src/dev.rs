@@ -7,10 +7,11 @@
 mod children;
 mod cluster;
 mod folder;
+mod output;
 mod ports;
 
 use std::fmt::Display;
-use std::io::{self, Write as _};
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ use tokio::time::Instant;
 use children::{Node, Nodes};
 use cluster::{Leader, Status};
 use folder::Folder;
+use output::Output;
 
 const NODE_COUNT: u16 = 3;
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -87,34 +89,42 @@ pub async fn run(options: Options) -> Result<()> {
         ports::check_free(grpc_port + index, "gRPC", &node)?;
     }
     let folder = Folder::open(&data, fresh, grpc_port)?;
+    let out = Output::start(io::stdout()).map_err(doing("the thread for the output"))?;
     let mut nodes = Nodes::default();
     let result = tokio::select! {
-        result = live(&mut nodes, &folder, http_port, grpc_port) => result,
+        result = live(&mut nodes, &folder, http_port, grpc_port, &out) => result,
         _ = signals.stop(|| ()) => Ok(()),
         _ = hang_up.recv() => Ok(()),
     };
     if nodes.any_alive() {
-        say("stopping\n");
+        out.say("stopping\n".into());
     }
     nodes.stop().await;
+    out.finish();
     result
 }
 
 /// Starts the nodes, waits for the cluster, watches it. Returns only with an error.
-async fn live(nodes: &mut Nodes, folder: &Folder, http_port: u16, grpc_port: u16) -> Result<()> {
+async fn live(
+    nodes: &mut Nodes,
+    folder: &Folder,
+    http_port: u16,
+    grpc_port: u16,
+    out: &Output,
+) -> Result<()> {
     nodes.start(folder, http_port, grpc_port)?;
     let dir = &folder.dir;
-    say(&format!(
+    out.say(format!(
         "starting three nodes; data and logs in {}\n",
         dir.display()
     ));
     let statuses = wait_until_ready(nodes, folder).await?;
     let mut leader = cluster::leader(&statuses);
-    say(&introduction(&nodes.0, &statuses, leader.as_ref()));
+    out.say(introduction(&nodes.0, &statuses, leader.as_ref()));
     loop {
         tokio::time::sleep(TICK).await;
         for (node, how) in nodes.newly_ended() {
-            say(&format!(
+            out.say(format!(
                 "{} (pid {}) {how}; its log: {}\n  to start it again, in another terminal: {}\n",
                 node.name,
                 node.pid,
@@ -127,7 +137,7 @@ async fn live(nodes: &mut Nodes, folder: &Folder, http_port: u16, grpc_port: u16
         }
         let now = cluster::leader(&cluster::statuses(&nodes.http_addresses()).await);
         if let Some(change) = cluster::change(leader.as_ref(), now.as_ref()) {
-            say(&format!("{change}\n"));
+            out.say(format!("{change}\n"));
             leader = now;
         }
     }
@@ -184,11 +194,4 @@ fn introduction(nodes: &[Node], statuses: &[Status], leader: Option<&Leader>) ->
         text += &format!("  kill -9 {pid}   # the leader, {name}: another takes over\n");
     }
     text + "\nCtrl-C stops all three.\n\n"
-}
-
-/// Writes to stdout. The nodes go on running if no one reads it.
-fn say(text: &str) {
-    let mut out = io::stdout();
-    let _ = out.write_all(text.as_bytes());
-    let _ = out.flush();
 }

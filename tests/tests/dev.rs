@@ -1,8 +1,9 @@
 //! `lockstepd dev`: three real nodes that can be tried, killed and brought back, and none left over.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsRawFd as _;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -200,6 +201,48 @@ async fn it_continues_when_nothing_reads_its_output() -> Result<()> {
     );
     let status = tokio::time::timeout(STOP_DEADLINE, dev.wait()).await??;
     assert_eq!(status.code(), Some(0), "{status}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_output_that_is_not_read_blocks_nothing() -> Result<()> {
+    let place = Place::free()?;
+    let (unread, mut output) = std::io::pipe()?;
+    // SAFETY: fcntl takes no pointers here, and the descriptor is open.
+    let bytes = unsafe { libc::fcntl(output.as_raw_fd(), libc::F_SETPIPE_SZ, 4096) };
+    // Full from the beginning, as a terminal after Ctrl-S.
+    output.write_all(&vec![b'\n'; usize::try_from(bytes)?])?;
+    let mut command = place.command(false)?;
+    command
+        .stdin(Stdio::null())
+        .stdout(output)
+        .stderr(Stdio::null());
+    // Its nodes end with it.
+    let mut dev = tokio::process::Command::from(command)
+        .kill_on_drop(true)
+        .spawn()?;
+    let id = dev.id().context("it has ended")?;
+    for index in 0..NODE_COUNT {
+        let api = Api::new((Ipv4Addr::LOCALHOST, place.http_port() + index).into());
+        wait_for("a node that is ready", READY_DEADLINE, async || {
+            api.get("/readyz").await?.expect(StatusCode::OK)
+        })
+        .await?;
+    }
+    let nodes = children(id)?;
+    assert_eq!(nodes.len(), usize::from(NODE_COUNT));
+    let pid = libc::pid_t::try_from(id)?;
+    // SAFETY: kill takes no pointers. The child is not reaped yet, so the id is still its own.
+    ensure!(
+        unsafe { libc::kill(pid, libc::SIGTERM) } == 0,
+        "dev has ended"
+    );
+    let status = tokio::time::timeout(STOP_DEADLINE, dev.wait()).await??;
+    assert_eq!(status.code(), Some(0), "{status}");
+    for node in nodes {
+        ensure!(!runs(node), "its node {node} still runs");
+    }
+    drop(unread);
     Ok(())
 }
 

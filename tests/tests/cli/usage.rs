@@ -3,10 +3,11 @@
 use std::process::Command;
 
 use anyhow::{Context, Result};
+use lockstep_tests::binaries;
 use lockstep_tests::cluster::{Cluster, Plan};
 use lockstep_tests::program;
 
-use super::{RUN_DEADLINE, lockstep};
+use super::{RUN_DEADLINE, lockstep, run};
 
 /// Every command, so that a new one is not forgotten here.
 pub(crate) const COMMANDS: [&str; 17] = [
@@ -107,12 +108,17 @@ async fn every_command_explains_itself() -> Result<()> {
     Ok(())
 }
 
-#[tokio::test]
-async fn completions_are_scripts_that_shells_accept_and_that_complete() -> Result<()> {
+/// Checks the completion scripts of a program, and completes what a user typed up to Tab.
+async fn completes(
+    program: fn() -> Result<Command>,
+    name: &str,
+    commands: &[&str],
+    typed: &[(&str, &str)],
+) -> Result<()> {
     let folder = tempfile::tempdir()?;
     for shell in ["bash", "zsh", "fish"] {
-        let script = lockstep(&["completions", shell]).await?.done()?;
-        for command in COMMANDS {
+        let script = run(program()?, &["completions", shell]).await?.done()?;
+        for command in commands {
             assert!(script.contains(command), "{shell} does not know {command}");
         }
         let file = folder.path().join(shell);
@@ -124,22 +130,30 @@ async fn completions_are_scripts_that_shells_accept_and_that_complete() -> Resul
             assert_eq!(program::run(check, RUN_DEADLINE).await?.done()?, "");
         }
     }
-    // What a user gets for `lockstep st<Tab>` and `lockstep get --st<Tab>`.
-    for (words, expected) in [("st", "status\n"), ("get --st", "--stale\n")] {
+    for (words, expected) in typed {
         let line = format!(
-            "source ./bash; COMP_WORDS=(lockstep {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
-             _lockstep lockstep \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD-1]}}\"; \
+            "source ./bash; COMP_WORDS=({name} {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _{name} {name} \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD-1]}}\"; \
              printf '%s\\n' \"${{COMPREPLY[@]}}\""
         );
         let mut bash = Command::new("bash");
         bash.args(["--norc", "-c", &line]).current_dir(&folder);
-        assert_eq!(
-            program::run(bash, RUN_DEADLINE).await?.done()?,
-            expected,
-            "{words}"
-        );
+        let completed = program::run(bash, RUN_DEADLINE).await?.done()?;
+        assert_eq!(completed, *expected, "{words}");
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn completions_are_scripts_that_shells_accept_and_that_complete() -> Result<()> {
+    let typed = [("st", "status\n"), ("get --st", "--stale\n")];
+    completes(binaries::lockstep, "lockstep", &COMMANDS, &typed).await?;
+    let commands = ["run", "dev", "check-config", "rejoin", "man"];
+    let typed = [
+        ("check-", "check-config\ncheck-disk\n"),
+        ("dev --fr", "--fresh\n"),
+    ];
+    completes(binaries::lockstepd, "lockstepd", &commands, &typed).await
 }
 
 /// Whether this machine has the program.
