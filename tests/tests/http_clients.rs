@@ -189,12 +189,11 @@ async fn a_slash_at_the_end_redirects_and_a_head_is_answered() -> Result<()> {
     api.get("/nowhere/").await?.expect(StatusCode::NOT_FOUND)?;
     let head = answer(api.request(Method::HEAD, "/")).await?;
     assert_eq!((head.status, head.text.as_str()), (StatusCode::OK, ""));
-    let elsewhere = raw(
-        node.http_address(),
-        "GET //other.example/ HTTP/1.1\r\nHost: x\r\n",
-    )
-    .await?;
-    assert!(elsewhere.starts_with("HTTP/1.1 404"), "{elsewhere}");
+    for path in ["//other.example/", "/\\other.example/"] {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\n");
+        let elsewhere = raw(node.http_address(), &head).await?;
+        assert!(elsewhere.starts_with("HTTP/1.1 404"), "{path}: {elsewhere}");
+    }
     Ok(())
 }
 

@@ -20,6 +20,7 @@ mod containers;
 mod data_folder;
 mod dev;
 mod dns;
+mod environment;
 mod failpoints;
 mod formation;
 mod full_disk;

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result};
 use lockstep_tests::cluster::{Cluster, Plan};
-use lockstep_tests::http::Api;
+use lockstep_tests::http::{Api, answer};
 use reqwest::header::HeaderMap;
-use reqwest::{Method, RequestBuilder};
+use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
 /// An operation, with the parameters and bodies that it describes.
@@ -18,6 +18,7 @@ struct Operation {
     headers: BTreeSet<String>,
     /// Content types.
     bodies: BTreeSet<String>,
+    requires_body: bool,
 }
 
 impl Operation {
@@ -42,6 +43,7 @@ impl Operation {
                 .into_iter()
                 .flat_map(|it| it.keys().cloned())
                 .collect(),
+            requires_body: described["requestBody"]["required"] == true,
         })
     }
 
@@ -80,22 +82,60 @@ async fn assert_refused(requests: Vec<(String, RequestBuilder, &[u16])>) -> Resu
 async fn no_write_ignores_a_body_or_a_condition() -> Result<()> {
     let cluster = Cluster::start_as(Plan::single()).await?;
     let api = cluster.nodes[0].api();
-    let mut requests: Vec<(String, RequestBuilder, &[u16])> = vec![];
+    let mut wrong = vec![];
     for operation in operations(api).await? {
-        if operation.method == Method::GET {
-            continue;
-        }
-        let what = |sent: &str| format!("{} {} with {sent}", operation.method, operation.path);
+        let Operation { method, path, .. } = &operation;
+        let query = match (method, path.as_str()) {
+            (&Method::GET, "/") => "?next=second",
+            (&Method::GET, "/counter" | "/timer") => "",
+            (&Method::GET, _) => continue,
+            _ => "",
+        };
+        let request = || operation.request(api, query);
+        let mut refused = vec![];
         if operation.bodies.is_empty() {
-            let request = operation.request(api, "").json(&json!({ "version": 1 }));
-            requests.push((what("a body"), request, &[400]));
+            let body = request().json(&json!({ "version": 1 }));
+            refused.push(("a body", body, "invalid_body"));
         }
-        if !operation.headers.contains("If-Match") {
-            let request = operation.request(api, "").header("if-match", "\"1\"");
-            requests.push((what("If-Match"), request, &[400]));
+        let has_if_match = operation.headers.contains("If-Match");
+        let if_match = (!has_if_match).then_some("If-Match");
+        for name in ["If-None-Match", "If-Unmodified-Since"]
+            .into_iter()
+            .chain(if_match)
+        {
+            refused.push((name, request().header(name, "\"1\""), "invalid_header"));
+        }
+        for (sent, request, code) in refused {
+            let answer = answer(request).await?;
+            if answer.status != StatusCode::BAD_REQUEST || answer.problem()?["code"] != code {
+                wrong.push(format!(
+                    "{method} {path} with {sent}: {answer:?}, expected {code}"
+                ));
+            }
         }
     }
-    assert_refused(requests).await
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    assert_eq!(api.instance().await?, ("first".to_owned(), 0));
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_may_be_left_out_where_it_is_not_required() -> Result<()> {
+    let cluster = Cluster::start_as(Plan::single()).await?;
+    let api = cluster.nodes[0].api();
+    let mut wrong = vec![];
+    for operation in operations(api).await? {
+        if operation.bodies.is_empty() {
+            continue;
+        }
+        let status = operation.request(api, "").send().await?.status().as_u16();
+        if [400, 415].contains(&status) != operation.requires_body {
+            let Operation { method, path, .. } = &operation;
+            wrong.push(format!("{method} {path}: {status}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    Ok(())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -106,8 +146,8 @@ async fn no_operation_accepts_a_parameter_that_is_unknown_or_given_twice() -> Re
     for operation in operations(api).await? {
         let Operation { method, path, .. } = &operation;
         let what = |query: &str| format!("{method} {path}{query}");
-        // What takes no parameter ignores all.
-        if !operation.queries.is_empty() {
+        // What takes no parameter ignores all, except in /v1.
+        if !operation.queries.is_empty() || path.starts_with("/v1/") {
             let unknown = "?no-such-parameter=1";
             requests.push((what(unknown), operation.request(api, unknown), &[400]));
         }

@@ -304,9 +304,13 @@ fn media_type(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     let value = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
     let mut parts = value.split(';').map(str::trim);
     let essence = parts.next().unwrap_or_default().to_owned();
-    let charset = parts.find_map(|it| it.strip_prefix("charset="));
-    match charset.map(|it| it.trim_matches('"')) {
-        None | Some("utf-8" | "utf8" | "us-ascii") => Ok(Some(essence)),
+    let parameters = parts.filter_map(|it| it.split_once('='));
+    let charsets = parameters.filter(|(name, _)| name.trim_end() == "charset");
+    let is_utf8 = |charset: &str| matches!(charset, "utf-8" | "utf8" | "us-ascii");
+    let charset = |value: &str| value.trim_start().trim_matches('"').to_owned();
+    let mut charsets = charsets.map(|(_, it)| charset(it));
+    match charsets.find(|it| !is_utf8(it)) {
+        None => Ok(Some(essence)),
         Some(other) => {
             let other: String = other.chars().take(80).collect();
             let detail = format!("charset {other:?} is not supported; send UTF-8");
@@ -427,14 +431,20 @@ mod tests {
             "application/json",
             "application/json; charset=UTF-8",
             "Application/JSON;charset=\"utf-8\"",
+            "application/json; charset = utf-8; version=1",
             "application/merge-patch+json",
         ] {
             assert!(is_json(&read(&[json]).unwrap().unwrap()), "{json}");
         }
         assert!(!is_json(&read(&["text/plain"]).unwrap().unwrap()));
         assert_eq!(read(&[]).unwrap(), None);
-        let latin = "application/json; charset=iso-8859-1";
-        for refused in [&[latin][..], &["application/json", "application/json"]] {
+        for refused in [
+            &["application/json; charset=iso-8859-1"][..],
+            &["application/json; charset = iso-8859-1"],
+            &["application/json; charset=utf-8; charset=iso-8859-1"],
+            &["application/json; Charset=\"iso-8859-1\""],
+            &["application/json", "application/json"],
+        ] {
             assert_eq!(read(refused).unwrap_err().status, 415, "{refused:?}");
         }
     }

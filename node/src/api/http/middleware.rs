@@ -29,6 +29,8 @@ use lockstep_proto::ErrorCode;
 
 /// The service enforces its deadline; this is how much later the request is abandoned.
 const GRACE: Duration = Duration::from_secs(1);
+/// Where a GET may change something.
+pub(super) const CHANGING_GETS: [&str; 3] = ["/", "/counter", "/timer"];
 /// Smallest answer that is compressed for a client that accepts it, bytes.
 const COMPRESSED_BYTES_MIN: u16 = 1024;
 
@@ -145,7 +147,7 @@ impl Guards {
         if length.is_some_and(|it| it > bytes_max as u64) && self.route != MACHINES {
             return Some(Problem::body_too_large(bytes_max));
         }
-        foreign(request, &limits.cors_origins)
+        foreign(request, &limits.cors_origins).or_else(|| unevaluated(request))
     }
 
     /// Bounds the number of requests in the service, and the time of each.
@@ -181,8 +183,11 @@ impl Guards {
     }
 }
 
-/// Refuses a body where an operation has none: what it says would be ignored.
+/// Refuses a body where a change has none: what it says would be ignored.
 pub(super) async fn refuse_body(request: Request, next: Next) -> Result<Response, Problem> {
+    if !changes(&request) {
+        return Ok(next.run(request).await);
+    }
     let (parts, mut body) = request.into_parts();
     while !body.is_end_stream() {
         match body.frame().await {
@@ -200,10 +205,27 @@ pub(super) async fn refuse_body(request: Request, next: Next) -> Result<Response
 /// Refuses `If-Match` where an operation has no revision to compare: it would be ignored.
 pub(super) async fn refuse_condition(request: Request, next: Next) -> Result<Response, Problem> {
     if request.headers().contains_key(IF_MATCH) {
-        let detail = "this operation does not evaluate If-Match; nothing was executed";
-        return Err(Problem::new(ErrorCode::InvalidHeader, detail));
+        return Err(not_evaluated("If-Match"));
     }
     Ok(next.run(request).await)
+}
+
+/// Refuses the conditions that no change evaluates, and that no change by GET does: they would be ignored.
+fn unevaluated(request: &Request) -> Option<Problem> {
+    if !changes(request) {
+        return None;
+    }
+    let conditions: &[&str] = match *request.method() {
+        Method::GET => &["If-None-Match", "If-Unmodified-Since", "If-Match"],
+        _ => &["If-None-Match", "If-Unmodified-Since"],
+    };
+    let sent = |it: &&&str| request.headers().contains_key(**it);
+    conditions.iter().find(sent).map(|it| not_evaluated(it))
+}
+
+fn not_evaluated(condition: &str) -> Problem {
+    let detail = format!("this operation does not evaluate {condition}; nothing was executed");
+    Problem::new(ErrorCode::InvalidHeader, detail)
 }
 
 /// Refuses a change for a page of another origin, unless that origin is `allowed`. A browser asks before
@@ -245,10 +267,11 @@ fn foreign(request: &Request, allowed: &[String]) -> Option<Problem> {
 }
 
 fn changes(request: &Request) -> bool {
-    match (request.method(), request.uri().path()) {
-        (&Method::GET, "/") => request.uri().query().is_some(),
-        (&Method::GET, "/counter" | "/timer") => true,
-        (&Method::GET | &Method::HEAD | &Method::OPTIONS, _) => false,
+    let uri = request.uri();
+    match *request.method() {
+        Method::GET if uri.path() == "/" => uri.query().is_some(),
+        Method::GET => CHANGING_GETS.contains(&uri.path()),
+        Method::HEAD | Method::OPTIONS => false,
         _ => true,
     }
 }

@@ -77,7 +77,7 @@ fn assemble(edge: Arc<Edge>, served: Routes) -> Router {
         .with_state(edge)
 }
 
-fn is_grpc(headers: &HeaderMap) -> bool {
+pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
     let kind = headers.get(CONTENT_TYPE);
     kind.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"))
 }
@@ -103,8 +103,8 @@ fn no_route(uri: &Uri) -> Response {
 /// The path and query without the slash at the end of the path.
 fn without_slash(uri: &Uri) -> Option<HeaderValue> {
     let path = uri.path().strip_suffix('/')?;
-    // Two slashes at the beginning would name another host.
-    if path.is_empty() || path.starts_with("//") {
+    // Two slashes at the beginning would name another host; browsers read a backslash as a slash.
+    if path.is_empty() || path.starts_with("//") || path.starts_with("/\\") {
         return None;
     }
     let query = uri.query().map(|query| format!("?{query}"));

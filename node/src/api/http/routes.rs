@@ -72,13 +72,13 @@ impl Routes {
             add(&mut description);
         }
         let mut methods = MethodRouter::new().on(filter, handler);
-        if method != HttpMethod::Get {
-            if !description.has_body() {
-                methods = methods.route_layer(from_fn(middleware::refuse_body));
-            }
-            if !description.has_header(IF_MATCH.as_str()) {
-                methods = methods.route_layer(from_fn(middleware::refuse_condition));
-            }
+        let by_get = method == HttpMethod::Get;
+        let changes = !by_get || middleware::CHANGING_GETS.contains(&path);
+        if changes && !description.has_body() {
+            methods = methods.route_layer(from_fn(middleware::refuse_body));
+        }
+        if !by_get && !description.has_header(IF_MATCH.as_str()) {
+            methods = methods.route_layer(from_fn(middleware::refuse_condition));
         }
         self.handle(path, methods);
         self.schemas.append(&mut description.schemas);
@@ -168,7 +168,7 @@ pub(super) fn served() -> Routes {
         Get "/v1/machines/{machine}/instances/{instance}/history" instance_history: instance::history => 200 "Its history";
         /// Pins an instance to another version of its machine.
         Post "/v1/machines/{machine}/instances/{instance}/migrate" migrate_instance: instance::migrate
-            => 200 "The migration, or what a dry run would do";
+            => 200 "The migration, or what a dry run would do", Description::body_is_optional;
         /// Moves an instance.
         Post "/v1/machines/{machine}/instances/{instance}/transitions" transition_instance: transitions::transition
             => 200 "Moved";
@@ -185,7 +185,8 @@ pub(super) fn served() -> Routes {
         /// The cluster settings.
         Get "/v1/cluster/settings" get_settings: settings::show => 200 "All of them";
         /// Changes the named cluster settings, all or none.
-        Patch "/v1/cluster/settings" update_settings: settings::update => 200 "All of them, as they are now";
+        Patch "/v1/cluster/settings" update_settings: settings::update => 200 "All of them, as they are now",
+            Description::body_is_optional;
         /// Writes a backup: the state at one log index, with every write that was acknowledged before the request.
         ///
         /// `lockstepd restore` makes a new cluster from it. The connection is closed without an end if the backup
