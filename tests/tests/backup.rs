@@ -175,7 +175,7 @@ async fn a_node_is_not_recovered_while_it_runs_or_the_others_have_a_quorum() -> 
     ensure!(refused.contains("is in use"), "{refused}");
     cluster.nodes[follower].terminate().await?;
     let refused = recover(&data, &id).await?.failed(1)?;
-    ensure!(refused.contains("has a quorum"), "{refused}");
+    ensure!(refused.contains("with a quorum"), "{refused}");
     // Nothing has changed.
     cluster.nodes[follower].restart().await?;
     cluster.agree().await

@@ -181,8 +181,10 @@ impl Operator {
                         return;
                     }
                     // A leader that was just elected asks to try again.
-                    Some(Err(MemberError::Refused { code, .. }))
-                        if code == ErrorCode::Unavailable => {}
+                    Some(Err(MemberError::Refused {
+                        code: ErrorCode::Unavailable,
+                        ..
+                    })) => {}
                     Some(Err(
                         error @ (MemberError::LastVoter(_) | MemberError::Refused { .. }),
                     )) => {

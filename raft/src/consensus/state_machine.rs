@@ -122,14 +122,14 @@ impl SharedState {
         self.write(|applied| change(&mut applied.state));
     }
 
-    /// Replaces the state by that of a snapshot, and returns what was there.
-    fn restore(&self, state: State, meta: SnapshotMeta) -> Applied {
+    /// Replaces the state by that of a snapshot.
+    fn restore(&self, state: State, meta: SnapshotMeta) {
         let restored = Applied {
             state,
             last: meta.last_log_id,
             membership: meta.last_membership,
         };
-        self.write(|applied| std::mem::replace(applied, restored))
+        self.write(|applied| *applied = restored);
     }
 
     /// Applies the entry at `at`.
@@ -164,7 +164,7 @@ impl<S: Storage> StateMachine<S> {
         let shared = SharedState::default();
         if let Some(snapshot) = storage.current_snapshot() {
             let meta = read_meta(&snapshot)?;
-            drop(shared.restore(storage.read_snapshot(snapshot).await?, meta));
+            shared.restore(storage.read_snapshot(snapshot).await?, meta);
         }
         check_covered(&storage, shared.read().last)?;
         let machine = Self {
@@ -272,9 +272,7 @@ impl<RT: Runtime, S: Storage> RaftStateMachine<Types<RT>> for StateMachine<S> {
         let bytes = snapshot.length();
         let state = self.storage.read_snapshot(snapshot.clone()).await?;
         self.storage.adopt_snapshot(snapshot).await?;
-        let replaced = self.shared.restore(state, meta.clone());
-        // A million instances are dropped in half a second, which nothing else waits for.
-        RT::spawn_blocking(move || drop(replaced)).await?;
+        self.shared.restore(state, meta.clone());
         self.observer.snapshot_installed(bytes);
         Ok(())
     }

@@ -51,7 +51,10 @@ async fn the_server_prints_a_page_for_every_command_and_man_can_show_it() -> Res
         .lines()
         .skip_while(|line| *line != "Commands:")
         .skip(1)
-        .map_while(|line| line.split_whitespace().next());
+        .take_while(|line| !line.is_empty())
+        // The others continue a description.
+        .filter(|line| !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next());
     let commands: Vec<_> = commands.filter(|name| *name != "help").collect();
     ensure!(commands.len() > 10, "{help}");
     let each = commands.iter().map(|name| vec!["man", *name]);
