@@ -1,11 +1,9 @@
 //! Changes of the members, while the leader is killed.
 
-use std::time::Duration;
-
 use anyhow::{Context, Result, ensure};
 use lockstep_raft::failpoints::Failpoint;
 use lockstep_tests::binaries::lockstep;
-use lockstep_tests::cluster::{Cluster, Plan, STOP_DEADLINE};
+use lockstep_tests::cluster::{Cluster, STOP_DEADLINE};
 use lockstep_tests::http::{Api, answer};
 use lockstep_tests::members::{
     CHANGE_DEADLINE, id_of, remove, voters, wait_for_new_id, wait_for_voters,
@@ -176,51 +174,6 @@ async fn members_are_added_and_removed_while_leaders_are_killed() -> Result<()> 
     }
     ensure!(removals.next().is_none(), "a removal was not tested");
     stage.close().await
-}
-
-/// How long a leader waits before it proposes an addition: for the guest to ask, and the followers to be killed.
-const HELD: Duration = Duration::from_secs(4);
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_whose_addition_is_lost_with_the_leader_asks_again() -> Result<()> {
-    if points(Procedure::Add).next().is_none() {
-        return Ok(());
-    }
-    let held = format!(
-        "{}=1*sleep({})",
-        Failpoint::MembershipChecked.name(),
-        HELD.as_millis()
-    );
-    let mut cluster = Cluster::start_as(Plan::default().with(FAILPOINTS, held)).await?;
-    let leader = cluster.leader().await?;
-    let followers: Vec<usize> = (0..HOSTS.len()).filter(|it| *it != leader).collect();
-    cluster.lay_out_another()?;
-    cluster.nodes[GUEST].start()?;
-    // The leader has checked the addition, and has not proposed it.
-    tokio::time::sleep(HELD / 2).await;
-    for follower in &followers {
-        cluster.nodes[*follower].kill9()?;
-    }
-    wait_for(
-        "the leader to address the guest",
-        CHANGE_DEADLINE,
-        async || {
-            let log = cluster.nodes[GUEST].log();
-            ensure!(log.contains("joined the cluster of a leader"), "{log}");
-            Ok(())
-        },
-    )
-    .await?;
-    // Its log begins to arrive.
-    tokio::time::sleep(Duration::from_millis(500)).await;
-    cluster.nodes[leader].kill9()?;
-    for follower in &followers {
-        cluster.nodes[*follower].start()?;
-    }
-    wait_for_voters(cluster.nodes[followers[0]].api(), &WITH_GUEST).await?;
-    let log = cluster.nodes[GUEST].log();
-    ensure!(log.contains("asked to be added again"), "{log}");
-    cluster.nodes[GUEST].wait_ready().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
