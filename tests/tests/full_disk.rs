@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -237,84 +237,6 @@ async fn a_disk_of_300_megabytes_takes_twice_its_size_without_a_refusal() -> Res
     }
     for node in &cluster.nodes {
         node.api().get("/readyz").await?.expect(StatusCode::OK)?;
-    }
-    cluster.agree().await
-}
-
-/// Changes an instance of its own with a payload again and again; refusals for want of space are counted, and any
-/// other is an error.
-async fn write_until(
-    api: Api,
-    writer: usize,
-    end: Arc<AtomicBool>,
-    refused: Arc<AtomicU64>,
-) -> Result<()> {
-    let id = numbered("triad", writer);
-    commit(&api, &json!({ "operations": [create(&id)] })).await?;
-    let payload = "x".repeat(PAYLOAD_BYTES);
-    let mut state = "first";
-    while !end.load(Ordering::Relaxed) {
-        let next = after(state);
-        let step = json!({ "id": id, "to": next, "metadata": { "payload": payload } });
-        let step = json!({ "operations": [{ "transition": step }] });
-        let answered = api.post("/v1/transactions", &step);
-        let answer = tokio::time::timeout(WRITE_DEADLINE, answered);
-        let answer = answer.await.context("no answer to a transaction")??;
-        if answer.status == StatusCode::OK {
-            state = next;
-            continue;
-        }
-        ensure!(answer.text.contains("disk_full"), "{answer:?}");
-        refused.fetch_add(1, Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    Ok(())
-}
-
-/// Nobody warns the nodes: between two looks at the disk, a file of somebody else takes all that is left.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_foreign_file_that_fills_every_disk_during_writes_ends_no_node() -> Result<()> {
-    let plan = Plan::default().with("LOCKSTEP_STORAGE_FREE_BYTES_MIN", "64MiB");
-    let Some((cluster, disks)) = on_disks(plan, ENDURANCE_DISK_BYTES).await? else {
-        return Ok(());
-    };
-    let api = cluster.nodes[cluster.leader().await?].api().clone();
-    let (end, refused) = (Arc::<AtomicBool>::default(), Arc::<AtomicU64>::default());
-    let mut writers = JoinSet::new();
-    for writer in 0..WRITERS {
-        writers.spawn(write_until(
-            api.clone(),
-            writer,
-            end.clone(),
-            refused.clone(),
-        ));
-    }
-    for _ in 0..3 {
-        let before = refused.load(Ordering::Relaxed);
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        disks.iter().try_for_each(Disk::fill)?;
-        wait_for("writes to be refused", NOTICED_DEADLINE, async || {
-            let refused = refused.load(Ordering::Relaxed) - before;
-            ensure!(refused > WRITERS as u64, "{refused} were refused");
-            Ok(())
-        })
-        .await?;
-        for node in &cluster.nodes {
-            node.api().instance().await?;
-            node.api().get("/readyz").await?.expect(StatusCode::OK)?;
-        }
-        disks.iter().try_for_each(Disk::make_room)?;
-        for node in &cluster.nodes {
-            wait_for("writes to be taken again", NOTICED_DEADLINE, async || {
-                ensure!(moved(node).await?, "{} refuses", node.name);
-                Ok(())
-            })
-            .await?;
-        }
-    }
-    end.store(true, Ordering::Relaxed);
-    while let Some(ended) = writers.join_next().await {
-        ended??;
     }
     cluster.agree().await
 }
