@@ -193,7 +193,12 @@ async fn it_continues_when_nothing_reads_its_output() -> Result<()> {
     })
     .await?;
     assert!(dev.try_wait()?.is_none(), "dev has ended");
-    let pid = libc::pid_t::try_from(id)?;
+    ends_on_sigterm(&mut dev).await?;
+    Ok(())
+}
+
+async fn ends_on_sigterm(dev: &mut tokio::process::Child) -> Result<()> {
+    let pid = libc::pid_t::try_from(dev.id().context("it has ended")?)?;
     // SAFETY: kill takes no pointers. The child is not reaped yet, so the id is still its own.
     ensure!(
         unsafe { libc::kill(pid, libc::SIGTERM) } == 0,
@@ -231,14 +236,7 @@ async fn an_output_that_is_not_read_blocks_nothing() -> Result<()> {
     }
     let nodes = children(id)?;
     assert_eq!(nodes.len(), usize::from(NODE_COUNT));
-    let pid = libc::pid_t::try_from(id)?;
-    // SAFETY: kill takes no pointers. The child is not reaped yet, so the id is still its own.
-    ensure!(
-        unsafe { libc::kill(pid, libc::SIGTERM) } == 0,
-        "dev has ended"
-    );
-    let status = tokio::time::timeout(STOP_DEADLINE, dev.wait()).await??;
-    assert_eq!(status.code(), Some(0), "{status}");
+    ends_on_sigterm(&mut dev).await?;
     for node in nodes {
         ensure!(!runs(node), "its node {node} still runs");
     }

@@ -95,20 +95,18 @@ impl Parts {
             fitness: Fitness::new(clocks.clone()),
         };
         let addresses = environment.addresses.clone();
-        let network = GrpcNetwork {
-            cluster: local.tag(),
-            addresses: addresses.clone(),
-            clocks: clocks.clone(),
-            fitness: environment.fitness.clone(),
-            observer: observation.clone(),
-        };
-        let (node_id, raft_config) = (local.node_id(), settings.raft_config()?);
         let consensus = Consensus::<TokioRuntime, DiskStore>::open(
-            node_id,
-            raft_config,
+            local.node_id(),
+            settings.raft_config()?,
             &settings,
             store,
-            network,
+            GrpcNetwork {
+                cluster: local.tag(),
+                addresses: addresses.clone(),
+                clocks: clocks.clone(),
+                fitness: environment.fitness.clone(),
+                observer: observation.clone(),
+            },
             environment,
         )
         .await
