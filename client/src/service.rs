@@ -137,7 +137,7 @@ requests! {
 // Changes to a sink carry no key and report no revision.
 changes! {
     sinks, |_| Some(v1::Written::default()) =>
-    ReseedSinkRequest, reseed_sink -> ReseedSinkResponse, reseed_sink_response::Asked(SeedAsked);
+    ReseedSinkRequest, reseed_sink -> ReseedSinkResponse, reseed_sink_response::Requested(SeedRequested);
     ReplayDeadLettersRequest, replay_dead_letters -> ReplayDeadLettersResponse, replay_dead_letters_response::Marked(DeadLettersMarked);
     DiscardDeadLettersRequest, discard_dead_letters -> DiscardDeadLettersResponse, discard_dead_letters_response::Discarded(DeadLettersDiscarded);
 }

@@ -95,7 +95,7 @@ impl Client {
     /// its destination is available. [`sinks`](Self::sinks) shows the progress.
     pub async fn reseed_sink(&self, sink: &str) -> Result<(), Error> {
         let sink = sink.to_owned();
-        let _: v1::SeedAsked = self.change(v1::ReseedSinkRequest { sink }).await?;
+        let _: v1::SeedRequested = self.change(v1::ReseedSinkRequest { sink }).await?;
         Ok(())
     }
 }

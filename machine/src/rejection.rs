@@ -219,13 +219,13 @@ pub enum Rejection {
         revision: Revision,
     },
     /// A limit of the cluster is reached.
-    #[error("limit exceeded: {asked} {}, maximum {max}", quota.noun())]
+    #[error("limit exceeded: {requested} {}, maximum {max}", quota.noun())]
     #[n(16)]
     QuotaExceeded {
         #[n(0)]
         quota: Quota,
         #[n(1)]
-        asked: u64,
+        requested: u64,
         #[n(2)]
         max: u64,
     },

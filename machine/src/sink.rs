@@ -71,8 +71,8 @@ impl SinkRecord {
 pub struct DeadLetter {
     /// The event.
     #[cbor(n(0), with = "crate::codec::shared")]
-    #[serde(flatten, serialize_with = "placed")]
-    #[cfg_attr(feature = "openapi", schema(value_type = Placed))]
+    #[serde(flatten, serialize_with = "with_cursor")]
+    #[cfg_attr(feature = "openapi", schema(value_type = EventWithCursor))]
     pub event: Arc<Event>,
     /// The last answer of the destination, at most [`DEAD_LETTER_REASON_BYTES_MAX`].
     #[n(1)]
@@ -82,7 +82,7 @@ pub struct DeadLetter {
     pub attempts: u32,
     /// When it became a dead letter, in cluster time.
     #[n(3)]
-    pub buried_at: Timestamp,
+    pub rejected_at: Timestamp,
     /// When it was last rejected, in cluster time.
     #[n(4)]
     pub tried_at: Timestamp,
@@ -94,15 +94,15 @@ pub struct DeadLetter {
 /// The event in JSON, and its cursor, which identifies the dead letter.
 #[derive(Serialize)]
 #[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
-struct Placed<'a> {
+struct EventWithCursor<'a> {
     /// The event's cursor, which identifies the dead letter.
-    place: EventCursor,
+    cursor: EventCursor,
     event: &'a Event,
 }
 
-fn placed<S: Serializer>(event: &Event, s: S) -> Result<S::Ok, S::Error> {
-    let place = event.cursor();
-    Placed { place, event }.serialize(s)
+fn with_cursor<S: Serializer>(event: &Event, s: S) -> Result<S::Ok, S::Error> {
+    let cursor = event.cursor();
+    EventWithCursor { cursor, event }.serialize(s)
 }
 
 impl DeadLetter {
@@ -123,7 +123,7 @@ impl DeadLetter {
             event,
             reason: Self::fit(reason).to_owned(),
             attempts: 1,
-            buried_at: now,
+            rejected_at: now,
             tried_at: now,
             replay_wanted: false,
         }

@@ -166,10 +166,14 @@ impl World {
         found().ok_or_else(|| unknown(id))
     }
 
-    pub(crate) fn check_quota(&self, quota: Quota, asked: u64) -> Result<(), Rejection> {
+    pub(crate) fn check_quota(&self, quota: Quota, requested: u64) -> Result<(), Rejection> {
         let max = quota.max(&self.limits);
-        if asked > max {
-            Err(Rejection::QuotaExceeded { quota, asked, max })
+        if requested > max {
+            Err(Rejection::QuotaExceeded {
+                quota,
+                requested,
+                max,
+            })
         } else {
             Ok(())
         }

@@ -31,7 +31,10 @@ pub(crate) fn phase<S: Serializer>(phase: &i32, s: S) -> Result<S::Ok, S::Error>
     s.collect_str(&v1::SinkPhase::try_from(*phase).unwrap_or_default())
 }
 
-pub(crate) fn revision<S: Serializer>(cursor: &Option<v1::Place>, s: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn revision<S: Serializer>(
+    cursor: &Option<v1::EventCursor>,
+    s: S,
+) -> Result<S::Ok, S::Error> {
     cursor.map(|cursor| cursor.revision).serialize(s)
 }
 

@@ -98,7 +98,7 @@ fn no_fault_of_a_public_message_has_a_word_of_a_library() {
     };
     check::<_, Keyed<Transaction>>(&transact);
     let event = v1::Event {
-        place: Some(v1::Place {
+        cursor: Some(v1::EventCursor {
             revision: 7,
             position: 0,
         }),

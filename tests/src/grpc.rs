@@ -77,14 +77,14 @@ impl Watch {
             Ok(None) => bail!("the watch ended without a word"),
             Err(status) => return Ok(Err(status)),
         };
-        let (events, place) = match message {
+        let (events, cursor) = match message {
             v1::watch_response::Message::Events(it) => {
-                let place = it.events.last().context("no events")?.place;
-                (it.events, place.context("an event without a place")?)
+                let cursor = it.events.last().context("no events")?.cursor;
+                (it.events, cursor.context("an event without a cursor")?)
             }
-            v1::watch_response::Message::Bookmark(place) => (vec![], place),
+            v1::watch_response::Message::Bookmark(cursor) => (vec![], cursor),
         };
-        self.request.from = Some(v1::watch_request::From::After(place));
+        self.request.from = Some(v1::watch_request::From::After(cursor));
         Ok(Ok(events))
     }
 }

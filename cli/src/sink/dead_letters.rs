@@ -17,7 +17,7 @@ not an event, but a state that was rejected during a backfill.
 
 Examples:
   lockstep sink dead-letters reports
-  lockstep sink dead-letters reports --all -o json | jq -r '.dead_letters[] | .place + \" \" + .reason'")]
+  lockstep sink dead-letters reports --all -o json | jq -r '.dead_letters[] | .cursor + \" \" + .reason'")]
 pub(crate) struct DeadLetters {
     /// The sink
     #[arg(value_name = "NAME")]
@@ -80,7 +80,7 @@ fn table(letters: &[DeadLetter]) -> String {
         "SUBJECT": output::subject(&letter.event),
         "KIND": letter.event.kind.name(),
         "ATTEMPTS": letter.attempts,
-        "REJECTED": time::local(letter.buried_at),
+        "REJECTED": time::local(letter.rejected_at),
         "LAST-ATTEMPT": time::local(letter.tried_at),
         "REPLAY": if letter.replay_wanted { "wanted" } else { "-" },
         "REASON": output::filled(&shown::one_line(&letter.reason)),

@@ -201,7 +201,7 @@ async fn history_says_what_happened_and_what_is_forgotten() {
     let node = Node::start([]).await;
     node.on(|request: v1::GetHistoryRequest| {
         let event = |revision, late_ms, event: Option<&str>| v1::Event {
-            place: Some(v1::Place {
+            cursor: Some(v1::EventCursor {
                 revision: 100 + revision,
                 position: 0,
             }),

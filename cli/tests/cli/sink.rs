@@ -193,7 +193,7 @@ async fn a_reseed_says_what_will_happen() {
     let node = Node::start([]).await;
     node.on(|request: v1::ReseedSinkRequest| {
         use v1::reseed_sink_response::Outcome;
-        let outcome = Some(Outcome::Asked(v1::SeedAsked { sink: request.sink }));
+        let outcome = Some(Outcome::Requested(v1::SeedRequested { sink: request.sink }));
         Ok(v1::ReseedSinkResponse { outcome })
     });
     let arguments = format!("sink reseed reports -e {}", node.address);
@@ -244,7 +244,7 @@ async fn dead_letters_are_listed_with_their_reason_across_pages() {
     assert_eq!(body["next_cursor"], object!(null));
     let third = &body["dead_letters"][2];
     assert_eq!(
-        (&third["place"], &third["attempts"]),
+        (&third["cursor"], &third["attempts"]),
         (&"9-0".into(), &2.into())
     );
     assert_eq!(third["event"]["id"], "triad/default");

@@ -290,7 +290,7 @@ async fn a_rejection_has_all_that_the_cluster_answered() {
             current_revision: Some(3),
             known: vec!["first".to_owned(), "second".to_owned()],
             newest_version: Some(4),
-            asked: Some(11),
+            requested: Some(11),
             max: Some(10),
             used_version: Some(1),
             used_by: Some(5),
@@ -348,7 +348,7 @@ async fn a_rejection_has_all_that_the_cluster_answered() {
     assert_eq!(reason.current_revision, Some(3));
     assert_eq!(reason.known, ["first", "second"]);
     assert_eq!(reason.newest_version, Some(4));
-    assert_eq!((reason.asked, reason.max), (Some(11), Some(10)));
+    assert_eq!((reason.requested, reason.max), (Some(11), Some(10)));
     assert_eq!((reason.used_version, reason.used_by), (Some(1), Some(5)));
     assert_eq!(reason.operations, [0, 2]);
 

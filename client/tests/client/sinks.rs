@@ -127,7 +127,7 @@ async fn dead_letters_come_page_by_page() {
     while let Some(letter) = all.next().await {
         let letter = letter.expect("a letter");
         assert_eq!(
-            (letter.attempts, letter.buried_at.0),
+            (letter.attempts, letter.rejected_at.0),
             (2, 1_700_000_002_000)
         );
         assert_eq!(letter.replay_wanted, letter.event.position == 1);
@@ -197,7 +197,7 @@ async fn a_change_that_was_not_answered_may_have_been_made_and_is_asked_for_agai
     let reseeded = |_: v1::ReseedSinkRequest| {
         use v1::reseed_sink_response::Outcome;
         let sink = "reports".to_owned();
-        let outcome = Some(Outcome::Asked(v1::SeedAsked { sink }));
+        let outcome = Some(Outcome::Requested(v1::SeedRequested { sink }));
         Ok(v1::ReseedSinkResponse { outcome })
     };
     let node = Node::start([Answer::OutcomeUnknown, Answer::Unavailable, Answer::Done]).await;

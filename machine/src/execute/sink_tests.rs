@@ -140,7 +140,7 @@ fn an_event_that_is_buried_again_counts_another_attempt() {
         event: events[1].clone(),
         reason: "too long".to_owned(),
         attempts: 1,
-        buried_at: Timestamp(5000),
+        rejected_at: Timestamp(5000),
         tried_at: Timestamp(5000),
         replay_wanted: false,
     };
@@ -299,7 +299,7 @@ fn one_letter_or_all_are_marked_and_settled() {
         (
             letter.reason.as_str(),
             letter.tried_at.0,
-            letter.buried_at.0
+            letter.rejected_at.0
         ),
         ("still no", 9000, 1000)
     );

@@ -62,7 +62,7 @@ fn a_record_of_a_sink_that_contradicts_another_is_refused_by_number() {
         (
             22,
             "times are not in order",
-            &letter(22, |it| it.buried_at.0 += 1),
+            &letter(22, |it| it.rejected_at.0 += 1),
         ),
         (
             21,

@@ -31,8 +31,8 @@ impl Filling {
         ensure(letter.attempts > 0, "the dead letter has no attempts")?;
         let fits = letter.reason.len() <= DEAD_LETTER_REASON_BYTES_MAX;
         ensure(fits, "the dead letter's reason is too long")?;
-        let in_order = letter.event.at <= letter.buried_at
-            && letter.buried_at <= letter.tried_at
+        let in_order = letter.event.at <= letter.rejected_at
+            && letter.rejected_at <= letter.tried_at
             && letter.tried_at <= self.header.clock;
         ensure(in_order, "the dead letter's times are not in order")?;
         letter.event = self.letters_event(letter.event)?;

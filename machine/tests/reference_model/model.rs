@@ -132,9 +132,13 @@ impl Model {
         self.definitions.iter().filter_map(of).collect()
     }
 
-    pub fn quota(&self, quota: Quota, asked: u64, max: u64) -> Result<(), Rejection> {
-        if asked > max {
-            Err(Rejection::QuotaExceeded { quota, asked, max })
+    pub fn quota(&self, quota: Quota, requested: u64, max: u64) -> Result<(), Rejection> {
+        if requested > max {
+            Err(Rejection::QuotaExceeded {
+                quota,
+                requested,
+                max,
+            })
         } else {
             Ok(())
         }

@@ -156,7 +156,7 @@ impl Model {
             event: Arc::new(event),
             reason: cut(reason),
             attempts: 1,
-            buried_at: Timestamp(self.now),
+            rejected_at: Timestamp(self.now),
             tried_at: Timestamp(self.now),
             replay_wanted: false,
         });

@@ -256,7 +256,7 @@ impl From<DocumentError> for Problem {
         let problem = Problem::new(code, &error);
         match &error {
             DocumentError::TooLarge { bytes, max } => {
-                problem.with("asked", *bytes).with("max", *max)
+                problem.with("requested", *bytes).with("max", *max)
             }
             DocumentError::Syntax { line, column, .. } => {
                 problem.with("line", *line).with("column", *column)

@@ -91,7 +91,7 @@ impl SinkError {
             SinkError::Absent { .. } => "absent",
             SinkError::Unavailable { .. } => "unavailable",
             SinkError::Misconfigured { .. } => "misconfigured",
-            SinkError::Rejected { .. } => "refused",
+            SinkError::Rejected { .. } => "rejected",
             SinkError::Fenced { .. } => "fenced",
             SinkError::Moved => "moved",
             SinkError::Cluster(_) => "cluster",

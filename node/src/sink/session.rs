@@ -326,7 +326,7 @@ impl<'a> Session<'a> {
             reason: DeadLetter::fit(reason).to_owned(),
         })
         .await?;
-        self.sink.count_error("refused");
+        self.sink.count_error("rejected");
         tracing::warn!(
             sink = self.sink.name(),
             revision = event.revision.0,

@@ -240,7 +240,7 @@ metrics! {
     append_round_trip_seconds: HistogramVec["peer"] in WAIT_SECONDS;
     /// Events that a destination acknowledged.
     sink_events_total: IntCounterVec["sink"];
-    /// Errors of a sink, by kind. Of the destination: absent, unavailable, misconfigured, refused (rejected permanently), fenced, moved. Of this cluster: full (no room for dead letters), cluster (no leader).
+    /// Errors of a sink, by kind. Of the destination: absent, unavailable, misconfigured, rejected (permanently), fenced, moved. Of this cluster: full (no room for dead letters), cluster (no leader).
     sink_errors_total: IntCounterVec["sink", "kind"];
     /// Completed backfills of a sink, by reason: first, compacted, asked (requested).
     sink_seeds_total: IntCounterVec["sink", "reason"];

@@ -7,7 +7,7 @@ use lockstep_machine::{
 use super::field::{Field, message};
 use crate::{Malformed, v1};
 
-impl From<EventCursor> for v1::Place {
+impl From<EventCursor> for v1::EventCursor {
     fn from(cursor: EventCursor) -> Self {
         Self {
             revision: cursor.revision.0,
@@ -16,11 +16,11 @@ impl From<EventCursor> for v1::Place {
     }
 }
 
-impl From<v1::Place> for EventCursor {
-    fn from(place: v1::Place) -> Self {
+impl From<v1::EventCursor> for EventCursor {
+    fn from(cursor: v1::EventCursor) -> Self {
         Self {
-            revision: GlobalRevision(place.revision),
-            position: place.position,
+            revision: GlobalRevision(cursor.revision),
+            position: cursor.position,
         }
     }
 }
@@ -68,7 +68,7 @@ impl From<&Event> for v1::Event {
             Cause::Request => None,
         };
         Self {
-            place: Some(it.cursor().into()),
+            cursor: Some(it.cursor().into()),
             kind: v1::EventKind::from(it.kind).into(),
             machine: it.machine.to_string(),
             id: it.instance().into_wire(),
@@ -90,8 +90,8 @@ impl TryFrom<v1::Event> for Event {
     fn try_from(it: v1::Event) -> Result<Self, Malformed> {
         let kind = it.kind().try_into()?;
         // Cursors are compared and resumed from: a missing one must not read as the first.
-        let place = it.place.ok_or(Malformed::new("place", "it is missing"))?;
-        let EventCursor { revision, position } = place.into();
+        let cursor = it.cursor.ok_or(Malformed::new("cursor", "it is missing"))?;
+        let EventCursor { revision, position } = cursor.into();
         let instance = <Option<InstanceId>>::parse("id", it.id)?;
         Ok(Self {
             revision,
@@ -119,7 +119,7 @@ message!(DeadLetter as DeadLetter {
     event: event,
     reason: reason,
     attempts: attempts,
-    buried_at: buried_at_ms,
+    rejected_at: rejected_at_ms,
     tried_at: tried_at_ms,
     replay_wanted: replay_wanted,
 });
@@ -158,7 +158,7 @@ mod tests {
     #[test]
     fn an_event_has_all_its_fields() {
         let expected = v1::Event {
-            place: Some(v1::Place {
+            cursor: Some(v1::EventCursor {
                 revision: 7,
                 position: 2,
             }),
@@ -180,13 +180,13 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_its_place_or_kind_is_refused() {
+    fn an_event_without_its_cursor_or_kind_is_refused() {
         let field = |damage: fn(&mut v1::Event)| {
             let mut wire = found(&event());
             damage(&mut wire);
             Event::try_from(wire).unwrap_err().field
         };
-        assert_eq!(field(|it| it.place = None), "place");
+        assert_eq!(field(|it| it.cursor = None), "cursor");
         assert_eq!(field(|it| it.kind = 99), "kind");
         assert_eq!(field(|it| it.machine = "a b".to_owned()), "machine");
     }
@@ -208,13 +208,13 @@ mod tests {
     }
 
     #[test]
-    fn a_place_survives_the_wire() {
+    fn a_cursor_survives_the_wire() {
         for cursor in [
             event().cursor(),
             EventCursor::after(GlobalRevision(u64::MAX)),
             EventCursor::default(),
         ] {
-            assert_eq!(EventCursor::from(v1::Place::from(cursor)), cursor);
+            assert_eq!(EventCursor::from(v1::EventCursor::from(cursor)), cursor);
         }
     }
 

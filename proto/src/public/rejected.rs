@@ -33,8 +33,8 @@ impl From<&Rejection> for v1::Rejected {
                 rejected.used_version = Some(version.0);
                 rejected.used_by = Some(*instances);
             }
-            Rejection::QuotaExceeded { asked, max, .. } => {
-                rejected.asked = Some(*asked);
+            Rejection::QuotaExceeded { requested, max, .. } => {
+                rejected.requested = Some(*requested);
                 rejected.max = Some(*max);
             }
             Rejection::UnknownSetting { .. } => {
@@ -42,7 +42,7 @@ impl From<&Rejection> for v1::Rejected {
             }
             Rejection::InvalidSetting { setting, value } => {
                 let range = &setting.info().range;
-                rejected.asked = Some(*value);
+                rejected.requested = Some(*value);
                 rejected.min = Some(*range.start());
                 rejected.max = Some(*range.end());
             }
@@ -93,7 +93,7 @@ impl From<&DocumentError> for v1::Rejected {
         };
         match error {
             DocumentError::TooLarge { bytes, max } => {
-                rejected.asked = Some(*bytes);
+                rejected.requested = Some(*bytes);
                 rejected.max = Some(*max);
             }
             DocumentError::Invalid(DefinitionInvalid(faults)) => {
@@ -184,11 +184,11 @@ mod tests {
         assert_eq!(version.newest_version, Some(1));
         let full = found(Rejection::QuotaExceeded {
             quota: Quota::Instances,
-            asked: 11,
+            requested: 11,
             max: 10,
         });
         assert_eq!(
-            (full.code.as_str(), full.asked, full.max),
+            (full.code.as_str(), full.requested, full.max),
             ("too_many_instances", Some(11), Some(10))
         );
         let used = found(Rejection::DefinitionInUse {
@@ -246,7 +246,7 @@ mod tests {
         };
         let large = v1::Rejected::from(&lockstep_document::parse_json(text, &limits).unwrap_err());
         assert_eq!(
-            (large.code.as_str(), large.asked, large.max),
+            (large.code.as_str(), large.requested, large.max),
             ("definition_too_large", Some(text.len() as u64), Some(10))
         );
     }

@@ -80,7 +80,7 @@ mod tests {
             kind: "postgres".to_owned(),
             phase,
             since_ms: 1_700_000_000_000,
-            cursor: Some(v1::Place {
+            cursor: Some(v1::EventCursor {
                 revision: 1204,
                 position: 2,
             }),

@@ -125,7 +125,10 @@ async fn each_limit_on_definitions_has_its_own_code() -> Result<()> {
     // The built-in one counts.
     let third = api.define(&ORDER.replace("order", "third")).await?;
     let problem = refused(&third, 507, "too_many_definitions")?;
-    assert_eq!((&problem["asked"], &problem["max"]), (&json!(4), &json!(3)));
+    assert_eq!(
+        (&problem["requested"], &problem["max"]),
+        (&json!(4), &json!(3))
+    );
     quota_is(api, "definitions", (3, 3)).await?;
 
     let described = |text: &str| ORDER.replacen('{', &format!("{{\"description\":\"{text}\","), 1);

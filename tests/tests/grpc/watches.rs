@@ -117,7 +117,7 @@ async fn a_watch_sees_what_it_selects_and_bookmarks_show_its_progress() -> Resul
         "unknown_machine"
     );
     define(client, &order("1h")).await?;
-    // From now on: nothing of it yet, but a place.
+    // From now on: nothing of it yet, but a cursor.
     let mut now = Watch::new(orders.clone());
     now.open(&cluster.nodes[0]).await?;
     assert!(now.next().await??.is_empty(), "a bookmark");
@@ -154,7 +154,7 @@ async fn a_watch_that_would_miss_events_or_never_see_one_is_refused() -> Result<
     let node = &cluster.nodes[0];
     moves(node, 0, 3).await?;
     use v1::watch_request::From;
-    let after = From::After(v1::Place {
+    let after = From::After(v1::EventCursor {
         revision: 1,
         position: 0,
     });
@@ -262,7 +262,7 @@ async fn a_watch_of_compacted_events_reports_the_oldest_revision() -> Result<()>
     whole.open(&cluster.nodes[0]).await?;
     let first = whole.next().await??;
     assert_eq!(first.len(), 10);
-    assert_eq!(first[0].place.context("a place")?.revision, oldest);
+    assert_eq!(first[0].cursor.context("a cursor")?.revision, oldest);
     Ok(())
 }
 
@@ -298,24 +298,24 @@ async fn a_slow_reader_learns_where_to_resume() -> Result<()> {
         "{ended}"
     );
     // What it got has no gap: all of one revision, then the next.
-    let places = seen.iter().filter_map(|event| event.place);
-    let mut last: Option<v1::Place> = None;
-    for place in places.filter(|place| place.revision > 1) {
+    let cursors = seen.iter().filter_map(|event| event.cursor);
+    let mut last: Option<v1::EventCursor> = None;
+    for cursor in cursors.filter(|cursor| cursor.revision > 1) {
         if let Some(last) = last {
             let next = (last.revision, last.position + 1);
             ensure!(
-                (place.revision, place.position) == next
-                    || (place.revision, place.position) == (last.revision + 1, 0),
-                "{place:?} behind {last:?}"
+                (cursor.revision, cursor.position) == next
+                    || (cursor.revision, cursor.position) == (last.revision + 1, 0),
+                "{cursor:?} behind {last:?}"
             );
         }
-        last = Some(place);
+        last = Some(cursor);
     }
     let oldest: u64 = trailer(&ended, "oldest-revision").parse()?;
     let mut on = everything(oldest);
     on.open(&cluster.nodes[0]).await?;
     let first = on.next().await??;
-    assert_eq!(first[0].place.context("a place")?.revision, oldest);
+    assert_eq!(first[0].cursor.context("a cursor")?.revision, oldest);
     Ok(())
 }
 

@@ -69,7 +69,7 @@ pub fn letter(at: (u64, u32), reason: &str) -> v1::DeadLetter {
         event: Some(event(at)),
         reason: reason.to_owned(),
         attempts: 2,
-        buried_at_ms: AT_MS + 2000,
+        rejected_at_ms: AT_MS + 2000,
         tried_at_ms: AT_MS + 3000,
         replay_wanted: at.1 == 1,
     }

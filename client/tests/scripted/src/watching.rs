@@ -12,14 +12,14 @@ pub const END: u32 = u32::MAX;
 /// The cluster that scripted nodes are of.
 pub const CLUSTER: &str = "3584844cf6683eb5";
 
-pub fn cursor(revision: u64, position: u32) -> v1::Place {
-    v1::Place { revision, position }
+pub fn cursor(revision: u64, position: u32) -> v1::EventCursor {
+    v1::EventCursor { revision, position }
 }
 
 /// A transition of `triad/default` at a cursor.
 pub fn event((revision, position): (u64, u32)) -> v1::Event {
     v1::Event {
-        place: Some(cursor(revision, position)),
+        cursor: Some(cursor(revision, position)),
         kind: v1::EventKind::Transitioned.into(),
         machine: "triad".to_owned(),
         id: Some("triad/default".to_owned()),

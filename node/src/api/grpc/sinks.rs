@@ -47,7 +47,7 @@ async fn reseed(
     use v1::reseed_sink_response::Outcome;
     let sink = truncated(&request.sink).to_owned();
     let outcome = match call.edge.sinks.reseed(&sink, call.left()).await {
-        Ok(()) => Outcome::Asked(v1::SeedAsked { sink }),
+        Ok(()) => Outcome::Requested(v1::SeedRequested { sink }),
         Err(error) => Outcome::Rejected(rejected(error)?),
     };
     let outcome = Some(outcome);
@@ -75,7 +75,7 @@ macro_rules! about_dead_letters {
             use v1::$module::Outcome;
             use v1::$which::Which;
             let which: Option<EventCursor> = match request.which {
-                Some(Which::Event(place)) => Some(place.into()),
+                Some(Which::Event(cursor)) => Some(cursor.into()),
                 Some(Which::All(true)) => None,
                 _ => {
                     let rule = "set either event, the cursor of one, or all";
@@ -152,7 +152,7 @@ mod tests {
             event: Arc::new(event),
             reason: "a column is too short".to_owned(),
             attempts: 3,
-            buried_at: Timestamp(100),
+            rejected_at: Timestamp(100),
             tried_at: Timestamp(200),
             replay_wanted: true,
         }

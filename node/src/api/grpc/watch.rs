@@ -49,8 +49,8 @@ fn asked(request: v1::WatchRequest) -> Result<(EventFilter, WatchFrom), Problem>
     let from = match request.from {
         None => WatchFrom::Now,
         Some(From::FromRevision(revision)) => WatchFrom::Revision(GlobalRevision(revision)),
-        Some(From::After(place)) => WatchFrom::After(EventId {
-            cursor: place.into(),
+        Some(From::After(cursor)) => WatchFrom::After(EventId {
+            cursor: cursor.into(),
             cluster: None,
         }),
     };
@@ -124,9 +124,9 @@ mod tests {
                 break;
             }
             assert!(portion.len() <= 3, "{}", portion.len());
-            sent.extend(portion.into_iter().filter_map(|it| it.place));
+            sent.extend(portion.into_iter().filter_map(|it| it.cursor));
         }
-        let positions: Vec<_> = sent.iter().map(|place| place.position).collect();
+        let positions: Vec<_> = sent.iter().map(|cursor| cursor.position).collect();
         assert_eq!(positions, (0..10).collect::<Vec<_>>());
         let mut large = std::iter::once(event(0, 5000));
         assert_eq!(portion(&mut large, 1000).len(), 1);
@@ -145,11 +145,11 @@ mod tests {
         assert_eq!(begins(None), WatchFrom::Now);
         let at = begins(Some(From::FromRevision(7)));
         assert_eq!(at, WatchFrom::Revision(GlobalRevision(7)));
-        let place = v1::Place {
+        let cursor = v1::EventCursor {
             revision: 9,
             position: 1,
         };
-        let after = begins(Some(From::After(place)));
+        let after = begins(Some(From::After(cursor)));
         assert_eq!(after, WatchFrom::After("9-1".parse().unwrap()));
     }
 

@@ -90,21 +90,21 @@ mod tests {
             event: Arc::new(event),
             reason: "a column is too short".to_owned(),
             attempts: 2,
-            buried_at: Timestamp(1_700_000_001_000),
+            rejected_at: Timestamp(1_700_000_001_000),
             tried_at: Timestamp(1_700_000_002_000),
             replay_wanted: false,
         };
         assert_eq!(
             serde_json::to_value(&letter).unwrap(),
             json!({
-                "place": "7-2",
+                "cursor": "7-2",
                 "event": {
                     "revision": 7, "position": 2, "kind": "created", "machine": "order",
                     "id": "order/42", "version": 1, "to": "open", "instance_revision": 7,
                     "at": "2023-11-14T22:13:20.007Z", "cause": "request"
                 },
                 "reason": "a column is too short", "attempts": 2,
-                "buried_at": "2023-11-14T22:13:21.000Z", "tried_at": "2023-11-14T22:13:22.000Z",
+                "rejected_at": "2023-11-14T22:13:21.000Z", "tried_at": "2023-11-14T22:13:22.000Z",
                 "replay_wanted": false
             })
         );

@@ -51,7 +51,7 @@ pub(super) async fn reseed(
     call: Call,
     SinkPath(sink): SinkPath,
     Query(()): Query<()>,
-) -> Result<(StatusCode, Json<v1::SeedAsked>), Problem> {
+) -> Result<(StatusCode, Json<v1::SeedRequested>), Problem> {
     call.edge.sinks.reseed(&sink, call.left()).await?;
-    Ok((StatusCode::ACCEPTED, Json(v1::SeedAsked { sink })))
+    Ok((StatusCode::ACCEPTED, Json(v1::SeedRequested { sink })))
 }

@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn each_status_has_its_class() {
         for (statuses, kind, server_error) in [
-            (&[400, 409, 413, 415, 422][..], "refused", false),
+            (&[400, 409, 413, 415, 422][..], "rejected", false),
             (&[408, 425, 429], "unavailable", false),
             (&[500, 502, 503, 504, 507, 599], "unavailable", true),
             (

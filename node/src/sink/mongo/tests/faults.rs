@@ -133,8 +133,8 @@ async fn wrong_credentials_and_missing_permissions_are_a_misconfiguration() {
 #[tokio::test]
 async fn the_error_code_of_a_document_decides_how_it_is_handled() {
     for (code, expected) in [
-        (121, "refused"),
-        (17419, "refused"),
+        (121, "rejected"),
+        (17419, "rejected"),
         (14031, "unavailable"),
         (10107, "unavailable"),
         (8000, "misconfigured"),
@@ -149,7 +149,7 @@ async fn the_error_code_of_a_document_decides_how_it_is_handled() {
             let seen = match written.unwrap_err() {
                 SinkError::Rejected { event, .. } => {
                     assert_eq!(event, Some(cursor(2)));
-                    "refused"
+                    "rejected"
                 }
                 SinkError::Unavailable { .. } => "unavailable",
                 SinkError::Misconfigured { .. } => "misconfigured",
