@@ -7,28 +7,29 @@
 mod children;
 mod cluster;
 mod folder;
-mod output;
 mod ports;
 
 use std::fmt::Display;
-use std::io;
+use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Error, Result, anyhow, bail, ensure};
 use clap::Args;
 use lockstep_node::node::Signals;
+use lockstep_node::telemetry::Output;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 use children::{Node, Nodes};
 use cluster::{Leader, Status};
 use folder::Folder;
-use output::Output;
 
 const NODE_COUNT: u16 = 3;
 const READY_TIMEOUT: Duration = Duration::from_secs(30);
 const TICK: Duration = Duration::from_millis(200);
+/// Messages that wait to be written, at most.
+const TEXTS_MAX: usize = 64;
 
 /// Options of `dev`.
 #[derive(Debug, Args)]
@@ -89,7 +90,14 @@ pub async fn run(options: Options) -> Result<()> {
         ports::check_free(grpc_port + index, "gRPC", &node)?;
     }
     let folder = Folder::open(&data, fresh, grpc_port)?;
-    let out = Output::start(io::stdout()).map_err(doing("the thread for the output"))?;
+    // Output may block: `dev` must still handle signals and watch its nodes.
+    let out = Output::start("output", TEXTS_MAX, io::stdout(), |lost, out| {
+        writeln!(
+            out,
+            "messages lost because standard output was blocked or closed: {lost}"
+        )
+    });
+    let out = out.map_err(doing("the thread for the output"))?;
     let mut nodes = Nodes::default();
     let result = tokio::select! {
         result = live(&mut nodes, &folder, http_port, grpc_port, &out) => result,
@@ -97,10 +105,10 @@ pub async fn run(options: Options) -> Result<()> {
         _ = hang_up.recv() => Ok(()),
     };
     if nodes.any_alive() {
-        out.say("stopping\n".into());
+        out.say("stopping\n");
     }
     nodes.stop().await;
-    out.finish();
+    out.drain();
     result
 }
 
