@@ -27,6 +27,8 @@ mod watchers;
 use std::sync::Arc;
 use std::time::Instant;
 
+use axum::http::HeaderMap;
+use axum::http::header::CONTENT_TYPE;
 use tokio::sync::Semaphore;
 
 use crate::cluster::members::Membership;
@@ -55,6 +57,12 @@ pub struct Edge {
 /// The permits for the HTTP requests that are served at once.
 pub fn admission(limits: &config::Http) -> Semaphore {
     Semaphore::new(limits.concurrency_max.min(Semaphore::MAX_PERMITS))
+}
+
+/// Whether a request is one of gRPC, on whichever port.
+fn is_grpc(headers: &HeaderMap) -> bool {
+    let kind = headers.get(CONTENT_TYPE);
+    kind.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"))
 }
 
 #[cfg(test)]

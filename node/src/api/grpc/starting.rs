@@ -15,7 +15,7 @@ use tonic_health::server::{HealthReporter, health_reporter};
 use tower::{ServiceExt as _, service_fn};
 
 use super::{compressed, set_health};
-use crate::api::http::is_grpc;
+use crate::api::is_grpc;
 use crate::api::problem::Problem;
 use crate::lifecycle::Lifecycle;
 use crate::service::ServiceError;

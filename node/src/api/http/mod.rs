@@ -39,15 +39,15 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::Body;
 use axum::handler::HandlerWithoutStateExt as _;
-use axum::http::header::{CONTENT_TYPE, LOCATION};
+use axum::http::header::LOCATION;
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use lockstep_proto::ErrorCode;
 use tonic::Status;
 use tower::Layer as _;
 
-use super::Edge;
 use super::problem::Problem;
+use super::{Edge, is_grpc};
 use crate::sink::CHECK_MAX;
 use middleware::Guard;
 use routes::Routes;
@@ -75,11 +75,6 @@ fn assemble(edge: Arc<Edge>, served: Routes) -> Router {
         .merge(routes::own().router(&edge, None))
         .fallback_service(unmatched)
         .with_state(edge)
-}
-
-pub(super) fn is_grpc(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE);
-    kind.is_some_and(|it| it.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Tells a gRPC client, in its own terms, that it called the wrong port.
